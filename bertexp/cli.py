@@ -1,0 +1,95 @@
+"""The door: compose, check, run, say what went wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bertexp.config import conf_dir, keys, parse
+from bertexp.summary import write_summary
+from bertexp.validation import UserError, nearest
+
+log = logging.getLogger(__name__)
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+# A job's folder is named after its overrides, up to this many characters.
+FOLDER_NAME_LENGTH = 120
+
+
+def main() -> None:
+    """Run the experiment or the sweep that the command line asks for, then exit."""
+    wants_traceback = os.environ.get(FULL_ERROR) == "1"
+    # Hydra would swallow what is said below about a failed composition.
+    os.environ[FULL_ERROR] = "1"
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    failures: list[str] = []
+
+    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    def job(composed: DictConfig) -> float | None:
+        return _run(composed, failures, wants_traceback)
+
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        sys.exit(f"error: {explain(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(1 if failures else 0)
+
+
+def folder_name(overrides: str) -> str:
+    """Return a folder's name for a job's overrides: no slash, never too long, always its own."""
+    safe = re.sub(r"[^A-Za-z0-9=.,_+-]+", "-", overrides) or "default"
+    if len(safe) <= FOLDER_NAME_LENGTH and safe == overrides:
+        return safe
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{safe[:FOLDER_NAME_LENGTH]}-{digest}"
+
+
+def explain(error: Exception) -> str:
+    """Return in one line what is wrong with an override."""
+    text = str(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return f"{match[1]}: no such key.{nearest(match[1], keys())}"
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, option = match[1].rpartition("/")
+        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        return f"{group}={option}: must be one of {', '.join(options)}.{nearest(option, options)}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _run(composed: DictConfig, failures: list[str], wants_traceback: bool) -> float | None:
+    """Run one job; a failure is said, recorded in the job's folder and remembered."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    sweep = composed.sweep if hydra_config.mode == RunMode.MULTIRUN else None
+    try:
+        config = parse(composed)
+        from bertexp.experiment import run_experiment
+
+        resolved: Any = OmegaConf.to_container(composed, resolve=True)
+        return run_experiment(config, resolved, folder, sweep)
+    except KeyboardInterrupt:
+        write_summary(folder, {"status": "interrupted"})
+        raise
+    except Exception as error:
+        failures.append(str(error))
+        write_summary(folder, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        is_mistake = isinstance(error, UserError) and not wants_traceback
+        log.error("error: %s", error, exc_info=None if is_mistake else error)
+        return None

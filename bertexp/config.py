@@ -1,0 +1,95 @@
+"""The whole configuration, put together from the rooms' own parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bertexp.corpora.config import DatasetConfig
+from bertexp.evaluation.config import EvaluationConfig
+from bertexp.masking.config import MaskingConfig
+from bertexp.models.config import ModelConfig
+from bertexp.tasks.config import TaskConfig
+from bertexp.tokens.config import TokenizerConfig
+from bertexp.tracking.config import TrackerConfig
+from bertexp.training.config import (
+    HardwareConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    TrainerConfig,
+)
+from bertexp.validation import UserError, nearest, require
+
+
+@dataclass(kw_only=True)
+class Config:
+    """One experiment: a part for every config group, and what belongs to none."""
+
+    task: TaskConfig
+    masking: MaskingConfig
+    dataset: DatasetConfig
+    tokenizer: TokenizerConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    trainer: TrainerConfig
+    hardware: HardwareConfig
+    tracker: TrackerConfig
+    evaluation: EvaluationConfig
+    seed: int
+    name: str | None
+    sweep: str
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
+        if not self.model.pretrained and self.task.max_length > self.model.max_position_embeddings:
+            raise UserError(
+                f"task.max_length={self.task.max_length}: the model has only "
+                f"model.max_position_embeddings={self.model.max_position_embeddings} positions."
+            )
+
+
+def conf_dir() -> Path:
+    """Return the folder of the YAML files: inside the installed package, else beside it."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def parse(composed: DictConfig) -> Config:
+    """Turn what Hydra composed into a checked ``Config``.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type or out of range.
+    """
+    plain = OmegaConf.to_container(composed, resolve=True)
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        return OmegaConf.to_object(typed)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(_explain(error)) from error
+
+
+def keys(part: Any = Config, prefix: str = "") -> list[str]:
+    """Return every key of the schema, dotted."""
+    hints = get_type_hints(part)
+    found: list[str] = []
+    for field in fields(part):
+        kind = hints[field.name]
+        name = f"{prefix}{field.name}"
+        found += keys(kind, f"{name}.") if is_dataclass(kind) else [name]
+    return found
+
+
+def _explain(error: OmegaConfBaseException) -> str:
+    """Return one line that names the key and what is wrong with it."""
+    key: Any = error.full_key or error.key
+    reason = str(error.msg or error).splitlines()[0].rstrip(".")
+    if "not in" in reason:
+        return f"{key}: no such key.{nearest(str(key), keys())}"
+    if "Missing mandatory value" in reason:
+        return f"{key}: has no value; set {key}=..."
+    return f"{key}: {reason[0].lower()}{reason[1:]}."

@@ -1,0 +1,85 @@
+"""What ``dataset.*`` may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertexp.validation import require, require_choice
+
+FORMATS = ("auto", "plain", "wrapped", "wikitext", "jsonl", "parquet")
+# A transition takes eight bytes, so this is most of a gigabyte.
+MOST_TRANSITIONS = 100_000_000
+
+
+@dataclass(kw_only=True)
+class HubConfig:
+    """Where ``datasets.load_dataset`` finds a corpus: its path, configuration and splits."""
+
+    path: str | None
+    config: str | None
+    train: str
+    validation: str | None
+
+
+@dataclass(kw_only=True)
+class SyntheticConfig:
+    """The size of the generated corpus: see ``bertexp.corpora.synthetic``."""
+
+    documents: int
+    topics: int
+    words: int
+    concentration: float
+
+    def __post_init__(self) -> None:
+        require(self.documents >= 2, "dataset.synthetic.documents", self.documents, "at least 2")
+        require(self.topics >= 1, "dataset.synthetic.topics", self.topics, "at least 1")
+        require(self.words >= 4, "dataset.synthetic.words", self.words, "at least 4")
+        require(
+            self.concentration > 0,
+            "dataset.synthetic.concentration",
+            self.concentration,
+            "above 0",
+        )
+        require(
+            self.topics * self.words**2 <= MOST_TRANSITIONS,
+            "dataset.synthetic.words",
+            self.words,
+            f"less: topics times words squared may be {MOST_TRANSITIONS:,} at most",
+        )
+
+
+@dataclass(kw_only=True)
+class DatasetConfig:
+    """Which documents a run reads.
+
+    ``name`` selects the builder; the other keys say where it reads and how, and how the
+    documents are parted into training and validation.
+    """
+
+    name: str
+    files: list[str]
+    format: str
+    column: str
+    errors: str
+    packages: list[str]
+    language: str
+    validation_fraction: float
+    max_documents: int | None
+    hub: HubConfig
+    synthetic: SyntheticConfig
+
+    def __post_init__(self) -> None:
+        require_choice("dataset.format", self.format, FORMATS)
+        require_choice("dataset.errors", self.errors, ("strict", "replace"))
+        require(
+            0 < self.validation_fraction < 1,
+            "dataset.validation_fraction",
+            self.validation_fraction,
+            "between 0 and 1, both excluded",
+        )
+        require(
+            self.max_documents is None or self.max_documents >= 2,
+            "dataset.max_documents",
+            self.max_documents,
+            "at least 2 (one to train on, one to validate on), or null for all",
+        )

@@ -1,0 +1,43 @@
+"""From configuration to examples: corpus, tokenizer, tokens and task, prepared once and cached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertexp.config import Config
+from bertexp.corpora.store import CorpusStore
+from bertexp.corpora.store import prepare as prepare_corpus
+from bertexp.evaluation.bank import Bank, build_bank
+from bertexp.tasks import TASKS
+from bertexp.tasks.base import Examples, Task
+from bertexp.tokens.store import TokenStore, prepare_tokens
+from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains on and is evaluated on."""
+
+    corpus: CorpusStore
+    tokenizer: WordPieceTokenizer
+    tokens: dict[str, TokenStore]
+    task: Task
+    examples: Examples
+    bank: Bank
+
+
+def prepare_data(config: Config) -> Data:
+    """Prepare everything that comes before the model, or find it in the cache.
+
+    Raises:
+        UserError: a name that does not exist, or a corpus that cannot be read or used.
+    """
+    task_class = TASKS[config.task.name]
+    corpus = prepare_corpus(config.dataset)
+    tokenizer = load_tokenizer(config.tokenizer, corpus)
+    sentences = config.task.sentences if task_class.uses_sentences else None
+    tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
+    task = task_class(config.task, tokenizer)
+    examples = task.examples(tokens["train"], config.masking, config.seed)
+    bank = build_bank(task, tokens["validation"], config.evaluation)
+    return Data(corpus, tokenizer, tokens, task, examples, bank)

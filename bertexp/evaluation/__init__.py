@@ -1,0 +1,1 @@
+"""Evaluation: the same frozen questions for every run."""

@@ -1,0 +1,107 @@
+"""A few of a model's answers, for people to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bertexp.evaluation.bank import Bank
+from bertexp.models.objective import Objective
+from bertexp.tasks.base import Batch
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What stood at a masked position and what the model thinks, likeliest first."""
+
+    truth: str
+    likeliest: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class MaskedSample:
+    """A stretch of masked text: its tokens as the model saw them, and a guess for each mask."""
+
+    tokens: list[str]
+    guesses: list[Guess]
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """A sentence pair, whether the second follows, and the probability the model gives that."""
+
+    first: str
+    second: str
+    follows: bool
+    probability: float
+
+
+@torch.no_grad()
+def draw_samples(
+    objective: Objective, bank: Bank, tokenizer: WordPieceTokenizer, device: torch.device
+) -> list[MaskedSample | PairSample]:
+    """Return the model's answers to some of the bank's questions."""
+    objective.eval()
+    batches = next(iter(bank.batches.values()))
+    batch = batches[len(batches) // 2].to(device)
+    samples: list[MaskedSample | PairSample] = []
+    if batch.labels_N is not None:
+        samples += _masked_samples(objective, batch, tokenizer)
+    if batch.next_labels_B is not None:
+        samples += _pair_samples(objective, batch, tokenizer)
+    return samples
+
+
+def _masked_samples(
+    objective: Objective,
+    batch: Batch,
+    tokenizer: WordPieceTokenizer,
+    count: int = 3,
+    length: int = 24,
+    top: int = 3,
+) -> list[MaskedSample]:
+    """Return a stretch of ``length`` tokens around the first mask of ``count`` examples."""
+    assert batch.positions_N is not None and batch.labels_N is not None
+    probabilities_NV = objective.logits(batch)["mlm"].float().softmax(-1)
+    rows, width = batch.input_ids_BL.shape
+    samples = []
+    for row in range(min(count, rows)):
+        inside = (batch.positions_N >= row * width + 1) & (batch.positions_N < (row + 1) * width)
+        first = int(batch.positions_N[inside][0])
+        start = max(row * width + 1, first - length // 4)
+        end = min(start + length, (row + 1) * width)
+        ids = batch.input_ids_BL.flatten()[start:end].tolist()
+        shown = torch.nonzero((batch.positions_N >= start) & (batch.positions_N < end)).flatten()
+        guesses = []
+        for index in shown.tolist():
+            best = probabilities_NV[index].topk(top)
+            names = [tokenizer.tokens[token] for token in best.indices.tolist()]
+            truth = tokenizer.tokens[int(batch.labels_N[index])]
+            guesses.append(Guess(truth, list(zip(names, best.values.tolist(), strict=True))))
+        samples.append(MaskedSample([tokenizer.tokens[token] for token in ids], guesses))
+    return samples
+
+
+def _pair_samples(
+    objective: Objective, batch: Batch, tokenizer: WordPieceTokenizer, count: int = 3
+) -> list[PairSample]:
+    """Return ``count`` pairs with the model's answers."""
+    assert batch.next_labels_B is not None
+    follows_B = objective.logits(batch)["nsp"].float().softmax(-1)[:, 0]
+    return [
+        PairSample(*_segments(batch, row, tokenizer), bool(label == 0), float(probability))
+        for row, (label, probability) in enumerate(
+            zip(batch.next_labels_B[:count], follows_B[:count], strict=True)
+        )
+    ]
+
+
+def _segments(batch: Batch, row: int, tokenizer: WordPieceTokenizer) -> tuple[str, str]:
+    assert batch.token_type_ids_BL is not None
+    ids, segments = batch.input_ids_BL[row], batch.token_type_ids_BL[row]
+    return (
+        tokenizer.backend.decode(ids[segments == 0].tolist()),
+        tokenizer.backend.decode(ids[segments == 1].tolist()),
+    )

@@ -1,0 +1,188 @@
+"""One experiment: prepare data, train, evaluate, export, report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from bertexp import report
+from bertexp.config import Config
+from bertexp.data import Data, prepare_data
+from bertexp.evaluation.bank import evaluate
+from bertexp.evaluation.samples import draw_samples
+from bertexp.models.build import build_model
+from bertexp.models.export import Keeper
+from bertexp.models.objective import Objective
+from bertexp.summary import versions, write_summary
+from bertexp.tracking.base import SafeTracker
+from bertexp.tracking.identity import RunIdentity, identify
+from bertexp.tracking.progress import Progress
+from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
+from bertexp.training.budget import Budget
+from bertexp.training.loop import Training, measure_step, train
+from bertexp.training.plan import BatchPlan, load_steps
+from bertexp.training.setup import build_accelerator, build_optimizer
+from bertexp.training.state import TrainState
+
+log = logging.getLogger(__name__)
+
+OUTPUTS = Path("outputs")
+
+
+def run_experiment(
+    config: Config, resolved: dict[str, Any], folder: Path, sweep: str | None
+) -> float:
+    """Run one experiment in ``folder``; returns the final ``eval/loss``.
+
+    Args:
+        config: what to do.
+        resolved: the same as plain values, for the trackers.
+        folder: the run's folder, which exists.
+        sweep: the sweep this is a job of, or None.
+
+    Raises:
+        UserError: something the user can mend.
+    """
+    began = time.perf_counter()
+    identity = _identify(config, folder, sweep)
+    tracker = open_tracker(config.tracker, identity, folder, OUTPUTS.absolute(), resolved)
+    trackers = [JsonLinesTracker(folder), *([tracker] if tracker else [])]
+    accelerator = build_accelerator(config.hardware, trackers)
+    data = prepare_data(config)
+    task, tokenizer, length = data.task, data.tokenizer, config.task.max_length
+    model = build_model(config.model, task.model_class, tokenizer, length, config.seed)
+    objective = Objective(model).to(accelerator.device)
+    keeper = Keeper(model, tokenizer, length, folder)
+    write_summary(folder, _inputs(data, identity))
+    failed = True
+    try:
+        accelerator.init_trackers(config.tracker.project)
+        prepared = time.perf_counter()
+        state = _train(config, data, objective, accelerator, keeper, tracker)
+        metrics = evaluate(objective, data.bank, accelerator.device)
+        accelerator.log(metrics, step=state.step)
+        keeper.finish(metrics["eval/loss"], state.step)
+        seconds = {"preparation": prepared - began, "total": time.perf_counter() - began}
+        write_summary(folder, _results(data, state, metrics, keeper, seconds))
+        failed = False
+    finally:
+        if tracker:
+            tracker.close(failed)
+    report.show(report.results(metrics, data.bank.yardsticks, state))
+    answers = draw_samples(objective, data.bank, tokenizer, accelerator.device)
+    report.show(report.samples(answers))
+    report.show(report.places(folder, keeper, tracker.location if tracker else None))
+    return metrics["eval/loss"]
+
+
+def _identify(config: Config, folder: Path, sweep: str | None) -> RunIdentity:
+    masks = config.task.name.startswith("mlm")
+    return identify(
+        config.tracker,
+        task=config.task.name,
+        model=config.model.name,
+        masking_prob=config.masking.prob if masks else None,
+        masking_strategy=config.masking.strategy if masks else None,
+        seed=config.seed,
+        folder=folder,
+        sweep=sweep,
+        name=config.name,
+    )
+
+
+def _train(
+    config: Config,
+    data: Data,
+    objective: Objective,
+    accelerator: Accelerator,
+    keeper: Keeper,
+    tracker: SafeTracker | None,
+) -> TrainState:
+    """Say what is about to happen, then train; returns what was spent."""
+    trainer = config.trainer
+    plan = BatchPlan(
+        data.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
+    )
+    budget = Budget.of(trainer, plan.steps_per_epoch)
+    optimizer = build_optimizer(config.optimizer, objective)
+    prepared, optimizer = accelerator.prepare(objective, optimizer)
+    step_seconds = measure_step(prepared, accelerator, plan[0])
+    steps = budget.expected_steps(sum(batch.tokens for batch in plan[0]), step_seconds)
+    report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
+    if tracker and tracker.location:
+        log.info("Tracking: %s", tracker.location)
+
+    with Progress(steps) as progress:
+
+        def on_log(state: TrainState, fraction: float, metrics: dict[str, float]) -> None:
+            spent = {"train/epoch": state.step / plan.steps_per_epoch}
+            if "mlm" in data.task.objectives:
+                spent["train/predicted_tokens"] = state.predicted_tokens
+            accelerator.log(metrics | spent, step=state.step)
+            speed = metrics["train/tokens_per_second"]
+            progress.update(state.step, fraction, metrics["train/loss"], speed)
+
+        def on_evaluate(state: TrainState) -> None:
+            metrics = evaluate(objective, data.bank, accelerator.device)
+            accelerator.log(metrics, step=state.step)
+            keeper.offer(metrics["eval/loss"], state.step)
+            progress.note(report.evaluation_line(state.step, metrics))
+
+        return train(
+            Training(
+                objective=prepared,
+                optimizer=optimizer,
+                accelerator=accelerator,
+                steps=load_steps(plan, 0, config.hardware.num_workers, accelerator.device),
+                budget=budget,
+                trainer=trainer,
+                scheduler=config.scheduler,
+                evaluate_every=config.evaluation.every,
+                on_log=on_log,
+                on_evaluate=on_evaluate,
+            )
+        )
+
+
+def _inputs(data: Data, identity: RunIdentity) -> dict[str, object]:
+    """Return what ``summary.json`` says before the training."""
+    return {
+        "status": "running",
+        "tracker_id": identity.id,
+        "versions": versions(),
+        "fingerprints": {
+            "corpus": data.corpus.fingerprint,
+            "tokenizer": data.tokenizer.fingerprint,
+            "tokens": data.tokens["train"].fingerprint,
+            "bank": data.bank.fingerprint,
+        },
+    }
+
+
+def _results(
+    data: Data,
+    state: TrainState,
+    metrics: dict[str, float],
+    keeper: Keeper,
+    seconds: dict[str, float],
+) -> dict[str, object]:
+    """Return what ``summary.json`` says at the end, by the names of ``TrainOutput`` where it can."""
+    return {
+        "status": "finished",
+        "train_loss": state.loss_sum / state.step,
+        "train_runtime": state.seconds,
+        "train_samples_per_second": state.examples / state.seconds,
+        "train_steps_per_second": state.step / state.seconds,
+        "total_flos": state.flops,
+        "epoch": state.examples / len(data.examples),
+        "metrics": metrics,
+        "yardsticks": data.bank.yardsticks,
+        "best": {"eval/loss": keeper.loss, "step": keeper.step, "folder": keeper.best},
+        "budget": asdict(state),
+        "seconds": seconds,
+    }

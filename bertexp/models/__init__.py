@@ -1,0 +1,1 @@
+"""Models: sizes, loading, and heads that work on predicted positions only."""

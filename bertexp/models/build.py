@@ -1,0 +1,113 @@
+"""BERT models of ``transformers``: from scratch or from a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bertexp.models.config import ModelConfig
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from transformers import BertConfig, BertPreTrainedModel
+
+log = logging.getLogger(__name__)
+
+
+def build_model(
+    config: ModelConfig,
+    model_class: str,
+    tokenizer: WordPieceTokenizer,
+    max_length: int,
+    seed: int,
+) -> BertPreTrainedModel:
+    """Return the model to train, in training mode, on the CPU.
+
+    Args:
+        config: size or checkpoint.
+        model_class: name of a BERT class of ``transformers`` with the heads that are needed.
+        tokenizer: what its vocabulary must match.
+        max_length: the longest input, which its positions must hold.
+        seed: for the weights that are drawn; the global generator is left seeded with it.
+
+    Raises:
+        UserError: a checkpoint that cannot be loaded, is no BERT, or does not fit the
+            tokenizer or the length.
+    """
+    torch.manual_seed(seed)
+    if config.pretrained:
+        model = _load(config.pretrained, model_class)
+    else:
+        model = _class(model_class)(_bert_config(config, tokenizer))
+    _check_fit(model.config, config, tokenizer, max_length)
+    return model.train()
+
+
+def _class(name: str) -> type[BertPreTrainedModel]:
+    from transformers.models.bert import modeling_bert
+
+    return getattr(modeling_bert, name)
+
+
+def _bert_config(config: ModelConfig, tokenizer: WordPieceTokenizer) -> BertConfig:
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=config.max_position_embeddings,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        initializer_range=config.initializer_range,
+        pad_token_id=tokenizer.pad_id,
+    )
+
+
+def _load(path: str, model_class: str) -> BertPreTrainedModel:
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        if found.model_type != "bert":
+            raise UserError(f"model.pretrained={path}: is a {found.model_type} model, not a BERT.")
+        loaded: Any = _class(model_class).from_pretrained(
+            path, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model.pretrained={path}: no local folder or Hub name that gives a BERT in "
+            f"safetensors ({reason})."
+        ) from error
+    model: BertPreTrainedModel
+    model, report = loaded
+    if new := sorted(report["missing_keys"]):
+        log.info("New weights, not in %s: %s", path, ", ".join(new))
+    if unused := sorted(report["unexpected_keys"]):
+        log.info("Weights of %s that are not used: %s", path, ", ".join(unused))
+    return model
+
+
+def _check_fit(
+    found: BertConfig, config: ModelConfig, tokenizer: WordPieceTokenizer, max_length: int
+) -> None:
+    if max_length > found.max_position_embeddings:
+        raise UserError(
+            f"task.max_length={max_length}: the model has only {found.max_position_embeddings} "
+            "positions."
+        )
+    if found.vocab_size < tokenizer.vocab_size or (
+        config.pretrained and found.vocab_size != tokenizer.vocab_size
+    ):
+        raise UserError(
+            f"model.pretrained={config.pretrained}: knows {found.vocab_size} tokens, the tokenizer "
+            f"has {tokenizer.vocab_size}; take its own with tokenizer=pretrained."
+        )

@@ -1,0 +1,44 @@
+"""What ``model.*`` may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertexp.validation import UserError, require
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """The size of a BERT trained from scratch, or the checkpoint to go on from.
+
+    With ``pretrained`` set, the sizes are the checkpoint's and the other keys but
+    ``name`` are ignored.
+    """
+
+    name: str
+    pretrained: str | None
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    dropout: float
+    initializer_range: float
+
+    def __post_init__(self) -> None:
+        sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        for key in (*sizes, "max_position_embeddings"):
+            require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "at least 1")
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"model.hidden_size={self.hidden_size}: must be divisible by "
+                f"model.num_attention_heads={self.num_attention_heads}."
+            )
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
+        require(
+            self.initializer_range > 0, "model.initializer_range", self.initializer_range, "above 0"
+        )
+        if self.name == "pretrained" and not self.pretrained:
+            raise UserError(
+                "model.pretrained is not set: model=pretrained needs a local folder or a Hub name."
+            )

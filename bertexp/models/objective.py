@@ -1,0 +1,74 @@
+"""The losses of a batch, computed at the predicted positions only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bertexp.tasks.base import Batch
+
+if TYPE_CHECKING:
+    from transformers import BertPreTrainedModel
+
+
+class Objective(nn.Module):
+    """A BERT of ``transformers`` and the losses of its heads.
+
+    The vocabulary's logits are computed for the predicted positions alone; the weights
+    are the model's own, so that ``save_pretrained`` gives what any other tool loads.
+
+    Args:
+        model: a ``BertForMaskedLM``, ``BertForNextSentencePrediction`` or
+            ``BertForPreTraining``.
+    """
+
+    def __init__(self, model: BertPreTrainedModel) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def logits(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``"mlm"`` of shape (predictions, vocabulary) and ``"nsp"`` of shape (batch, 2)."""
+        output = self.model.bert(
+            input_ids=batch.input_ids_BL,
+            attention_mask=batch.attention_mask_BL,
+            token_type_ids=batch.token_type_ids_BL,
+        )
+        heads = self.model.cls
+        logits = {}
+        if batch.positions_N is not None:
+            hidden_ND = output.last_hidden_state.flatten(0, 1)[batch.positions_N]
+            logits["mlm"] = heads.predictions(hidden_ND)
+        if batch.next_labels_B is not None:
+            logits["nsp"] = heads.seq_relationship(output.pooler_output)
+        return logits
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return each objective's loss in nats, summed over the batch's predictions."""
+        return {
+            name: functional.cross_entropy(logits.float(), batch.labels(name), reduction="sum")
+            for name, logits in self.logits(batch).items()
+        }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters; shared ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def flops_per_batch(model: BertPreTrainedModel, batch: Batch) -> float:
+    """Return the floating-point operations of one training step on ``batch``.
+
+    Matrix products only, two operations a multiply-add, the backward pass counted as
+    twice the forward one (Kaplan et al. 2020, section 2.1); the vocabulary's head counts
+    at the predicted positions, attention over the batch's padded length.
+    """
+    config = model.config
+    hidden, length = config.hidden_size, batch.input_ids_BL.shape[1]
+    layer = 4 * hidden * hidden + 2 * hidden * config.intermediate_size + 2 * length * hidden
+    products = batch.input_ids_BL.numel() * config.num_hidden_layers * layer
+    counts = batch.predictions
+    products += counts.get("mlm", 0) * hidden * (hidden + config.vocab_size)
+    products += counts.get("nsp", 0) * hidden * (hidden + 2)
+    return 3 * 2 * float(products)

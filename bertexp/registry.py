@@ -1,0 +1,50 @@
+"""Names a configuration may use, and what each of them builds."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from bertexp.validation import require_choice
+
+Builder = TypeVar("Builder")
+
+
+class Registry(Generic[Builder]):
+    """Builders by name, filled by the modules of one package.
+
+    The package is imported at the first look-up, so that a new file with a decorated
+    builder is all it takes to add a name.
+
+    Args:
+        key: the configuration key that selects a name, for error messages.
+        package: dotted name of the package whose modules register themselves.
+    """
+
+    def __init__(self, key: str, package: str) -> None:
+        self._key = key
+        self._package = package
+        self._builders: dict[str, Builder] = {}
+
+    def register(self, name: str) -> Callable[[Builder], Builder]:
+        """Return a decorator that files its target under ``name``."""
+
+        def decorate(builder: Builder) -> Builder:
+            assert name not in self._builders, f"{self._key}: '{name}' is registered twice"
+            self._builders[name] = builder
+            return builder
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Return all registered names, sorted."""
+        for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        return sorted(self._builders)
+
+    def __getitem__(self, name: str) -> Builder:
+        """Return the builder called ``name``; for a wrong one, a ``UserError`` that says which exist."""
+        require_choice(self._key, name, self.names())
+        return self._builders[name]

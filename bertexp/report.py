@@ -1,0 +1,149 @@
+"""What a run says on the terminal: the plan before, the results after."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bertexp.evaluation.samples import MaskedSample, PairSample
+from bertexp.tracking.progress import clock
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from bertexp.config import Config
+    from bertexp.data import Data
+    from bertexp.models.export import Keeper
+    from bertexp.training.state import TrainState
+
+log = logging.getLogger(__name__)
+
+PLAIN_WIDTH = 80
+
+
+def show(content: RenderableType) -> None:
+    """Print to standard output, and write to the run's log without colours."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    console.print(content)
+    plain = io.StringIO()
+    Console(file=plain, width=PLAIN_WIDTH).print(content)
+    log.debug("\n%s", plain.getvalue().rstrip())
+
+
+def plan(
+    config: Config, data: Data, keeper: Keeper, accelerator: Accelerator, steps: int, seconds: float
+) -> RenderableType:
+    """Return what a run is about to do."""
+    sizes = data.corpus.sizes
+    train, validation = sizes["train"], sizes["validation"]
+    trainer, bert = config.trainer, keeper.model.config
+    source = config.model.pretrained or f"{config.model.name}, from scratch"
+    batch = f"{trainer.batch_size} examples"
+    if trainer.gradient_accumulation_steps > 1:
+        batch += f" × {trainer.gradient_accumulation_steps}"
+    rows = {
+        "corpus": f"{config.dataset.name}: {train.documents:,} documents, "
+        f"{train.characters / 1e6:.1f} MB; {validation.documents:,} for validation",
+        "tokens": f"{len(data.tokens['train'].tokens):,}; vocabulary of "
+        f"{data.tokenizer.vocab_size:,} ({config.tokenizer.name})",
+        "task": f"{config.task.name}: {len(data.examples):,} examples of up to "
+        f"{config.task.max_length} tokens",
+    }
+    if "mlm" in data.task.objectives:
+        replace = config.masking.replace
+        shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
+        rows["masking"] = f"{config.masking.strategy}, {config.masking.prob:.0%}, replaced {shares}"
+    rows |= {
+        "model": f"{source}: {bert.num_hidden_layers} layers of {bert.hidden_size}, "
+        f"{keeper.model.num_parameters():,} parameters",
+        "steps": f"{steps:,} of {batch}, learning rate {config.optimizer.lr:g} "
+        f"({config.scheduler.name})",
+        "hardware": f"{accelerator.device.type}, {_precision(accelerator)}",
+        "time": f"about {clock(seconds)} of training",
+    }
+    return Group("", _rows(rows), "")
+
+
+def evaluation_line(step: int, metrics: dict[str, float]) -> str:
+    """Return an evaluation in one line."""
+    shown = ("eval/loss", "eval/accuracy", "eval/nsp_accuracy")
+    values = (f"{name} {metrics[name]:.3f}" for name in shown if name in metrics)
+    return " · ".join((f"step {step}", *values))
+
+
+def results(
+    metrics: dict[str, float], yardsticks: dict[str, float], state: TrainState
+) -> RenderableType:
+    """Return the evaluation beside what can be had without looking at the input."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"after {state.step:,} steps, {clock(state.seconds)}")
+    table.add_column("model", justify="right")
+    table.add_column("yardstick", justify="right")
+    for name, value in metrics.items():
+        yardstick = yardsticks.get(name)
+        table.add_row(name, f"{value:.3f}", "" if yardstick is None else f"{yardstick:.3f}")
+    note = Text("Yardstick: the best that can be done without looking at the input.", "dim")
+    return Group("", table, note, "")
+
+
+def samples(found: Sequence[MaskedSample | PairSample]) -> RenderableType:
+    """Return a model's answers, right ones in green."""
+    shown = [_masked(s) if isinstance(s, MaskedSample) else _pair(s) for s in found]
+    return Group(*shown)
+
+
+def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
+    """Return where everything was written."""
+    rows = {"run": str(folder), "model": str(folder / "model")}
+    if keeper.best and keeper.best != "model":
+        rows["best"] = f"{folder / keeper.best} (eval/loss {keeper.loss:.3f})"
+    if tracker:
+        rows["tracker"] = tracker
+    return _rows(rows)
+
+
+def _rows(rows: dict[str, str]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in rows.items():
+        grid.add_row(name, Text(value))
+    return grid
+
+
+def _precision(accelerator: Accelerator) -> str:
+    return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+
+
+def _masked(sample: MaskedSample) -> RenderableType:
+    text = Text(" ".join(sample.tokens).replace(" ##", ""))
+    text.highlight_words(["[MASK]"], "bold yellow")
+    lines = [text]
+    for guess in sample.guesses:
+        line = Text("  ")
+        for token, probability in guess.likeliest:
+            style = "green" if token == guess.truth else ""
+            line.append(f"{token} ", style).append(f"{probability:.2f}  ", "dim")
+        lines.append(line.append(f"(was: {guess.truth})", "dim"))
+    return Group(*lines, "")
+
+
+def _pair(sample: PairSample) -> RenderableType:
+    right = (sample.probability > 0.5) == sample.follows
+    verdict = Text(f"  follows with probability {sample.probability:.2f} ")
+    truth = "it does" if sample.follows else "it does not"
+    return Group(
+        Text(f"A: {sample.first}"),
+        Text(f"B: {sample.second}"),
+        verdict.append(f"({truth})", "green" if right else "red"),
+        "",
+    )

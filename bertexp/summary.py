@@ -1,0 +1,64 @@
+"""``summary.json``: what a run was, what it spent and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+SUMMARY_FILE = "summary.json"
+PACKAGES = (
+    "bertexp",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "hydra-core",
+    "wandb",
+)
+
+
+def write_summary(folder: Path, values: Mapping[str, object]) -> None:
+    """Write ``values`` over what the run's summary holds, all or nothing.
+
+    Keys that ``values`` does not name keep what was written before.
+    """
+    path = folder / SUMMARY_FILE
+    known = json.loads(path.read_text()) if path.exists() else {}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({**known, **values}, indent=2, ensure_ascii=False) + "\n")
+    os.replace(partial, path)
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python, of the packages that matter and of this code's commit."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found | {"git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout this code runs from, ``+`` added if it was changed."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        tracked = git("ls-files", "--", Path(__file__).name)
+        if not tracked:
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,137 @@
+"""What every task gives: examples, batches of them, and the model's class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from bertexp.masking.config import MaskingConfig
+from bertexp.masking.masker import Masker
+from bertexp.tasks.config import TaskConfig
+from bertexp.tokens.store import TokenStore
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model sees and what it should say.
+
+    Attributes:
+        example_ids: which examples of the epoch these are, shape (batch,).
+        input_ids_BL: token ids, padded, ``int64``.
+        attention_mask_BL: 1 for tokens, 0 for padding; None where nothing is padded.
+        token_type_ids_BL: the segment of each token, 0 or 1; None where there is only one.
+        positions_N: the predicted positions, indices into the flattened batch.
+        labels_N: the ids that stood there.
+        next_labels_B: 0 where the second segment follows the first, 1 where it does not.
+        tokens: tokens that are no padding.
+        maskable: positions that could have been predicted.
+    """
+
+    example_ids: np.ndarray
+    input_ids_BL: torch.Tensor
+    attention_mask_BL: torch.Tensor | None = None
+    token_type_ids_BL: torch.Tensor | None = None
+    positions_N: torch.Tensor | None = None
+    labels_N: torch.Tensor | None = None
+    next_labels_B: torch.Tensor | None = None
+    tokens: int = 0
+    maskable: int = 0
+
+    @property
+    def predictions(self) -> dict[str, int]:
+        """How many predictions each of the objectives makes on this batch."""
+        counts = {"mlm": self.labels_N, "nsp": self.next_labels_B}
+        return {name: len(labels) for name, labels in counts.items() if labels is not None}
+
+    def labels(self, objective: str) -> torch.Tensor:
+        """Return the labels of ``"mlm"`` or ``"nsp"``."""
+        labels = self.labels_N if objective == "mlm" else self.next_labels_B
+        assert labels is not None, f"this batch has no labels for {objective}"
+        return labels
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory, from where copies to a GPU need no wait."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with its tensors on ``device``."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        tensors: dict[str, Any] = {
+            field.name: change(value)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        return replace(self, **tensors)
+
+
+class Examples(ABC):
+    """The examples of one split. Which batch they give depends on nothing but the arguments."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of examples in an epoch."""
+
+    @abstractmethod
+    def lengths(self, epoch: int) -> np.ndarray:
+        """Return the number of tokens of each example in ``epoch``, special tokens included."""
+
+    @abstractmethod
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        """Return the batch of these examples as they are in ``epoch``."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """An objective: builds examples and evaluation examples from stored tokens.
+
+    Attributes:
+        config: ``task.*``.
+        tokenizer: what the tokens were cut with.
+    """
+
+    config: TaskConfig
+    tokenizer: WordPieceTokenizer
+
+    # The class of ``transformers`` that is trained and exported.
+    model_class: ClassVar[str]
+    # Whether examples are made of sentences, and not just of text.
+    uses_sentences: ClassVar[bool]
+    # The objectives whose losses are added up: "mlm", "nsp".
+    objectives: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> Examples:
+        """Return the examples that ``tokens`` give.
+
+        Raises:
+            UserError: the corpus gives none.
+        """
+
+    def masker(self, masking: MaskingConfig, seed: int) -> Masker:
+        """Return what masks batches of this task's tokens."""
+        return Masker(masking, self.tokenizer.is_special_V, self.tokenizer.mask_id, seed)
+
+
+def pad(rows: list[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stack rows of different lengths: ids (``int64``) padded to the longest, and the lengths."""
+    lengths_B = np.array([len(row) for row in rows])
+    ids_BL = np.full((len(rows), lengths_B.max()), pad_id, dtype=np.int64)
+    for row, ids in zip(ids_BL, rows, strict=True):
+        row[: len(ids)] = ids
+    return ids_BL, lengths_B
+
+
+def attention_mask(lengths_B: np.ndarray) -> torch.Tensor | None:
+    """Return 1 for tokens and 0 for padding, or None if all sequences are equally long."""
+    longest = lengths_B.max()
+    if (lengths_B == longest).all():
+        return None
+    return torch.from_numpy((np.arange(longest) < lengths_B[:, None]).astype(np.int64))

@@ -1,0 +1,1 @@
+"""Tokens: text in, WordPiece ids out, stored once and memory-mapped."""

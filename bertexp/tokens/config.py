@@ -1,0 +1,31 @@
+"""What ``tokenizer.*`` may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertexp.validation import UserError, require, require_choice
+
+
+@dataclass(kw_only=True)
+class TokenizerConfig:
+    """Which vocabulary cuts the text: one trained on the corpus, or one that exists."""
+
+    name: str
+    vocab_size: int
+    lowercase: bool
+    path: str | None
+
+    def __post_init__(self) -> None:
+        require_choice("tokenizer.name", self.name, ("wordpiece", "pretrained"))
+        require(
+            64 <= self.vocab_size <= 1_000_000,
+            "tokenizer.vocab_size",
+            self.vocab_size,
+            "between 64 and 1000000",
+        )
+        if self.name == "pretrained" and not self.path:
+            raise UserError(
+                "tokenizer.path is not set: tokenizer=pretrained needs a vocabulary file, "
+                "a folder or a Hub name."
+            )

@@ -1,0 +1,1 @@
+"""Tracking: where a run's numbers go, and what its user sees meanwhile."""

@@ -1,0 +1,94 @@
+"""A tracker that cannot end the run it follows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from accelerate.tracking import GeneralTracker, on_main_process
+
+from bertexp.validation import UserError
+
+logger = logging.getLogger(__name__)
+
+Metrics = Mapping[str, float]
+
+
+class SafeTracker(GeneralTracker):
+    """One of Accelerate's trackers with what a long run needs besides.
+
+    Nothing happens before ``start``, which Accelerate calls on the main process only. If the
+    tracker fails there or later, the user is told once and the run goes on without it; the
+    metrics are in ``metrics.jsonl`` all the same. A subclass fills in ``_start``, ``_log`` and
+    ``_finish``, and sets ``location`` once it knows.
+
+    Attributes:
+        location: in one line, where to look; ``None`` before the start and where there is nothing.
+    """
+
+    name = "safe"
+    requires_logging_directory = False
+
+    def __init__(self, inner: GeneralTracker) -> None:
+        super().__init__()
+        self.location: str | None = None
+        self._inner = inner
+        self._running = False
+        self._warned = False
+
+    @property
+    def tracker(self) -> object:
+        """What Accelerate's tracker writes to: W&B's run, TensorBoard's writer."""
+        return self._inner.tracker
+
+    @on_main_process
+    def start(self) -> None:
+        """Open the tracker. A ``UserError`` is raised, anything else only reported."""
+        try:
+            self._start()
+            self._running = True
+        except UserError:
+            raise
+        except Exception as error:
+            self._warn(error)
+
+    def log(self, values: Metrics, step: int | None = None) -> None:
+        """Log metrics of one step; never raises."""
+        self._attempt(lambda: self._log(values, step))
+
+    def close(self, failed: bool) -> None:
+        """End the tracked run as failed or finished; never raises, and again does nothing."""
+        self._attempt(lambda: self._finish(failed))
+        self._running = False
+
+    def finish(self) -> None:
+        """End the tracked run as finished: what Accelerate calls at the end of training."""
+        self.close(failed=False)
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        if self._running:
+            try:
+                action()
+            except Exception as error:
+                self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning("%s: %s. The run goes on without it.", self.name, first_line(error))
+
+    def _start(self) -> None:
+        self._inner.start()
+
+    def _log(self, values: Metrics, step: int | None) -> None:
+        self._inner.log(values, step=step)
+
+    def _finish(self, failed: bool) -> None:
+        """End the tracked run; a tracker that knows failure says so by ``failed``."""
+        self._inner.finish()
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, in one line without the full stop, or else its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".: ") if lines else type(error).__name__

@@ -1,0 +1,49 @@
+"""What ``tracker.*`` may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertexp.validation import require, require_choice
+
+TRACKERS = ("wandb", "tensorboard", "trackio", "none")
+MODES = ("auto", "online", "offline", "disabled")
+TAG_LENGTH = 64
+"""W&B's limit, in characters."""
+
+_PROJECT_LENGTH = 128
+_NOT_IN_PROJECTS = "/\\#?%:"
+
+
+@dataclass(kw_only=True)
+class TrackerConfig:
+    """Who follows a run, and under which headings.
+
+    ``mode`` is about W&B: ``auto`` goes online when there is a key and a network, offline
+    otherwise; ``disabled`` switches any tracker off.
+    """
+
+    name: str
+    mode: str
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+
+    def __post_init__(self) -> None:
+        require_choice("tracker.name", self.name, TRACKERS)
+        require_choice("tracker.mode", self.mode, MODES)
+        require(
+            0 < len(self.project) <= _PROJECT_LENGTH
+            and not set(self.project) & set(_NOT_IN_PROJECTS),
+            "tracker.project",
+            self.project,
+            f"1 to {_PROJECT_LENGTH} characters, none of them of {_NOT_IN_PROJECTS}",
+        )
+        for tag in self.tags:
+            require(
+                0 < len(tag) <= TAG_LENGTH,
+                "tracker.tags",
+                tag,
+                f"tags of 1 to {TAG_LENGTH} characters",
+            )

@@ -1,0 +1,174 @@
+"""The trackers a run hands to Accelerate: its own record, and the one the user chose."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import math
+import os
+import shlex
+from pathlib import Path
+from typing import Any, TextIO
+
+from accelerate.tracking import (
+    GeneralTracker,
+    TensorBoardTracker,
+    TrackioTracker,
+    on_main_process,
+)
+
+from bertexp.tracking.base import Metrics, SafeTracker
+from bertexp.tracking.config import TrackerConfig
+from bertexp.tracking.identity import RunIdentity
+from bertexp.validation import UserError
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class JsonLinesTracker(GeneralTracker):
+    """The run's own record: a JSON object a line, with ``step`` and the metrics by name.
+
+    JSON has no word for NaN and infinity: both become ``null``. A step may have several lines,
+    one each time something is logged. Nothing stays open between them, so what was logged is
+    on disk. Unlike other trackers this one raises ``OSError``: a run without a record is lost.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    name = "jsonl"
+    requires_logging_directory = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._path = folder / METRICS_FILE
+
+    @property
+    def tracker(self) -> Path:
+        """The file it writes."""
+        return self._path
+
+    @on_main_process
+    def log(self, values: Metrics, step: int | None = None) -> None:
+        """Append one line."""
+        assert step is not None, "a line without a step cannot be rewound"
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        line = json.dumps({"step": step, **finite}, allow_nan=False)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    @on_main_process
+    def rewind(self, step: int) -> None:
+        """Drop what was logged after ``step``, and a last line cut short by a kill.
+
+        To be called where training goes on from a checkpoint at ``step``, or with -1 where it
+        starts over in a folder that was used before.
+        """
+        if not self._path.exists():
+            return
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+        draft = self._path.with_suffix(".tmp")
+        draft.write_text("".join(kept), encoding="utf-8")
+        os.replace(draft, self._path)
+
+
+class TensorBoardFiles(SafeTracker):
+    """TensorBoard's event files in the run's folder, with the configuration flattened."""
+
+    name = "tensorboard"
+
+    def __init__(self, folder: Path, resolved_config: dict[str, Any]) -> None:
+        self._folder = folder / "tensorboard"
+        self._hyperparameters = flatten(resolved_config)
+        super().__init__(TensorBoardTracker(self._folder.name, folder))
+
+    def _start(self) -> None:
+        super()._start()
+        # Accelerate's own way puts them into a second run, named after the time.
+        self._inner.writer.add_hparams(self._hyperparameters, {}, run_name=".")
+        self.location = shlex.join(["tensorboard", "--logdir", str(self._folder)])
+
+
+class TrackioRun(SafeTracker):
+    """A run in trackio's local data base; what trackio prints is left out."""
+
+    name = "trackio"
+
+    def __init__(
+        self, config: TrackerConfig, identity: RunIdentity, resolved_config: dict[str, Any]
+    ) -> None:
+        self._project = config.project
+        super().__init__(
+            TrackioTracker(
+                config.project,
+                name=identity.id,
+                group=identity.group,
+                config=resolved_config,
+                resume="allow",
+                embed=False,
+            )
+        )
+
+    def _start(self) -> None:
+        with _quiet():
+            super()._start()
+        self.location = shlex.join(["trackio", "show", "--project", self._project])
+
+    def _finish(self, failed: bool) -> None:
+        with _quiet():
+            super()._finish(failed)
+
+
+def _quiet() -> contextlib.redirect_stdout[TextIO]:
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Return nested values under dotted names, each a number, a truth value or text."""
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
+    return flat
+
+
+def open_tracker(
+    config: TrackerConfig,
+    identity: RunIdentity,
+    folder: Path,
+    wandb_root: Path,
+    resolved_config: dict[str, Any],
+) -> SafeTracker | None:
+    """Return the tracker the user chose, for ``Accelerator(log_with=[...])``, or ``None``.
+
+    It opens when ``Accelerator.init_trackers`` starts it, on the main process.
+
+    Args:
+        config: which tracker, and how.
+        identity: who the run is.
+        folder: the run's folder.
+        wandb_root: where W&B's folder of all runs is kept.
+        resolved_config: the whole configuration as plain values.
+
+    Raises:
+        UserError: the tracker's package is not installed.
+    """
+    if config.name == "none" or config.mode == "disabled":
+        return None
+    if importlib.util.find_spec(config.name) is None:
+        raise UserError(
+            f"tracker={config.name}: the package is missing, pip install 'bertexp[{config.name}]'."
+        )
+    if config.name == "tensorboard":
+        return TensorBoardFiles(folder, resolved_config)
+    if config.name == "trackio":
+        return TrackioRun(config, identity, resolved_config)
+    from bertexp.tracking.weights_and_biases import WandbTracker
+
+    return WandbTracker(config, identity, wandb_root, resolved_config)

@@ -1,0 +1,145 @@
+"""W&B: online when it can be, offline otherwise, without a question or a long wait."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from pathlib import Path
+from typing import Any
+
+import wandb
+from accelerate.tracking import WandBTracker
+
+from bertexp.tracking.base import Metrics, SafeTracker, first_line
+from bertexp.tracking.config import TrackerConfig
+from bertexp.tracking.identity import RunIdentity
+from bertexp.validation import UserError
+
+logger = logging.getLogger(__name__)
+
+STEP = "trainer/step"
+_INIT_SECONDS = 8
+_FINISH_SECONDS = 120
+
+
+class WandbTracker(SafeTracker):
+    """A W&B run whose charts are drawn over ``trainer/step``.
+
+    The step is logged as data because W&B drops what is logged at a step lower than its own,
+    which is what a resumed run does.
+
+    Args:
+        config: mode, project and entity.
+        identity: the run's id, name, group, tags and job type.
+        root: W&B's files go to its folder ``wandb``.
+        resolved_config: the whole configuration, to be shown with the run.
+    """
+
+    name = "wandb"
+
+    def __init__(
+        self,
+        config: TrackerConfig,
+        identity: RunIdentity,
+        root: Path,
+        resolved_config: dict[str, Any],
+    ) -> None:
+        self._config = config
+        self._root = root
+        self._defined: set[str] = set()
+        self._arguments: dict[str, Any] = {
+            "entity": config.entity,
+            "group": identity.group,
+            "tags": identity.tags,
+            "id": identity.id,
+            "name": identity.name,
+            "job_type": identity.job_type,
+            "dir": str(root),
+            "config": resolved_config,
+            # Without this a run that follows a crashed one in the same process logs into it.
+            "reinit": "finish_previous",
+            "settings": wandb.Settings(
+                console="off",
+                silent=True,
+                init_timeout=_INIT_SECONDS,
+                finish_timeout=_FINISH_SECONDS,
+                finish_timeout_raises=True,
+            ),
+        }
+        super().__init__(WandBTracker(config.project))
+
+    def _start(self) -> None:
+        """Open the run in the mode asked for.
+
+        Raises:
+            UserError: ``tracker.mode=online`` and there is no key or no answer.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        chosen = wandb.setup(settings=wandb.Settings(silent=True)).settings.mode
+        if self._config.mode == "offline":
+            self._open("offline")
+        elif self._config.mode == "auto" and chosen != "online":
+            # The user's own WANDB_MODE, or `wandb offline`.
+            self._open(chosen)
+        else:
+            self._open_online()
+
+    def _open_online(self) -> None:
+        try:
+            # Verifying first leaves no empty run behind where there is no network.
+            if wandb.login(prompt=False, verify=True):
+                return self._open("online", resume="allow")
+            problem = None
+        except Exception as error:
+            problem = first_line(error)
+        if self._config.mode == "online":
+            raise UserError(
+                f"tracker.mode=online: {problem or 'W&B has no API key'}. Log in with "
+                "`wandb login` or WANDB_API_KEY, or choose tracker.mode=offline."
+            )
+        if problem:
+            # W&B's service keeps the id of a run that failed to start.
+            wandb.teardown()
+        self._open("offline")
+        if problem:
+            logger.warning("wandb: %s. Tracked offline; to upload: %s", problem, self._sync())
+
+    def _open(self, mode: str, resume: str | None = None) -> None:
+        self._inner.init_kwargs = {**self._arguments, "mode": mode, "resume": resume}
+        self._inner.start()
+        run = self._inner.run
+        for names in ("train/*", "eval/*"):
+            run.define_metric(names, step_metric=STEP)
+        if mode == "online":
+            self.location = run.url
+        elif not run.disabled:
+            leet = shlex.join(["wandb", "leet", str(self._root / "wandb")])
+            self.location = f"`{leet}` here, `{self._sync()}` to upload"
+
+    def _sync(self) -> str:
+        return shlex.join(["wandb", "sync", self._inner.run.settings.sync_dir])
+
+    def _log(self, values: Metrics, step: int | None) -> None:
+        for name in values.keys() - self._defined:
+            self._defined.add(name)
+            if best := best_value(name):
+                self._inner.run.define_metric(name, step_metric=STEP, summary=best)
+        self._inner.log(values if step is None else {**values, STEP: step})
+
+    def _finish(self, failed: bool) -> None:
+        try:
+            self._inner.run.finish(exit_code=int(failed))
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"{first_line(error)}; to upload the rest: {self._sync()}"
+            ) from error
+
+
+def best_value(name: str) -> str | None:
+    """Return ``min`` or ``max``, whichever of an evaluation metric's values a summary keeps."""
+    metric = name.partition("@")[0]
+    if not metric.startswith("eval/"):
+        return None
+    if metric.endswith(("loss", "perplexity")):
+        return "min"
+    return "max" if metric.endswith("accuracy") else None

@@ -1,0 +1,1 @@
+"""Training: batch plan, budget and schedules, the loop."""

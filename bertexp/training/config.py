@@ -1,0 +1,88 @@
+"""What ``optimizer.*``, ``scheduler.*``, ``trainer.*`` and ``hardware.*`` may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertexp.validation import UserError, require, require_choice
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW's settings."""
+
+    lr: float
+    betas: list[float]
+    eps: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            "optimizer.betas",
+            self.betas,
+            "two numbers, each at least 0 and below 1",
+        )
+        require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
+
+
+@dataclass(kw_only=True)
+class SchedulerConfig:
+    """How the learning rate moves over the budget."""
+
+    name: str
+    warmup: float
+
+    def __post_init__(self) -> None:
+        require_choice("scheduler.name", self.name, ("linear", "cosine", "constant"))
+        require(0 <= self.warmup < 1, "scheduler.warmup", self.warmup, "at least 0 and below 1")
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """How long a run trains, in which steps, and how often it says so."""
+
+    epochs: float | None
+    max_steps: int | None
+    max_tokens: int | None
+    max_time: float | None
+    batch_size: int
+    gradient_accumulation_steps: int
+    gradient_clip: float | None
+    log_every: int
+
+    def __post_init__(self) -> None:
+        budget = ("epochs", "max_steps", "max_tokens", "max_time")
+        for key in (*budget, "gradient_clip"):
+            value = getattr(self, key)
+            require(value is None or value > 0, f"trainer.{key}", value, "above 0, or null")
+        for key in ("batch_size", "gradient_accumulation_steps", "log_every"):
+            require(getattr(self, key) >= 1, f"trainer.{key}", getattr(self, key), "at least 1")
+        if all(getattr(self, key) is None for key in budget):
+            raise UserError(
+                "trainer: epochs, max_steps, max_tokens and max_time are all null; set one of "
+                "them, or the run never ends."
+            )
+
+
+@dataclass(kw_only=True)
+class HardwareConfig:
+    """What a run computes on. None of it changes what is computed, precision excepted."""
+
+    device: str
+    precision: str
+    num_workers: int
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        require_choice("hardware.device", self.device, ("auto", "cpu", "gpu"))
+        require_choice("hardware.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        require(self.num_workers >= 0, "hardware.num_workers", self.num_workers, "at least 0")
+        require(
+            self.threads is None or self.threads >= 1,
+            "hardware.threads",
+            self.threads,
+            "at least 1, or null for all cores",
+        )

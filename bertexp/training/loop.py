@@ -1,0 +1,118 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from bertexp.models.objective import flops_per_batch
+from bertexp.tasks.base import Batch
+from bertexp.training.budget import Budget, learning_rate_factor
+from bertexp.training.config import SchedulerConfig, TrainerConfig
+from bertexp.training.state import TrainState, Window
+
+
+@dataclass
+class Training:
+    """Everything the loop works with.
+
+    Attributes:
+        objective: the prepared module whose forward gives summed losses, see ``Objective``.
+        optimizer: its prepared optimizer.
+        accelerator: device, precision and processes.
+        steps: the batches of each step, without end.
+        budget: when to stop.
+        trainer: clipping and the logging interval.
+        scheduler: the learning rate's course.
+        evaluate_every: steps between evaluations, None for none.
+        on_log: gets the state, the fraction of the budget and the metrics of a logged line.
+        on_evaluate: called between steps when it is time to evaluate.
+    """
+
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    steps: Iterable[list[Batch]]
+    budget: Budget
+    trainer: TrainerConfig
+    scheduler: SchedulerConfig
+    evaluate_every: int | None
+    on_log: Callable[[TrainState, float, dict[str, float]], None]
+    on_evaluate: Callable[[TrainState], None]
+    state: TrainState = field(default_factory=TrainState)
+
+
+def train(run: Training) -> TrainState:
+    """Train until the budget is spent; returns what was spent.
+
+    The loss of a step is a sum over the predictions of all its batches, divided by their
+    number: how a step is cut into batches does not change it.
+    """
+    state, window = run.state, Window()
+    model = run.accelerator.unwrap_model(run.objective).model
+    peak = [group["lr"] for group in run.optimizer.param_groups]
+    clip = run.trainer.gradient_clip or float("inf")
+    clock = time.perf_counter()
+    for batches in run.steps:
+        factor = learning_rate_factor(run.scheduler, run.budget.midway(state))
+        for group, rate in zip(run.optimizer.param_groups, peak, strict=True):
+            group["lr"] = rate * factor
+        loss = accumulate_gradients(run.objective, run.accelerator, batches)
+        norm = run.accelerator.clip_grad_norm_(run.objective.parameters(), clip)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+
+        elapsed, clock = time.perf_counter() - clock, time.perf_counter()
+        window.add(loss, batches, elapsed)
+        state.add(batches, elapsed, sum(flops_per_batch(model, batch) for batch in batches))
+        fraction = run.budget.fraction(state)
+        if state.step % run.trainer.log_every == 0 or fraction >= 1:
+            state.loss_sum += float(window.loss)
+            rates = {"train/learning_rate": peak[0] * factor, "train/grad_norm": float(norm)}
+            run.on_log(state, fraction, window.metrics() | rates)
+            window = Window()
+        if fraction >= 1:
+            return state
+        if run.evaluate_every and state.step % run.evaluate_every == 0:
+            run.on_evaluate(state)
+            run.objective.train()
+            clock = time.perf_counter()  # evaluation is not training time
+    raise AssertionError("the steps ended before the budget")
+
+
+def accumulate_gradients(
+    objective: nn.Module, accelerator: Accelerator, batches: list[Batch]
+) -> torch.Tensor:
+    """Add the gradients of one step to the parameters' and return its mean loss, on the device.
+
+    Each objective's losses are divided by the number of its predictions in the whole
+    step, so every predicted token weighs the same, whichever batch it is in.
+    """
+    totals: Counter[str] = Counter()
+    for batch in batches:
+        totals.update(batch.predictions)
+    step_loss = torch.zeros((), device=accelerator.device)
+    for batch in batches:
+        with accelerator.autocast():
+            sums = objective(batch.to(accelerator.device))
+        loss = torch.stack([total / totals[name] for name, total in sums.items()]).sum()
+        accelerator.backward(loss)
+        step_loss += loss.detach()
+    return step_loss
+
+
+def measure_step(objective: nn.Module, accelerator: Accelerator, batches: list[Batch]) -> float:
+    """Return the seconds that forward and backward of one step take; nothing is changed by it."""
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        for _ in range(2):  # the first one warms up
+            clock = time.perf_counter()
+            accumulate_gradients(objective, accelerator, batches).item()
+    objective.zero_grad()
+    return time.perf_counter() - clock

@@ -1,0 +1,74 @@
+"""Which examples a step sees: a pure function of seed and step."""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from bertexp import draws
+from bertexp.tasks.base import Batch, Examples
+
+# Examples are sorted by length within pools of this many batches: little padding, much shuffling.
+POOL_BATCHES = 64
+
+
+class BatchPlan(Dataset[list[Batch]]):
+    """Every step's batches, by number. Each epoch has every example once.
+
+    Args:
+        examples: what is batched.
+        batch_size: examples of a batch; the last of an epoch's batches may have fewer.
+        batches_per_step: batches whose gradients are added up; an epoch's last step may have fewer.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self, examples: Examples, batch_size: int, batches_per_step: int, seed: int
+    ) -> None:
+        self._examples = examples
+        self._batch_size = batch_size
+        self._batches_per_step = batches_per_step
+        self._seed = seed
+        self.batches_per_epoch = -(-len(examples) // batch_size)
+        self.steps_per_epoch = -(-self.batches_per_epoch // batches_per_step)
+        self._epoch_batches = lru_cache(maxsize=2)(self._draw_epoch)
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        """Return the batches of ``step``, which may lie in any epoch."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        first = index * self._batches_per_step
+        chosen = self._epoch_batches(epoch)[first : first + self._batches_per_step]
+        return [self._examples.batch(epoch, example_ids) for example_ids in chosen]
+
+    def _draw_epoch(self, epoch: int) -> list[np.ndarray]:
+        """Return the example ids of each batch of ``epoch``, neighbours in length together."""
+        count = len(self._examples)
+        state = draws.combine(draws.key("order", self._seed, epoch), np.arange(count))
+        shuffled = np.argsort(state)
+        pools = np.arange(count) // (POOL_BATCHES * self._batch_size)
+        by_length = shuffled[np.lexsort((self._examples.lengths(epoch)[shuffled], pools))]
+        batches = np.split(by_length, range(self._batch_size, count, self._batch_size))
+        state = draws.combine(draws.key("batch-order", self._seed, epoch), np.arange(len(batches)))
+        return [batches[index] for index in np.argsort(state)]
+
+
+def load_steps(
+    plan: BatchPlan, first: int, num_workers: int, device: torch.device
+) -> DataLoader[list[Batch]]:
+    """Return a loader that gives the batches of step ``first`` and all after it, without end."""
+    return DataLoader(
+        plan,
+        batch_size=None,
+        sampler=itertools.count(first),
+        num_workers=num_workers,
+        pin_memory=device.type == "cuda",
+        # A generator of its own: making an iterator must not move the global one (dropout's).
+        generator=torch.Generator(),
+    )

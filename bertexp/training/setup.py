@@ -1,0 +1,58 @@
+"""Device, precision and optimizer."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.tracking import GeneralTracker
+from torch import nn
+
+from bertexp.training.config import HardwareConfig, OptimizerConfig
+from bertexp.validation import UserError
+
+
+def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) -> Accelerator:
+    """Return the accelerator for ``hardware.*``; what an earlier job left behind is forgotten.
+
+    Raises:
+        UserError: a GPU that is not there, or a precision the device does not have.
+    """
+    # Accelerate's state is a singleton that a second job of a sweep would inherit.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if config.device == "gpu" and not has_gpu:
+        raise UserError(
+            "hardware.device=gpu: torch finds no GPU; use hardware=auto or hardware=cpu."
+        )
+    on_cpu = config.device == "cpu" or not has_gpu
+    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision=_mixed_precision(config.precision, on_cpu),
+        log_with=trackers,
+    )
+
+
+def _mixed_precision(precision: str, on_cpu: bool) -> str:
+    if precision == "fp16" and on_cpu:
+        raise UserError("hardware.precision=fp16: needs a GPU; on the CPU use fp32 or bf16.")
+    if precision == "auto":
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    return "no" if precision == "fp32" else precision
+
+
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
+    """Return AdamW that decays matrices and embeddings, not biases and normalisations."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    first, second = config.betas
+    return torch.optim.AdamW(
+        groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=True
+    )

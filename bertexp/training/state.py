@@ -1,0 +1,74 @@
+"""What a run has spent, and what happened since its last logged line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bertexp.tasks.base import Batch
+
+
+@dataclass
+class TrainState:
+    """What has been spent so far.
+
+    Attributes:
+        step: optimizer steps.
+        examples: sequences seen.
+        tokens: tokens seen, padding not counted.
+        predicted_tokens: masked-language-model predictions made.
+        seconds: time spent training, evaluation not counted.
+        flops: floating-point operations, see ``flops_per_batch``.
+        loss_sum: the steps' mean losses, added up to the last logged line.
+    """
+
+    step: int = 0
+    examples: int = 0
+    tokens: int = 0
+    predicted_tokens: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+    loss_sum: float = 0.0
+
+    def add(self, batches: list[Batch], seconds: float, flops: float) -> None:
+        """Count one step."""
+        self.step += 1
+        self.examples += sum(len(batch.example_ids) for batch in batches)
+        self.tokens += sum(batch.tokens for batch in batches)
+        self.predicted_tokens += sum(batch.predictions.get("mlm", 0) for batch in batches)
+        self.seconds += seconds
+        self.flops += flops
+
+
+@dataclass
+class Window:
+    """Sums over the steps since the last logged line. The loss stays on its device until read."""
+
+    loss: Tensor | float = 0.0
+    steps: int = 0
+    tokens: int = 0
+    predicted: int = 0
+    maskable: int = 0
+    seconds: float = 0.0
+
+    def add(self, loss: Tensor, batches: list[Batch], seconds: float) -> None:
+        """Count one step with its mean ``loss``."""
+        self.loss = self.loss + loss
+        self.steps += 1
+        self.tokens += sum(batch.tokens for batch in batches)
+        self.predicted += sum(batch.predictions.get("mlm", 0) for batch in batches)
+        self.maskable += sum(batch.maskable for batch in batches)
+        self.seconds += seconds
+
+    def metrics(self) -> dict[str, float]:
+        """Return ``train/*``: mean loss, real tokens a second, the mask rate that was realised."""
+        metrics = {
+            "train/loss": float(self.loss) / self.steps,
+            "train/tokens_per_second": self.tokens / self.seconds,
+        }
+        if self.maskable:
+            metrics["train/masked_fraction"] = self.predicted / self.maskable
+        return metrics

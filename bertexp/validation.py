@@ -1,0 +1,31 @@
+"""What a user got wrong, in one line: the error type and the checks that raise it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake the user can mend: one line that names the key or file and says what to do."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the choice most like ``name``, or nothing."""
+    match = difflib.get_close_matches(name, list(choices), n=1)
+    return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def require(condition: bool, key: str, found: object, allowed: str) -> None:
+    """Raise a ``UserError`` that says what ``key`` must be, unless ``condition`` holds."""
+    if not condition:
+        raise UserError(f"{key}={found}: must be {allowed}.")
+
+
+def require_choice(key: str, found: str, choices: Iterable[str]) -> None:
+    """Raise a ``UserError`` with the nearest match unless ``found`` is one of ``choices``."""
+    choices = list(choices)
+    if found not in choices:
+        raise UserError(
+            f"{key}={found}: must be one of {', '.join(choices)}.{nearest(found, choices)}"
+        )

@@ -1,0 +1,54 @@
+"""Scripts that run apart: W&B reads its settings once for each process, and none of the user's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment without the user's keys, settings and proxies, and a home of its own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "TRACKIO_"))}
+    return kept | {
+        "HOME": str(home),
+        "NETRC": str(home / "netrc"),
+        "WANDB_CONFIG_DIR": str(home / "config"),
+        "WANDB_CACHE_DIR": str(home / "cache"),
+        "WANDB_DATA_DIR": str(home / "data"),
+        "PYTHONPATH": str(REPOSITORY),
+        "COLUMNS": "80",
+        "TERM": "xterm",
+    }
+
+
+@pytest.fixture
+def script(tmp_path: Path, environment: dict[str, str]) -> Script:
+    """Runs Python code in ``tmp_path`` with nothing to type at, and returns what it printed."""
+
+    def run(code: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=tmp_path,
+            env=environment | extra,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run

@@ -1,0 +1,155 @@
+"""Progress: plain lines in a pipe, a bar on a terminal that is given back whatever happens."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bertexp.tracking.progress import clock
+
+SHOW_CURSOR = "\x1b[?25h"
+HIDE_CURSOR = "\x1b[?25l"
+
+
+def on_a_terminal(code: str, environment: dict[str, str], folder: Path, interrupt: bool) -> str:
+    """Run code on a pseudo-terminal of its own; return all it showed. Ctrl-C at 'ready'."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # Linux says so when the other side has closed
+            piece = b""
+        if not piece:
+            break
+        shown += piece
+        if interrupt and b"ready" in shown:
+            process.send_signal(signal.SIGINT)
+            interrupt = False
+    os.close(ours)
+    process.wait(timeout=30)
+    return shown.decode()
+
+
+def test_a_pipe_gets_lines_now_and_then_and_the_last_one(script: Callable) -> None:
+    done = script(
+        """
+        from bertexp.tracking.progress import Progress
+        with Progress(400) as progress:
+            for step in range(10, 401, 10):
+                progress.update(step, step / 400, 6.2144, 8120.4)
+            progress.note("eval/loss@0.15 6.1 [0.15]")
+        """
+    )
+    assert done.stdout == ""
+    first, note, last = done.stderr.splitlines()
+    assert first == "step 10/400 · 2% · loss 6.214 · 8,120 tokens/s"
+    assert note == "eval/loss@0.15 6.1 [0.15]"
+    assert last == "step 400/400 · 100% · loss 6.214 · 8,120 tokens/s · 0:00 in all"
+
+
+def test_time_left_follows_the_pace_since_the_first_update(script: Callable) -> None:
+    done = script(
+        """
+        import time
+        from bertexp.tracking.progress import Progress
+        try:
+            with Progress() as progress:
+                progress.update(500, 0.5, float("nan"), 1e6)
+                time.sleep(0.5)
+                progress.update(501, 0.505, float("nan"), 1e6)
+                raise RuntimeError
+        except RuntimeError:
+            pass
+        """
+    )
+    last = done.stderr.splitlines()[-1]
+    pattern = r"step 501 · (50|51)% · loss nan · 1,000,000 tokens/s · 0:(4[89]|5\d) left"
+    assert re.fullmatch(pattern, last)
+
+
+def test_disabled_shows_nothing(script: Callable) -> None:
+    done = script(
+        """
+        from bertexp.tracking.progress import Progress
+        with Progress(4, disable=True) as progress:
+            progress.update(1, 0.25, 1.0, 1.0)
+            progress.note("hello")
+        """
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+BAR = """
+import logging
+import sys
+import time
+from bertexp.tracking.progress import Progress
+logging.basicConfig(format="logged: %(message)s", stream=sys.stdout)
+with Progress(400) as progress:
+    progress.update(100, 0.25, 6.2144, 8120.4)
+    progress.note("eval [0.15] 6.1")
+    logging.warning("careful")
+    {end}
+logging.warning("after")
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "interrupt"),
+    [
+        ("progress.update(400, 1.0, 6.2, 8120.4)", False),
+        ("raise RuntimeError", False),
+        ("progress.note('ready'); time.sleep(30)", True),
+    ],
+)
+def test_a_terminal_gets_a_bar_and_its_cursor_back(
+    environment: dict[str, str], tmp_path: Path, end: str, interrupt: bool
+) -> None:
+    shown = on_a_terminal(BAR.format(end=end), environment, tmp_path, interrupt)
+    assert HIDE_CURSOR in shown
+    assert shown.rindex(SHOW_CURSOR) > shown.rindex(HIDE_CURSOR)
+    assert "step 100/400 · 25% · loss 6.214 · 8,120 tokens/s" in shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    lines = re.split(r"[\r\n]+", plain)
+    assert "eval [0.15] 6.1" in lines, "a note stands on a line of its own"
+    assert "logged: careful" in lines, "so does a log message"
+    if end.startswith("progress.update"):
+        assert "logged: after" in lines
+    else:
+        assert "Error" in plain or "KeyboardInterrupt" in plain
+    assert max(map(len, lines)) <= 80 or "Traceback" in plain
+
+
+def test_standard_output_into_a_file_stays_there(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    code = BAR.format(end="print('result')")
+    redirected = f"import sys\nsys.stdout = open('out', 'w')\n{code}"
+    shown = on_a_terminal(redirected, environment, tmp_path, interrupt=False)
+    assert "result" not in shown
+    assert "result" in (tmp_path / "out").read_text()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00"), (48, "0:48"), (725.2, "12:05"), (3723, "1:02:03")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

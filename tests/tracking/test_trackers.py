@@ -1,0 +1,148 @@
+"""The run's own record, TensorBoard, and packages that are missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from bertexp.tracking.config import TrackerConfig
+from bertexp.tracking.identity import RunIdentity
+from bertexp.tracking.trackers import JsonLinesTracker, SafeTracker, flatten, open_tracker
+from bertexp.validation import UserError
+
+IDENTITY = RunIdentity(id="mlm-1", name="mlm", group="g", tags=("mlm",), job_type="pretrain")
+RESOLVED = {"seed": 1, "task": {"name": "mlm", "sizes": [1, 2], "none": None}}
+
+
+def config(name: str, mode: str = "auto") -> TrackerConfig:
+    return TrackerConfig(name=name, mode=mode, project="bertexp", entity=None, group=None, tags=[])
+
+
+def opened(name: str, folder: Path, mode: str = "auto") -> SafeTracker | None:
+    return open_tracker(config(name, mode), IDENTITY, folder, folder / "outputs", RESOLVED)
+
+
+def records(folder: Path) -> list[dict]:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+def test_metrics_come_through_accelerate_as_lines_of_json(tmp_path: Path) -> None:
+    accelerator = Accelerator(cpu=True, log_with=[JsonLinesTracker(tmp_path)])
+    accelerator.init_trackers("bertexp")
+    accelerator.log({"train/loss": 2.5, "train/tokens_per_second": 800}, step=10)
+    assert records(tmp_path) == [{"step": 10, "train/loss": 2.5, "train/tokens_per_second": 800}]
+    accelerator.log({"eval/loss@0.15": float("nan"), "eval/perplexity": float("inf")}, step=10)
+    assert records(tmp_path)[1] == {"step": 10, "eval/loss@0.15": None, "eval/perplexity": None}
+
+
+def test_rewinding_drops_what_comes_after_and_a_torn_line(tmp_path: Path) -> None:
+    tracker = JsonLinesTracker(tmp_path)
+    tracker.rewind(20)
+    for step in (10, 20, 30):
+        tracker.log({"train/loss": 1.0}, step=step)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "tr')
+    tracker.rewind(20)
+    tracker.log({"train/loss": 2.0}, step=30)
+    assert [(r["step"], r["train/loss"]) for r in records(tmp_path)] == [(10, 1), (20, 1), (30, 2)]
+    tracker.rewind(-1)
+    assert records(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_record_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="gone"):
+        JsonLinesTracker(tmp_path / "gone").log({"train/loss": 1.0}, step=1)
+
+
+def test_tensorboard_holds_scalars_and_hyperparameters_in_one_run(tmp_path: Path) -> None:
+    tracker = opened("tensorboard", tmp_path)
+    tracker.start()
+    tracker.log({"train/loss": 3.0}, step=10)
+    tracker.log({"train/loss": 2.0, "eval/loss@0.15": 2.5}, step=20)
+    tracker.close(failed=False)
+    assert tracker.location == f"tensorboard --logdir {tmp_path / 'tensorboard'}"
+    assert all(path.is_file() for path in (tmp_path / "tensorboard").iterdir())
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(10, 3.0), (20, 2.0)]
+    assert [e.step for e in events.Scalars("eval/loss@0.15")] == [20]
+    start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"task.name" in start
+
+
+def test_nested_values_become_dotted_names() -> None:
+    assert flatten(RESOLVED) == {
+        "seed": 1,
+        "task.name": "mlm",
+        "task.sizes": "[1, 2]",
+        "task.none": "None",
+    }
+
+
+def test_a_tracker_that_dies_warns_once_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tensorboard").write_text("in the way")
+    tracker = opened("tensorboard", tmp_path)
+    tracker.start()
+    tracker.log({"train/loss": 3.0}, step=10)
+    tracker.close(failed=True)
+    assert len(caplog.messages) == 1
+    assert "The run goes on without it" in caplog.messages[0]
+
+
+def test_a_log_call_that_raises_warns_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = opened("tensorboard", tmp_path)
+    tracker.start()
+    for step in (1, 2):
+        tracker.log({"train/loss": 3.0}, step=f"step {step}")
+    tracker.close(failed=False)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(("name", "mode"), [("none", "auto"), ("wandb", "disabled")])
+def test_no_tracker_is_none(name: str, mode: str, tmp_path: Path) -> None:
+    assert opened(name, tmp_path, mode) is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("trackio") is not None, reason="it is installed")
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pip install 'bertexp\[trackio\]'"):
+        opened("trackio", tmp_path)
+
+
+def test_trackio_keeps_a_run(script: Callable) -> None:
+    pytest.importorskip("trackio")
+    done = script(
+        """
+        from pathlib import Path
+        from bertexp.tracking.config import TrackerConfig
+        from bertexp.tracking.identity import RunIdentity
+        from bertexp.tracking.trackers import open_tracker
+        config = TrackerConfig(
+            name="trackio", mode="auto", project="p", entity=None, group=None, tags=[]
+        )
+        who = RunIdentity(id="mlm-1", name="mlm", group="g", tags=(), job_type="pretrain")
+        tracker = open_tracker(config, who, Path(), Path(), {"task": {"name": "mlm"}})
+        tracker.start()
+        tracker.log({"train/loss": 2.5}, step=10)
+        tracker.close(failed=False)
+        print(tracker.location)
+        import trackio
+        print(trackio.Api().runs("p")[0].name)
+        """,
+        TRACKIO_DIR="trackio",
+    )
+    assert done.stdout.splitlines()[:2] == ["trackio show --project p", "mlm-1"]

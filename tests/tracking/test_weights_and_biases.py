@@ -1,0 +1,167 @@
+"""Real W&B runs, offline, read back with W&B's own reader."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+OPEN = """
+import logging
+import sys
+from pathlib import Path
+
+from bertexp.tracking.config import TrackerConfig
+from bertexp.tracking.identity import RunIdentity
+from bertexp.tracking.trackers import open_tracker
+from bertexp.validation import UserError
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+
+def opened(mode, id="mlm-p0.40-s1-abc"):
+    config = TrackerConfig(
+        name="wandb", mode=mode, project="bertexp", entity=None, group=None, tags=[]
+    )
+    who = RunIdentity(id=id, name="mlm", group="ratios", tags=("mlm", "tiny"), job_type="pretrain")
+    resolved = {"masking": {"prob": 0.4}, "tags": ["a", "b"]}
+    return open_tracker(config, who, Path(), Path.cwd() / "outputs", resolved)
+"""
+
+FAKE_KEY = "0123456789" * 4
+
+
+def inspect(file: Path, environment: dict[str, str], *options: str) -> str:
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(file)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "outputs" / "wandb").glob("*run-*/*.wandb"))
+
+
+def test_two_runs_in_one_process_are_two_and_the_first_shows_failed(
+    script: Callable, environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = script(
+        OPEN
+        + """
+from accelerate import Accelerator
+failing = opened("offline", "mlm-p0.40-s1-abc")
+accelerator = Accelerator(cpu=True, log_with=[failing])
+accelerator.init_trackers("bertexp")
+for step, loss, accuracy in ((10, 3.0, 0.5), (20, 2.0, 0.7), (30, 2.5, 0.6)):
+    accelerator.log({"train/loss": loss}, step=step)
+    accelerator.log({"eval/loss": loss, "eval/nsp_accuracy": accuracy}, step=step)
+accelerator.log({"train/loss": 2.6}, step=20)
+failing.close(failed=True)
+failing.close(failed=False)
+failing.log({"train/loss": 9.0}, step=99)
+second = opened("offline", "mlm-p0.40-s2-abc")
+second.start()
+second.log({"train/loss": 1.0}, step=1)
+second.finish()
+print(second.location)
+"""
+    )
+    first, second = files(tmp_path)
+    failed = json.loads(inspect(first, environment, "--summary"))
+    assert (failed["run_id"], failed["state"]) == ("mlm-p0.40-s1-abc", "failed")
+    assert failed["config"] == {"masking": {"prob": 0.4}, "tags": ["a", "b"]}
+    assert failed["tags"] == ["mlm", "tiny"]
+    assert failed["summary"]["eval/loss"] == {"min": 2.0}
+    assert failed["summary"]["eval/nsp_accuracy"] == {"max": 0.7}
+    assert failed["summary"]["train/loss"] == 2.6
+    finished = json.loads(inspect(second, environment, "--summary"))
+    assert (finished["run_id"], finished["state"]) == ("mlm-p0.40-s2-abc", "finished")
+    assert finished["summary"]["train/loss"] == 1.0
+
+    kinds: dict[str, list[dict]] = {}
+    for line in inspect(first, environment).splitlines():
+        record = json.loads(line)
+        kinds.setdefault(record["type"], []).append(record[record["type"]])
+    assert kinds["run"][0]["run_group"] == "ratios"
+    assert kinds["run"][0]["job_type"] == "pretrain"
+    globs = {m["glob_name"]: m["step_metric"] for m in kinds["metric"] if "glob_name" in m}
+    assert globs == {"train/*": "trainer/step", "eval/*": "trainer/step"}
+    rows = [json.dumps(row) for row in kinds["history"]]
+    assert len(rows) == 7, "a lower step must not be dropped"
+    assert all("trainer/step" in row for row in rows)
+
+    leet = tmp_path / "outputs" / "wandb"
+    assert done.stdout == f"`wandb leet {leet}` here, `wandb sync {second.parent}` to upload\n"
+    assert done.stderr == ""
+
+
+def test_without_a_key_auto_is_offline_and_silent(script: Callable, tmp_path: Path) -> None:
+    done = script(OPEN + 'tracker = opened("auto")\ntracker.start()\ntracker.close(failed=False)')
+    assert [file.parent.name.split("-")[0] for file in files(tmp_path)] == ["offline"]
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_key_without_network_is_offline(script: Callable, tmp_path: Path) -> None:
+    code = 'tracker = opened("auto")\ntracker.start()\ntracker.log({"a": 1}, 1)\ntracker.finish()'
+    nobody = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_HTTP_TIMEOUT": "3"}
+    done = script(OPEN + code, WANDB_API_KEY=FAKE_KEY, **nobody)
+    (file,) = files(tmp_path)
+    assert file.parent.name.startswith("offline-run-")
+    (line,) = done.stdout.splitlines()
+    upload = shlex.join(["wandb", "sync", str(file.parent)])
+    assert line.endswith(f"Tracked offline; to upload: {upload}")
+    assert done.stderr == ""
+
+
+class Halfway(BaseHTTPRequestHandler):
+    """A server that accepts any key and then refuses every run."""
+
+    def do_POST(self) -> None:
+        question = self.rfile.read(int(self.headers["Content-Length"]))
+        answer = b'{"data": null, "errors": [{"message": "permission denied"}]}'
+        if b"query Viewer" in question:
+            answer = b'{"data": {"viewer": {"id": "1", "username": "u", "entity": "u"}}}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep quiet."""
+
+
+def test_a_run_the_server_refuses_is_offline(script: Callable, tmp_path: Path) -> None:
+    code = 'tracker = opened("auto")\ntracker.start()\ntracker.log({"a": 1}, 1)\ntracker.finish()'
+    with ThreadingHTTPServer(("127.0.0.1", 0), Halfway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = script(OPEN + code, WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL=url)
+        server.shutdown()
+    assert "permission denied. Tracked offline; to upload: wandb sync" in done.stdout
+    assert [file.parent.name.split("-")[0] for file in files(tmp_path)] == ["offline", "run"]
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [("", "W&B has no API key"), ("short", "API key must have 40+ characters")],
+)
+def test_online_without_a_key_is_the_users_error(script: Callable, key: str, problem: str) -> None:
+    code = 'try:\n    opened("online").start()\nexcept UserError as error:\n    print(error)'
+    (line,) = script(OPEN + code, WANDB_API_KEY=key).stdout.splitlines()
+    assert line.startswith("tracker.mode=online: ")
+    assert problem in line
+    assert line.endswith("or choose tracker.mode=offline.")
+
+
+def test_the_users_own_offline_setting_holds_in_auto(script: Callable, tmp_path: Path) -> None:
+    code = 'tracker = opened("auto")\ntracker.start()\ntracker.finish()'
+    done = script(OPEN + code, WANDB_API_KEY=FAKE_KEY, WANDB_MODE="offline")
+    assert len(files(tmp_path)) == 1
+    assert done.stdout == ""
