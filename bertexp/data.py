@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from bertexp.config import Config
 from bertexp.corpora.store import CorpusStore
 from bertexp.corpora.store import prepare as prepare_corpus
+from bertexp.corpora.synthetic import Language
 from bertexp.evaluation.bank import Bank, build_bank
+from bertexp.evaluation.optimum import optimal_losses
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
 from bertexp.tokens.store import TokenStore, prepare_tokens
@@ -16,7 +18,17 @@ from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer
 
 @dataclass(frozen=True)
 class Data:
-    """What a run trains on and is evaluated on."""
+    """What a run trains on and is evaluated on.
+
+    Attributes:
+        corpus: the documents.
+        tokenizer: what they are cut with.
+        tokens: the tokens of each split.
+        task: what is predicted.
+        examples: the examples to train on.
+        bank: the frozen examples to evaluate on.
+        optimum: the least losses there can be on the bank, where the corpus is synthetic.
+    """
 
     corpus: CorpusStore
     tokenizer: WordPieceTokenizer
@@ -24,6 +36,7 @@ class Data:
     task: Task
     examples: Examples
     bank: Bank
+    optimum: dict[str, float]
 
 
 def prepare_data(config: Config) -> Data:
@@ -40,4 +53,7 @@ def prepare_data(config: Config) -> Data:
     task = task_class(config.task, tokenizer)
     examples = task.examples(tokens["train"], config.masking, config.seed)
     bank = build_bank(task, tokens["validation"], config.evaluation)
-    return Data(corpus, tokenizer, tokens, task, examples, bank)
+    optimum = {}
+    if config.dataset.name == "synthetic":
+        optimum = optimal_losses(bank, tokenizer, Language.of(config.dataset.synthetic))
+    return Data(corpus, tokenizer, tokens, task, examples, bank, optimum)

@@ -73,7 +73,7 @@ def run_experiment(
     finally:
         if tracker:
             tracker.close(failed)
-    report.show(report.results(metrics, data.bank.yardsticks, state))
+    report.show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
     answers = draw_samples(objective, data.bank, tokenizer, accelerator.device)
     report.show(report.samples(answers))
     report.show(report.places(folder, keeper, tracker.location if tracker else None))
@@ -171,7 +171,7 @@ def _results(
     keeper: Keeper,
     seconds: dict[str, float],
 ) -> dict[str, object]:
-    """Return what ``summary.json`` says at the end, by the names of ``TrainOutput`` where it can."""
+    """Return what ``summary.json`` says at the end, named as in ``TrainOutput``."""
     return {
         "status": "finished",
         "train_loss": state.loss_sum / state.step,
@@ -182,6 +182,7 @@ def _results(
         "epoch": state.examples / len(data.examples),
         "metrics": metrics,
         "yardsticks": data.bank.yardsticks,
+        "optimum": data.optimum,
         "best": {"eval/loss": keeper.loss, "step": keeper.step, "folder": keeper.best},
         "budget": asdict(state),
         "seconds": seconds,

@@ -45,6 +45,6 @@ class Registry(Generic[Builder]):
         return sorted(self._builders)
 
     def __getitem__(self, name: str) -> Builder:
-        """Return the builder called ``name``; for a wrong one, a ``UserError`` that says which exist."""
+        """Return the builder called ``name``; a ``UserError`` for a wrong one says which exist."""
         require_choice(self._key, name, self.names())
         return self._builders[name]

@@ -81,16 +81,21 @@ def evaluation_line(step: int, metrics: dict[str, float]) -> str:
 
 
 def results(
-    metrics: dict[str, float], yardsticks: dict[str, float], state: TrainState
+    metrics: dict[str, float],
+    yardsticks: dict[str, float],
+    optimum: dict[str, float],
+    state: TrainState,
 ) -> RenderableType:
-    """Return the evaluation beside what can be had without looking at the input."""
+    """Return the evaluation beside what can be had without looking at the input, and at best."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"after {state.step:,} steps, {clock(state.seconds)}")
     table.add_column("model", justify="right")
     table.add_column("yardstick", justify="right")
+    if optimum:
+        table.add_column("optimum", justify="right")
     for name, value in metrics.items():
-        yardstick = yardsticks.get(name)
-        table.add_row(name, f"{value:.3f}", "" if yardstick is None else f"{yardstick:.3f}")
+        others = (f"{known[name]:.3f}" if name in known else "" for known in (yardsticks, optimum))
+        table.add_row(name, f"{value:.3f}", *list(others)[: len(table.columns) - 2])
     note = Text("Yardstick: the best that can be done without looking at the input.", "dim")
     return Group("", table, note, "")
 

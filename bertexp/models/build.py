@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bertexp.models.config import ModelConfig
+from bertexp.models.initialization import look_at_neighbours
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
@@ -42,6 +43,8 @@ def build_model(
         model = _load(config.pretrained, model_class)
     else:
         model = _class(model_class)(_bert_config(config, tokenizer))
+        if config.initialization == "local":
+            look_at_neighbours(model)
     _check_fit(model.config, config, tokenizer, max_length)
     return model.train()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertexp.validation import UserError, require
+from bertexp.validation import UserError, require, require_choice
 
 
 @dataclass(kw_only=True)
@@ -24,6 +24,7 @@ class ModelConfig:
     max_position_embeddings: int
     dropout: float
     initializer_range: float
+    initialization: str
 
     def __post_init__(self) -> None:
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -38,6 +39,7 @@ class ModelConfig:
         require(
             self.initializer_range > 0, "model.initializer_range", self.initializer_range, "above 0"
         )
+        require_choice("model.initialization", self.initialization, ("local", "bert"))
         if self.name == "pretrained" and not self.pretrained:
             raise UserError(
                 "model.pretrained is not set: model=pretrained needs a local folder or a Hub name."

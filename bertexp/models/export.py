@@ -24,6 +24,9 @@ def export_model(
 
     They are written beside it and renamed into place: ``folder`` is never half a model.
     """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # one of "model shards" would cut through the run's own
     partial = folder.with_name(f".{folder.name}-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -110,9 +110,11 @@ def accumulate_gradients(
 def measure_step(objective: nn.Module, accelerator: Accelerator, batches: list[Batch]) -> float:
     """Return the seconds that forward and backward of one step take; nothing is changed by it."""
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    seconds = []
     with torch.random.fork_rng(devices=devices):
-        for _ in range(2):  # the first one warms up
+        for _ in range(3):  # the first ones warm up
             clock = time.perf_counter()
             accumulate_gradients(objective, accelerator, batches).item()
+            seconds.append(time.perf_counter() - clock)
     objective.zero_grad()
-    return time.perf_counter() - clock
+    return min(seconds)
