@@ -19,6 +19,7 @@ from bertexp.models.build import build_model
 from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
 from bertexp.summary import versions, write_summary
+from bertexp.tasks import TASKS
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.progress import Progress
@@ -81,7 +82,7 @@ def run_experiment(
 
 
 def _identify(config: Config, folder: Path, sweep: str | None) -> RunIdentity:
-    masks = config.task.name.startswith("mlm")
+    masks = "mlm" in TASKS[config.task.name].objectives
     return identify(
         config.tracker,
         task=config.task.name,

@@ -44,7 +44,11 @@ class Registry(Generic[Builder]):
             importlib.import_module(f"{self._package}.{module.name}")
         return sorted(self._builders)
 
+    def check(self, name: str) -> None:
+        """Raise a ``UserError`` that says which names exist unless ``name`` is one of them."""
+        require_choice(self._key, name, self.names())
+
     def __getitem__(self, name: str) -> Builder:
         """Return the builder called ``name``; a ``UserError`` for a wrong one says which exist."""
-        require_choice(self._key, name, self.names())
+        self.check(name)
         return self._builders[name]

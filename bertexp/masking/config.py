@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bertexp.masking import STRATEGIES
 from bertexp.validation import UserError, require
 
 
@@ -36,4 +37,5 @@ class MaskingConfig:
     replace: ReplaceConfig
 
     def __post_init__(self) -> None:
+        STRATEGIES.check(self.strategy)
         require(0 < self.prob < 1, "masking.prob", self.prob, "between 0 and 1, both excluded")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bertexp.models.encoder import encode
 from bertexp.tasks.base import Batch
 
 if TYPE_CHECKING:
@@ -30,18 +31,13 @@ class Objective(nn.Module):
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``"mlm"`` of shape (predictions, vocabulary) and ``"nsp"`` of shape (batch, 2)."""
-        output = self.model.bert(
-            input_ids=batch.input_ids_BL,
-            attention_mask=batch.attention_mask_BL,
-            token_type_ids=batch.token_type_ids_BL,
-        )
+        hidden_BPD = encode(self.model.bert, batch)
         heads = self.model.cls
         logits = {}
-        if batch.positions_N is not None:
-            hidden_ND = output.last_hidden_state.flatten(0, 1)[batch.positions_N]
-            logits["mlm"] = heads.predictions(hidden_ND)
+        if batch.labels_N is not None:
+            logits["mlm"] = heads.predictions(hidden_BPD.flatten(0, 1)[batch.slots_N])
         if batch.next_labels_B is not None:
-            logits["nsp"] = heads.seq_relationship(output.pooler_output)
+            logits["nsp"] = heads.seq_relationship(self.model.bert.pooler(hidden_BPD))
         return logits
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -61,13 +57,17 @@ def flops_per_batch(model: BertPreTrainedModel, batch: Batch) -> float:
     """Return the floating-point operations of one training step on ``batch``.
 
     Matrix products only, two operations a multiply-add, the backward pass counted as
-    twice the forward one (Kaplan et al. 2020, section 2.1); the vocabulary's head counts
-    at the predicted positions, attention over the batch's padded length.
+    twice the forward one (Kaplan et al. 2020, section 2.1). What is computed counts: the
+    padding too, and only the queried positions of the last layer and the head.
     """
     config = model.config
     hidden, length = config.hidden_size, batch.input_ids_BL.shape[1]
-    layer = 4 * hidden * hidden + 2 * hidden * config.intermediate_size + 2 * length * hidden
-    products = batch.input_ids_BL.numel() * config.num_hidden_layers * layer
+    tokens, queries = batch.input_ids_BL.numel(), batch.queries_BP.numel()
+    # Keys and values; queries, their attention, the output projection and the feed-forward.
+    from_tokens = 2 * hidden * hidden
+    from_queries = 2 * hidden * (hidden + length + config.intermediate_size)
+    products = config.num_hidden_layers * tokens * from_tokens
+    products += ((config.num_hidden_layers - 1) * tokens + queries) * from_queries
     counts = batch.predictions
     products += counts.get("mlm", 0) * hidden * (hidden + config.vocab_size)
     products += counts.get("nsp", 0) * hidden * (hidden + 2)

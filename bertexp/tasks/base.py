@@ -26,7 +26,10 @@ class Batch:
         input_ids_BL: token ids, padded, ``int64``.
         attention_mask_BL: 1 for tokens, 0 for padding; None where nothing is padded.
         token_type_ids_BL: the segment of each token, 0 or 1; None where there is only one.
+        queries_BP: the positions of each sequence that are used after the last layer, filled
+            up with 0; where there are ``next_labels_B``, the first one is ``[CLS]``.
         positions_N: the predicted positions, indices into the flattened batch.
+        slots_N: where these are among the queries, indices into the flattened ``queries_BP``.
         labels_N: the ids that stood there.
         next_labels_B: 0 where the second segment follows the first, 1 where it does not.
         tokens: tokens that are no padding.
@@ -35,9 +38,11 @@ class Batch:
 
     example_ids: np.ndarray
     input_ids_BL: torch.Tensor
+    queries_BP: torch.Tensor
     attention_mask_BL: torch.Tensor | None = None
     token_type_ids_BL: torch.Tensor | None = None
     positions_N: torch.Tensor | None = None
+    slots_N: torch.Tensor | None = None
     labels_N: torch.Tensor | None = None
     next_labels_B: torch.Tensor | None = None
     tokens: int = 0
@@ -135,3 +140,17 @@ def attention_mask(lengths_B: np.ndarray) -> torch.Tensor | None:
     if (lengths_B == longest).all():
         return None
     return torch.from_numpy((np.arange(longest) < lengths_B[:, None]).astype(np.int64))
+
+
+def queries(used_BL: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the columns of each row where ``used_BL`` holds, and where each of them is.
+
+    The first is of shape (batch, most columns of a row), filled up with 0; the second has
+    the index into the flattened first one of every used position, row by row.
+    """
+    rows_N, columns_N = np.nonzero(used_BL)
+    counts_B = used_BL.sum(1)
+    slots_N = np.arange(len(rows_N)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
+    queries_BP = np.zeros((len(used_BL), counts_B.max()), dtype=np.int64)
+    queries_BP[rows_N, slots_N] = columns_N
+    return torch.from_numpy(queries_BP), torch.from_numpy(rows_N * queries_BP.shape[1] + slots_N)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertexp.tasks import TASKS
 from bertexp.tokens.sentences import METHODS
 from bertexp.validation import require, require_choice
 
@@ -18,6 +19,7 @@ class TaskConfig:
     next_prob: float
 
     def __post_init__(self) -> None:
+        TASKS.check(self.name)
         require(self.max_length >= 8, "task.max_length", self.max_length, "at least 8 tokens")
         require_choice("task.sentences", self.sentences, METHODS)
         require(

@@ -8,7 +8,7 @@ import torch
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import Batch, Examples, Task, attention_mask, pad
+from bertexp.tasks.base import Batch, Examples, Task, attention_mask, pad, queries
 from bertexp.tokens.store import TokenStore
 from bertexp.validation import UserError
 
@@ -66,11 +66,14 @@ class BlockExamples(Examples):
         ids_BL, lengths_B = self.unmasked(example_ids)
         masked = self._masker.mask(ids_BL, example_ids, epoch)
         positions_N = np.flatnonzero(masked.predicted_BL)
+        queries_BP, slots_N = queries(masked.predicted_BL)
         return Batch(
             example_ids=example_ids,
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
+            queries_BP=queries_BP,
             attention_mask_BL=attention_mask(lengths_B),
             positions_N=torch.from_numpy(positions_N),
+            slots_N=slots_N,
             labels_N=torch.from_numpy(ids_BL.ravel()[positions_N]),
             tokens=int(lengths_B.sum()),
             maskable=masked.maskable,

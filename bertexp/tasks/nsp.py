@@ -94,6 +94,8 @@ class PairExamples(Examples):
         return Batch(
             example_ids=example_ids,
             input_ids_BL=torch.from_numpy(ids_BL),
+            # Only [CLS] is used.
+            queries_BP=torch.zeros((len(ids_BL), 1), dtype=torch.int64),
             attention_mask_BL=attention_mask(lengths_B),
             token_type_ids_BL=torch.from_numpy(second_BL.astype(np.int64)),
             next_labels_B=torch.from_numpy(pairs.labels),

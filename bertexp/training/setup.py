@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
@@ -12,6 +10,9 @@ from torch import nn
 
 from bertexp.training.config import HardwareConfig, OptimizerConfig
 from bertexp.validation import UserError
+
+# What torch takes by itself: the physical cores, or OMP_NUM_THREADS.
+DEFAULT_THREADS = torch.get_num_threads()
 
 
 def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) -> Accelerator:
@@ -29,7 +30,7 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
             "hardware.device=gpu: torch finds no GPU; use hardware=auto or hardware=cpu."
         )
     on_cpu = config.device == "cpu" or not has_gpu
-    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(config.threads or DEFAULT_THREADS)
     return Accelerator(
         cpu=on_cpu,
         mixed_precision=_mixed_precision(config.precision, on_cpu),
