@@ -89,6 +89,10 @@ class Examples(ABC):
         """Return the number of tokens of each example in ``epoch``, special tokens included."""
 
     @abstractmethod
+    def documents(self) -> np.ndarray:
+        """Return the number of the document that each example is from, in every epoch the same."""
+
+    @abstractmethod
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         """Return the batch of these examples as they are in ``epoch``."""
 
