@@ -8,7 +8,6 @@ rates, wholly by ``[MASK]``, under a seed of the bank's own.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -144,7 +143,7 @@ def bank_metrics(bank: Bank, answers: Mapping[float | None, Answers]) -> dict[st
     found: dict[str, float] = {}
     if "mlm_loss" in mean:
         found = {"eval/loss": mean["mlm_loss"], "eval/accuracy": mean["mlm_accuracy"]}
-        found["eval/perplexity"] = math.exp(mean["mlm_loss"])
+        found["eval/perplexity"] = perplexity(mean["mlm_loss"])
         for rate, means in zip(answers, by_rate, strict=True):
             found[f"eval/loss@{rate:g}"] = means["mlm_loss"]
         found |= _slice_losses(bank, answers)
@@ -152,6 +151,12 @@ def bank_metrics(bank: Bank, answers: Mapping[float | None, Answers]) -> dict[st
         found.setdefault("eval/loss", mean["nsp_loss"])
         found |= {"eval/nsp_loss": mean["nsp_loss"], "eval/nsp_accuracy": mean["nsp_accuracy"]}
     return found
+
+
+def perplexity(loss: float) -> float:
+    """Return the exponential of a mean loss in nats; infinite for a model that diverged."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(loss))
 
 
 def _answers(objective: Objective, batches: list[Batch], device: torch.device) -> Answers:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from bertexp import draws
-from bertexp.evaluation.bank import BANK_SEED
+from bertexp.evaluation.bank import BANK_SEED, perplexity
 from bertexp.models.objective import Objective
 from bertexp.tasks.base import Batch, attention_mask, pad
 from bertexp.tasks.mlm import SPECIAL_PER_BLOCK
@@ -66,9 +66,10 @@ def pseudo_likelihood(
         losses_B = functional.cross_entropy(logits_BV, on_device.labels("mlm"), reduction="none")
         found_N[chosen] = -losses_B.cpu().numpy()
     counted_N = found_N[~tokenizer.is_special_V[ids_N]]
-    with np.errstate(over="ignore"):  # of a model that diverged it is infinite
-        perplexity = float(np.exp(-counted_N.mean())) if len(counted_N) else None
-    return PseudoLikelihood(np.split(found_N, np.cumsum(sizes)[:-1]), perplexity)
+    return PseudoLikelihood(
+        np.split(found_N, np.cumsum(sizes)[:-1]) if sizes else [],
+        perplexity(-counted_N.mean()) if len(counted_N) else None,
+    )
 
 
 def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:

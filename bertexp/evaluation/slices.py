@@ -38,7 +38,7 @@ class Slicer:
     """
 
     def __init__(self, train: TokenStore, tokenizer: WordPieceTokenizer) -> None:
-        self._frequency_V = _frequency_classes(count_tokens(train, tokenizer))
+        self._frequency_V = frequency_classes(count_tokens(train, tokenizer))
         self._continues_V = np.array([name.startswith(CONTINUATION) for name in tokenizer.tokens])
 
     def kinds(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -71,10 +71,14 @@ def count_tokens(tokens: TokenStore, tokenizer: WordPieceTokenizer) -> np.ndarra
     return counts_V
 
 
-def _frequency_classes(counts_V: np.ndarray) -> np.ndarray:
-    """Return the number of each type's slice among ``SLICES["frequency"]``."""
+def frequency_classes(counts_V: np.ndarray) -> np.ndarray:
+    """Return the number of each type's slice among ``SLICES["frequency"]``, shape (vocabulary,).
+
+    Args:
+        counts_V: how often each type occurs in the training text.
+    """
     counts_C, class_V = np.unique(counts_V, return_inverse=True)
     tokens_C = counts_C * np.bincount(class_V)
     more_frequent_C = tokens_C.sum() - np.cumsum(tokens_C)
     thirds_C = 3 * more_frequent_C // max(tokens_C.sum(), 1)
-    return (2 - np.minimum(thirds_C, 2))[class_V]
+    return np.where(counts_C > 0, 2 - thirds_C, 0)[class_V]
