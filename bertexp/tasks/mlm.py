@@ -52,11 +52,11 @@ class BlockExamples(Examples):
     def __len__(self) -> int:
         return len(self._starts)
 
-    def lengths(self, epoch: int) -> np.ndarray:
-        return self._ends - self._starts + SPECIAL_PER_BLOCK
-
     def documents(self) -> np.ndarray:
         return np.searchsorted(self._document_starts, self._starts, side="right") - 1
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        return self._ends - self._starts + SPECIAL_PER_BLOCK
 
     def unmasked(self, example_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the blocks as they were written, padded, and their lengths."""

@@ -80,12 +80,12 @@ class PairExamples(Examples):
     def __len__(self) -> int:
         return len(self._paragraphs)
 
+    def documents(self) -> np.ndarray:
+        return self._documents
+
     def lengths(self, epoch: int) -> np.ndarray:
         pairs = self.pairs(epoch)
         return pairs.first_lengths + pairs.second_lengths + SPECIAL_PER_PAIR
-
-    def documents(self) -> np.ndarray:
-        return self._documents
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         pairs = Pairs(*(column[example_ids] for column in self.pairs(epoch)))
