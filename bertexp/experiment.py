@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +21,7 @@ from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
 from bertexp.summary import versions, write_summary
 from bertexp.tasks import TASKS
-from bertexp.tracking.base import SafeTracker
+from bertexp.tracking.base import shown
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
@@ -31,8 +30,6 @@ from bertexp.training.loop import Training, measure_step, train
 from bertexp.training.plan import BatchPlan, load_steps
 from bertexp.training.setup import build_accelerator, build_optimizer
 from bertexp.training.state import TrainState
-
-log = logging.getLogger(__name__)
 
 OUTPUTS = Path("outputs")
 
@@ -66,7 +63,7 @@ def run_experiment(
     try:
         accelerator.init_trackers(config.tracker.project)
         prepared = time.perf_counter()
-        state = _train(config, data, objective, accelerator, keeper, tracker)
+        state = _train(config, data, objective, accelerator, keeper)
         metrics = _evaluate_last(config, data, objective, accelerator, folder)
         accelerator.log(metrics, step=state.step)
         keeper.finish(metrics["eval/loss"], state.step)
@@ -79,7 +76,7 @@ def run_experiment(
     report.show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
     answers = draw_samples(objective, data.bank, tokenizer, accelerator.device)
     report.show(report.samples(answers))
-    report.show(report.places(folder, keeper, tracker.location if tracker else None))
+    report.show(report.places(shown(folder), keeper, tracker.location if tracker else None))
     return metrics["eval/loss"]
 
 
@@ -104,7 +101,6 @@ def _train(
     objective: Objective,
     accelerator: Accelerator,
     keeper: Keeper,
-    tracker: SafeTracker | None,
 ) -> TrainState:
     """Say what is about to happen, then train; returns what was spent."""
     trainer = config.trainer
@@ -117,8 +113,6 @@ def _train(
     step_seconds = measure_step(prepared, accelerator, plan[0])
     steps = budget.expected_steps(sum(batch.tokens for batch in plan[0]), step_seconds)
     report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
-    if tracker and tracker.location:
-        log.info("Tracking: %s", tracker.location)
 
     with Progress(steps) as progress:
 
