@@ -52,7 +52,7 @@ def prepare_data(config: Config) -> Data:
     tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
     task = task_class(config.task, tokenizer)
     examples = task.examples(tokens["train"], config.masking, config.seed)
-    bank = build_bank(task, tokens["validation"], config.evaluation)
+    bank = build_bank(task, tokens, config.evaluation)
     optimum = {}
     if config.dataset.name == "synthetic":
         optimum = optimal_losses(bank, tokenizer, Language.of(config.dataset.synthetic))

@@ -12,7 +12,9 @@ from accelerate import Accelerator
 from bertexp import report
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
-from bertexp.evaluation.bank import evaluate
+from bertexp.evaluation.bank import answer, bank_metrics, evaluate
+from bertexp.evaluation.example_losses import example_losses, write_example_losses
+from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.evaluation.samples import draw_samples
 from bertexp.models.build import build_model
 from bertexp.models.export import Keeper
@@ -62,7 +64,7 @@ def run_experiment(
         accelerator.init_trackers(config.tracker.project)
         prepared = time.perf_counter()
         state = _train(config, data, objective, accelerator, keeper)
-        metrics = evaluate(objective, data.bank, accelerator.device)
+        metrics = _evaluate_last(config, data, objective, accelerator, folder)
         accelerator.log(metrics, step=state.step)
         keeper.finish(metrics["eval/loss"], state.step)
         seconds = {"preparation": prepared - began, "total": time.perf_counter() - began}
@@ -142,6 +144,22 @@ def _train(
                 on_evaluate=on_evaluate,
             )
         )
+
+
+def _evaluate_last(
+    config: Config, data: Data, objective: Objective, accelerator: Accelerator, folder: Path
+) -> dict[str, float]:
+    """Evaluate what was trained, pseudo-perplexity included; keeps each example's loss."""
+    device, max_length = accelerator.device, config.task.max_length
+    answers = answer(objective, data.bank, device)
+    write_example_losses(folder, example_losses(data.bank, answers))
+    metrics = bank_metrics(data.bank, answers)
+    if "mlm" in data.task.objectives and config.evaluation.pseudo_perplexity:
+        texts = choose_texts(data.tokens["validation"], config.evaluation.pseudo_perplexity)
+        scored = pseudo_likelihood(objective, data.tokenizer, texts, max_length, device)
+        if scored.perplexity is not None:
+            metrics["eval/pseudo_perplexity"] = scored.perplexity
+    return metrics
 
 
 def _inputs(data: Data, identity: RunIdentity) -> dict[str, object]:

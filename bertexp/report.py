@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bertexp.evaluation.samples import MaskedSample, PairSample
+from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
 from bertexp.tracking.progress import clock
 
 if TYPE_CHECKING:
@@ -93,11 +94,25 @@ def results(
     table.add_column("yardstick", justify="right")
     if optimum:
         table.add_column("optimum", justify="right")
+    slices = {SLICE_PREFIX + name for names in SLICES.values() for name in names}
     for name, value in metrics.items():
+        if name in slices:
+            continue
         others = (f"{known[name]:.3f}" if name in known else "" for known in (yardsticks, optimum))
         table.add_row(name, f"{value:.3f}", *list(others)[: len(table.columns) - 2])
     note = Text("Yardstick: the best that can be done without looking at the input.", "dim")
-    return Group("", table, note, "")
+    return Group("", table, note, "", *_slices(metrics))
+
+
+def _slices(metrics: dict[str, float]) -> list[RenderableType]:
+    """Return the loss by kind of masked token, a line for each way to part them; or nothing."""
+    grid = Table.grid(padding=(0, 2))
+    for way, names in SLICES.items():
+        shown = [(name, metrics.get(SLICE_PREFIX + name)) for name in names]
+        cells = [f"{name} {value:.3f}" for name, value in shown if value is not None]
+        if cells:
+            grid.add_row(f"eval/loss by {way}", *cells)
+    return [grid, ""] if grid.row_count else []
 
 
 def samples(found: Sequence[MaskedSample | PairSample]) -> RenderableType:

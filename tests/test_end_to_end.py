@@ -66,7 +66,7 @@ def mlm(command: Callable[..., Any]) -> Any:
 def test_a_run_leaves_its_record(mlm: Any) -> None:
     run = run_folder(mlm)
     assert {path.name for path in run.iterdir()} >= {
-        *(".hydra", "bertexp.log", "metrics.jsonl", "summary.json", "model"),
+        *(".hydra", "bertexp.log", "metrics.jsonl", "summary.json", "model", "bank_losses.parquet"),
     }
     written = {path.name for path in (run / "model").iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= written
@@ -116,11 +116,13 @@ def test_metrics_have_their_promised_names(mlm: Any) -> None:
         }
         assert row["train/masked_fraction"] == pytest.approx(0.2, abs=0.02)
     for row in evaluated:
-        assert row.keys() == {
+        assert row.keys() >= {
             *("step", "eval/loss", "eval/accuracy", "eval/perplexity"),
-            *("eval/loss@0.15", "eval/loss@0.4"),
+            *("eval/loss@0.15", "eval/loss@0.4", "eval/loss@rare", "eval/loss@words"),
         }
         assert row["eval/perplexity"] == pytest.approx(math.exp(row["eval/loss"]))
+    scored = [row["step"] for row in rows if "eval/pseudo_perplexity" in row]
+    assert scored == [20], "only at the end"
     # A new model knows nothing, and learns from its first steps which words are common.
     assert train[0]["train/loss"] > train[-1]["train/loss"]
     assert evaluated[0]["eval/loss"] > evaluated[-1]["eval/loss"]

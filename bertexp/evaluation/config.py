@@ -14,6 +14,7 @@ class EvaluationConfig:
     mask_probs: list[float]
     every: int | None
     max_examples: int | None
+    pseudo_perplexity: int | None
 
     def __post_init__(self) -> None:
         require(
@@ -26,3 +27,9 @@ class EvaluationConfig:
         for key in ("every", "max_examples"):
             value = getattr(self, key)
             require(value is None or value >= 1, f"evaluation.{key}", value, "at least 1, or null")
+        require(
+            self.pseudo_perplexity is None or self.pseudo_perplexity >= 0,
+            "evaluation.pseudo_perplexity",
+            self.pseudo_perplexity,
+            "a number of paragraphs, or 0 or null for none",
+        )

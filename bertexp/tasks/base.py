@@ -85,6 +85,10 @@ class Examples(ABC):
         """Number of examples in an epoch."""
 
     @abstractmethod
+    def documents(self) -> np.ndarray:
+        """Return the number of the document that each example is from, in every epoch the same."""
+
+    @abstractmethod
     def lengths(self, epoch: int) -> np.ndarray:
         """Return the number of tokens of each example in ``epoch``, special tokens included."""
 

@@ -39,6 +39,7 @@ class BlockExamples(Examples):
     ) -> None:
         size = max_length - SPECIAL_PER_BLOCK
         offsets = tokens.document_token_offsets
+        self._document_starts = offsets[:-1]
         blocks = -(-np.diff(offsets) // size)
         # Block k of a document starts k * size tokens into it.
         first = np.repeat(np.cumsum(blocks) - blocks, blocks)
@@ -50,6 +51,9 @@ class BlockExamples(Examples):
 
     def __len__(self) -> int:
         return len(self._starts)
+
+    def documents(self) -> np.ndarray:
+        return np.searchsorted(self._document_starts, self._starts, side="right") - 1
 
     def lengths(self, epoch: int) -> np.ndarray:
         return self._ends - self._starts + SPECIAL_PER_BLOCK

@@ -66,7 +66,10 @@ class PairExamples(Examples):
         self._paragraphs = np.flatnonzero(sentences_in_paragraph > 1)
         self._choices = sentences_in_paragraph[self._paragraphs] - 1
         self._first_sentences = tokens.paragraph_offsets[self._paragraphs]
-        documents = np.searchsorted(tokens.document_offsets, self._paragraphs, side="right") - 1
+        # Of the first sentence.
+        self._documents = documents = (
+            np.searchsorted(tokens.document_offsets, self._paragraphs, side="right") - 1
+        )
         document_sentences = tokens.paragraph_offsets[tokens.document_offsets]
         self._document_starts = document_sentences[documents]
         self._document_sizes = np.diff(document_sentences)[documents]
@@ -76,6 +79,9 @@ class PairExamples(Examples):
 
     def __len__(self) -> int:
         return len(self._paragraphs)
+
+    def documents(self) -> np.ndarray:
+        return self._documents
 
     def lengths(self, epoch: int) -> np.ndarray:
         pairs = self.pairs(epoch)

@@ -1,0 +1,127 @@
+"""Pseudo-perplexity (Salazar et al. 2020, "Masked language model scoring", section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from bertexp import draws
+from bertexp.evaluation.bank import BANK_SEED, perplexity
+from bertexp.models.objective import Objective
+from bertexp.tasks.base import Batch, attention_mask, pad
+from bertexp.tasks.mlm import SPECIAL_PER_BLOCK
+from bertexp.tokens.store import TokenStore
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+
+# Tokens of one forward pass, padding included.
+BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class PseudoLikelihood:
+    """How likely a masked model finds texts, one token at a time.
+
+    Attributes:
+        log_likelihoods: of each text, for each of its tokens w_t, log p(w_t | all others) in
+            nats; a text that was cut has fewer than it came with.
+        perplexity: the exponential of minus their mean over the tokens of all texts. Tokens
+            that no model learns to predict (``[UNK]``) do not count; None if there are no
+            others.
+    """
+
+    log_likelihoods: list[np.ndarray]
+    perplexity: float | None
+
+
+@torch.no_grad()
+def pseudo_likelihood(
+    objective: Objective,
+    tokenizer: WordPieceTokenizer,
+    texts: Sequence[np.ndarray],
+    max_length: int,
+    device: torch.device,
+) -> PseudoLikelihood:
+    """Score ``texts``, exactly: one forward pass for each token, in which only it is masked.
+
+    Args:
+        objective: a model with a head for masked tokens; left in evaluation mode.
+        tokenizer: for the special tokens around each text.
+        texts: ids of each, without special tokens.
+        max_length: what a text and its special tokens are cut to, at the end: a model has
+            no positions beyond those it was trained with.
+        device: where the model is.
+    """
+    objective.eval()
+    texts = [text[: max_length - SPECIAL_PER_BLOCK] for text in texts]
+    sizes = [len(text) for text in texts]
+    ids_N = np.concatenate([*texts, np.empty(0, np.int64)]).astype(np.int64)
+    found_N = np.empty(len(ids_N))
+    for chosen, batch in _one_masked(tokenizer, texts):
+        on_device = batch.to(device)
+        logits_BV = objective.logits(on_device)["mlm"].float()
+        losses_B = functional.cross_entropy(logits_BV, on_device.labels("mlm"), reduction="none")
+        found_N[chosen] = -losses_B.cpu().numpy()
+    counted_N = found_N[~tokenizer.is_special_V[ids_N]]
+    return PseudoLikelihood(
+        np.split(found_N, np.cumsum(sizes)[:-1]) if sizes else [],
+        perplexity(-counted_N.mean()) if len(counted_N) else None,
+    )
+
+
+def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:
+    """Return the ids of ``count`` paragraphs, always the same, fewer among those of more.
+
+    Paragraphs, because a store has them however it is cut into sentences: the same texts for
+    models of masked tokens and for those of sentence pairs too.
+    """
+    offsets = tokens.sentence_offsets[tokens.paragraph_offsets]
+    numbers = np.arange(len(offsets) - 1)
+    state = draws.combine(draws.key("pseudo-perplexity", BANK_SEED, 0), numbers)
+    chosen = np.argsort(state)[:count]
+    return [tokens.tokens[offsets[index] : offsets[index + 1]] for index in chosen]
+
+
+def _one_masked(
+    tokenizer: WordPieceTokenizer, texts: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Yield batches of sequences with one masked token each, so that every token is it once.
+
+    With each batch come the numbers of these tokens, counted over all texts.
+    """
+    sizes_T = np.array([len(text) for text in texts], dtype=np.int64)
+    if not sizes_T.any():
+        return
+    cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
+    ids_TL, lengths_T = pad([np.concatenate((cls, text, sep)) for text in texts], tokenizer.pad_id)
+    text_N = np.repeat(np.arange(len(texts)), sizes_T)
+    column_N = 1 + np.arange(len(text_N)) - np.repeat(np.cumsum(sizes_T) - sizes_T, sizes_T)
+    # Longest first: the first sequence of a batch tells how many fit.
+    order_N = np.argsort(-lengths_T[text_N], kind="stable")
+    start = 0
+    while start < len(order_N):
+        longest = lengths_T[text_N[order_N[start]]]
+        chosen = order_N[start : start + max(1, BATCH_TOKENS // longest)]
+        texts_B, columns_B, rows_B = text_N[chosen], column_N[chosen], np.arange(len(chosen))
+        ids_BL = ids_TL[texts_B, :longest]
+        labels_B = ids_BL[rows_B, columns_B]
+        ids_BL[rows_B, columns_B] = tokenizer.mask_id
+        yield (
+            chosen,
+            Batch(
+                example_ids=texts_B,
+                input_ids_BL=torch.from_numpy(ids_BL),
+                # The last layer and the head work at the masked position only.
+                queries_BP=torch.from_numpy(columns_B[:, None]),
+                attention_mask_BL=attention_mask(lengths_T[texts_B]),
+                positions_N=torch.from_numpy(rows_B * longest + columns_B),
+                slots_N=torch.from_numpy(rows_B),
+                labels_N=torch.from_numpy(labels_B),
+                tokens=int(lengths_T[texts_B].sum()),
+                maskable=len(chosen),
+            ),
+        )
+        start += len(chosen)

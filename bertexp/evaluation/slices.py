@@ -1,0 +1,84 @@
+"""Kinds of masked tokens, so that a loss can be looked at part by part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertexp.tasks.base import Batch
+from bertexp.tokens.store import TokenStore
+from bertexp.tokens.tokenizer import CONTINUATION, WordPieceTokenizer
+
+# Three ways to part the predictions: each puts every one of them into exactly one slice.
+SLICES = {
+    "frequency": ("rare", "medium", "frequent"),
+    "position": ("start", "middle", "end"),
+    "word": ("words", "pieces"),
+}
+# Of the metrics that hold the loss of each slice, in front of its name.
+SLICE_PREFIX = "eval/loss@"
+# Tokens counted at once, so that a large corpus does not need large temporaries.
+COUNT_CHUNK = 1 << 24
+
+
+class Slicer:
+    """Says of every prediction of a batch which slices it is in.
+
+    - By frequency of the predicted token in the training text. With the vocabulary in order
+      of frequency, ``frequent`` are the types that make up the first third of all training
+      tokens, ``medium`` the next third, ``rare`` the last one and what never occurs there.
+      A type counts where the more frequent ones end, so equally frequent ones stay together.
+    - By place in the sequence: ``start``, ``middle`` and ``end`` are the thirds of its own
+      tokens, special ones included.
+    - By word: ``words`` are predicted tokens that are a whole word, ``pieces`` those of a word
+      that is cut into several. A word at the end of a block counts by what is inside it.
+
+    Args:
+        train: the training split, in which frequencies are counted.
+        tokenizer: what cut it; special tokens are not counted.
+    """
+
+    def __init__(self, train: TokenStore, tokenizer: WordPieceTokenizer) -> None:
+        self._frequency_V = frequency_classes(count_tokens(train, tokenizer))
+        self._continues_V = np.array([name.startswith(CONTINUATION) for name in tokenizer.tokens])
+
+    def kinds(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Return for every way in ``SLICES`` the number of each prediction's slice, shape (N,).
+
+        Only for batches in which what is masked is predicted, and nothing else changed.
+        """
+        assert batch.positions_N is not None and batch.labels_N is not None
+        ids_BL, labels_N = batch.input_ids_BL.numpy().copy(), batch.labels_N.numpy()
+        rows_N, columns_N = np.unravel_index(batch.positions_N.numpy(), ids_BL.shape)
+        ids_BL[rows_N, columns_N] = labels_N
+        mask_BL = batch.attention_mask_BL
+        lengths_B = np.full(len(ids_BL), ids_BL.shape[1]) if mask_BL is None else mask_BL.sum(1)
+        # There always is a next token: [SEP] is never predicted.
+        pieces_N = self._continues_V[labels_N] | self._continues_V[ids_BL[rows_N, columns_N + 1]]
+        return {
+            "frequency": self._frequency_V[labels_N],
+            "position": 3 * columns_N // np.asarray(lengths_B)[rows_N],
+            "word": pieces_N.astype(np.int64),
+        }
+
+
+def count_tokens(tokens: TokenStore, tokenizer: WordPieceTokenizer) -> np.ndarray:
+    """Return how often each id occurs, ``int64`` of shape (vocabulary,); special ones never do."""
+    counts_V = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    for first in range(0, len(tokens.tokens), COUNT_CHUNK):
+        chunk = tokens.tokens[first : first + COUNT_CHUNK]
+        counts_V += np.bincount(chunk, minlength=len(counts_V))
+    counts_V[tokenizer.is_special_V] = 0
+    return counts_V
+
+
+def frequency_classes(counts_V: np.ndarray) -> np.ndarray:
+    """Return the number of each type's slice among ``SLICES["frequency"]``, shape (vocabulary,).
+
+    Args:
+        counts_V: how often each type occurs in the training text.
+    """
+    counts_C, class_V = np.unique(counts_V, return_inverse=True)
+    tokens_C = counts_C * np.bincount(class_V)
+    more_frequent_C = tokens_C.sum() - np.cumsum(tokens_C)
+    thirds_C = 3 * more_frequent_C // max(tokens_C.sum(), 1)
+    return np.where(counts_C > 0, 2 - thirds_C, 0)[class_V]

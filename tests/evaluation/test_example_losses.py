@@ -1,0 +1,108 @@
+"""The loss of every example of the bank, as it lies in a run's folder."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from bertexp.data import Data
+from bertexp.evaluation.bank import answer, bank_metrics
+from bertexp.evaluation.example_losses import LOSSES_FILE, example_losses, write_example_losses
+from bertexp.models.objective import Objective
+
+CPU = torch.device("cpu")
+
+
+def test_they_add_up_to_the_loss_at_each_rate(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words()
+    answers = answer(Objective(untrained(data)), data.bank, CPU)
+    table = example_losses(data.bank, answers)
+    metrics = bank_metrics(data.bank, answers)
+    assert table.num_rows == 2 * data.bank.examples
+    for rate, batches in data.bank.batches.items():
+        rows = table.filter(pc.field("rate") == rate)
+        total, count = pc.sum(rows["loss"]).as_py(), pc.sum(rows["count"]).as_py()
+        assert count == sum(len(batch.labels_N) for batch in batches)
+        assert total / count == pytest.approx(metrics[f"eval/loss@{rate:g}"])
+
+
+def test_each_is_what_transformers_model_gives(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words("evaluation.max_examples=12")
+    model = untrained(data).eval()
+    rows = example_losses(data.bank, answer(Objective(model), data.bank, CPU)).to_pylist()
+    found = {(row["rate"], row["example"]): row for row in rows}
+    assert list(found) == sorted(found)
+    for rate, batches in data.bank.batches.items():
+        for batch in batches:
+            labels = torch.full((batch.input_ids_BL.numel(),), -100)
+            labels[batch.positions_N] = batch.labels_N
+            with torch.no_grad():
+                logits = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits
+            for example, scores, row_labels in zip(
+                batch.example_ids, logits, labels.view(len(logits), -1), strict=True
+            ):
+                row = found.pop((rate, example))
+                loss = cross_entropy(scores, row_labels, reduction="sum").item()
+                assert row["loss"] == pytest.approx(loss, rel=1e-5)
+                assert row["count"] == (row_labels >= 0).sum()
+                assert row["objective"] == "mlm"
+    assert not found
+
+
+@pytest.mark.parametrize("task", ["mlm", "nsp"])
+def test_an_example_is_from_the_document_it_names(
+    task: str, cut_words: Callable[..., Data]
+) -> None:
+    data = cut_words(f"task={task}", "evaluation.max_examples=null")
+    store = data.tokens["validation"]
+    starts = store.document_token_offsets
+    special = data.tokenizer.is_special_V
+    for batches in data.bank.batches.values():
+        for batch in batches:
+            ids = batch.input_ids_BL.flatten().clone()
+            if batch.positions_N is not None:
+                ids[batch.positions_N] = batch.labels_N
+            rows = ids.view(len(batch.example_ids), -1).tolist()
+            for example, (_, *row) in zip(batch.example_ids, rows, strict=True):
+                document = data.bank.documents[example]
+                text = store.tokens[starts[document] : starts[document + 1]].tolist()
+                block = list(itertools.takewhile(lambda token: not special[token], row))
+                places = range(len(text) - len(block) + 1)
+                assert any(text[at : at + len(block)] == block for at in places)
+
+
+def test_pairs_have_one_answer_an_example(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words("task=nsp")
+    answers = answer(Objective(untrained(data)), data.bank, CPU)
+    table = example_losses(data.bank, answers)
+    assert table["rate"].null_count == table.num_rows == data.bank.examples
+    assert set(table["count"].to_pylist()) == {1}
+    assert set(table["objective"].to_pylist()) == {"nsp"}
+    mean = bank_metrics(data.bank, answers)["eval/nsp_loss"]
+    assert pc.mean(table["loss"]).as_py() == pytest.approx(mean)
+
+
+def test_the_file_holds_them_and_the_banks_fingerprint(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any], tmp_path: Path
+) -> None:
+    data = cut_words()
+    table = example_losses(data.bank, answer(Objective(untrained(data)), data.bank, CPU))
+    write_example_losses(tmp_path, table)
+    assert [path.name for path in tmp_path.iterdir()] == [LOSSES_FILE]
+    found = pq.read_table(tmp_path / LOSSES_FILE)
+    assert found.equals(table)
+    assert found.schema.metadata[b"bank"].decode() == data.bank.fingerprint

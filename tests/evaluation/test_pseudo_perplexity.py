@@ -1,0 +1,121 @@
+"""Pseudo-perplexity, against a loop over the positions with transformers' own model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bertexp.config import Config
+from bertexp.data import Data
+from bertexp.evaluation import pseudo_perplexity
+from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
+from bertexp.models.objective import Objective
+from bertexp.validation import UserError
+
+CPU = torch.device("cpu")
+LENGTH = 40
+
+
+def one_by_one(model: Any, data: Data, text: np.ndarray) -> list[float]:
+    """Mask one position after the other of one text, and let the whole model run on each."""
+    tokenizer = data.tokenizer
+    ids = [tokenizer.cls_id, *text.tolist()[: LENGTH - 2], tokenizer.sep_id]
+    found = []
+    for place in range(1, len(ids) - 1):
+        seen = torch.tensor([[*ids[:place], tokenizer.mask_id, *ids[place + 1 :]]])
+        with torch.no_grad():
+            output = model(seen)
+        # With a head for pairs too the model calls them by another name.
+        logits = output.logits if hasattr(output, "logits") else output.prediction_logits
+        found.append(logits[0, place].log_softmax(-1)[ids[place]].item())
+    return found
+
+
+@pytest.mark.parametrize("model_class", ["BertForMaskedLM", "BertForPreTraining"])
+def test_it_is_that_of_a_loop_over_the_positions(
+    model_class: str, cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words()
+    texts = choose_texts(data.tokens["validation"], 4)
+    texts = [texts[0][:1], texts[1][:7], *texts[2:], texts[0]]
+    assert any(len(text) > LENGTH for text in texts), "one has to be cut"
+    model = untrained(data, model_class).eval()
+    expected = [one_by_one(model, data, text) for text in texts]
+    model.train()  # the dropout has to be switched off
+    found = pseudo_likelihood(Objective(model), data.tokenizer, texts, LENGTH, CPU)
+    for scores, direct in zip(found.log_likelihoods, expected, strict=True):
+        assert scores.tolist() == pytest.approx(direct, abs=1e-5)
+    tokens = [score for scores in expected for score in scores]
+    assert found.perplexity == pytest.approx(math.exp(-sum(tokens) / len(tokens)), rel=1e-5)
+
+
+def test_it_does_not_depend_on_how_texts_are_batched(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = cut_words()
+    texts = [text[:20] for text in choose_texts(data.tokens["validation"], 5)]
+    objective = Objective(untrained(data))
+    first = pseudo_likelihood(objective, data.tokenizer, texts, LENGTH, CPU)
+    monkeypatch.setattr(pseudo_perplexity, "BATCH_TOKENS", 1)
+    second = pseudo_likelihood(objective, data.tokenizer, texts[::-1], LENGTH, CPU)
+    assert second.perplexity == pytest.approx(first.perplexity, rel=1e-5)
+    for one, other in zip(first.log_likelihoods, second.log_likelihoods[::-1], strict=True):
+        assert one.tolist() == pytest.approx(other.tolist(), abs=1e-5)
+
+
+def test_unknown_words_are_read_but_do_not_count(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words()
+    word, unknown = len(data.tokenizer.tokens) - 1, data.tokenizer.unk_id
+    text = np.array([word, unknown, word])
+    objective = Objective(untrained(data))
+    found = pseudo_likelihood(objective, data.tokenizer, [text], LENGTH, CPU)
+    (scores,) = found.log_likelihoods
+    assert scores.tolist() == pytest.approx(one_by_one(objective.model, data, text), abs=1e-5)
+    assert found.perplexity == pytest.approx(math.exp(-(scores[0] + scores[2]) / 2))
+    nothing = pseudo_likelihood(objective, data.tokenizer, [text[1:2]], LENGTH, CPU)
+    assert nothing.perplexity is None
+
+
+def test_texts_without_tokens_have_no_scores(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words()
+    objective, empty = Objective(untrained(data)), np.empty(0, np.uint16)
+    none = pseudo_likelihood(objective, data.tokenizer, [], LENGTH, CPU)
+    assert (none.log_likelihoods, none.perplexity) == ([], None)
+    blank = pseudo_likelihood(objective, data.tokenizer, [empty], LENGTH, CPU)
+    assert [len(scores) for scores in blank.log_likelihoods] == [0]
+    word = np.array([len(data.tokenizer.tokens) - 1])
+    mixed = pseudo_likelihood(objective, data.tokenizer, [empty, word, empty], LENGTH, CPU)
+    assert [len(scores) for scores in mixed.log_likelihoods] == [0, 1, 0]
+
+
+def test_the_texts_are_the_same_for_every_run_and_task(cut_words: Callable[..., Data]) -> None:
+    def chosen(count: int, *overrides: str) -> list[list[int]]:
+        store = cut_words(*overrides).tokens["validation"]
+        return [text.tolist() for text in choose_texts(store, count)]
+
+    ten = chosen(10)
+    assert len(ten) == 10
+    assert chosen(4) == ten[:4]
+    assert chosen(10, "seed=5", "masking.prob=0.5") == ten
+    # Paragraphs, where the store is cut into sentences too.
+    assert chosen(10, "task=nsp") == ten
+    everything = chosen(10**6)
+    assert sum(map(len, everything)) == len(cut_words().tokens["validation"].tokens)
+
+
+def test_a_negative_number_of_texts_is_refused(experiment_config: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=r"evaluation\.pseudo_perplexity=-1"):
+        experiment_config("evaluation.pseudo_perplexity=-1")
+    for none in ("0", "null"):
+        assert not experiment_config(
+            f"evaluation.pseudo_perplexity={none}"
+        ).evaluation.pseudo_perplexity

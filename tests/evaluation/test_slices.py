@@ -1,0 +1,177 @@
+"""Slices of the bank's loss: what they hold, and that they are the loss when put together."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from torch.nn.functional import cross_entropy
+
+from bertexp import report
+from bertexp.data import Data
+from bertexp.evaluation.bank import build_bank, evaluate
+from bertexp.evaluation.config import EvaluationConfig
+from bertexp.evaluation.slices import SLICES, frequency_classes
+from bertexp.models.objective import Objective
+from bertexp.tasks.base import Batch
+from bertexp.tokens.store import TokenStore
+from bertexp.training.state import TrainState
+
+CPU = torch.device("cpu")
+NAMES = {name for names in SLICES.values() for name in names}
+
+
+def frequency(token: int, counts: Counter[int]) -> str:
+    """Return the third of the training tokens in which a type begins, by counting them out."""
+    before = sum(count for count in counts.values() if count > counts[token])
+    total = sum(counts.values())
+    return "frequent" if before < total / 3 else "medium" if before < 2 * total / 3 else "rare"
+
+
+def directly(batch: Batch, place: int, token: int, data: Data, counts: Counter[int]) -> set[str]:
+    """Return the slices of one prediction, from the words as they are written."""
+    width = batch.input_ids_BL.shape[1]
+    ids = batch.input_ids_BL.flatten().tolist()
+    for position, label in zip(batch.positions_N.tolist(), batch.labels_N.tolist(), strict=True):
+        ids[position] = label
+    row, column = divmod(place, width)
+    names = [data.tokenizer.tokens[index] for index in ids[row * width : (row + 1) * width]]
+    written = [name for name in names if name != "[PAD]"]
+    third = sum(column * 3 >= edge * len(written) for edge in (1, 2))
+    is_piece = written[column].startswith("##") or written[column + 1].startswith("##")
+    return {
+        frequency(token, counts),
+        ("start", "middle", "end")[third],
+        "pieces" if is_piece else "words",
+    }
+
+
+def test_slices_are_what_a_direct_computation_gives(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words("evaluation.max_examples=12")
+    model = untrained(data).eval()
+    counts = Counter(data.tokens["train"].tokens.tolist())
+    by_rate = []
+    for batches in data.bank.batches.values():
+        losses = defaultdict(list)
+        for batch in batches:
+            with torch.no_grad():
+                output = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL)
+            logits = output.logits.flatten(0, 1)[batch.positions_N]
+            found = cross_entropy(logits, batch.labels_N, reduction="none")
+            predictions = zip(batch.positions_N.tolist(), batch.labels_N.tolist(), strict=True)
+            for (place, token), loss in zip(predictions, found.tolist(), strict=True):
+                for name in directly(batch, place, token, data, counts):
+                    losses[name].append(loss)
+        by_rate.append({name: np.mean(values) for name, values in losses.items()})
+    assert by_rate[0].keys() == by_rate[1].keys() == NAMES
+    expected = {f"eval/loss@{name}": np.mean([rate[name] for rate in by_rate]) for name in NAMES}
+    metrics = evaluate(Objective(model), data.bank, CPU)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+    assert len({round(metrics[name], 3) for name in expected}) == len(expected)
+
+
+@pytest.mark.parametrize("rate", [0.15, 0.4])
+def test_slices_recombine_to_the_loss(
+    rate: float, cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words(f"evaluation.mask_probs=[{rate}]")
+    metrics = evaluate(Objective(untrained(data)), data.bank, CPU)
+    for way, names in SLICES.items():
+        kinds = data.bank.kinds[rate][way]
+        shares = np.bincount(kinds, minlength=len(names)) / len(kinds)
+        parts = [metrics[f"eval/loss@{name}"] for name in names]
+        assert np.dot(shares, parts) == pytest.approx(metrics["eval/loss"])
+
+
+def test_slices_are_means_over_the_rates(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    both, *single = (
+        cut_words(f"evaluation.mask_probs={rates}") for rates in ("[0.15,0.4]", "[0.15]", "[0.4]")
+    )
+    objective = Objective(untrained(both))
+    found = evaluate(objective, both.bank, CPU)
+    parts = [evaluate(objective, data.bank, CPU) for data in single]
+    for name in NAMES:
+        key = f"eval/loss@{name}"
+        assert found[key] == pytest.approx(np.mean([part[key] for part in parts]))
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60).filter(any))
+def test_frequent_types_are_the_first_third_of_the_text(counts: list[int]) -> None:
+    classes = frequency_classes(np.array(counts))
+    named = Counter(dict(enumerate(counts)))
+    found = [SLICES["frequency"][number] for number in classes]
+    assert found == [
+        frequency(token, named) if counts[token] else "rare" for token in range(len(counts))
+    ]
+
+
+def test_the_slices_do_not_depend_on_what_a_run_trains_with(
+    cut_words: Callable[..., Data],
+) -> None:
+    first = cut_words()
+    for overrides in (["seed=9"], ["masking.prob=0.6", "trainer.batch_size=5"]):
+        second = cut_words(*overrides)
+        assert second.bank.fingerprint == first.bank.fingerprint
+        assert second.bank.documents.tolist() == first.bank.documents.tolist()
+        for rate, kinds in first.bank.kinds.items():
+            for way, numbers in kinds.items():
+                assert second.bank.kinds[rate][way].tolist() == numbers.tolist()
+
+
+def test_a_slice_without_tokens_is_left_out(
+    prepared: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    whole_words = prepared()
+    found = evaluate(Objective(untrained(whole_words)), whole_words.bank, CPU)
+    assert "eval/loss@pieces" not in found
+    assert found["eval/loss@words"] == pytest.approx(found["eval/loss"])
+    pairs = prepared("task=nsp")
+    assert not pairs.bank.kinds
+    assert not any("@" in name for name in evaluate(Objective(untrained(pairs)), pairs.bank, CPU))
+
+
+def test_words_that_training_never_saw_are_rare(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words()
+    unknown = TokenStore(
+        np.full(6, data.tokenizer.unk_id), np.array([0, 6]), np.arange(2), np.arange(2), "a test"
+    )
+    tokens = {"train": unknown, "validation": data.tokens["validation"]}
+    config = EvaluationConfig(mask_probs=[0.3], every=None, max_examples=8, pseudo_perplexity=None)
+    bank = build_bank(data.task, tokens, config)
+    found = evaluate(Objective(untrained(data)), bank, CPU)
+    assert found["eval/loss@rare"] == pytest.approx(found["eval/loss"])
+    assert "eval/loss@frequent" not in found
+
+
+def test_the_report_shows_slices_below_the_table_in_80_columns() -> None:
+    metrics = {"eval/loss": 12.345678, "eval/accuracy": 0.1, "eval/loss@0.15": 2.0}
+    slices = {f"eval/loss@{name}": 10 + index / 7 for index, name in enumerate(sorted(NAMES))}
+    state = TrainState(step=1000, seconds=60.0)
+    lines = shown(report.results(metrics | slices, metrics, {}, state))
+    assert max(map(len, lines)) <= 80
+    for name, value in slices.items():
+        short = name.removeprefix("eval/loss@")
+        (line,) = [line for line in lines if f"{short} {value:.3f}" in line]
+        assert line.startswith("eval/loss by ")
+    assert len([line for line in lines if line.startswith("eval/loss")]) == 2 + len(SLICES)
+    assert not any("eval/loss by" in line for line in shown(report.results(metrics, {}, {}, state)))
+
+
+def shown(content: Any) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=200).print(content)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
