@@ -118,12 +118,11 @@ class Bar(Display):
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._bar = Progress(
             BarColumn(bar_width=None),
             TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
             console=Console(stderr=True),
             refresh_per_second=2,
             expand=True,
