@@ -15,6 +15,7 @@ from bertexp.config import Config
 from bertexp.data import Data, prepare_data
 from bertexp.evaluation.bank import evaluate
 from bertexp.evaluation.samples import draw_samples
+from bertexp.masking.schedule import mask_rate
 from bertexp.models.build import build_model
 from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
@@ -113,10 +114,17 @@ def _train(
     optimizer = build_optimizer(config.optimizer, objective)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     step_seconds = measure_step(prepared, accelerator, plan[0])
-    steps = budget.expected_steps(sum(batch.tokens for batch in plan[0]), step_seconds)
+    tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
+    steps = budget.expected_steps(tokens_per_step, step_seconds)
     report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
     if tracker and tracker.location:
         log.info("Tracking: %s", tracker.location)
+
+    state = TrainState()
+
+    def mask_prob(step: int) -> float:
+        spent = budget.progress(step, tokens_per_step, state.seconds)
+        return mask_rate(config.masking, spent)
 
     with Progress(steps) as progress:
 
@@ -139,7 +147,10 @@ def _train(
                 objective=prepared,
                 optimizer=optimizer,
                 accelerator=accelerator,
-                steps=load_steps(plan, 0, config.hardware.num_workers, accelerator.device),
+                steps=load_steps(
+                    plan, 0, config.hardware.num_workers, accelerator.device, mask_prob
+                ),
+                state=state,
                 budget=budget,
                 trainer=trainer,
                 scheduler=config.scheduler,

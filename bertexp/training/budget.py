@@ -43,6 +43,17 @@ class Budget:
         """
         return self._nearest(state.step + 0.5, state)
 
+    def progress(self, step: int, tokens_per_step: float, seconds: float) -> float:
+        """Return the share that will be spent in the middle of ``step``, at most 1.
+
+        Known when a step's batches are made, before those of earlier steps were trained on:
+        so tokens are expected ones, and ``seconds`` those that have passed by then. Without
+        a limit in seconds it is a function of the step alone.
+        """
+        middle = step + 0.5
+        state = TrainState(tokens=round(middle * tokens_per_step), seconds=seconds)
+        return min(1.0, self._nearest(middle, state))
+
     def expected_steps(self, tokens_per_step: float, seconds_per_step: float) -> int:
         """Return the steps after which the first limit ends the run, at the rates given."""
         limits = [math.inf if self.steps is None else self.steps]
