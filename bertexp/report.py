@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bertexp.evaluation.samples import MaskedSample, PairSample
+from bertexp.masking.audit import LONGEST_RUN, Audit
 from bertexp.tracking.progress import clock
 
 if TYPE_CHECKING:
@@ -104,6 +105,28 @@ def samples(found: Sequence[MaskedSample | PairSample]) -> RenderableType:
     """Return a model's answers, right ones in green."""
     shown = [_masked(s) if isinstance(s, MaskedSample) else _pair(s) for s in found]
     return Group(*shown)
+
+
+def masking_audit(found: Audit) -> RenderableType:
+    """Return the measured figures of a run's masks."""
+    total = max(sum(found.runs.values()), 1)
+    longest = max(found.runs.values(), default=1)
+    rows = {
+        "requested rate": f"{found.requested:.2%}",
+        "realised rate": f"{found.realised:.2%} ± {found.error:.2%}",
+        "predicted become": f"{found.mask:.1%} [MASK], {found.random:.1%} random, "
+        f"{found.keep:.1%} kept",
+        "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
+        "whole words": f"{found.whole_words:.1%} of the words with a prediction",
+        "helped": f"{found.helped:,} of {found.sequences:,} sequences",
+        "runs of predicted": f"{found.mean_run:.2f} tokens on average",
+    }
+    bars = {
+        f"  {size}{'+' if size == LONGEST_RUN else ''}": f"{count / total:6.1%} "
+        + "▇" * round(36 * count / longest)
+        for size, count in found.runs.items()
+    }
+    return _rows(rows | bars)
 
 
 def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
