@@ -15,12 +15,14 @@ from bertexp.config import Config
 from bertexp.data import Data, prepare_data
 from bertexp.evaluation.bank import evaluate
 from bertexp.evaluation.samples import draw_samples
+from bertexp.masking.audit import audit
 from bertexp.masking.schedule import mask_rate
 from bertexp.models.build import build_model
 from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
 from bertexp.summary import versions, write_summary
 from bertexp.tasks import TASKS
+from bertexp.tasks.base import MaskedExamples
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.progress import Progress
@@ -64,6 +66,7 @@ def run_experiment(
     failed = True
     try:
         accelerator.init_trackers(config.tracker.project)
+        _audit_masks(data, folder, tracker)
         prepared = time.perf_counter()
         state = _train(config, data, objective, accelerator, keeper, tracker)
         metrics = evaluate(objective, data.bank, accelerator.device)
@@ -95,6 +98,20 @@ def _identify(config: Config, folder: Path, sweep: str | None) -> RunIdentity:
         sweep=sweep,
         name=config.name,
     )
+
+
+def _audit_masks(data: Data, folder: Path, tracker: SafeTracker | None) -> None:
+    """Record what the masks are, and warn if they are not what was asked for."""
+    if not isinstance(data.examples, MaskedExamples):
+        return
+    found = audit(data.examples)
+    write_summary(folder, {"masking": asdict(found) | found.figures()})
+    if tracker:
+        rows = [[name, value] for name, value in found.figures().items()]
+        tracker.log_rows("masking/audit", ["figure", "value"], rows)
+        runs = [[*pair] for pair in found.runs.items()]
+        tracker.log_rows("masking/runs", ["tokens", "runs"], runs)
+    found.warn()
 
 
 def _train(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bertexp.config import Config
     from bertexp.data import Data
+    from bertexp.masking.config import MaskingConfig
     from bertexp.models.export import Keeper
     from bertexp.training.state import TrainState
 
@@ -62,7 +63,7 @@ def plan(
     if "mlm" in data.task.objectives:
         replace = config.masking.replace
         shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
-        rows["masking"] = f"{config.masking.strategy}, {config.masking.prob:.0%}, replaced {shares}"
+        rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
     rows |= {
         "model": f"{source}: {bert.num_hidden_layers} layers of {bert.hidden_size}, "
         f"{keeper.model.num_parameters():,} parameters",
@@ -137,6 +138,16 @@ def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
     if tracker:
         rows["tracker"] = tracker
     return _rows(rows)
+
+
+def _rate(config: MaskingConfig) -> str:
+    """Return the mask rate, its course and the rate of corruption, as far as they differ."""
+    text = f"{config.prob:.3g}"
+    if config.schedule.end is not None:
+        text += f" to {config.schedule.end:.3g} ({config.schedule.name})"
+    if config.corrupt_prob is not None:
+        text += f", corrupted {config.corrupt_prob:.3g}"
+    return text
 
 
 def _rows(rows: dict[str, str]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -63,6 +63,12 @@ class Audit:
     def mean_run(self) -> float:
         """Mean length of the stretches, in tokens."""
         return sum(size * n for size, n in self.runs.items()) / max(sum(self.runs.values()), 1)
+
+    def figures(self) -> dict[str, float]:
+        """Return all figures by name; of the runs their mean length."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        del named["runs"]
+        return named | {"mean_run": self.mean_run}
 
     def warn(self) -> None:
         """Say in one line if another rate was realised than was asked for."""
