@@ -71,7 +71,7 @@ class Masker:
         epoch = self.config.mask_epoch(epoch)
         prob = self.config.prob if prob is None else prob
         maskable_BL = ~self.vocabulary.is_special_V[ids_BL]
-        starts_BL, score_BL = self._units(ids_BL, maskable_BL, example_ids_B, epoch)
+        starts_BL, score_BL = self.units(ids_BL, maskable_BL, example_ids_B, epoch)
         predicted_BL = score_BL < self.strategy.threshold(prob)
         helped_B = maskable_BL.any(1) & ~predicted_BL.any(1)
         help_BL = None
@@ -88,7 +88,7 @@ class Masker:
         maskable, helped = int(maskable_BL.sum()), int(helped_B.sum())
         return Masked(input_ids_BL, predicted_BL, maskable, helped, prob)
 
-    def _units(
+    def units(
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return for each position where its unit starts, and its unit's score / weight.

@@ -1,0 +1,250 @@
+"""Masks of every strategy: the rate asked for, no special token, the same in any batch, nested."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bertexp.masking.config import ReplaceConfig
+from bertexp.masking.masker import Masked
+
+ALARM = 1e-9
+# Standard errors that no measured rate should be away from its expectation.
+SIGMAS = 6
+ALL = ("token", "whole_word", "span", "ngram", "pmi", "frequency")
+SEEDS = st.integers(0, 2**32 - 1)
+RATES = st.floats(0.001, 0.999)
+# Rows of ordinary tokens, pieces and [UNK] between them, to be put between [CLS] and [SEP].
+ROWS = st.lists(
+    st.lists(st.integers(4, 59).map(lambda i: 1 if i == 4 else i), max_size=40),
+    min_size=1,
+    max_size=8,
+)
+every_strategy = pytest.mark.parametrize("strategy", ALL)
+
+
+def as_likely(hits: int, trials: int, probability: float) -> bool:
+    return stats.binomtest(hits, trials, probability).pvalue > ALARM
+
+
+def units_of(starts_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:
+    """Number each position's unit; -1 where nothing is maskable."""
+    width = starts_BL.shape[1]
+    return np.where(maskable_BL, np.arange(len(starts_BL))[:, None] * width + starts_BL, -1)
+
+
+@every_strategy
+@settings(deadline=None, max_examples=40)
+@given(rows=ROWS, prob=RATES, seed=SEEDS, epoch=st.integers(0, 100))
+def test_specials_stay_and_every_sequence_predicts_whole_units(
+    lab: Any, strategy: str, rows: list[list[int]], prob: float, seed: int, epoch: int
+) -> None:
+    ids, examples = lab.padded(rows), np.arange(len(rows))
+    before = ids.copy()
+    masker = lab.masker(strategy, prob, seed)
+    masked = masker.mask(ids, examples, epoch)
+    maskable = ids > lab.mask_id
+    assert (ids == before).all()
+    assert not (masked.predicted_BL & ~maskable).any()
+    assert (masked.predicted_BL.any(1) == maskable.any(1)).all()
+    assert masked.maskable == maskable.sum()
+    assert (masked.input_ids_BL[~masked.predicted_BL] == ids[~masked.predicted_BL]).all()
+    assert (masked.input_ids_BL[masked.predicted_BL] >= lab.mask_id).all()
+    starts, score = masker.units(ids, maskable, examples, epoch)
+    numbers = units_of(starts, maskable)
+    inside = set(numbers[masked.predicted_BL].tolist())
+    assert not inside & set(numbers[maskable & ~masked.predicted_BL].tolist())
+    drawn = (score < masker.strategy.threshold(prob)).any(1)
+    assert masked.helped == (maskable.any(1) & ~drawn).sum()
+    # Of the sequences that were helped, exactly one unit is predicted.
+    for row in np.flatnonzero(maskable.any(1) & ~drawn):
+        assert len(set(numbers[row, masked.predicted_BL[row]].tolist())) == 1
+
+
+@every_strategy
+@pytest.mark.parametrize("length", [5, 100])
+@settings(deadline=None, max_examples=12, derandomize=True)
+@given(prob=st.floats(0.01, 0.9), seed=SEEDS, epoch=st.integers(0, 100))
+def test_the_rate_is_the_one_asked_for(
+    lab: Any, strategy: str, length: int, prob: float, seed: int, epoch: int
+) -> None:
+    rows = lab.cut(lab.texts, length)
+    ids, examples = lab.padded(rows), np.arange(len(rows))
+    masker = lab.masker(strategy, prob, seed)
+    maskable = ids > lab.mask_id
+    _, score = masker.units(ids, maskable, examples, epoch)
+    drawn_B = (score < masker.strategy.threshold(prob)).sum(1)
+    # A cut in the middle of a word makes words that the frequencies do not hold.
+    if strategy == "frequency" and length == 5:
+        weights = masker.strategy.weights(ids, maskable)
+        certain = np.minimum(1, weights * masker.strategy.threshold(prob))
+        expected_B = (certain * maskable).sum(1)
+    else:
+        expected_B = prob * maskable.sum(1)
+    residual_B = drawn_B - expected_B
+    if strategy == "frequency":
+        # Its documents have rates of their own, whose sum over the corpus is fixed.
+        assert abs(residual_B.sum()) < 0.02 * expected_B.sum() + 60
+    assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum())
+
+
+@pytest.mark.parametrize("strategy", ["token", "whole_word", "span", "ngram", "pmi"])
+@pytest.mark.parametrize("prob", [0.01, 0.15, 0.5])
+def test_help_adds_exactly_what_empty_sequences_lack(lab: Any, strategy: str, prob: float) -> None:
+    rows = lab.cut(lab.texts, 6)
+    ids, examples = lab.padded(rows), np.arange(len(rows))
+    masker = lab.masker(strategy, prob, seed=3)
+    masked, maskable = masker.mask(ids, examples, 0), ids > lab.mask_id
+    starts, _ = masker.units(ids, maskable, examples, 0)
+    numbers = units_of(starts, maskable)
+    count_B = np.array([len(set(row.tolist()) - {-1}) for row in numbers])
+    size_B, some = maskable.sum(1), count_B > 0
+    empty_B = (1 - prob) ** count_B[some]
+    expected_B = prob * size_B[some] + empty_B * size_B[some] / count_B[some]
+    residual_B = masked.predicted_BL.sum(1)[some] - expected_B
+    assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum())
+    error = np.sqrt((empty_B * (1 - empty_B)).sum())
+    assert abs(masked.helped - empty_B.sum()) < SIGMAS * error + 1
+
+
+SHARES = st.lists(st.integers(0, 100), min_size=2, max_size=2).map(sorted)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(cuts=SHARES, seed=SEEDS)
+def test_shares_of_what_is_put_in_are_those_asked_for(
+    lab: Any, cuts: list[int], seed: int
+) -> None:
+    mask, random, keep = cuts[0] / 100, (cuts[1] - cuts[0]) / 100, 1 - cuts[1] / 100
+    ids = lab.padded(lab.texts)
+    replace = ReplaceConfig(mask=mask, random=random, keep=keep)
+    masked = lab.masker("token", 0.5, seed, replace=replace).mask(ids, np.arange(len(ids)), 0)
+    truth, seen = ids[masked.predicted_BL], masked.input_ids_BL[masked.predicted_BL]
+    count, ordinary = len(truth), lab.size - 5
+    assert as_likely(int((seen == lab.mask_id).sum()), count, mask)
+    # A random token is the old one once in a vocabulary.
+    assert as_likely(int((seen == truth).sum()), count, keep + random / ordinary)
+
+
+def test_every_ordinary_token_is_put_in_as_often(lab: Any) -> None:
+    ids = np.full((100, 300), 7)
+    replace = ReplaceConfig(mask=0, random=1, keep=0)
+    masked = lab.masker("token", 0.5, replace=replace).mask(ids, np.arange(100), 0)
+    seen = masked.input_ids_BL[masked.predicted_BL]
+    counts = np.bincount(seen, minlength=lab.size)
+    assert counts[:5].sum() == 0
+    assert stats.chisquare(counts[5:]).pvalue > ALARM
+
+
+@pytest.mark.parametrize("strategy", ["token", "whole_word", "span"])
+def test_devlins_shares_by_default(lab: Any, strategy: str) -> None:
+    ids = lab.padded(lab.texts)
+    masked = lab.masker(strategy, 0.5).mask(ids, np.arange(len(ids)), epoch=0)
+    truth, seen = ids[masked.predicted_BL], masked.input_ids_BL[masked.predicted_BL]
+    assert as_likely(int((seen == lab.mask_id).sum()), len(truth), 0.8)
+    assert as_likely(int((seen == truth).sum()), len(truth), 0.1 + 0.1 / (lab.size - 5))
+
+
+@every_strategy
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=ROWS, prob=RATES, seed=SEEDS, data=st.data(), width=st.integers(0, 80),
+    first=st.integers(0, 2**40),
+)  # fmt: skip
+def test_the_mask_of_an_example_does_not_depend_on_its_batch(
+    lab: Any, strategy: str, rows: list[list[int]], prob: float, seed: int,
+    data: st.DataObject, width: int, first: int,
+) -> None:  # fmt: skip
+    example_ids = first + np.arange(len(rows))
+    together = lab.masker(strategy, prob, seed).mask(lab.padded(rows), example_ids, epoch=3)
+    order = data.draw(st.permutations(range(len(rows))))
+    chosen = order[: data.draw(st.integers(1, len(rows)))]
+    ids = lab.padded([rows[i] for i in chosen], width)
+    apart = lab.masker(strategy, prob, seed).mask(ids, example_ids[chosen], epoch=3)
+    for row, index in enumerate(chosen):
+        length = len(rows[index]) + 2
+        for name in ("input_ids_BL", "predicted_BL"):
+            alone, among = getattr(apart, name)[row], getattr(together, name)[index]
+            assert (alone[:length] == among[:length]).all()
+
+
+@every_strategy
+@settings(deadline=None, max_examples=40)
+@given(rows=ROWS, rates=st.lists(RATES, min_size=2, max_size=2).map(sorted), seed=SEEDS)
+def test_masks_are_nested_across_rates(
+    lab: Any, strategy: str, rows: list[list[int]], rates: list[float], seed: int
+) -> None:
+    ids, examples = lab.padded(rows), np.arange(len(rows))
+    masker = lab.masker(strategy, 0.5, seed)
+    few, many = (masker.mask(ids, examples, 0, rate) for rate in rates)
+    assert (few.prob, many.prob) == tuple(rates)
+    assert not (few.predicted_BL & ~many.predicted_BL).any()
+    # What stands at a position that both predict is the same too.
+    both = few.predicted_BL
+    assert (few.input_ids_BL[both] == many.input_ids_BL[both]).all()
+
+
+def overlap(first: Masked, second: Masked) -> tuple[int, int]:
+    return int((first.predicted_BL & second.predicted_BL).sum()), int(first.predicted_BL.sum())
+
+
+def test_other_seeds_epochs_and_examples_have_unrelated_masks(lab: Any) -> None:
+    ids = np.full((64, 128), 7)
+    examples = np.arange(64)
+    here = lab.masker("token", 0.3, 1).mask(ids, examples, 1)
+    again = lab.masker("token", 0.3, 1).mask(ids, examples, 1)
+    assert (here.predicted_BL == again.predicted_BL).all()
+    assert (here.input_ids_BL == again.input_ids_BL).all()
+    others = [
+        lab.masker("token", 0.3, 2).mask(ids, examples, 1),
+        lab.masker("token", 0.3, 1).mask(ids, examples, 2),
+        lab.masker("token", 0.3, 2).mask(ids, examples, 0),
+        lab.masker("token", 0.3, 0).mask(ids, examples, 2),
+        lab.masker("token", 0.3, 1).mask(ids, examples + 1, 1),
+        lab.masker("token", 0.3, 1).mask(ids, examples + 64, 1),
+    ]
+    for other in others:
+        assert as_likely(*overlap(here, other), 0.3)
+
+
+@every_strategy
+@pytest.mark.parametrize("corrupt", [0.1, 0.3, 0.6])
+def test_tokens_are_corrupted_apart_from_predicted(
+    lab: Any, strategy: str, corrupt: float
+) -> None:
+    ids, prob = lab.padded(lab.texts), 0.3
+    examples, maskable = np.arange(len(ids)), lab.padded(lab.texts) > lab.mask_id
+    only_mask = ReplaceConfig(mask=1, random=0, keep=0)
+    plain = lab.masker(strategy, prob, replace=only_mask).mask(ids, examples, 0)
+    masker = lab.masker(strategy, prob, replace=only_mask, corrupt_prob=corrupt)
+    masked = masker.mask(ids, examples, 0)
+    corrupted = masked.input_ids_BL != ids
+    assert (masked.predicted_BL == plain.predicted_BL).all()
+    assert not (corrupted & ~maskable).any()
+    if corrupt <= prob:
+        assert not (corrupted & ~masked.predicted_BL).any()
+    if corrupt >= prob:
+        assert not (masked.predicted_BL & ~corrupted).any()
+    residual_B = corrupted.sum(1) - corrupt * maskable.sum(1)
+    # Help corrupts a little more than was asked for.
+    slack = 2 * masked.helped
+    assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum()) + slack
+
+
+@settings(deadline=None, max_examples=40)
+@given(epoch=st.integers(0, 1000), copies=st.integers(1, 20), seed=SEEDS)
+def test_masks_repeat_as_asked_for(lab: Any, epoch: int, copies: int, seed: int) -> None:
+    ids, examples = lab.padded(lab.texts[:4]), np.arange(4)
+
+    def masks(epoch: int, **settings: Any) -> list[int]:
+        masked = lab.masker("token", 0.3, seed, **settings).mask(ids, examples, epoch)
+        return masked.input_ids_BL.tolist()
+
+    assert masks(epoch, dynamic=False) == masks(0)
+    assert masks(epoch, copies=copies) == masks(epoch % copies)
+    assert masks(epoch) != masks(epoch + 1)
