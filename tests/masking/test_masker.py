@@ -117,9 +117,7 @@ SHARES = st.lists(st.integers(0, 100), min_size=2, max_size=2).map(sorted)
 
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(cuts=SHARES, seed=SEEDS)
-def test_shares_of_what_is_put_in_are_those_asked_for(
-    lab: Any, cuts: list[int], seed: int
-) -> None:
+def test_shares_of_what_is_put_in_are_those_asked_for(lab: Any, cuts: list[int], seed: int) -> None:
     mask, random, keep = cuts[0] / 100, (cuts[1] - cuts[0]) / 100, 1 - cuts[1] / 100
     ids = lab.padded(lab.texts)
     replace = ReplaceConfig(mask=mask, random=random, keep=keep)
@@ -214,9 +212,7 @@ def test_other_seeds_epochs_and_examples_have_unrelated_masks(lab: Any) -> None:
 
 @every_strategy
 @pytest.mark.parametrize("corrupt", [0.1, 0.3, 0.6])
-def test_tokens_are_corrupted_apart_from_predicted(
-    lab: Any, strategy: str, corrupt: float
-) -> None:
+def test_tokens_are_corrupted_apart_from_predicted(lab: Any, strategy: str, corrupt: float) -> None:
     ids, prob = lab.padded(lab.texts), 0.3
     examples, maskable = np.arange(len(ids)), lab.padded(lab.texts) > lab.mask_id
     only_mask = ReplaceConfig(mask=1, random=0, keep=0)

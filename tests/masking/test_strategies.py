@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from typing import Any
@@ -17,9 +18,9 @@ from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.counts import count_runs
 from bertexp.masking.masker import Masker
 from bertexp.masking.pmi import collocation_scores, find_collocations
+from bertexp.masking.runs import cut
 from bertexp.masking.strategies import Context, Vocabulary
 from bertexp.masking.words import RunHashes, Words
-from bertexp.masking.runs import cut
 from bertexp.validation import UserError
 
 ALARM = 1e-9
@@ -79,8 +80,6 @@ def lengths(lab: Any, strategy: str, rows: int = 400, **config: Any) -> tuple[An
     begins = starts[:, 1:-1] == np.arange(1, 201)
     inner = [np.diff(np.flatnonzero(row)[1:]) for row in begins]
     return np.concatenate(inner), begins
-
-
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ def explanations(size: int) -> list[list[tuple[int, int]]]:
     ways = []
     for cuts in range(1, 2 ** (size - 1)):
         edges = [0, *(i + 1 for i in range(size - 1) if cuts >> i & 1), size]
-        ways.append(list(zip(edges[:-1], edges[1:], strict=True)))
+        ways.append(list(itertools.pairwise(edges)))
     return ways
 
 
