@@ -19,7 +19,8 @@ run: $(READY)  ## train a small BERT on Python's own documentation, about two mi
 	$(BIN)/python -m bertexp
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -n 2 -q
+	@# One thread each: two processes that share the cores with two threads wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .

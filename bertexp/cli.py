@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp.config import Config, conf_dir, keys, parse
+from bertexp.config import Config, conf_dir, groups, keys, parse
 from bertexp.summary import write_summary
 from bertexp.validation import UserError, nearest
 
@@ -64,7 +64,7 @@ def enter(
 
     try:
         job()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         if wants_traceback:
             raise
         sys.exit(f"error: {explain(error, schema)}")
@@ -86,11 +86,15 @@ def explain(error: Exception, schema: type[Config] = Config) -> str:
     """Return in one line what is wrong with an override."""
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"{match[1]}: no such key.{nearest(match[1], keys(schema))}"
+        return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return f"{group}={option}: must be one of {', '.join(options)}.{nearest(option, options)}"
+    for override in sys.argv[1:]:
+        group, _, option = override.partition("=")
+        if group in groups() and option in ("", "null"):
+            return f"{override}: the group needs an option; see --help."
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 

@@ -68,8 +68,8 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
     Raises:
         UserError: an unknown key, a value of the wrong type or out of range.
     """
-    plain = OmegaConf.to_container(composed, resolve=True)
     try:
+        plain = OmegaConf.to_container(composed, resolve=True)
         typed = OmegaConf.merge(OmegaConf.structured(schema), plain)
         return OmegaConf.to_object(typed)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
@@ -77,7 +77,7 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
 
 
 def keys(part: Any = Config, prefix: str = "") -> list[str]:
-    """Return every key of the schema, dotted."""
+    """Return every key of the schema that holds a value, dotted."""
     hints = get_type_hints(part)
     found: list[str] = []
     for field in fields(part):
@@ -85,6 +85,13 @@ def keys(part: Any = Config, prefix: str = "") -> list[str]:
         name = f"{prefix}{field.name}"
         found += keys(kind, f"{name}.") if is_dataclass(kind) else [name]
     return found
+
+
+def groups() -> list[str]:
+    """Return the names of the config groups."""
+    return [
+        field.name for field in fields(Config) if is_dataclass(get_type_hints(Config)[field.name])
+    ]
 
 
 def _explain(error: OmegaConfBaseException, schema: type[Config]) -> str:

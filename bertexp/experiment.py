@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,7 @@ from bertexp.models.objective import Objective
 from bertexp.summary import versions, write_summary
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import MaskedExamples
-from bertexp.tracking.base import SafeTracker
+from bertexp.tracking.base import SafeTracker, shown
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
@@ -32,8 +31,6 @@ from bertexp.training.loop import Training, measure_step, train
 from bertexp.training.plan import BatchPlan, load_steps
 from bertexp.training.setup import build_accelerator, build_optimizer
 from bertexp.training.state import TrainState
-
-log = logging.getLogger(__name__)
 
 OUTPUTS = Path("outputs")
 
@@ -68,7 +65,7 @@ def run_experiment(
         accelerator.init_trackers(config.tracker.project)
         _audit_masks(data, folder, tracker)
         prepared = time.perf_counter()
-        state = _train(config, data, objective, accelerator, keeper, tracker)
+        state = _train(config, data, objective, accelerator, keeper)
         metrics = evaluate(objective, data.bank, accelerator.device)
         accelerator.log(metrics, step=state.step)
         keeper.finish(metrics["eval/loss"], state.step)
@@ -81,7 +78,7 @@ def run_experiment(
     report.show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
     answers = draw_samples(objective, data.bank, tokenizer, accelerator.device)
     report.show(report.samples(answers))
-    report.show(report.places(folder, keeper, tracker.location if tracker else None))
+    report.show(report.places(shown(folder), keeper, tracker.location if tracker else None))
     return metrics["eval/loss"]
 
 
@@ -120,7 +117,6 @@ def _train(
     objective: Objective,
     accelerator: Accelerator,
     keeper: Keeper,
-    tracker: SafeTracker | None,
 ) -> TrainState:
     """Say what is about to happen, then train; returns what was spent."""
     trainer = config.trainer
@@ -134,8 +130,6 @@ def _train(
     tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
     steps = budget.expected_steps(tokens_per_step, step_seconds)
     report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
-    if tracker and tracker.location:
-        log.info("Tracking: %s", tracker.location)
 
     state = TrainState()
 

@@ -151,6 +151,7 @@ def _rate(config: MaskingConfig) -> str:
 
 
 def _rows(rows: dict[str, str]) -> Table:
+    """Return names and values side by side; a command that is too long is folded, not cut."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")

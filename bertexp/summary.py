@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -31,8 +32,16 @@ def write_summary(folder: Path, values: Mapping[str, object]) -> None:
     path = folder / SUMMARY_FILE
     known = json.loads(path.read_text()) if path.exists() else {}
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({**known, **values}, indent=2, ensure_ascii=False) + "\n")
+    merged = _finite({**known, **values})
+    partial.write_text(json.dumps(merged, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     os.replace(partial, path)
+
+
+def _finite(value: object) -> object:
+    """Return ``value`` with null for what JSON has no word for: NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str | None]:

@@ -17,7 +17,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         require(
-            len(set(self.mask_probs)) == len(self.mask_probs) > 0
+            len({f"{prob:g}" for prob in self.mask_probs}) == len(self.mask_probs) > 0
             and all(0 < prob < 1 for prob in self.mask_probs),
             "evaluation.mask_probs",
             self.mask_probs,

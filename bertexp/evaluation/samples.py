@@ -69,6 +69,8 @@ def _masked_samples(
     samples = []
     for row in range(min(count, rows)):
         inside = (batch.positions_N >= row * width + 1) & (batch.positions_N < (row + 1) * width)
+        if not inside.any():  # a text of unknown words
+            continue
         first = int(batch.positions_N[inside][0])
         start = max(row * width + 1, first - length // 4)
         end = min(start + length, (row + 1) * width)

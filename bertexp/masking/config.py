@@ -89,8 +89,3 @@ class MaskingConfig:
                 f"masking.copies={copies}: masking.dynamic=false has one copy; set "
                 "masking.dynamic=true to repeat the masks of that many epochs."
             )
-
-    def mask_epoch(self, epoch: int) -> int:
-        """Return the epoch whose masks are those of ``epoch``."""
-        copies = self.copies if self.dynamic else 1
-        return epoch if copies is None else epoch % copies

@@ -68,7 +68,8 @@ class Masker:
             epoch: the epoch they are seen in.
             prob: the rate; None for ``masking.prob``.
         """
-        epoch = self.config.mask_epoch(epoch)
+        copies = self.config.copies if self.config.dynamic else 1
+        epoch = epoch if copies is None else epoch % copies
         prob = self.config.prob if prob is None else prob
         maskable_BL = ~self.vocabulary.is_special_V[ids_BL]
         starts_BL, score_BL = self.units(ids_BL, maskable_BL, example_ids_B, epoch)

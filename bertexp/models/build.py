@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from bertexp.models.config import ModelConfig
 from bertexp.models.initialization import look_at_neighbours
@@ -82,7 +83,7 @@ def _load(path: str, model_class: str) -> BertPreTrainedModel:
         loaded: Any = _class(model_class).from_pretrained(
             path, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, UserError):
             raise
         reason = str(error).strip().splitlines()[0]

@@ -45,7 +45,7 @@ def look_at_neighbours(model: BertPreTrainedModel) -> None:
     for head in range(heads):
         offset = (head // 2 + 1) * (-1 if head % 2 == 0 else 1)
         rows = slice(head * size, (head + 1) * size)
-        pairs = torch.arange(head, config.hidden_size // 2, heads)[: size // 2]
+        pairs = torch.arange(config.hidden_size // 2)[head::heads][: size // 2]
         query, key = _shift(frequencies_F, pairs, offset, size, config.hidden_size)
         gain = math.sqrt(2 * PEAK_LOGIT / math.sqrt(size))
         attention.self.query.weight[rows] = gain * query

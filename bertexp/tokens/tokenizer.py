@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,15 @@ class WordPieceTokenizer:
         """Return it as the ``BertTokenizer`` that ``AutoTokenizer`` loads from a saved model."""
         from transformers import BertTokenizer
 
-        return BertTokenizer(
+        normalizer = self.backend.normalizer
+        tokenizer: PreTrainedTokenizerFast = BertTokenizer(
             vocab=self.backend.get_vocab(),
             do_lower_case=self.lowercase,
+            strip_accents=getattr(normalizer, "strip_accents", None),
+            tokenize_chinese_chars=getattr(normalizer, "handle_chinese_chars", True),
             model_max_length=max_length,
         )
+        return tokenizer
 
     def _special_id(self, token: str) -> int:
         index = self.backend.token_to_id(token)
@@ -136,38 +141,62 @@ def _load_trained(config: TokenizerConfig, corpus: CorpusStore) -> WordPieceToke
     }
 
     def build(folder: Path) -> None:
-        texts = (
-            paragraph for document in corpus.documents("train") for paragraph in document.paragraphs
-        )
-        train_wordpiece(texts, config.vocab_size, config.lowercase).save(
-            str(folder / "tokenizer.json")
-        )
+        backend = train_wordpiece(_Paragraphs(corpus), config.vocab_size, config.lowercase)
+        backend.save(str(folder / "tokenizer.json"))
 
     folder = cached("tokenizer", key, build)
     return WordPieceTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), config.lowercase)
 
 
+@dataclass(frozen=True)
+class _Paragraphs:
+    """The paragraphs of a corpus's training documents, as often as they are asked for."""
+
+    corpus: CorpusStore
+
+    def __iter__(self) -> Iterator[str]:
+        for document in self.corpus.documents("train"):
+            yield from document.paragraphs
+
+
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool) -> Tokenizer:
-    """Train a WordPiece vocabulary with BERT's normalisation and word boundaries."""
-    backend = bert_backend(models.WordPiece(unk_token="[UNK]"), lowercase)
+    """Train a WordPiece vocabulary with BERT's normalisation and word boundaries.
+
+    The same texts, which are gone through twice, give the same vocabulary in every process.
+    """
+    backend = bert_backend({}, lowercase)
+    alphabet = _alphabet(texts, backend, size=min(1000, vocab_size // 4))
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
+        # The trainer numbers characters in the order of a hash table and breaks ties by these
+        # numbers: given here, they are always the same.
+        special_tokens=[*SPECIAL_TOKENS, *alphabet, *(CONTINUATION + c for c in alphabet)],
+        limit_alphabet=0,
         continuing_subword_prefix=CONTINUATION,
         show_progress=False,
-        # Rare characters become [UNK] rather than crowd out whole words.
-        limit_alphabet=min(1000, vocab_size // 4),
     )
     backend.train_from_iterator(_in_chunks(texts), trainer)
-    return backend
+    # Built anew, or the characters would stay special and be cut out of any word.
+    return bert_backend(backend.get_vocab(), lowercase)
 
 
-def bert_backend(model: models.WordPiece, lowercase: bool) -> Tokenizer:
+def _alphabet(texts: Iterable[str], backend: Tokenizer, size: int) -> list[str]:
+    """Return the ``size`` commonest characters; the others become [UNK], not tokens."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(backend.normalizer.normalize_str(text))
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    return sorted([character for character in ranked if not character.isspace()][:size])
+
+
+def bert_backend(vocabulary: dict[str, int], lowercase: bool) -> Tokenizer:
     """Return a tokenizer that normalises and parts words as BERT does."""
-    backend = Tokenizer(model)
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix=CONTINUATION)
+    # In a text, "[MASK]" is the token and not three.
+    backend.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocabulary])
     return backend
 
 
@@ -182,11 +211,11 @@ def _in_chunks(texts: Iterable[str], size: int = 1024) -> Iterator[list[str]]:
 
 
 def _load_pretrained(path: str, lowercase: bool) -> WordPieceTokenizer:
-    """Load a ``vocab.txt``, a folder that ``from_pretrained`` takes, or a Hub name."""
+    """Load a ``vocab.txt``, a ``tokenizer.json``, a folder or a Hub name."""
     local = Path(path).expanduser()
-    if local.is_file() and local.suffix != ".json":
+    if local.suffix == ".txt" or (local.is_file() and local.suffix != ".json"):
         return WordPieceTokenizer(bert_backend(_read_vocabulary(local), lowercase), lowercase)
-    backend = Tokenizer.from_file(str(local)) if local.is_file() else _from_transformers(path)
+    backend = _read_tokenizer(local) if local.suffix == ".json" else _from_transformers(path)
     if not isinstance(backend.model, models.WordPiece):
         raise UserError(
             f"tokenizer.path={path}: is a {type(backend.model).__name__} tokenizer; "
@@ -197,21 +226,35 @@ def _load_pretrained(path: str, lowercase: bool) -> WordPieceTokenizer:
     return WordPieceTokenizer(backend, bool(getattr(backend.normalizer, "lowercase", lowercase)))
 
 
-def _read_vocabulary(path: Path) -> models.WordPiece:
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more precise
+        raise UserError(
+            f"tokenizer.path={path}: cannot be read as a tokenizer: {error}."
+        ) from error
+
+
+def _read_vocabulary(path: Path) -> dict[str, int]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(
             f"tokenizer.path={path}: cannot be read as a vocabulary: {error}."
         ) from error
-    vocabulary = {token: index for index, token in enumerate(lines) if token}
+    if lines[-1] == "":
+        lines.pop()
+    vocabulary = {token: index for index, token in enumerate(lines)}
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
     if missing:
         raise UserError(
             f"tokenizer.path={path}: no {', '.join(missing)} among its {len(vocabulary)} lines; "
             "a BERT vocabulary holds a token a line."
         )
-    return models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
+    if len(vocabulary) < len(lines) or "" in vocabulary:
+        line = next(n for n, token in enumerate(lines) if not token or vocabulary[token] != n) + 1
+        raise UserError(f"tokenizer.path={path}: line {line} is empty or stands there twice.")
+    return vocabulary
 
 
 def _from_transformers(path: str) -> Tokenizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from accelerate.tracking import GeneralTracker, on_main_process
@@ -24,7 +25,7 @@ class SafeTracker(GeneralTracker):
     ``_finish``, and sets ``location`` once it knows.
 
     Attributes:
-        location: in one line, where to look; ``None`` before the start and where there is nothing.
+        location: where to look: an address, or commands, one a line; ``None`` before the start.
     """
 
     name = "safe"
@@ -94,6 +95,12 @@ class SafeTracker(GeneralTracker):
     def _finish(self, failed: bool) -> None:
         """End the tracked run; a tracker that knows failure says so by ``failed``."""
         self._inner.finish()
+
+
+def shown(path: str | Path) -> Path:
+    """Return a path as a person in the current folder would write it."""
+    path = Path(path).absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from accelerate.tracking import (
     on_main_process,
 )
 
-from bertexp.tracking.base import Metrics, SafeTracker
+from bertexp.tracking.base import Metrics, SafeTracker, shown
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.validation import UserError
@@ -90,7 +90,7 @@ class TensorBoardFiles(SafeTracker):
         super()._start()
         # Accelerate's own way puts them into a second run, named after the time.
         self._inner.writer.add_hparams(self._hyperparameters, {}, run_name=".")
-        self.location = shlex.join(["tensorboard", "--logdir", str(self._folder)])
+        self.location = shlex.join(["tensorboard", "--logdir", str(shown(self._folder))])
 
 
 class TrackioRun(SafeTracker):

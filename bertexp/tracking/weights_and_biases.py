@@ -10,7 +10,7 @@ from typing import Any
 import wandb
 from accelerate.tracking import WandBTracker
 
-from bertexp.tracking.base import Metrics, SafeTracker, first_line
+from bertexp.tracking.base import Metrics, SafeTracker, first_line, shown
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.validation import UserError
@@ -113,11 +113,11 @@ class WandbTracker(SafeTracker):
         if mode == "online":
             self.location = run.url
         elif not run.disabled:
-            leet = shlex.join(["wandb", "leet", str(self._root / "wandb")])
-            self.location = f"`{leet}` here, `{self._sync()}` to upload"
+            leet = shlex.join(["wandb", "leet", str(shown(self._root / "wandb"))])
+            self.location = f"{leet}\n{self._sync()}"
 
     def _sync(self) -> str:
-        return shlex.join(["wandb", "sync", self._inner.run.settings.sync_dir])
+        return shlex.join(["wandb", "sync", str(shown(self._inner.run.settings.sync_dir))])
 
     def _log(self, values: Metrics, step: int | None) -> None:
         for name in values.keys() - self._defined:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from bertexp.training.config import SchedulerConfig, TrainerConfig
 from bertexp.training.state import TrainState
 
+# What a first step is taken to be worth where only tokens or time are limited: it is not known yet.
+FIRST_STEP = 1e-3
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -33,15 +36,15 @@ class Budget:
 
     def fraction(self, state: TrainState) -> float:
         """Return the share of the budget that is spent, of whichever limit is nearest."""
-        return self._nearest(state.step, state)
+        return self._nearest(state, steps=state.step)
 
     def midway(self, state: TrainState) -> float:
-        """Return the share that is spent in the middle of the step to come, below 1.
+        """Return the share that is spent in the middle of the step to come.
 
         Schedules go by it, so that neither the first nor the last step is one of a
-        learning rate of 0.
+        learning rate of 0. The step is taken to be worth what the steps before it were.
         """
-        return self._nearest(state.step + 0.5, state)
+        return max(self._nearest(state, steps=state.step + 0.5), FIRST_STEP)
 
     def progress(self, step: int, tokens_per_step: float, seconds: float) -> float:
         """Return the share that will be spent in the middle of ``step``, at most 1.
@@ -51,8 +54,12 @@ class Budget:
         a limit in seconds it is a function of the step alone.
         """
         middle = step + 0.5
-        state = TrainState(tokens=round(middle * tokens_per_step), seconds=seconds)
-        return min(1.0, self._nearest(middle, state))
+        spent = (
+            (self.steps, middle),
+            (self.tokens, middle * tokens_per_step),
+            (self.seconds, seconds),
+        )
+        return min(1.0, max(value / limit for limit, value in spent if limit is not None))
 
     def expected_steps(self, tokens_per_step: float, seconds_per_step: float) -> int:
         """Return the steps after which the first limit ends the run, at the rates given."""
@@ -63,8 +70,13 @@ class Budget:
             limits.append(self.seconds / seconds_per_step)
         return math.ceil(min(limits))
 
-    def _nearest(self, step: float, state: TrainState) -> float:
-        spent = ((self.steps, step), (self.tokens, state.tokens), (self.seconds, state.seconds))
+    def _nearest(self, state: TrainState, steps: float) -> float:
+        scale = steps / max(state.step, 1)
+        spent = (
+            (self.steps, steps),
+            (self.tokens, state.tokens * scale),
+            (self.seconds, state.seconds * scale),
+        )
         return max(value / limit for limit, value in spent if limit is not None)
 
 

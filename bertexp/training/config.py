@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from bertexp.validation import UserError, require, require_choice
@@ -17,7 +18,7 @@ class OptimizerConfig:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0 and finite")
         require(
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
             "optimizer.betas",
@@ -57,7 +58,9 @@ class TrainerConfig:
         budget = ("epochs", "max_steps", "max_tokens", "max_time")
         for key in (*budget, "gradient_clip"):
             value = getattr(self, key)
-            require(value is None or value > 0, f"trainer.{key}", value, "above 0, or null")
+            require(
+                value is None or 0 < value < math.inf, f"trainer.{key}", value, "above 0, or null"
+            )
         for key in ("batch_size", "gradient_accumulation_steps", "log_every"):
             require(getattr(self, key) >= 1, f"trainer.{key}", getattr(self, key), "at least 1")
         if all(getattr(self, key) is None for key in budget):

@@ -92,7 +92,8 @@ def accumulate_gradients(
     """Add the gradients of one step to the parameters' and return its mean loss, on the device.
 
     Each objective's losses are divided by the number of its predictions in the whole
-    step, so every predicted token weighs the same, whichever batch it is in.
+    step, so every predicted token weighs the same, whichever batch it is in. A step without
+    a prediction (its text is all unknown) has a loss of 0.
     """
     totals: Counter[str] = Counter()
     for batch in batches:
@@ -101,7 +102,7 @@ def accumulate_gradients(
     for batch in batches:
         with accelerator.autocast():
             sums = objective(batch.to(accelerator.device))
-        loss = torch.stack([total / totals[name] for name, total in sums.items()]).sum()
+        loss = torch.stack([total / max(totals[name], 1) for name, total in sums.items()]).sum()
         accelerator.backward(loss)
         step_loss += loss.detach()
     return step_loss

@@ -96,8 +96,8 @@ print(second.location)
     assert len(rows) == 7, "a lower step must not be dropped"
     assert all("trainer/step" in row for row in rows)
 
-    leet = tmp_path / "outputs" / "wandb"
-    assert done.stdout == f"`wandb leet {leet}` here, `wandb sync {second.parent}` to upload\n"
+    offline = second.parent.relative_to(tmp_path)
+    assert done.stdout == f"wandb leet outputs/wandb\nwandb sync {offline}\n"
     assert done.stderr == ""
 
 
@@ -114,7 +114,7 @@ def test_a_key_without_network_is_offline(script: Callable, tmp_path: Path) -> N
     (file,) = files(tmp_path)
     assert file.parent.name.startswith("offline-run-")
     (line,) = done.stdout.splitlines()
-    upload = shlex.join(["wandb", "sync", str(file.parent)])
+    upload = shlex.join(["wandb", "sync", str(file.parent.relative_to(tmp_path))])
     assert line.endswith(f"Tracked offline; to upload: {upload}")
     assert done.stderr == ""
 

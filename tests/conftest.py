@@ -1,0 +1,146 @@
+"""What the tests share: configurations from ``conf/``, commands that run apart, the real data."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from bertexp.config import Config, conf_dir, parse
+
+if TYPE_CHECKING:
+    from bertexp.data import Data
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+# Of the developer's environment: nothing that changes what a command does.
+SETTINGS = ("WANDB_", "TRACKIO_", "HYDRA_", "HF_", "BERTEXP_", "XDG_", "PYTHONHASHSEED")
+
+# A corpus that is prepared in a moment.
+SYNTHETIC = (
+    *("dataset=synthetic", "dataset.synthetic.documents=60", "dataset.validation_fraction=0.2"),
+    *("tokenizer.vocab_size=256", "evaluation.max_examples=24"),
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended: its exit code, what it printed, and where it worked."""
+
+    code: int
+    output: str
+    errors: str
+    folder: Path
+    cache: Path
+
+    @property
+    def said(self) -> list[str]:
+        """The lines of both streams that are not blank."""
+        return [line for line in (self.output + self.errors).splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="session")
+def experiment_config() -> Callable[..., Config]:
+    """Return a function that composes and checks overrides, as the command line does."""
+
+    def configure(*overrides: str) -> Config:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return parse(compose("config", overrides=list(overrides)))
+
+    return configure
+
+
+@pytest.fixture(scope="session")
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment with a home of its own and none of the user's settings."""
+    home = tmp_path_factory.mktemp("home")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+    return kept | {
+        "HOME": str(home),
+        "NETRC": str(home / "netrc"),
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "80",
+        "TERM": "xterm",
+    }
+
+
+@pytest.fixture(scope="session")
+def command(
+    tmp_path_factory: pytest.TempPathFactory, clean_environment: dict[str, str]
+) -> Callable[..., Finished]:
+    """Return a function that runs ``python -m bertexp`` in a folder and with a cache of its own."""
+
+    def run(
+        *arguments: str,
+        folder: Path | None = None,
+        python: tuple[str, ...] = (),
+        timeout: float = 180,
+        **environment: str,
+    ) -> Finished:
+        folder = folder or tmp_path_factory.mktemp("work")
+        cache = folder / "cache"
+        done = subprocess.run(
+            [sys.executable, *python, "-m", "bertexp", *arguments],
+            cwd=folder,
+            env=clean_environment | {"BERTEXP_CACHE": str(cache)} | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr, folder, cache)
+
+    return run
+
+
+@pytest.fixture
+def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that nothing has been prepared in yet."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("BERTEXP_CACHE", str(folder))
+    return folder
+
+
+def real(name: str) -> Path:
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"needs the real data in {DATA}, which are not part of the project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_text() -> Path:
+    """WikiText-2's test split, raw."""
+    return real("wiki.test.raw")
+
+
+@pytest.fixture(scope="session")
+def real_vocabulary() -> Path:
+    """The vocabulary of ``bert-base-uncased``."""
+    return real("bert-base-uncased-vocab.txt")
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    experiment_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Data]:
+    """Return a function that prepares a small corpus of the made-up language."""
+    from bertexp.data import prepare_data
+
+    cache = tmp_path_factory.mktemp("prepared")
+
+    @functools.cache
+    def prepare(*overrides: str) -> Data:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BERTEXP_CACHE", str(cache))
+            return prepare_data(experiment_config(*SYNTHETIC, *overrides))
+
+    return prepare

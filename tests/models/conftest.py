@@ -1,0 +1,27 @@
+"""Small models that the tests of models share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bertexp.config import Config
+from bertexp.data import Data
+from bertexp.models.build import build_model
+
+
+@pytest.fixture(scope="session")
+def small_model(
+    experiment_config: Callable[..., Config], prepared: Callable[..., Data]
+) -> Callable[..., Any]:
+    """Return a function that builds a model of a few thousand parameters, without dropout."""
+
+    def build(model_class: str, *overrides: str, seed: int = 0) -> Any:
+        sizes = ("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0")
+        config = experiment_config(*sizes, *overrides)
+        tokenizer = prepared().tokenizer
+        return build_model(config.model, model_class, tokenizer, config.task.max_length, seed)
+
+    return build

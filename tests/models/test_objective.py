@@ -1,0 +1,129 @@
+"""Losses at predicted positions only, against the whole models of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from bertexp.config import Config
+from bertexp.data import Data
+from bertexp.models.objective import Objective, count_parameters, flops_per_batch
+from bertexp.tasks.base import Batch
+from bertexp.tokens.store import TokenStore
+from bertexp.training.loop import accumulate_gradients
+
+CLASSES = {"mlm": "BertForMaskedLM", "nsp": "BertForNextSentencePrediction"}
+
+
+def dense_labels(batch: Batch) -> torch.Tensor:
+    """Return the labels as transformers wants them: -100 wherever nothing is predicted."""
+    if batch.next_labels_B is not None:
+        return batch.next_labels_B
+    labels = torch.full((batch.input_ids_BL.numel(),), -100)
+    labels[batch.positions_N] = batch.labels_N
+    return labels.view_as(batch.input_ids_BL)
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert any(gradient.abs().max() > 1e-3 for gradient in theirs.values())
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_loss_and_gradients_are_those_of_transformers(
+    small_model: Callable[..., Any], prepared: Callable[..., Data], task: str
+) -> None:
+    data = prepared(f"task={task}")
+    model = small_model(CLASSES[task])
+    lengths = data.examples.lengths(0)
+    # The longest and the shortest together, so that there is padding.
+    order = np.argsort(lengths)
+    batch = data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
+    assert batch.attention_mask_BL is not None
+    sums = Objective(model)(batch)
+    ours = sums[task] / batch.predictions[task]
+    ours.backward()
+    our_gradients = gradients(model)
+    theirs = model(
+        input_ids=batch.input_ids_BL,
+        attention_mask=batch.attention_mask_BL,
+        token_type_ids=batch.token_type_ids_BL,
+        labels=dense_labels(batch),
+    ).loss
+    theirs.backward()
+    assert list(sums) == [task]
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+    same(our_gradients, gradients(model))
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_a_step_in_several_batches_is_the_same_step(
+    small_model: Callable[..., Any], prepared: Callable[..., Data], task: str
+) -> None:
+    data = prepared(f"task={task}")
+    model = small_model(CLASSES[task])
+    objective, accelerator = Objective(model), Accelerator(cpu=True)
+    examples = np.arange(20)
+    # Batches of different sizes: a mean of means would not do.
+    parts = np.split(examples, [2, 9, 12])
+    counts = [data.examples.batch(0, part).predictions[task] for part in parts]
+    assert len(set(counts)) > 1
+    whole = accumulate_gradients(objective, accelerator, [data.examples.batch(0, examples)])
+    at_once = gradients(model)
+    steps = [data.examples.batch(0, part) for part in parts]
+    accumulated = accumulate_gradients(objective, accelerator, steps)
+    assert accumulated.item() == pytest.approx(whole.item(), abs=1e-5)
+    same(gradients(model), at_once)
+
+
+def test_a_step_without_a_prediction_changes_nothing(
+    small_model: Callable[..., Any],
+    prepared: Callable[..., Data],
+    experiment_config: Callable[..., Config],
+) -> None:
+    """A batch of text that is all [UNK] has none: its loss must not be 0 / 0."""
+    data = prepared()
+    model = small_model("BertForMaskedLM")
+    unknown = np.full(3, data.tokenizer.unk_id, dtype=np.uint16)
+    ends = np.array([0, 1])
+    text = TokenStore(unknown, np.array([0, 3]), ends, ends, "made for a test")
+    batch = data.task.examples(text, experiment_config().masking, 0).batch(0, np.arange(1))
+    assert batch.predictions == {"mlm": 0}
+    loss = accumulate_gradients(Objective(model), Accelerator(cpu=True), [batch])
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
+
+
+@pytest.mark.parametrize("task", CLASSES)
+@pytest.mark.parametrize("size", ["model=tiny", "model=mini"])
+def test_counted_operations_are_those_that_torch_counts(
+    small_model: Callable[..., Any], prepared: Callable[..., Data], task: str, size: str
+) -> None:
+    data = prepared(f"task={task}")
+    model = small_model(CLASSES[task], size)
+    batch = data.examples.batch(0, np.arange(8))
+    # Attention in plain products: torch does not count the CPU's fused one.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        sum(Objective(model)(batch).values()).backward()
+    assert flops_per_batch(model, batch) == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
+def test_shared_weights_count_once(small_model: Callable[..., Any]) -> None:
+    model = small_model("BertForMaskedLM")
+    stored = {parameter.data_ptr(): parameter.numel() for parameter in model.parameters()}
+    assert count_parameters(model) == sum(stored.values()) == model.num_parameters()

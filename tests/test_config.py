@@ -1,0 +1,303 @@
+"""The configuration: every option works, every mistake is one line, every key is used."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from bertexp.cli import explain, folder_name
+from bertexp.config import Config, conf_dir, keys
+from bertexp.validation import UserError
+
+# What an option cannot do without.
+NEEDED = {
+    ("model", "pretrained"): ["model.pretrained=/some/folder"],
+    ("tokenizer", "pretrained"): ["tokenizer.path=/some/vocab.txt"],
+}
+OPTIONS = [
+    (path.parent.name, path.stem)
+    for path in sorted(conf_dir().glob("*/*.yaml"))
+    if path.parent.name in get_type_hints(Config)
+]
+HEAVY = ("torch", "transformers", "datasets", "wandb", "accelerate", "pyarrow")
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
+def test_every_option_composes_and_is_known(
+    experiment_config: Callable[..., Config], group: str, option: str
+) -> None:
+    from bertexp.corpora import CORPORA
+    from bertexp.masking import STRATEGIES
+    from bertexp.tasks import TASKS
+
+    config = experiment_config(f"{group}={option}", *NEEDED.get((group, option), []))
+    assert config.task.name in TASKS.names()
+    assert config.dataset.name in CORPORA.names()
+    assert config.masking.strategy in STRATEGIES.names()
+    # An option is called what it selects: who reads `task.name` in a summary can write `task=`.
+    if group in ("task", "dataset", "tokenizer", "model", "scheduler", "tracker"):
+        assert getattr(config, group).name == option
+
+
+def test_groups_of_the_schema_and_folders_of_conf_are_the_same() -> None:
+    groups = {name for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
+    assert groups == {path.name for path in conf_dir().iterdir() if path.is_dir()} - {"hydra"}
+    assert groups == {group for group, _ in OPTIONS}
+
+
+def test_every_option_of_the_contract_is_there() -> None:
+    promised = {
+        "task": {"mlm", "nsp"},
+        "masking": {"bert"},
+        "dataset": {
+            *("pydoc", "wikitext2", "wikitext103", "wikipedia", "bookcorpus", "text", "synthetic"),
+        },
+        "tokenizer": {"wordpiece", "pretrained"},
+        "model": {"tiny", "mini", "small", "medium", "base", "large", "pretrained"},
+        "optimizer": {"adamw"},
+        "scheduler": {"linear", "cosine", "constant"},
+        "trainer": {"default"},
+        "hardware": {"auto", "cpu", "gpu"},
+        "tracker": {"wandb", "tensorboard", "trackio", "none"},
+        "evaluation": {"default"},
+    }
+    for group, options in promised.items():
+        assert options <= {name for found, name in OPTIONS if found == group}, group
+
+
+MISTAKES = {
+    "trainer.epochz=3": r"trainer\.epochz: .*no such key.* 'trainer\.epochs'\?",
+    "optimiser.lr=3": r"optimiser\.lr: .*no such key.* 'optimizer\.lr'\?",
+    "taks=nsp": r"taks: .*no such key.* 'task",
+    "task=msp": r"task=msp: .*\bmlm, .*nsp.* 'nsp'\?",
+    "masking=brt": r"masking=brt: .*bert.* 'bert'\?",
+    "scheduler=step": r"scheduler=step: .*constant, cosine, linear",
+    "+trainer.bogus=1": r"trainer\.bogus: no such key",
+    "+bogus=1": r"bogus: no such key",
+    "~trainer.epochs": r"trainer\.epochs: .*missing",
+    "trainer.epochs=???": r"trainer\.epochs: .*missing",
+    "trainer.epochs=ten": r"trainer\.epochs: value 'ten'",
+    "trainer.batch_size=1.5": r"trainer\.batch_size: value '1\.5'",
+    "trainer.batch_size=-1": r"trainer\.batch_size=-1: must be at least 1",
+    "trainer.epochs=null": r"trainer: .*max_time.* null",
+    "trainer.epochs=-1": r"trainer\.epochs=-1\.0: must be above 0",
+    "trainer.epochs=inf": r"trainer\.epochs=inf",
+    "model.hidden_size=null": r"model\.hidden_size: .*None",
+    "model.hidden_size=129": r"model\.hidden_size=129: must be divisible .*attention_heads=2",
+    "model.num_attention_heads=0": r"model\.num_attention_heads=0: must be at least 1",
+    "model.dropout=1": r"model\.dropout=1\.0: .*below 1",
+    "model=pretrained": r"model\.pretrained is not set",
+    "tokenizer=pretrained": r"tokenizer\.path is not set",
+    "tokenizer.vocab_size=3": r"tokenizer\.vocab_size=3: must be between",
+    "masking.prob=1.5": r"masking\.prob=1\.5: must be between 0 and 1",
+    "masking.prob=nan": r"masking\.prob=nan: must be between 0 and 1",
+    "masking.prob=40%": r"masking\.prob: value '40%'",
+    "masking.replace.mask=0.9": r"masking\.replace: .*1\.1.*add up to 1",
+    "masking.replace.mask=-0.1": r"masking\.replace\.mask=-0\.1: must be between 0 and 1",
+    "masking.replace=null": r"masking\.replace",
+    "task.max_length=1000": r"task\.max_length=1000: .*max_position_embeddings=512",
+    "task.max_length=2": r"task\.max_length=2: must be at least 8",
+    "task.next_prob=1": r"task\.next_prob=1\.0: must be between 0 and 1",
+    "task.sentences=sentence": r"task\.sentences=sentence: .*sentencex, period.* 'sentencex'\?",
+    "hardware.precision=bf17": r"hardware\.precision=bf17: .*'bf16'\?",
+    "hardware.threads=0": r"hardware\.threads=0: must be at least 1",
+    "seed=-1": r"seed=-1: must be between 0 and",
+    "seed=abc": r"seed: value 'abc'",
+    "seed=1,2": r"seed=1,2",
+    "optimizer.betas=[0.9]": r"optimizer\.betas=\[0\.9\]: must be two numbers",
+    "optimizer.betas=0.9": r"optimizer\.betas: ",
+    "optimizer.lr=nan": r"optimizer\.lr=nan: must be above 0",
+    "scheduler.warmup=1": r"scheduler\.warmup=1\.0: .*below 1",
+    "dataset.files=a.txt": r"dataset\.files: ",
+    "dataset.format=txt": r"dataset\.format=txt: must be one of auto, plain",
+    "dataset.max_documents=1": r"dataset\.max_documents=1: must be at least 2",
+    "evaluation.mask_probs=[]": r"evaluation\.mask_probs=\[\]",
+    "evaluation.mask_probs=[0.15,0.15]": r"evaluation\.mask_probs=.*different",
+    # Both would be eval/loss@0.15.
+    "evaluation.mask_probs=[0.15,0.15000001]": r"evaluation\.mask_probs=.*different",
+    "tracker.mode=on": r"tracker\.mode=on: must be one of auto, online",
+    "trainer.epochs=[1": r"\[1",
+    "tokenizer.path=${modle.pretrained}": r"modle\.pretrained",
+}
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_key(
+    experiment_config: Callable[..., Config], override: str
+) -> None:
+    with pytest.raises((UserError, HydraException, OmegaConfBaseException)) as caught:
+        experiment_config(override)
+    error = caught.value
+    message = str(error) if isinstance(error, UserError) else explain(error)
+    assert "\n" not in message
+    assert re.search(MISTAKES[override], message), message
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("trainer.epochz=3", "'trainer.epochs'?"),
+        ("task=msp", "'nsp'?"),
+        ("+trainer.bogus=1", "trainer.bogus: no such key"),
+        ("trainer.epochs=ten", "trainer.epochs"),
+        ("model.hidden_size=null", "model.hidden_size"),
+        ("masking.prob=1.5", "masking.prob=1.5"),
+        ("trainer.epochs=inf", "trainer.epochs=inf"),
+        ("tokenizer.path=${modle.pretrained}", "modle.pretrained"),
+        ("masking=null", "masking"),
+        ("trainer.epochs=[1", "[1"),
+    ],
+)
+def test_the_command_refuses_a_mistake_before_it_touches_data(
+    command: Callable[..., Any], override: str, named: str
+) -> None:
+    done = command(override, "dataset=synthetic", "tracker=none")
+    assert done.code == 1
+    assert len(done.said) == 1, done.said
+    assert done.said[0].startswith("error: ")
+    assert named in done.said[0]
+    assert not done.cache.exists()
+
+
+@pytest.mark.parametrize("task", ["mlm", "nsp"])
+def test_an_unknown_strategy_is_refused_before_data_are_prepared(
+    command: Callable[..., Any], task: str
+) -> None:
+    done = command(
+        *("masking.strategy=tokens", f"task={task}", "dataset=synthetic", "tracker=none"),
+        *("dataset.synthetic.documents=60", "trainer.max_steps=1", "evaluation.max_examples=8"),
+    )
+    assert done.code == 1
+    assert "masking.strategy=tokens: must be one of frequency," in done.said[-1]
+    assert done.said[-1].endswith("Did you mean 'token'?")
+    assert len(done.said) == 1, done.said
+    assert not done.cache.exists()
+
+
+@pytest.mark.parametrize("override", ["trainer.epochz=3", "trainer.epochs=ten"])
+def test_full_error_shows_the_traceback(command: Callable[..., Any], override: str) -> None:
+    done = command(override, HYDRA_FULL_ERROR="1")
+    assert done.code == 1
+    assert "Traceback (most recent call last)" in done.output + done.errors
+
+
+@pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job"), ("--cfg", "job", "--resolve")])
+def test_looking_at_the_configuration_imports_nothing_heavy(
+    command: Callable[..., Any], flags: tuple[str, ...]
+) -> None:
+    done = command(*flags, python=("-X", "importtime"))
+    assert done.code == 0, done.errors
+    imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.errors, re.MULTILINE))
+    assert "hydra" in imported, "the list of imports was not read"
+    assert not imported & set(HEAVY)
+    assert "max_length: 128" in done.output
+
+
+def test_help_names_every_group_and_key(command: Callable[..., Any]) -> None:
+    done = command("--help")
+    for group, option in OPTIONS:
+        (line,) = re.findall(rf"^{group}: (.*)$", done.output, re.MULTILINE)
+        assert option in line.split(", ")
+    last_parts = {key.rpartition(".")[2] for key in keys()}
+    missing = {part for part in last_parts if not re.search(rf"^ *{part}:", done.output, re.M)}
+    assert not missing
+
+
+def test_folders_of_jobs_are_their_own_and_safe() -> None:
+    assert folder_name("masking.prob=0.4,seed=1") == "masking.prob=0.4,seed=1"
+    slashes = [folder_name(f"dataset.files=[{path}]") for path in ("a/b", "a-b", "a//b")]
+    long = [folder_name(f"name={'x' * 400}{end}") for end in "ab"]
+    names = [*slashes, *long]
+    assert len(set(names)) == len(names)
+    assert all("/" not in name and len(name) <= 255 for name in names)
+
+
+# Reads by these do not count: they check a value or show it, and do nothing with it.
+ONLY_LOOKING = {"config.py", "report.py"}
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return all keys of the schema; the package's reading a value of one takes it out."""
+    left = set(keys())
+    package = str(Path(sys.modules["bertexp.config"].__file__ or "").parent)
+
+    def watch(kind: type, prefix: str) -> None:
+        hints = get_type_hints(kind)
+        plain = kind.__getattribute__
+
+        def read(instance: object, name: str) -> object:
+            if name in hints:
+                code = sys._getframe(1).f_code
+                file = Path(code.co_filename)
+                if str(file).startswith(package) and file.name not in ONLY_LOOKING:
+                    left.discard(prefix + name)
+            return plain(instance, name)
+
+        monkeypatch.setattr(kind, "__getattribute__", read)
+        for name, hint in hints.items():
+            if is_dataclass(hint):
+                watch(hint, f"{prefix}{name}.")
+
+    watch(Config, "")
+    return left
+
+
+def test_no_key_exists_that_nothing_reads(
+    experiment_config: Callable[..., Config],
+    unread: set[str],
+    empty_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from bertexp.corpora import CORPORA
+    from bertexp.data import prepare_data
+    from bertexp.experiment import run_experiment
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    texts = [f"The cat number {n} sat. It saw {n} dogs! They ran off." for n in range(40)]
+    (tmp_path / "notes.txt").write_text("\n\n".join(texts))
+    (tmp_path / "hub").mkdir()
+    pq.write_table(pa.table({"text": texts}), tmp_path / "hub" / "train.parquet")
+    small = (
+        *("model.hidden_size=16", "model.intermediate_size=16", "tokenizer.vocab_size=128"),
+        *("trainer.max_steps=2", "evaluation.max_examples=8", "hardware.threads=1"),
+    )
+
+    def run(folder: str, *overrides: str) -> None:
+        (tmp_path / folder).mkdir()
+        config = experiment_config(*small, *overrides)
+        run_experiment(config, {"seed": 0}, tmp_path / folder, None)
+
+    synthetic = ("dataset=synthetic", "dataset.synthetic.documents=20")
+    text = ("dataset=text", "dataset.files=[notes.txt]")
+    run("mlm", *synthetic, "tracker.mode=offline")
+    run("nsp", *text, "task=nsp", "tracker=none")
+    for strategy in ("span", "ngram", "pmi", "frequency"):
+        run(strategy, *synthetic, "tracker=none", "masking=decay", f"masking.strategy={strategy}",
+            "masking.schedule.name=step", "masking.pmi_min_count=3")  # fmt: skip
+    run("on", *text, "tracker=none", "model=pretrained", "model.pretrained=mlm/model",
+        "tokenizer=pretrained")  # fmt: skip
+    prepare_data(experiment_config(*small, "dataset=wikipedia", "dataset.hub.path=hub",
+                                   "dataset.hub.config=null"))  # fmt: skip
+    CORPORA["pydoc"](experiment_config("dataset=pydoc").dataset)
+    (tmp_path / "rows.jsonl").write_text('{"text": "One."}\n{"text": "Two."}')
+    prepare_data(experiment_config(*small, "dataset=text", "dataset.files=[rows.jsonl]"))
+    # `sweep` is read from what Hydra composed, for the folder and the group of a sweep's runs;
+    # `keep` is what the other two shares leave of 1, which the check of their sum makes sure of.
+    assert unread <= {"sweep", "masking.replace.keep"}
+    assert "${sweep}" in (conf_dir() / "config.yaml").read_text()

@@ -1,0 +1,331 @@
+"""Whole experiments by the command that users type, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from bertexp.config import Config
+from bertexp.data import prepare_data
+
+SMALL = (
+    *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=512"),
+    *("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0.1"),
+    *("trainer.max_steps=20", "trainer.batch_size=8", "trainer.log_every=5"),
+    *("evaluation.every=8", "evaluation.max_examples=16", "hardware.threads=1"),
+)
+MLM = ("masking.prob=0.2", "seed=3", "tracker.mode=offline", "tracker.tags=[mine]")
+TIMING = {"train/tokens_per_second"}
+
+
+def records(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def summary(run: Path) -> dict[str, Any]:
+    return json.loads((run / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
+def untimed(run: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in records(run)]
+
+
+def run_folder(done: Any) -> Path:
+    (folder,) = (done.folder / "outputs").glob("20*-*-*/*")
+    return folder
+
+
+def tracked(done: Any, environment: dict[str, str], *options: str) -> str:
+    """Return what W&B's own reader finds in the run's offline file."""
+    (file,) = (done.folder / "outputs" / "wandb").glob("offline-run-*/*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(file)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+@pytest.fixture(scope="session")
+def mlm(command: Callable[..., Any]) -> Any:
+    """One masked-language-modelling experiment, tracked offline."""
+    done = command(*SMALL, *MLM)
+    assert done.code == 0, done.output + done.errors
+    return done
+
+
+def test_a_run_leaves_its_record(mlm: Any) -> None:
+    run = run_folder(mlm)
+    assert {path.name for path in run.iterdir()} >= {
+        *(".hydra", "bertexp.log", "metrics.jsonl", "summary.json", "model"),
+    }
+    written = {path.name for path in (run / "model").iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= written
+    composed = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert (composed.masking.prob, composed.seed, composed.model.hidden_size) == (0.2, 3, 32)
+    assert "Traceback" not in (run / "bertexp.log").read_text()
+    left = [path.name for path in run.rglob("*") if path.name.startswith(".")]
+    assert left == [".hydra"], "a half-written file was left behind"
+
+
+def test_the_summary_says_what_was_spent_and_what_came_of_it(mlm: Any) -> None:
+    run = run_folder(mlm)
+    found = summary(run)
+    last = records(run)[-1]
+    assert found["status"] == "finished"
+    # TrainOutput's metrics in transformers.
+    for key in (
+        *("train_loss", "train_runtime", "train_samples_per_second"),
+        *("train_steps_per_second", "total_flos", "epoch"),
+    ):
+        assert found[key] > 0
+    losses = [row["train/loss"] for row in records(run) if "train/loss" in row]
+    assert found["train_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert found["metrics"] == {key: value for key, value in last.items() if key != "step"}
+    spent = found["budget"]
+    assert spent["step"] == 20
+    assert found["train_steps_per_second"] == pytest.approx(20 / found["train_runtime"])
+    samples = found["train_samples_per_second"] * found["train_runtime"]
+    assert samples == pytest.approx(spent["examples"])
+    assert found["epoch"] > 1
+    assert set(found["fingerprints"]) >= {"corpus", "tokenizer"}
+    assert found["versions"]["torch"] == torch.__version__
+    assert "git_commit" in found["versions"]
+    assert re.fullmatch(r"mlm-p0\.20-s3-[0-9a-f]{8}", found["tracker_id"])
+
+
+def test_metrics_have_their_promised_names(mlm: Any) -> None:
+    rows = records(run_folder(mlm))
+    train = [row for row in rows if "train/loss" in row]
+    evaluated = [row for row in rows if "eval/loss" in row]
+    assert [row["step"] for row in train] == [5, 10, 15, 20]
+    assert [row["step"] for row in evaluated] == [8, 16, 20]
+    for row in train:
+        assert row.keys() >= {
+            *("train/loss", "train/learning_rate", "train/grad_norm"),
+            *("train/tokens_per_second", "train/masked_fraction"),
+        }
+        assert row["train/masked_fraction"] == pytest.approx(0.2, abs=0.02)
+    for row in evaluated:
+        assert row.keys() == {
+            *("step", "eval/loss", "eval/accuracy", "eval/perplexity"),
+            *("eval/loss@0.15", "eval/loss@0.4"),
+        }
+        assert row["eval/perplexity"] == pytest.approx(math.exp(row["eval/loss"]))
+    # A new model knows nothing, and learns from its first steps which words are common.
+    assert train[0]["train/loss"] > train[-1]["train/loss"]
+    assert evaluated[0]["eval/loss"] > evaluated[-1]["eval/loss"]
+
+
+def test_the_model_loads_anywhere_and_gives_the_loss_reported(
+    mlm: Any, experiment_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    run = run_folder(mlm)
+    model = AutoModelForMaskedLM.from_pretrained(run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    monkeypatch.setenv("BERTEXP_CACHE", str(mlm.cache))
+    # Another seed and rate: the bank is the same.
+    data = prepare_data(experiment_config(*SMALL, "seed=9", "masking.prob=0.7"))
+    loss = count = 0.0
+    with torch.no_grad():
+        for batch in data.bank.batches[0.15]:
+            labels = torch.full((batch.input_ids_BL.numel(),), -100)
+            labels[batch.positions_N] = batch.labels_N
+            labels = labels.view_as(batch.input_ids_BL)
+            mask = batch.attention_mask_BL
+            found = model(batch.input_ids_BL, attention_mask=mask, labels=labels).loss
+            loss += found.item() * len(batch.labels_N)
+            count += len(batch.labels_N)
+    assert loss / count == pytest.approx(summary(run)["metrics"]["eval/loss@0.15"], abs=1e-5)
+    assert summary(run)["fingerprints"]["bank"] == data.bank.fingerprint
+    paragraph = next(data.corpus.documents("train")).paragraphs[0]
+    encoded = tokenizer(paragraph, add_special_tokens=False)["input_ids"]
+    assert encoded == data.tokens["train"].tokens[: len(encoded)].tolist()
+
+
+def test_wandb_has_the_configuration_and_the_metrics(
+    mlm: Any, clean_environment: dict[str, str]
+) -> None:
+    run = run_folder(mlm)
+    found = json.loads(tracked(mlm, clean_environment, "--summary"))
+    composed = OmegaConf.load(run / ".hydra" / "config.yaml")
+    OmegaConf.register_new_resolver("now", lambda pattern: "now", replace=True)
+    expected: Any = OmegaConf.to_container(composed, resolve=True)
+    del expected["sweep"], found["config"]["sweep"]  # the time
+    assert found["config"] == expected
+    assert found["state"] == "finished"
+    assert found["run_id"] == summary(run)["tracker_id"]
+    assert set(found["tags"]) == {"mlm", "tiny", "token", "mine"}
+    lines = tracked(mlm, clean_environment).splitlines()
+    logged = "\n".join(line for line in lines if json.loads(line)["type"] == "history")
+    for name in {name for row in records(run) for name in row} - {"step"}:
+        assert f'"{name}"' in logged or f'"{json.dumps(name)[1:-1]}"' in logged, name
+
+
+def test_the_same_command_gives_the_same_run(mlm: Any, command: Callable[..., Any]) -> None:
+    # A cache, a folder and a process of its own.
+    again = command(*SMALL, *MLM, "tracker=none")
+    assert again.code == 0, again.output + again.errors
+    assert untimed(run_folder(again)) == untimed(run_folder(mlm))
+    first, second = (summary(run_folder(done)) for done in (mlm, again))
+    assert first["fingerprints"] == second["fingerprints"]
+    assert first["metrics"] == second["metrics"]
+
+
+@pytest.fixture(scope="session")
+def sweep(command: Callable[..., Any]) -> Any:
+    """Three jobs of which the second cannot run here: the CPU has no fp16."""
+    return command(
+        *("-m", *SMALL, "task=nsp", "tracker=none", "sweep=ours", "hardware=cpu"),
+        "hardware.precision=fp32,fp16,bf16",
+    )
+
+
+def jobs(sweep: Any) -> Iterator[tuple[str, Path]]:
+    for folder in sorted((sweep.folder / "outputs" / "sweeps" / "ours").glob("*/")):
+        (precision,) = re.findall(r"precision=(\w+)", folder.name) or ["?"]
+        yield precision, folder
+
+
+def test_a_bad_job_does_not_end_a_sweep(sweep: Any) -> None:
+    assert sweep.code == 1
+    assert "Traceback" not in sweep.output + sweep.errors
+    states = {
+        precision: summary(folder)["status"]
+        for precision, folder in jobs(sweep)
+        if (folder / "summary.json").exists()
+    }
+    assert states == {"fp32": "finished", "fp16": "failed", "bf16": "finished"}
+    (line,) = [line for line in sweep.said if line.startswith("error: ")]
+    assert line.startswith("error: hardware.precision=fp16: needs a GPU")
+    folders = dict(jobs(sweep))
+    assert line.removeprefix("error: ") in summary(folders["fp16"])["error"]
+    assert line in (folders["fp16"] / "bertexp.log").read_text()
+
+
+def test_a_sweeps_folders_are_named_by_their_overrides(sweep: Any) -> None:
+    assert [precision for precision, _ in jobs(sweep)] == ["bf16", "fp16", "fp32"]
+
+
+def test_pairs_are_evaluated_and_their_model_loads(sweep: Any) -> None:
+    from transformers import AutoModelForNextSentencePrediction
+
+    runs = dict(jobs(sweep))
+    for precision in ("fp32", "bf16"):
+        metrics = summary(runs[precision])["metrics"]
+        assert metrics.keys() == {"eval/loss", "eval/nsp_loss", "eval/nsp_accuracy"}
+        assert 0 <= metrics["eval/nsp_accuracy"] <= 1
+        assert summary(runs[precision])["tracker_id"].startswith("nsp-s0-")
+    # The same run in another precision: near, and not the same.
+    losses = [summary(runs[p])["metrics"]["eval/loss"] for p in ("fp32", "bf16")]
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+    assert losses[0] != losses[1]
+    folder = runs["fp32"] / "model"
+    _, report = AutoModelForNextSentencePrediction.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+
+
+def test_a_run_that_fails_midway_is_marked_failed(
+    command: Callable[..., Any], clean_environment: dict[str, str], tmp_path: Path
+) -> None:
+    # A file where the run wants a folder, as a full or read-only disk: tests may run as root.
+    run = tmp_path / "outputs" / "2026-01-01" / "here"
+    run.mkdir(parents=True)
+    (run / "checkpoints").write_text("in the way")
+    done = command(
+        *SMALL, "tracker.mode=offline", f"hydra.run.dir={run}", "evaluation.every=6",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert done.code == 1
+    assert "checkpoints" in summary(run)["error"]
+    assert summary(run)["status"] == "failed"
+    assert [row["step"] for row in records(run)] == [5, 6]
+    assert json.loads(tracked(done, clean_environment, "--summary"))["state"] == "failed"
+
+
+def test_a_run_that_diverges_leaves_a_record_that_can_be_read(command: Callable[..., Any]) -> None:
+    done = command(*SMALL, "tracker=none", "optimizer.lr=1e30", "evaluation.every=null")
+    run = run_folder(done)
+    assert all(row.keys() for row in records(run))
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    json.loads((run / "summary.json").read_text(), parse_constant=refuse)
+
+
+def test_without_a_network_wikitext_says_what_works(command: Callable[..., Any]) -> None:
+    done = command("dataset=wikitext2", "tracker=none", HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.code == 1
+    errors = [line for line in done.said if line.startswith("error: ")]
+    assert len(errors) == 1, done.said
+    assert "dataset=pydoc" in errors[0]
+    assert "dataset=text" in errors[0]
+    assert "Traceback" not in done.output + done.errors
+
+
+def test_both_tasks_train_on_real_text(
+    command: Callable[..., Any], real_text: Path, real_vocabulary: Path
+) -> None:
+    done = command(
+        *("-m", "task=mlm,nsp", "sweep=real", "tracker=none", "hardware.threads=1"),
+        *("dataset=text", f"dataset.files=[{real_text}]", "dataset.max_documents=15"),
+        "dataset.validation_fraction=0.2",
+        *("tokenizer=pretrained", f"tokenizer.path={real_vocabulary}"),
+        *("model.hidden_size=64", "model.num_attention_heads=2", "model.intermediate_size=128"),
+        *("trainer.max_steps=30", "trainer.batch_size=8", "trainer.log_every=10"),
+        *("evaluation.every=1000", "evaluation.max_examples=16", "optimizer.lr=3e-3"),
+    )
+    assert done.code == 0, done.output + done.errors
+    first_losses = {"mlm": math.log(30522), "nsp": math.log(2)}
+    folders = (done.folder / "outputs" / "sweeps" / "real").glob("*/summary.json")
+    found = {summary(path.parent)["tracker_id"][:3]: path.parent for path in folders}
+    assert found.keys() == first_losses.keys()
+    rows = [row for row in records(found["mlm"]) if "train/loss" in row]
+    assert rows[0]["train/loss"] == pytest.approx(first_losses["mlm"], abs=0.7)
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"] - 1.5
+    assert summary(found["mlm"])["metrics"]["eval/loss"] < first_losses["mlm"] - 1.5
+    # Pairs of real text take more than a few steps: see below for what can be learnt in some.
+    for row in records(found["nsp"]):
+        loss = row.get("train/loss", row.get("eval/loss"))
+        assert loss == pytest.approx(first_losses["nsp"], abs=0.2)
+
+
+def test_pairs_are_learnt_where_documents_differ(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Each document has six words of its own, so what follows can be told from what does not."""
+    draw = random.Random(0)
+    syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+    documents = []
+    for _ in range(12):
+        words = ["".join(draw.choices(syllables, k=3)) for _ in range(6)]
+        sentences = [
+            [" ".join(draw.choices(words, k=3)) + "." for _ in range(4)] for _ in range(25)
+        ]
+        documents.append("\n".join(" ".join(paragraph) for paragraph in sentences))
+    (tmp_path / "topics.txt").write_text("\n\n".join(documents))
+    done = command(
+        *("dataset=text", "dataset.files=[topics.txt]", "dataset.format=plain", "task=nsp"),
+        *("dataset.validation_fraction=0.3", "task.sentences=period", "tokenizer.vocab_size=512"),
+        *("model.hidden_size=64", "model.intermediate_size=128", "optimizer.lr=3e-3"),
+        *("trainer.epochs=null", "trainer.max_steps=300", "trainer.log_every=50"),
+        *("tracker=none", "evaluation.every=null", "hardware.threads=1"),
+        folder=tmp_path,
+    )
+    assert done.code == 0, done.output + done.errors
+    losses = [row["train/loss"] for row in records(run_folder(done)) if "train/loss" in row]
+    assert losses[0] == pytest.approx(math.log(2), abs=0.1)
+    assert losses[-1] < 0.5

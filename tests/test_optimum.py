@@ -1,0 +1,25 @@
+"""How close a model comes to the best there is, on a corpus whose law is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+
+def test_a_tiny_model_comes_within_five_percent_of_the_optimum(command: Callable[..., Any]) -> None:
+    """The bound is exact: forward-backward over the chain, summed over topics."""
+    done = command(
+        *("dataset=synthetic", "dataset.synthetic.words=8", "dataset.synthetic.topics=2"),
+        *("dataset.synthetic.concentration=0.3", "tokenizer.vocab_size=128", "task.max_length=32"),
+        *("masking.prob=0.3", "masking.replace.mask=1", "masking.replace.random=0"),
+        *("masking.replace.keep=0", "trainer.batch_size=64", "trainer.max_steps=700"),
+        *("evaluation.every=null", "evaluation.max_examples=512", "tracker=none"),
+    )
+    assert done.code == 0, done.errors
+    (path,) = done.folder.glob("outputs/*/*/summary.json")
+    summary = json.loads(path.read_text())
+    found, best = summary["metrics"]["eval/loss"], summary["optimum"]["eval/loss"]
+    assert best < 0.7 * summary["yardsticks"]["eval/loss"]
+    # A bank of this size differs from the law by chance: a model may be lucky, not by much.
+    assert 0.98 * best < found < 1.05 * best

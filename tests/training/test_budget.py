@@ -1,0 +1,139 @@
+"""Budgets and schedules: whichever limit ends first, and a rate that follows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertexp.config import Config
+from bertexp.training.budget import Budget, learning_rate_factor
+from bertexp.training.config import SchedulerConfig
+from bertexp.training.state import TrainState
+
+NAMES = st.sampled_from(["linear", "cosine", "constant"])
+WARMUPS = st.one_of(st.just(0.0), st.floats(0.001, 0.99))
+PROGRESS = st.floats(0, 1)
+LIMITS = st.one_of(st.none(), st.integers(1, 10**6))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (["trainer.epochs=3"], 30),
+        (["trainer.epochs=0.5"], 5),
+        (["trainer.epochs=0.01"], 1),
+        (["trainer.epochs=0.21"], 3),
+        (["trainer.epochs=3", "trainer.max_steps=7"], 7),
+        (["trainer.epochs=3", "trainer.max_steps=70"], 30),
+        (["trainer.epochs=null", "trainer.max_steps=70"], 70),
+        (["trainer.epochs=null", "trainer.max_tokens=9"], None),
+    ],
+)
+def test_epochs_and_steps_become_steps(
+    experiment_config: Callable[..., Config], overrides: list[str], steps: int | None
+) -> None:
+    assert Budget.of(experiment_config(*overrides).trainer, steps_per_epoch=10).steps == steps
+
+
+def test_time_is_in_minutes(experiment_config: Callable[..., Config]) -> None:
+    budget = Budget.of(experiment_config("trainer.max_time=1.5").trainer, 10)
+    assert budget.seconds == 90
+
+
+@given(
+    steps=LIMITS, tokens=LIMITS, seconds=LIMITS,
+    per_step=st.integers(1, 10**4), pace=st.floats(1e-3, 1e3),
+)  # fmt: skip
+def test_whichever_limit_is_reached_first_ends_the_run(
+    steps: int | None, tokens: int | None, seconds: int | None, per_step: int, pace: float
+) -> None:
+    limits = [
+        math.inf if steps is None else steps,
+        math.inf if tokens is None else tokens / per_step,
+        math.inf if seconds is None else seconds / pace,
+    ]
+    if min(limits) == math.inf:
+        return
+    budget = Budget(steps, tokens, seconds)
+
+    def after(step: int) -> TrainState:
+        return TrainState(step=step, tokens=step * per_step, seconds=step * pace)
+
+    last = math.ceil(min(limits) * (1 - 1e-12))
+    assert budget.fraction(after(last + 1)) >= 1
+    assert budget.fraction(after(last - 1)) < 1
+    assert abs(budget.expected_steps(per_step, pace) - last) <= 1
+    fractions = [budget.fraction(after(step)) for step in range(0, last, max(1, last // 10))]
+    assert fractions == sorted(fractions)
+
+
+@given(name=NAMES, warmup=WARMUPS, progress=PROGRESS)
+def test_the_factor_stays_between_zero_and_one(name: str, warmup: float, progress: float) -> None:
+    scheduler = SchedulerConfig(name=name, warmup=warmup)
+    assert 0 <= learning_rate_factor(scheduler, progress) <= 1
+    # The last step of a budget of tokens or time goes beyond it.
+    assert learning_rate_factor(scheduler, 1.3) == pytest.approx(
+        1 if name == "constant" else 0, abs=1e-12
+    )
+
+
+@given(name=NAMES, warmup=WARMUPS, points=st.lists(PROGRESS, min_size=2).map(sorted))
+def test_the_factor_rises_in_the_warmup_and_never_after(
+    name: str, warmup: float, points: list[float]
+) -> None:
+    scheduler = SchedulerConfig(name=name, warmup=warmup)
+    for first, second in pairwise(points):
+        change = learning_rate_factor(scheduler, second) - learning_rate_factor(scheduler, first)
+        if second <= warmup:
+            assert change >= -1e-12
+        elif first >= warmup:
+            assert change <= 1e-12
+
+
+@given(warmup=WARMUPS, progress=PROGRESS)
+def test_schedules_are_the_usual_formulas(warmup: float, progress: float) -> None:
+    rise = progress / warmup if progress < warmup else None
+    done = (progress - warmup) / (1 - warmup)
+    expected = {
+        "constant": 1.0,
+        "linear": 1 - done,
+        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+    }
+    for name, after in expected.items():
+        factor = learning_rate_factor(SchedulerConfig(name=name, warmup=warmup), progress)
+        assert factor == pytest.approx(after if rise is None else rise, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_schedules_are_those_of_transformers(name: str) -> None:
+    import torch
+    from transformers import get_scheduler
+
+    steps, warm = 200, 20
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = get_scheduler(name, optimizer, warm, steps)
+    scheduler = SchedulerConfig(name=name, warmup=warm / steps)
+    for step in range(steps + 1):
+        factor = learning_rate_factor(scheduler, step / steps)
+        assert factor == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize(
+    "budget", [Budget(10, None, None), Budget(None, 1000, None), Budget(None, None, 60.0)]
+)
+@pytest.mark.parametrize("name", ["linear", "cosine", "constant"])
+def test_no_step_is_wasted_at_a_rate_of_zero(budget: Budget, name: str) -> None:
+    scheduler = SchedulerConfig(name=name, warmup=0.1)
+    # Ten steps of 100 tokens and six seconds each.
+    states = [TrainState(step=n, tokens=n * 100, seconds=n * 6.0) for n in range(10)]
+    factors = [learning_rate_factor(scheduler, budget.midway(state)) for state in states]
+    assert min(factors) > 0
+    assert np.mean(factors) > 0.4

@@ -1,0 +1,71 @@
+"""Device, precision and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from bertexp.config import Config
+from bertexp.training.setup import build_accelerator, build_optimizer
+from bertexp.validation import UserError
+
+NO_GPU = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["hardware=cpu", "hardware.precision=fp16"], r"^hardware\.precision=fp16: needs a GPU"),
+        pytest.param(
+            ["hardware=gpu"],
+            r"^hardware\.device=gpu: .*hardware=cpu",
+            marks=pytest.mark.skipif(not NO_GPU, reason="there is a GPU"),
+        ),
+    ],
+)
+def test_hardware_that_is_not_there_is_the_users_error(
+    experiment_config: Callable[..., Config], overrides: list[str], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        build_accelerator(experiment_config(*overrides).hardware, [])
+
+
+def test_a_job_inherits_no_precision_from_the_one_before(
+    experiment_config: Callable[..., Config],
+) -> None:
+    for precision, expected in (("bf16", "bf16"), ("fp32", "no"), ("bf16", "bf16")):
+        config = experiment_config("hardware=cpu", f"hardware.precision={precision}")
+        assert build_accelerator(config.hardware, []).mixed_precision == expected
+    build_accelerator(experiment_config("hardware=cpu", "hardware.threads=1").hardware, [])
+    assert torch.get_num_threads() == 1
+
+
+def test_biases_and_normalisations_are_not_decayed(
+    experiment_config: Callable[..., Config],
+) -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.LayerNorm(4))
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    overrides = ("optimizer.lr=0.5", "optimizer.weight_decay=0.2")
+    build_optimizer(experiment_config(*overrides).optimizer, model).step()
+    after = {name: float(weight.mean()) for name, weight in model.state_dict().items()}
+    # Without a gradient only the decay is left: 1 - 0.5 * 0.2.
+    decayed = pytest.approx(0.9)
+    assert after == {
+        "0.weight": decayed,
+        "1.weight": decayed,
+        "1.bias": 1.0,
+        "2.weight": 1.0,
+        "2.bias": 1.0,
+    }
+
+
+def test_the_optimizers_settings_arrive(experiment_config: Callable[..., Config]) -> None:
+    overrides = ("optimizer.lr=0.5", "optimizer.betas=[0.7,0.8]", "optimizer.eps=0.01")
+    optimizer = build_optimizer(experiment_config(*overrides).optimizer, nn.Linear(2, 2))
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["betas"], group["eps"]) == (0.5, (0.7, 0.8), 0.01)
