@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp.config import conf_dir, groups, keys, parse
+from bertexp.config import Config, conf_dir, groups, keys, parse
 from bertexp.summary import write_summary
 from bertexp.validation import UserError, nearest
 
@@ -32,6 +33,21 @@ FOLDER_NAME_LENGTH = 120
 
 def main() -> None:
     """Run the experiment or the sweep that the command line asks for, then exit."""
+    enter("config", Config, _experiment)
+
+
+def enter(
+    config_name: str, schema: type[Config], work: Callable[[DictConfig], float | None]
+) -> None:
+    """Do ``work`` with what the command line composes, for each job of a sweep, then exit.
+
+    A mistake is said in one line, a bug with its traceback; either gives exit code 1.
+
+    Args:
+        config_name: the file in ``conf/`` to start from.
+        schema: what it may hold.
+        work: gets what was composed.
+    """
     # Before torch is loaded: its threads (GNU's OpenMP) would wait for each other by spinning so
     # long that a run slows down tenfold as soon as another program takes one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
@@ -41,16 +57,22 @@ def main() -> None:
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     failures: list[str] = []
 
-    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
     def job(composed: DictConfig) -> float | None:
-        return _run(composed, failures, wants_traceback)
+        try:
+            return work(composed)
+        except Exception as error:
+            failures.append(str(error))
+            is_mistake = isinstance(error, UserError) and not wants_traceback
+            log.error("error: %s", error, exc_info=None if is_mistake else error)
+            return None
 
     try:
         job()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if wants_traceback:
             raise
-        sys.exit(f"error: {explain(error)}")
+        sys.exit(f"error: {explain(error, schema)}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(1 if failures else 0)
@@ -65,11 +87,11 @@ def folder_name(overrides: str) -> str:
     return f"{safe[:FOLDER_NAME_LENGTH]}-{digest}"
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, schema: type[Config] = Config) -> str:
     """Return in one line what is wrong with an override."""
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys()])}"
+        return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
@@ -82,13 +104,13 @@ def explain(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _run(composed: DictConfig, failures: list[str], wants_traceback: bool) -> float | None:
-    """Run one job; a failure is said, recorded in the job's folder and remembered."""
+def _experiment(composed: DictConfig) -> float:
+    """Run one experiment; how it failed is recorded in its folder."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     sweep = composed.sweep if hydra_config.mode == RunMode.MULTIRUN else None
     try:
-        config = parse(composed)
+        config: Config = parse(composed)
         from bertexp.experiment import run_experiment
 
         resolved: Any = OmegaConf.to_container(composed, resolve=True)
@@ -97,8 +119,5 @@ def _run(composed: DictConfig, failures: list[str], wants_traceback: bool) -> fl
         write_summary(folder, {"status": "interrupted"})
         raise
     except Exception as error:
-        failures.append(str(error))
         write_summary(folder, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
-        is_mistake = isinstance(error, UserError) and not wants_traceback
-        log.error("error: %s", error, exc_info=None if is_mistake else error)
-        return None
+        raise

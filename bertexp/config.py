@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -53,24 +53,27 @@ class Config:
             )
 
 
+C = TypeVar("C", bound=Config)
+
+
 def conf_dir() -> Path:
     """Return the folder of the YAML files: inside the installed package, else beside it."""
     inside = Path(__file__).parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
-def parse(composed: DictConfig) -> Config:
-    """Turn what Hydra composed into a checked ``Config``.
+def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[assignment]
+    """Turn what Hydra composed into a checked ``schema``.
 
     Raises:
         UserError: an unknown key, a value of the wrong type or out of range.
     """
     try:
         plain = OmegaConf.to_container(composed, resolve=True)
-        typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        typed = OmegaConf.merge(OmegaConf.structured(schema), plain)
         return OmegaConf.to_object(typed)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise UserError(_explain(error)) from error
+        raise UserError(_explain(error, schema)) from error
 
 
 def keys(part: Any = Config, prefix: str = "") -> list[str]:
@@ -91,12 +94,12 @@ def groups() -> list[str]:
     ]
 
 
-def _explain(error: OmegaConfBaseException) -> str:
+def _explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
     """Return one line that names the key and what is wrong with it."""
     key: Any = error.full_key or error.key
     reason = str(error.msg or error).splitlines()[0].rstrip(".")
     if "not in" in reason:
-        return f"{key}: no such key.{nearest(str(key), keys())}"
+        return f"{key}: no such key.{nearest(str(key), keys(schema))}"
     if "Missing mandatory value" in reason:
         return f"{key}: has no value; set {key}=..."
     return f"{key}: {reason[0].lower()}{reason[1:]}."

@@ -39,21 +39,33 @@ class Data:
     optimum: dict[str, float]
 
 
+def prepare_training(config: Config) -> tuple[WordPieceTokenizer, Examples]:
+    """Prepare the tokenizer and the training examples alone, see ``prepare_data``."""
+    _, tokenizer, tokens, task = _prepare_text(config)
+    return tokenizer, task.examples(tokens["train"], config.masking, config.seed)
+
+
 def prepare_data(config: Config) -> Data:
     """Prepare everything that comes before the model, or find it in the cache.
 
     Raises:
         UserError: a name that does not exist, or a corpus that cannot be read or used.
     """
-    task_class = TASKS[config.task.name]
-    corpus = prepare_corpus(config.dataset)
-    tokenizer = load_tokenizer(config.tokenizer, corpus)
-    sentences = config.task.sentences if task_class.uses_sentences else None
-    tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
-    task = task_class(config.task, tokenizer)
+    corpus, tokenizer, tokens, task = _prepare_text(config)
     examples = task.examples(tokens["train"], config.masking, config.seed)
     bank = build_bank(task, tokens, config.evaluation)
     optimum = {}
     if config.dataset.name == "synthetic":
         optimum = optimal_losses(bank, tokenizer, Language.of(config.dataset.synthetic))
     return Data(corpus, tokenizer, tokens, task, examples, bank, optimum)
+
+
+def _prepare_text(
+    config: Config,
+) -> tuple[CorpusStore, WordPieceTokenizer, dict[str, TokenStore], Task]:
+    task_class = TASKS[config.task.name]
+    corpus = prepare_corpus(config.dataset)
+    tokenizer = load_tokenizer(config.tokenizer, corpus)
+    sentences = config.task.sentences if task_class.uses_sentences else None
+    tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
+    return corpus, tokenizer, tokens, task_class(config.task, tokenizer)

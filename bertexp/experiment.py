@@ -16,12 +16,15 @@ from bertexp.evaluation.bank import answer, bank_metrics, evaluate
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.evaluation.samples import draw_samples
+from bertexp.masking.audit import audit
+from bertexp.masking.schedule import mask_rate
 from bertexp.models.build import build_model
 from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
 from bertexp.summary import versions, write_summary
 from bertexp.tasks import TASKS
-from bertexp.tracking.base import shown
+from bertexp.tasks.base import MaskedExamples
+from bertexp.tracking.base import SafeTracker, shown
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
@@ -62,6 +65,7 @@ def run_experiment(
     failed = True
     try:
         accelerator.init_trackers(config.tracker.project)
+        _audit_masks(data, folder, tracker)
         prepared = time.perf_counter()
         state = _train(config, data, objective, accelerator, keeper)
         metrics = _evaluate_last(config, data, objective, accelerator, folder)
@@ -95,6 +99,20 @@ def _identify(config: Config, folder: Path, sweep: str | None) -> RunIdentity:
     )
 
 
+def _audit_masks(data: Data, folder: Path, tracker: SafeTracker | None) -> None:
+    """Record what the masks are, and warn if they are not what was asked for."""
+    if not isinstance(data.examples, MaskedExamples):
+        return
+    found = audit(data.examples)
+    write_summary(folder, {"masking": asdict(found) | found.figures()})
+    if tracker:
+        rows = [[name, value] for name, value in found.figures().items()]
+        tracker.log_rows("masking/audit", ["figure", "value"], rows)
+        runs = [[*pair] for pair in found.runs.items()]
+        tracker.log_rows("masking/runs", ["tokens", "runs"], runs)
+    found.warn()
+
+
 def _train(
     config: Config,
     data: Data,
@@ -111,8 +129,15 @@ def _train(
     optimizer = build_optimizer(config.optimizer, objective)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     step_seconds = measure_step(prepared, accelerator, plan[0])
-    steps = budget.expected_steps(sum(batch.tokens for batch in plan[0]), step_seconds)
+    tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
+    steps = budget.expected_steps(tokens_per_step, step_seconds)
     report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
+
+    state = TrainState()
+
+    def mask_prob(step: int) -> float:
+        spent = budget.progress(step, tokens_per_step, state.seconds)
+        return mask_rate(config.masking, spent)
 
     with Progress(steps) as progress:
 
@@ -135,7 +160,10 @@ def _train(
                 objective=prepared,
                 optimizer=optimizer,
                 accelerator=accelerator,
-                steps=load_steps(plan, 0, config.hardware.num_workers, accelerator.device),
+                steps=load_steps(
+                    plan, 0, config.hardware.num_workers, accelerator.device, mask_prob
+                ),
+                state=state,
                 budget=budget,
                 trainer=trainer,
                 scheduler=config.scheduler,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from bertexp.evaluation.samples import MaskedSample, PairSample
 from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
+from bertexp.masking.audit import LONGEST_RUN, Audit
 from bertexp.tracking.progress import clock
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from bertexp.config import Config
     from bertexp.data import Data
+    from bertexp.masking.config import MaskingConfig
     from bertexp.models.export import Keeper
     from bertexp.training.state import TrainState
 
@@ -62,7 +64,7 @@ def plan(
     if "mlm" in data.task.objectives:
         replace = config.masking.replace
         shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
-        rows["masking"] = f"{config.masking.strategy}, {config.masking.prob:.0%}, replaced {shares}"
+        rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
     rows |= {
         "model": f"{source}: {bert.num_hidden_layers} layers of {bert.hidden_size}, "
         f"{keeper.model.num_parameters():,} parameters",
@@ -121,6 +123,28 @@ def samples(found: Sequence[MaskedSample | PairSample]) -> RenderableType:
     return Group(*shown)
 
 
+def masking_audit(found: Audit) -> RenderableType:
+    """Return the measured figures of a run's masks."""
+    total = max(sum(found.runs.values()), 1)
+    longest = max(found.runs.values(), default=1)
+    rows = {
+        "requested rate": f"{found.requested:.2%}",
+        "realised rate": f"{found.realised:.2%} ± {found.error:.2%}",
+        "predicted become": f"{found.mask:.1%} [MASK], {found.random:.1%} random, "
+        f"{found.keep:.1%} kept",
+        "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
+        "whole words": f"{found.whole_words:.1%} of the words with a prediction",
+        "helped": f"{found.helped:,} of {found.sequences:,} sequences",
+        "runs of predicted": f"{found.mean_run:.2f} tokens on average",
+    }
+    bars = {
+        f"  {size}{'+' if size == LONGEST_RUN else ''}": f"{count / total:6.1%} "
+        + "▇" * round(36 * count / longest)
+        for size, count in found.runs.items()
+    }
+    return _rows(rows | bars)
+
+
 def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
     """Return where everything was written."""
     rows = {"run": str(folder), "model": str(folder / "model")}
@@ -129,6 +153,16 @@ def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
     if tracker:
         rows["tracker"] = tracker
     return _rows(rows)
+
+
+def _rate(config: MaskingConfig) -> str:
+    """Return the mask rate, its course and the rate of corruption, as far as they differ."""
+    text = f"{config.prob:.3g}"
+    if config.schedule.end is not None:
+        text += f" to {config.schedule.end:.3g} ({config.schedule.name})"
+    if config.corrupt_prob is not None:
+        text += f", corrupted {config.corrupt_prob:.3g}"
+    return text
 
 
 def _rows(rows: dict[str, str]) -> Table:

@@ -176,7 +176,8 @@ def test_an_unknown_strategy_is_refused_before_data_are_prepared(
         *("dataset.synthetic.documents=60", "trainer.max_steps=1", "evaluation.max_examples=8"),
     )
     assert done.code == 1
-    assert "masking.strategy=tokens: must be one of token. Did you mean 'token'?" in done.said[-1]
+    assert "masking.strategy=tokens: must be one of frequency," in done.said[-1]
+    assert done.said[-1].endswith("Did you mean 'token'?")
     assert len(done.said) == 1, done.said
     assert not done.cache.exists()
 
@@ -286,6 +287,9 @@ def test_no_key_exists_that_nothing_reads(
     text = ("dataset=text", "dataset.files=[notes.txt]")
     run("mlm", *synthetic, "tracker.mode=offline")
     run("nsp", *text, "task=nsp", "tracker=none")
+    for strategy in ("span", "ngram", "pmi", "frequency"):
+        run(strategy, *synthetic, "tracker=none", "masking=decay", f"masking.strategy={strategy}",
+            "masking.schedule.name=step", "masking.pmi_min_count=3")  # fmt: skip
     run("on", *text, "tracker=none", "model=pretrained", "model.pretrained=mlm/model",
         "tokenizer=pretrained")  # fmt: skip
     prepare_data(experiment_config(*small, "dataset=wikipedia", "dataset.hub.path=hub",

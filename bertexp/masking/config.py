@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bertexp.masking import STRATEGIES
-from bertexp.validation import UserError, require
+from bertexp.validation import UserError, require, require_choice
+
+SCHEDULES = ("constant", "linear", "cosine", "step")
+OPEN_INTERVAL = "between 0 and 1, both excluded"
 
 
 @dataclass(kw_only=True)
@@ -29,13 +32,60 @@ class ReplaceConfig:
 
 
 @dataclass(kw_only=True)
+class ScheduleConfig:
+    """How the rate moves over a run's budget, see ``schedule.mask_rate``."""
+
+    name: str = "constant"
+    end: float | None = None
+    at: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_choice("masking.schedule.name", self.name, SCHEDULES)
+        if self.name == "constant":
+            allowed = "null where masking.schedule.name=constant"
+            require(self.end is None, "masking.schedule.end", self.end, allowed)
+        else:
+            valid = self.end is not None and 0 < self.end < 1
+            require(valid, "masking.schedule.end", self.end, OPEN_INTERVAL)
+        require(0 < self.at < 1, "masking.schedule.at", self.at, OPEN_INTERVAL)
+
+
+@dataclass(kw_only=True)
 class MaskingConfig:
-    """How many tokens a model has to predict, which ones, and what it sees instead."""
+    """How many tokens a model has to predict, which ones, and what it sees instead.
+
+    What has a default here changes nothing in BERT's masking.
+    """
 
     prob: float
     strategy: str
     replace: ReplaceConfig
+    corrupt_prob: float | None = None
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    dynamic: bool = True
+    copies: int | None = None
+    span_p: float = 0.2
+    span_max: int = 10
+    ngram_max: int = 3
+    pmi_min_count: int = 10
+    pmi_share: float = 0.5
+    frequency_exponent: float = 0.5
 
     def __post_init__(self) -> None:
         STRATEGIES.check(self.strategy)
-        require(0 < self.prob < 1, "masking.prob", self.prob, "between 0 and 1, both excluded")
+        require(0 < self.prob < 1, "masking.prob", self.prob, OPEN_INTERVAL)
+        corrupt = self.corrupt_prob
+        require(corrupt is None or 0 < corrupt < 1, "masking.corrupt_prob", corrupt, OPEN_INTERVAL)
+        require(0 < self.span_p < 1, "masking.span_p", self.span_p, OPEN_INTERVAL)
+        for key in ("span_max", "ngram_max", "pmi_min_count"):
+            require(getattr(self, key) >= 1, f"masking.{key}", getattr(self, key), "at least 1")
+        share, exponent = self.pmi_share, self.frequency_exponent
+        require(0 < share <= 1, "masking.pmi_share", share, "above 0 and at most 1")
+        require(0 <= exponent <= 2, "masking.frequency_exponent", exponent, "between 0 and 2")
+        copies = self.copies
+        require(copies is None or copies >= 1, "masking.copies", copies, "at least 1, or null")
+        if not self.dynamic and copies not in (None, 1):
+            raise UserError(
+                f"masking.copies={copies}: masking.dynamic=false has one copy; set "
+                "masking.dynamic=true to repeat the masks of that many epochs."
+            )

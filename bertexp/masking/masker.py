@@ -1,4 +1,4 @@
-"""Masked batches as a pure function of seed, epoch and example."""
+"""Masked batches as a pure function of seed, epoch, example and rate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bertexp import draws
 from bertexp.masking import STRATEGIES
-from bertexp.masking.config import MaskingConfig
+from bertexp.masking.strategies import Context
 
 
 @dataclass(frozen=True)
@@ -19,59 +19,102 @@ class Masked:
         input_ids_BL: what the model sees, shape (batch, length).
         predicted_BL: where it has to say what stood there, ``bool``.
         maskable: how many positions could have been predicted.
+        helped: how many sequences drew nothing and were given a prediction.
+        prob: the rate that was asked for.
     """
 
     input_ids_BL: np.ndarray
     predicted_BL: np.ndarray
     maskable: int
+    helped: int
+    prob: float
 
 
 class Masker:
     """Draws masks for batches of token ids.
 
+    A unit of the strategy is predicted where its score / weight is below the threshold of the
+    rate ``masking.prob``, and corrupted where it is below that of ``masking.corrupt_prob``,
+    which is the same if null. A corrupted token becomes ``[MASK]``, a random one or stays as
+    it is, in the shares of ``masking.replace``; one that is not corrupted stays as it is,
+    predicted or not. Since both go by the same score, the smaller set lies inside the larger:
+
+    - at a lower corruption rate some predicted tokens can be seen (in Wettig et al. 2023,
+      section 5, every predicted token is corrupted: they make disjoint masks of copies);
+    - at a higher one some tokens are corrupted and not predicted, as there.
+
     Args:
-        config: rate, strategy and replacement.
-        is_special_V: which ids are special tokens, never predicted and never put in.
-        mask_id: the id of ``[MASK]``.
+        context: rate, strategy and replacement, the tokenizer's tables, the text.
         seed: the run's seed.
     """
 
-    def __init__(
-        self, config: MaskingConfig, is_special_V: np.ndarray, mask_id: int, seed: int
-    ) -> None:
-        self._config = config
-        self._select = STRATEGIES[config.strategy]
-        self._is_special_V = is_special_V
-        self._ordinary_ids = np.flatnonzero(~is_special_V)
-        self._mask_id = mask_id
+    def __init__(self, context: Context, seed: int) -> None:
+        self.config, self.vocabulary = context.config, context.vocabulary
+        self.strategy = STRATEGIES[context.config.strategy](context)
+        self._ordinary_ids = np.flatnonzero(~context.vocabulary.is_special_V)
         self._seed = seed
 
-    def mask(self, ids_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int) -> Masked:
+    def mask(
+        self, ids_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int, prob: float | None = None
+    ) -> Masked:
         """Mask a batch; ``ids_BL`` (``int64``, padded) is left as it is.
 
-        A sequence in which no position was drawn gets the one with the lowest score, so
-        that no example is without a prediction.
+        A sequence in which no unit was drawn gets the one that would have been drawn at the
+        lowest rate, corrupted like any other, so that no example is without a prediction.
+
+        Args:
+            ids_BL: token ids as written.
+            example_ids_B: what they are called.
+            epoch: the epoch they are seen in.
+            prob: the rate; None for ``masking.prob``.
+        """
+        copies = self.config.copies if self.config.dynamic else 1
+        epoch = epoch if copies is None else epoch % copies
+        prob = self.config.prob if prob is None else prob
+        maskable_BL = ~self.vocabulary.is_special_V[ids_BL]
+        starts_BL, score_BL = self.units(ids_BL, maskable_BL, example_ids_B, epoch)
+        predicted_BL = score_BL < self.strategy.threshold(prob)
+        helped_B = maskable_BL.any(1) & ~predicted_BL.any(1)
+        help_BL = None
+        if helped_B.any():
+            first_B1 = np.take_along_axis(starts_BL, score_BL.argmin(1)[:, None], 1)
+            help_BL = (starts_BL == first_B1) & maskable_BL & helped_B[:, None]
+            predicted_BL |= help_BL
+        corrupted_BL = predicted_BL
+        if self.config.corrupt_prob is not None:
+            corrupted_BL = score_BL < self.strategy.threshold(self.config.corrupt_prob)
+            if help_BL is not None:
+                corrupted_BL |= help_BL
+        input_ids_BL = self._replace(ids_BL, corrupted_BL, example_ids_B, epoch)
+        maskable, helped = int(maskable_BL.sum()), int(helped_B.sum())
+        return Masked(input_ids_BL, predicted_BL, maskable, helped, prob)
+
+    def units(
+        self, ids_BL: np.ndarray, maskable_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return for each position where its unit starts, and its unit's score / weight.
+
+        The latter is infinite where nothing may be predicted.
         """
         position_L = np.arange(ids_BL.shape[1])
+        states_B = draws.combine(draws.key("unit", self._seed, epoch), example_ids_B)
+        begins_BL = self.strategy.begins(ids_BL, maskable_BL, states_B)
+        starts_BL = np.maximum.accumulate(np.where(begins_BL, position_L, 0), axis=1)
         example_B1 = draws.combine(draws.key("mask", self._seed, epoch), example_ids_B)[:, None]
-        scores_BL = draws.uniform(draws.combine(example_B1, position_L))
-        maskable_BL = ~self._is_special_V[ids_BL]
-        predicted_BL = self._select(scores_BL, maskable_BL, self._config.prob)
-        empty_B = maskable_BL.any(1) & ~predicted_BL.any(1)
-        if empty_B.any():
-            lowest_B = np.where(maskable_BL, scores_BL, 2.0).argmin(1)
-            predicted_BL[empty_B, lowest_B[empty_B]] = True
-        return Masked(
-            self._replace(ids_BL, predicted_BL, example_ids_B, epoch),
-            predicted_BL,
-            int(maskable_BL.sum()),
-        )
+        score_BL = draws.uniform(draws.combine(example_B1, position_L))
+        score_BL = np.take_along_axis(score_BL, starts_BL, 1)
+        weights_BL = self.strategy.weights(ids_BL, maskable_BL)
+        if weights_BL is not None:
+            score_BL /= weights_BL
+        score_BL[~maskable_BL] = np.inf
+        return starts_BL, score_BL
 
     def _replace(
-        self, ids_BL: np.ndarray, predicted_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
+        self, ids_BL: np.ndarray, corrupted_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
     ) -> np.ndarray:
-        replace = self._config.replace
-        rows_N, columns_N = np.nonzero(predicted_BL)
+        """Return ``ids_BL`` with the corrupted tokens replaced, each by a draw of its own."""
+        replace = self.config.replace
+        rows_N, columns_N = np.nonzero(corrupted_BL)
         state_N = draws.combine(
             draws.combine(draws.key("replace", self._seed, epoch), example_ids_B[rows_N]), columns_N
         )
@@ -79,7 +122,7 @@ class Masker:
         random_N = self._ordinary_ids[
             draws.integers(draws.combine(state_N, 0), len(self._ordinary_ids))
         ]
-        new_N = np.where(choice_N < replace.mask, self._mask_id, random_N)
+        new_N = np.where(choice_N < replace.mask, self.vocabulary.mask_id, random_N)
         changed_N = choice_N < replace.mask + replace.random
         input_ids_BL = ids_BL.copy()
         input_ids_BL[rows_N[changed_N], columns_N[changed_N]] = new_N[changed_N]

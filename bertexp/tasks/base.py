@@ -12,6 +12,7 @@ import torch
 
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
+from bertexp.masking.strategies import Context, Vocabulary
 from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
@@ -34,6 +35,8 @@ class Batch:
         next_labels_B: 0 where the second segment follows the first, 1 where it does not.
         tokens: tokens that are no padding.
         maskable: positions that could have been predicted.
+        helped: sequences that drew no prediction and were given one.
+        mask_prob: the mask rate that was asked for; 0 where nothing is masked.
     """
 
     example_ids: np.ndarray
@@ -47,6 +50,8 @@ class Batch:
     next_labels_B: torch.Tensor | None = None
     tokens: int = 0
     maskable: int = 0
+    helped: int = 0
+    mask_prob: float = 0.0
 
     @property
     def predictions(self) -> dict[str, int]:
@@ -93,8 +98,28 @@ class Examples(ABC):
         """Return the number of tokens of each example in ``epoch``, special tokens included."""
 
     @abstractmethod
-    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
-        """Return the batch of these examples as they are in ``epoch``."""
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+        """Return the batch of these examples as they are in ``epoch``.
+
+        Args:
+            epoch: counted from 0.
+            example_ids: which examples, shape (batch,).
+            mask_prob: the mask rate; None for ``masking.prob``.
+        """
+
+
+class MaskedExamples(Examples):
+    """Examples in which tokens are masked.
+
+    Attributes:
+        masker: what masks them.
+    """
+
+    masker: Masker
+
+    @abstractmethod
+    def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Return the examples of ``epoch`` as they were written, padded, and their lengths."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +149,9 @@ class Task(ABC):
             UserError: the corpus gives none.
         """
 
-    def masker(self, masking: MaskingConfig, seed: int) -> Masker:
-        """Return what masks batches of this task's tokens."""
-        return Masker(masking, self.tokenizer.is_special_V, self.tokenizer.mask_id, seed)
+    def masker(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> Masker:
+        """Return what masks batches of ``tokens``, by their own statistics where it needs any."""
+        return Masker(Context(masking, Vocabulary.of(self.tokenizer), tokens), seed)
 
 
 def pad(rows: list[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import Batch, Examples, Task, attention_mask, pad, queries
+from bertexp.tasks.base import Batch, MaskedExamples, Task, attention_mask, pad, queries
 from bertexp.tokens.store import TokenStore
 from bertexp.validation import UserError
 
@@ -16,7 +16,7 @@ from bertexp.validation import UserError
 SPECIAL_PER_BLOCK = 2
 
 
-class BlockExamples(Examples):
+class BlockExamples(MaskedExamples):
     """Blocks of consecutive tokens of one document, masked anew every epoch.
 
     A document is cut into blocks of ``max_length - 2`` tokens; its last block is shorter.
@@ -46,7 +46,7 @@ class BlockExamples(Examples):
         self._starts = np.repeat(offsets[:-1], blocks) + (np.arange(blocks.sum()) - first) * size
         self._ends = np.minimum(self._starts + size, np.repeat(offsets[1:], blocks))
         self._tokens = tokens.tokens
-        self._masker = masker
+        self.masker = masker
         self._pad_id, self._cls_id, self._sep_id = pad_id, cls_id, sep_id
 
     def __len__(self) -> int:
@@ -58,17 +58,16 @@ class BlockExamples(Examples):
     def lengths(self, epoch: int) -> np.ndarray:
         return self._ends - self._starts + SPECIAL_PER_BLOCK
 
-    def unmasked(self, example_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the blocks as they were written, padded, and their lengths."""
+    def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
         rows = [
             np.concatenate(([self._cls_id], self._tokens[start:end], [self._sep_id]))
             for start, end in zip(self._starts[example_ids], self._ends[example_ids], strict=True)
         ]
         return pad(rows, self._pad_id)
 
-    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
         ids_BL, lengths_B = self.unmasked(example_ids)
-        masked = self._masker.mask(ids_BL, example_ids, epoch)
+        masked = self.masker.mask(ids_BL, example_ids, epoch, mask_prob)
         positions_N = np.flatnonzero(masked.predicted_BL)
         queries_BP, slots_N = queries(masked.predicted_BL)
         return Batch(
@@ -81,6 +80,8 @@ class BlockExamples(Examples):
             labels_N=torch.from_numpy(ids_BL.ravel()[positions_N]),
             tokens=int(lengths_B.sum()),
             maskable=masked.maskable,
+            helped=masked.helped,
+            mask_prob=masked.prob,
         )
 
 
@@ -97,7 +98,7 @@ class MaskedLanguageModelling(Task):
         examples = BlockExamples(
             tokens,
             self.config.max_length,
-            self.masker(masking, seed),
+            self.masker(tokens, masking, seed),
             tokenizer.pad_id,
             tokenizer.cls_id,
             tokenizer.sep_id,

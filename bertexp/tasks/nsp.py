@@ -87,7 +87,7 @@ class PairExamples(Examples):
         pairs = self.pairs(epoch)
         return pairs.first_lengths + pairs.second_lengths + SPECIAL_PER_PAIR
 
-    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
         pairs = Pairs(*(column[example_ids] for column in self.pairs(epoch)))
         cls, sep = [self._tokenizer.cls_id], [self._tokenizer.sep_id]
         rows = [

@@ -72,6 +72,11 @@ class WordPieceTokenizer:
         return flags
 
     @cached_property
+    def is_continuation_V(self) -> np.ndarray:
+        """Whether an id goes on with the word before it: ``bool`` of shape (vocab_size,)."""
+        return np.array([token.startswith(CONTINUATION) for token in self.tokens])
+
+    @cached_property
     def tokens(self) -> list[str]:
         """The token of every id."""
         return [str(self.backend.id_to_token(index)) for index in range(self.vocab_size)]

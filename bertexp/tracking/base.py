@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from accelerate.tracking import GeneralTracker, on_main_process
 
@@ -57,6 +58,10 @@ class SafeTracker(GeneralTracker):
         """Log metrics of one step; never raises."""
         self._attempt(lambda: self._log(values, step))
 
+    def log_rows(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Log a table, where the tracker shows tables; never raises."""
+        self._attempt(lambda: self._log_rows(name, columns, rows))
+
     def close(self, failed: bool) -> None:
         """End the tracked run as failed or finished; never raises, and again does nothing."""
         self._attempt(lambda: self._finish(failed))
@@ -83,6 +88,9 @@ class SafeTracker(GeneralTracker):
 
     def _log(self, values: Metrics, step: int | None) -> None:
         self._inner.log(values, step=step)
+
+    def _log_rows(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Log a table; a tracker that has none leaves it out."""
 
     def _finish(self, failed: bool) -> None:
         """End the tracked run; a tracker that knows failure says so by ``failed``."""

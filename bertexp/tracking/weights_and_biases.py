@@ -126,6 +126,9 @@ class WandbTracker(SafeTracker):
                 self._inner.run.define_metric(name, step_metric=STEP, summary=best)
         self._inner.log(values if step is None else {**values, STEP: step})
 
+    def _log_rows(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        self._inner.run.log({name: wandb.Table(columns=[*columns], data=rows)})
+
     def _finish(self, failed: bool) -> None:
         try:
             self._inner.run.finish(exit_code=int(failed))

@@ -46,6 +46,21 @@ class Budget:
         """
         return max(self._nearest(state, steps=state.step + 0.5), FIRST_STEP)
 
+    def progress(self, step: int, tokens_per_step: float, seconds: float) -> float:
+        """Return the share that will be spent in the middle of ``step``, at most 1.
+
+        Known when a step's batches are made, before those of earlier steps were trained on:
+        so tokens are expected ones, and ``seconds`` those that have passed by then. Without
+        a limit in seconds it is a function of the step alone.
+        """
+        middle = step + 0.5
+        spent = (
+            (self.steps, middle),
+            (self.tokens, middle * tokens_per_step),
+            (self.seconds, seconds),
+        )
+        return min(1.0, max(value / limit for limit, value in spent if limit is not None))
+
     def expected_steps(self, tokens_per_step: float, seconds_per_step: float) -> int:
         """Return the steps after which the first limit ends the run, at the rates given."""
         limits = [math.inf if self.steps is None else self.steps]

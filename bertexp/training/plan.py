@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -40,12 +41,17 @@ class BatchPlan(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __getitem__(self, step: int) -> list[Batch]:
-        """Return the batches of ``step``, which may lie in any epoch."""
+    def __getitem__(self, asked: int | tuple[int, float]) -> list[Batch]:
+        """Return the batches of a step, which may lie in any epoch.
+
+        Args:
+            asked: the step, or the step and its mask rate.
+        """
+        step, mask_prob = asked if isinstance(asked, tuple) else (asked, None)
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self._batches_per_step
         chosen = self._epoch_batches(epoch)[first : first + self._batches_per_step]
-        return [self._examples.batch(epoch, example_ids) for example_ids in chosen]
+        return [self._examples.batch(epoch, example_ids, mask_prob) for example_ids in chosen]
 
     def _draw_epoch(self, epoch: int) -> list[np.ndarray]:
         """Return the example ids of each batch of ``epoch``, neighbours in length together."""
@@ -60,13 +66,27 @@ class BatchPlan(Dataset[list[Batch]]):
 
 
 def load_steps(
-    plan: BatchPlan, first: int, num_workers: int, device: torch.device
+    plan: BatchPlan,
+    first: int,
+    num_workers: int,
+    device: torch.device,
+    mask_prob: Callable[[int], float] | None = None,
 ) -> DataLoader[list[Batch]]:
-    """Return a loader that gives the batches of step ``first`` and all after it, without end."""
+    """Return a loader that gives the batches of step ``first`` and all after it, without end.
+
+    Args:
+        plan: the batches.
+        first: the first step.
+        num_workers: processes that make them; 0 for this one.
+        device: where they will be used.
+        mask_prob: the mask rate of a step, asked in this process when the step is handed to a
+            worker; None for ``masking.prob``.
+    """
+    numbers = itertools.count(first)
     return DataLoader(
         plan,
         batch_size=None,
-        sampler=itertools.count(first),
+        sampler=numbers if mask_prob is None else ((step, mask_prob(step)) for step in numbers),
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
         # A generator of its own: making an iterator must not move the global one (dropout's).

@@ -34,7 +34,7 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     return Accelerator(
         cpu=on_cpu,
         mixed_precision=_mixed_precision(config.precision, on_cpu),
-        log_with=trackers,
+        log_with=trackers or None,
     )
 
 

@@ -52,6 +52,8 @@ class Window:
     tokens: int = 0
     predicted: int = 0
     maskable: int = 0
+    requested: float = 0.0
+    helped: int = 0
     seconds: float = 0.0
 
     def add(self, loss: Tensor, batches: list[Batch], seconds: float) -> None:
@@ -61,14 +63,23 @@ class Window:
         self.tokens += sum(batch.tokens for batch in batches)
         self.predicted += sum(batch.predictions.get("mlm", 0) for batch in batches)
         self.maskable += sum(batch.maskable for batch in batches)
+        self.requested += sum(batch.mask_prob * batch.maskable for batch in batches)
+        self.helped += sum(batch.helped for batch in batches)
         self.seconds += seconds
 
     def metrics(self) -> dict[str, float]:
-        """Return ``train/*``: mean loss, real tokens a second, the mask rate that was realised."""
+        """Return ``train/*``: mean loss, real tokens a second, and what was masked.
+
+        ``train/mask_prob`` is the mask rate that was asked for, ``train/masked_fraction`` the
+        one that was realised, and ``train/helped`` the number of sequences that drew no
+        prediction and were given one.
+        """
         metrics = {
             "train/loss": float(self.loss) / self.steps,
             "train/tokens_per_second": self.tokens / self.seconds,
         }
         if self.maskable:
+            metrics["train/mask_prob"] = self.requested / self.maskable
             metrics["train/masked_fraction"] = self.predicted / self.maskable
+            metrics["train/helped"] = self.helped
         return metrics

@@ -1,6 +1,8 @@
-"""Masking: the rate that was asked for, never a special token, the same mask in any batch."""
+"""Masks of every strategy: the rate asked for, no special token, the same in any batch, nested."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,121 +10,160 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bertexp.masking.config import MaskingConfig, ReplaceConfig
-from bertexp.masking.masker import Masked, Masker
-from bertexp.validation import UserError
+from bertexp.masking.config import ReplaceConfig
+from bertexp.masking.masker import Masked
 
-PAD, UNK, CLS, SEP, MASK = range(5)
-VOCABULARY = 200
-IS_SPECIAL = np.arange(VOCABULARY) < 5
 ALARM = 1e-9
-
+# Standard errors that no measured rate should be away from its expectation.
+SIGMAS = 6
+ALL = ("token", "whole_word", "span", "ngram", "pmi", "frequency")
 SEEDS = st.integers(0, 2**32 - 1)
 RATES = st.floats(0.001, 0.999)
-# Rows of ordinary tokens and of [UNK] between them, with [CLS] and [SEP], to be padded.
+# Rows of ordinary tokens, pieces and [UNK] between them, to be put between [CLS] and [SEP].
 ROWS = st.lists(
-    st.lists(st.integers(4, VOCABULARY - 1).map(lambda i: UNK if i == 4 else i), max_size=40),
+    st.lists(st.integers(4, 59).map(lambda i: 1 if i == 4 else i), max_size=40),
     min_size=1,
     max_size=8,
 )
-
-
-def masker(
-    prob: float, seed: int = 0, replace: tuple[float, float, float] = (0.8, 0.1, 0.1)
-) -> Masker:
-    shares = ReplaceConfig(mask=replace[0], random=replace[1], keep=replace[2])
-    config = MaskingConfig(prob=prob, strategy="token", replace=shares)
-    return Masker(config, IS_SPECIAL, MASK, seed)
-
-
-def padded(rows: list[list[int]], width: int = 0) -> np.ndarray:
-    width = max([width, *(len(row) + 2 for row in rows)])
-    full = [[CLS, *row, SEP] + [PAD] * (width - len(row) - 2) for row in rows]
-    return np.array(full, dtype=np.int64)
-
-
-def whole(count: int, width: int = 128) -> np.ndarray:
-    """A batch of ordinary tokens, all different from their neighbours."""
-    return padded((5 + np.arange(count * width).reshape(count, width) % (VOCABULARY - 5)).tolist())
+every_strategy = pytest.mark.parametrize("strategy", ALL)
 
 
 def as_likely(hits: int, trials: int, probability: float) -> bool:
     return stats.binomtest(hits, trials, probability).pvalue > ALARM
 
 
-@settings(deadline=None, max_examples=150)
+def units_of(starts_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:
+    """Number each position's unit; -1 where nothing is maskable."""
+    width = starts_BL.shape[1]
+    return np.where(maskable_BL, np.arange(len(starts_BL))[:, None] * width + starts_BL, -1)
+
+
+@every_strategy
+@settings(deadline=None, max_examples=40)
 @given(rows=ROWS, prob=RATES, seed=SEEDS, epoch=st.integers(0, 100))
-def test_specials_stay_and_every_sequence_has_a_prediction(
-    rows: list[list[int]], prob: float, seed: int, epoch: int
+def test_specials_stay_and_every_sequence_predicts_whole_units(
+    lab: Any, strategy: str, rows: list[list[int]], prob: float, seed: int, epoch: int
 ) -> None:
-    ids = padded(rows)
+    ids, examples = lab.padded(rows), np.arange(len(rows))
     before = ids.copy()
-    masked = masker(prob, seed).mask(ids, np.arange(len(rows)), epoch)
-    maskable = ids > MASK
+    masker = lab.masker(strategy, prob, seed)
+    masked = masker.mask(ids, examples, epoch)
+    maskable = ids > lab.mask_id
     assert (ids == before).all()
     assert not (masked.predicted_BL & ~maskable).any()
     assert (masked.predicted_BL.any(1) == maskable.any(1)).all()
     assert masked.maskable == maskable.sum()
     assert (masked.input_ids_BL[~masked.predicted_BL] == ids[~masked.predicted_BL]).all()
-    put_in = masked.input_ids_BL[masked.predicted_BL]
-    assert ((put_in == MASK) | (put_in > MASK)).all()
+    assert (masked.input_ids_BL[masked.predicted_BL] >= lab.mask_id).all()
+    starts, score = masker.units(ids, maskable, examples, epoch)
+    numbers = units_of(starts, maskable)
+    inside = set(numbers[masked.predicted_BL].tolist())
+    assert not inside & set(numbers[maskable & ~masked.predicted_BL].tolist())
+    drawn = (score < masker.strategy.threshold(prob)).any(1)
+    assert masked.helped == (maskable.any(1) & ~drawn).sum()
+    # Of the sequences that were helped, exactly one unit is predicted.
+    for row in np.flatnonzero(maskable.any(1) & ~drawn):
+        assert len(set(numbers[row, masked.predicted_BL[row]].tolist())) == 1
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
-@given(prob=RATES, seed=SEEDS, epoch=st.integers(0, 100))
-def test_the_rate_is_the_one_asked_for(prob: float, seed: int, epoch: int) -> None:
-    # Rows so long that one without a draw, which would get one, is rare.
-    masked = masker(prob, seed).mask(whole(8, 20_000), np.arange(8), epoch)
-    assert masked.maskable == 160_000
-    assert as_likely(int(masked.predicted_BL.sum()), masked.maskable, prob)
-    # As often at the beginning of a sequence as at its end, in the first row as in the last.
-    for part in (masked.predicted_BL[:, 1:10_001], masked.predicted_BL[0, 1:-1]):
-        assert as_likely(int(part.sum()), part.size, prob)
+@every_strategy
+@pytest.mark.parametrize("length", [5, 100])
+@settings(deadline=None, max_examples=12, derandomize=True)
+@given(prob=st.floats(0.01, 0.9), seed=SEEDS, epoch=st.integers(0, 100))
+def test_the_rate_is_the_one_asked_for(
+    lab: Any, strategy: str, length: int, prob: float, seed: int, epoch: int
+) -> None:
+    rows = lab.cut(lab.texts, length)
+    ids, examples = lab.padded(rows), np.arange(len(rows))
+    masker = lab.masker(strategy, prob, seed)
+    maskable = ids > lab.mask_id
+    _, score = masker.units(ids, maskable, examples, epoch)
+    drawn_B = (score < masker.strategy.threshold(prob)).sum(1)
+    # A cut in the middle of a word makes words that the frequencies do not hold.
+    if strategy == "frequency" and length == 5:
+        weights = masker.strategy.weights(ids, maskable)
+        certain = np.minimum(1, weights * masker.strategy.threshold(prob))
+        expected_B = (certain * maskable).sum(1)
+    else:
+        expected_B = prob * maskable.sum(1)
+    residual_B = drawn_B - expected_B
+    if strategy == "frequency":
+        # Its documents have rates of their own, whose sum over the corpus is fixed.
+        assert abs(residual_B.sum()) < 0.02 * expected_B.sum() + 60
+    assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum())
 
 
-SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted)
+@pytest.mark.parametrize("strategy", ["token", "whole_word", "span", "ngram", "pmi"])
+@pytest.mark.parametrize("prob", [0.01, 0.15, 0.5])
+def test_help_adds_exactly_what_empty_sequences_lack(lab: Any, strategy: str, prob: float) -> None:
+    rows = lab.cut(lab.texts, 6)
+    ids, examples = lab.padded(rows), np.arange(len(rows))
+    masker = lab.masker(strategy, prob, seed=3)
+    masked, maskable = masker.mask(ids, examples, 0), ids > lab.mask_id
+    starts, _ = masker.units(ids, maskable, examples, 0)
+    numbers = units_of(starts, maskable)
+    count_B = np.array([len(set(row.tolist()) - {-1}) for row in numbers])
+    size_B, some = maskable.sum(1), count_B > 0
+    empty_B = (1 - prob) ** count_B[some]
+    expected_B = prob * size_B[some] + empty_B * size_B[some] / count_B[some]
+    residual_B = masked.predicted_BL.sum(1)[some] - expected_B
+    assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum())
+    error = np.sqrt((empty_B * (1 - empty_B)).sum())
+    assert abs(masked.helped - empty_B.sum()) < SIGMAS * error + 1
+
+
+SHARES = st.lists(st.integers(0, 100), min_size=2, max_size=2).map(sorted)
 
 
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(cuts=SHARES, seed=SEEDS)
-def test_shares_of_what_is_put_in_are_those_asked_for(cuts: list[float], seed: int) -> None:
-    mask, random, keep = cuts[0], cuts[1] - cuts[0], 1 - cuts[1]
-    ids = whole(64, 500)
-    masked = masker(0.5, seed, (mask, random, keep)).mask(ids, np.arange(64), epoch=0)
+def test_shares_of_what_is_put_in_are_those_asked_for(lab: Any, cuts: list[int], seed: int) -> None:
+    mask, random, keep = cuts[0] / 100, (cuts[1] - cuts[0]) / 100, 1 - cuts[1] / 100
+    ids = lab.padded(lab.texts)
+    replace = ReplaceConfig(mask=mask, random=random, keep=keep)
+    masked = lab.masker("token", 0.5, seed, replace=replace).mask(ids, np.arange(len(ids)), 0)
     truth, seen = ids[masked.predicted_BL], masked.input_ids_BL[masked.predicted_BL]
-    count = len(truth)
-    ordinary = VOCABULARY - 5
-    assert as_likely(int((seen == MASK).sum()), count, mask)
+    count, ordinary = len(truth), lab.size - 5
+    assert as_likely(int((seen == lab.mask_id).sum()), count, mask)
     # A random token is the old one once in a vocabulary.
     assert as_likely(int((seen == truth).sum()), count, keep + random / ordinary)
-    others = seen[(seen != MASK) & (seen != truth)]
-    if len(others) > 20 * ordinary:
-        assert stats.chisquare(np.bincount(others, minlength=VOCABULARY)[5:]).pvalue > ALARM
 
 
-def test_devlins_shares_by_default() -> None:
-    ids = whole(256)
-    masked = masker(0.15).mask(ids, np.arange(256), epoch=0)
+def test_every_ordinary_token_is_put_in_as_often(lab: Any) -> None:
+    ids = np.full((100, 300), 7)
+    replace = ReplaceConfig(mask=0, random=1, keep=0)
+    masked = lab.masker("token", 0.5, replace=replace).mask(ids, np.arange(100), 0)
+    seen = masked.input_ids_BL[masked.predicted_BL]
+    counts = np.bincount(seen, minlength=lab.size)
+    assert counts[:5].sum() == 0
+    assert stats.chisquare(counts[5:]).pvalue > ALARM
+
+
+@pytest.mark.parametrize("strategy", ["token", "whole_word", "span"])
+def test_devlins_shares_by_default(lab: Any, strategy: str) -> None:
+    ids = lab.padded(lab.texts)
+    masked = lab.masker(strategy, 0.5).mask(ids, np.arange(len(ids)), epoch=0)
     truth, seen = ids[masked.predicted_BL], masked.input_ids_BL[masked.predicted_BL]
-    assert len(truth) > 4000
-    assert as_likely(int((seen == MASK).sum()), len(truth), 0.8)
-    assert as_likely(int((seen == truth).sum()), len(truth), 0.1 + 0.1 / (VOCABULARY - 5))
+    assert as_likely(int((seen == lab.mask_id).sum()), len(truth), 0.8)
+    assert as_likely(int((seen == truth).sum()), len(truth), 0.1 + 0.1 / (lab.size - 5))
 
 
-@settings(deadline=None, max_examples=80)
+@every_strategy
+@settings(deadline=None, max_examples=30)
 @given(
     rows=ROWS, prob=RATES, seed=SEEDS, data=st.data(), width=st.integers(0, 80),
     first=st.integers(0, 2**40),
 )  # fmt: skip
 def test_the_mask_of_an_example_does_not_depend_on_its_batch(
-    rows: list[list[int]], prob: float, seed: int, data: st.DataObject, width: int, first: int
-) -> None:
+    lab: Any, strategy: str, rows: list[list[int]], prob: float, seed: int,
+    data: st.DataObject, width: int, first: int,
+) -> None:  # fmt: skip
     example_ids = first + np.arange(len(rows))
-    together = masker(prob, seed).mask(padded(rows), example_ids, epoch=3)
+    together = lab.masker(strategy, prob, seed).mask(lab.padded(rows), example_ids, epoch=3)
     order = data.draw(st.permutations(range(len(rows))))
     chosen = order[: data.draw(st.integers(1, len(rows)))]
-    ids = padded([rows[i] for i in chosen], width)
-    apart = masker(prob, seed).mask(ids, example_ids[chosen], epoch=3)
+    ids = lab.padded([rows[i] for i in chosen], width)
+    apart = lab.masker(strategy, prob, seed).mask(ids, example_ids[chosen], epoch=3)
     for row, index in enumerate(chosen):
         length = len(rows[index]) + 2
         for name in ("input_ids_BL", "predicted_BL"):
@@ -130,13 +171,16 @@ def test_the_mask_of_an_example_does_not_depend_on_its_batch(
             assert (alone[:length] == among[:length]).all()
 
 
-@settings(deadline=None, max_examples=80)
+@every_strategy
+@settings(deadline=None, max_examples=40)
 @given(rows=ROWS, rates=st.lists(RATES, min_size=2, max_size=2).map(sorted), seed=SEEDS)
 def test_masks_are_nested_across_rates(
-    rows: list[list[int]], rates: list[float], seed: int
+    lab: Any, strategy: str, rows: list[list[int]], rates: list[float], seed: int
 ) -> None:
-    ids, examples = padded(rows), np.arange(len(rows))
-    few, many = (masker(rate, seed).mask(ids, examples, epoch=0) for rate in rates)
+    ids, examples = lab.padded(rows), np.arange(len(rows))
+    masker = lab.masker(strategy, 0.5, seed)
+    few, many = (masker.mask(ids, examples, 0, rate) for rate in rates)
+    assert (few.prob, many.prob) == tuple(rates)
     assert not (few.predicted_BL & ~many.predicted_BL).any()
     # What stands at a position that both predict is the same too.
     both = few.predicted_BL
@@ -147,25 +191,56 @@ def overlap(first: Masked, second: Masked) -> tuple[int, int]:
     return int((first.predicted_BL & second.predicted_BL).sum()), int(first.predicted_BL.sum())
 
 
-def test_other_seeds_epochs_and_examples_have_unrelated_masks() -> None:
-    ids, examples = whole(64), np.arange(64)
-    here = masker(0.3, seed=1).mask(ids, examples, epoch=1)
-    again = masker(0.3, seed=1).mask(ids, examples, epoch=1)
+def test_other_seeds_epochs_and_examples_have_unrelated_masks(lab: Any) -> None:
+    ids = np.full((64, 128), 7)
+    examples = np.arange(64)
+    here = lab.masker("token", 0.3, 1).mask(ids, examples, 1)
+    again = lab.masker("token", 0.3, 1).mask(ids, examples, 1)
     assert (here.predicted_BL == again.predicted_BL).all()
     assert (here.input_ids_BL == again.input_ids_BL).all()
     others = [
-        masker(0.3, seed=2).mask(ids, examples, epoch=1),
-        masker(0.3, seed=1).mask(ids, examples, epoch=2),
-        masker(0.3, seed=2).mask(ids, examples, epoch=0),
-        masker(0.3, seed=0).mask(ids, examples, epoch=2),
-        masker(0.3, seed=1).mask(ids, examples + 1, epoch=1),
-        masker(0.3, seed=1).mask(ids, examples + 64, epoch=1),
+        lab.masker("token", 0.3, 2).mask(ids, examples, 1),
+        lab.masker("token", 0.3, 1).mask(ids, examples, 2),
+        lab.masker("token", 0.3, 2).mask(ids, examples, 0),
+        lab.masker("token", 0.3, 0).mask(ids, examples, 2),
+        lab.masker("token", 0.3, 1).mask(ids, examples + 1, 1),
+        lab.masker("token", 0.3, 1).mask(ids, examples + 64, 1),
     ]
     for other in others:
         assert as_likely(*overlap(here, other), 0.3)
 
 
-def test_an_unknown_strategy_names_those_that_exist() -> None:
-    replace = ReplaceConfig(mask=1, random=0, keep=0)
-    with pytest.raises(UserError, match=r"^masking\.strategy=tokens: .* mean 'token'\?$"):
-        MaskingConfig(prob=0.15, strategy="tokens", replace=replace)
+@every_strategy
+@pytest.mark.parametrize("corrupt", [0.1, 0.3, 0.6])
+def test_tokens_are_corrupted_apart_from_predicted(lab: Any, strategy: str, corrupt: float) -> None:
+    ids, prob = lab.padded(lab.texts), 0.3
+    examples, maskable = np.arange(len(ids)), lab.padded(lab.texts) > lab.mask_id
+    only_mask = ReplaceConfig(mask=1, random=0, keep=0)
+    plain = lab.masker(strategy, prob, replace=only_mask).mask(ids, examples, 0)
+    masker = lab.masker(strategy, prob, replace=only_mask, corrupt_prob=corrupt)
+    masked = masker.mask(ids, examples, 0)
+    corrupted = masked.input_ids_BL != ids
+    assert (masked.predicted_BL == plain.predicted_BL).all()
+    assert not (corrupted & ~maskable).any()
+    if corrupt <= prob:
+        assert not (corrupted & ~masked.predicted_BL).any()
+    if corrupt >= prob:
+        assert not (masked.predicted_BL & ~corrupted).any()
+    residual_B = corrupted.sum(1) - corrupt * maskable.sum(1)
+    # Help corrupts a little more than was asked for.
+    slack = 2 * masked.helped
+    assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum()) + slack
+
+
+@settings(deadline=None, max_examples=40)
+@given(epoch=st.integers(0, 1000), copies=st.integers(1, 20), seed=SEEDS)
+def test_masks_repeat_as_asked_for(lab: Any, epoch: int, copies: int, seed: int) -> None:
+    ids, examples = lab.padded(lab.texts[:4]), np.arange(4)
+
+    def masks(epoch: int, **settings: Any) -> list[int]:
+        masked = lab.masker("token", 0.3, seed, **settings).mask(ids, examples, epoch)
+        return masked.input_ids_BL.tolist()
+
+    assert masks(epoch, dynamic=False) == masks(0)
+    assert masks(epoch, copies=copies) == masks(epoch % copies)
+    assert masks(epoch) != masks(epoch + 1)

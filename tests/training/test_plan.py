@@ -38,7 +38,10 @@ class Numbers(Examples):
     def lengths(self, epoch: int) -> np.ndarray:
         return 8 + np.random.default_rng(epoch).geometric(0.02, self._count).clip(max=120)
 
-    def batch(self, epoch: int, example_ids: np.ndarray) -> Any:
+    def documents(self) -> np.ndarray:
+        return np.arange(self._count)
+
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Any:
         return Seen(example_ids, epoch)
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: bertexp against what one would use otherwise, measured in one run."""

@@ -1,0 +1,81 @@
+"""Masked examples, and the measured figures of the masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from bertexp import report
+from bertexp.data import prepare_training
+from bertexp.inspection import TOPICS
+from bertexp.inspection.config import InspectConfig
+from bertexp.masking.audit import audit, masked_batches
+from bertexp.masking.masker import Masked
+from bertexp.tasks.base import MaskedExamples
+from bertexp.tokens.tokenizer import CONTINUATION, WordPieceTokenizer
+from bertexp.validation import UserError
+
+EXAMPLES = 10
+TOKENS = 48
+
+# Each kind of token: its marks, which also tell it apart where there is no colour, its style,
+# and what it is.
+KINDS = {
+    "mask": ("[", "]", "bold yellow", "predicted, [MASK] in its place"),
+    "random": ("{", "}", "bold red", "predicted, a random token in its place: {seen<written}"),
+    "keep": ("(", ")", "bold green", "predicted, kept"),
+    "corrupted": ("<", ">", "magenta", "not predicted, replaced: <seen<written>"),
+}
+
+
+@TOPICS.register("masking")
+def show_masking(config: InspectConfig) -> None:
+    """Print ten masked training examples and the audit."""
+    tokenizer, examples = prepare_training(config)
+    if not isinstance(examples, MaskedExamples):
+        raise UserError(f"what=masking: task={config.task.name} masks nothing; try task=mlm.")
+    ids_BL, masked = next(masked_batches(examples, 1, EXAMPLES))
+    legend = Text("\n").join(
+        Text.assemble((f"{before}token{after}", style), f"  {meaning}")
+        for before, after, style, meaning in KINDS.values()
+    )
+    found = audit(examples)
+    report.show(Group(*_lines(ids_BL, masked, tokenizer), legend, "", report.masking_audit(found)))
+    found.warn()
+
+
+def _lines(
+    ids_BL: np.ndarray, masked: Masked, tokenizer: WordPieceTokenizer
+) -> list[RenderableType]:
+    """Return the first ``TOKENS`` tokens of each example, as they were written, marked."""
+    lines: list[RenderableType] = []
+    for written_L, seen_L, predicted_L in zip(
+        ids_BL, masked.input_ids_BL, masked.predicted_BL, strict=True
+    ):
+        line = Text()
+        end = 1 + min(TOKENS, int((written_L != tokenizer.pad_id).sum()) - 2)
+        for column in range(1, end):
+            written, seen = int(written_L[column]), int(seen_L[column])
+            kind = _kind(written, seen, bool(predicted_L[column]), tokenizer.mask_id)
+            if column > 1 and not tokenizer.is_continuation_V[written]:
+                line.append(" ")
+            text = tokenizer.tokens[written].removeprefix(CONTINUATION)
+            if kind is None:
+                line.append(text)
+                continue
+            before, after, style, _ = KINDS[kind]
+            if written != seen and seen != tokenizer.mask_id:
+                text = f"{tokenizer.tokens[seen]}<{text}"
+            line.append(f"{before}{text}{after}", style)
+        lines += [line, ""]
+    return lines
+
+
+def _kind(written: int, seen: int, predicted: bool, mask_id: int) -> str | None:
+    """Return what was done to a token, a key of ``KINDS``, or None for nothing."""
+    if not predicted:
+        return None if written == seen else "corrupted"
+    if seen == mask_id:
+        return "mask"
+    return "keep" if written == seen else "random"

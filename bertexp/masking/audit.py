@@ -1,0 +1,156 @@
+"""What masking really does: measured on batches, not taken from the configuration."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from bertexp import draws
+from bertexp.masking.masker import Masked
+from bertexp.masking.words import batch_words
+from bertexp.tasks.base import MaskedExamples
+
+log = logging.getLogger(__name__)
+
+BATCHES = 20
+BATCH_SIZE = 32
+# Standard errors between the rate that was asked for and the measured one that are no chance.
+TOLERANCE = 4.0
+# Runs of this many tokens and more are counted together.
+LONGEST_RUN = 20
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Figures of a number of masked batches; shares are between 0 and 1.
+
+    Attributes:
+        requested: the rate that was asked for.
+        realised: predicted tokens over maskable ones.
+        error: standard error of the latter, from how much sequences differ.
+        mask, random, keep: shares of the predicted tokens that became ``[MASK]``, another
+            token, or stayed. A random token that happens to be the old one counts as kept.
+        only_corrupted: changed tokens that are not predicted, over maskable ones.
+        whole_words: words of which all tokens are predicted, over those of which any is.
+        runs: how many stretches of predicted tokens there are of each length;
+            ``LONGEST_RUN`` stands for all that are at least as long.
+        sequences: how many were looked at.
+        helped: those that drew nothing and were given a prediction.
+    """
+
+    requested: float
+    realised: float
+    error: float
+    mask: float
+    random: float
+    keep: float
+    only_corrupted: float
+    whole_words: float
+    runs: dict[int, int]
+    sequences: int
+    helped: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether the realised rate is not the requested one, by more than sampling error."""
+        return abs(self.realised - self.requested) > TOLERANCE * self.error
+
+    @property
+    def mean_run(self) -> float:
+        """Mean length of the stretches, in tokens."""
+        return sum(size * n for size, n in self.runs.items()) / max(sum(self.runs.values()), 1)
+
+    def figures(self) -> dict[str, float]:
+        """Return all figures by name; of the runs their mean length."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        del named["runs"]
+        return named | {"mean_run": self.mean_run}
+
+    def warn(self) -> None:
+        """Say in one line if another rate was realised than was asked for."""
+        if self.differs:
+            log.warning(
+                "masking: %.2f%% of the tokens were asked for, %.2f%% (± %.2f) are predicted; %d "
+                "of %d sequences drew no prediction and were given one.",
+                *(100 * value for value in (self.requested, self.realised, self.error)),
+                self.helped,
+                self.sequences,
+            )
+
+
+@dataclass
+class _Sums:
+    """What is added up over the batches."""
+
+    counts: Counter[str]
+    runs: Counter[int]
+    squares: float = 0.0
+
+
+def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
+    """Measure the masks of a fixed choice of ``batches`` batches of the first epoch."""
+    sums = _Sums(Counter(), Counter())
+    for ids_BL, masked in masked_batches(examples, batches, BATCH_SIZE):
+        _add(sums, examples, ids_BL, masked)
+    counts = sums.counts
+    maskable, predicted = max(counts["maskable"], 1), max(counts["predicted"], 1)
+    return Audit(
+        requested=examples.masker.config.prob,
+        realised=counts["predicted"] / maskable,
+        error=sums.squares**0.5 / maskable,
+        mask=counts["mask"] / predicted,
+        random=counts["random"] / predicted,
+        keep=counts["keep"] / predicted,
+        only_corrupted=counts["only_corrupted"] / maskable,
+        whole_words=counts["whole_words"] / max(counts["words"], 1),
+        runs=dict(sorted(sums.runs.items())),
+        sequences=counts["sequences"],
+        helped=counts["helped"],
+    )
+
+
+def masked_batches(
+    examples: MaskedExamples, batches: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, Masked]]:
+    """Yield batches of the first epoch as written and masked, always of the same examples."""
+    state = draws.combine(draws.key("audit", 0, 0), np.arange(len(examples)))
+    chosen = np.argsort(state)[: batches * batch_size]
+    for part in np.split(chosen, range(batch_size, len(chosen), batch_size)):
+        ids_BL, _ = examples.unmasked(part, 0)
+        yield ids_BL, examples.masker.mask(ids_BL, part, 0)
+
+
+def run_lengths(predicted_BL: np.ndarray) -> np.ndarray:
+    """Return the length of every stretch of predicted tokens."""
+    # A column apart, so that no stretch goes on in the next row.
+    edges = np.diff(np.pad(predicted_BL, ((0, 0), (1, 1))).ravel().astype(np.int8))
+    return np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
+
+
+def _add(sums: _Sums, examples: MaskedExamples, ids_BL: np.ndarray, masked: Masked) -> None:
+    vocabulary = examples.masker.vocabulary
+    predicted_BL, changed_BL = masked.predicted_BL, masked.input_ids_BL != ids_BL
+    maskable_BL = ~vocabulary.is_special_V[ids_BL]
+    is_mask_BL = masked.input_ids_BL == vocabulary.mask_id
+    residual_B = predicted_BL.sum(1) - masked.prob * maskable_BL.sum(1)
+    words = batch_words(ids_BL, maskable_BL, vocabulary)
+    reached = np.append(0, np.cumsum(predicted_BL))
+    hits_W = reached[words.ends_W] - reached[words.starts_W]
+    sums.squares += float((residual_B**2).sum())
+    sums.runs.update(np.minimum(run_lengths(predicted_BL), LONGEST_RUN).tolist())
+    sums.counts.update(
+        maskable=masked.maskable,
+        predicted=int(predicted_BL.sum()),
+        mask=int((predicted_BL & is_mask_BL).sum()),
+        random=int((predicted_BL & changed_BL & ~is_mask_BL).sum()),
+        keep=int((predicted_BL & ~changed_BL).sum()),
+        only_corrupted=int((changed_BL & ~predicted_BL).sum()),
+        words=int((hits_W > 0).sum()),
+        whole_words=int((hits_W == words.ends_W - words.starts_W).sum()),
+        sequences=len(ids_BL),
+        helped=masked.helped,
+    )

@@ -1,0 +1,66 @@
+"""Rarer words more likely."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertexp.masking import STRATEGIES
+from bertexp.masking.counts import count_runs, find_sorted
+from bertexp.masking.strategies import Context
+from bertexp.masking.words import RunHashes, WholeWordStrategy
+
+
+@STRATEGIES.register("frequency")
+class FrequencyStrategy(WholeWordStrategy):
+    """Whole words, each with a rate in proportion to its frequency ** -exponent.
+
+    With ``masking.frequency_exponent=0.5`` these are the weights with which XLM (Lample and
+    Conneau 2019, section 3.3) counters frequent tokens, after the subsampling of Mikolov et
+    al. 2013. Theirs are token weights in a draw of a fixed number of tokens; here a word's
+    rate is min(1, factor * weight), with the one factor that makes the expected share of
+    predicted tokens over the training corpus the rate that was asked for.
+
+    A word the corpus does not have, such as one that the end of an example cuts, gets the
+    mean weight of a token.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        words = count_runs(context.tokens, context.vocabulary, 1)
+        self._hashes = words.hashes
+        weights = words.counts ** -float(context.config.frequency_exponent)
+        tokens = words.counts * (words.ends - words.starts)
+        share = tokens / max(tokens.sum(), 1)
+        weights /= (weights * share).sum() if len(weights) else 1.0
+        # The last entry is for words that are not in the table.
+        self._weights = np.append(weights, 1.0)
+        self._factors, self._shares = clipped_shares(weights, share)
+
+    def weights(self, ids_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:
+        words = self.words(ids_BL, maskable_BL)
+        hashes_W = RunHashes(ids_BL.ravel()).of(words.starts_W, words.ends_W)
+        weights_W = self._weights[find_sorted(self._hashes, hashes_W)]
+        weights_N = np.ones(ids_BL.size)
+        weights_N[maskable_BL.ravel()] = np.repeat(weights_W, words.ends_W - words.starts_W)
+        return weights_N.reshape(ids_BL.shape)
+
+    def threshold(self, prob: float) -> float:
+        return float(np.interp(prob, self._shares, self._factors))
+
+
+def clipped_shares(weights: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return factors, and the expected share of predicted tokens at each of them.
+
+    The share at a factor f is the sum of ``share * min(1, f * weights)``, which is linear
+    between two neighbouring values of 1 / weight: so between the ones returned.
+
+    Args:
+        weights: each word's weight.
+        share: its share of the tokens.
+    """
+    order = np.argsort(-weights, kind="stable")
+    weights, share = weights[order], share[order]
+    certain = np.cumsum(share)
+    rest = (weights * share).sum() - np.cumsum(weights * share)
+    factors = 1 / weights
+    return np.append(0.0, factors), np.append(0.0, certain + factors * rest)

@@ -1,0 +1,92 @@
+"""Units that are runs of words of random lengths: SpanBERT's spans and n-grams."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertexp import draws
+from bertexp.masking import STRATEGIES
+from bertexp.masking.strategies import Context
+from bertexp.masking.words import Words, WordStrategy
+
+
+def cut(words: Words, sizes_W: np.ndarray) -> np.ndarray:
+    """Return the words with which units begin: the first, the one behind its unit, and so on.
+
+    Each stretch of words is cut for itself. The chain of jumps from unit to unit is followed
+    by doubling, in as many passes as a stretch's length has binary digits.
+
+    Args:
+        words: where words are.
+        sizes_W: how many words a unit has that begins with this one.
+    """
+    count = len(sizes_W)
+    jumps = np.append(np.minimum(np.arange(count) + sizes_W, words.limits_W), count)
+    begins = np.append(words.first_W, False)
+    longest = int((words.limits_W - np.arange(count)).max(initial=0))
+    for _ in range(longest.bit_length()):
+        begins[jumps[begins]] = True
+        jumps = jumps[jumps]
+    return begins[:-1]
+
+
+class RunStrategy(WordStrategy):
+    """Words cut into consecutive runs whose lengths are drawn independently from one law.
+
+    The first run of a stretch of words is drawn as if the cutting had begun long before it:
+    what is left, at a random word, of the run it lies in (the renewal process is stationary).
+    So a run is no more likely to begin at the first word than at any other.
+
+    Args:
+        context: what there is to build from.
+        law: the probability of each length, from 1 on.
+    """
+
+    def __init__(self, context: Context, law: np.ndarray) -> None:
+        super().__init__(context)
+        at_least = np.cumsum(law[::-1])[::-1]
+        self._law = np.cumsum(law)
+        self._first_law = np.cumsum(at_least / at_least.sum())
+
+    def begins(
+        self, ids_BL: np.ndarray, maskable_BL: np.ndarray, states_B: np.ndarray
+    ) -> np.ndarray:
+        words = self.words(ids_BL, maskable_BL)
+        rows_W, columns_W = np.divmod(words.starts_W, ids_BL.shape[1])
+        drawn_W = draws.uniform(draws.combine(states_B[rows_W], columns_W))
+        # The last entry of a law is 1 up to rounding, and left out.
+        sizes_W = 1 + np.searchsorted(self._law[:-1], drawn_W, side="right")
+        first_W = words.first_W
+        sizes_W[first_W] = 1 + np.searchsorted(self._first_law[:-1], drawn_W[first_W], side="right")
+        begins_N = ~maskable_BL.ravel()
+        begins_N[words.starts_W] = cut(words, sizes_W)
+        return begins_N.reshape(ids_BL.shape)
+
+
+@STRATEGIES.register("span")
+class SpanStrategy(RunStrategy):
+    """Spans of whole words with geometric lengths (Joshi et al. 2020, "SpanBERT", section 3.1).
+
+    The law is theirs: geometric with ``masking.span_p`` (0.2), cut off at ``masking.span_max``
+    (10) words and normalised, which gives 3.8 words on average. They draw spans one by one,
+    anywhere, until 15% of the tokens are covered; here the whole text is cut into spans and
+    each is drawn on its own, see ``strategies``.
+    """
+
+    def __init__(self, context: Context) -> None:
+        config = context.config
+        law = (1 - config.span_p) ** np.arange(config.span_max)
+        super().__init__(context, law / law.sum())
+
+
+@STRATEGIES.register("ngram")
+class NgramStrategy(RunStrategy):
+    """Runs of 1 to ``masking.ngram_max`` words, every length as likely.
+
+    ALBERT's n-gram masking (Lan et al. 2020, section 4.1) has probabilities in proportion to
+    1/n and a budget; uniform lengths, each run drawn on its own, are the plain case.
+    """
+
+    def __init__(self, context: Context) -> None:
+        longest = context.config.ngram_max
+        super().__init__(context, np.full(longest, 1 / longest))

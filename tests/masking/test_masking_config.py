@@ -1,0 +1,65 @@
+"""``masking.*``: the ready options, and one line for every mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bertexp.config import Config, conf_dir
+from bertexp.validation import UserError
+
+OPTIONS = sorted(path.stem for path in (conf_dir() / "masking").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_says_where_it_is_from(
+    experiment_config: Callable[..., Config], option: str
+) -> None:
+    masking = experiment_config(f"masking={option}").masking
+    assert 0 < masking.prob < 1
+    assert (conf_dir() / "masking" / f"{option}.yaml").read_text().startswith("# ")
+
+
+def test_the_options_are_what_their_sources_say(experiment_config: Callable[..., Config]) -> None:
+    found = {option: experiment_config(f"masking={option}").masking for option in OPTIONS}
+    assert found["bert"].prob == found["roberta"].prob == 0.15
+    assert found["bert"] == found["roberta"]
+    assert (found["mask40"].prob, found["mask40"].replace.mask) == (0.4, 1.0)
+    assert found["all_mask"].replace.mask == 1.0
+    decay = found["decay"]
+    assert (decay.prob, decay.schedule.end, decay.schedule.name) == (0.3, 0.15, "linear")
+    assert not found["static"].dynamic
+    for strategy in ("whole_word", "span", "ngram", "pmi", "frequency"):
+        assert found[strategy].strategy == strategy
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("masking.prob=0",), "masking.prob=0.0: must be between 0 and 1, both excluded."),
+        (("masking.prob=1",), "masking.prob=1.0: must be"),
+        (("masking.prob=15",), "masking.prob=15.0: must be"),
+        (("masking.corrupt_prob=1.2",), "masking.corrupt_prob=1.2: must be"),
+        (("masking.replace.mask=0.9",), "masking.replace: mask=0.9 + random=0.1 + keep=0.1 is 1.1"),
+        (("masking.schedule.name=sine",), "masking.schedule.name=sine: must be one of"),
+        (("masking.schedule.name=linear",), "masking.schedule.end=None: must be between 0 and 1"),
+        (("masking=decay", "masking.schedule.end=0"), "masking.schedule.end=0.0: must be"),
+        (("masking.schedule.end=0.1",), "masking.schedule.end=0.1: must be null"),
+        (("masking=decay", "masking.schedule.at=1"), "masking.schedule.at=1.0: must be"),
+        (("masking.strategy=spam",), "masking.strategy=spam: must be one of"),
+        (("masking.span_p=0",), "masking.span_p=0.0: must be"),
+        (("masking.span_max=0",), "masking.span_max=0: must be at least 1."),
+        (("masking.copies=0",), "masking.copies=0: must be at least 1, or null."),
+        (("masking=static", "masking.copies=10"), "masking.copies=10: masking.dynamic=false has"),
+        (("masking.frequency_exponent=-1",), "masking.frequency_exponent=-1.0: must be"),
+        (("masking.pmi_share=0",), "masking.pmi_share=0.0: must be"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    experiment_config: Callable[..., Config], overrides: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        experiment_config(*overrides)
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,116 @@
+"""The rate over a run, and batches that know it: the same from any number of workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
+from bertexp.masking.schedule import mask_rate
+from bertexp.tasks.base import Batch
+from bertexp.tasks.mlm import BlockExamples
+from bertexp.training.budget import Budget
+from bertexp.training.plan import BatchPlan, load_steps
+
+BERT = ReplaceConfig(mask=0.8, random=0.1, keep=0.1)
+RATES = st.floats(0.001, 0.999)
+
+
+def scheduled(prob: float, name: str, end: float | None, at: float = 0.5) -> MaskingConfig:
+    schedule = ScheduleConfig(name=name, end=end, at=at)
+    return MaskingConfig(prob=prob, strategy="token", replace=BERT, schedule=schedule)
+
+
+@given(prob=RATES, end=RATES, at=RATES, progress=st.lists(st.floats(0, 1), min_size=2, max_size=2))
+@pytest.mark.parametrize("name", ["linear", "cosine", "step"])
+def test_a_schedule_goes_from_prob_to_end_and_never_back(
+    name: str, prob: float, end: float, at: float, progress: list[float]
+) -> None:
+    config = scheduled(prob, name, end, at)
+    assert mask_rate(config, 0.0) == pytest.approx(prob)
+    assert mask_rate(config, 1.0) == pytest.approx(end)
+    first, second = (mask_rate(config, share) for share in sorted(progress))
+    low, high = sorted((prob, end))
+    assert low - 1e-12 <= first <= high + 1e-12
+    assert (second - first) * (end - prob) >= -1e-12
+
+
+def test_schedules_at_known_points() -> None:
+    assert mask_rate(scheduled(0.3, "constant", None), 0.7) == 0.3
+    assert mask_rate(scheduled(0.3, "linear", 0.15), 0.5) == pytest.approx(0.225)
+    assert mask_rate(scheduled(0.3, "cosine", 0.15), 0.25) == pytest.approx(0.2780330)
+    step = scheduled(0.3, "step", 0.15, 0.6)
+    assert [mask_rate(step, share) for share in (0.59, 0.6)] == [0.3, 0.15]
+
+
+@given(step=st.integers(0, 10_000), seconds=st.floats(0, 1e5), steps=st.integers(1, 5000))
+def test_progress_needs_the_clock_only_where_the_budget_is_time(
+    step: int, seconds: float, steps: int
+) -> None:
+    by_steps = Budget(steps=steps, tokens=None, seconds=None).progress(step, 100.0, seconds)
+    assert by_steps == min(1.0, (step + 0.5) / steps)
+    by_tokens = Budget(steps=None, tokens=100 * steps, seconds=None).progress(step, 100.0, seconds)
+    assert by_tokens == pytest.approx(by_steps)
+    by_time = Budget(steps=None, tokens=None, seconds=50.0).progress(step, 100.0, seconds)
+    assert by_time == min(1.0, seconds / 50)
+
+
+@pytest.mark.parametrize("strategy", ["token", "span", "pmi", "frequency"])
+def test_workers_batch_sizes_and_resumes_change_no_mask(lab: Any, strategy: str) -> None:
+    masker = lab.masker(strategy, 0.3, seed=5, corrupt_prob=0.4)
+    examples = BlockExamples(lab.corpus, 34, masker, 0, 2, 3)
+    config = scheduled(0.3, "linear", 0.1)
+
+    def rate(step: int) -> float:
+        return mask_rate(config, min(1.0, step / 20))
+
+    def load(workers: int, size: int, several: int, first: int, count: int) -> list[list[Batch]]:
+        plan = BatchPlan(examples, size, several, seed=5)
+        loader = load_steps(plan, first, workers, torch.device("cpu"), rate)
+        return [step for step, _ in zip(loader, range(count), strict=False)]
+
+    whole = load(0, 16, 2, 0, 20)
+    assert [step[0].mask_prob for step in whole] == [rate(step) for step in range(20)]
+    assert whole[0][0].helped >= 0
+    for other in (load(1, 16, 2, 0, 20), load(2, 16, 2, 0, 20)):
+        assert seen(other) == seen(whole)
+    assert seen(load(2, 16, 2, 13, 7)) == seen(whole[13:])
+
+
+def test_batch_sizes_change_no_mask(lab: Any) -> None:
+    examples = BlockExamples(lab.corpus, 34, lab.masker("span", 0.3), 0, 2, 3)
+    found = []
+    for size in (1, 7, 64):
+        plan = BatchPlan(examples, size, 1, seed=5)
+        rows: dict[int, list[int]] = {}
+        for step in range(plan.steps_per_epoch):
+            (batch,) = plan[step, 0.25]
+            for example, row in zip(batch.example_ids.tolist(), batch.input_ids_BL, strict=True):
+                rows[example] = [token for token in row.tolist() if token]
+        found.append(rows)
+    assert found[0] == found[1] == found[2]
+
+
+def seen(steps: list[list[Batch]]) -> list[Any]:
+    return [
+        (b.example_ids.tolist(), b.input_ids_BL.tolist(), b.labels("mlm").tolist(), b.mask_prob)
+        for step in steps
+        for b in step
+    ]
+
+
+@settings(deadline=None, max_examples=30)
+@given(prob=RATES, seed=st.integers(0, 2**32 - 1))
+def test_every_predicted_token_has_a_label(lab: Any, prob: float, seed: int) -> None:
+    examples = BlockExamples(lab.corpus, 34, lab.masker("span", 0.5, seed), 0, 2, 3)
+    chosen = np.arange(24)
+    batch = examples.batch(1, chosen, prob)
+    ids, _ = examples.unmasked(chosen)
+    masked = examples.masker.mask(ids, chosen, 1, prob)
+    assert batch.labels("mlm").tolist() == ids[masked.predicted_BL].tolist()
+    assert (batch.maskable, batch.helped) == (masked.maskable, masked.helped)
