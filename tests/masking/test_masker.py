@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,3 +247,44 @@ def test_masks_repeat_as_asked_for(lab: Any, epoch: int, copies: int, seed: int)
     assert masks(epoch, dynamic=False) == masks(0)
     assert masks(epoch, copies=copies) == masks(epoch % copies)
     assert masks(epoch) != masks(epoch + 1)
+
+
+HALF = """
+import sys
+import numpy as np
+from hydra import compose, initialize_config_dir
+from bertexp.config import conf_dir, parse
+from bertexp.data import prepare_training
+with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    config = parse(compose("config", overrides=sys.argv[2:]))
+_, examples = prepare_training(config)
+ids = np.arange(int(sys.argv[1]), 32, 2)
+unmasked, _ = examples.unmasked(ids)
+masked = examples.masker.mask(unmasked, ids, epoch=3)
+for row in masked.input_ids_BL:
+    print(*[token for token in row if token])
+"""
+
+
+@pytest.mark.parametrize("strategy", ["whole_word", "span"])
+def test_two_processes_that_share_a_batch_draw_the_masks_of_one(
+    clean_environment: dict[str, str], tmp_path: Path, strategy: str
+) -> None:
+    """Each takes every other example, as two ranks do."""
+    overrides = ["dataset=synthetic", "dataset.synthetic.documents=60", f"masking={strategy}"]
+    environment = clean_environment | {"BERTEXP_CACHE": str(tmp_path)}
+
+    def rows(code: str, *arguments: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments, *overrides],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [line for line in done.stdout.splitlines() if line[:1].isdigit()]
+
+    even, odd = rows(HALF, "0"), rows(HALF, "1")
+    one = rows(HALF.replace("int(sys.argv[1]), 32, 2", "32"), "-")
+    assert one == [row for pair in zip(even, odd, strict=True) for row in pair]
+    assert len(set(one)) == 32
