@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +113,39 @@ def _audit_masks(data: Data, folder: Path, tracker: SafeTracker | None) -> None:
     found.warn()
 
 
+@dataclass(frozen=True)
+class _Watch:
+    """What happens while the loop trains: lines are logged and shown, the model is evaluated."""
+
+    data: Data
+    objective: Objective
+    accelerator: Accelerator
+    keeper: Keeper
+    progress: Progress
+    steps_per_epoch: int
+
+    def log(self, state: TrainState, fraction: float, metrics: dict[str, float]) -> None:
+        """Log and show one line."""
+        spent = {"train/epoch": state.step / self.steps_per_epoch}
+        if "mlm" in self.data.task.objectives:
+            spent["train/predicted_tokens"] = state.predicted_tokens
+        self.accelerator.log(metrics | spent, step=state.step)
+        speed = metrics["train/tokens_per_second"]
+        self.progress.update(state.step, fraction, metrics["train/loss"], speed)
+
+    def evaluate(self, state: TrainState) -> None:
+        """Evaluate, and keep the model if it is the best so far."""
+        metrics = evaluate(self.objective, self.data.bank, self.accelerator.device)
+        self.accelerator.log(metrics, step=state.step)
+        self.keeper.offer(metrics["eval/loss"], state.step)
+        self.progress.note(report.evaluation_line(state.step, metrics))
+
+
 def _train(
-    config: Config,
-    data: Data,
-    objective: Objective,
-    accelerator: Accelerator,
-    keeper: Keeper,
+    config: Config, data: Data, objective: Objective, accelerator: Accelerator, keeper: Keeper
 ) -> TrainState:
     """Say what is about to happen, then train; returns what was spent."""
-    trainer = config.trainer
+    trainer, state = config.trainer, TrainState()
     plan = BatchPlan(
         data.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
     )
@@ -133,43 +157,26 @@ def _train(
     steps = budget.expected_steps(tokens_per_step, step_seconds)
     report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
 
-    state = TrainState()
-
     def mask_prob(step: int) -> float:
         spent = budget.progress(step, tokens_per_step, state.seconds)
         return mask_rate(config.masking, spent)
 
+    loader = load_steps(plan, 0, config.hardware.num_workers, accelerator.device, mask_prob)
     with Progress(steps) as progress:
-
-        def on_log(state: TrainState, fraction: float, metrics: dict[str, float]) -> None:
-            spent = {"train/epoch": state.step / plan.steps_per_epoch}
-            if "mlm" in data.task.objectives:
-                spent["train/predicted_tokens"] = state.predicted_tokens
-            accelerator.log(metrics | spent, step=state.step)
-            speed = metrics["train/tokens_per_second"]
-            progress.update(state.step, fraction, metrics["train/loss"], speed)
-
-        def on_evaluate(state: TrainState) -> None:
-            metrics = evaluate(objective, data.bank, accelerator.device)
-            accelerator.log(metrics, step=state.step)
-            keeper.offer(metrics["eval/loss"], state.step)
-            progress.note(report.evaluation_line(state.step, metrics))
-
+        watch = _Watch(data, objective, accelerator, keeper, progress, plan.steps_per_epoch)
         return train(
             Training(
                 objective=prepared,
                 optimizer=optimizer,
                 accelerator=accelerator,
-                steps=load_steps(
-                    plan, 0, config.hardware.num_workers, accelerator.device, mask_prob
-                ),
+                steps=loader,
                 state=state,
                 budget=budget,
                 trainer=trainer,
                 scheduler=config.scheduler,
                 evaluate_every=config.evaluation.every,
-                on_log=on_log,
-                on_evaluate=on_evaluate,
+                on_log=watch.log,
+                on_evaluate=watch.evaluate,
             )
         )
 

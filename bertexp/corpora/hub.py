@@ -14,6 +14,7 @@ from bertexp.corpora import CORPORA, Corpus, Document
 from bertexp.corpora.config import DatasetConfig
 from bertexp.corpora.tables import missing_column, text_lines
 from bertexp.corpora.wikitext import wikitext_documents
+from bertexp.hub import hub_answers
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ VERSION = 1
 ROWS_AT_ONCE = 1000
 SENTENCES_PER_PARAGRAPH = 10
 SENTENCES_PER_DOCUMENT = 100
-SECONDS_TO_ANSWER = 5
 
 ReadRows = Callable[[Iterable[str], str], Iterator[Document]]
 
@@ -78,7 +78,7 @@ def _load(config: DatasetConfig, split: str) -> Dataset:
     if not path:
         raise UserError(f"dataset.hub.path=null: dataset={config.name} needs a Hub name or folder.")
     try:
-        with _offline_unless(Path(path).is_dir() or _hub_answers()):
+        with _offline_unless(Path(path).is_dir() or hub_answers()):
             dataset = load_dataset(path, config.hub.config, split=split)
     except ConnectionError as error:
         raise UserError(
@@ -95,17 +95,6 @@ def _load(config: DatasetConfig, split: str) -> Dataset:
     if config.column not in dataset.column_names:
         raise missing_column(f"'{path}'", config.column, dataset.column_names)
     return dataset
-
-
-def _hub_answers() -> bool:
-    """Say within seconds whether the Hub can be reached; ``load_dataset`` retries for longer."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
-    except Exception:  # The type belongs to whichever HTTP library the Hub's client uses.
-        return False
-    return True
 
 
 @contextmanager

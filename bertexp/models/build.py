@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
+from bertexp.hub import must_be_local
 from bertexp.models.config import ModelConfig
 from bertexp.models.initialization import look_at_neighbours
 from bertexp.tokens.tokenizer import WordPieceTokenizer
@@ -77,11 +78,16 @@ def _load(path: str, model_class: str) -> BertPreTrainedModel:
     from transformers import AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        local = must_be_local(path)
+        found = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=local)
         if found.model_type != "bert":
             raise UserError(f"model.pretrained={path}: is a {found.model_type} model, not a BERT.")
         loaded: Any = _class(model_class).from_pretrained(
-            path, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            path,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=local,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, UserError):

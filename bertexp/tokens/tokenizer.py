@@ -14,6 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from bertexp.cache import cached, fingerprint
+from bertexp.hub import must_be_local
 from bertexp.tokens.config import TokenizerConfig
 from bertexp.validation import UserError
 
@@ -261,7 +262,9 @@ def _from_transformers(path: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False, local_files_only=must_be_local(path)
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
