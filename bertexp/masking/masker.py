@@ -39,8 +39,8 @@ class Masker:
     it is, in the shares of ``masking.replace``; one that is not corrupted stays as it is,
     predicted or not. Since both go by the same score, the smaller set lies inside the larger:
 
-    - at a lower corruption rate some predicted tokens can be seen (in Wettig et al. 2023,
-      section 5, every predicted token is corrupted: they make disjoint masks of copies);
+    - at a lower corruption rate some predicted tokens can be seen (in Wettig et al. 2023
+      every predicted token is corrupted: they make disjoint masks of copies);
     - at a higher one some tokens are corrupted and not predicted, as there.
 
     Args:

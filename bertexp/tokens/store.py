@@ -39,7 +39,7 @@ class TokenStore:
         sentence_offsets: sentences, in tokens.
         paragraph_offsets: paragraphs, in sentences.
         document_offsets: documents, in paragraphs.
-        fingerprint: name of the cached content.
+        fingerprint: name of the cached content and split.
     """
 
     tokens: np.ndarray
@@ -60,7 +60,7 @@ class TokenStore:
             sentence_offsets=sentences.offsets.to_numpy(),
             paragraph_offsets=paragraphs.offsets.to_numpy(),
             document_offsets=documents.offsets.to_numpy(),
-            fingerprint=path.parent.name,
+            fingerprint=f"{path.parent.name}-{path.stem}",
         )
 
     @cached_property
