@@ -95,8 +95,9 @@ def build_bank(task: Task, tokens: Mapping[str, TokenStore], config: EvaluationC
 
     The training split only tells how frequent a token is, see ``Slicer``.
     """
-    slicer = Slicer(tokens["train"], task.tokenizer)
-    rates: list[float | None] = list(config.mask_probs) if "mlm" in task.objectives else [None]
+    masks = "mlm" in task.objectives
+    rates: list[float | None] = list(config.mask_probs) if masks else [None]
+    slicer = Slicer(tokens["train"], task.tokenizer) if masks else None
     batches: dict[float | None, list[Batch]] = {}
     kinds: dict[float | None, dict[str, np.ndarray]] = {}
     for rate in rates:
@@ -107,7 +108,7 @@ def build_bank(task: Task, tokens: Mapping[str, TokenStore], config: EvaluationC
         by_length = chosen[np.argsort(examples.lengths(0)[chosen], kind="stable")]
         parts = np.split(by_length, range(BATCH_SIZE, len(by_length), BATCH_SIZE))
         batches[rate] = [examples.batch(0, part) for part in parts]
-        if rate is not None:
+        if slicer:
             parted = [slicer.kinds(batch) for batch in batches[rate]]
             kinds[rate] = {way: np.concatenate([part[way] for part in parted]) for way in SLICES}
     return Bank(batches, kinds, examples.documents(), len(chosen))

@@ -6,7 +6,7 @@ import numpy as np
 
 from bertexp.tasks.base import Batch
 from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import CONTINUATION, WordPieceTokenizer
+from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 # Three ways to part the predictions: each puts every one of them into exactly one slice.
 SLICES = {
@@ -39,7 +39,7 @@ class Slicer:
 
     def __init__(self, train: TokenStore, tokenizer: WordPieceTokenizer) -> None:
         self._frequency_V = frequency_classes(count_tokens(train, tokenizer))
-        self._continues_V = np.array([name.startswith(CONTINUATION) for name in tokenizer.tokens])
+        self._continues_V = tokenizer.is_continuation_V
 
     def kinds(self, batch: Batch) -> dict[str, np.ndarray]:
         """Return for every way in ``SLICES`` the number of each prediction's slice, shape (N,).

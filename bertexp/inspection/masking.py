@@ -13,7 +13,8 @@ from bertexp.inspection.config import InspectConfig
 from bertexp.masking.audit import audit, masked_batches
 from bertexp.masking.masker import Masked
 from bertexp.tasks.base import MaskedExamples
-from bertexp.tokens.tokenizer import CONTINUATION, WordPieceTokenizer
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.tokens.wordpiece import CONTINUATION
 from bertexp.validation import UserError
 
 EXAMPLES = 10

@@ -17,7 +17,8 @@ from bertexp.data import Data
 from bertexp.models.build import build_model
 from bertexp.models.objective import count_parameters
 from bertexp.tokens.config import TokenizerConfig
-from bertexp.tokens.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer, load_tokenizer
+from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer
+from bertexp.tokens.wordpiece import SPECIAL_TOKENS
 from bertexp.validation import UserError
 
 # Layers, width, and parameters in millions: google-research/bert, README (March 11th, 2020; the

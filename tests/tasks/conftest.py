@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer, bert_backend
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 WORDS = 300
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from bertexp.config import Config
 from bertexp.tokens.sentences import split_sentences
 from bertexp.tokens.store import TokenStore, write_tokens
-from bertexp.tokens.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer, bert_backend
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 WORDS = 300
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertexp.tokens.tokenizer import SPECIAL_TOKENS, WordPieceTokenizer, train_wordpiece
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.tokens.wordpiece import SPECIAL_TOKENS, train_wordpiece
 from bertexp.validation import UserError
 
 WORDS = ["the", "cat", "sat", "##s", "on", "a", "mat", ".", "e", "é", "É", "E", "##f", "x", "漢"]
@@ -67,7 +68,8 @@ def test_case_is_folded_only_when_asked(
 
 TRAIN = """
 import sys
-from bertexp.tokens.tokenizer import WordPieceTokenizer, train_wordpiece
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.tokens.wordpiece import train_wordpiece
 texts = open(sys.argv[1], encoding="utf-8").read().splitlines()
 print(WordPieceTokenizer(train_wordpiece(texts, 600, True), True).fingerprint)
 """
