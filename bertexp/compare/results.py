@@ -1,0 +1,112 @@
+"""What a comparison of runs comes to: what the table, the files, the plots and the page show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run as it takes part in a comparison.
+
+    Attributes:
+        folder: its folder, relative to the working directory where it lies below it.
+        name: what trackers call it.
+        status: ``finished``, ``running``, ``interrupted`` or ``failed``.
+        error: why it failed, or None.
+        seed: its seed, or None where it is not known.
+        setting: label of the setting it is a run of.
+        value: the metric at the budget compared at; None where it has none.
+        metrics: everything it was evaluated on at its end, by name.
+        curve: (spent, metric) of every evaluation, in the unit of ``Comparison.at``.
+    """
+
+    folder: str
+    name: str
+    status: str
+    error: str | None
+    seed: int | None
+    setting: str
+    value: float | None
+    metrics: dict[str, float]
+    curve: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        label: ``"masking.prob=0.4"``, keys in order, joined by ``", "``.
+        values: the keys that differ between settings, with this one's values.
+        runs: how many have the metric.
+        mean, deviation: of the metric over seeds; the deviation is None for fewer than two.
+        low, high: 95% interval of the mean, None for fewer than two runs.
+    """
+
+    label: str
+    values: dict[str, object]
+    runs: int
+    mean: float | None
+    deviation: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting against the baseline, over pairs of runs with the same seed.
+
+    Attributes:
+        setting: its label.
+        pairs: number of seeds that both have.
+        mean: setting minus baseline, in the metric's unit.
+        low, high: 95% interval of the difference, None for fewer than two pairs.
+        p_value: two-sided, of the paired t test; None for fewer than two pairs.
+        p_corrected: the same after Holm's correction for all comparisons.
+        verdict: ``better``, ``worse``, ``not resolved`` or ``one seed``.
+        seeds_needed: seeds that would resolve a difference of this size with a power of 80%,
+            None where it is resolved or cannot be told.
+    """
+
+    setting: str
+    pairs: int
+    mean: float
+    low: float | None
+    high: float | None
+    p_value: float | None
+    p_corrected: float | None
+    verdict: str
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Settings side by side.
+
+    Attributes:
+        metric: what is compared, ``"eval/loss"``.
+        lower_is_better: of the metric.
+        at: the unit of the budget: ``predicted_tokens``, ``tokens``, ``steps``, ``time`` (seconds)
+            or ``flops``.
+        budget: how much of it every value is measured at, None where runs have none in common.
+        keys: the configuration keys that differ between the settings.
+        baseline: label of the setting the others are compared with, or None.
+        ranked: whether the settings may be ranked; False where runs are not comparable.
+        warnings: why not, and what else a reader must know, a line each.
+        settings: from best to worst where they are ranked, else in the order of their values.
+        differences: one for each setting but the baseline.
+        runs: all runs, those without a value included.
+    """
+
+    metric: str
+    lower_is_better: bool
+    at: str
+    budget: float | None
+    keys: tuple[str, ...]
+    baseline: str | None
+    ranked: bool
+    warnings: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    differences: tuple[Difference, ...]
+    runs: tuple[ComparedRun, ...]
