@@ -46,9 +46,11 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
-        if not self.model.pretrained and self.task.max_length > self.model.max_position_embeddings:
+        key = "max_length" if self.task.pad_to is None else "pad_to"
+        longest = getattr(self.task, key)
+        if not self.model.pretrained and longest > self.model.max_position_embeddings:
             raise UserError(
-                f"task.max_length={self.task.max_length}: the model has only "
+                f"task.{key}={longest}: the model has only "
                 f"model.max_position_embeddings={self.model.max_position_embeddings} positions."
             )
 

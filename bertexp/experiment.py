@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from bertexp import report
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
-from bertexp.evaluation.bank import answer, bank_metrics, evaluate
+from bertexp.evaluation.answers import answer, bank_metrics, evaluate
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.evaluation.samples import draw_samples
@@ -152,7 +152,7 @@ def _train(
     budget = Budget.of(trainer, plan.steps_per_epoch)
     optimizer = build_optimizer(config.optimizer, objective)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
-    step_seconds = measure_step(prepared, accelerator, plan[0])
+    step_seconds = measure_step(prepared, accelerator, plan[0], data.task.weights)
     tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
     steps = budget.expected_steps(tokens_per_step, step_seconds)
     report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
@@ -167,6 +167,7 @@ def _train(
         return train(
             Training(
                 objective=prepared,
+                weights=data.task.weights,
                 optimizer=optimizer,
                 accelerator=accelerator,
                 steps=loader,
@@ -207,7 +208,7 @@ def _inputs(data: Data, identity: RunIdentity) -> dict[str, object]:
             "corpus": data.corpus.fingerprint,
             "tokenizer": data.tokenizer.fingerprint,
             "tokens": data.tokens["train"].fingerprint,
-            "bank": data.bank.fingerprint,
+            "bank": data.bank.fingerprints,
         },
     }
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bertexp.evaluation.samples import MaskedSample, PairSample
+from bertexp.evaluation.shortcuts import FEATURES
 from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
 from bertexp.masking.audit import LONGEST_RUN, Audit
 from bertexp.tracking.progress import clock
@@ -98,12 +99,28 @@ def results(
         table.add_column("optimum", justify="right")
     slices = {SLICE_PREFIX + name for names in SLICES.values() for name in names}
     for name, value in metrics.items():
-        if name in slices:
+        if name in slices or (name.startswith("eval/nsp_") and "@" in name):
             continue
         others = (f"{known[name]:.3f}" if name in known else "" for known in (yardsticks, optimum))
         table.add_row(name, f"{value:.3f}", *list(others)[: len(table.columns) - 2])
     note = Text("Yardstick: the best that can be done without looking at the input.", "dim")
-    return Group("", table, note, "", *_slices(metrics))
+    return Group("", table, note, "", *_slices(metrics), *_negatives(metrics))
+
+
+def _negatives(metrics: dict[str, float]) -> list[RenderableType]:
+    """Return the accuracy at each kind of negatives beside what trivial features reach there."""
+    kinds = [name.partition("@")[2] for name in metrics if name.startswith("eval/nsp_loss@")]
+    if not kinds:
+        return []
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("negatives")
+    for name in ("loss", "accuracy", "length", "overlap", "position", "all three"):
+        table.add_column(name, justify="right")
+    for kind in kinds:
+        columns = ("loss", "accuracy", *(f"shortcut{each}" for each in FEATURES), "shortcut")
+        table.add_row(kind, *(f"{metrics[f'eval/nsp_{name}@{kind}']:.3f}" for name in columns))
+    note = Text("The last four: accuracy of a logistic regression on trivial features.", "dim")
+    return [table, note, ""]
 
 
 def _slices(metrics: dict[str, float]) -> list[RenderableType]:

@@ -49,13 +49,14 @@ def test_every_option_composes_and_is_known(
 
 def test_groups_of_the_schema_and_folders_of_conf_are_the_same() -> None:
     groups = {name for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
-    assert groups == {path.name for path in conf_dir().iterdir() if path.is_dir()} - {"hydra"}
+    folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    assert groups == folders - {"hydra", "experiment"}
     assert groups == {group for group, _ in OPTIONS}
 
 
 def test_every_option_of_the_contract_is_there() -> None:
     promised = {
-        "task": {"mlm", "nsp"},
+        "task": {"mlm", "nsp", "sop", "mlm_nsp"},
         "masking": {"bert"},
         "dataset": {
             *("pydoc", "wikitext2", "wikitext103", "wikipedia", "bookcorpus", "text", "synthetic"),
@@ -77,7 +78,7 @@ MISTAKES = {
     "trainer.epochz=3": r"trainer\.epochz: .*no such key.* 'trainer\.epochs'\?",
     "optimiser.lr=3": r"optimiser\.lr: .*no such key.* 'optimizer\.lr'\?",
     "taks=nsp": r"taks: .*no such key.* 'task",
-    "task=msp": r"task=msp: .*\bmlm, .*nsp.* 'nsp'\?",
+    "task=nspp": r"task=nspp: .*\bmlm, .*nsp.* 'nsp'\?",
     "masking=brt": r"masking=brt: .*bert.* 'bert'\?",
     "scheduler=step": r"scheduler=step: .*constant, cosine, linear",
     "+trainer.bogus=1": r"trainer\.bogus: no such key",
@@ -97,8 +98,8 @@ MISTAKES = {
     "model=pretrained": r"model\.pretrained is not set",
     "tokenizer=pretrained": r"tokenizer\.path is not set",
     "tokenizer.vocab_size=3": r"tokenizer\.vocab_size=3: must be between",
-    "masking.prob=1.5": r"masking\.prob=1\.5: must be between 0 and 1",
-    "masking.prob=nan": r"masking\.prob=nan: must be between 0 and 1",
+    "masking.prob=1.5": r"masking\.prob=1\.5: must be above 0 and at most 1",
+    "masking.prob=nan": r"masking\.prob=nan: must be above 0",
     "masking.prob=40%": r"masking\.prob: value '40%'",
     "masking.replace.mask=0.9": r"masking\.replace: .*1\.1.*add up to 1",
     "masking.replace.mask=-0.1": r"masking\.replace\.mask=-0\.1: must be between 0 and 1",
@@ -145,7 +146,7 @@ def test_a_mistake_is_one_line_that_names_the_key(
     ("override", "named"),
     [
         ("trainer.epochz=3", "'trainer.epochs'?"),
-        ("task=msp", "'nsp'?"),
+        ("task=nspp", "'nsp'?"),
         ("+trainer.bogus=1", "trainer.bogus: no such key"),
         ("trainer.epochs=ten", "trainer.epochs"),
         ("model.hidden_size=null", "model.hidden_size"),
@@ -287,6 +288,7 @@ def test_no_key_exists_that_nothing_reads(
     text = ("dataset=text", "dataset.files=[notes.txt]")
     run("mlm", *synthetic, "tracker.mode=offline")
     run("nsp", *text, "task=nsp", "tracker=none")
+    run("joint", *text, "task=mlm_nsp", "tracker=none")
     for strategy in ("span", "ngram", "pmi", "frequency"):
         run(strategy, *synthetic, "tracker=none", "masking=decay", f"masking.strategy={strategy}",
             "masking.schedule.name=step", "masking.pmi_min_count=3")  # fmt: skip

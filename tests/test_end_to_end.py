@@ -141,7 +141,7 @@ def test_the_model_loads_anywhere_and_gives_the_loss_reported(
     data = prepare_data(experiment_config(*SMALL, "seed=9", "masking.prob=0.7"))
     loss = count = 0.0
     with torch.no_grad():
-        for batch in data.bank.batches[0.15]:
+        for batch in data.bank.of("mlm")[0].batches:
             labels = torch.full((batch.input_ids_BL.numel(),), -100)
             labels[batch.positions_N] = batch.labels_N
             labels = labels.view_as(batch.input_ids_BL)
@@ -150,7 +150,7 @@ def test_the_model_loads_anywhere_and_gives_the_loss_reported(
             loss += found.item() * len(batch.labels_N)
             count += len(batch.labels_N)
     assert loss / count == pytest.approx(summary(run)["metrics"]["eval/loss@0.15"], abs=1e-5)
-    assert summary(run)["fingerprints"]["bank"] == data.bank.fingerprint
+    assert summary(run)["fingerprints"]["bank"] == data.bank.fingerprints
     paragraph = next(data.corpus.documents("train")).paragraphs[0]
     encoded = tokenizer(paragraph, add_special_tokens=False)["input_ids"]
     assert encoded == data.tokens["train"].tokens[: len(encoded)].tolist()
@@ -226,7 +226,9 @@ def test_pairs_are_evaluated_and_their_model_loads(sweep: Any) -> None:
     runs = dict(jobs(sweep))
     for precision in ("fp32", "bf16"):
         metrics = summary(runs[precision])["metrics"]
-        assert metrics.keys() == {"eval/loss", "eval/nsp_loss", "eval/nsp_accuracy"}
+        assert metrics["eval/loss"] == metrics["eval/nsp_loss"]
+        assert metrics["eval/nsp_accuracy"] == metrics["eval/nsp_accuracy@other_document"]
+        assert 0 <= metrics["eval/nsp_accuracy@swap"] <= 1
         assert 0 <= metrics["eval/nsp_accuracy"] <= 1
         assert summary(runs[precision])["tracker_id"].startswith("nsp-s0-")
     # The same run in another precision: near, and not the same.

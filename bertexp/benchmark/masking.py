@@ -87,7 +87,7 @@ def _mask_with(
     config: BenchConfig, data: Data, strategy: str, parts: list[np.ndarray]
 ) -> Callable[[], None]:
     examples = _examples(config, data, strategy)
-    batches = [examples.unmasked(part)[0] for part in parts]
+    batches = [examples.unmasked(part) for part in parts]
 
     def job() -> None:
         for ids_BL, part in zip(batches, parts, strict=True):
@@ -117,7 +117,7 @@ def _collate(data: Data, parts: list[np.ndarray], config: BenchConfig) -> Callab
         data.tokenizer.to_transformers(config.task.max_length),
         mlm_probability=config.masking.prob,
     )
-    batches = [data.examples.unmasked(part)[0].tolist() for part in parts]
+    batches = [data.examples.unmasked(part).tolist() for part in parts]
 
     def job() -> None:
         for rows in batches:
@@ -137,4 +137,5 @@ def _step_ms(config: BenchConfig, data: Data, part: np.ndarray) -> float:
     length = config.task.max_length
     model = build_model(config.model, data.task.model_class, data.tokenizer, length, config.seed)
     objective = Objective(model).to(accelerator.device)
-    return measure_step(objective, accelerator, [data.examples.batch(0, part)]) * 1e3
+    batches = [data.examples.batch(0, part)]
+    return measure_step(objective, accelerator, batches, data.task.weights) * 1e3

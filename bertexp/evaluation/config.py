@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertexp.validation import require
+from bertexp.pairs import NEGATIVES
+from bertexp.validation import require, require_choice
 
 
 @dataclass(kw_only=True)
@@ -12,6 +13,7 @@ class EvaluationConfig:
     """On what and how often a model is evaluated."""
 
     mask_probs: list[float]
+    negatives: list[str]
     every: int | None
     max_examples: int | None
     pseudo_perplexity: int | None
@@ -24,6 +26,8 @@ class EvaluationConfig:
             self.mask_probs,
             "one or more different rates, each between 0 and 1, both excluded",
         )
+        for kind in self.negatives:
+            require_choice("evaluation.negatives", kind, NEGATIVES.names())
         for key in ("every", "max_examples"):
             value = getattr(self, key)
             require(value is None or value >= 1, f"evaluation.{key}", value, "at least 1, or null")

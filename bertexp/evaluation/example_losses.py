@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertexp.evaluation.bank import Answers, Bank
+from bertexp.evaluation.answers import Answers
+from bertexp.evaluation.bank import Bank
 from bertexp.tasks.base import Batch
 
 LOSSES_FILE = "bank_losses.parquet"
 BANK_KEY = b"bank"
 
 
-def example_losses(bank: Bank, answers: Mapping[float | None, Answers]) -> pa.Table:
-    """Return a row for each objective, rate and example in which something is predicted.
+def example_losses(bank: Bank, answers: Sequence[Answers]) -> pa.Table:
+    """Return a row for each objective, condition and example in which something is predicted.
 
-    Columns: ``objective``, ``rate`` (null where nothing is masked), ``example`` (its number
-    in the validation split), ``document`` (the number of the one it is from; examples of one
-    are no independent draws), ``loss`` (in nats, the sum over its predictions) and ``count``
-    (of these). Rows are in the order of the first three. The table's metadata have the
-    bank's fingerprint under ``bank``: where two agree, their rows answer the same questions.
+    Columns: ``objective``, ``rate`` of masks (null for pairs), ``negatives`` (their kind, null for
+    masked tokens), ``example`` (its number among those of the validation split), ``document``
+    (the number of the one it is from; examples of one are no independent draws), ``loss`` (in
+    nats, the sum over its predictions) and ``count`` (of these). Rows are in the order of the
+    first four. The table's metadata have the bank's fingerprints under ``bank``, as JSON: where
+    two agree, their rows answer the same questions.
     """
-    parts = [
-        _rows(bank, rate, name, losses)
-        for rate, rate_answers in answers.items()
-        for name, losses in rate_answers.losses.items()
-    ]
-    order = [("objective", "ascending"), ("rate", "ascending"), ("example", "ascending")]
-    table = pa.concat_tables(parts).sort_by(order)
-    return table.replace_schema_metadata({BANK_KEY: bank.fingerprint})
+    order = [(name, "ascending") for name in ("objective", "rate", "negatives", "example")]
+    table = pa.concat_tables([_rows(found) for found in answers]).sort_by(order)
+    return table.replace_schema_metadata({BANK_KEY: json.dumps(bank.fingerprints)})
 
 
 def write_example_losses(folder: Path, table: pa.Table) -> None:
@@ -44,16 +42,19 @@ def write_example_losses(folder: Path, table: pa.Table) -> None:
     os.replace(partial, path)
 
 
-def _rows(bank: Bank, rate: float | None, objective: str, losses: np.ndarray) -> pa.Table:
-    owners = np.concatenate([_owners(batch, objective) for batch in bank.batches[rate]])
+def _rows(found: Answers) -> pa.Table:
+    asked = found.asked
+    owners = np.concatenate([_owners(batch, asked.objective) for batch in asked.batches])
     examples, row_N = np.unique(owners, return_inverse=True)
+    is_rate = isinstance(asked.condition, float)
     return pa.table(
         {
-            "objective": pa.array([objective] * len(examples)),
-            "rate": pa.array([rate] * len(examples), pa.float64()),
+            "objective": pa.array([asked.objective] * len(examples)),
+            "rate": pa.array([asked.condition if is_rate else None] * len(examples), pa.float64()),
+            "negatives": pa.array([None if is_rate else asked.name] * len(examples), pa.string()),
             "example": examples,
-            "document": bank.documents[examples],
-            "loss": np.bincount(row_N, losses),
+            "document": asked.documents[examples],
+            "loss": np.bincount(row_N, found.losses),
             "count": np.bincount(row_N),
         }
     )

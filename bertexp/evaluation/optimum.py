@@ -15,17 +15,18 @@ def optimal_losses(
 ) -> dict[str, float]:
     """Return the loss of the true law of the language, by the names that ``evaluate`` uses.
 
-    Empty where the tokenizer does not keep every word of the language whole, or where the
-    bank has pairs of sentences, which are no stretches of text.
+    Empty where the tokenizer does not keep every word of the language whole, or where no
+    masked tokens are asked for.
     """
     words_V = _word_numbers(tokenizer, language)
-    if words_V is None or None in bank.batches:
+    masked = bank.of("mlm")
+    if words_V is None or not masked:
         return {}
     losses = {
-        f"eval/loss@{rate:g}": float(
-            np.concatenate([_losses(batch, words_V, language) for batch in batches]).mean()
+        f"eval/loss@{asked.name}": float(
+            np.concatenate([_losses(batch, words_V, language) for batch in asked.batches]).mean()
         )
-        for rate, batches in bank.batches.items()
+        for asked in masked
     }
     return {"eval/loss": float(np.mean(list(losses.values())))} | losses
 

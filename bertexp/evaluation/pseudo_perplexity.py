@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from bertexp import draws
-from bertexp.evaluation.bank import BANK_SEED, perplexity
+from bertexp.evaluation.answers import perplexity
+from bertexp.evaluation.bank import BANK_SEED
 from bertexp.models.objective import Objective
 from bertexp.tasks.base import Batch, attention_mask, pad
 from bertexp.tasks.mlm import SPECIAL_PER_BLOCK
@@ -116,7 +117,7 @@ def _one_masked(
                 input_ids_BL=torch.from_numpy(ids_BL),
                 # The last layer and the head work at the masked position only.
                 queries_BP=torch.from_numpy(columns_B[:, None]),
-                attention_mask_BL=attention_mask(lengths_T[texts_B]),
+                attention_mask_BL=attention_mask(ids_BL, lengths_T[texts_B]),
                 positions_N=torch.from_numpy(rows_B * longest + columns_B),
                 slots_N=torch.from_numpy(rows_B),
                 labels_N=torch.from_numpy(labels_B),

@@ -44,13 +44,12 @@ def draw_samples(
 ) -> list[MaskedSample | PairSample]:
     """Return the model's answers to some of the bank's questions."""
     objective.eval()
-    batches = next(iter(bank.batches.values()))
-    batch = batches[len(batches) // 2].to(device)
     samples: list[MaskedSample | PairSample] = []
-    if batch.labels_N is not None:
-        samples += _masked_samples(objective, batch, tokenizer)
-    if batch.next_labels_B is not None:
-        samples += _pair_samples(objective, batch, tokenizer)
+    for name in bank.objectives:
+        batches = bank.of(name)[0].batches
+        batch = batches[len(batches) // 2].to(device)
+        draw = _masked_samples if name == "mlm" else _pair_samples
+        samples += draw(objective, batch, tokenizer)
     return samples
 
 

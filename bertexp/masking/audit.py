@@ -120,7 +120,7 @@ def masked_batches(
     state = draws.combine(draws.key("audit", 0, 0), np.arange(len(examples)))
     chosen = np.argsort(state)[: batches * batch_size]
     for part in np.split(chosen, range(batch_size, len(chosen), batch_size)):
-        ids_BL, _ = examples.unmasked(part, 0)
+        ids_BL = examples.unmasked(part)
         yield ids_BL, examples.masker.mask(ids_BL, part, 0)
 
 

@@ -14,11 +14,15 @@ OPEN_INTERVAL = "between 0 and 1, both excluded"
 
 @dataclass(kw_only=True)
 class ReplaceConfig:
-    """What predicted tokens become: ``[MASK]``, a random token, or what they were (shares of 1)."""
+    """What predicted tokens become: ``[MASK]``, a random token, or what they were (shares of 1).
+
+    Random tokens are special ones too if ``special``.
+    """
 
     mask: float
     random: float
     keep: float
+    special: bool = False
 
     def __post_init__(self) -> None:
         for name, share in (("mask", self.mask), ("random", self.random), ("keep", self.keep)):
@@ -73,7 +77,7 @@ class MaskingConfig:
 
     def __post_init__(self) -> None:
         STRATEGIES.check(self.strategy)
-        require(0 < self.prob < 1, "masking.prob", self.prob, OPEN_INTERVAL)
+        require(0 < self.prob <= 1, "masking.prob", self.prob, "above 0 and at most 1")
         corrupt = self.corrupt_prob
         require(corrupt is None or 0 < corrupt < 1, "masking.corrupt_prob", corrupt, OPEN_INTERVAL)
         require(0 < self.span_p < 1, "masking.span_p", self.span_p, OPEN_INTERVAL)

@@ -51,7 +51,8 @@ class Masker:
     def __init__(self, context: Context, seed: int) -> None:
         self.config, self.vocabulary = context.config, context.vocabulary
         self.strategy = STRATEGIES[context.config.strategy](context)
-        self._ordinary_ids = np.flatnonzero(~context.vocabulary.is_special_V)
+        is_special_V = context.vocabulary.is_special_V
+        self._random_ids = np.flatnonzero(~is_special_V | context.config.replace.special)
         self._seed = seed
 
     def mask(
@@ -119,8 +120,8 @@ class Masker:
             draws.combine(draws.key("replace", self._seed, epoch), example_ids_B[rows_N]), columns_N
         )
         choice_N = draws.uniform(state_N)
-        random_N = self._ordinary_ids[
-            draws.integers(draws.combine(state_N, 0), len(self._ordinary_ids))
+        random_N = self._random_ids[
+            draws.integers(draws.combine(state_N, 0), len(self._random_ids))
         ]
         new_N = np.where(choice_N < replace.mask, self.vocabulary.mask_id, random_N)
         changed_N = choice_N < replace.mask + replace.random

@@ -97,6 +97,10 @@ class Examples(ABC):
     def lengths(self, epoch: int) -> np.ndarray:
         """Return the number of tokens of each example in ``epoch``, special tokens included."""
 
+    def strata(self, epoch: int) -> np.ndarray:
+        """Return the kind of each example; every batch gets its share of each kind."""
+        return np.zeros(len(self), dtype=np.int64)
+
     @abstractmethod
     def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
         """Return the batch of these examples as they are in ``epoch``.
@@ -109,17 +113,49 @@ class Examples(ABC):
 
 
 class MaskedExamples(Examples):
-    """Examples in which tokens are masked.
+    """Examples of text in which tokens are masked.
 
     Attributes:
+        text: the examples as they were written.
         masker: what masks them.
     """
 
-    masker: Masker
+    def __init__(self, text: Examples, masker: Masker) -> None:
+        self.text, self.masker = text, masker
 
-    @abstractmethod
-    def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Return the examples of ``epoch`` as they were written, padded, and their lengths."""
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def documents(self) -> np.ndarray:
+        return self.text.documents()
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        return self.text.lengths(epoch)
+
+    def strata(self, epoch: int) -> np.ndarray:
+        return self.text.strata(epoch)
+
+    def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
+        """Return the ids of examples of ``epoch`` as they were written, padded."""
+        return self.text.batch(epoch, example_ids).input_ids_BL.numpy()
+
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+        written = self.text.batch(epoch, example_ids)
+        ids_BL = written.input_ids_BL.numpy()
+        masked = self.masker.mask(ids_BL, example_ids, epoch, mask_prob)
+        positions_N = np.flatnonzero(masked.predicted_BL)
+        queries_BP, slots_N = queries(masked.predicted_BL, written.next_labels_B is not None)
+        return replace(
+            written,
+            input_ids_BL=torch.from_numpy(masked.input_ids_BL),
+            queries_BP=queries_BP,
+            positions_N=torch.from_numpy(positions_N),
+            slots_N=slots_N,
+            labels_N=torch.from_numpy(ids_BL.ravel()[positions_N]),
+            maskable=masked.maskable,
+            helped=masked.helped,
+            mask_prob=masked.prob,
+        )
 
 
 @dataclass(frozen=True)
@@ -141,6 +177,12 @@ class Task(ABC):
     # The objectives whose losses are added up: "mlm", "nsp".
     objectives: ClassVar[tuple[str, ...]]
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """What the mean loss of each objective is multiplied with before they are added up."""
+        every = {"mlm": 1.0, "nsp": self.config.nsp_weight}
+        return {name: every[name] for name in self.objectives}
+
     @abstractmethod
     def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> Examples:
         """Return the examples that ``tokens`` give.
@@ -154,32 +196,43 @@ class Task(ABC):
         return Masker(Context(masking, Vocabulary.of(self.tokenizer), tokens), seed)
 
 
-def pad(rows: list[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stack rows of different lengths: ids (``int64``) padded to the longest, and the lengths."""
+def pad(
+    rows: list[np.ndarray], pad_id: int, pad_to: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stack rows of different lengths: padded ids (``int64``) and the lengths.
+
+    They are padded to ``pad_to`` tokens, or to the longest of them.
+    """
     lengths_B = np.array([len(row) for row in rows])
-    ids_BL = np.full((len(rows), lengths_B.max()), pad_id, dtype=np.int64)
+    ids_BL = np.full((len(rows), pad_to or lengths_B.max()), pad_id, dtype=np.int64)
     for row, ids in zip(ids_BL, rows, strict=True):
         row[: len(ids)] = ids
     return ids_BL, lengths_B
 
 
-def attention_mask(lengths_B: np.ndarray) -> torch.Tensor | None:
-    """Return 1 for tokens and 0 for padding, or None if all sequences are equally long."""
-    longest = lengths_B.max()
-    if (lengths_B == longest).all():
+def attention_mask(ids_BL: np.ndarray, lengths_B: np.ndarray) -> torch.Tensor | None:
+    """Return 1 for tokens and 0 for padding, or None if nothing is padded."""
+    if (lengths_B == ids_BL.shape[1]).all():
         return None
-    return torch.from_numpy((np.arange(longest) < lengths_B[:, None]).astype(np.int64))
+    return torch.from_numpy((np.arange(ids_BL.shape[1]) < lengths_B[:, None]).astype(np.int64))
 
 
-def queries(used_BL: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the columns of each row where ``used_BL`` holds, and where each of them is.
+def only_cls(batch_size: int) -> torch.Tensor:
+    """Return the queries of a batch of which nothing but ``[CLS]`` is used."""
+    return torch.zeros((batch_size, 1), dtype=torch.int64)
 
-    The first is of shape (batch, most columns of a row), filled up with 0; the second has
-    the index into the flattened first one of every used position, row by row.
+
+def queries(predicted_BL: np.ndarray, with_cls: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the columns of each row that are used, and where the predicted ones are in there.
+
+    The first is of shape (batch, most columns of a row), filled up with 0, and begins with
+    ``[CLS]`` if ``with_cls``; the second has the index into the flattened first one of every
+    predicted position, row by row.
     """
-    rows_N, columns_N = np.nonzero(used_BL)
-    counts_B = used_BL.sum(1)
+    rows_N, columns_N = np.nonzero(predicted_BL)
+    counts_B = predicted_BL.sum(1)
     slots_N = np.arange(len(rows_N)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
-    queries_BP = np.zeros((len(used_BL), counts_B.max()), dtype=np.int64)
+    slots_N += with_cls
+    queries_BP = np.zeros((len(predicted_BL), counts_B.max() + with_cls), dtype=np.int64)
     queries_BP[rows_N, slots_N] = columns_N
     return torch.from_numpy(queries_BP), torch.from_numpy(rows_N * queries_BP.shape[1] + slots_N)

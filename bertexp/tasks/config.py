@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
+from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
 from bertexp.tasks import TASKS
 from bertexp.tokens.sentences import METHODS
-from bertexp.validation import require, require_choice
+from bertexp.validation import UserError, require, require_choice
 
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """What a model is trained to predict, and how long its examples may be."""
+    """What a model is trained to predict, and what its examples are."""
 
     name: str
     max_length: int
+    pad_to: int | None
     sentences: str
+    segments: str
+    short_prob: float
+    negatives: Any
     next_prob: float
+    dynamic: bool
+    nsp_weight: float
 
     def __post_init__(self) -> None:
         TASKS.check(self.name)
         require(self.max_length >= 8, "task.max_length", self.max_length, "at least 8 tokens")
+        allowed = f"at least task.max_length={self.max_length}, or null"
+        fits = self.pad_to is None or self.pad_to >= self.max_length
+        require(fits, "task.pad_to", self.pad_to, allowed)
         require_choice("task.sentences", self.sentences, METHODS)
+        SEGMENTS.check(self.segments)
+        require(0 <= self.short_prob <= 1, "task.short_prob", self.short_prob, "between 0 and 1")
+        self._check_negatives()
         require(
             0 < self.next_prob < 1,
             "task.next_prob",
             self.next_prob,
             "between 0 and 1, both excluded",
         )
+        weight = self.nsp_weight
+        require(0 < weight < math.inf, "task.nsp_weight", weight, "above 0 and finite")
+
+    def _check_negatives(self) -> None:
+        shares = negative_shares(self.negatives)
+        for kind, share in shares.items():
+            NEGATIVES.check(kind)
+            is_share = isinstance(share, int | float) and 0 < share <= 1
+            require(is_share, f"task.negatives.{kind}", share, "above 0 and at most 1")
+        if not math.isclose(total := sum(shares.values()), 1, abs_tol=1e-6):
+            raise UserError(
+                f"task.negatives: {', '.join(f'{k}={v:g}' for k, v in shares.items())} add up to "
+                f"{total:g}; the shares must add up to 1."
+            )

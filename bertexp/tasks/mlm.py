@@ -6,36 +6,42 @@ import numpy as np
 import torch
 
 from bertexp.masking.config import MaskingConfig
-from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import Batch, MaskedExamples, Task, attention_mask, pad, queries
+from bertexp.tasks.base import (
+    Batch,
+    Examples,
+    MaskedExamples,
+    Task,
+    attention_mask,
+    only_cls,
+    pad,
+)
 from bertexp.tokens.store import TokenStore
+from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
 # [CLS] before and [SEP] behind every block.
 SPECIAL_PER_BLOCK = 2
 
 
-class BlockExamples(MaskedExamples):
-    """Blocks of consecutive tokens of one document, masked anew every epoch.
+class BlockExamples(Examples):
+    """Blocks of consecutive tokens of one document, as they were written.
 
     A document is cut into blocks of ``max_length - 2`` tokens; its last block is shorter.
 
     Args:
         tokens: the split.
         max_length: tokens of the longest example, ``[CLS]`` and ``[SEP]`` included.
-        masker: what masks the blocks.
-        pad_id, cls_id, sep_id: ids of the special tokens.
+        pad_to: tokens that every example is padded to, None for those of a batch's longest.
+        tokenizer: for the ids of the special tokens.
     """
 
     def __init__(
         self,
         tokens: TokenStore,
         max_length: int,
-        masker: Masker,
-        pad_id: int,
-        cls_id: int,
-        sep_id: int,
+        pad_to: int | None,
+        tokenizer: WordPieceTokenizer,
     ) -> None:
         size = max_length - SPECIAL_PER_BLOCK
         offsets = tokens.document_token_offsets
@@ -45,9 +51,7 @@ class BlockExamples(MaskedExamples):
         first = np.repeat(np.cumsum(blocks) - blocks, blocks)
         self._starts = np.repeat(offsets[:-1], blocks) + (np.arange(blocks.sum()) - first) * size
         self._ends = np.minimum(self._starts + size, np.repeat(offsets[1:], blocks))
-        self._tokens = tokens.tokens
-        self.masker = masker
-        self._pad_id, self._cls_id, self._sep_id = pad_id, cls_id, sep_id
+        self._tokens, self._pad_to, self._tokenizer = tokens.tokens, pad_to, tokenizer
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -58,30 +62,19 @@ class BlockExamples(MaskedExamples):
     def lengths(self, epoch: int) -> np.ndarray:
         return self._ends - self._starts + SPECIAL_PER_BLOCK
 
-    def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+        cls, sep = [self._tokenizer.cls_id], [self._tokenizer.sep_id]
         rows = [
-            np.concatenate(([self._cls_id], self._tokens[start:end], [self._sep_id]))
+            np.concatenate((cls, self._tokens[start:end], sep))
             for start, end in zip(self._starts[example_ids], self._ends[example_ids], strict=True)
         ]
-        return pad(rows, self._pad_id)
-
-    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
-        ids_BL, lengths_B = self.unmasked(example_ids)
-        masked = self.masker.mask(ids_BL, example_ids, epoch, mask_prob)
-        positions_N = np.flatnonzero(masked.predicted_BL)
-        queries_BP, slots_N = queries(masked.predicted_BL)
+        ids_BL, lengths_B = pad(rows, self._tokenizer.pad_id, self._pad_to)
         return Batch(
             example_ids=example_ids,
-            input_ids_BL=torch.from_numpy(masked.input_ids_BL),
-            queries_BP=queries_BP,
-            attention_mask_BL=attention_mask(lengths_B),
-            positions_N=torch.from_numpy(positions_N),
-            slots_N=slots_N,
-            labels_N=torch.from_numpy(ids_BL.ravel()[positions_N]),
+            input_ids_BL=torch.from_numpy(ids_BL),
+            queries_BP=only_cls(len(ids_BL)),
+            attention_mask_BL=attention_mask(ids_BL, lengths_B),
             tokens=int(lengths_B.sum()),
-            maskable=masked.maskable,
-            helped=masked.helped,
-            mask_prob=masked.prob,
         )
 
 
@@ -93,16 +86,9 @@ class MaskedLanguageModelling(Task):
     uses_sentences = False
     objectives = ("mlm",)
 
-    def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> BlockExamples:
-        tokenizer = self.tokenizer
-        examples = BlockExamples(
-            tokens,
-            self.config.max_length,
-            self.masker(tokens, masking, seed),
-            tokenizer.pad_id,
-            tokenizer.cls_id,
-            tokenizer.sep_id,
-        )
-        if len(examples) == 0:
+    def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> MaskedExamples:
+        config = self.config
+        blocks = BlockExamples(tokens, config.max_length, config.pad_to, self.tokenizer)
+        if len(blocks) == 0:
             raise UserError("The corpus has no tokens: choose another dataset or more documents.")
-        return examples
+        return MaskedExamples(blocks, self.masker(tokens, masking, seed))

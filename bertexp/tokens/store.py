@@ -26,7 +26,7 @@ SPLITS = ("train", "validation")
 CHUNK_TEXTS = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenStore:
     """The tokens of one split, without special tokens, and where its units of text end.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -24,6 +24,7 @@ class Training:
 
     Attributes:
         objective: the prepared module whose forward gives summed losses, see ``Objective``.
+        weights: what each objective's mean loss is multiplied with before they are added up.
         optimizer: its prepared optimizer.
         accelerator: device, precision and processes.
         steps: the batches of each step, without end.
@@ -36,6 +37,7 @@ class Training:
     """
 
     objective: nn.Module
+    weights: Mapping[str, float]
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     steps: Iterable[list[Batch]]
@@ -54,7 +56,7 @@ def train(run: Training) -> TrainState:
     The loss of a step is a sum over the predictions of all its batches, divided by their
     number: how a step is cut into batches does not change it.
     """
-    state, window = run.state, Window()
+    state, window = run.state, Window(run.weights)
     model = run.accelerator.unwrap_model(run.objective).model
     peak = [group["lr"] for group in run.optimizer.param_groups]
     clip = run.trainer.gradient_clip or float("inf")
@@ -63,20 +65,20 @@ def train(run: Training) -> TrainState:
         factor = learning_rate_factor(run.scheduler, run.budget.midway(state))
         for group, rate in zip(run.optimizer.param_groups, peak, strict=True):
             group["lr"] = rate * factor
-        loss = accumulate_gradients(run.objective, run.accelerator, batches)
+        losses = accumulate_gradients(run.objective, run.accelerator, batches, run.weights)
         norm = run.accelerator.clip_grad_norm_(run.objective.parameters(), clip)
         run.optimizer.step()
         run.optimizer.zero_grad()
 
         elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-        window.add(loss, batches, elapsed)
+        window.add(losses, batches, elapsed)
         state.add(batches, elapsed, sum(flops_per_batch(model, batch) for batch in batches))
         fraction = run.budget.fraction(state)
         if state.step % run.trainer.log_every == 0 or fraction >= 1:
-            state.loss_sum += float(window.loss)
+            state.loss_sum += window.loss
             rates = {"train/learning_rate": peak[0] * factor, "train/grad_norm": float(norm)}
             run.on_log(state, fraction, window.metrics() | rates)
-            window = Window()
+            window = Window(run.weights)
         if fraction >= 1:
             return state
         if run.evaluate_every and state.step % run.evaluate_every == 0:
@@ -87,35 +89,48 @@ def train(run: Training) -> TrainState:
 
 
 def accumulate_gradients(
-    objective: nn.Module, accelerator: Accelerator, batches: list[Batch]
-) -> torch.Tensor:
-    """Add the gradients of one step to the parameters' and return its mean loss, on the device.
+    objective: nn.Module,
+    accelerator: Accelerator,
+    batches: list[Batch],
+    weights: Mapping[str, float],
+) -> dict[str, torch.Tensor]:
+    """Add the gradients of one step to the parameters' and return its losses, on the device.
 
     Each objective's losses are divided by the number of its predictions in the whole
-    step, so every predicted token weighs the same, whichever batch it is in. A step without
-    a prediction (its text is all unknown) has a loss of 0.
+    step, so every predicted token weighs the same, whichever batch it is in; the means are
+    returned by objective, the gradients are those of their sum under ``weights``. A step
+    without a prediction (its text is all unknown) has a loss of 0.
     """
     totals: Counter[str] = Counter()
     for batch in batches:
         totals.update(batch.predictions)
-    step_loss = torch.zeros((), device=accelerator.device)
+    losses = {name: torch.zeros((), device=accelerator.device) for name in weights}
     for batch in batches:
         with accelerator.autocast():
             sums = objective(batch.to(accelerator.device))
-        loss = torch.stack([total / max(totals[name], 1) for name, total in sums.items()]).sum()
-        accelerator.backward(loss)
-        step_loss += loss.detach()
-    return step_loss
+        means = {name: total / max(totals[name], 1) for name, total in sums.items()}
+        weighted = [weights[name] * mean for name, mean in means.items()]
+        accelerator.backward(torch.stack(weighted).sum())
+        for name, mean in means.items():
+            losses[name] += mean.detach()
+    return losses
 
 
-def measure_step(objective: nn.Module, accelerator: Accelerator, batches: list[Batch]) -> float:
+def measure_step(
+    objective: nn.Module,
+    accelerator: Accelerator,
+    batches: list[Batch],
+    weights: Mapping[str, float],
+) -> float:
     """Return the seconds that forward and backward of one step take; nothing is changed by it."""
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     seconds = []
     with torch.random.fork_rng(devices=devices):
         for _ in range(3):  # the first ones warm up
             clock = time.perf_counter()
-            accumulate_gradients(objective, accelerator, batches).item()
+            losses = accumulate_gradients(objective, accelerator, batches, weights)
+            for loss in losses.values():
+                loss.item()
             seconds.append(time.perf_counter() - clock)
     objective.zero_grad()
     return min(seconds)

@@ -54,15 +54,33 @@ class BatchPlan(Dataset[list[Batch]]):
         return [self._examples.batch(epoch, example_ids, mask_prob) for example_ids in chosen]
 
     def _draw_epoch(self, epoch: int) -> list[np.ndarray]:
-        """Return the example ids of each batch of ``epoch``, neighbours in length together."""
+        """Return the example ids of each batch of ``epoch``, neighbours in length together.
+
+        Every batch has the epoch's shares of all strata, as nearly as whole examples allow,
+        and so has any stretch of it, which may go to one of several processes.
+        """
         count = len(self._examples)
+        strata, lengths = self._examples.strata(epoch), self._examples.lengths(epoch)
         state = draws.combine(draws.key("order", self._seed, epoch), np.arange(count))
-        shuffled = np.argsort(state)
-        pools = np.arange(count) // (POOL_BATCHES * self._batch_size)
-        by_length = shuffled[np.lexsort((self._examples.lengths(epoch)[shuffled], pools))]
+        shuffled = _interleave(np.argsort(state), strata)
+        size = POOL_BATCHES * self._batch_size
+        pools = np.split(shuffled, range(size, count, size))
+        by_length = np.concatenate(
+            [_interleave(pool[np.argsort(lengths[pool], kind="stable")], strata) for pool in pools]
+        )
         batches = np.split(by_length, range(self._batch_size, count, self._batch_size))
         state = draws.combine(draws.key("batch-order", self._seed, epoch), np.arange(len(batches)))
         return [batches[index] for index in np.argsort(state)]
+
+
+def _interleave(example_ids: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Spread the examples of each stratum evenly, keeping their order within it."""
+    own = strata[example_ids]
+    sizes = np.bincount(own)
+    by_stratum = np.argsort(own, kind="stable")
+    rank = np.empty(len(own))
+    rank[by_stratum] = np.concatenate([np.arange(size) for size in sizes])
+    return example_ids[np.argsort((rank + 0.5) / sizes[own], kind="stable")]
 
 
 def load_steps(

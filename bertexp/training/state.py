@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,39 +46,57 @@ class TrainState:
 
 @dataclass
 class Window:
-    """Sums over the steps since the last logged line. The loss stays on its device until read."""
+    """Sums over the steps since the last logged line. Losses stay on their device until read.
 
-    loss: Tensor | float = 0.0
+    Attributes:
+        weights: of each objective's loss in the step's.
+    """
+
+    weights: Mapping[str, float]
+    losses: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
     tokens: int = 0
+    positions: int = 0
     predicted: int = 0
     maskable: int = 0
     requested: float = 0.0
     helped: int = 0
     seconds: float = 0.0
 
-    def add(self, loss: Tensor, batches: list[Batch], seconds: float) -> None:
-        """Count one step with its mean ``loss``."""
-        self.loss = self.loss + loss
+    def add(self, losses: Mapping[str, Tensor], batches: list[Batch], seconds: float) -> None:
+        """Count one step with the mean loss of each objective."""
+        for name, loss in losses.items():
+            self.losses[name] = self.losses[name] + loss if name in self.losses else loss
         self.steps += 1
         self.tokens += sum(batch.tokens for batch in batches)
+        self.positions += sum(batch.input_ids_BL.numel() for batch in batches)
         self.predicted += sum(batch.predictions.get("mlm", 0) for batch in batches)
         self.maskable += sum(batch.maskable for batch in batches)
         self.requested += sum(batch.mask_prob * batch.maskable for batch in batches)
         self.helped += sum(batch.helped for batch in batches)
         self.seconds += seconds
 
-    def metrics(self) -> dict[str, float]:
-        """Return ``train/*``: mean loss, real tokens a second, and what was masked.
+    @property
+    def loss(self) -> float:
+        """The steps' losses, added up."""
+        return sum(self.weights[name] * float(loss) for name, loss in self.losses.items())
 
-        ``train/mask_prob`` is the mask rate that was asked for, ``train/masked_fraction`` the
-        one that was realised, and ``train/helped`` the number of sequences that drew no
-        prediction and were given one.
+    def metrics(self) -> dict[str, float]:
+        """Return ``train/*``: mean loss, real tokens a second, padding, and what was masked.
+
+        Where there are several objectives, each has its own loss beside their weighted sum.
+        ``train/padding`` is the share of positions that are padding; ``train/mask_prob`` is the
+        mask rate that was asked for, ``train/masked_fraction`` the one that was realised, and
+        ``train/helped`` the number of sequences that drew no prediction and were given one.
         """
         metrics = {
-            "train/loss": float(self.loss) / self.steps,
+            "train/loss": self.loss / self.steps,
             "train/tokens_per_second": self.tokens / self.seconds,
+            "train/padding": 1 - self.tokens / self.positions,
         }
+        if len(self.losses) > 1:
+            each = {f"train/{name}_loss": float(loss) for name, loss in self.losses.items()}
+            metrics |= {name: total / self.steps for name, total in each.items()}
         if self.maskable:
             metrics["train/mask_prob"] = self.requested / self.maskable
             metrics["train/masked_fraction"] = self.predicted / self.maskable

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from torch.nn.functional import cross_entropy
 
 from bertexp.config import Config
 from bertexp.data import Data
-from bertexp.evaluation.bank import Bank, evaluate
+from bertexp.evaluation.answers import calibration_error, evaluate
+from bertexp.evaluation.bank import Bank
 from bertexp.evaluation.samples import draw_samples
 from bertexp.models.build import build_model
 from bertexp.models.objective import Objective
@@ -24,14 +28,14 @@ CPU = torch.device("cpu")
 
 def questions(bank: Bank) -> list[Any]:
     found: list[Any] = []
-    for rate, batches in bank.batches.items():
-        for batch in batches:
-            labels = [batch.labels(name).tolist() for name in batch.predictions]
-            found.append([rate, batch.input_ids_BL.tolist(), labels])
+    for asked in bank.questions:
+        for batch in asked.batches:
+            labels = batch.labels(asked.objective).tolist()
+            found.append([asked.objective, asked.condition, batch.input_ids_BL.tolist(), labels])
     return found
 
 
-@pytest.mark.parametrize("task", ["mlm", "nsp"])
+@pytest.mark.parametrize("task", ["mlm", "nsp", "mlm_nsp"])
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -47,7 +51,7 @@ def test_the_bank_does_not_depend_on_what_a_run_trains_with(
 ) -> None:
     first, second = prepared(f"task={task}"), prepared(f"task={task}", *overrides)
     assert questions(first.bank) == questions(second.bank)
-    assert first.bank.fingerprint == second.bank.fingerprint
+    assert first.bank.fingerprints == second.bank.fingerprints
 
 
 def test_the_bank_changes_with_its_own_settings(prepared: Callable[..., Data]) -> None:
@@ -56,17 +60,19 @@ def test_the_bank_changes_with_its_own_settings(prepared: Callable[..., Data]) -
         *("evaluation.mask_probs=[0.15]", "evaluation.mask_probs=[0.2,0.4]"),
         *("task.max_length=64", "dataset.synthetic.documents=61"),
     )
-    assert len({prepared(setting).bank.fingerprint for setting in settings}) == len(settings)
+    fingerprints = {prepared(setting).bank.fingerprints["mlm"] for setting in settings}
+    assert len(fingerprints) == len(settings)
 
 
 def test_the_bank_is_all_masks_at_its_rates(prepared: Callable[..., Data]) -> None:
     data = prepared("evaluation.mask_probs=[0.1,0.6]", "evaluation.max_examples=null")
     mask, special = data.tokenizer.mask_id, data.tokenizer.is_special_V
-    assert data.bank.examples == len(data.task.examples(
-        data.tokens["validation"], _masking(data), 0))  # fmt: skip
-    for rate, batches in data.bank.batches.items():
+    every = len(data.task.examples(data.tokens["validation"], _masking(data), 0))
+    assert [asked.condition for asked in data.bank.questions] == [0.1, 0.6]
+    for asked in data.bank.questions:
+        assert sum(len(batch.example_ids) for batch in asked.batches) == every
         predicted = maskable = 0
-        for batch in batches:
+        for batch in asked.batches:
             seen = batch.input_ids_BL.flatten()
             assert (seen[batch.positions_N] == mask).all()
             assert (seen == mask).sum() == len(batch.positions_N)
@@ -74,7 +80,7 @@ def test_the_bank_is_all_masks_at_its_rates(prepared: Callable[..., Data]) -> No
             predicted += len(batch.labels_N)
             maskable += batch.maskable
         assert maskable == len(data.tokens["validation"].tokens)
-        assert stats.binomtest(predicted, maskable, rate).pvalue > 1e-9
+        assert stats.binomtest(predicted, maskable, asked.condition).pvalue > 1e-9
 
 
 def _masking(data: Data) -> Any:
@@ -89,8 +95,8 @@ def _masking(data: Data) -> Any:
 def model_for(
     experiment_config: Callable[..., Config], prepared: Callable[..., Data]
 ) -> Callable[..., Any]:
-    def build(task: str) -> tuple[Any, Data]:
-        data = prepared(f"task={task}")
+    def build(task: str, *overrides: str) -> tuple[Any, Data]:
+        data = prepared(f"task={task}", *overrides)
         sizes = ("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0.5")
         config = experiment_config(*sizes)
         return build_model(config.model, data.task.model_class, data.tokenizer, 128, 0), data
@@ -103,9 +109,10 @@ def test_masked_metrics_are_what_transformers_model_gives(model_for: Callable[..
     metrics = evaluate(Objective(model), data.bank, CPU)
     losses, accuracies = {}, []
     with torch.no_grad():
-        for rate, batches in data.bank.batches.items():
+        for asked in data.bank.questions:
+            rate = asked.condition
             logits, labels = [], []
-            for batch in batches:
+            for batch in asked.batches:
                 output = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL)
                 logits.append(output.logits.flatten(0, 1)[batch.positions_N])
                 labels.append(batch.labels_N)
@@ -125,42 +132,108 @@ def test_masked_metrics_are_what_transformers_model_gives(model_for: Callable[..
 
 
 def test_pair_metrics_are_what_transformers_model_gives(model_for: Callable[..., Any]) -> None:
-    model, data = model_for("nsp")
+    shares = "task.negatives={other_document: 0.25, same_document: 0.75}"
+    model, data = model_for("nsp", shares)
     metrics = evaluate(Objective(model), data.bank, CPU)
-    logits, labels = [], []
-    with torch.no_grad():
-        for batch in data.bank.batches[None]:
-            output = model(
-                batch.input_ids_BL,
-                attention_mask=batch.attention_mask_BL,
-                token_type_ids=batch.token_type_ids_BL,
-            )
-            logits.append(output.logits)
-            labels.append(batch.next_labels_B)
-    loss = cross_entropy(torch.cat(logits), torch.cat(labels)).item()
-    right = torch.cat(logits).argmax(-1) == torch.cat(labels)
-    expected = {
-        "eval/loss": loss,
-        "eval/nsp_loss": loss,
-        "eval/nsp_accuracy": right.float().mean().item(),
-    }
-    assert metrics == pytest.approx(expected, abs=1e-5)
+    expected = {}
+    for asked in data.bank.questions:
+        logits, labels = [], []
+        with torch.no_grad():
+            for batch in asked.batches:
+                output = model(
+                    batch.input_ids_BL,
+                    attention_mask=batch.attention_mask_BL,
+                    token_type_ids=batch.token_type_ids_BL,
+                )
+                logits.append(output.logits)
+                labels.append(batch.next_labels_B)
+        loss = cross_entropy(torch.cat(logits), torch.cat(labels)).item()
+        right = torch.cat(logits).argmax(-1) == torch.cat(labels)
+        expected[f"eval/nsp_loss@{asked.condition}"] = loss
+        expected[f"eval/nsp_accuracy@{asked.condition}"] = right.float().mean().item()
+    assert len(expected) == 6
+    # Trained on 25% and 75% of two kinds.
+    for name in ("loss", "accuracy"):
+        other, same = (expected[f"eval/nsp_{name}@{kind}_document"] for kind in ("other", "same"))
+        expected[f"eval/nsp_{name}"] = 0.25 * other + 0.75 * same
+    expected["eval/loss"] = expected["eval/nsp_loss"]
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+
+
+def test_masked_tokens_are_asked_for_alike_whatever_else_a_task_does(
+    prepared: Callable[..., Data],
+) -> None:
+    alone, joint = prepared().bank, prepared("task=mlm_nsp").bank
+    assert alone.fingerprints["mlm"] == joint.fingerprints["mlm"]
+    assert (
+        joint.fingerprints["nsp"]
+        == prepared("task=nsp", "task.segments=fill").bank.fingerprints["nsp"]
+    )
+
+
+def test_pairs_are_asked_with_every_kind_of_negatives_half_and_half(
+    prepared: Callable[..., Data],
+) -> None:
+    for negatives in ("swap", "any_sentence"):
+        bank = prepared("task=nsp", f"task.negatives={negatives}").bank
+        asked = {questions.condition: questions for questions in bank.questions}
+        assert asked.keys() == {negatives, "other_document", "same_document", "swap"}
+        assert {kind for kind, questions in asked.items() if questions.weight} == {negatives}
+        for questions in asked.values():
+            labels = questions.labels.tolist()
+            assert labels.count(0) == labels.count(1) == 12
+    # What a model was trained on changes what its overall accuracy means, and nothing else.
+    first = prepared("task=nsp").bank.fingerprints
+    second = prepared("task=nsp", "task.negatives=swap").bank.fingerprints
+    assert first["nsp"] != second["nsp"]
+    assert first["nsp@same_document"] == second["nsp@same_document"]
+
+
+def test_a_single_document_is_asked_about_without_others(
+    prepared: Callable[..., Data], experiment_config: Callable[..., Config]
+) -> None:
+    from bertexp.evaluation.bank import build_bank
+
+    data = prepared("task=nsp", "task.negatives=same_document")
+    store = data.tokens["validation"]
+    alone = replace(store, document_offsets=store.document_offsets[[0, -1]])
+    tokens = {"train": data.tokens["train"], "validation": alone}
+    bank = build_bank(data.task, tokens, experiment_config().evaluation)
+    assert [questions.condition for questions in bank.questions] == ["same_document", "swap"]
+
+
+CONFIDENCES = st.lists(st.tuples(st.floats(0.5, 1), st.booleans()), min_size=1, max_size=60)
+
+
+@given(answers=CONFIDENCES)
+def test_calibration_error_is_guos_formula(answers: list[tuple[float, bool]]) -> None:
+    """Equation 3 of Guo et al. 2017, bin by bin: sum over |B| / n * |acc(B) - conf(B)|."""
+    expected = 0.0
+    for number in range(10):
+        low, high = 0.5 + number / 20, 0.5 + (number + 1) / 20
+        inside = [a for a in answers if low <= a[0] < high or (a[0] == 1 and number == 9)]
+        if inside:
+            confidence, accuracy = (np.mean([a[part] for a in inside]) for part in (0, 1))
+            expected += len(inside) / len(answers) * abs(accuracy - confidence)
+    confidences, hits = (np.array([a[part] for a in answers], dtype=float) for part in (0, 1))
+    found = calibration_error(confidences, hits, np.ones(len(answers)))
+    # A confidence at the very border of two bins may fall into either.
+    edges = np.abs(confidences * 20 - np.round(confidences * 20)) < 1e-9
+    if not (edges & (confidences < 1) & (confidences > 0.5)).any():
+        assert found == pytest.approx(expected)
 
 
 def test_the_yardstick_is_the_entropy_of_the_labels(prepared: Callable[..., Data]) -> None:
     data = prepared()
     entropies, commonest = [], []
-    for batches in data.bank.batches.values():
-        counts = np.bincount(np.concatenate([batch.labels_N for batch in batches]))
+    for asked in data.bank.questions:
+        counts = np.bincount(np.concatenate([batch.labels_N for batch in asked.batches]))
         entropies.append(stats.entropy(counts))
         commonest.append(counts.max() / counts.sum())
     expected = {"eval/loss": np.mean(entropies), "eval/accuracy": np.mean(commonest)}
     assert data.bank.yardsticks == pytest.approx(expected)
-    pairs = prepared("task=nsp").bank
-    labels = np.concatenate([batch.next_labels_B for batch in pairs.batches[None]])
-    shares = np.bincount(labels) / len(labels)
-    expected = {"eval/nsp_loss": stats.entropy(shares), "eval/nsp_accuracy": shares.max()}
-    assert pairs.yardsticks == pytest.approx(expected)
+    expected = {"eval/nsp_loss": math.log(2), "eval/nsp_accuracy": 0.5}
+    assert prepared("task=nsp").bank.yardsticks == pytest.approx(expected)
 
 
 def test_samples_are_true_to_the_bank(model_for: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bertexp.data import Data
-from bertexp.evaluation.bank import answer, bank_metrics
+from bertexp.evaluation.answers import answer, bank_metrics
 from bertexp.evaluation.example_losses import LOSSES_FILE, example_losses, write_example_losses
 from bertexp.models.objective import Objective
 
@@ -28,12 +29,12 @@ def test_they_add_up_to_the_loss_at_each_rate(
     answers = answer(Objective(untrained(data)), data.bank, CPU)
     table = example_losses(data.bank, answers)
     metrics = bank_metrics(data.bank, answers)
-    assert table.num_rows == 2 * data.bank.examples
-    for rate, batches in data.bank.batches.items():
-        rows = table.filter(pc.field("rate") == rate)
+    assert table.num_rows == 2 * 24
+    for asked in data.bank.questions:
+        rows = table.filter(pc.field("rate") == asked.condition)
         total, count = pc.sum(rows["loss"]).as_py(), pc.sum(rows["count"]).as_py()
-        assert count == sum(len(batch.labels_N) for batch in batches)
-        assert total / count == pytest.approx(metrics[f"eval/loss@{rate:g}"])
+        assert count == sum(len(batch.labels_N) for batch in asked.batches)
+        assert total / count == pytest.approx(metrics[f"eval/loss@{asked.condition:g}"])
 
 
 def test_each_is_what_transformers_model_gives(
@@ -44,8 +45,8 @@ def test_each_is_what_transformers_model_gives(
     rows = example_losses(data.bank, answer(Objective(model), data.bank, CPU)).to_pylist()
     found = {(row["rate"], row["example"]): row for row in rows}
     assert list(found) == sorted(found)
-    for rate, batches in data.bank.batches.items():
-        for batch in batches:
+    for asked in data.bank.questions:
+        for batch in asked.batches:
             labels = torch.full((batch.input_ids_BL.numel(),), -100)
             labels[batch.positions_N] = batch.labels_N
             with torch.no_grad():
@@ -53,7 +54,7 @@ def test_each_is_what_transformers_model_gives(
             for example, scores, row_labels in zip(
                 batch.example_ids, logits, labels.view(len(logits), -1), strict=True
             ):
-                row = found.pop((rate, example))
+                row = found.pop((asked.condition, example))
                 loss = cross_entropy(scores, row_labels, reduction="sum").item()
                 assert row["loss"] == pytest.approx(loss, rel=1e-5)
                 assert row["count"] == (row_labels >= 0).sum()
@@ -61,7 +62,7 @@ def test_each_is_what_transformers_model_gives(
     assert not found
 
 
-@pytest.mark.parametrize("task", ["mlm", "nsp"])
+@pytest.mark.parametrize("task", ["mlm", "nsp", "mlm_nsp"])
 def test_an_example_is_from_the_document_it_names(
     task: str, cut_words: Callable[..., Data]
 ) -> None:
@@ -69,14 +70,16 @@ def test_an_example_is_from_the_document_it_names(
     store = data.tokens["validation"]
     starts = store.document_token_offsets
     special = data.tokenizer.is_special_V
-    for batches in data.bank.batches.values():
-        for batch in batches:
+    for asked in data.bank.questions:
+        if asked.condition == "swap":
+            continue  # the first segment is the later one
+        for batch in asked.batches:
             ids = batch.input_ids_BL.flatten().clone()
             if batch.positions_N is not None:
                 ids[batch.positions_N] = batch.labels_N
             rows = ids.view(len(batch.example_ids), -1).tolist()
             for example, (_, *row) in zip(batch.example_ids, rows, strict=True):
-                document = data.bank.documents[example]
+                document = asked.documents[example]
                 text = store.tokens[starts[document] : starts[document + 1]].tolist()
                 block = list(itertools.takewhile(lambda token: not special[token], row))
                 places = range(len(text) - len(block) + 1)
@@ -89,11 +92,13 @@ def test_pairs_have_one_answer_an_example(
     data = cut_words("task=nsp")
     answers = answer(Objective(untrained(data)), data.bank, CPU)
     table = example_losses(data.bank, answers)
-    assert table["rate"].null_count == table.num_rows == data.bank.examples
+    assert table["rate"].null_count == table.num_rows == 3 * 24
     assert set(table["count"].to_pylist()) == {1}
     assert set(table["objective"].to_pylist()) == {"nsp"}
-    mean = bank_metrics(data.bank, answers)["eval/nsp_loss"]
-    assert pc.mean(table["loss"]).as_py() == pytest.approx(mean)
+    metrics = bank_metrics(data.bank, answers)
+    for kind in ("other_document", "same_document", "swap"):
+        rows = table.filter(pc.field("negatives") == kind)
+        assert pc.mean(rows["loss"]).as_py() == pytest.approx(metrics[f"eval/nsp_loss@{kind}"])
 
 
 def test_the_file_holds_them_and_the_banks_fingerprint(
@@ -105,4 +110,4 @@ def test_the_file_holds_them_and_the_banks_fingerprint(
     assert [path.name for path in tmp_path.iterdir()] == [LOSSES_FILE]
     found = pq.read_table(tmp_path / LOSSES_FILE)
     assert found.equals(table)
-    assert found.schema.metadata[b"bank"].decode() == data.bank.fingerprint
+    assert json.loads(found.schema.metadata[b"bank"]) == data.bank.fingerprints

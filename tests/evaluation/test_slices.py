@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from bertexp import report
 from bertexp.data import Data
-from bertexp.evaluation.bank import build_bank, evaluate
+from bertexp.evaluation.answers import evaluate
+from bertexp.evaluation.bank import build_bank
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.evaluation.slices import SLICES, frequency_classes
 from bertexp.models.objective import Objective
@@ -61,9 +62,9 @@ def test_slices_are_what_a_direct_computation_gives(
     model = untrained(data).eval()
     counts = Counter(data.tokens["train"].tokens.tolist())
     by_rate = []
-    for batches in data.bank.batches.values():
+    for asked in data.bank.questions:
         losses = defaultdict(list)
-        for batch in batches:
+        for batch in asked.batches:
             with torch.no_grad():
                 output = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL)
             logits = output.logits.flatten(0, 1)[batch.positions_N]
@@ -87,7 +88,7 @@ def test_slices_recombine_to_the_loss(
     data = cut_words(f"evaluation.mask_probs=[{rate}]")
     metrics = evaluate(Objective(untrained(data)), data.bank, CPU)
     for way, names in SLICES.items():
-        kinds = data.bank.kinds[rate][way]
+        kinds = data.bank.questions[0].slices[way]
         shares = np.bincount(kinds, minlength=len(names)) / len(kinds)
         parts = [metrics[f"eval/loss@{name}"] for name in names]
         assert np.dot(shares, parts) == pytest.approx(metrics["eval/loss"])
@@ -123,11 +124,11 @@ def test_the_slices_do_not_depend_on_what_a_run_trains_with(
     first = cut_words()
     for overrides in (["seed=9"], ["masking.prob=0.6", "trainer.batch_size=5"]):
         second = cut_words(*overrides)
-        assert second.bank.fingerprint == first.bank.fingerprint
-        assert second.bank.documents.tolist() == first.bank.documents.tolist()
-        for rate, kinds in first.bank.kinds.items():
-            for way, numbers in kinds.items():
-                assert second.bank.kinds[rate][way].tolist() == numbers.tolist()
+        assert second.bank.fingerprints == first.bank.fingerprints
+        for one, other in zip(first.bank.questions, second.bank.questions, strict=True):
+            assert one.documents.tolist() == other.documents.tolist()
+            for way, numbers in one.slices.items():
+                assert other.slices[way].tolist() == numbers.tolist()
 
 
 def test_a_slice_without_tokens_is_left_out(
@@ -138,8 +139,8 @@ def test_a_slice_without_tokens_is_left_out(
     assert "eval/loss@pieces" not in found
     assert found["eval/loss@words"] == pytest.approx(found["eval/loss"])
     pairs = prepared("task=nsp")
-    assert not pairs.bank.kinds
-    assert not any("@" in name for name in evaluate(Objective(untrained(pairs)), pairs.bank, CPU))
+    found = evaluate(Objective(untrained(pairs)), pairs.bank, CPU)
+    assert not any(name.startswith("eval/loss@") for name in found)
 
 
 def test_words_that_training_never_saw_are_rare(
@@ -150,7 +151,9 @@ def test_words_that_training_never_saw_are_rare(
         np.full(6, data.tokenizer.unk_id), np.array([0, 6]), np.arange(2), np.arange(2), "a test"
     )
     tokens = {"train": unknown, "validation": data.tokens["validation"]}
-    config = EvaluationConfig(mask_probs=[0.3], every=None, max_examples=8, pseudo_perplexity=None)
+    config = EvaluationConfig(
+        mask_probs=[0.3], negatives=[], every=None, max_examples=8, pseudo_perplexity=None
+    )
     bank = build_bank(data.task, tokens, config)
     found = evaluate(Objective(untrained(data)), bank, CPU)
     assert found["eval/loss@rare"] == pytest.approx(found["eval/loss"])

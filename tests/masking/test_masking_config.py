@@ -37,8 +37,8 @@ def test_the_options_are_what_their_sources_say(experiment_config: Callable[...,
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("masking.prob=0",), "masking.prob=0.0: must be between 0 and 1, both excluded."),
-        (("masking.prob=1",), "masking.prob=1.0: must be"),
+        (("masking.prob=0",), "masking.prob=0.0: must be above 0 and at most 1."),
+        (("masking.prob=1.01",), "masking.prob=1.01: must be"),
         (("masking.prob=15",), "masking.prob=15.0: must be"),
         (("masking.corrupt_prob=1.2",), "masking.corrupt_prob=1.2: must be"),
         (("masking.replace.mask=0.9",), "masking.replace: mask=0.9 + random=0.1 + keep=0.1 is 1.1"),

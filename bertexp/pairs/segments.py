@@ -1,0 +1,236 @@
+"""Which stretches of a document the two segments of a pair are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from bertexp import draws
+from bertexp.pairs import SEGMENTS
+from bertexp.pairs.text import Text
+
+
+@dataclass(frozen=True)
+class Spans:
+    """A first segment and the one that follows it, for each pair; all of shape (N,).
+
+    Attributes:
+        first: the number of the first segment's first sentence.
+        middle: that of the following segment's first sentence; the first one ends there.
+        end: where the following segment ends, excluded.
+        room: tokens that the two may have together.
+    """
+
+    first: np.ndarray
+    middle: np.ndarray
+    end: np.ndarray
+    room: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> Spans:
+        """Return the spans of some pairs, by number."""
+        return Spans(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+class Segmentation(ABC):
+    """Cuts a text into pairs of segments, a fixed number of pairs an epoch.
+
+    Args:
+        text: what is cut.
+        room: tokens that the two segments of a pair may have together.
+        short_prob: share of pairs that are made shorter, where the segmentation does that.
+
+    Attributes:
+        sentences: of each pair, a sentence in its document, whatever the epoch; shape (N,).
+        starts: the sentences with which a second segment may begin, in order.
+        cuts_anywhere: whether long segments lose tokens at their front or their back, by
+            chance, and not always at their back.
+    """
+
+    sentences: np.ndarray
+    starts: np.ndarray
+    cuts_anywhere = False
+
+    def __init__(self, text: Text, room: int, short_prob: float) -> None:
+        self.text, self.room, self.short_prob = text, room, short_prob
+
+    @abstractmethod
+    def draw(self, seed: int, epoch: int) -> Spans:
+        """Return the pairs of ``epoch``, each with the segment that follows."""
+
+    @abstractmethod
+    def ends(self, starts: np.ndarray, limits: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+        """Return where segments end that begin with the sentences ``starts``.
+
+        Args:
+            starts: some of ``self.starts``.
+            limits: sentences that they may not reach.
+            rooms: tokens that they are to have, where they are not of a size of their own.
+        """
+
+    def latest(self, ends: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+        """Return the last sentences from which on there is a full segment before ``ends``.
+
+        Args:
+            ends: sentences behind the last ones that may be taken.
+            rooms: tokens of a full segment.
+        """
+        return ends - 1
+
+    @abstractmethod
+    def openings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return all sentences that the segments of a pair may begin with, whatever is drawn.
+
+        Three arrays of one length: the number of the pair, the first sentence of its first
+        segment, and that of the one that follows.
+        """
+
+    def places_elsewhere(self) -> np.ndarray:
+        """Return for each pair how many other segments its document has, at least; shape (N,).
+
+        Others are segments that begin outside of the first one and read unlike the one that
+        follows, whatever is drawn; those that begin with the same sentence count once.
+        """
+        return self._different(self.starts)[self.text.document_of(self.sentences)] - 2
+
+    def _different(self, starts: np.ndarray) -> np.ndarray:
+        """Return how many different sentences there are among ``starts`` in each document."""
+        named = np.stack([self.text.document_of(starts), self.text.hashes[starts].view(np.int64)])
+        documents = np.unique(named, axis=1)[0]
+        return np.bincount(documents, minlength=len(self.text.document_offsets) - 1)
+
+
+@SEGMENTS.register("sentence")
+class SingleSentences(Segmentation):
+    """Two sentences: one pair for each paragraph that has two or more."""
+
+    def __init__(self, text: Text, room: int, short_prob: float) -> None:
+        super().__init__(text, room, short_prob)
+        sizes = np.diff(text.paragraph_offsets)
+        several = np.flatnonzero(sizes > 1)
+        self.sentences = text.paragraph_offsets[several]
+        self._choices = sizes[several] - 1  # any sentence but the last may be the first
+        self.starts = np.arange(len(text.offsets) - 1)
+
+    def draw(self, seed: int, epoch: int) -> Spans:
+        state = draws.combine(draws.key("pair-start", seed, epoch), np.arange(len(self.sentences)))
+        first = self.sentences + draws.integers(state, self._choices)
+        return Spans(first, first + 1, first + 2, np.full_like(first, self.room))
+
+    def openings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        pairs, first = _counted(self.sentences, self._choices)
+        return pairs, first, first + 1
+
+    def ends(self, starts: np.ndarray, limits: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+        return starts + 1
+
+
+@SEGMENTS.register("paragraph")
+class Paragraphs(Segmentation):
+    """Two paragraphs: one pair for each that is not the last of its document."""
+
+    def __init__(self, text: Text, room: int, short_prob: float) -> None:
+        super().__init__(text, room, short_prob)
+        self.starts, self._ends = text.paragraph_offsets[:-1], text.paragraph_offsets[1:]
+        last = np.isin(self._ends, text.document_offsets)
+        self._paragraphs = np.flatnonzero(~last)
+        self.sentences = self.starts[self._paragraphs]
+
+    def draw(self, seed: int, epoch: int) -> Spans:
+        middle, end = self._ends[self._paragraphs], self._ends[self._paragraphs + 1]
+        return Spans(self.sentences, middle, end, np.full_like(middle, self.room))
+
+    def openings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return np.arange(len(self.sentences)), self.sentences, self._ends[self._paragraphs]
+
+    def ends(self, starts: np.ndarray, limits: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+        return self._ends[np.searchsorted(self.starts, starts)]
+
+
+@SEGMENTS.register("fill")
+class FilledSegments(Segmentation):
+    """As many sentences as fit, as in BERT (Devlin et al. 2019, appendix A.2).
+
+    A document is cut into chunks of consecutive sentences that just fill the room, two at
+    least, always at the same places. Each epoch, a chunk is cut in two after a sentence drawn
+    anew: its front is the first segment, its back the one that follows. A share ``short_prob`` of
+    the chunks, drawn anew too, is cut short to a random length of 2 tokens and more.
+
+    BERT's own code goes on behind the first segment where the second is drawn from elsewhere,
+    and calls every chunk of one sentence a negative, so that more than half of its pairs
+    are. Here the number of pairs does not depend on the draws.
+    """
+
+    cuts_anywhere = True
+
+    def __init__(self, text: Text, room: int, short_prob: float) -> None:
+        super().__init__(text, room, short_prob)
+        self.sentences, self._ends = self._chunks()
+        self.starts = np.arange(len(text.offsets) - 1)
+
+    def _chunks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first sentence of each chunk and where it ends."""
+        sentences = np.arange(len(self.text.offsets) - 1)
+        document_ends = self.text.document_offsets[self.text.document_of(sentences) + 1]
+        room = np.full_like(sentences, self.room)
+        ends = np.minimum(np.maximum(self._reach(sentences, room), sentences + 2), document_ends)
+        # A last sentence of its own joins the chunk before it.
+        ends = np.where(document_ends - ends == 1, document_ends, ends)
+        starts, sentence, jumps = [], 0, ends.tolist()
+        while sentence < len(jumps):
+            starts.append(sentence)
+            sentence = jumps[sentence]
+        first = np.array(starts, dtype=np.int64)
+        first = first[ends[first] - first > 1]
+        return first, ends[first]
+
+    def draw(self, seed: int, epoch: int) -> Spans:
+        pairs = np.arange(len(self.sentences))
+        length_state = draws.combine(draws.key("pair-length", seed, epoch), pairs)
+        is_short = draws.uniform(length_state) < self.short_prob
+        drawn = 2 + draws.integers(draws.combine(length_state, 0), self.room - 1)
+        room = np.where(is_short, drawn, self.room)
+        reach = np.maximum(self._reach(self.sentences, room), self.sentences + 2)
+        end = np.where(is_short, np.minimum(reach, self._ends), self._ends)
+        state = draws.combine(draws.key("pair-start", seed, epoch), pairs)
+        middle = self.sentences + 1 + draws.integers(state, end - self.sentences - 1)
+        return Spans(self.sentences, middle, end, room)
+
+    def openings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        pairs, middle = _counted(self.sentences + 1, self._ends - self.sentences - 1)
+        return pairs, self.sentences[pairs], middle
+
+    def ends(self, starts: np.ndarray, limits: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+        return np.minimum(np.maximum(self._reach(starts, rooms), starts + 1), limits)
+
+    def latest(self, ends: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+        offsets = self.text.offsets
+        return np.searchsorted(offsets, offsets[ends] - rooms, side="right") - 1
+
+    def places_elsewhere(self) -> np.ndarray:
+        # A pair may take up all of its chunk: what counts is outside.
+        sentences = np.arange(len(self.text.offsets) - 1)
+        chunks = np.searchsorted(self.sentences, sentences, side="right") - 1
+        documents = self.text.document_of(sentences)
+        named = np.stack([documents, self.text.hashes.view(np.int64)])
+        _, sentence_N = np.unique(named, axis=1, return_inverse=True)
+        lowest = np.full(sentence_N.max(initial=0) + 1, len(chunks))
+        highest = np.full_like(lowest, -1)
+        np.minimum.at(lowest, sentence_N, chunks)
+        np.maximum.at(highest, sentence_N, chunks)
+        nowhere_else = np.bincount(lowest[lowest == highest].clip(0), minlength=len(self.sentences))
+        different = self._different(self.starts)[self.text.document_of(self.sentences)]
+        return different - nowhere_else - 1
+
+    def _reach(self, starts: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+        """Return the end of the fewest sentences from ``starts`` on that fill ``rooms``."""
+        offsets = self.text.offsets
+        return np.searchsorted(offsets, offsets[starts] + rooms, side="left")
+
+
+def _counted(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``counts[i]`` numbers from ``starts[i]`` on for every i, and the i of each."""
+    owners = np.repeat(np.arange(len(starts)), counts)
+    before = np.cumsum(counts) - counts
+    return owners, np.arange(len(owners)) - before[owners] + starts[owners]
