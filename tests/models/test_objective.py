@@ -19,16 +19,25 @@ from bertexp.tasks.base import Batch
 from bertexp.tokens.store import TokenStore
 from bertexp.training.loop import accumulate_gradients
 
-CLASSES = {"mlm": "BertForMaskedLM", "nsp": "BertForNextSentencePrediction"}
+CLASSES = {
+    "mlm": "BertForMaskedLM",
+    "nsp": "BertForNextSentencePrediction",
+    "mlm_nsp": "BertForPreTraining",
+}
 
 
-def dense_labels(batch: Batch) -> torch.Tensor:
+def dense_labels(batch: Batch) -> dict[str, torch.Tensor]:
     """Return the labels as transformers wants them: -100 wherever nothing is predicted."""
-    if batch.next_labels_B is not None:
-        return batch.next_labels_B
+    if batch.labels_N is None:
+        return {"labels": batch.next_labels_B}
     labels = torch.full((batch.input_ids_BL.numel(),), -100)
     labels[batch.positions_N] = batch.labels_N
-    return labels.view_as(batch.input_ids_BL)
+    found = {"labels": labels.view_as(batch.input_ids_BL)}
+    return (
+        found
+        if batch.next_labels_B is None
+        else found | {"next_sentence_label": batch.next_labels_B}
+    )
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -56,17 +65,17 @@ def test_loss_and_gradients_are_those_of_transformers(
     batch = data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
     assert batch.attention_mask_BL is not None
     sums = Objective(model)(batch)
-    ours = sums[task] / batch.predictions[task]
+    ours = sum(sums[name] / count for name, count in batch.predictions.items())
     ours.backward()
     our_gradients = gradients(model)
     theirs = model(
         input_ids=batch.input_ids_BL,
         attention_mask=batch.attention_mask_BL,
         token_type_ids=batch.token_type_ids_BL,
-        labels=dense_labels(batch),
+        **dense_labels(batch),
     ).loss
     theirs.backward()
-    assert list(sums) == [task]
+    assert tuple(sums) == data.task.objectives
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     same(our_gradients, gradients(model))
 
@@ -94,6 +103,28 @@ def test_a_step_in_several_batches_is_the_same_step(
     for name, loss in whole.items():
         assert accumulated[name].item() == pytest.approx(loss.item(), abs=1e-5)
     same(gradients(model), at_once)
+
+
+def test_the_weight_of_pairs_is_that_of_their_gradients(
+    small_model: Callable[..., Any], prepared: Callable[..., Data]
+) -> None:
+    model = small_model("BertForPreTraining")
+    found = {}
+    for weight in (0.5, 1.0, 2.0):
+        data = prepared("task=mlm_nsp", f"task.nsp_weight={weight}")
+        batches = [data.examples.batch(0, np.arange(8))]
+        objective = Objective(model)
+        losses = accumulate_gradients(objective, Accelerator(cpu=True), batches, data.task.weights)
+        found[weight] = losses, gradients(model)
+    assert found[0.5][0] == found[2.0][0], "losses are shown as they are"
+    for name, half in found[0.5][1].items():
+        # Linear in the weight: one is two thirds of half and one third of two.
+        expected = half * 2 / 3 + found[2.0][1][name] / 3
+        torch.testing.assert_close(found[1.0][1][name], expected, atol=1e-6, rtol=1e-4, msg=name)
+    heads = [name for name in found[1.0][1] if name.startswith("cls.seq_relationship")]
+    assert len(heads) == 2
+    for name in heads:
+        torch.testing.assert_close(found[2.0][1][name], 4 * found[0.5][1][name])
 
 
 def test_a_step_without_a_prediction_changes_nothing(

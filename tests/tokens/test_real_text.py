@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
@@ -14,6 +15,7 @@ from bertexp.tasks.nsp import PairExamples
 from bertexp.tokens.sentences import split_sentences
 from bertexp.tokens.store import TokenStore, write_tokens
 from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.training.plan import BatchPlan
 
 PARAGRAPHS_A_DOCUMENT = 30
 
@@ -48,18 +50,13 @@ def wiki(
 
 
 def test_a_pair_is_encoded_as_bert_has_it(
-    real_tokenizer: WordPieceTokenizer, tmp_path: Path
+    real_tokenizer: WordPieceTokenizer, experiment_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    documents = [[["I love NLP!", "I love ai"]], [["Something else."]]]
+    documents = [[["I love NLP!", "I love ai"]], [["Something else.", "And more."]]]
     write_tokens(tmp_path / "a.arrow", iter(documents), real_tokenizer, np.dtype(np.uint16))
-    # One paragraph has two sentences, and 90% of one pair is one pair.
-    pairs = PairExamples(
-        TokenStore.open(tmp_path / "a.arrow"),
-        max_length=16,
-        next_prob=0.9,
-        tokenizer=real_tokenizer,
-        seed=0,
-    )
+    # Two paragraphs have two sentences, and 90% of two pairs is both.
+    config = experiment_config("task=nsp", "task.next_prob=0.9").task
+    pairs = PairExamples(TokenStore.open(tmp_path / "a.arrow"), config, real_tokenizer, seed=0)
     batch = pairs.batch(0, np.arange(1))
     assert batch.input_ids_BL.tolist() == [
         [101, 1045, 2293, 17953, 2361, 999, 102, 1045, 2293, 9932, 102]
@@ -93,3 +90,20 @@ def test_pairs_are_as_long_as_counted(wiki: Data) -> None:
     assert abs(np.mean(means) - 55) < 1
     assert min(tails) - 1 <= 121 <= max(tails) + 1
     assert min(longest) <= 181 <= max(longest)
+
+
+def test_there_is_little_padding_in_batches_of_pairs(wiki: Data) -> None:
+    """At 32 pairs: padded to 512, to the longest of a random batch, and as it is done here."""
+    plan = BatchPlan(wiki.examples, batch_size=32, batches_per_step=1, seed=0)
+    lengths = wiki.examples.lengths(0)
+    batches = [batch for step in range(plan.steps_per_epoch) for batch in plan[step]]
+    positions = sum(batch.input_ids_BL.numel() for batch in batches)
+    assert sum(batch.tokens for batch in batches) == lengths.sum()
+    assert 1 - lengths.sum() / positions < 0.05
+    mixed = np.random.default_rng(0).permutation(len(lengths))
+    parts = np.split(lengths[mixed], range(32, len(mixed), 32))
+    assert 1 - lengths.sum() / sum(len(part) * part.max() for part in parts) > 0.4
+    assert 1 - lengths.sum() / (512 * len(lengths)) > 0.85
+    # The order of the batches is shuffled all the same.
+    means = [batch.tokens / len(batch.example_ids) for batch in batches]
+    assert stats.spearmanr(np.arange(len(means)), means).pvalue > 1e-6
