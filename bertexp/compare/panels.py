@@ -7,6 +7,7 @@ from wandb_workspaces.reports.v2.interface import (
     Config,
     LinePlot,
     Metric,
+    PanelTypes,
     ParallelCoordinatesPlot,
     ParallelCoordinatesPlotColumn,
     ScatterPlot,
@@ -56,23 +57,29 @@ def build_workspace(entity: str, project: str, by: str = "masking.prob") -> Work
 
 
 def _training(by: str) -> Section:
-    curves = [_curve("train/loss", by), _curve("train/loss", by, PREDICTED)]
-    by_sweep = _curve("train/loss", None)
-    others = [_curve("train/masked_fraction", by), _curve("train/learning_rate", by)]
-    return Section(name="Training", panels=[*curves, by_sweep, *others], is_open=True)
+    panels: list[PanelTypes] = [
+        _curve("train/loss", by),
+        _curve("train/loss", by, PREDICTED),
+        _curve("train/loss", None),
+        _curve("train/masked_fraction", by),
+        _curve("train/learning_rate", by),
+    ]
+    return Section(name="Training", panels=panels, is_open=True)
 
 
 def _evaluation(by: str) -> Section:
     names = ("eval/loss", "eval/accuracy", "eval/pseudo_perplexity")
-    curves = [_curve("eval/loss", by), _curve("eval/loss", by, PREDICTED)]
-    panels = [*(_scatter(name, by) for name in names), *curves]
+    panels: list[PanelTypes] = [_scatter(name, by) for name in names]
+    panels += [_curve("eval/loss", by), _curve("eval/loss", by, PREDICTED)]
     return Section(name=f"Evaluation against {by}", panels=panels, is_open=True)
 
 
 def _by_rate(by: str) -> Section:
     rates = OmegaConf.load(conf_dir() / "evaluation" / "default.yaml").mask_probs
     names = [f"eval/loss@{rate:g}" for rate in rates]
-    panels = [panel for name in names for panel in (_scatter(name, by), _curve(name, by))]
+    panels: list[PanelTypes] = []
+    for name in names:
+        panels += [_scatter(name, by), _curve(name, by)]
     return Section(name="Loss by evaluation rate", panels=panels)
 
 
@@ -86,10 +93,8 @@ def _throughput(by: str) -> Section:
 
 
 def _all_settings(by: str) -> Section:
-    metrics = [
-        *(Config(key) for key in (by, *VARIED)),
-        *(SummaryMetric(_final(name)) for name in ("eval/accuracy", "eval/loss")),
-    ]
+    metrics: list[Config | SummaryMetric] = [Config(key) for key in (by, *VARIED)]
+    metrics += [SummaryMetric(_final(name)) for name in ("eval/accuracy", "eval/loss")]
     columns = [ParallelCoordinatesPlotColumn(metric=metric) for metric in metrics]
     plot = ParallelCoordinatesPlot(title="What goes with a low loss", columns=columns)
     return Section(name="All settings", panels=[plot])
@@ -98,7 +103,7 @@ def _all_settings(by: str) -> Section:
 def _curve(metric: str, by: str | None, axis: str = STEP) -> LinePlot:
     """Return a metric's course, a curve for each value of ``by``; for each sweep where None."""
     return LinePlot(
-        title=f"{metric} by {by or 'sweep'}",
+        title=f"{metric} over {axis} by {by or 'sweep'}",
         x=axis,
         y=[metric],
         groupby=Config(by) if by else Metric("Group"),

@@ -27,8 +27,10 @@ def save_workspace(project: str, entity: str | None) -> str:
     try:
         wandb.setup(settings=wandb.Settings(silent=True))
         if wandb.login(prompt=False, verify=True):
-            workspace = build_workspace(entity or wandb.Api().default_entity, project)
-            return str(workspace.save().url)
+            owner = entity or wandb.Api().default_entity or ""
+            workspace = build_workspace(owner, project)
+            workspace.save()
+            return str(workspace.url)
     except Exception as error:
         raise UserError(f"--workspace: {first_line(error)}.") from error
     raise UserError("--workspace: W&B has no API key. Log in with `wandb login` or WANDB_API_KEY.")
