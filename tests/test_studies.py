@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.cli import folder_name
 from bertexp.config import conf_dir, keys, parse
 
 STUDIES = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
@@ -19,21 +19,26 @@ SIZES = sorted(path.stem for path in (conf_dir() / "size").glob("*.yaml"))
 
 
 def composed(*overrides: str, with_hydra: bool = False) -> DictConfig:
-    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("config", overrides=list(overrides), return_hydra_config=with_hydra)
 
 
-def points(study: str) -> dict[str, list[str]]:
-    """Return what a study sweeps: every key's overrides."""
-    swept = composed(f"+experiment={study}", with_hydra=True).hydra.sweeper.params
-    parsed = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in swept.items()])
-    return {
+def points(study: str) -> tuple[list[tuple[str, ...]], int]:
+    """Return the settings that a study compares, each as overrides, and the number of seeds."""
+    sweeper = composed(f"+experiment={study}", with_hydra=True).hydra.sweeper
+    parsed = OverridesParser.create().parse_overrides(
+        [f"{k}={v}" for k, v in sweeper.params.items()]
+    )
+    swept = {
         override.key_or_group: [
             f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()
         ]
         for override in parsed
     }
+    seeds = len(swept.pop("seed"))
+    together = [swept.pop(key) for key in sweeper.get("together") or []]
+    rows = [*zip(*together, strict=True)] or [()]
+    return [(*row, *rest) for row in rows for rest in itertools.product(*swept.values())], seeds
 
 
 def values(config: DictConfig) -> dict[str, Any]:
@@ -51,10 +56,9 @@ def test_every_point_of_a_study_is_a_run_of_its_own(study: str) -> None:
     config = composed(f"+experiment={study}", with_hydra=True)
     assert config.hydra.mode.name == "MULTIRUN"
     assert config.sweep.startswith(f"{study}_")
-    swept = points(study)
-    assert len(swept.pop("seed")) >= 3, "one seed proves nothing"
-    (settings,) = swept.values()
-    found = [parse(composed(f"+experiment={study}", point, "sweep=s")) for point in settings]
+    settings, seeds = points(study)
+    assert seeds >= 3, "one seed proves nothing"
+    found = [parse(composed(f"+experiment={study}", *point, "sweep=s")) for point in settings]
     assert all(found.count(config) == 1 for config in found)
     # What is not under test is the same for all, the budget above all.
     assert all(config.trainer == found[0].trainer for config in found)
@@ -65,11 +69,9 @@ def test_every_point_of_a_study_is_a_run_of_its_own(study: str) -> None:
 def test_a_size_wins_over_a_study_in_any_order(study: str, size: str) -> None:
     sized = OmegaConf.load(conf_dir() / "size" / f"{size}.yaml")
     wanted = [key for key in keys() if OmegaConf.select(sized, key) is not None]
-    setting = points(study)
-    del setting["seed"]
-    last = next(iter(setting.values()))[-1]
+    last = points(study)[0][-1]
     orders = (f"+experiment={study}", f"+size={size}"), (f"+size={size}", f"+experiment={study}")
-    first, second = (values(composed(*order, last)) for order in orders)
+    first, second = (values(composed(*order, *last)) for order in orders)
     assert first == second
     assert wanted
     for key in wanted:
