@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint clean
+.PHONY: help run sweep test lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -17,6 +17,9 @@ $(READY): pyproject.toml constraints.txt
 
 run: $(READY)  ## train a small BERT on Python's own documentation, about two minutes
 	$(BIN)/python -m bertexp
+
+sweep: $(READY)  ## compare three mask rates on that corpus, about four minutes
+	$(BIN)/python -m bertexp +experiment=mask_rate masking.prob=0.15,0.4,0.8 seed=0,1 trainer.epochs=4
 
 test: $(READY)  ## run the tests
 	@# One thread each: two processes that share the cores with two threads wait for each other.

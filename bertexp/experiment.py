@@ -15,15 +15,16 @@ from bertexp.data import Data, prepare_data
 from bertexp.evaluation.answers import answer, bank_metrics, evaluate
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
-from bertexp.evaluation.samples import draw_samples
+from bertexp.evaluation.samples import draw_samples, sample_tables
 from bertexp.masking.audit import audit
 from bertexp.masking.schedule import mask_rate
 from bertexp.models.build import build_model
 from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
-from bertexp.summary import versions, write_summary
+from bertexp.summary import read_summary, versions, write_summary
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import MaskedExamples
+from bertexp.tasks.nsp import PairExamples
 from bertexp.tracking.base import SafeTracker, shown
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.progress import Progress
@@ -51,34 +52,50 @@ def run_experiment(
     Raises:
         UserError: something the user can mend.
     """
-    began = time.perf_counter()
     identity = _identify(config, folder, sweep)
-    tracker = open_tracker(config.tracker, identity, folder, OUTPUTS.absolute(), resolved)
+    known = {"versions": versions()}
+    write_summary(folder, {"status": "running", "tracker_id": identity.id, **known})
+    tracker = open_tracker(config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known)
     trackers = [JsonLinesTracker(folder), *([tracker] if tracker else [])]
     accelerator = build_accelerator(config.hardware, trackers)
+    failed = True
+    try:
+        accelerator.init_trackers(config.tracker.project)
+        loss = _run(config, folder, accelerator, tracker)
+        failed = False
+    finally:
+        if tracker:
+            tracker.close(failed)
+    return loss
+
+
+def _run(
+    config: Config, folder: Path, accelerator: Accelerator, tracker: SafeTracker | None
+) -> float:
+    """Prepare data, train, evaluate, export, report; returns the final ``eval/loss``."""
+    began = time.perf_counter()
     data = prepare_data(config)
     task, tokenizer, length = data.task, data.tokenizer, config.task.max_length
     model = build_model(config.model, task.model_class, tokenizer, length, config.seed)
     objective = Objective(model).to(accelerator.device)
     keeper = Keeper(model, tokenizer, length, folder)
-    write_summary(folder, _inputs(data, identity))
-    failed = True
-    try:
-        accelerator.init_trackers(config.tracker.project)
-        _audit_masks(data, folder, tracker)
-        prepared = time.perf_counter()
-        state = _train(config, data, objective, accelerator, keeper)
-        metrics = _evaluate_last(config, data, objective, accelerator, folder)
-        accelerator.log(metrics, step=state.step)
-        keeper.finish(metrics["eval/loss"], state.step)
-        seconds = {"preparation": prepared - began, "total": time.perf_counter() - began}
-        write_summary(folder, _results(data, state, metrics, keeper, seconds))
-        failed = False
-    finally:
-        if tracker:
-            tracker.close(failed)
-    report.show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
+    fingerprints = {"fingerprints": _fingerprints(data)}
+    write_summary(folder, fingerprints)
+    if tracker:
+        tracker.describe(fingerprints)
+    _audit(data, folder, tracker)
+    prepared = time.perf_counter()
+    state = _train(config, data, objective, accelerator, keeper)
+    metrics = _evaluate_last(config, data, objective, accelerator, folder)
+    accelerator.log(metrics, step=state.step)
+    keeper.finish(metrics["eval/loss"], state.step)
     answers = draw_samples(objective, data.bank, tokenizer, accelerator.device)
+    if tracker:
+        for name, (columns, rows) in sample_tables(answers).items():
+            tracker.log_rows(name, columns, rows)
+    seconds = {"preparation": prepared - began, "total": time.perf_counter() - began}
+    write_summary(folder, _results(data, state, metrics, keeper, seconds))
+    report.show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
     report.show(report.samples(answers))
     report.show(report.places(shown(folder), keeper, tracker.location if tracker else None))
     return metrics["eval/loss"]
@@ -90,20 +107,23 @@ def _identify(config: Config, folder: Path, sweep: str | None) -> RunIdentity:
         config.tracker,
         task=config.task.name,
         model=config.model.name,
-        masking_prob=config.masking.prob if masks else None,
-        masking_strategy=config.masking.strategy if masks else None,
+        masking=config.masking if masks else None,
         seed=config.seed,
-        folder=folder,
         sweep=sweep,
+        known_id=read_summary(folder).get("tracker_id"),
         name=config.name,
     )
 
 
-def _audit_masks(data: Data, folder: Path, tracker: SafeTracker | None) -> None:
-    """Record what the masks are, and warn if they are not what was asked for."""
-    if not isinstance(data.examples, MaskedExamples):
+def _audit(data: Data, folder: Path, tracker: SafeTracker | None) -> None:
+    """Record what pairs and masks are, and warn if they are not what was asked for."""
+    examples = data.examples
+    text = examples.text if isinstance(examples, MaskedExamples) else examples
+    if isinstance(text, PairExamples):
+        write_summary(folder, {"pairs": text.shares(epoch=0)})
+    if not isinstance(examples, MaskedExamples):
         return
-    found = audit(data.examples)
+    found = audit(examples)
     write_summary(folder, {"masking": asdict(found) | found.figures()})
     if tracker:
         rows = [[name, value] for name, value in found.figures().items()]
@@ -198,18 +218,13 @@ def _evaluate_last(
     return metrics
 
 
-def _inputs(data: Data, identity: RunIdentity) -> dict[str, object]:
-    """Return what ``summary.json`` says before the training."""
+def _fingerprints(data: Data) -> dict[str, object]:
+    """Return what stands for the content of everything a run is made from."""
     return {
-        "status": "running",
-        "tracker_id": identity.id,
-        "versions": versions(),
-        "fingerprints": {
-            "corpus": data.corpus.fingerprint,
-            "tokenizer": data.tokenizer.fingerprint,
-            "tokens": data.tokens["train"].fingerprint,
-            "bank": data.bank.fingerprints,
-        },
+        "corpus": data.corpus.fingerprint,
+        "tokenizer": data.tokenizer.fingerprint,
+        "tokens": data.tokens["train"].fingerprint,
+        "bank": data.bank.fingerprints,
     }
 
 

@@ -197,7 +197,7 @@ def _precision(accelerator: Accelerator) -> str:
 
 
 def _masked(sample: MaskedSample) -> RenderableType:
-    text = Text(" ".join(sample.tokens).replace(" ##", ""))
+    text = Text(sample.text)
     text.highlight_words(["[MASK]"], "bold yellow")
     lines = [text]
     for guess in sample.guesses:
@@ -210,12 +210,11 @@ def _masked(sample: MaskedSample) -> RenderableType:
 
 
 def _pair(sample: PairSample) -> RenderableType:
-    right = (sample.probability > 0.5) == sample.follows
     verdict = Text(f"  follows with probability {sample.probability:.2f} ")
     truth = "it does" if sample.follows else "it does not"
     return Group(
         Text(f"A: {sample.first}"),
         Text(f"B: {sample.second}"),
-        verdict.append(f"({truth})", "green" if right else "red"),
+        verdict.append(f"({truth})", "green" if sample.is_right else "red"),
         "",
     )

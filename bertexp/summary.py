@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 SUMMARY_FILE = "summary.json"
 PACKAGES = (
@@ -24,15 +25,20 @@ PACKAGES = (
 )
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what the run's summary holds; nothing where there is none."""
+    path = folder / SUMMARY_FILE
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def write_summary(folder: Path, values: Mapping[str, object]) -> None:
     """Write ``values`` over what the run's summary holds, all or nothing.
 
     Keys that ``values`` does not name keep what was written before.
     """
     path = folder / SUMMARY_FILE
-    known = json.loads(path.read_text()) if path.exists() else {}
     partial = path.with_suffix(".partial")
-    merged = _finite({**known, **values})
+    merged = _finite({**read_summary(folder), **values})
     partial.write_text(json.dumps(merged, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     os.replace(partial, path)
 

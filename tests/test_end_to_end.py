@@ -165,7 +165,8 @@ def test_wandb_has_the_configuration_and_the_metrics(
     OmegaConf.register_new_resolver("now", lambda pattern: "now", replace=True)
     expected: Any = OmegaConf.to_container(composed, resolve=True)
     del expected["sweep"], found["config"]["sweep"]  # the time
-    assert found["config"] == expected
+    known = {key: summary(run)[key] for key in ("versions", "fingerprints")}
+    assert found["config"] == expected | known
     assert found["state"] == "finished"
     assert found["run_id"] == summary(run)["tracker_id"]
     assert set(found["tags"]) == {"mlm", "tiny", "token", "mine"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -19,6 +21,11 @@ class Guess:
     truth: str
     likeliest: list[tuple[str, float]]
 
+    @property
+    def is_right(self) -> bool:
+        """Whether the likeliest token is what stood there."""
+        return self.likeliest[0][0] == self.truth
+
 
 @dataclass(frozen=True)
 class MaskedSample:
@@ -26,6 +33,11 @@ class MaskedSample:
 
     tokens: list[str]
     guesses: list[Guess]
+
+    @property
+    def text(self) -> str:
+        """The tokens with the pieces of each word put together."""
+        return " ".join(self.tokens).replace(" ##", "")
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,11 @@ class PairSample:
     second: str
     follows: bool
     probability: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the likelier answer is the true one."""
+        return (self.probability > 0.5) == self.follows
 
 
 @torch.no_grad()
@@ -51,6 +68,30 @@ def draw_samples(
         draw = _masked_samples if name == "mlm" else _pair_samples
         samples += draw(objective, batch, tokenizer)
     return samples
+
+
+def sample_tables(
+    samples: Sequence[MaskedSample | PairSample],
+) -> dict[str, tuple[list[str], list[list[Any]]]]:
+    """Return the answers as tables: head and rows, by name; a row a masked token or a pair."""
+    masked = [sample for sample in samples if isinstance(sample, MaskedSample)]
+    pairs = [sample for sample in samples if isinstance(sample, PairSample)]
+    tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
+    if masked:
+        tables["samples/masked"] = (
+            ["text", "truth", "prediction", "probability", "right"],
+            [
+                [sample.text, guess.truth, *guess.likeliest[0], guess.is_right]
+                for sample in masked
+                for guess in sample.guesses
+            ],
+        )
+    if pairs:
+        tables["samples/pairs"] = (
+            ["first", "second", "follows", "probability that it follows", "right"],
+            [[s.first, s.second, s.follows, s.probability, s.is_right] for s in pairs],
+        )
+    return tables
 
 
 def _masked_samples(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ class SafeTracker(GeneralTracker):
 
     Nothing happens before ``start``, which Accelerate calls on the main process only. If the
     tracker fails there or later, the user is told once and the run goes on without it; the
-    metrics are in ``metrics.jsonl`` all the same. A subclass fills in ``_start``, ``_log`` and
-    ``_finish``, and sets ``location`` once it knows.
+    metrics are in ``metrics.jsonl`` all the same. A subclass fills in ``_start``, ``_log``,
+    ``_finish`` and whatever else it can, and sets ``location`` once it knows.
 
     Attributes:
         location: where to look: an address, or commands, one a line; ``None`` before the start.
@@ -62,6 +62,14 @@ class SafeTracker(GeneralTracker):
         """Log a table, where the tracker shows tables; never raises."""
         self._attempt(lambda: self._log_rows(name, columns, rows))
 
+    def log_pictures(self, name: str, paths: Sequence[Path]) -> None:
+        """Log picture files, where the tracker shows pictures; never raises."""
+        self._attempt(lambda: self._log_pictures(name, paths))
+
+    def describe(self, values: Mapping[str, Any]) -> None:
+        """Add to the configuration shown with the run what was not known before; never raises."""
+        self._attempt(lambda: self._describe(values))
+
     def close(self, failed: bool) -> None:
         """End the tracked run as failed or finished; never raises, and again does nothing."""
         self._attempt(lambda: self._finish(failed))
@@ -91,6 +99,12 @@ class SafeTracker(GeneralTracker):
 
     def _log_rows(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Log a table; a tracker that has none leaves it out."""
+
+    def _log_pictures(self, name: str, paths: Sequence[Path]) -> None:
+        """Log pictures; a tracker that has none leaves them out."""
+
+    def _describe(self, values: Mapping[str, Any]) -> None:
+        """Add to the configuration; a tracker that fixes it at the start leaves it out."""
 
     def _finish(self, failed: bool) -> None:
         """End the tracked run; a tracker that knows failure says so by ``failed``."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
+import secrets
 from dataclasses import dataclass
-from pathlib import Path
 
+from bertexp.masking.config import MaskingConfig
 from bertexp.tracking.config import TAG_LENGTH, TrackerConfig
 
 _ID_LENGTH = 128
 _PLAIN_STRATEGY = "token"
+# Of Devlin et al. 2019, in percent: what the label leaves out.
+_PLAIN_REPLACEMENT = "80-10-10"
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class RunIdentity:
 
     Attributes:
         id: unique and telling, such as ``mlm-p0.40-s1-3fa9c1d2``; the same after a resume.
-        name: what to call it: the user's name for it, or the id without its hash.
+        name: what to call it: the user's name for it, or what it does, ``mlm-p0.40-s1``.
         group: the runs it belongs with.
         tags: what to find it by.
         job_type: what kind of work it does.
@@ -37,43 +40,64 @@ def identify(
     *,
     task: str,
     model: str,
-    masking_prob: float | None,
-    masking_strategy: str | None,
+    masking: MaskingConfig | None,
     seed: int,
-    folder: Path,
     sweep: str | None,
+    known_id: str | None = None,
     name: str | None = None,
-    job_type: str = "pretrain",
 ) -> RunIdentity:
-    """Make a run's identity from what it does and where.
+    """Make a run's identity from what it does.
+
+    A new id ends in random digits, so that no two runs share one, wherever they ran. A run that
+    W&B's sweep agent started has the id the agent gave it, and the agent's sweep for a group.
 
     Args:
         config: the user's own group and tags.
         task: name of the task.
         model: name of the model.
-        masking_prob: share of tokens predicted, or ``None`` for a task without masking.
-        masking_strategy: name of the strategy, or ``None`` for a task without masking.
+        masking: how it masks, or ``None`` for a task without masking.
         seed: the run's seed.
-        folder: the run's folder; its absolute path makes the id unique.
         sweep: name of the sweep, which is the group unless the user chose another.
+        known_id: the id of a run that goes on.
         name: the user's name for the run.
-        job_type: what kind of work it does.
     """
-    parts = [task]
-    if masking_strategy not in (None, _PLAIN_STRATEGY):
-        parts.append(masking_strategy)
-    if masking_prob is not None:
-        parts.append(f"p{_rate(masking_prob)}")
-    label = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*parts, f"s{seed}"]))
-    digest = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
-    tags = [tag[:TAG_LENGTH] for tag in (task, model, masking_strategy, *config.tags) if tag]
+    label = "-".join([task, *_masks(masking), f"s{seed}"])
+    agents_sweep, agents_run = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
+    strategy = masking.strategy if masking else None
+    tags = [tag[:TAG_LENGTH] for tag in (task, model, strategy, *config.tags) if tag]
     return RunIdentity(
-        id=f"{label[: _ID_LENGTH - len(digest) - 1]}-{digest}",
+        id=(agents_run if agents_sweep else None) or known_id or new_id(label),
         name=name or label,
-        group=config.group or sweep,
+        group=config.group or sweep or agents_sweep,
         tags=tuple(dict.fromkeys(tags)),
-        job_type=job_type,
+        job_type="pretrain",
     )
+
+
+def new_id(label: str) -> str:
+    """Return an id that nothing else has: the label as W&B accepts it, and random digits."""
+    digits = secrets.token_hex(4)
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", label)
+    return f"{safe[: _ID_LENGTH - len(digits) - 1]}-{digits}"
+
+
+def _masks(masking: MaskingConfig | None) -> list[str]:
+    """Return in short how a run masks, as far as it is not what BERT does."""
+    if masking is None:
+        return []
+    schedule, replace = masking.schedule, masking.replace
+    parts = [] if masking.strategy == _PLAIN_STRATEGY else [masking.strategy]
+    parts.append(f"p{_rate(masking.prob)}")
+    if schedule.end is not None:
+        parts.append(f"{schedule.name}{_rate(schedule.end)}")
+    if masking.corrupt_prob is not None:
+        parts.append(f"c{_rate(masking.corrupt_prob)}")
+    shares = "-".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
+    if shares != _PLAIN_REPLACEMENT:
+        parts.append(shares)
+    if not masking.dynamic:
+        parts.append("static")
+    return parts
 
 
 def _rate(prob: float) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import wandb
 from accelerate.tracking import WandBTracker
@@ -20,13 +21,18 @@ logger = logging.getLogger(__name__)
 STEP = "trainer/step"
 _INIT_SECONDS = 8
 _FINISH_SECONDS = 120
+_NO_KEY = "W&B has no API key"
 
 
 class WandbTracker(SafeTracker):
     """A W&B run whose charts are drawn over ``trainer/step``.
 
     The step is logged as data because W&B drops what is logged at a step lower than its own,
-    which is what a resumed run does.
+    which is what a resumed run does. Beside the last value of an evaluation metric the summary
+    keeps the best one.
+
+    Under W&B's sweep agent, which says so in the environment, W&B takes project, entity and id from
+    there.
 
     Args:
         config: mode, project and entity.
@@ -36,6 +42,8 @@ class WandbTracker(SafeTracker):
     """
 
     name = "wandb"
+    # Why W&B cannot be had, once it is known: the next jobs of a sweep do not wait for it again.
+    _problem: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -85,24 +93,33 @@ class WandbTracker(SafeTracker):
             self._open_online()
 
     def _open_online(self) -> None:
+        known = WandbTracker._problem
+        problem = known or self._try_online()
+        if problem is None:
+            return
+        if self._config.mode == "online":
+            raise UserError(
+                f"tracker.mode=online: {problem}. Log in with `wandb login` or WANDB_API_KEY, "
+                "or choose tracker.mode=offline."
+            )
+        self._open("offline")
+        if problem not in (known, _NO_KEY):
+            logger.warning("wandb: %s. Tracked offline; to upload: %s", problem, self._sync())
+
+    def _try_online(self) -> str | None:
+        """Open the run online; returns why that is not possible, or None."""
+        problem = _NO_KEY
         try:
             # Verifying first leaves no empty run behind where there is no network.
             if wandb.login(prompt=False, verify=True):
-                return self._open("online", resume="allow")
-            problem = None
+                self._open("online", resume="allow")
+                return None
         except Exception as error:
             problem = first_line(error)
-        if self._config.mode == "online":
-            raise UserError(
-                f"tracker.mode=online: {problem or 'W&B has no API key'}. Log in with "
-                "`wandb login` or WANDB_API_KEY, or choose tracker.mode=offline."
-            )
-        if problem:
             # W&B's service keeps the id of a run that failed to start.
             wandb.teardown()
-        self._open("offline")
-        if problem:
-            logger.warning("wandb: %s. Tracked offline; to upload: %s", problem, self._sync())
+        WandbTracker._problem = problem
+        return problem
 
     def _open(self, mode: str, resume: str | None = None) -> None:
         self._inner.init_kwargs = {**self._arguments, "mode": mode, "resume": resume}
@@ -123,11 +140,17 @@ class WandbTracker(SafeTracker):
         for name in values.keys() - self._defined:
             self._defined.add(name)
             if best := best_value(name):
-                self._inner.run.define_metric(name, step_metric=STEP, summary=best)
+                self._inner.run.define_metric(name, step_metric=STEP, summary=f"{best},last")
         self._inner.log(values if step is None else {**values, STEP: step})
 
     def _log_rows(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         self._inner.run.log({name: wandb.Table(columns=[*columns], data=rows)})
+
+    def _log_pictures(self, name: str, paths: Sequence[Path]) -> None:
+        self._inner.run.log({f"{name}/{path.stem}": wandb.Image(str(path)) for path in paths})
+
+    def _describe(self, values: Mapping[str, Any]) -> None:
+        self._inner.run.config.update(dict(values), allow_val_change=True)
 
     def _finish(self, failed: bool) -> None:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import signal
 import subprocess
 import sys
 import textwrap
@@ -50,5 +52,40 @@ def script(tmp_path: Path, environment: dict[str, str]) -> Script:
         )
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    return run
+
+
+@pytest.fixture
+def on_a_terminal(tmp_path: Path, environment: dict[str, str]) -> Callable[..., str]:
+    """Runs Python code on a pseudo-terminal of its own and returns all it showed."""
+
+    def run(code: str, interrupt: bool = False) -> str:
+        """Run the code; ``interrupt``: press Ctrl-C when it says 'ready'."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # Linux says so when the other side has closed
+                piece = b""
+            if not piece:
+                break
+            shown += piece
+            if interrupt and b"ready" in shown:
+                process.send_signal(signal.SIGINT)
+                interrupt = False
+        os.close(ours)
+        process.wait(timeout=30)
+        return shown.decode()
 
     return run

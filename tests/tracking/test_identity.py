@@ -4,52 +4,63 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 
+from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
 from bertexp.tracking.config import TrackerConfig
-from bertexp.tracking.identity import RunIdentity, identify
+from bertexp.tracking.identity import RunIdentity, identify, new_id
 
 CONFIG = TrackerConfig(
     name="wandb", mode="auto", project="bertexp", entity=None, group=None, tags=["mine", "mlm"]
 )
-MLM = {"task": "mlm", "model": "tiny", "masking_prob": 0.4, "masking_strategy": "token", "seed": 1}
+BERT = ReplaceConfig(mask=0.8, random=0.1, keep=0.1)
+ONLY_MASK = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
+
+
+def masking(prob: float = 0.4, **changes: object) -> MaskingConfig:
+    return MaskingConfig(**{"prob": prob, "strategy": "token", "replace": BERT, **changes})
 
 
 def make(config: TrackerConfig = CONFIG, **changes: object) -> RunIdentity:
-    return identify(config, **{**MLM, "folder": Path("outputs/a"), "sweep": None, **changes})
+    values = {"task": "mlm", "model": "tiny", "masking": masking(), "seed": 1, "sweep": None}
+    return identify(config, **{**values, **changes})
 
 
 @pytest.mark.parametrize(
     ("changes", "label"),
     [
         ({}, "mlm-p0.40-s1"),
-        ({"masking_prob": 0.125}, "mlm-p0.125-s1"),
-        ({"masking_strategy": "whole_word"}, "mlm-whole_word-p0.40-s1"),
-        ({"task": "nsp", "masking_prob": None, "masking_strategy": None}, "nsp-s1"),
+        ({"masking": masking(0.125)}, "mlm-p0.125-s1"),
+        ({"masking": masking(strategy="whole_word")}, "mlm-whole_word-p0.40-s1"),
+        ({"masking": masking(replace=ONLY_MASK)}, "mlm-p0.40-100-0-0-s1"),
+        ({"masking": masking(corrupt_prob=0.2)}, "mlm-p0.40-c0.20-s1"),
+        (
+            {"masking": masking(0.3, schedule=ScheduleConfig(name="linear", end=0.15))},
+            "mlm-p0.30-linear0.15-s1",
+        ),
+        ({"masking": masking(dynamic=False)}, "mlm-p0.40-static-s1"),
+        ({"task": "nsp", "masking": None}, "nsp-s1"),
         ({"task": "a:b;c,d#e?f/g'h"}, "a-b-c-d-e-f-g-h-p0.40-s1"),
     ],
 )
 def test_the_id_says_what_the_run_does(changes: dict, label: str) -> None:
-    identity = make(**changes)
-    assert re.fullmatch(re.escape(label) + r"-[0-9a-f]{8}", identity.id)
+    assert re.fullmatch(re.escape(label) + r"-[0-9a-f]{8}", make(**changes).id)
 
 
-def test_the_same_folder_has_the_same_id_and_another_one_another() -> None:
-    assert make() == make(folder=Path.cwd() / "outputs" / "a")
-    assert make().id != make(folder=Path("outputs/b")).id
+def test_runs_that_do_the_same_have_ids_of_their_own_and_one_that_goes_on_keeps_its_id() -> None:
+    first = make()
+    assert make().id != first.id
+    assert make(known_id=first.id) == first
 
 
-def test_a_long_id_keeps_its_hash() -> None:
-    identity = make(task="x" * 200)
-    assert len(identity.id) == 128
-    assert identity.id[-8:] == make().id[-8:]
+def test_a_long_id_is_what_wandb_accepts() -> None:
+    assert re.fullmatch(r"x{119}-[0-9a-f]{8}", new_id("x" * 200))
 
 
 def test_tags_are_unique_and_short() -> None:
     assert make(model="m" * 99).tags == ("mlm", "m" * 64, "token", "mine")
-    assert make(task="nsp", masking_strategy=None).tags == ("nsp", "tiny", "mine", "mlm")
+    assert make(task="nsp", masking=None).tags == ("nsp", "tiny", "mine", "mlm")
 
 
 def test_group_and_name_are_the_users_first() -> None:
@@ -57,3 +68,11 @@ def test_group_and_name_are_the_users_first() -> None:
     assert make(dataclasses.replace(CONFIG, group="g"), sweep="ratios").group == "g"
     assert make().name == "mlm-p0.40-s1"
     assert make(name="baseline").name == "baseline"
+
+
+def test_under_wandbs_agent_its_id_and_sweep_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "k2v9x1")
+    assert make().id != "k2v9x1", "only an agent's id: it would be every job's of a sweep"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "q7w3")
+    found = make(known_id="mlm-old")
+    assert (found.id, found.name, found.group) == ("k2v9x1", "mlm-p0.40-s1", "q7w3")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,35 +12,6 @@ from bertexp.tracking.progress import clock
 
 SHOW_CURSOR = "\x1b[?25h"
 HIDE_CURSOR = "\x1b[?25l"
-
-
-def on_a_terminal(code: str, environment: dict[str, str], folder: Path, interrupt: bool) -> str:
-    """Run code on a pseudo-terminal of its own; return all it showed. Ctrl-C at 'ready'."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 4096)
-        except OSError:  # Linux says so when the other side has closed
-            piece = b""
-        if not piece:
-            break
-        shown += piece
-        if interrupt and b"ready" in shown:
-            process.send_signal(signal.SIGINT)
-            interrupt = False
-    os.close(ours)
-    process.wait(timeout=30)
-    return shown.decode()
 
 
 def test_a_pipe_gets_lines_now_and_then_and_the_last_one(script: Callable) -> None:
@@ -121,9 +87,9 @@ logging.warning("after")
     ],
 )
 def test_a_terminal_gets_a_bar_and_its_cursor_back(
-    environment: dict[str, str], tmp_path: Path, end: str, interrupt: bool
+    on_a_terminal: Callable[..., str], end: str, interrupt: bool
 ) -> None:
-    shown = on_a_terminal(BAR.format(end=end), environment, tmp_path, interrupt)
+    shown = on_a_terminal(BAR.format(end=end), interrupt)
     assert HIDE_CURSOR in shown
     assert shown.rindex(SHOW_CURSOR) > shown.rindex(HIDE_CURSOR)
     assert "step 100/400 · 25% · loss 6.214 · 8,120 tokens/s" in shown
@@ -139,11 +105,11 @@ def test_a_terminal_gets_a_bar_and_its_cursor_back(
 
 
 def test_standard_output_into_a_file_stays_there(
-    environment: dict[str, str], tmp_path: Path
+    on_a_terminal: Callable[..., str], tmp_path: Path
 ) -> None:
     code = BAR.format(end="print('result')")
     redirected = f"import sys\nsys.stdout = open('out', 'w')\n{code}"
-    shown = on_a_terminal(redirected, environment, tmp_path, interrupt=False)
+    shown = on_a_terminal(redirected)
     assert "result" not in shown
     assert "result" in (tmp_path / "out").read_text()
 

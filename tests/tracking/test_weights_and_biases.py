@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,8 +78,8 @@ print(second.location)
     assert (failed["run_id"], failed["state"]) == ("mlm-p0.40-s1-abc", "failed")
     assert failed["config"] == {"masking": {"prob": 0.4}, "tags": ["a", "b"]}
     assert failed["tags"] == ["mlm", "tiny"]
-    assert failed["summary"]["eval/loss"] == {"min": 2.0}
-    assert failed["summary"]["eval/nsp_accuracy"] == {"max": 0.7}
+    assert failed["summary"]["eval/loss"] == {"min": 2.0, "last": 2.5}
+    assert failed["summary"]["eval/nsp_accuracy"] == {"max": 0.7, "last": 0.6}
     assert failed["summary"]["train/loss"] == 2.6
     finished = json.loads(inspect(second, environment, "--summary"))
     assert (finished["run_id"], finished["state"]) == ("mlm-p0.40-s2-abc", "finished")
@@ -122,10 +123,13 @@ def test_a_key_without_network_is_offline(script: Callable, tmp_path: Path) -> N
 class Halfway(BaseHTTPRequestHandler):
     """A server that accepts any key and then refuses every run."""
 
+    logins = 0
+
     def do_POST(self) -> None:
         question = self.rfile.read(int(self.headers["Content-Length"]))
         answer = b'{"data": null, "errors": [{"message": "permission denied"}]}'
         if b"query Viewer" in question:
+            Halfway.logins += 1
             answer = b'{"data": {"viewer": {"id": "1", "username": "u", "entity": "u"}}}'
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -137,15 +141,26 @@ class Halfway(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
-def test_a_run_the_server_refuses_is_offline(script: Callable, tmp_path: Path) -> None:
-    code = 'tracker = opened("auto")\ntracker.start()\ntracker.log({"a": 1}, 1)\ntracker.finish()'
+def test_a_run_the_server_refuses_is_offline_and_the_next_one_does_not_ask(
+    script: Callable, tmp_path: Path
+) -> None:
+    code = """
+    for id in ("first", "second"):
+        tracker = opened("auto", id)
+        tracker.start()
+        tracker.log({"a": 1}, 1)
+        tracker.finish()
+    """
     with ThreadingHTTPServer(("127.0.0.1", 0), Halfway) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        done = script(OPEN + code, WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL=url)
+        done = script(OPEN + textwrap.dedent(code), WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL=url)
         server.shutdown()
-    assert "permission denied. Tracked offline; to upload: wandb sync" in done.stdout
-    assert [file.parent.name.split("-")[0] for file in files(tmp_path)] == ["offline", "run"]
+    (line,) = done.stdout.splitlines()
+    assert "permission denied. Tracked offline; to upload: wandb sync" in line
+    kinds = [file.parent.name.split("-")[0] for file in files(tmp_path)]
+    assert kinds == ["offline", "offline", "run"]
+    assert Halfway.logins == 1
 
 
 @pytest.mark.parametrize(
@@ -165,3 +180,51 @@ def test_the_users_own_offline_setting_holds_in_auto(script: Callable, tmp_path:
     done = script(OPEN + code, WANDB_API_KEY=FAKE_KEY, WANDB_MODE="offline")
     assert len(files(tmp_path)) == 1
     assert done.stdout == ""
+
+
+def test_on_a_terminal_nothing_is_asked(on_a_terminal: Callable[..., str], tmp_path: Path) -> None:
+    code = OPEN + 'tracker = opened("auto")\ntracker.start()\ntracker.finish()\nprint("done")'
+    assert on_a_terminal(code).strip() == "done"
+    assert [file.parent.name.split("-")[0] for file in files(tmp_path)] == ["offline"]
+
+
+COMPARE = """
+from pathlib import Path
+from bertexp.tracking.comparison import log_comparison
+from bertexp.tracking.config import TrackerConfig
+config = TrackerConfig(
+    name="{name}", mode="offline", project="bertexp", entity=None, group=None, tags=["mine"]
+)
+rows = [["masking.prob=0.15", 2.5, None], ["masking.prob=0.4", 2.25, 0.25]]
+print(log_comparison(config, "ratios", ["setting", "mean", "difference"], rows,
+                     [Path("curves.png")], Path("outputs")))
+"""
+
+
+def test_a_comparison_is_a_run_of_the_group(
+    script: Callable, environment: dict[str, str], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (4, 3)).save(tmp_path / "curves.png")
+    done = script(COMPARE.format(name="wandb"))
+    (file,) = files(tmp_path)
+    assert done.stdout.splitlines()[0] == "wandb leet outputs/wandb"
+    records = [json.loads(line) for line in inspect(file, environment).splitlines()]
+    run = next(record["run"] for record in records if record["type"] == "run")
+    assert (run["run_group"], run["job_type"]) == ("ratios", "compare")
+    found = json.loads(inspect(file, environment, "--summary"))
+    assert (found["state"], found["tags"]) == ("finished", ["compare", "mine"])
+    table = found["summary"]["comparison/table"]
+    assert json.loads((file.parent / "files" / table["path"]).read_text()) == {
+        "columns": ["setting", "mean", "difference"],
+        "data": [["masking.prob=0.15", 2.5, None], ["masking.prob=0.4", 2.25, 0.25]],
+    }
+    picture = found["summary"]["comparison/curves"]
+    assert (picture["width"], picture["height"]) == (4, 3)
+    assert (file.parent / "files" / picture["path"]).is_file()
+
+
+def test_a_comparison_without_wandb_is_no_run(script: Callable, tmp_path: Path) -> None:
+    assert script(COMPARE.format(name="none")).stdout == "None\n"
+    assert not (tmp_path / "outputs").exists()
