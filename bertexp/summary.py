@@ -12,6 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 SUMMARY_FILE = "summary.json"
+# What else a run leaves beside it: a line a logged step, and the loss of every bank example.
+METRICS_FILE = "metrics.jsonl"
+LOSSES_FILE = "bank_losses.parquet"
 PACKAGES = (
     "bertexp",
     "torch",
@@ -31,9 +34,14 @@ def write_summary(folder: Path, values: Mapping[str, object]) -> None:
     """
     path = folder / SUMMARY_FILE
     known = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, {**known, **values})
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` to a file, all or nothing; NaN and infinity become null."""
     partial = path.with_suffix(".partial")
-    merged = _finite({**known, **values})
-    partial.write_text(json.dumps(merged, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -41,6 +49,8 @@ def _finite(value: object) -> object:
     """Return ``value`` with null for what JSON has no word for: NaN and infinity."""
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

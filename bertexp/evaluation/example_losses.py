@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertexp.evaluation.bank import Answers, Bank
+from bertexp.summary import LOSSES_FILE
 from bertexp.tasks.base import Batch
 
-LOSSES_FILE = "bank_losses.parquet"
 BANK_KEY = b"bank"
 
 
