@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,11 +122,14 @@ def nearest_to_defaults(settings: Mapping[str, Mapping[str, Any]]) -> str:
         settings: the values of each setting, by label.
     """
     from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     from bertexp.config import conf_dir
 
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    # At a sweep's end Hydra is there already, and a second one is refused.
+    is_there = GlobalHydra.instance().is_initialized()
+    with nullcontext() if is_there else initialize_config_dir(str(conf_dir()), version_base="1.3"):
         shipped = compose("config")
 
     def agreeing(label: str) -> int:
