@@ -62,7 +62,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def power(seeds: int, effect: float, deviation: float, alpha: float = ALPHA) -> float:
-    """Return the chance that a two-sided paired t test over ``seeds`` pairs finds ``effect``.
+    """Return the chance that a two-sided paired t test finds ``effect``, its sign included.
 
     Args:
         seeds: number of pairs.
@@ -72,8 +72,9 @@ def power(seeds: int, effect: float, deviation: float, alpha: float = ALPHA) -> 
     """
     critical = stdtrit(seeds - 1, 1 - alpha / 2)
     shift = abs(effect) / deviation * seeds**0.5
-    missed = nctdtr(seeds - 1, shift, critical) - nctdtr(seeds - 1, shift, -critical)
-    return 1 - float(missed)
+    missed = nctdtr(seeds - 1, shift, critical)
+    # Far from the critical value scipy cannot tell the chance to miss from 0, and gives NaN.
+    return 1 - float(np.nan_to_num(missed))
 
 
 def seeds_needed(
