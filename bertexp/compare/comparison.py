@@ -86,7 +86,7 @@ def _require_metric(runs: Sequence[Run], metric: str) -> None:
 
 def _settings(measured: Sequence[Measured], grouping: Grouping) -> list[Setting]:
     """Return the settings in the order of their values."""
-    values = {m.setting: grouping.values(m.run) for m in measured if m.run.config}
+    values = {m.setting: grouping.values(m.run) for m in measured}
     found = []
     for label in sorted(values, key=lambda label: in_order(values[label])):
         known = [m.value for m in measured if m.setting == label and m.value is not None]
@@ -132,7 +132,7 @@ def _notes(
     all_of, without = (Counter(m.setting for m in some) for some in (measured, counted))
     for label, number in all_of.items():
         if lacking := number - without[label]:
-            notes.append(f"{label}: {lacking} of {number} runs have no value.")
+            notes.append(f"{label}: {lacking} of {number} runs without a value.")
     if pooled := [key for key in grouping.others if key != SEED]:
         notes.append(f"Settings pool runs that differ in {', '.join(pooled)}; pairs do not.")
     notes += [

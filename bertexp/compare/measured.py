@@ -70,8 +70,6 @@ def _missing(
     run: Run, curve: Curve, value: float | None, metric: str, at: str, budget: float | None
 ) -> str | None:
     """Return why a run has no value; None if it has one."""
-    if not run.config:
-        return "has no configuration"
     if not curve:
         evaluated = any(metric in line for line in run.history)
         return f"did not log {UNITS[at]}" if evaluated else f"has no {metric}"

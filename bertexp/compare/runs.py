@@ -29,7 +29,7 @@ class Run:
 
     Attributes:
         folder: where.
-        config: its configuration, flat, with dotted keys; empty where there is none.
+        config: its configuration, flat, with dotted keys.
         summary: its ``summary.json``; empty where there is none.
         history: the lines of its ``metrics.jsonl``; what is not a number there is None.
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
@@ -111,9 +111,11 @@ def read_run(folder: Path) -> Run:
 
 def is_run(folder: Path) -> bool:
     """Return whether a folder is that of an experiment, its summary written or not yet."""
+    if not (folder / CONFIG_FILE).is_file():
+        return False
     if (folder / SUMMARY_FILE).is_file():
         return True
-    if not (folder / CONFIG_FILE).is_file() or not (folder / HYDRA_FILE).is_file():
+    if not (folder / HYDRA_FILE).is_file():
         return False
     from omegaconf import OmegaConf
 
@@ -138,8 +140,6 @@ def _run_folders(start: Path) -> Iterator[Path]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     from omegaconf import OmegaConf
     from yaml import YAMLError
 

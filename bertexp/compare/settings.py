@@ -20,7 +20,6 @@ NO_OUTCOME = (
 )
 OUTCOME = ("hardware.precision",)
 ALL_RUNS = "all runs"
-NO_CONFIG = "unknown"
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,6 @@ class Grouping:
 
     def label(self, run: Run) -> str:
         """Return the label of the run's setting."""
-        if not run.config:
-            return NO_CONFIG
         return ", ".join(f"{key}={text(run.config.get(key))}" for key in self.keys) or ALL_RUNS
 
     def values(self, run: Run) -> dict[str, Any]:
@@ -56,7 +53,7 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     Raises:
         UserError: a key of ``by`` is in no run's configuration.
     """
-    configs = [run.config for run in runs if run.config]
+    configs = [run.config for run in runs]
     known = dict.fromkeys(key for config in configs for key in config)
     for key in by:
         if key not in known:

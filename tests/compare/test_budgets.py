@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.compare.budgets import UNITS, common_budget, read_curve, value_at
@@ -19,6 +19,7 @@ POINTS = st.lists(
 ).map(sorted)
 
 
+@settings(deadline=None)
 @given(POINTS, st.floats(0, 1100))
 def test_between_evaluations_lies_a_straight_line_and_beyond_them_nothing(
     curve: list[tuple[float, float]], budget: float
@@ -31,6 +32,7 @@ def test_between_evaluations_lies_a_straight_line_and_beyond_them_nothing(
         assert found is None
 
 
+@settings(deadline=None)
 @given(st.lists(POINTS, min_size=1, max_size=5))
 def test_the_common_budget_is_the_largest_that_all_have_reached(
     curves: list[list[tuple[float, float]]],

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.compare.settings import (
@@ -29,6 +29,7 @@ CONFIGS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(CONFIGS)
 def test_settings_part_runs_exactly_by_what_differs_besides_the_seed(
     configs: list[dict[str, Any]],

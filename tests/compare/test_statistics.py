@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -21,6 +21,7 @@ def by_seed(values: np.ndarray) -> dict[tuple[str, ...], float]:
     return {(str(seed),): float(value) for seed, value in enumerate(values)}
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=12).filter(lambda x: np.ptp(x) > 1e-3))
 def test_mean_interval_and_p_are_scipys(values: list[float]) -> None:
     found = estimate(values)
@@ -32,6 +33,7 @@ def test_mean_interval_and_p_are_scipys(values: list[float]) -> None:
     assert found.p_value == pytest.approx(test.pvalue)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 10))
 def test_pairs_are_tested_as_by_scipys_paired_t_test(seed: int, seeds: int) -> None:
     base, other = np.random.default_rng(seed).normal(size=(2, seeds))
@@ -47,6 +49,7 @@ def test_one_value_has_no_interval_and_equal_ones_a_certain_mean() -> None:
     assert estimate([0.0, 0.0]).p_value == 1.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_holm_is_its_definition(p_values: list[float]) -> None:
     """The least level at which each is rejected, stepping down from the smallest (Holm 1979)."""
@@ -103,6 +106,7 @@ def test_power_is_that_of_simulated_studies(seeds: int, effect: float) -> None:
     assert power(seeds, effect, SPREAD) == pytest.approx(share, abs=0.012)
 
 
+@settings(deadline=None)
 @given(st.floats(0.05, 5), st.sampled_from([0.05, 0.0125]))
 def test_the_seeds_needed_are_the_fewest_that_suffice(ratio: float, alpha: float) -> None:
     seeds = seeds_needed(-ratio * SPREAD, SPREAD, alpha)
