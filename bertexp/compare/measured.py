@@ -63,7 +63,8 @@ def measure(
 
 def say_budget(at: str, budget: float) -> str:
     """Return ``1,000 steps``."""
-    return f"{budget:,.4g} {NOUNS[at]}" if at == "flops" else f"{budget:,.0f} {NOUNS[at]}"
+    digits = {"flops": ".4g", "time": ",.1f"}.get(at, ",.0f")
+    return f"{budget:{digits}} {NOUNS[at]}"
 
 
 def _missing(
