@@ -119,8 +119,9 @@ def is_run(folder: Path) -> bool:
         return False
     from omegaconf import OmegaConf
 
-    # Other commands, such as the benchmark, leave a configuration too.
-    return OmegaConf.load(folder / HYDRA_FILE).hydra.job.config_name == EXPERIMENT
+    # Other commands, such as the benchmark, leave a configuration too; a file may be empty still.
+    name = OmegaConf.select(OmegaConf.load(folder / HYDRA_FILE), "hydra.job.config_name")
+    return name == EXPERIMENT
 
 
 def _expand(path: str | Path) -> list[Path]:

@@ -37,6 +37,8 @@ def test_runs_are_found_below_folders_and_by_patterns_once_each(
         leave(Path(name) / "model", {})
     leave(Path("outputs/bench/now-bench"))
     leave(Path("outputs/started"))
+    leave(Path("outputs/just-made"))
+    Path("outputs/just-made/.hydra/hydra.yaml").write_text("")
     # The cache has summaries too.
     Path("outputs/corpus").mkdir()
     Path("outputs/corpus/summary.json").write_text("{}")
