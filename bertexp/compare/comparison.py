@@ -129,9 +129,9 @@ def _notes(
 ) -> list[str]:
     """Return what a reader of the figures must know, a line each."""
     runs, notes = [m.run for m in counted], []
-    all_of, without = (Counter(m.setting for m in some) for some in (measured, counted))
+    all_of, valued = (Counter(m.setting for m in some) for some in (measured, counted))
     for label, number in all_of.items():
-        if lacking := number - without[label]:
+        if lacking := number - valued[label]:
             notes.append(f"{label}: {lacking} of {number} runs without a value.")
     if pooled := [key for key in grouping.others if key != SEED]:
         notes.append(f"Settings pool runs that differ in {', '.join(pooled)}; pairs do not.")
