@@ -87,7 +87,7 @@ def _run(
     prepared = time.perf_counter()
     state = _train(config, data, objective, accelerator, keeper)
     metrics = _evaluate_last(config, data, objective, accelerator, folder)
-    accelerator.log(metrics, step=state.step)
+    accelerator.log(metrics | state.spent(), step=state.step)
     keeper.finish(metrics["eval/loss"], state.step)
     answers = draw_samples(objective, data.bank, tokenizer, accelerator.device)
     if tracker:
@@ -146,17 +146,15 @@ class _Watch:
 
     def log(self, state: TrainState, fraction: float, metrics: dict[str, float]) -> None:
         """Log and show one line."""
-        spent = {"train/epoch": state.step / self.steps_per_epoch}
-        if "mlm" in self.data.task.objectives:
-            spent["train/predicted_tokens"] = state.predicted_tokens
-        self.accelerator.log(metrics | spent, step=state.step)
+        epoch = {"train/epoch": state.step / self.steps_per_epoch}
+        self.accelerator.log(metrics | epoch | state.spent(), step=state.step)
         speed = metrics["train/tokens_per_second"]
         self.progress.update(state.step, fraction, metrics["train/loss"], speed)
 
     def evaluate(self, state: TrainState) -> None:
         """Evaluate, and keep the model if it is the best so far."""
         metrics = evaluate(self.objective, self.data.bank, self.accelerator.device)
-        self.accelerator.log(metrics, step=state.step)
+        self.accelerator.log(metrics | state.spent(), step=state.step)
         self.keeper.offer(metrics["eval/loss"], state.step)
         self.progress.note(report.evaluation_line(state.step, metrics))
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 SUMMARY_FILE = "summary.json"
+# What else a run leaves beside it: a line a logged step, and the loss of every bank example.
+METRICS_FILE = "metrics.jsonl"
+LOSSES_FILE = "bank_losses.parquet"
 PACKAGES = (
     "bertexp",
     "torch",
@@ -37,9 +40,14 @@ def write_summary(folder: Path, values: Mapping[str, object]) -> None:
     Keys that ``values`` does not name keep what was written before.
     """
     path = folder / SUMMARY_FILE
+    write_json(path, {**read_summary(folder), **values})
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` to a file, all or nothing; NaN and infinity become null."""
     partial = path.with_suffix(".partial")
-    merged = _finite({**read_summary(folder), **values})
-    partial.write_text(json.dumps(merged, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -47,6 +55,8 @@ def _finite(value: object) -> object:
     """Return ``value`` with null for what JSON has no word for: NaN and infinity."""
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -26,7 +26,7 @@ SMALL = (
     *("evaluation.every=8", "evaluation.max_examples=16", "hardware.threads=1"),
 )
 MLM = ("masking.prob=0.2", "seed=3", "tracker.mode=offline", "tracker.tags=[mine]")
-TIMING = {"train/tokens_per_second"}
+TIMING = {"train/tokens_per_second", "train/seconds"}
 
 
 def records(run: Path) -> list[dict[str, float]]:
@@ -90,8 +90,10 @@ def test_the_summary_says_what_was_spent_and_what_came_of_it(mlm: Any) -> None:
         assert found[key] > 0
     losses = [row["train/loss"] for row in records(run) if "train/loss" in row]
     assert found["train_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
-    assert found["metrics"] == {key: value for key, value in last.items() if key != "step"}
+    assert found["metrics"] == {k: value for k, value in last.items() if k.startswith("eval/")}
     spent = found["budget"]
+    for name in ("tokens", "predicted_tokens", "seconds", "flops"):
+        assert last[f"train/{name}"] == spent[name]
     assert spent["step"] == 20
     assert found["train_steps_per_second"] == pytest.approx(20 / found["train_runtime"])
     samples = found["train_samples_per_second"] * found["train_runtime"]

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from bertexp.evaluation.answers import Answers
 from bertexp.evaluation.bank import Bank
+from bertexp.summary import LOSSES_FILE
 from bertexp.tasks.base import Batch
 
-LOSSES_FILE = "bank_losses.parquet"
 BANK_KEY = b"bank"
 
 

@@ -19,12 +19,11 @@ from accelerate.tracking import (
     on_main_process,
 )
 
+from bertexp.summary import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker, shown
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.validation import UserError
-
-METRICS_FILE = "metrics.jsonl"
 
 
 class JsonLinesTracker(GeneralTracker):

@@ -43,6 +43,17 @@ class TrainState:
         self.seconds += seconds
         self.flops += flops
 
+    def spent(self) -> dict[str, float]:
+        """Return ``train/*``: what was spent, the axes on which runs are compared."""
+        found = {
+            "train/tokens": self.tokens,
+            "train/seconds": self.seconds,
+            "train/flops": self.flops,
+        }
+        if self.predicted_tokens:
+            found["train/predicted_tokens"] = self.predicted_tokens
+        return found
+
 
 @dataclass
 class Window:

@@ -1,0 +1,83 @@
+"""``python -m bertexp.compare``: runs side by side, and whether their differences are real."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from bertexp.compare.budgets import DEFAULT_UNIT, UNITS
+from bertexp.validation import UserError
+
+EPILOG = """examples:
+  python -m bertexp.compare outputs/sweeps/mask_rate
+  python -m bertexp.compare 'outputs/sweeps/rate-*' --at predicted_tokens
+  python -m bertexp.compare RUN_A RUN_B --metric eval/loss@0.15
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all of bertexp does."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"error: {message}.")
+
+
+def main() -> None:
+    """Compare what the command line names, then exit."""
+    options = _parser().parse_args()
+    try:
+        _compare(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from bertexp.compare.report import compare_runs, default_output, watch
+
+    chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at")}
+    if options.watch:
+        watch(options.paths, **chosen)
+    compare_runs(options.paths, options.output or default_output(options.paths), **chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m bertexp.compare",
+        description="Puts runs side by side and says which differences are real.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="folders of runs or sweeps, globs")
+    parser.add_argument(
+        "--by",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="key that parts runs into settings; may be repeated (all that differ but the seed)",
+    )
+    parser.add_argument("--metric", help="what to compare (eval/loss)")
+    parser.add_argument(
+        "--baseline",
+        metavar="KEY=VALUE",
+        help="setting to compare the others with (the one nearest to the defaults)",
+    )
+    parser.add_argument(
+        "--at",
+        metavar="UNIT",
+        help=f"compare where runs had spent as much: {', '.join(UNITS)} ({DEFAULT_UNIT})",
+    )
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="where to write (the sweep's folder)"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="show the table again until all runs have ended"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

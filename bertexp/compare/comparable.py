@@ -1,0 +1,98 @@
+"""Whether runs may be compared at all, and what a reader of the comparison must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bertexp.compare.runs import Run
+from bertexp.compare.settings import text
+
+# Runs that differ in these answered other questions: a better number is not a better model.
+MUST_AGREE = ("bank", "tokenizer", "corpus")
+LENGTH = "task.max_length"
+# Tokens a step that differ by no more are those of padding.
+SAME_TOKENS = 1.02
+
+
+def lower_is_better(metric: str) -> bool:
+    """Return whether a lower value of the metric is a better one."""
+    return any(word in metric for word in ("loss", "perplexity", "error"))
+
+
+def bank_fingerprint(summary: Mapping[str, Any], metric: str) -> str | None:
+    """Return the fingerprint of the questions that ``metric`` is measured on.
+
+    A summary has one for the whole bank, or one for each objective: then a metric is
+    that of the objective it names (``eval/nsp_loss``), else of masked language modelling.
+    """
+    bank = summary.get("fingerprints", {}).get("bank")
+    if not isinstance(bank, Mapping):
+        return bank
+    named = [name for name in bank if metric.startswith(f"eval/{name}_")]
+    return bank[next(iter([*named, *(name for name in ("mlm", *bank) if name in bank)]))]
+
+
+def fingerprint(run: Run, part: str, metric: str) -> str | None:
+    """Return what a run's summary says about one of its inputs."""
+    if part == "bank":
+        return bank_fingerprint(run.summary, metric)
+    return run.summary.get("fingerprints", {}).get(part)
+
+
+def refusals(runs: Sequence[Run], metric: str) -> list[str]:
+    """Return why runs must not be ranked, a line each; nothing if they may be."""
+    found = []
+    for part in MUST_AGREE:
+        distinct = _distinct(fingerprint(run, part, metric) for run in runs)
+        if len(distinct) > 1:
+            whose = f"{metric}'s bank" if part == "bank" else part
+            found.append(
+                f"Not ranked: the {whose} is not the same in all runs ({_some(distinct)}); "
+                f"compare those of one {part}."
+            )
+    return found
+
+
+def cautions(runs: Sequence[Run]) -> list[str]:
+    """Return in what else runs differ that must not decide between them, a line each."""
+    found = []
+    lengths = _distinct(run.config.get(LENGTH) for run in runs)
+    if len(lengths) > 1:
+        found.append(f"Runs differ in {LENGTH} ({_some(lengths)}).")
+    inputs = [
+        _distinct(fingerprint(run, part, "") for run in runs) for part in ("corpus", "tokens")
+    ]
+    if len(inputs[0]) == 1 < len(inputs[1]):
+        found.append("Runs were trained on different tokens of the same corpus.")
+    versions = [run.summary.get("versions", {}) for run in runs]
+    for name in dict.fromkeys(name for known in versions for name in known):
+        distinct = _distinct(known.get(name) for known in versions)
+        if len(distinct) > 1:
+            what = "the code" if name == "git_commit" else name
+            found.append(f"Runs are of different versions of {what} ({_some(distinct)}).")
+    return found
+
+
+def unequal_steps(runs: Sequence[Run]) -> list[str]:
+    """Return a line if runs saw different numbers of tokens in as many steps."""
+    budgets = [run.summary["budget"] for run in runs if run.summary.get("budget", {}).get("step")]
+    rates = [budget["tokens"] / budget["step"] for budget in budgets]
+    if not rates or max(rates) <= SAME_TOKENS * min(rates):
+        return []
+    return [
+        f"A step is not the same for all: it has {min(rates):,.0f} to {max(rates):,.0f} tokens; "
+        "--at tokens compares at equal ones."
+    ]
+
+
+def _distinct(values: Iterable[Any]) -> list[str]:
+    return sorted({text(value) for value in values if value is not None})
+
+
+def _some(values: Sequence[str]) -> str:
+    """Return a few of the values, each cut to what tells commits apart."""
+    shown = ", ".join(
+        value[:7] + "+" * value.endswith("+") * (len(value) > 7) for value in values[:3]
+    )
+    return f"{shown}, …" if len(values) > 3 else shown

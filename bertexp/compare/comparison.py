@@ -1,0 +1,182 @@
+"""Puts the comparison together: runs in, settings and their differences out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway
+from bertexp.compare.comparable import cautions, lower_is_better, refusals, unequal_steps
+from bertexp.compare.examples import clustered_difference
+from bertexp.compare.measured import Measured, measure, say_budget
+from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
+from bertexp.compare.runs import Run
+from bertexp.compare.settings import (
+    SEED,
+    Grouping,
+    find_setting,
+    group,
+    in_order,
+    nearest_to_defaults,
+)
+from bertexp.compare.statistics import differences, estimate
+from bertexp.validation import UserError, nearest, require_choice
+
+DEFAULT_METRIC = "eval/loss"
+
+
+def compare(
+    runs: Sequence[Run],
+    *,
+    metric: str | None = None,
+    by: Sequence[str] = (),
+    baseline: str | None = None,
+    at: str | None = None,
+) -> Comparison:
+    """Compare runs.
+
+    Args:
+        runs: at least one.
+        metric: what to compare, ``eval/loss`` by default.
+        by: keys that part runs into settings; by default all that differ, except the seed.
+        baseline: ``"key=value, ..."`` of the setting to compare the others with; by default
+            the one nearest to what ``conf/`` ships.
+        at: the unit of the budget, see ``Comparison``; ``steps`` by default.
+
+    Raises:
+        UserError: no such metric, key, setting or unit.
+    """
+    metric, at = metric or DEFAULT_METRIC, at or DEFAULT_UNIT
+    require_choice("--at", at, UNITS)
+    _require_metric(runs, metric)
+    grouping = group(runs, by)
+    budget, measured = measure(runs, grouping, metric, at)
+    counted = [m for m in measured if m.value is not None]
+    refused = refusals([m.run for m in counted], metric)
+    settings = _settings(measured, grouping)
+    chosen = _baseline(settings, baseline) if settings and not refused else None
+    better = lower_is_better(metric)
+    if not refused:
+        settings.sort(key=lambda s: (s.mean is None, (s.mean or 0) * (1 if better else -1)))
+    found = _differences(counted, chosen, better)
+    return Comparison(
+        metric=metric,
+        lower_is_better=better,
+        at=at,
+        budget=budget,
+        keys=grouping.keys,
+        baseline=chosen,
+        ranked=not refused,
+        warnings=(*refused, *_notes(measured, counted, grouping, found, at, budget)),
+        settings=tuple(settings),
+        differences=found,
+        runs=tuple(_compared(m) for m in measured),
+        examples=_examples(counted, chosen, metric, budget),
+    )
+
+
+def _require_metric(runs: Sequence[Run], metric: str) -> None:
+    known = dict.fromkeys(name for run in runs for name in run.metrics)
+    if known and metric not in known:
+        hint = nearest(metric, known) or f" There are {', '.join(known)}."
+        raise UserError(f"--metric {metric}: no run has it.{hint}")
+
+
+def _settings(measured: Sequence[Measured], grouping: Grouping) -> list[Setting]:
+    """Return the settings in the order of their values."""
+    values = {m.setting: grouping.values(m.run) for m in measured}
+    found = []
+    for label in sorted(values, key=lambda label: in_order(values[label])):
+        known = [m.value for m in measured if m.setting == label and m.value is not None]
+        if known:
+            e = estimate(known)
+            found.append(
+                Setting(label, values[label], len(known), e.mean, e.deviation, e.low, e.high)
+            )
+        else:
+            found.append(Setting(label, values[label], 0, None, None, None, None))
+    return found
+
+
+def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:
+    """Return the label of the setting to compare with; None where there is nothing to compare."""
+    values: Mapping[str, Mapping[str, object]] = {s.label: s.values for s in settings}
+    if wanted is not None:
+        return find_setting(wanted, values)
+    known = {s.label: s.values for s in settings if s.mean is not None}
+    return nearest_to_defaults(known) if len(known) > 1 else None
+
+
+def _differences(
+    counted: Sequence[Measured], baseline: str | None, better: bool
+) -> tuple[Difference, ...]:
+    values: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+    for m in counted:
+        assert m.value is not None
+        values[m.setting][m.pair] = m.value
+    return differences(values, baseline, better) if baseline in values else ()
+
+
+def _notes(
+    measured: Sequence[Measured],
+    counted: Sequence[Measured],
+    grouping: Grouping,
+    found: Sequence[Difference],
+    at: str,
+    budget: float | None,
+) -> list[str]:
+    """Return what a reader of the figures must know, a line each."""
+    runs, notes = [m.run for m in counted], []
+    all_of, valued = (Counter(m.setting for m in some) for some in (measured, counted))
+    for label, number in all_of.items():
+        if lacking := number - valued[label]:
+            notes.append(f"{label}: {lacking} of {number} runs without a value.")
+    if pooled := [key for key in grouping.others if key != SEED]:
+        notes.append(f"Settings pool runs that differ in {', '.join(pooled)}; pairs do not.")
+    notes += [
+        f"{d.setting}: no run is a pair with one of the baseline." for d in found if not d.pairs
+    ]
+    if midway := sum(is_midway(m.curve, budget) for m in counted if budget is not None):
+        assert budget is not None
+        notes.append(
+            f"{midway} of {len(counted)} runs went on after {say_budget(at, budget)}: they are "
+            "compared in mid-course, not at the end of their schedule."
+        )
+    return notes + (unequal_steps(runs) if at == "steps" else []) + cautions(runs)
+
+
+def _examples(
+    counted: Sequence[Measured], baseline: str | None, metric: str, budget: float | None
+) -> ExampleDifference | None:
+    """Return the comparison by example if there are but two runs, and both at their end."""
+    if len(counted) != 2 or baseline is None or budget is None:
+        return None
+    first, second = sorted(counted, key=lambda m: m.setting == baseline)
+    ended = all(m.run.status == "finished" and not is_midway(m.curve, budget) for m in counted)
+    if first.setting == baseline or second.setting != baseline or not ended:
+        return None
+    found = clustered_difference(first.run.folder, second.run.folder, metric)
+    return ExampleDifference(first.setting, second.setting, *found) if found else None
+
+
+def _compared(measured: Measured) -> ComparedRun:
+    run = measured.run
+    return ComparedRun(
+        folder=str(_shown(run.folder)),
+        name=run.name,
+        status=run.status,
+        error=run.error or measured.missing,
+        seed=run.seed,
+        setting=measured.setting,
+        value=measured.value,
+        metrics=run.metrics,
+        curve=tuple(point for point in measured.curve if point[1] == point[1]),
+    )
+
+
+def _shown(folder: Path) -> Path:
+    """Return a folder as a person in the current one would write it."""
+    absolute = Path(os.path.abspath(folder))
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

@@ -1,0 +1,47 @@
+"""The comparison as files: a table for spreadsheets, and everything for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from bertexp.compare.results import Comparison
+from bertexp.compare.settings import text
+from bertexp.summary import write_json
+
+CSV_FILE = "compare.csv"
+JSON_FILE = "compare.json"
+# Raised whenever what compare.json means changes.
+FORMAT = 1
+
+
+def write_json_file(comparison: Comparison, output: Path) -> Path:
+    """Write ``compare.json``: the fields of ``Comparison``, with the ``format`` they are in."""
+    path = output / JSON_FILE
+    write_json(path, {"format": FORMAT, **asdict(comparison)})
+    return path
+
+
+def write_csv_file(comparison: Comparison, output: Path) -> Path:
+    """Write ``compare.csv``: a row a run, with what was swept and all it was evaluated on."""
+    values = {setting.label: setting.values for setting in comparison.settings}
+    metrics = list(dict.fromkeys(name for run in comparison.runs for name in run.metrics))
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    head = [*comparison.keys, "seed", "status", "error", "value", *metrics, "name", "folder"]
+    writer.writerow(head)
+    for run in comparison.runs:
+        known = values.get(run.setting, {})
+        swept = [text(known[key]) if key in known else "" for key in comparison.keys]
+        measured = [run.metrics.get(name) for name in metrics]
+        writer.writerow(
+            [*swept, run.seed, run.status, run.error, run.value, *measured, run.name, run.folder]
+        )
+    path = output / CSV_FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(rows.getvalue(), encoding="utf-8")
+    os.replace(partial, path)
+    return path

@@ -1,0 +1,88 @@
+"""The whole comparison: read, compute, print, write; every sweep ends with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.text import Text
+
+from bertexp.compare.comparison import compare
+from bertexp.compare.files import write_csv_file, write_json_file
+from bertexp.compare.results import Comparison
+from bertexp.compare.runs import is_run, read_runs
+from bertexp.compare.table import open_console, render
+from bertexp.validation import UserError
+
+OUTPUTS = Path("outputs") / "compare"
+SECONDS_BETWEEN_LOOKS = 5
+
+
+def compare_runs(
+    paths: Sequence[str | Path],
+    output: Path,
+    *,
+    metric: str | None = None,
+    by: Sequence[str] = (),
+    baseline: str | None = None,
+    at: str | None = None,
+) -> Comparison:
+    """Compare the runs in and below ``paths``, print the table and write all files to ``output``.
+
+    Args:
+        paths: folders of runs or of sweeps, or patterns of such.
+        output: a folder; it is made if it is not there.
+        metric, by, baseline, at: see ``compare``.
+
+    Raises:
+        UserError: something the user can mend.
+    """
+    comparison = compare(read_runs(paths), metric=metric, by=by, baseline=baseline, at=at)
+    console = open_console()
+    console.print(render(comparison))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        written = write_all(comparison, output)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from error
+    console.print()
+    for path in written:
+        console.print(Text(str(path)), soft_wrap=True)
+    return comparison
+
+
+def write_all(comparison: Comparison, output: Path) -> list[Path]:
+    """Write every file of the comparison to the folder ``output``, which exists."""
+    return [write_csv_file(comparison, output), write_json_file(comparison, output)]
+
+
+def watch(
+    paths: Sequence[str | Path],
+    *,
+    metric: str | None = None,
+    by: Sequence[str] = (),
+    baseline: str | None = None,
+    at: str | None = None,
+) -> None:
+    """Show the table again whenever it has changed, until no run is running any more."""
+    console = open_console()
+    before = None
+    while True:
+        comparison = compare(read_runs(paths), metric=metric, by=by, baseline=baseline, at=at)
+        if all(run.status != "running" for run in comparison.runs):
+            return
+        if comparison != before:
+            console.clear()
+            console.print(render(comparison))
+            before = comparison
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def default_output(paths: Sequence[str]) -> Path:
+    """Return where to write: into the one folder that was given, unless it is itself a run."""
+    first = Path(paths[0])
+    if len(paths) == 1 and first.is_dir() and not is_run(first):
+        return first
+    return OUTPUTS / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"

@@ -1,0 +1,189 @@
+"""Finds runs on disk and reads what they left, whatever state they are in."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertexp.summary import METRICS_FILE, SUMMARY_FILE
+from bertexp.validation import UserError
+
+CONFIG_FILE = Path(".hydra") / "config.yaml"
+HYDRA_FILE = Path(".hydra") / "hydra.yaml"
+EXPERIMENT = "config"
+# A killed run cannot say so. One that wrote nothing for this long is taken to have been killed.
+SILENT_MINUTES = 30
+
+Line = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left in its folder.
+
+    Attributes:
+        folder: where.
+        config: its configuration, flat, with dotted keys.
+        summary: its ``summary.json``; empty where there is none.
+        history: the lines of its ``metrics.jsonl``; what is not a number there is None.
+        status: ``finished``, ``running``, ``interrupted`` or ``failed``.
+        error: why it did not finish, as far as that can be told.
+        written: when it last wrote something, in seconds since 1970.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    history: Sequence[Line]
+    status: str
+    error: str | None
+    written: float
+
+    @property
+    def seed(self) -> int | None:
+        """Its seed."""
+        return self.config.get("seed")
+
+    @property
+    def name(self) -> str:
+        """What trackers call it: the user's name for it, or its id without the hash."""
+        identity = str(self.summary.get("tracker_id", self.folder.name))
+        return self.config.get("name") or identity.rpartition("-")[0] or identity
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What it was evaluated on at its end; of an unfinished run, the last time."""
+        lines = [line for line in self.history if "eval/loss" in line]
+        found = self.summary.get("metrics") or (lines[-1] if lines else {})
+        return {
+            key: value
+            for key, value in found.items()
+            if key.startswith("eval/") and value is not None
+        }
+
+
+def read_runs(paths: Sequence[str | Path]) -> list[Run]:
+    """Return the runs in and below ``paths``, in the order of their folders' names.
+
+    Args:
+        paths: folders of runs or of sweeps, or patterns of such (``outputs/sweeps/rate-*``).
+
+    Raises:
+        UserError: a path does not exist or has no run, or a run's record cannot be read.
+    """
+    found: dict[Path, Run] = {}
+    for path in paths:
+        folders = [folder for start in _expand(path) for folder in _run_folders(start)]
+        if not folders:
+            raise UserError(f"{path}: no run is there, nor below it.")
+        for folder in folders:
+            if folder.resolve() not in found:
+                found[folder.resolve()] = read_run(folder)
+    return list(found.values())
+
+
+def read_run(folder: Path) -> Run:
+    """Return the run of one folder.
+
+    Raises:
+        UserError: its record cannot be read.
+    """
+    summary = _read_summary(folder / SUMMARY_FILE)
+    files = [folder / name for name in (SUMMARY_FILE, METRICS_FILE, CONFIG_FILE)]
+    written = max(file.stat().st_mtime for file in files if file.is_file())
+    status, error = _status(summary, written)
+    return Run(
+        folder=folder,
+        config=_read_config(folder / CONFIG_FILE),
+        summary=summary,
+        history=_read_history(folder / METRICS_FILE),
+        status=status,
+        error=error,
+        written=written,
+    )
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of an experiment, its summary written or not yet."""
+    if not (folder / CONFIG_FILE).is_file():
+        return False
+    if (folder / SUMMARY_FILE).is_file():
+        return True
+    if not (folder / HYDRA_FILE).is_file():
+        return False
+    from omegaconf import OmegaConf
+
+    # Other commands, such as the benchmark, leave a configuration too; a file may be empty still.
+    name = OmegaConf.select(OmegaConf.load(folder / HYDRA_FILE), "hydra.job.config_name")
+    return name == EXPERIMENT
+
+
+def _expand(path: str | Path) -> list[Path]:
+    if Path(path).exists():
+        return [Path(path)]
+    if matches := sorted(glob.glob(str(path), recursive=True)):
+        return [Path(match) for match in matches]
+    raise UserError(f"{path}: no such folder.")
+
+
+def _run_folders(start: Path) -> Iterator[Path]:
+    for parent, folders, _ in os.walk(start):
+        if is_run(Path(parent)):
+            folders.clear()  # what is in a run is its own
+            yield Path(parent)
+        folders.sort()
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        # Not PyYAML's own loader: it takes 1e-3 for a text.
+        return dict(_flatten(OmegaConf.to_container(OmegaConf.load(path)), ""))
+    except YAMLError as error:
+        raise UserError(f"{path}: is no YAML ({str(error).splitlines()[0]}).") from error
+
+
+def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            yield from _flatten(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON ({error}).") from error
+
+
+def _read_history(path: Path) -> list[Line]:
+    """Return the lines of ``metrics.jsonl``; the last one may be half-written."""
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
+    found = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path}: line {number} is no JSON ({error}).") from error
+    return found
+
+
+def _status(summary: Mapping[str, Any], written: float) -> tuple[str, str | None]:
+    status = summary.get("status", "running")
+    if status != "running":
+        return status, summary.get("error")
+    if time.time() - written > 60 * SILENT_MINUTES:
+        return "interrupted", f"wrote nothing for over {SILENT_MINUTES} minutes"
+    return "running", None if summary else "has no summary.json yet"

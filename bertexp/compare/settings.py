@@ -1,0 +1,173 @@
+"""Which runs belong together: the keys that differ, and what runs alike in them are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from bertexp.compare.runs import Run
+from bertexp.validation import UserError, nearest
+
+SEED = "seed"
+# They say where, how fast and how closely watched a run is, not what comes out of it.
+NO_OUTCOME = (
+    *("hardware.", "tracker.", "name", "sweep"),
+    *("trainer.log_every", "trainer.save_every", "trainer.keep_checkpoints", "trainer.resume"),
+    *("evaluation.every", "evaluation.pseudo_perplexity", "evaluation.probes"),
+)
+OUTCOME = ("hardware.precision",)
+ALL_RUNS = "all runs"
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How runs are parted into settings and paired across them.
+
+    Attributes:
+        keys: they tell the settings apart.
+        others: the seed, and what else differs within a setting; runs alike in them are a pair.
+    """
+
+    keys: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def label(self, run: Run) -> str:
+        """Return the label of the run's setting."""
+        return ", ".join(f"{key}={text(run.config.get(key))}" for key in self.keys) or ALL_RUNS
+
+    def values(self, run: Run) -> dict[str, Any]:
+        """Return the values of the run's setting."""
+        return {key: run.config.get(key) for key in self.keys}
+
+    def pair(self, run: Run) -> tuple[str, ...]:
+        """Return what a run of another setting must have in common to be paired with this one."""
+        return tuple(text(run.config.get(key)) for key in self.others)
+
+
+def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
+    """Return the grouping by the keys ``by``, or else by all that differ except the seed.
+
+    Raises:
+        UserError: a key of ``by`` is in no run's configuration.
+    """
+    configs = [run.config for run in runs]
+    known = dict.fromkeys(key for config in configs for key in config)
+    for key in by:
+        if key not in known:
+            raise UserError(f"--by {key}: no such key.{nearest(key, known)}")
+    differing = differing_keys(configs)
+    keys = tuple(dict.fromkeys(by)) or tuple(differing)
+    return Grouping(keys, tuple(key for key in (SEED, *differing) if key not in keys))
+
+
+def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys besides the seed in which configurations differ and outcomes may.
+
+    A key that only some have (they are of another version) differs only if these do. Where
+    the ``name`` of a group tells them apart, what it stands for (the sizes of
+    ``model.name=mini``) is left out.
+    """
+    known = dict.fromkeys(key for config in configs for key in config)
+    found = [
+        key
+        for key in known
+        if _changes_outcome(key)
+        and len({text(config[key]) for config in configs if key in config}) > 1
+    ]
+    return [key for key in found if not _named(key, found, configs)]
+
+
+def find_setting(wanted: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the label of the one setting that ``wanted`` (``key=value, ...``) describes.
+
+    Args:
+        wanted: what the user asked for; it need not name all keys.
+        settings: the values of each setting, by label.
+
+    Raises:
+        UserError: none fits, or several.
+    """
+    from omegaconf import OmegaConf
+
+    parts = re.split(r",\s*(?=[\w.]+=)", wanted)
+    keys = [part.partition("=")[0] for part in parts]
+    parsed = OmegaConf.from_dotlist(parts)
+    asked = {key: text(OmegaConf.select(parsed, key)) for key in keys}
+    known = dict.fromkeys(key for values in settings.values() for key in values)
+    for key in asked:
+        if key not in known:
+            differ = f"the settings differ in {', '.join(known)}" if known else "no key differs"
+            raise UserError(f"--baseline {wanted}: {differ}.{nearest(key, known)}")
+    fits = [
+        label
+        for label, values in settings.items()
+        if all(text(values[key]) == value for key, value in asked.items())
+    ]
+    if len(fits) == 1:
+        return fits[0]
+    some = "; ".join(fits or settings)
+    raise UserError(f"--baseline {wanted}: fits {len(fits) or 'no'} settings; there are: {some}.")
+
+
+def nearest_to_defaults(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the label of the setting that has the most values of ``conf/``; of equals the first.
+
+    Args:
+        settings: the values of each setting, by label.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from bertexp.config import conf_dir
+
+    # At a sweep's end Hydra is there already, and a second one is refused.
+    is_there = GlobalHydra.instance().is_initialized()
+    with nullcontext() if is_there else initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        shipped = compose("config")
+
+    def agreeing(label: str) -> int:
+        return sum(
+            text(OmegaConf.select(shipped, key)) == text(value)
+            for key, value in settings[label].items()
+        )
+
+    return max(settings, key=agreeing)
+
+
+def in_order(values: Mapping[str, Any]) -> tuple[tuple[bool, float, str], ...]:
+    """Return what to sort a setting by: its values one by one, numbers as such, then texts."""
+    return tuple(_rank(value) for value in values.values())
+
+
+def text(value: Any) -> str:
+    """Return a value as it is written on the command line; equal ones give the same."""
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return f"[{','.join(map(text, value))}]"
+    return str(value)
+
+
+def _changes_outcome(key: str) -> bool:
+    ignored = any(key == other or key.startswith(other) for other in NO_OUTCOME)
+    return key in OUTCOME or (key != SEED and not ignored)
+
+
+def _named(key: str, keys: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether ``key`` has one value for each ``name`` of its group."""
+    name = f"{key.partition('.')[0]}.name"
+    if key == name or name not in keys:
+        return False
+    pairs = {(text(config.get(name)), text(config.get(key))) for config in configs}
+    return len(pairs) == len({first for first, _ in pairs})
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    is_number = isinstance(value, int | float)
+    return (not is_number, float(value) if is_number else 0.0, text(value))

@@ -1,0 +1,152 @@
+"""The comparison on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bertexp.compare.measured import say_budget
+from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
+from bertexp.compare.settings import text
+
+PLAIN_WIDTH = 80
+STYLES = {"better": "green", "worse": "red", "not resolved": "yellow", "one seed": "dim"}
+
+
+def open_console() -> Console:
+    """Return standard output; what is no terminal has 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+
+
+def render(comparison: Comparison) -> RenderableType:
+    """Return the warnings, the settings and their differences, and the runs to know of.
+
+    Made for 80 columns.
+    """
+    parts: list[RenderableType] = [Text(""), *_warnings(comparison), _settings(comparison)]
+    if comparison.examples:
+        parts += [Text(""), _examples(comparison.examples)]
+    parts += [Text(""), Text(_legend(comparison), "dim"), *_unusual(comparison)]
+    return Group(*parts)
+
+
+def number(value: float) -> str:
+    """Return a metric's value with five digits, or four decimals."""
+    whole = len(str(int(abs(value))))
+    return f"{value:.{max(0, min(4, 5 - whole))}f}"
+
+
+def _warnings(comparison: Comparison) -> list[RenderableType]:
+    grid = Table.grid(padding=(0, 1))
+    for line in comparison.warnings:
+        grid.add_row("!", Text(line), style="yellow")
+    return [grid, Text("")] if comparison.warnings else []
+
+
+def _settings(comparison: Comparison) -> Table:
+    compared = {d.setting: d for d in comparison.differences}
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(
+        comparison.keys[0] if len(comparison.keys) == 1 else "setting", overflow="fold"
+    )
+    table.add_column("runs", justify="right", no_wrap=True)
+    table.add_column(comparison.metric, no_wrap=True)
+    if compared:
+        table.add_column("difference", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
+    needs = any(d.seeds_needed for d in compared.values())
+    if needs:
+        table.add_column("seeds\nneeded", justify="right", no_wrap=True)
+    for setting in comparison.settings:
+        cells = [_name(comparison, setting), Text(str(setting.runs)), Text(_mean(setting))]
+        if compared:
+            cells += _against(compared.get(setting.label), setting.label == comparison.baseline)
+        if needs:
+            found = compared.get(setting.label)
+            cells.append(Text(f"{found.seeds_needed:,}" if found and found.seeds_needed else ""))
+        table.add_row(*cells)
+    return table
+
+
+def _name(comparison: Comparison, setting: Setting) -> Text:
+    """Return a setting's label, as short as is clear."""
+    if len(comparison.keys) == 1:
+        return Text(text(setting.values[comparison.keys[0]]))
+    ends = Counter(key.rpartition(".")[2] for key in comparison.keys)
+    short = {key: key.rpartition(".")[2] for key in comparison.keys}
+    parts = [
+        f"{short[key] if ends[short[key]] == 1 else key}={text(value)}"
+        for key, value in setting.values.items()
+    ]
+    return Text(", ".join(parts) or setting.label)
+
+
+def _mean(setting: Setting) -> str:
+    if setting.mean is None:
+        return "–"
+    if setting.high is None:
+        return number(setting.mean)
+    return f"{number(setting.mean)} ± {number(setting.high - setting.mean)}"
+
+
+def _against(difference: Difference | None, is_baseline: bool) -> list[Text]:
+    if difference is None:
+        return [Text("baseline" if is_baseline else "", "dim"), Text("")]
+    sign = "+" if difference.mean >= 0 else "−"
+    amount = sign + number(abs(difference.mean))
+    if difference.high is not None:
+        amount += f" ± {number(difference.high - difference.mean)}"
+    return [Text(amount), Text(difference.verdict, STYLES[difference.verdict])]
+
+
+def _examples(found: ExampleDifference) -> RenderableType:
+    interval = ""
+    if found.low is not None and found.high is not None:
+        interval = f", 95% interval {number(found.low)} to {number(found.high)}"
+    return Text(
+        f"Example by example: {found.setting} minus {found.baseline} is {number(found.mean)} a "
+        f"prediction{interval} (bootstrap over the {found.documents:,} documents of "
+        f"{found.examples:,} examples). This is about {found.scope}."
+    )
+
+
+def _legend(comparison: Comparison) -> str:
+    parts = []
+    if comparison.budget is not None:
+        parts.append(
+            f"Every run at {say_budget(comparison.at, comparison.budget)}, on straight lines "
+            "between evaluations."
+        )
+    if any(setting.high is not None for setting in comparison.settings):
+        parts.append("±: 95% t interval over seeds.")
+    if comparison.differences:
+        count = len(comparison.differences)
+        together = f" for all {count} together (Holm)" if count > 1 else ""
+        parts.append(
+            f"Differences from {comparison.baseline} in pairs with the same seed; verdicts at "
+            f"5%{together}."
+        )
+    if any(d.seeds_needed for d in comparison.differences):
+        parts.append("Seeds needed: for a power of 80%, if difference and spread are as seen.")
+    return " ".join(parts)
+
+
+def _unusual(comparison: Comparison) -> list[RenderableType]:
+    """Return the runs that did not finish or do not count, with the reasons."""
+    shown = [run for run in comparison.runs if run.error or run.status != "finished"]
+    if not shown:
+        return []
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("runs to know of", overflow="fold")
+    table.add_column("seed", justify="right")
+    table.add_column("status", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for run in shown:
+        seed = "" if run.seed is None else str(run.seed)
+        cells = (run.setting, seed, run.status, run.error or "")
+        table.add_row(*(Text(cell) for cell in cells))
+    return [Text(""), table]

@@ -1,0 +1,289 @@
+"""``python -m bertexp.compare`` over real runs, finished and not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+Compare = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = (
+    *("dataset=synthetic", "dataset.synthetic.documents=60", "dataset.validation_fraction=0.2"),
+    *("tokenizer.vocab_size=256", "model.hidden_size=32", "model.intermediate_size=64"),
+    *("model.num_hidden_layers=1", "trainer.max_steps=20", "trainer.batch_size=8"),
+    *("evaluation.every=5", "evaluation.max_examples=24", "evaluation.pseudo_perplexity=0"),
+    *("hardware.threads=1", "tracker=none"),
+)
+RATES = "outputs/sweeps/rates"
+HEAVY = {"torch", "transformers", "pandas", "matplotlib", "scipy", "accelerate", "numpy", "hydra"}
+
+
+def jobs(folder: Path) -> list[tuple[float, int, dict[str, Any], list[dict[str, float]], Path]]:
+    """Return rate, seed, summary, lines and folder of every run in a sweep."""
+    found = []
+    for path in sorted(folder.glob("*/summary.json")):
+        config = (path.parent / ".hydra" / "config.yaml").read_text()
+        rate, seed = (re.search(rf"^ *{key}: (\S+)$", config, re.M) for key in ("prob", "seed"))
+        assert rate and seed
+        record = path.parent / "metrics.jsonl"
+        lines = record.read_text().splitlines() if record.exists() else []
+        rows = [json.loads(line) for line in lines]
+        found.append(
+            (float(rate[1]), int(seed[1]), json.loads(path.read_text()), rows, path.parent)
+        )
+    return found
+
+
+def by_seed(job: tuple[Any, ...]) -> int:
+    return job[1]
+
+
+def strict(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def sweep(command: Callable[..., Any]) -> Path:
+    """A sweep of two rates and three seeds, and six jobs that failed; its work folder."""
+    axes = ("masking.prob=0.15,0.4", "masking.strategy=token,tokens", "seed=0,1,2")
+    done = command("-m", *SMALL, *axes, "sweep=rates")
+    assert done.code == 1
+    statuses = [summary["status"] for _, _, summary, _, _ in jobs(done.folder / RATES)]
+    assert sorted(statuses) == ["failed"] * 6 + ["finished"] * 6, done.output + done.errors
+    return done.folder
+
+
+@pytest.fixture(scope="module")
+def compared(sweep: Path, compare_command: Compare) -> subprocess.CompletedProcess[str]:
+    done = compare_command(sweep, RATES, "--by", "masking.prob")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_the_figures_are_scipys_on_what_the_runs_recorded(
+    sweep: Path, compared: subprocess.CompletedProcess[str]
+) -> None:
+    found = strict(sweep / RATES / "compare.json")
+    losses: dict[float, list[float]] = {0.15: [], 0.4: []}
+    for rate, _, summary, _, _ in sorted(jobs(sweep / RATES), key=by_seed):
+        if summary["status"] == "finished":
+            losses[rate].append(summary["metrics"]["eval/loss"])
+    assert (found["format"], found["at"], found["budget"]) == (1, "steps", 20)
+    assert found["baseline"] == "masking.prob=0.15"
+    for setting in found["settings"]:
+        values = losses[setting["values"]["masking.prob"]]
+        interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert setting["runs"] == 3
+        assert setting["mean"] == pytest.approx(sum(values) / 3)
+        assert [setting["low"], setting["high"]] == pytest.approx(list(interval))
+    (difference,) = found["differences"]
+    test = stats.ttest_rel(losses[0.4], losses[0.15])
+    assert difference["p_value"] == pytest.approx(test.pvalue)
+    assert (difference["verdict"] == "not resolved") == (test.pvalue > 0.05)
+    assert (difference["seeds_needed"] is None) == (test.pvalue <= 0.05)
+
+
+def test_the_table_fits_a_terminal_and_names_the_failed_run(
+    compared: subprocess.CompletedProcess[str],
+) -> None:
+    lines = compared.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in compared.stdout and compared.stderr == ""
+    text = " ".join(compared.stdout.split())
+    assert re.search(r"\b0\.4 3 \d\.\d{4} ± \d\.\d{4} [+−]\d\.\d{4} ± \d\.\d{4} ", text)
+    assert re.search(r"masking\.prob=0\.15 0 failed UserError: masking\.strategy=tokens", text)
+    assert f"{RATES}/compare.csv" in lines
+
+
+def test_the_csv_has_a_row_for_every_run(
+    sweep: Path, compared: subprocess.CompletedProcess[str]
+) -> None:
+    folder = sweep / RATES
+    with (folder / "compare.csv").open(newline="") as file:
+        rows = {row["folder"]: row for row in csv.DictReader(file)}
+    known = jobs(folder)
+    assert len(rows) == len(known) == 12
+    for rate, seed, summary, _, path in known:
+        row = rows[str(path.relative_to(sweep))]
+        assert (float(row["masking.prob"]), int(row["seed"])) == (rate, seed)
+        assert row["status"] == summary["status"]
+        for name, value in summary.get("metrics", {}).items():
+            assert float(row[name]) == pytest.approx(value)
+        assert (row["error"] == "") == (row["status"] == "finished")
+
+
+def test_all_keys_that_differ_part_the_runs_by_default(
+    sweep: Path, compare_command: Compare
+) -> None:
+    done = compare_command(sweep, RATES, "--output", "all")
+    assert strict(sweep / "all" / "compare.json")["keys"] == ["masking.prob", "masking.strategy"]
+    assert "prob=0.15, strategy=tokens" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("at", "unit"),
+    [
+        ("predicted_tokens", "train/predicted_tokens"),
+        ("tokens", "train/tokens"),
+        ("time", "train/seconds"),
+        ("flops", "train/flops"),
+    ],
+)
+def test_runs_are_compared_where_they_had_spent_as_much(
+    sweep: Path, compare_command: Compare, at: str, unit: str
+) -> None:
+    import numpy as np
+
+    done = compare_command(sweep, f"{RATES}/*=*", "--at", at, "--output", f"at-{at}")
+    assert done.returncode == 0, done.stderr
+    found = strict(sweep / f"at-{at}" / "compare.json")
+    curves = {}
+    for _, _, summary, lines, path in jobs(sweep / RATES):
+        if summary["status"] == "finished":
+            points = [(line[unit], line["eval/loss"]) for line in lines if "eval/loss" in line]
+            curves[str(path.relative_to(sweep))] = np.array(points).T
+    assert len(curves) == 6
+    budget = min(spent[-1] for spent, _ in curves.values())
+    assert found["budget"] == pytest.approx(budget)
+    for run in found["runs"]:
+        if run["folder"] in curves:
+            spent, losses = curves[run["folder"]]
+            assert run["value"] == pytest.approx(np.interp(budget, spent, losses))
+    if at == "predicted_tokens":
+        assert "went on after" in " ".join(done.stdout.split())
+
+
+def test_two_single_runs_are_compared_example_by_example(
+    sweep: Path, compare_command: Compare
+) -> None:
+    known = {(rate, seed): (summary, path)
+             for rate, seed, summary, _, path in jobs(sweep / RATES)
+             if summary["status"] == "finished"}  # fmt: skip
+    (base, first), (other, second) = known[0.15, 1], known[0.4, 1]
+    done = compare_command(sweep, str(first), str(second))
+    assert done.returncode == 0, done.stderr
+    (folder,) = (sweep / "outputs" / "compare").iterdir()
+    found = strict(folder / "compare.json")
+    assert [d["verdict"] for d in found["differences"]] == ["one seed"]
+    examples = found["examples"]
+    gap = other["metrics"]["eval/loss"] - base["metrics"]["eval/loss"]
+    assert examples["mean"] == pytest.approx(gap)
+    assert examples["low"] < gap < examples["high"]
+    assert examples["examples"] == 24 >= examples["documents"] > 1
+    assert examples["scope"] == "these two models, not these two settings"
+    assert examples["scope"] in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere",), "nowhere: no such folder."),
+        (("cache",), "cache: no run is there, nor below it."),
+        ((RATES, "--metric", "eval/los"), "--metric eval/los: no run has it."),
+        ((RATES, "--by", "masking.prop"), "Did you mean 'masking.prob'?"),
+        ((RATES, "--at", "token"), "Did you mean 'tokens'?"),
+        ((RATES, "--baseline", "masking.prob=0.3"), "fits no settings"),
+        ((RATES, "--output", "cache/a-file/x"), "--output cache/a-file/x: "),
+        ((), "the following arguments are required: PATH"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    sweep: Path, compare_command: Compare, arguments: tuple[str, ...], said: str
+) -> None:
+    (sweep / "cache" / "a-file").touch()
+    done = compare_command(sweep, *arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and said in line
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path, compare_command: Compare) -> None:
+    done = compare_command(tmp_path, "--help", python=("-X", "importtime"))
+    imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE))
+    assert done.returncode == 0 and "argparse" in imported
+    assert not imported & HEAVY
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.fixture(scope="module")
+def long_run(sweep: Path, clean_environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A run on another bank, evaluated at step 20, that goes on for as long as it is let."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bertexp", *SMALL, "trainer.max_steps=1000000"),
+            *("trainer.epochs=null", "evaluation.max_examples=8"),
+            "hydra.run.dir=outputs/sweeps/long/only",
+        ],
+        cwd=sweep,
+        env=clean_environment | {"BERTEXP_CACHE": str(sweep / "cache")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    record = sweep / "outputs" / "sweeps" / "long" / "only" / "metrics.jsonl"
+    while not (record.exists() and '"step": 25, "eval/loss"' in record.read_text()):
+        assert process.poll() is None
+        time.sleep(0.2)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@contextmanager
+def watching(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The command that watches the long run, once it has shown a table."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "bertexp.compare", "outputs/sweeps/long", "--watch"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        while "running" not in process.stdout.readline():
+            assert process.poll() is None
+        yield process
+
+
+@pytest.mark.usefixtures("long_run")
+def test_a_running_run_on_another_bank_is_shown_and_nothing_ranked(
+    sweep: Path, compare_command: Compare
+) -> None:
+    done = compare_command(sweep, "outputs/sweeps", "--by", "masking.prob", "--output", "mixed")
+    assert done.returncode == 0, done.stderr
+    assert "! Not ranked: the eval/loss's bank is not the same" in done.stdout
+    assert re.search(r"masking\.prob=0\.15 +0 +running", done.stdout)
+    found = strict(sweep / "mixed" / "compare.json")
+    assert (found["ranked"], found["differences"], found["baseline"]) == (False, [], None)
+
+
+@pytest.mark.usefixtures("long_run")
+def test_watching_is_ended_quietly(sweep: Path, clean_environment: dict[str, str]) -> None:
+    with watching(sweep, clean_environment) as process:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+
+
+def test_a_run_is_watched_until_it_ends(
+    sweep: Path, long_run: subprocess.Popen[str], clean_environment: dict[str, str]
+) -> None:
+    with watching(sweep, clean_environment) as process:
+        long_run.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert re.search(r"all runs +0 +interrupted", said)
+    assert "outputs/sweeps/long/compare.json" in said

@@ -1,0 +1,230 @@
+"""What runs come to side by side: values, verdicts, and what a reader is warned of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertexp.compare.comparable import bank_fingerprint, lower_is_better
+from bertexp.compare.comparison import compare
+from bertexp.compare.results import Comparison
+from bertexp.compare.runs import Run
+from bertexp.validation import UserError
+
+MakeRun = Callable[..., Run]
+
+
+def sweep(make_run: MakeRun, **more: Any) -> list[Run]:
+    """Three rates, three seeds: 0.4 is clearly better than 0.15, and 0.1 hardly differs."""
+    gain = {0.1: (0.03, -0.02, 0.01), 0.15: (0.0, 0.0, 0.0), 0.4: (-0.5, -0.51, -0.49)}
+    return [
+        make_run((3.0, 2.0 + seed + by), seed=seed, masking__prob=prob, **more)
+        for prob, gains in gain.items()
+        for seed, by in enumerate(gains)
+    ]
+
+
+def verdicts(found: Comparison) -> dict[str, str]:
+    return {difference.setting: difference.verdict for difference in found.differences}
+
+
+def test_settings_are_ranked_and_judged_against_the_shipped_rate(make_run: MakeRun) -> None:
+    found = compare(sweep(make_run))
+    assert (found.metric, found.at, found.budget) == ("eval/loss", "steps", 20)
+    assert found.keys == ("masking.prob",) and found.ranked and not found.warnings
+    assert [setting.label for setting in found.settings] == [
+        *("masking.prob=0.4", "masking.prob=0.15", "masking.prob=0.1"),
+    ]
+    assert found.settings[0].mean == pytest.approx(2.5)
+    assert found.settings[0].runs == 3
+    assert found.baseline == "masking.prob=0.15"
+    assert verdicts(found) == {
+        "masking.prob=0.1": "not resolved",
+        "masking.prob=0.4": "better",
+    }
+    assert [run.value for run in found.runs if run.setting == found.baseline] == [2.0, 3.0, 4.0]
+    other = compare(sweep(make_run), baseline="masking.prob=0.4")
+    assert verdicts(other)["masking.prob=0.15"] == "worse"
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.permutations(range(9)))
+def test_the_order_of_the_runs_does_not_matter(make_run: MakeRun, order: list[int]) -> None:
+    runs = sweep(make_run)
+    expected = compare(runs, baseline="masking.prob=0.1")
+    found = compare([runs[i] for i in order], baseline="masking.prob=0.1")
+    same = [field.name for field in dataclasses.fields(Comparison) if field.name != "runs"]
+    # Sums of floats depend on the order in their last digit.
+    for name in set(same) - {"settings", "differences"}:
+        assert getattr(found, name) == getattr(expected, name)
+    assert verdicts(found) == verdicts(expected)
+    means = [setting.mean for setting in expected.settings]
+    assert [setting.mean for setting in found.settings] == pytest.approx(means)
+
+
+def test_a_higher_accuracy_is_better(make_run: MakeRun) -> None:
+    runs = sweep(make_run, metric="eval/accuracy")
+    found = compare(runs, metric="eval/accuracy")
+    assert not found.lower_is_better
+    assert found.settings[-1].label == "masking.prob=0.4"
+    assert verdicts(found)["masking.prob=0.4"] == "worse"
+    assert [lower_is_better(name) for name in ("eval/perplexity", "eval/loss@0.4", "eval/f1")] == [
+        *(True, True, False),
+    ]
+
+
+def test_repetitions_alone_have_a_mean_and_no_difference(make_run: MakeRun) -> None:
+    found = compare([make_run((2.0 + seed,), seed=seed) for seed in range(3)])
+    (setting,) = found.settings
+    assert (setting.label, setting.mean, found.baseline) == ("all runs", 3.0, None)
+    assert found.differences == ()
+
+
+def test_values_are_read_where_all_finished_runs_have_been(make_run: MakeRun) -> None:
+    runs = [
+        make_run((4.0, 3.0, 2.0, 1.0), masking__prob=0.15),
+        make_run((4.0, 2.0), masking__prob=0.4, tokens_per_step=150.0),
+        make_run((4.0,), masking__prob=0.15, seed=1, status="running"),
+        make_run((4.0, 3.5, 3.0), masking__prob=0.4, seed=1, status="failed"),
+    ]
+    found = compare(runs)
+    assert found.budget == 20
+    assert [run.value for run in found.runs] == [3.0, 2.0, None, 3.5]
+    assert found.runs[2].error == "has no eval/loss at 20 steps"
+    assert [run.status for run in found.runs[2:]] == ["running", "failed"]
+    by_tokens = compare(runs, at="tokens")
+    assert by_tokens.budget == 3000
+    assert [run.value for run in by_tokens.runs] == [2.0, 2.0, None, 3.0]
+    assert by_tokens.runs[1].curve == ((1500, 4.0), (3000, 2.0))
+    notes = "\n".join(found.warnings)
+    assert "masking.prob=0.15: 1 of 2 runs without a value" in notes
+    assert "2 of 3 runs went on after 20 steps" in notes
+    assert "it has 100 to 150 tokens; --at tokens compares at equal ones" in notes
+    assert not any("--at tokens" in line for line in by_tokens.warnings)
+
+
+def test_before_the_first_evaluation_nothing_is_known(make_run: MakeRun) -> None:
+    runs = [
+        make_run((4.0,), every=50, masking__prob=0.15),
+        make_run((4.0, 2.0), every=10, masking__prob=0.4),
+    ]
+    found = compare(runs)
+    assert found.budget == 20
+    assert found.runs[0].error == "has no eval/loss before 20 steps"
+    assert found.settings[-1].mean is None and found.differences == ()
+
+
+def test_while_nothing_has_finished_all_that_was_evaluated_counts(make_run: MakeRun) -> None:
+    runs = [
+        make_run((4.0, 3.0), seed=0, status="running"),
+        make_run((4.5,), seed=1, status="running"),
+        make_run((), seed=2, status="running"),
+    ]
+    found = compare(runs)
+    assert (found.budget, found.settings[0].mean) == (10, 4.25)
+    assert found.runs[2].error == "has no eval/loss"
+    nothing = compare(runs[2:])
+    assert (nothing.budget, nothing.settings[0].mean, nothing.differences) == (None, None, ())
+
+
+def test_a_run_that_diverged_is_no_value_and_does_not_end_the_others(make_run: MakeRun) -> None:
+    runs = [make_run((4.0, 3.0), seed=0), make_run((4.0, None), seed=1)]
+    found = compare(runs)
+    assert (found.budget, found.runs[1].value) == (20, None)
+    assert found.runs[1].error == "eval/loss is not a number"
+    assert found.runs[1].curve == ((10, 4.0),)
+    assert "all runs: 1 of 2 runs without a value." in found.warnings
+
+
+def test_a_run_made_over_again_is_counted_once(make_run: MakeRun) -> None:
+    runs = [*sweep(make_run), make_run((3.0, 9.0), masking__prob=0.4, written=5.0, folder="again")]
+    found = compare(runs)
+    assert found.runs[-1].value == 9.0
+    (left_out,) = (run for run in found.runs if run.error)
+    assert (left_out.setting, left_out.seed) == ("masking.prob=0.4", 0)
+    assert left_out.error == "a newer run has the same setting and seed"
+
+
+def test_by_pools_and_says_so(make_run: MakeRun) -> None:
+    runs = [
+        make_run((2.0 + seed + by + span,), seed=seed, masking__prob=prob, masking__span=span)
+        for prob, gains in ((0.15, (0.0, 0.0)), (0.4, (-0.5, -0.51)))
+        for seed, by in enumerate(gains)
+        for span in (0, 10)
+    ]
+    found = compare(runs, by=["masking.prob"])
+    assert found.differences[0].pairs == 4
+    assert found.differences[0].verdict == "better"
+    assert any("pool runs that differ in masking.span" in line for line in found.warnings)
+
+
+@pytest.mark.parametrize("part", ["corpus", "tokenizer", "bank"])
+def test_runs_with_other_questions_are_not_ranked(make_run: MakeRun, part: str) -> None:
+    same = {"corpus": "c", "tokenizer": "t", "bank": "b"}
+    runs = [
+        *sweep(make_run),
+        make_run((3.0, 0.1), masking__prob=0.9, fingerprints=same | {part: "other"}),
+    ]
+    found = compare(runs)
+    assert not found.ranked
+    assert (found.baseline, found.differences, found.examples) == (None, (), None)
+    assert found.warnings[0].startswith("Not ranked: ") and part in found.warnings[0]
+    assert [setting.values["masking.prob"] for setting in found.settings] == [0.1, 0.15, 0.4, 0.9]
+
+
+def test_a_run_without_a_value_makes_nothing_incomparable(make_run: MakeRun) -> None:
+    other = {"corpus": "x", "tokenizer": "x", "bank": "x"}
+    failed = make_run((), status="failed", masking__prob=0.4, seed=9, fingerprints=other)
+    assert compare([*sweep(make_run), failed]).ranked
+
+
+def test_other_lengths_and_versions_are_warned_of(make_run: MakeRun) -> None:
+    runs = [
+        make_run(masking__prob=0.15, versions={"git_commit": "a" * 40, "torch": "2.0"}),
+        make_run(masking__prob=0.4, versions={"git_commit": "b" * 40 + "+", "torch": "2.1"},
+                 fingerprints={"corpus": "c", "tokenizer": "t", "bank": "b", "tokens": "u"}),
+        make_run(masking__prob=0.5, task__max_length=64,
+                 fingerprints={"corpus": "c", "tokenizer": "t", "bank": "b", "tokens": "v"}),
+    ]  # fmt: skip
+    found = compare(runs)
+    assert found.ranked
+    assert found.warnings == (
+        "Runs differ in task.max_length (128, 64).",
+        "Runs were trained on different tokens of the same corpus.",
+        "Runs are of different versions of the code (0000000, aaaaaaa, bbbbbbb+).",
+        "Runs are of different versions of torch (2.0, 2.1).",
+    )
+
+
+def test_a_metric_is_as_comparable_as_its_own_part_of_the_bank() -> None:
+    def fingerprint(bank: object, metric: str) -> str | None:
+        return bank_fingerprint({"fingerprints": {"bank": bank}}, metric)
+
+    parts = {"mlm": "m", "nsp": "n"}
+    assert fingerprint(parts, "eval/loss") == fingerprint(parts, "eval/loss@0.4") == "m"
+    assert fingerprint(parts, "eval/nsp_accuracy") == "n"
+    assert fingerprint({"sop": "s"}, "eval/loss") == "s"
+    assert fingerprint("whole", "eval/nsp_loss") == "whole"
+    assert fingerprint(None, "eval/loss") is None
+    assert bank_fingerprint({}, "eval/loss") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"metric": "eval/los"}, "--metric eval/los: no run has it. Did you mean 'eval/loss'?"),
+        ({"metric": "speed"}, "--metric speed: no run has it. There are eval/loss."),
+        ({"at": "token"}, "--at=token: must be one of steps, tokens, predicted_tokens, time, fl"),
+        ({"by": ["masking.prop"]}, "--by masking.prop: no such key. Did you mean 'masking.prob'?"),
+        ({"baseline": "masking.prob=0.2"}, "--baseline masking.prob=0.2: fits no settings;"),
+    ],
+)
+def test_mistakes_are_named(make_run: MakeRun, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compare(sweep(make_run), **options)
+    assert str(caught.value).startswith(said)

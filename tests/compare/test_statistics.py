@@ -1,0 +1,168 @@
+"""The statistics against scipy's and against simulations whose truth is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bertexp.compare.statistics import differences, estimate, holm, power, seeds_needed
+
+SIMULATIONS = 2000
+SPREAD = 0.02
+
+
+def by_seed(values: np.ndarray) -> dict[tuple[str, ...], float]:
+    return {(str(seed),): float(value) for seed, value in enumerate(values)}
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=12).filter(lambda x: np.ptp(x) > 1e-3))
+def test_mean_interval_and_p_are_scipys(values: list[float]) -> None:
+    found = estimate(values)
+    test = stats.ttest_1samp(values, 0.0)
+    interval = test.confidence_interval(0.95)
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.deviation == pytest.approx(np.std(values, ddof=1))
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p_value == pytest.approx(test.pvalue)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 10))
+def test_pairs_are_tested_as_by_scipys_paired_t_test(seed: int, seeds: int) -> None:
+    base, other = np.random.default_rng(seed).normal(size=(2, seeds))
+    (found,) = differences({"a": by_seed(base), "b": by_seed(other)}, "a", True)
+    assert found.p_value == pytest.approx(stats.ttest_rel(other, base).pvalue)
+    assert found.mean == pytest.approx(np.mean(other - base))
+    assert found.pairs == seeds
+
+
+def test_one_value_has_no_interval_and_equal_ones_a_certain_mean() -> None:
+    assert estimate([1.5]) == (1.5, None, None, None, None)
+    assert estimate([2.0, 2.0]) == (2.0, 0.0, 2.0, 2.0, 0.0)
+    assert estimate([0.0, 0.0]).p_value == 1.0
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_is_its_definition(p_values: list[float]) -> None:
+    """The least level at which each is rejected, stepping down from the smallest (Holm 1979)."""
+    corrected = holm(p_values)
+    for index, p in enumerate(p_values):
+        at_most = [
+            (len(p_values) - sum(other < q for other in p_values)) * q for q in p_values if q <= p
+        ]
+        assert corrected[index] == pytest.approx(min(1.0, max(at_most)))
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_interval_covers_the_true_difference(seeds: int) -> None:
+    """Seeds have an effect of their own, shared by a pair, five times that of the rest."""
+    generator = np.random.default_rng(seeds)
+    shared = generator.normal(0, 5 * SPREAD, (SIMULATIONS, 1, seeds))
+    values = shared + generator.normal(0, SPREAD, (SIMULATIONS, 2, seeds))
+    values[:, 1] -= 0.01
+    covered = 0
+    for base, other in values:
+        (found,) = differences({"a": by_seed(base), "b": by_seed(other)}, "a", True)
+        assert found.low is not None and found.high is not None
+        covered += found.low <= -0.01 <= found.high
+    assert 0.93 <= covered / SIMULATIONS <= 0.97
+
+
+def test_a_percentile_bootstrap_over_three_seeds_would_not_cover() -> None:
+    values = np.random.default_rng(3).normal(size=(SIMULATIONS, 3))
+    resamples = np.array(list(itertools.product(range(3), repeat=3)))
+    low, high = np.percentile(values[:, resamples].mean(-1), [2.5, 97.5], axis=1)
+    assert np.mean((low <= 0) & (high >= 0)) < 0.85
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_where_there_is_no_difference_one_is_hardly_ever_called_resolved(seeds: int) -> None:
+    """Four settings equal to the baseline: a verdict on any of them is a mistake."""
+    generator = np.random.default_rng(100 + seeds)
+    values = generator.normal(0, SPREAD, (SIMULATIONS, 5, seeds))
+    mistaken = sum(
+        any(
+            d.verdict in ("better", "worse")
+            for d in differences(dict(zip("abcde", map(by_seed, rows), strict=True)), "a", True)
+        )
+        for rows in values
+    )
+    assert mistaken / SIMULATIONS <= 0.05
+
+
+@pytest.mark.parametrize(("seeds", "effect"), [(3, 0.06), (5, 0.03), (10, 0.02), (30, 0.01)])
+def test_power_is_that_of_simulated_studies(seeds: int, effect: float) -> None:
+    values = np.random.default_rng(seeds).normal(effect, SPREAD, (20_000, seeds))
+    found = stats.ttest_1samp(values, 0.0, axis=1)
+    share = np.mean((found.pvalue <= 0.05) & (found.statistic > 0))
+    assert power(seeds, effect, SPREAD) == pytest.approx(share, abs=0.012)
+
+
+@settings(deadline=None)
+@given(st.floats(0.05, 5), st.sampled_from([0.05, 0.0125]))
+def test_the_seeds_needed_are_the_fewest_that_suffice(ratio: float, alpha: float) -> None:
+    seeds = seeds_needed(-ratio * SPREAD, SPREAD, alpha)
+    assert seeds is not None
+    assert power(seeds, ratio * SPREAD, SPREAD, alpha) >= 0.8
+    assert seeds == 2 or power(seeds - 1, ratio * SPREAD, SPREAD, alpha) < 0.8
+
+
+def test_no_number_of_seeds_is_named_where_none_can_be() -> None:
+    assert seeds_needed(0.0, SPREAD) is None
+    assert seeds_needed(1e-5, 1.0) is None
+    # At an infinite number the normal distribution's: (1.96 + 0.84)² / ratio².
+    assert seeds_needed(0.05, 1.0) == pytest.approx(((1.95996 + 0.84162) / 0.05) ** 2, rel=0.001)
+
+
+def test_verdicts_follow_the_corrected_p_and_the_metrics_direction() -> None:
+    noise = np.array([-1.0, 0.0, 1.0])
+    values = {
+        "base": by_seed(np.zeros(3)),
+        "far": by_seed(-10 + 0.1 * noise),
+        "near": by_seed(-10 + 3 * noise),
+        "same": by_seed(0.1 + noise),
+    }
+    found = {d.setting: d for d in differences(values, "base", True)}
+    p_near = found["near"].p_value
+    assert p_near is not None and 0.02 < p_near < 0.05
+    assert found["near"].p_corrected == pytest.approx(2 * p_near)
+    assert [found[name].verdict for name in ("far", "near", "same")] == [
+        *("better", "not resolved", "not resolved"),
+    ]
+    assert found["far"].seeds_needed is None
+    assert found["near"].seeds_needed == seeds_needed(-10, 3, 0.025, tried=3)
+    (alone,) = differences({name: values[name] for name in ("base", "near")}, "base", True)
+    assert (alone.verdict, alone.seeds_needed) == ("better", None)
+    (higher,) = differences({name: values[name] for name in ("base", "near")}, "base", False)
+    assert higher.verdict == "worse"
+
+
+def test_more_seeds_are_asked_for_than_were_tried() -> None:
+    tried = by_seed(np.array([-1.0, -1.2]))
+    others = {name: by_seed(np.array([1.0, -1.0])) for name in "cde"}
+    found = differences({"a": by_seed(np.zeros(2)), "b": tried, **others}, "a", True)
+    assert found[0].verdict == "not resolved"
+    assert found[0].seeds_needed is not None and found[0].seeds_needed > found[0].pairs
+
+
+def test_only_pairs_count() -> None:
+    values = {
+        "base": {("0",): 1.0, ("1",): 2.0, ("7",): 50.0},
+        "some": {("0",): 1.1, ("1",): 2.3, ("8",): -50.0},
+        "one": {("1",): 1.0},
+        "none": {("9",): 3.0},
+    }
+    found = {d.setting: d for d in differences(values, "base", True)}
+    assert (found["some"].pairs, found["some"].mean) == (2, pytest.approx(0.2))
+    assert (found["one"].verdict, found["one"].mean, found["one"].low) == ("one seed", -1.0, None)
+    assert (found["none"].pairs, found["none"].verdict) == (0, "not resolved")
+    assert found["none"].mean == pytest.approx(3 - 53 / 3)
+    assert not math.isnan(found["none"].mean) and found["none"].p_corrected is None

@@ -1,0 +1,83 @@
+"""What the terminal shows, in 80 columns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from bertexp.compare.comparison import compare
+from bertexp.compare.results import Comparison, ExampleDifference
+from bertexp.compare.runs import Run
+from bertexp.compare.table import render
+
+MakeRun = Callable[..., Run]
+
+
+def shown(comparison: Comparison) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render(comparison))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= 80, lines
+    return [line.rstrip() for line in lines]
+
+
+def test_a_row_says_what_a_setting_is_worth(make_run: MakeRun) -> None:
+    runs = [
+        make_run((2.0 + seed + by,), seed=seed, masking__prob=prob)
+        for prob, gains in ((0.15, (0, 0, 0)), (0.4, (-0.5, -0.52, -0.48)), (0.9, (0.1, 0.3, -0.1)))
+        for seed, by in enumerate(gains)
+    ]
+    lines = shown(compare(runs))
+    head = next(line for line in lines if line.startswith("masking.prob"))
+    assert head.split() == ["masking.prob", "runs", "eval/loss", "difference", "verdict", "needed"]
+    rows = {line.split()[0]: line for line in lines[lines.index(head) + 1 :] if line.strip()}
+    # 4.303 standard errors at two degrees of freedom: 4.303 × 0.02 / √3 = 0.0497.
+    assert "2.5000 ± 2.5093  −0.5000 ± 0.0497  better" in rows["0.4"]
+    assert rows["0.15"].endswith("baseline")
+    assert "+0.1000 ± 0.4968  not resolved" in rows["0.9"]
+    # The difference is half as large as its spread: 34 pairs at 5% (Cohen 1988).
+    assert rows["0.9"].endswith("  34")
+    text = " ".join(lines)
+    assert "Every run at 10 steps" in text and "2 together (Holm)" in text
+
+
+def test_long_names_reasons_and_brackets_stay_within_80_columns(make_run: MakeRun) -> None:
+    runs = [
+        make_run(
+            (12345.678 + seed,),
+            seed=seed,
+            status="finished" if seed < 2 else "failed",
+            masking__prob=prob,
+            evaluation__mask_probs=[0.15, prob],
+            dataset__files=["/a/very/long/path/to/some/corpus/of/text/" * 3 + str(prob)],
+        )
+        for prob in (0.15, 0.4)
+        for seed in range(3)
+    ]
+    text = "".join(shown(compare(runs)))
+    assert "[0.15,0.4]" in text.replace(" ", "")
+    assert text.count("failed") == 2
+
+
+def test_what_is_not_ranked_has_no_verdicts(make_run: MakeRun) -> None:
+    banks = ({"bank": "a"}, {"bank": "b"})
+    runs = [make_run(masking__prob=0.1 * i, fingerprints=bank) for i, bank in enumerate(banks, 1)]
+    text = "\n".join(shown(compare(runs)))
+    assert "! Not ranked: the eval/loss's bank is not the same in all runs (a, b)" in text
+    for word in ("better", "worse", "verdict", "difference", "resolved"):
+        assert word not in text
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.7, -0.3), (None, None)])
+def test_models_are_not_taken_for_settings(
+    make_run: MakeRun, low: float | None, high: float | None
+) -> None:
+    from dataclasses import replace
+
+    found = ExampleDifference("masking.prob=0.4", "masking.prob=0.15", 200, 12, -0.5, low, high)
+    text = " ".join(shown(replace(compare([make_run()]), examples=found)))
+    assert "This is about these two models, not these two settings." in text
+    assert ("95% interval" in text) == (low is not None)
