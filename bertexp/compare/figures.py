@@ -14,7 +14,7 @@ RATE_PREFIX = "eval/loss@"
 # Line styles and marker shapes that are told apart; with more series, every setting is a row.
 MOST_SERIES = 4
 # Learning curves fall steeply first: that part would leave no room for the differences.
-STEEP_PART = 0.2
+STEEP_PART = 0.3
 
 Curve = tuple[tuple[float, float], ...]
 
@@ -52,26 +52,32 @@ class Rates:
 
     Attributes:
         rates: evaluation rates, ascending.
-        rows: name of a setting and its mean loss at each rate, in the order of their values.
+        rows: name of a setting and its mean loss at each rate, in the order of the plots.
     """
 
     rates: tuple[float, ...]
     rows: tuple[tuple[str, tuple[float | None, ...]], ...]
 
     @property
-    def best(self) -> tuple[float | None, ...]:
-        """The lowest loss at each rate."""
+    def excess(self) -> list[list[float | None]]:
+        """By how much each loss is above the lowest at its rate, row by row."""
         columns = zip(*(losses for _, losses in self.rows), strict=True)
-        return tuple(min((x for x in c if x is not None), default=None) for c in columns)
+        lowest = [min((x for x in c if x is not None), default=0.0) for c in columns]
+        return [
+            [None if x is None else x - least for x, least in zip(row, lowest, strict=True)]
+            for _, row in self.rows
+        ]
 
 
 def drawn(comparison: Comparison) -> list[Drawn]:
-    """Return the settings in the order of their values, as they are drawn."""
+    """Return the settings as they are drawn: in the order of their values, or as they come
+    where no key is numeric.
+    """
     keys, key = comparison.keys, x_key(comparison)
     others = [k for k in keys if k != key]
-    settings = sorted(
-        comparison.settings, key=lambda s: _order(s, [*others, key] if key else others)
-    )
+    settings = list(comparison.settings)
+    if key:
+        settings.sort(key=lambda s: _order(s, [*others, key]))
     places = sorted({_place(s, key) for s in settings}) if key else []
     series = list(dict.fromkeys(_described(s, others) for s in settings)) if key else [""]
     found: list[Drawn] = []
@@ -83,7 +89,7 @@ def drawn(comparison: Comparison) -> list[Drawn]:
             Drawn(
                 setting=setting,
                 runs=runs,
-                name=name(setting.label.removeprefix(f"{keys[0]}=" if len(keys) == 1 else "")),
+                name=shown(setting.values.get(keys[0])) if len(keys) == 1 else name(setting.label),
                 x=_place(setting, key) if key else None,
                 series=series[style],
                 style=style,
@@ -217,10 +223,10 @@ def _place(setting: Setting, key: str) -> float:
 
 
 def _described(setting: Setting, keys: Iterable[str]) -> str:
-    return ", ".join(f"{key}={_shown(setting.values.get(key))}" for key in keys)
+    return ", ".join(f"{key}={shown(setting.values.get(key))}" for key in keys)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as it is written in a configuration."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -231,6 +237,6 @@ def _order(setting: Setting, keys: Iterable[str]) -> list[tuple[bool, float, str
     """Return what sorts settings by the values of keys, numbers before words."""
     values = [setting.values.get(key) for key in keys]
     return [
-        (False, float(v), "") if isinstance(v, int | float) else (True, 0.0, _shown(v))
+        (False, float(v), "") if isinstance(v, int | float) else (True, 0.0, shown(v))
         for v in values
     ]

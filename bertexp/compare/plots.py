@@ -1,4 +1,4 @@
-"""A comparison's plots as PNGs, as a paper prints them: dark on white, safe for the colour-blind."""
+"""A comparison's plots as PNGs, as a paper prints them: dark on white, colour-blind safe."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from matplotlib.transforms import ScaledTranslation
 from bertexp.compare import figures
 from bertexp.compare.figures import Drawn
 from bertexp.compare.results import Comparison
-from bertexp.compare.wording import UNITS, axis, compact, decimals, finite, name, number
+from bertexp.compare.wording import UNITS, axis, compact, decimals, finite, number
 
-INK, FAINT, GRID = "#222222", "#767676", "#e6e6e6"
+INK, FAINT, OTHERS, GRID = "#222222", "#767676", "#b0b0b0", "#e6e6e6"
 # Okabe and Ito (2008), but for their yellow, which white swallows.
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 # The part of ``plasma`` that stands out from white: darker is less in print, too.
@@ -28,6 +28,7 @@ RAMP = LinearSegmentedColormap.from_list(
     "ramp", [matplotlib.colormaps["plasma"](x) for x in (0.0, 0.2, 0.4, 0.6, 0.78)]
 )
 HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#f4c7a1", "#d9793f", "#9c3a10"])
+BASELINE: dict[str, Any] = {"color": FAINT, "lw": 1, "ls": (0, (4, 3)), "zorder": 1}
 LINES, MARKERS = ("-", "--", ":", "-."), "osD^"
 # What fits in a legend, a heat map's cell and a label before they are a burden.
 MOST_NAMED, MOST_ANNOTATED, LONGEST_LABEL = 12, 25, 44
@@ -85,18 +86,24 @@ def metric_figure(comparison: Comparison) -> Figure | None:
     if len(settings) < 2:
         return None
     key = figures.x_key(comparison)
-    height = 4.2 if key else 1.4 + 0.34 * len(settings)
+    height = 4.2 if key else 1.5 + 0.34 * len(settings)
     figure = Figure(figsize=(7.2, height), layout="constrained")
     axes = figure.add_subplot()
     if key:
         _against_key(axes, settings, key)
-        _baseline(comparison, axes.axhline)
     else:
         _as_rows(axes, settings, comparison)
-        _baseline(comparison, axes.axvline)
-    window = figures.metric_window(settings)
-    (axes.set_ylim if key else axes.set_xlim)(window)
-    (axes.set_ylabel if key else axes.set_xlabel)(_label(comparison))
+    low, high = figures.metric_window(settings)
+    if key:
+        axes.set(ylim=(low, high), ylabel=axis(comparison.metric))
+    else:
+        axes.set(xlim=(low, high), xlabel=axis(comparison.metric))
+    parts = ["bars: 95% intervals, dots: single runs"]
+    for s in settings:
+        if s.setting.label == comparison.baseline:
+            (axes.axhline if key else axes.axvline)(s.setting.mean, **BASELINE)
+            parts.append(f"dashed: baseline {shortened(s.name)}")
+    figure.suptitle("; ".join(parts), x=0.01, ha="left", fontsize=8.5, color=FAINT)
     return figure
 
 
@@ -109,7 +116,7 @@ def _against_key(axes: Axes, settings: Sequence[Drawn], key: str) -> None:
     for style in series:
         line = [s for s in settings if s.style == style]
         axes.plot(
-            [s.x for s in line], [s.setting.mean for s in line], LINES[style], color="#b0b0b0", lw=1.2
+            [s.x for s in line], [s.setting.mean for s in line], LINES[style], color=OTHERS, lw=1.2
         )
     for s in settings:
         aside = ScaledTranslation((5 + 7 * s.style) / 72, 0, axes.figure.dpi_scale_trans)  # type: ignore[union-attr]
@@ -118,9 +125,7 @@ def _against_key(axes: Axes, settings: Sequence[Drawn], key: str) -> None:
         axes.plot([s.x] * len(values), values, transform=axes.transData + aside, **_dots(s))
         shifted = axes.transData + base
         if finite(s.setting.low) is not None:
-            axes.plot(
-                [s.x] * 2, [s.setting.low, s.setting.high], transform=shifted, **_interval(s)
-            )
+            axes.plot([s.x] * 2, [s.setting.low, s.setting.high], transform=shifted, **_interval(s))
         axes.plot([s.x], [s.setting.mean], transform=shifted, **_mark(s))
     distinct = sorted(set(places))
     if len(distinct) <= 10:
@@ -165,7 +170,8 @@ def curves_figure(comparison: Comparison) -> Figure | None:
         return None
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    for s in settings:
+    # The first are the best, where settings are ranked: they lie on top.
+    for s in reversed(settings):
         colour, line = _colour(s), LINES[s.style % len(LINES)]
         for run in s.runs:
             axes.plot(*_columns(figures.finite_curve(run)), color=colour, lw=0.7, alpha=0.3)
@@ -177,11 +183,20 @@ def curves_figure(comparison: Comparison) -> Figure | None:
     axes.set_ylabel(axis(comparison.metric))
     if comparison.budget is not None:
         axes.axvline(comparison.budget, color=FAINT, lw=1, ls=(0, (2, 2)))
-    named = settings if len(settings) <= MOST_NAMED else settings[:: len(settings) // 8]
+    named = _named(settings)
     handles = [Line2D([], [], ls=LINES[s.style], lw=2, color=_colour(s)) for s in named]
     title = comparison.keys[0] if len(comparison.keys) == 1 else None
     _legend(figure, handles, [s.name for s in named], title)
     return figure
+
+
+def _named(settings: Sequence[Drawn]) -> Sequence[Drawn]:
+    """Return the settings a legend names: those with a hue, some of a long ramp."""
+    if settings[0].ramp is None:
+        return [s for s in settings if s.hue < len(HUES)]
+    if len(settings) <= MOST_NAMED:
+        return settings
+    return [settings[i * (len(settings) - 1) // 7] for i in range(8)]
 
 
 def rates_figure(comparison: Comparison) -> Figure | None:
@@ -189,20 +204,19 @@ def rates_figure(comparison: Comparison) -> Figure | None:
     found = figures.rates(comparison)
     if found is None:
         return None
-    excess = [
-        [math.nan if x is None or best is None else x - best for x, best in zip(row, found.best, strict=True)]
-        for _, row in found.rows
-    ]
-    figure = Figure(
-        figsize=(min(3.2 + 1.0 * len(found.rates), 9), 1.5 + 0.38 * len(found.rows)),
-        layout="constrained",
-    )
+    excess = [[math.nan if x is None else x for x in row] for row in found.excess]
+    names = [shortened(label) for label, _ in found.rows]
+    longest = max(map(len, names))
+    width, height = 2.4 + 0.08 * longest + 0.9 * len(found.rates), 1.5 + 0.38 * len(names)
+    figure = Figure(figsize=(width, min(height, 11)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(excess, cmap=HEAT, vmin=0, aspect="auto")
     if len(found.rows) <= MOST_ANNOTATED:
         _annotate(axes, found, excess, decimals(comparison))
     axes.set_xticks(range(len(found.rates)), [f"{rate:g}" for rate in found.rates])
-    axes.set_yticks(range(len(found.rows)), [shortened(label) for label, _ in found.rows])
+    # Of very many rows every second or third is labelled.
+    step = math.ceil(len(names) / MOST_ANNOTATED)
+    axes.set_yticks(range(0, len(names), step), names[::step])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.grid(visible=False)
@@ -239,25 +253,14 @@ def shortened(label: str) -> str:
     return f"{label[:half]}…{label[-half:]}"
 
 
-def _baseline(comparison: Comparison, line: Callable[..., Any]) -> None:
-    means = {s.label: finite(s.mean) for s in comparison.settings}
-    mean = means.get(comparison.baseline or "") if comparison.baseline is not None else None
-    if mean is not None:
-        line(mean, color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
-
-
-def _label(comparison: Comparison) -> str:
-    if comparison.baseline is None:
-        return axis(comparison.metric)
-    return f"{axis(comparison.metric)}\ndashed: {shortened(name(comparison.baseline))}"
-
-
 def _legend(figure: Figure, handles: list[Line2D], labels: list[str], title: str | None) -> None:
     """Put a legend beside the plot where its labels are short, else below."""
     labels = [shortened(label) for label in labels]
     beside = max(map(len, labels)) <= 14
     place = "outside right upper" if beside else "outside lower center"
-    columns = 1 if beside or max(map(len, labels)) > 30 else 2
+    columns = 1 if beside or max(map(len, labels)) > 40 else 2
+    if not beside:
+        figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
     figure.legend(handles, labels, loc=place, title=title, ncols=columns, fontsize=9)
 
 
@@ -266,11 +269,13 @@ def _columns(curve: figures.Curve) -> tuple[list[float], list[float]]:
 
 
 def _colour(s: Drawn) -> Any:
-    return HUES[s.hue % len(HUES)] if s.ramp is None else RAMP(s.ramp)
+    if s.ramp is not None:
+        return RAMP(s.ramp)
+    return HUES[s.hue] if s.hue < len(HUES) else OTHERS
 
 
 def _dots(s: Drawn) -> dict[str, Any]:
-    return {"ls": "", "marker": ".", "ms": 5, "color": _colour(s), "alpha": 0.45, "mew": 0}
+    return {"ls": "", "marker": "o", "ms": 3.6, "color": _colour(s), "alpha": 0.45, "mew": 0}
 
 
 def _interval(s: Drawn) -> dict[str, Any]:

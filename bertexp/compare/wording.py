@@ -116,16 +116,20 @@ def circumstances(comparison: Comparison) -> str:
     """Return what was compared, at which budget, over how many runs."""
     budget = comparison.budget
     where = "at the end of each run" if budget is None else f"after {spent(comparison.at, budget)}"
-    return (
-        f"{axis(comparison.metric)} {where}; {plural(len(comparison.settings), 'setting')}, "
-        f"{plural(len(comparison.runs), 'run')}; "
-        f"{'lower' if comparison.lower_is_better else 'higher'} is better."
-    )
+    parts = [
+        f"{axis(comparison.metric)} {where}",
+        f"{plural(len(comparison.settings), 'setting')}, {plural(len(comparison.runs), 'run')}",
+    ]
+    if comparison.ranked:
+        parts.append("lower is better" if comparison.lower_is_better else "higher is better")
+    return f"{'; '.join(parts)}."
 
 
 def _average(setting: Setting, comparison: Comparison) -> str:
     """Return a setting's mean: what is left to say where there is nothing to compare."""
-    text = f"{name(setting.label)}: {comparison.metric} is {measured(setting.mean or 0, comparison)}"
+    text = (
+        f"{name(setting.label)}: {comparison.metric} is {measured(setting.mean or 0, comparison)}"
+    )
     return f"{text} ({_between(setting.low, setting.high, setting.runs, comparison)})"
 
 
