@@ -45,6 +45,11 @@ class Drawn:
     ramp: float | None
     mean_curve: Curve
 
+    @property
+    def values(self) -> list[float]:
+        """The metric of the runs that have it."""
+        return _finite(run.value for run in self.runs)
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -131,7 +136,7 @@ def metric_window(settings: Iterable[Drawn]) -> tuple[float, float]:
     bounds: list[float] = []
     for entry in settings:
         setting = entry.setting
-        values += _finite([setting.mean, *(run.value for run in entry.runs)])
+        values += _finite([setting.mean]) + entry.values
         bounds += _finite([setting.low, setting.high])
     low, high = min(values), max(values)
     span = high - low or max(abs(high), 1e-9) * 0.05
@@ -204,7 +209,9 @@ def _mean_curve(runs: Iterable[ComparedRun]) -> Curve:
     first = max(run.curve[0][0] for run in runs)
     last = min(run.curve[-1][0] for run in runs)
     places = sorted({x for run in runs for x, _ in run.curve if first <= x <= last})
-    values = [np.interp(places, *zip(*run.curve, strict=True)) for run in runs]
+    values = [
+        np.interp(places, [x for x, _ in run.curve], [y for _, y in run.curve]) for run in runs
+    ]
     return tuple(zip(places, np.mean(values, axis=0).tolist(), strict=True)) if places else ()
 
 

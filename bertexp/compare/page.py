@@ -79,7 +79,7 @@ def render(comparison: Comparison) -> str:
         comparison=comparison,
         headline=wording.headline(comparison),
         circumstances=wording.circumstances(comparison),
-        baseline=wording.name(comparison.baseline or ""),
+        baseline=wording.shortened(wording.name(comparison.baseline or "")),
         digits=wording.decimals(comparison),
         unit=wording.unit(comparison.metric),
         rows=_rows(comparison, settings),

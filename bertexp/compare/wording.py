@@ -16,6 +16,8 @@ UNITS = {
     "flops": "FLOPs",
 }
 MISSING = "–"
+# Of a label in a sentence or a plot.
+LONGEST_LABEL = 44
 
 
 def finite(value: float | None) -> float | None:
@@ -33,7 +35,7 @@ def number(value: float | None, decimals: int, *, signed: bool = False) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Return a p value with two digits, those that are too small to matter as a bound."""
+    """Return a p value in two digits, one that is very small as a bound."""
     value = finite(value)
     if value is None:
         return MISSING
@@ -49,12 +51,13 @@ def decimals(comparison: Comparison) -> int:
     spreads = sorted(deviation for deviation in deviations if deviation)
     means = [mean for s in comparison.settings if (mean := finite(s.mean)) is not None]
     if spreads:
-        spread = spreads[len(spreads) // 2]
-    else:
-        spread = max(means, default=0.0) - min(means, default=0.0)
-    if not spread:
-        return 3
-    return min(max(1 - math.floor(math.log10(spread)), 0), 6)
+        return _two_digits(spreads[len(spreads) // 2])
+    return _two_digits(max(means, default=0.0) - min(means, default=0.0))
+
+
+def _two_digits(spread: float) -> int:
+    """Return the decimals that show two digits of a number; three of nothing."""
+    return min(max(1 - math.floor(math.log10(spread)), 0), 6) if spread else 3
 
 
 def unit(metric: str) -> str:
@@ -65,11 +68,6 @@ def unit(metric: str) -> str:
 def axis(metric: str) -> str:
     """Return a metric's name with its unit, as an axis is labelled."""
     return f"{metric} ({unit(metric)})" if unit(metric) else metric
-
-
-def measured(value: float, comparison: Comparison) -> str:
-    """Return an amount of the metric with its unit."""
-    return f"{number(value, decimals(comparison))} {unit(comparison.metric)}".rstrip()
 
 
 def compact(value: float) -> str:
@@ -96,8 +94,16 @@ def name(label: str) -> str:
     return label or "all runs"
 
 
+def shortened(label: str) -> str:
+    """Return a label with its middle left out where it is too long for a sentence or a plot."""
+    if len(label) <= LONGEST_LABEL:
+        return label
+    half = (LONGEST_LABEL - 1) // 2
+    return f"{label[:half]}…{label[-half:]}"
+
+
 def headline(comparison: Comparison) -> str:
-    """Return the comparison's answer in a sentence or two."""
+    """Return the comparison's answer in a sentence."""
     settings = [s for s in comparison.settings if finite(s.mean) is not None]
     if not settings:
         return f"No run has {comparison.metric} yet."
@@ -105,15 +111,14 @@ def headline(comparison: Comparison) -> str:
         return "Not ranked: these runs are not comparable."
     if len(settings) == 1:
         return f"{_average(settings[0], comparison)}. There is nothing to compare it with."
-    told = [d for d in comparison.differences if finite(d.mean) is not None]
-    if not told:
+    chief = _chief(comparison)
+    if chief is None:
         return f"{_average(settings[0], comparison)}. There is no baseline to test it against."
-    chief = _chief(told, comparison.lower_is_better)
-    return f"{_sentence(chief, comparison)} {_others(told, chief)}".rstrip()
+    return _sentence(chief, comparison)
 
 
 def circumstances(comparison: Comparison) -> str:
-    """Return what was compared, at which budget, over how many runs."""
+    """Return how the others did, what was compared, at which budget, over how many runs."""
     budget = comparison.budget
     where = "at the end of each run" if budget is None else f"after {spent(comparison.at, budget)}"
     parts = [
@@ -122,57 +127,59 @@ def circumstances(comparison: Comparison) -> str:
     ]
     if comparison.ranked:
         parts.append("lower is better" if comparison.lower_is_better else "higher is better")
-    return f"{'; '.join(parts)}."
+    return f"{_others(comparison)} {'; '.join(parts)}.".lstrip()
 
 
 def _average(setting: Setting, comparison: Comparison) -> str:
     """Return a setting's mean: what is left to say where there is nothing to compare."""
-    text = (
-        f"{name(setting.label)}: {comparison.metric} is {measured(setting.mean or 0, comparison)}"
-    )
-    return f"{text} ({_between(setting.low, setting.high, setting.runs, comparison)})"
+    value = f"{number(setting.mean, decimals(comparison))} {unit(comparison.metric)}".rstrip()
+    between = _between(setting.low, setting.high, setting.runs, decimals(comparison))
+    return f"{shortened(name(setting.label))}: {comparison.metric} is {value} ({between})"
 
 
-def _chief(differences: list[Difference], lower_is_better: bool) -> Difference:
+def _chief(comparison: Comparison) -> Difference | None:
     """Return the difference that matters most: the best of those that are resolved as better."""
-    best = sorted(differences, key=lambda d: d.mean if lower_is_better else -d.mean)
+    told = [d for d in comparison.differences if finite(d.mean) is not None]
+    sign = 1 if comparison.lower_is_better else -1
     order = ("better", "not resolved", "one seed", "worse")
-    return min(best, key=lambda d: order.index(d.verdict))
+    return min(told, key=lambda d: (order.index(d.verdict), sign * d.mean), default=None)
 
 
 def _sentence(difference: Difference, comparison: Comparison) -> str:
     """Return what is known of a difference, in a sentence."""
     setting, baseline = _pair(difference.setting, comparison)
-    size = measured(abs(difference.mean), comparison)
-    low, high = finite(difference.low), finite(difference.high)
+    low, high, mean = finite(difference.low), finite(difference.high), difference.mean
+    spread = abs(mean) if low is None or high is None else (high - low) / 2
+    digits = _two_digits(spread)
+    size = f"{number(abs(mean), digits)} {unit(comparison.metric)}".rstrip()
     if difference.verdict in ("better", "worse"):
         # The size of a gain or loss is told without a sign, and so is its interval.
-        if difference.mean < 0 and low is not None and high is not None:
+        if mean < 0 and low is not None and high is not None:
             low, high = -high, -low
-        return (
-            f"{setting} is {difference.verdict} than {baseline} by {size} "
-            f"({_between(low, high, difference.pairs, comparison)})."
-        )
-    apart = f"{size} {'below' if difference.mean < 0 else 'above'} {baseline}"
+        between = _between(low, high, difference.pairs, digits)
+        return f"{setting} is {difference.verdict} than {baseline} by {size} ({between})."
+    apart = f"{size} {'below' if mean < 0 else 'above'} {baseline}"
     if difference.verdict == "one seed":
         return f"One seed cannot tell: {setting} is {apart}, which may be chance."
-    text = f"Not resolved: {setting} is {apart}"
-    between = _between(low, high, difference.pairs, comparison, signed=True)
+    known = _between(low, high, difference.pairs, digits, signed=True)
+    if low is not None and high is not None and low * high > 0:
+        known += f", p {p_value(difference.p_corrected)} after correction"
     needed = difference.seeds_needed
     more = f"; about {plural(needed, 'seed')} would be needed" if needed else ""
-    return f"{text} ({between}){more}."
+    return f"Not resolved: {setting} is {apart} ({known}){more}."
 
 
-def _others(differences: list[Difference], chief: Difference) -> str:
-    """Return how the other settings do against the baseline, in numbers."""
-    verdicts = Counter(d.verdict for d in differences if d is not chief)
+def _others(comparison: Comparison) -> str:
+    """Return how the settings the headline is not about do against the baseline, in numbers."""
+    chief = _chief(comparison) if comparison.ranked else None
+    verdicts = Counter(d.verdict for d in comparison.differences if chief and d is not chief)
     if not verdicts:
         return ""
     wording = {
         "better": ("is better too", "are better too"),
         "worse": ("is worse", "are worse"),
         "not resolved": ("is not resolved", "are not resolved"),
-        "one seed": ("has one seed", "have one seed"),
+        "one seed": ("has one seed too", "have one seed too"),
     }
     parts = [f"{verdicts[v]} {wording[v][verdicts[v] > 1]}" for v in wording if verdicts[v]]
     return f"Of the others, {', '.join(parts)}."
@@ -183,20 +190,14 @@ def _pair(label: str, comparison: Comparison) -> tuple[str, str]:
     baseline = name(comparison.baseline or "")
     if len(comparison.keys) == 1:
         baseline = baseline.removeprefix(f"{comparison.keys[0]}=")
-    return name(label), baseline
+    return shortened(name(label)), shortened(baseline)
 
 
 def _between(
-    low: float | None,
-    high: float | None,
-    seeds: int,
-    comparison: Comparison,
-    *,
-    signed: bool = False,
+    low: float | None, high: float | None, seeds: int, digits: int, *, signed: bool = False
 ) -> str:
     """Return a 95% interval and the number of seeds it comes from."""
     if finite(low) is None or finite(high) is None:
         return plural(seeds, "seed")
-    digits = decimals(comparison)
     first, last = (number(bound, digits, signed=signed) for bound in (low, high))
     return f"95% {first} to {last}, {plural(seeds, 'seed')}"

@@ -93,14 +93,9 @@ function metricByKey(section, settings, width) {
   for (const place of places) if (x(place) - free > 44) xTick(svg, area, free = x(place), +place.toPrecision(4));
   const baseline = settings.find((s) => s.label === data.baseline);
   if (baseline) svg.append(make("line", { class: "reference", x1: area.left, x2: area.right, y1: y(baseline.mean), y2: y(baseline.mean) }));
-  const styles = [...new Set(settings.map((s) => s.style))];
-  for (const style of styles) {
+  for (const style of new Set(settings.map((s) => s.style))) {
     const line = settings.filter((s) => s.style === style);
     svg.append(make("path", { class: "joint", "stroke-dasharray": DASHES[style], d: path(line.map((s) => [s.x, s.mean]), x, y) }));
-    if (styles.length > 1) {
-      const last = line.at(-1);
-      svg.append(make("text", { x: area.right, y: y(last.mean) - 12, "text-anchor": "end" }, last.series));
-    }
   }
   for (const s of settings) svg.append(mark(s, (value, aside) => [x(s.x) + s.style * 9 + aside, y(value)], section));
   return svg;
@@ -125,6 +120,12 @@ function metricByRow(section, settings, width) {
   return svg;
 }
 
+// A piece of a line, for a legend.
+function sample(style, paint = "var(--quiet)") {
+  const line = make("line", { class: "line", x1: 0, x2: 22, y1: 5, y2: 5, "stroke-dasharray": DASHES[style] });
+  return make("svg", { class: "sample", style: `--paint:${paint}`, viewBox: "0 0 22 10", "aria-hidden": true }, line);
+}
+
 // A chart that is drawn as wide as its place is.
 function responsive(section, draw) {
   const figure = section.querySelector("figure");
@@ -138,6 +139,8 @@ function metricChart(section) {
   const settings = data.settings.filter((s) => s.mean !== null);
   if (!data.metricWindow) return;
   responsive(section, (width) => (data.key ? metricByKey : metricByRow)(section, settings, width));
+  const series = new Map(settings.map((s) => [s.style, s.series]));
+  if (series.size > 1) section.querySelector(".series").append(...[...series].flatMap(([style, name]) => [sample(style), name]));
   section.querySelector(".readout").textContent = "Bars are 95% intervals, small dots single runs"
     + (settings.some((s) => s.label === data.baseline) ? ", the dashed line the baseline." : ".");
 }
@@ -155,17 +158,17 @@ function curvesChart(section) {
   const settings = data.settings.filter((s) => s.runs.some((run) => run.curve.length > 1));
   if (!data.curveWindow) return;
   const all = settings.flatMap((s) => [s.curve, ...s.runs.map((run) => run.curve)]).flat();
-  const places = [...new Set(all.map(([x]) => x))].sort((a, b) => a - b), values = all.map(([, y]) => y);
+  // The value at the budget is the one that is compared: it is read first.
+  const places = [...new Set([...all.map(([x]) => x), ...(data.budget === null ? [] : [data.budget])])].sort((a, b) => a - b), values = all.map(([, y]) => y);
   const full = [Math.min(...values), Math.max(...values)], end = places.at(-1);
   const off = new Set(), whole = document.getElementById("whole");
-  let at = end, picked = null;
+  let at = data.budget ?? end, picked = null;
 
   const entries = settings.map((setting) => {
     const entry = document.createElement("button"), label = document.createElement("span");
-    const line = make("line", { class: "line", x1: 0, x2: 22, y1: 5, y2: 5, "stroke-dasharray": DASHES[setting.style] });
     label.textContent = setting.name;
     entry.type = "button";
-    entry.append(make("svg", { style: colour(setting), viewBox: "0 0 22 10", "aria-hidden": true }, line), label, document.createElement("output"));
+    entry.append(sample(setting.style, setting.paint), label, document.createElement("output"));
     entry.addEventListener("click", () => { off.has(setting) ? off.delete(setting) : off.add(setting); redraw(); });
     for (const [event, target] of [["pointerenter", setting], ["focus", setting], ["pointerleave", null], ["blur", null]])
       entry.addEventListener(event, () => { picked = target; redraw(); });
