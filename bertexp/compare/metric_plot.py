@@ -35,7 +35,9 @@ def metric_figure(comparison: Comparison) -> Figure | None:
         _as_rows(axes, settings)
         axes.set(xlim=window, xlabel=axis(comparison.metric))
         axes.set_ylabel(comparison.keys[0] if len(comparison.keys) == 1 else "")
-    parts = ["bars: 95% intervals, dots: single runs"]
+    bounds = [b for s in settings for b in (s.setting.low, s.setting.high) if b is not None]
+    cut = any(not window[0] <= bound <= window[1] for bound in bounds)
+    parts = [f"bars: 95% intervals{' (cut at the edge)' * cut}, dots: single runs"]
     for s in settings:
         if s.setting.label == comparison.baseline and s.setting.mean is not None:
             line = axes.axhline if key else axes.axvline
@@ -65,6 +67,7 @@ def _against_key(axes: Axes, settings: Sequence[Drawn], key: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.set_xlabel(key)
     axes.grid(visible=False, axis="x")
+    axes.margins(x=0.08)
     if len(series) > 1:
         handles = [Line2D([], [], ls=LINES[n], marker=MARKERS[n], color=FAINT) for n in series]
         legend(_figure(axes), handles, list(series.values()))

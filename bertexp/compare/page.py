@@ -78,6 +78,7 @@ def render(comparison: Comparison) -> str:
     return environment.get_template("page.html").render(
         comparison=comparison,
         headline=wording.headline(comparison),
+        examples=wording.example_by_example(found) if (found := comparison.examples) else "",
         circumstances=wording.circumstances(comparison),
         baseline=wording.shortened(wording.name(comparison.baseline or "")),
         digits=wording.decimals(comparison),

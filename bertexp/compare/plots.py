@@ -94,7 +94,7 @@ def rates_figure(comparison: Comparison) -> Figure | None:
     names = [shortened(label) for label, _ in found.rows]
     longest = max(map(len, names))
     width, height = 2.4 + 0.08 * longest + 0.9 * len(found.rates), 1.5 + 0.38 * len(names)
-    figure = Figure(figsize=(width, min(height, 11)), layout="constrained")
+    figure = Figure(figsize=(width, min(max(height, 2.8), 11)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(excess, cmap=HEAT, vmin=0, aspect="auto")
     if len(found.rows) <= MOST_ANNOTATED:
@@ -108,7 +108,7 @@ def rates_figure(comparison: Comparison) -> Figure | None:
     axes.grid(visible=False)
     axes.set_xlabel("evaluation rate")
     axes.set_ylabel(comparison.keys[0] if len(comparison.keys) == 1 else "")
-    bar = figure.colorbar(image, label="nats above the column's lowest", aspect=15)
+    bar = figure.colorbar(image, label="nats above the lowest", aspect=15)
     bar.outline.set_visible(False)
     return figure
 

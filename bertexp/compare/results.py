@@ -13,7 +13,7 @@ class ComparedRun:
         folder: its folder, relative to the working directory where it lies below it.
         name: what trackers call it.
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
-        error: why it failed, or None.
+        error: why it failed or has no value, or None.
         seed: its seed, or None where it is not known.
         setting: label of the setting it is a run of.
         value: the metric at the budget compared at; None where it has none.
@@ -60,7 +60,7 @@ class Difference:
     Attributes:
         setting: its label.
         pairs: number of seeds that both have.
-        mean: setting minus baseline, in the metric's unit.
+        mean: setting minus baseline, in the metric's unit; without a pair of their means.
         low, high: 95% interval of the difference, None for fewer than two pairs.
         p_value: two-sided, of the paired t test; None for fewer than two pairs.
         p_corrected: the same after Holm's correction for all comparisons.
@@ -81,6 +81,30 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class ExampleDifference:
+    """One run against another on the same examples of the bank, at the end of both.
+
+    It says whether these two models differ: not whether their settings do, which takes seeds.
+
+    Attributes:
+        setting, baseline: labels of the settings they are runs of.
+        examples, documents: how many of each the bank has; documents are what was resampled.
+        mean: of the setting's loss minus the baseline's, in nats a prediction.
+        low, high: 95% interval, None for a single document.
+        scope: what the interval is about, in words.
+    """
+
+    setting: str
+    baseline: str
+    examples: int
+    documents: int
+    mean: float
+    low: float | None
+    high: float | None
+    scope: str = "these two models, not these two settings"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Settings side by side.
 
@@ -95,8 +119,9 @@ class Comparison:
         ranked: whether the settings may be ranked; False where runs are not comparable.
         warnings: why not, and what else a reader must know, a line each.
         settings: from best to worst where they are ranked, else in the order of their values.
-        differences: one for each setting but the baseline.
+        differences: one for each setting with a mean but the baseline; none unless ranked.
         runs: all runs, those without a value included.
+        examples: where two single runs are compared, what their examples tell.
     """
 
     metric: str
@@ -110,3 +135,4 @@ class Comparison:
     settings: tuple[Setting, ...]
     differences: tuple[Difference, ...]
     runs: tuple[ComparedRun, ...]
+    examples: ExampleDifference | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from bertexp.compare.results import Comparison, Difference, Setting
+from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
 from bertexp.tracking.progress import clock
 
 UNITS = {
@@ -128,6 +128,19 @@ def circumstances(comparison: Comparison) -> str:
     if comparison.ranked:
         parts.append("lower is better" if comparison.lower_is_better else "higher is better")
     return f"{_others(comparison)} {'; '.join(parts)}.".lstrip()
+
+
+def example_by_example(found: ExampleDifference) -> str:
+    """Return what two single runs differ by on the same examples, and what that is about."""
+    low, high = finite(found.low), finite(found.high)
+    digits = _two_digits(abs(found.mean) if low is None or high is None else (high - low) / 2)
+    bounds = [number(bound, digits, signed=True) for bound in (low, high)]
+    known = "" if MISSING in bounds else f" (95% {' to '.join(bounds)})"
+    return (
+        f"Example by example, {shortened(found.setting)} minus {shortened(found.baseline)} is "
+        f"{number(found.mean, digits, signed=True)} nats{known}, from {found.examples:,} examples "
+        f"of {plural(found.documents, 'document')}: this is about {found.scope}."
+    )
 
 
 def _average(setting: Setting, comparison: Comparison) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertexp.compare import wording
-from bertexp.compare.results import Comparison, Difference
+from bertexp.compare.results import Comparison, Difference, ExampleDifference
 
 Simulate = Callable[..., Comparison]
 TWO = {"masking.prob": [0.4, 0.15]}
@@ -118,3 +118,13 @@ def test_digits_follow_the_spread(simulate: Simulate) -> None:
     assert wording.decimals(simulate(spread=1.2)) == 2
     assert wording.decimals(simulate(seeds=1)) == 2
     assert wording.decimals(simulate({}, seeds=1)) == 3
+
+
+def test_two_runs_say_what_they_are_about() -> None:
+    found = ExampleDifference("a=1", "a=2", 2048, 1, -0.0123, -0.02, -0.0046)
+    assert wording.example_by_example(found) == (
+        "Example by example, a=1 minus a=2 is −0.0123 nats (95% −0.0200 to −0.0046), from 2,048 "
+        "examples of 1 document: this is about these two models, not these two settings."
+    )
+    alone = wording.example_by_example(replace(found, low=None, high=None))
+    assert "is −0.012 nats, from" in alone

@@ -69,7 +69,9 @@ function mark(setting, at, section) {
   const [x, y] = at(setting.mean, 0);
   group.append(make("circle", { class: "hit", cx: x, cy: y, r: 16 }));
   if (setting.low !== null) {
-    const [[x1, y1], [x2, y2]] = [at(setting.low, 0), at(setting.high, 0)];
+    // An interval beyond the window is cut at its edge.
+    const [least, most] = data.metricWindow;
+    const [[x1, y1], [x2, y2]] = [at(Math.max(setting.low, least), 0), at(Math.min(setting.high, most), 0)];
     group.append(make("line", { class: "interval", x1, y1, x2, y2 }));
   }
   for (const run of setting.runs) if (run.value !== null) {
@@ -141,7 +143,8 @@ function metricChart(section) {
   responsive(section, (width) => (data.key ? metricByKey : metricByRow)(section, settings, width));
   const series = new Map(settings.map((s) => [s.style, s.series]));
   if (series.size > 1) section.querySelector(".series").append(...[...series].flatMap(([style, name]) => [sample(style), name]));
-  section.querySelector(".readout").textContent = "Bars are 95% intervals, small dots single runs"
+  const cut = settings.some((s) => s.low !== null && (s.low < data.metricWindow[0] || s.high > data.metricWindow[1]));
+  section.querySelector(".readout").textContent = `Bars are 95% intervals${cut ? ", cut at the edge" : ""}, small dots single runs`
     + (settings.some((s) => s.label === data.baseline) ? ", the dashed line the baseline." : ".");
 }
 
@@ -186,7 +189,7 @@ function curvesChart(section) {
 
   const redraw = responsive(section, (width) => {
     const left = 58, window = whole.getAttribute("aria-pressed") === "true" ? full : data.curveWindow;
-    const { svg, area, y } = frame(width, 380, left, window, data.at);
+    const { svg, area, y } = frame(width, 380, left, window, data.at === "seconds" ? "training time" : data.at);
     const x = linear([0, end], [left, area.right]);
     for (const place of ticks([0, end], width / 110)) xTick(svg, area, x(place), data.at === "seconds" ? clock(place) : compact(place));
     if (data.budget !== null) svg.append(make("line", { class: "budget", x1: x(data.budget), x2: x(data.budget), y1: area.top, y2: area.bottom }));

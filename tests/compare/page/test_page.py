@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bertexp.compare.page import write_page
-from bertexp.compare.results import Comparison
+from bertexp.compare.results import Comparison, ExampleDifference
 
 Simulate = Callable[..., Comparison]
 HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=1><!--'\"&{{7*7}}"
@@ -127,6 +127,27 @@ def test_a_setting_is_read_in_the_metric_plot(browser: Any, page: Path) -> None:
     browser.click("#metric g.setting:nth-last-of-type(1) .mark")
     readout = browser.evaluate("document.querySelector('#metric .readout').innerText")
     assert re.fullmatch(r"masking.prob=0.4: 2.3998 \(95% 2.3890 to 2.4105\); runs: .*", readout)
+
+
+@pytest.mark.parametrize("grid", [{"masking.prob": [0.15, 0.4]}, {"task.name": ["mlm", "nsp"]}])
+def test_a_wide_interval_is_cut_at_the_edge(
+    browser: Any, simulate: Simulate, tmp_path: Path, grid: dict[str, list[Any]]
+) -> None:
+    comparison = simulate(grid, seeds=2, effect=lambda _: 2.4)
+    wide = tuple(replace(s, low=-50.0, high=50.0) for s in comparison.settings)
+    found = ExampleDifference("a", "b", 2048, 31, -0.01, -0.02, -0.004)
+    browser.open(write_page(replace(comparison, settings=wide, examples=found), tmp_path))
+    inside = (
+        "(() => { const box = document.querySelector('#metric svg').getBoundingClientRect();"
+        "return [...document.querySelectorAll('#metric .interval')].every((line) => {"
+        "const b = line.getBoundingClientRect();"
+        "return b.left >= box.left && b.right <= box.right && b.top >= box.top"
+        " && b.bottom <= box.bottom - 38; }); })()"
+    )
+    assert browser.evaluate(inside)
+    text = browser.evaluate("document.body.innerText")
+    assert "cut at the edge" in text
+    assert "these two models, not these two settings" in text
 
 
 @pytest.mark.parametrize("dark", [False, True])
