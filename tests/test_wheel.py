@@ -57,3 +57,17 @@ def test_runs_from_any_folder(installed: Path, tmp_path: Path) -> None:
         subprocess.run([*command, *TINY], cwd=folder, env=environment, check=True)
         (summary,) = (folder / "outputs").glob("*/*/summary.json")
         assert json.loads(summary.read_text())["status"] == "finished"
+
+
+def test_holds_what_the_page_is_made_of(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from bertexp.compare.page import write_page;"
+        "from bertexp.compare.results import Comparison;"
+        "nothing = Comparison('eval/loss', True, 'steps', None, (), None, True, (), (), (), ());"
+        "print(write_page(nothing, Path('.')).stat().st_size)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [installed, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True
+    )
+    assert int(done.stdout) > 10_000

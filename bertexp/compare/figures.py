@@ -1,0 +1,249 @@
+"""What the plots and the page draw: the same numbers, names and colours for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bertexp.compare.results import ComparedRun, Comparison, Setting
+from bertexp.compare.wording import finite, name
+
+RATE_PREFIX = "eval/loss@"
+# Line styles and marker shapes that are told apart; with more series, every setting is a row.
+MOST_SERIES = 4
+# Learning curves fall steeply first: that part would leave no room for the differences.
+STEEP_PART = 0.3
+
+Curve = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A setting as it is drawn, the same wherever it is.
+
+    Attributes:
+        setting: its numbers.
+        runs: its runs.
+        name: the values of its keys: without the key where there is only one.
+        x: its value of the key on the x axis, None where settings are rows instead.
+        series: its values of the other keys, ``""`` where there are none.
+        style: the number of its series, for line style and marker.
+        hue: its number among the colours of a palette.
+        ramp: its place on a ramp of colours, 0 to 1, where the key is numeric, else None.
+        mean_curve: mean over its runs of their learning curves.
+    """
+
+    setting: Setting
+    runs: tuple[ComparedRun, ...]
+    name: str
+    x: float | None
+    series: str
+    style: int
+    hue: int
+    ramp: float | None
+    mean_curve: Curve
+
+    @property
+    def values(self) -> list[float]:
+        """The metric of the runs that have it."""
+        return _finite(run.value for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Losses by evaluation rate, at the end of the runs.
+
+    Attributes:
+        rates: evaluation rates, ascending.
+        rows: name of a setting and its mean loss at each rate, in the order of the plots.
+    """
+
+    rates: tuple[float, ...]
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+
+    @property
+    def excess(self) -> list[list[float | None]]:
+        """By how much each loss is above the lowest at its rate, row by row."""
+        columns = zip(*(losses for _, losses in self.rows), strict=True)
+        lowest = [min((x for x in c if x is not None), default=0.0) for c in columns]
+        return [
+            [None if x is None else x - least for x, least in zip(row, lowest, strict=True)]
+            for _, row in self.rows
+        ]
+
+
+def drawn(comparison: Comparison) -> list[Drawn]:
+    """Return the settings as they are drawn: in the order of their values, or as they come
+    where no key is numeric.
+    """
+    keys, key = comparison.keys, x_key(comparison)
+    others = [k for k in keys if k != key]
+    settings = list(comparison.settings)
+    if key:
+        settings.sort(key=lambda s: _order(s, [*others, key]))
+    places = sorted({_place(s, key) for s in settings}) if key else []
+    series = list(dict.fromkeys(_described(s, others) for s in settings)) if key else [""]
+    found: list[Drawn] = []
+    for number, setting in enumerate(settings):
+        runs = tuple(run for run in comparison.runs if run.setting == setting.label)
+        rank = places.index(_place(setting, key)) if key else number
+        style = series.index(_described(setting, others)) if key else 0
+        found.append(
+            Drawn(
+                setting=setting,
+                runs=runs,
+                name=shown(setting.values.get(keys[0])) if len(keys) == 1 else name(setting.label),
+                x=_place(setting, key) if key else None,
+                series=series[style],
+                style=style,
+                hue=rank,
+                ramp=rank / max(len(places) - 1, 1) if key else None,
+                mean_curve=_mean_curve(runs),
+            )
+        )
+    return found
+
+
+def x_key(comparison: Comparison) -> str | None:
+    """Return the numeric key that belongs on an x axis: the one with the most values.
+
+    None where no key is numeric, or the others have more values than can be told apart.
+    """
+    settings = comparison.settings
+    numeric = [k for k in comparison.keys if all(_is_number(s.values.get(k)) for s in settings)]
+    if not numeric:
+        return None
+    key = max(numeric, key=lambda k: len({s.values[k] for s in settings}))
+    series = {_described(s, [k for k in comparison.keys if k != key]) for s in settings}
+    return key if len(series) <= MOST_SERIES else None
+
+
+def is_logarithmic(places: Iterable[float]) -> bool:
+    """Return whether values span so much that only a logarithmic axis tells them apart."""
+    places = list(places)
+    return min(places) > 0 and max(places) / min(places) >= 100
+
+
+def metric_window(settings: Iterable[Drawn]) -> tuple[float, float]:
+    """Return the range of the metric to draw: all means and runs, and intervals as far as fits.
+
+    The interval of two seeds is thirteen standard errors wide on either side: it may be
+    cut, rather than everything else be pressed flat.
+    """
+    values: list[float] = []
+    bounds: list[float] = []
+    for entry in settings:
+        setting = entry.setting
+        values += _finite([setting.mean]) + entry.values
+        bounds += _finite([setting.low, setting.high])
+    low, high = min(values), max(values)
+    span = high - low or max(abs(high), 1e-9) * 0.05
+    return (
+        max(min([low, *bounds]), low - 0.75 * span) - 0.06 * span,
+        min(max([high, *bounds]), high + 0.75 * span) + 0.06 * span,
+    )
+
+
+def curve_window(settings: Iterable[Drawn]) -> tuple[float, float]:
+    """Return the range of the metric to draw learning curves in: without their steep beginning."""
+    curves = [c for s in settings for c in (s.mean_curve, *(finite_curve(r) for r in s.runs)) if c]
+    start = STEEP_PART * max(curve[-1][0] for curve in curves)
+    values = [y for curve in curves for x, y in curve if x >= start]
+    margin = 0.05 * (max(values) - min(values)) or abs(max(values)) * 0.05 or 1.0
+    return min(values) - margin, max(values) + margin
+
+
+def finite_curve(run: ComparedRun) -> Curve:
+    """Return a run's learning curve without what is not a number."""
+    return tuple((x, y) for x, y in run.curve if finite(y) is not None)
+
+
+def rates(comparison: Comparison) -> Rates | None:
+    """Return the losses by evaluation rate of the settings, or None with fewer than two of either.
+
+    Only finished runs count: the others were evaluated somewhere on their way.
+    """
+    settings = drawn(comparison)
+    ended = {
+        s.setting.label: [run.metrics for run in s.runs if run.status == "finished"]
+        for s in settings
+    }
+    names = {n for runs in ended.values() for metrics in runs for n in metrics}
+    found = sorted(rate for n in names if (rate := _rate(n)) is not None)
+    with_any = [s for s in settings if ended[s.setting.label]]
+    if len(found) < 2 or len(with_any) < 2:
+        return None
+    rows = [
+        (s.name, tuple(_mean(ended[s.setting.label], f"{RATE_PREFIX}{rate:g}") for rate in found))
+        for s in with_any
+    ]
+    return Rates(tuple(found), tuple(rows))
+
+
+def _rate(metric: str) -> float | None:
+    """Return the evaluation rate a metric is named for, None for a slice or another metric."""
+    try:
+        return float(metric.removeprefix(RATE_PREFIX)) if metric.startswith(RATE_PREFIX) else None
+    except ValueError:
+        return None
+
+
+def _mean(runs: Iterable[Mapping[str, float]], metric: str) -> float | None:
+    values = _finite(run.get(metric) for run in runs)
+    return float(np.mean(values)) if values else None
+
+
+def _mean_curve(runs: Iterable[ComparedRun]) -> Curve:
+    """Return the mean of learning curves over what all of them have spent.
+
+    Runs that have no value at the common budget do not count where others have one: a run
+    that failed early would cut the mean short. Between evaluations a curve is a straight line.
+    """
+    runs = [replace(run, curve=finite_curve(run)) for run in runs]
+    runs = [run for run in runs if run.curve]
+    runs = [run for run in runs if finite(run.value) is not None] or runs
+    if not runs:
+        return ()
+    first = max(run.curve[0][0] for run in runs)
+    last = min(run.curve[-1][0] for run in runs)
+    places = sorted({x for run in runs for x, _ in run.curve if first <= x <= last})
+    values = [
+        np.interp(places, [x for x, _ in run.curve], [y for _, y in run.curve]) for run in runs
+    ]
+    return tuple(zip(places, np.mean(values, axis=0).tolist(), strict=True)) if places else ()
+
+
+def _finite(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None and finite(value) is not None]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _place(setting: Setting, key: str) -> float:
+    value = setting.values[key]
+    assert isinstance(value, int | float)
+    return value
+
+
+def _described(setting: Setting, keys: Iterable[str]) -> str:
+    return ", ".join(f"{key}={shown(setting.values.get(key))}" for key in keys)
+
+
+def shown(value: object) -> str:
+    """Return a value as it is written in a configuration."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _order(setting: Setting, keys: Iterable[str]) -> list[tuple[bool, float, str]]:
+    """Return what sorts settings by the values of keys, numbers before words."""
+    values = [setting.values.get(key) for key in keys]
+    return [
+        (False, float(v), "") if isinstance(v, int | float) else (True, 0.0, shown(v))
+        for v in values
+    ]

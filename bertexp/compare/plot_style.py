@@ -1,0 +1,74 @@
+"""How the plots look: as a paper prints them, dark on white, safe for the colour-blind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bertexp.compare.figures import Drawn
+from bertexp.compare.wording import shortened
+
+INK, FAINT, OTHERS, GRID = "#222222", "#767676", "#b0b0b0", "#e6e6e6"
+# Okabe and Ito (2008), but for their yellow, which white swallows.
+HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+# The part of ``plasma`` that stands out from white: darker is less in print, too.
+RAMP = LinearSegmentedColormap.from_list(
+    "ramp", [matplotlib.colormaps["plasma"](x) for x in (0.0, 0.2, 0.4, 0.6, 0.78)]
+)
+HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#f4c7a1", "#d9793f", "#9c3a10"])
+LINES, MARKERS = ("-", "--", ":", "-."), "osD^"
+# What fits in a legend, and what in a heat map, before it cannot be read.
+MOST_NAMED, MOST_ANNOTATED = 12, 25
+
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "text.color": INK,
+    # A label is text: a dollar sign in it begins no formula.
+    "text.parse_math": False,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.dpi": 200,
+}
+
+
+def colour(s: Drawn) -> Any:
+    """Return a setting's colour: of the ramp where its key is numeric, else a hue or grey."""
+    if s.ramp is not None:
+        return RAMP(s.ramp)
+    return HUES[s.hue] if s.hue < len(HUES) else OTHERS
+
+
+def legend(
+    figure: Figure, handles: Sequence[Line2D], labels: Sequence[str], title: str | None = None
+) -> None:
+    """Put a legend beside the plot where its labels are short, else below."""
+    labels = [shortened(label) for label in labels]
+    longest = max(map(len, labels))
+    if longest <= 14:
+        figure.legend(handles, labels, loc="outside right upper", title=title, fontsize=9)
+        return
+    columns = 1 if longest > 40 else 2
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
+    figure.legend(
+        handles, labels, loc="outside lower center", title=title, ncols=columns, fontsize=9
+    )

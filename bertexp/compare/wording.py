@@ -1,0 +1,216 @@
+"""A comparison in words: its answer in a sentence, its numbers with the digits they deserve."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
+from bertexp.tracking.progress import clock
+
+UNITS = {
+    "predicted_tokens": "predicted tokens",
+    "tokens": "tokens",
+    "steps": "steps",
+    "time": "seconds",
+    "flops": "FLOPs",
+}
+MISSING = "–"
+# Of a label in a sentence or a plot.
+LONGEST_LABEL = 44
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number, or None for one that is missing, infinite or not a number."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def number(value: float | None, decimals: int, *, signed: bool = False) -> str:
+    """Return a number with a true minus sign, and a plus where ``signed``; a dash for none."""
+    value = finite(value)
+    if value is None:
+        return MISSING
+    text = f"{value:+,.{decimals}f}" if signed else f"{value:,.{decimals}f}"
+    return text.replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    """Return a p value in two digits, one that is very small as a bound."""
+    value = finite(value)
+    if value is None:
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def decimals(comparison: Comparison) -> int:
+    """Return how many decimals the metric deserves: two digits of its spread over seeds.
+
+    Where no setting has two seeds, two digits of the range of the means.
+    """
+    deviations = [finite(setting.deviation) for setting in comparison.settings]
+    spreads = sorted(deviation for deviation in deviations if deviation)
+    means = [mean for s in comparison.settings if (mean := finite(s.mean)) is not None]
+    if spreads:
+        return _two_digits(spreads[len(spreads) // 2])
+    return _two_digits(max(means, default=0.0) - min(means, default=0.0))
+
+
+def _two_digits(spread: float) -> int:
+    """Return the decimals that show two digits of a number; three of nothing."""
+    return min(max(1 - math.floor(math.log10(spread)), 0), 6) if spread else 3
+
+
+def unit(metric: str) -> str:
+    """Return a metric's unit: nats for a loss, nothing for a share or a perplexity."""
+    return "nats" if "loss" in metric else ""
+
+
+def axis(metric: str) -> str:
+    """Return a metric's name with its unit, as an axis is labelled."""
+    return f"{metric} ({unit(metric)})" if unit(metric) else metric
+
+
+def compact(value: float) -> str:
+    """Return a count in at most four characters and a prefix: ``1.5M``."""
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        # 999,950 is 1M, not 1000k.
+        if abs(value) >= 0.9995 * factor:
+            return f"{value / factor:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def spent(at: str, budget: float) -> str:
+    """Return a budget with its unit: ``1.5M predicted tokens``, ``12:05 of training``."""
+    return f"{clock(budget)} of training" if at == "time" else f"{compact(budget)} {UNITS[at]}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 seed`` or ``3 seeds``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def name(label: str) -> str:
+    """Return what to call a setting: its label, or ``all runs`` where nothing differs."""
+    return label or "all runs"
+
+
+def shortened(label: str) -> str:
+    """Return a label with its middle left out where it is too long for a sentence or a plot."""
+    if len(label) <= LONGEST_LABEL:
+        return label
+    half = (LONGEST_LABEL - 1) // 2
+    return f"{label[:half]}…{label[-half:]}"
+
+
+def headline(comparison: Comparison) -> str:
+    """Return the comparison's answer in a sentence."""
+    settings = [s for s in comparison.settings if finite(s.mean) is not None]
+    if not settings:
+        return f"No run has {comparison.metric} yet."
+    if not comparison.ranked:
+        return "Not ranked: these runs are not comparable."
+    if len(settings) == 1:
+        return f"{_average(settings[0], comparison)}. There is nothing to compare it with."
+    chief = _chief(comparison)
+    if chief is None:
+        return f"{_average(settings[0], comparison)}. There is no baseline to test it against."
+    return _sentence(chief, comparison)
+
+
+def circumstances(comparison: Comparison) -> str:
+    """Return how the others did, what was compared, at which budget, over how many runs."""
+    budget = comparison.budget
+    where = "at the end of each run" if budget is None else f"after {spent(comparison.at, budget)}"
+    parts = [
+        f"{axis(comparison.metric)} {where}",
+        f"{plural(len(comparison.settings), 'setting')}, {plural(len(comparison.runs), 'run')}",
+    ]
+    if comparison.ranked:
+        parts.append("lower is better" if comparison.lower_is_better else "higher is better")
+    return f"{_others(comparison)} {'; '.join(parts)}.".lstrip()
+
+
+def example_by_example(found: ExampleDifference) -> str:
+    """Return what two single runs differ by on the same examples, and what that is about."""
+    low, high = finite(found.low), finite(found.high)
+    digits = _two_digits(abs(found.mean) if low is None or high is None else (high - low) / 2)
+    bounds = [number(bound, digits, signed=True) for bound in (low, high)]
+    known = "" if MISSING in bounds else f" (95% {' to '.join(bounds)})"
+    return (
+        f"Example by example, {shortened(found.setting)} minus {shortened(found.baseline)} is "
+        f"{number(found.mean, digits, signed=True)} nats{known}, from {found.examples:,} examples "
+        f"of {plural(found.documents, 'document')}: this is about {found.scope}."
+    )
+
+
+def _average(setting: Setting, comparison: Comparison) -> str:
+    """Return a setting's mean: what is left to say where there is nothing to compare."""
+    value = f"{number(setting.mean, decimals(comparison))} {unit(comparison.metric)}".rstrip()
+    between = _between(setting.low, setting.high, setting.runs, decimals(comparison))
+    return f"{shortened(name(setting.label))}: {comparison.metric} is {value} ({between})"
+
+
+def _chief(comparison: Comparison) -> Difference | None:
+    """Return the difference that matters most: the best of those that are resolved as better."""
+    told = [d for d in comparison.differences if finite(d.mean) is not None]
+    sign = 1 if comparison.lower_is_better else -1
+    order = ("better", "not resolved", "one seed", "worse")
+    return min(told, key=lambda d: (order.index(d.verdict), sign * d.mean), default=None)
+
+
+def _sentence(difference: Difference, comparison: Comparison) -> str:
+    """Return what is known of a difference, in a sentence."""
+    setting, baseline = _pair(difference.setting, comparison)
+    low, high, mean = finite(difference.low), finite(difference.high), difference.mean
+    spread = abs(mean) if low is None or high is None else (high - low) / 2
+    digits = _two_digits(spread)
+    size = f"{number(abs(mean), digits)} {unit(comparison.metric)}".rstrip()
+    if difference.verdict in ("better", "worse"):
+        # The size of a gain or loss is told without a sign, and so is its interval.
+        if mean < 0 and low is not None and high is not None:
+            low, high = -high, -low
+        between = _between(low, high, difference.pairs, digits)
+        return f"{setting} is {difference.verdict} than {baseline} by {size} ({between})."
+    apart = f"{size} {'below' if mean < 0 else 'above'} {baseline}"
+    if difference.verdict == "one seed":
+        return f"One seed cannot tell: {setting} is {apart}, which may be chance."
+    known = _between(low, high, difference.pairs, digits, signed=True)
+    if low is not None and high is not None and low * high > 0:
+        known += f", p {p_value(difference.p_corrected)} after correction"
+    needed = difference.seeds_needed
+    more = f"; about {plural(needed, 'seed')} would be needed" if needed else ""
+    return f"Not resolved: {setting} is {apart} ({known}){more}."
+
+
+def _others(comparison: Comparison) -> str:
+    """Return how the settings the headline is not about do against the baseline, in numbers."""
+    chief = _chief(comparison) if comparison.ranked else None
+    verdicts = Counter(d.verdict for d in comparison.differences if chief and d is not chief)
+    if not verdicts:
+        return ""
+    wording = {
+        "better": ("is better too", "are better too"),
+        "worse": ("is worse", "are worse"),
+        "not resolved": ("is not resolved", "are not resolved"),
+        "one seed": ("has one seed too", "have one seed too"),
+    }
+    parts = [f"{verdicts[v]} {wording[v][verdicts[v] > 1]}" for v in wording if verdicts[v]]
+    return f"Of the others, {', '.join(parts)}."
+
+
+def _pair(label: str, comparison: Comparison) -> tuple[str, str]:
+    """Return the names of a setting and the baseline, the latter by its value where that does."""
+    baseline = name(comparison.baseline or "")
+    if len(comparison.keys) == 1:
+        baseline = baseline.removeprefix(f"{comparison.keys[0]}=")
+    return shortened(name(label)), shortened(baseline)
+
+
+def _between(
+    low: float | None, high: float | None, seeds: int, digits: int, *, signed: bool = False
+) -> str:
+    """Return a 95% interval and the number of seeds it comes from."""
+    if finite(low) is None or finite(high) is None:
+        return plural(seeds, "seed")
+    first, last = (number(bound, digits, signed=signed) for bound in (low, high))
+    return f"95% {first} to {last}, {plural(seeds, 'seed')}"

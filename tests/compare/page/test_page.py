@@ -1,0 +1,244 @@
+"""The comparison's page, in a browser: what it shows, sorts, switches, and does not fetch."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertexp.compare.page import write_page
+from bertexp.compare.results import Comparison, ExampleDifference
+
+Simulate = Callable[..., Comparison]
+HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=1><!--'\"&{{7*7}}"
+PROBLEMS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+
+
+@pytest.fixture(scope="module")
+def mask_rate(simulate: Simulate) -> Comparison:
+    """Five rates and three seeds, of which some have not finished."""
+    comparison = simulate(warnings=("1 of 15 runs failed.",))
+    runs = list(comparison.runs)
+    runs[3] = replace(runs[3], status="failed", error="CUDA out of memory", value=None)
+    runs[7] = replace(runs[7], status="running", value=None, curve=runs[7].curve[:9])
+    runs[11] = replace(runs[11], status="interrupted", seed=None, value=math.nan)
+    return replace(comparison, runs=tuple(runs))
+
+
+@pytest.fixture(scope="module")
+def page(mask_rate: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(mask_rate, tmp_path_factory.mktemp("page") / "new")
+
+
+def problems(browser: Any) -> list[Any]:
+    """Return what the page has complained of, and whatever it asked for but itself."""
+    asked = [e["params"]["request"]["url"] for e in browser.events if "request" in e["params"]]
+    return [event for event in browser.events if event["method"] in PROBLEMS] + asked[1:]
+
+
+def column(browser: Any, table: str, place: int) -> list[str]:
+    """Return what a table's column shows, from top to bottom."""
+    found: list[str] = browser.evaluate(
+        f"[...document.querySelectorAll('#{table} tbody tr')]"
+        f".map((row) => row.cells[{place}].innerText.trim().split('\\n')[0])"
+    )
+    return found
+
+
+def test_says_the_answer_and_every_number(browser: Any, page: Path) -> None:
+    browser.open(page)
+    text = browser.evaluate("document.body.innerText")
+    assert browser.evaluate("document.querySelector('h1').innerText") == (
+        "masking.prob=0.4 is better than 0.15 by 0.080 nats (95% 0.054 to 0.107, 3 seeds)."
+    )
+    assert "1 of 15 runs failed." in text
+    assert "CUDA out of memory" in text
+    for status in ("● finished", "✕ failed", "◐ running", "■ interrupted"):
+        assert status in text
+    assert not re.search(r"NaN|undefined|Infinity|object", text)
+    assert problems(browser) == []
+
+
+def test_a_header_sorts_by_its_column(browser: Any, page: Path) -> None:
+    browser.open(page)
+    by_mean = column(browser, "settings", 1)
+    assert by_mean == sorted(by_mean)
+    header = "#settings th:nth-child({}) button"
+    state = "[...document.querySelectorAll('#settings th[aria-sort]')].map((h) => h.ariaSort)"
+    assert browser.evaluate(state)[:2] == ["none", "ascending"]
+    browser.click(header.format(2))
+    assert column(browser, "settings", 1) == by_mean[::-1]
+    assert browser.evaluate(state)[:2] == ["none", "descending"]
+    browser.click(header.format(1))
+    assert [float(x.split()[0]) for x in column(browser, "settings", 0)] == [
+        0.1,
+        0.15,
+        0.2,
+        0.3,
+        0.4,
+    ]
+    # By keyboard too, and what has no value is last either way.
+    for _ in range(2):
+        browser.evaluate("document.querySelector('#runs th:nth-child(4) button').focus()")
+        browser.press("Enter")
+        values = column(browser, "runs", 3)
+        assert values[-3:] == ["–"] * 3 and "–" not in values[:-3]
+    assert values[:-3] == sorted(values[:-3], reverse=True)
+    assert problems(browser) == []
+
+
+def test_curves_are_switched_and_read(browser: Any, page: Path) -> None:
+    browser.open(page)
+    drawn = "[...document.querySelectorAll('#curves g.setting')].map((g) => g.dataset.label)"
+    pressed = "[...document.querySelectorAll('#curves .entries button')].map((b) => b.ariaPressed)"
+    assert len(browser.evaluate(drawn)) == 5
+    browser.click("#curves .entries button:nth-child(2)")
+    assert "masking.prob=0.15" not in browser.evaluate(drawn)
+    assert browser.evaluate(pressed) == ["true", "false", "true", "true", "true"]
+    browser.click("[data-show=none]")
+    assert browser.evaluate(drawn) == []
+    browser.click("[data-show=all]")
+    assert len(browser.evaluate(drawn)) == 5
+    read = "document.querySelector('#curves .readout').innerText"
+    values = "[...document.querySelectorAll('#curves output')].map((o) => o.innerText)"
+    assert browser.evaluate(read) == "After 1M predicted tokens:"
+    at_end = browser.evaluate(values)
+    browser.evaluate("document.querySelector('#curves figure svg').focus()")
+    browser.press("ArrowLeft")
+    assert browser.evaluate(read) == "After 950k predicted tokens:"
+    assert browser.evaluate(values) != at_end
+    ticks = "[...document.querySelectorAll('#curves figure text')].map((t) => +t.textContent || 0)"
+    highest = f"Math.max(...{ticks})"
+    before = browser.evaluate(highest)
+    browser.click("#whole")
+    assert browser.evaluate(highest) > before
+    assert problems(browser) == []
+
+
+def test_a_setting_is_read_in_the_metric_plot(browser: Any, page: Path) -> None:
+    browser.open(page)
+    assert browser.evaluate("document.querySelectorAll('#metric g.setting').length") == 5
+    browser.click("#metric g.setting:nth-last-of-type(1) .mark")
+    readout = browser.evaluate("document.querySelector('#metric .readout').innerText")
+    assert re.fullmatch(r"masking.prob=0.4: 2.3998 \(95% 2.3890 to 2.4105\); runs: .*", readout)
+
+
+@pytest.mark.parametrize("grid", [{"masking.prob": [0.15, 0.4]}, {"task.name": ["mlm", "nsp"]}])
+def test_a_wide_interval_is_cut_at_the_edge(
+    browser: Any, simulate: Simulate, tmp_path: Path, grid: dict[str, list[Any]]
+) -> None:
+    comparison = simulate(grid, seeds=2, effect=lambda _: 2.4)
+    wide = tuple(replace(s, low=-50.0, high=50.0) for s in comparison.settings)
+    found = ExampleDifference("a", "b", 2048, 31, -0.01, -0.02, -0.004)
+    browser.open(write_page(replace(comparison, settings=wide, examples=found), tmp_path))
+    inside = (
+        "(() => { const box = document.querySelector('#metric svg').getBoundingClientRect();"
+        "return [...document.querySelectorAll('#metric .interval')].every((line) => {"
+        "const b = line.getBoundingClientRect();"
+        "return b.left >= box.left && b.right <= box.right && b.top >= box.top"
+        " && b.bottom <= box.bottom - 38; }); })()"
+    )
+    assert browser.evaluate(inside)
+    text = browser.evaluate("document.body.innerText")
+    assert "cut at the edge" in text
+    assert "these two models, not these two settings" in text
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_theme_follows_the_system_until_it_is_chosen(
+    browser: Any, page: Path, dark: bool
+) -> None:
+    browser.open(page, dark=dark)
+    paper = "getComputedStyle(document.body).backgroundColor"
+    colours = {True: "rgb(21, 23, 26)", False: "rgb(255, 255, 255)"}
+    assert browser.evaluate(paper) == colours[dark]
+    browser.click("#theme")
+    assert browser.evaluate(paper) == colours[not dark]
+    browser.click("#theme")
+    assert browser.evaluate(paper) == colours[dark]
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        None,
+        {},
+        {"dataset.files": [f"/data/{'very/' * 30}{n}.txt" for n in range(3)]},
+        {"masking.prob": [0.15, 0.4], "model.name": ["tiny", "a" * 120]},
+        {"trainer.batch_size": list(range(1, 61))},
+    ],
+)
+def test_a_phone_scrolls_tables_and_never_the_page(
+    browser: Any, simulate: Simulate, tmp_path: Path, grid: dict[str, list[Any]] | None
+) -> None:
+    browser.open(write_page(simulate(grid, seeds=2), tmp_path), width=360)
+    assert browser.evaluate("document.documentElement.scrollWidth") == 360
+    wide = "[...document.querySelectorAll('.scroll')].some((b) => b.scrollWidth > b.clientWidth)"
+    assert browser.evaluate(wide)
+    assert browser.evaluate("document.querySelector('#curves figure svg').clientWidth") <= 360
+    assert problems(browser) == []
+
+
+def test_tables_need_no_script(browser: Any, page: Path) -> None:
+    browser.open(page, scripts=False)
+    assert len(column(browser, "settings", 0)) == 5
+    assert len(column(browser, "runs", 0)) == 15
+    visible = "[...document.querySelectorAll('#theme, #metric, #curves')].map((e) => e.offsetWidth)"
+    assert browser.evaluate(visible) == [0, 0, 0]
+    assert "need JavaScript" in browser.evaluate("document.body.innerText")
+
+
+def test_names_are_text_whatever_they_hold(
+    browser: Any, simulate: Simulate, tmp_path: Path
+) -> None:
+    comparison = simulate({HOSTILE: [HOSTILE, "b"]}, effect=lambda _: 2.4, warnings=(HOSTILE,))
+    run = replace(comparison.runs[0], name=HOSTILE, folder=HOSTILE, status="failed", error=HOSTILE)
+    comparison = replace(comparison, runs=(run, *comparison.runs[1:]))
+    page = write_page(comparison, tmp_path)
+    browser.open(page)
+    assert browser.evaluate("window.hit") is None
+    assert browser.evaluate("document.images.length + document.scripts.length") == 2
+    shown = (
+        "[...document.querySelectorAll('#runs tbody tr:first-child > *')].map((c) => c.innerText)"
+    )
+    cells = browser.evaluate(shown)
+    assert cells[0] == HOSTILE and cells[5] == HOSTILE and HOSTILE in cells[1]
+    assert browser.evaluate("document.querySelector('.warnings li').innerText") == HOSTILE
+    assert problems(browser) == []
+    assert HOSTILE not in page.read_text()
+
+
+def test_what_is_not_comparable_is_not_ranked(
+    browser: Any, simulate: Simulate, tmp_path: Path
+) -> None:
+    warning = "Not comparable: the runs have different corpora."
+    browser.open(write_page(simulate(ranked=False, warnings=(warning,)), tmp_path))
+    text = browser.evaluate("document.body.innerText")
+    assert "Not ranked" in text and warning in text
+    assert not re.search(r"better|worse|best|verdict", text)
+    sorted_headers = "document.querySelectorAll('[aria-sort=ascending],[aria-sort=descending]')"
+    assert browser.evaluate(f"{sorted_headers}.length") == 0
+
+
+def test_what_is_missing_is_a_dash(browser: Any, simulate: Simulate, tmp_path: Path) -> None:
+    comparison = simulate()
+    empty = {"mean": math.nan, "deviation": None, "low": None, "high": math.inf, "runs": 0}
+    comparison = replace(
+        comparison,
+        differences=(),
+        budget=None,
+        settings=tuple(replace(s, **empty) for s in comparison.settings),
+        runs=tuple(replace(r, value=None, curve=(), metrics={}) for r in comparison.runs),
+    )
+    path = write_page(comparison, tmp_path)
+    browser.open(path)
+    assert set(column(browser, "settings", 1)) == {"–"}
+    assert problems(browser) == []
+    (data,) = re.findall(r'id="data">(.*?)</script>', path.read_text())
+    json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))

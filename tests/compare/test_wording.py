@@ -1,0 +1,130 @@
+"""The sentences of a comparison, and the digits of its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertexp.compare import wording
+from bertexp.compare.results import Comparison, Difference, ExampleDifference
+
+Simulate = Callable[..., Comparison]
+TWO = {"masking.prob": [0.4, 0.15]}
+
+
+def difference(mean: float, half: float | None, verdict: str, **changes: Any) -> Difference:
+    low, high = (None, None) if half is None else (mean - half, mean + half)
+    found = Difference("masking.prob=0.4", 3, mean, low, high, 0.01, 0.02, verdict, None)
+    return replace(found, **changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "lower_is_better", "sentence"),
+    [
+        (
+            difference(-0.05, 0.03, "better"),
+            True,
+            "masking.prob=0.4 is better than 0.15 by 0.050 nats (95% 0.020 to 0.080, 3 seeds).",
+        ),
+        (
+            difference(0.05, 0.03, "better"),
+            False,
+            "masking.prob=0.4 is better than 0.15 by 0.050 nats (95% 0.020 to 0.080, 3 seeds).",
+        ),
+        (
+            difference(0.5, 0.3, "worse"),
+            True,
+            "masking.prob=0.4 is worse than 0.15 by 0.50 nats (95% 0.20 to 0.80, 3 seeds).",
+        ),
+        (
+            difference(-0.02, 0.04, "not resolved", seeds_needed=7),
+            True,
+            "Not resolved: masking.prob=0.4 is 0.020 nats below 0.15 "
+            "(95% −0.060 to +0.020, 3 seeds); about 7 seeds would be needed.",
+        ),
+        (
+            difference(0.02, 0.01, "not resolved", p_corrected=0.08),
+            True,
+            "Not resolved: masking.prob=0.4 is 0.020 nats above 0.15 "
+            "(95% +0.010 to +0.030, 3 seeds, p 0.08 after correction).",
+        ),
+        (
+            difference(0.02, None, "one seed"),
+            True,
+            "One seed cannot tell: masking.prob=0.4 is 0.020 nats above 0.15, which may be chance.",
+        ),
+    ],
+)
+def test_the_headline_is_the_answer(
+    simulate: Simulate, found: Difference, lower_is_better: bool, sentence: str
+) -> None:
+    comparison = simulate(TWO, differences=(found,), lower_is_better=lower_is_better)
+    assert wording.headline(comparison) == sentence
+
+
+def test_the_headline_is_about_the_best(simulate: Simulate) -> None:
+    found = [
+        difference(0.3, 0.1, "worse", setting="a"),
+        difference(-0.1, 0.05, "better", setting="b"),
+        difference(-0.2, 0.05, "better", setting="c"),
+        difference(-0.9, 1.5, "not resolved", setting="d"),
+    ]
+    comparison = simulate(TWO, differences=tuple(found))
+    assert wording.headline(comparison).startswith("c is better than 0.15 by 0.200 nats")
+    assert wording.circumstances(comparison) == (
+        "Of the others, 1 is better too, 1 is worse, 1 is not resolved. "
+        "eval/loss (nats) after 1M predicted tokens; 2 settings, 6 runs; lower is better."
+    )
+
+
+def test_what_cannot_be_compared_is_not(simulate: Simulate) -> None:
+    unranked = simulate(TWO, ranked=False)
+    assert wording.headline(unranked) == "Not ranked: these runs are not comparable."
+    words = wording.headline(unranked) + wording.circumstances(unranked)
+    assert not any(word in words for word in ("better", "worse", "best"))
+    alone = wording.headline(simulate({}))
+    assert alone.startswith("all runs: eval/loss is 2.40")
+    assert alone.endswith("3 seeds). There is nothing to compare it with.")
+    assert "no baseline" in wording.headline(simulate(TWO, baseline=None, differences=()))
+    empty = tuple(replace(s, mean=math.nan) for s in simulate(TWO).settings)
+    assert wording.headline(simulate(TWO, settings=empty)) == "No run has eval/loss yet."
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, "–"), (math.nan, "–"), (math.inf, "–"), (-0.5, "−0.50"), (12345.678, "12,345.68")],
+)
+def test_numbers(value: float | None, expected: str) -> None:
+    assert wording.number(value, 2) == expected
+
+
+@given(st.floats(1, 1e17))
+def test_counts_are_short_and_right_to_half_a_percent(value: float) -> None:
+    text = wording.compact(value)
+    factor = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}.get(text[-1], 1.0)
+    digits = text.rstrip("kMGTP")
+    assert float(digits) * factor == pytest.approx(value, rel=5.1e-3)
+    assert len(text) <= 6
+
+
+def test_digits_follow_the_spread(simulate: Simulate) -> None:
+    assert wording.decimals(simulate(spread=0.0012)) == 5
+    assert wording.decimals(simulate(spread=1.2)) == 2
+    assert wording.decimals(simulate(seeds=1)) == 2
+    assert wording.decimals(simulate({}, seeds=1)) == 3
+
+
+def test_two_runs_say_what_they_are_about() -> None:
+    found = ExampleDifference("a=1", "a=2", 2048, 1, -0.0123, -0.02, -0.0046)
+    assert wording.example_by_example(found) == (
+        "Example by example, a=1 minus a=2 is −0.0123 nats (95% −0.0200 to −0.0046), from 2,048 "
+        "examples of 1 document: this is about these two models, not these two settings."
+    )
+    alone = wording.example_by_example(replace(found, low=None, high=None))
+    assert "is −0.012 nats, from" in alone
