@@ -10,7 +10,7 @@ from pathlib import Path
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway
 from bertexp.compare.comparable import cautions, lower_is_better, refusals, unequal_steps
 from bertexp.compare.examples import clustered_difference
-from bertexp.compare.measured import Measured, measure, say_budget
+from bertexp.compare.measured import Measured, measure
 from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
 from bertexp.compare.runs import Run
 from bertexp.compare.settings import (
@@ -22,6 +22,7 @@ from bertexp.compare.settings import (
     nearest_to_defaults,
 )
 from bertexp.compare.statistics import differences, estimate
+from bertexp.compare.wording import spent
 from bertexp.validation import UserError, nearest, require_choice
 
 DEFAULT_METRIC = "eval/loss"
@@ -141,7 +142,7 @@ def _notes(
     if midway := sum(is_midway(m.curve, budget) for m in counted if budget is not None):
         assert budget is not None
         notes.append(
-            f"{midway} of {len(counted)} runs went on after {say_budget(at, budget)}: they are "
+            f"{midway} of {len(counted)} runs went on after {spent(at, budget)}: they are "
             "compared in mid-course, not at the end of their schedule."
         )
     return notes + (unequal_steps(runs) if at == "steps" else []) + cautions(runs)

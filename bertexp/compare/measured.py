@@ -9,15 +9,7 @@ from dataclasses import dataclass, replace
 from bertexp.compare.budgets import UNITS, Curve, common_budget, read_curve, value_at
 from bertexp.compare.runs import Run
 from bertexp.compare.settings import Grouping
-
-# How a budget is said: "at 1,000 steps".
-NOUNS = {
-    "steps": "steps",
-    "tokens": "tokens",
-    "predicted_tokens": "predicted tokens",
-    "time": "seconds of training",
-    "flops": "FLOPs",
-}
+from bertexp.compare.wording import spent
 
 
 @dataclass(frozen=True)
@@ -61,12 +53,6 @@ def measure(
     return budget, _without_repeated(found)
 
 
-def say_budget(at: str, budget: float) -> str:
-    """Return ``1,000 steps``."""
-    digits = {"flops": ".4g", "time": ",.1f"}.get(at, ",.0f")
-    return f"{budget:{digits}} {NOUNS[at]}"
-
-
 def _missing(
     run: Run, curve: Curve, value: float | None, metric: str, at: str, budget: float | None
 ) -> str | None:
@@ -76,9 +62,7 @@ def _missing(
         return f"did not log {UNITS[at]}" if evaluated else f"has no {metric}"
     assert budget is not None
     if value is None:
-        return f"has no {metric} {'before' if curve[0][0] > budget else 'at'} " + say_budget(
-            at, budget
-        )
+        return f"has no {metric} {'before' if curve[0][0] > budget else 'at'} " + spent(at, budget)
     return f"{metric} is not a number" if math.isnan(value) else None
 
 

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from bertexp.compare.comparison import compare
 from bertexp.compare.files import write_csv_file, write_json_file
+from bertexp.compare.page import write_page
+from bertexp.compare.plots import write_plots
 from bertexp.compare.results import Comparison
 from bertexp.compare.runs import is_run, read_runs
 from bertexp.compare.table import open_console, render
@@ -55,7 +57,12 @@ def compare_runs(
 
 def write_all(comparison: Comparison, output: Path) -> list[Path]:
     """Write every file of the comparison to the folder ``output``, which exists."""
-    return [write_csv_file(comparison, output), write_json_file(comparison, output)]
+    return [
+        write_csv_file(comparison, output),
+        write_json_file(comparison, output),
+        *write_plots(comparison, output),
+        write_page(comparison, output),
+    ]
 
 
 def watch(

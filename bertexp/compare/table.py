@@ -8,9 +8,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.compare.measured import say_budget
-from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
+from bertexp.compare.results import Comparison, Difference, Setting
 from bertexp.compare.settings import text
+from bertexp.compare.wording import (
+    decimals,
+    example_by_example,
+    headline,
+    number,
+    spent,
+    two_digits,
+)
 
 PLAIN_WIDTH = 80
 STYLES = {"better": "green", "worse": "red", "not resolved": "yellow", "one seed": "dim"}
@@ -23,21 +30,19 @@ def open_console() -> Console:
 
 
 def render(comparison: Comparison) -> RenderableType:
-    """Return the warnings, the settings and their differences, and the runs to know of.
+    """Return the warnings, the answer, the settings and their differences, and odd runs.
 
     Made for 80 columns.
     """
-    parts: list[RenderableType] = [Text(""), *_warnings(comparison), _settings(comparison)]
+    parts: list[RenderableType] = [
+        *(Text(""), *_warnings(comparison)),
+        *(Text(headline(comparison), "bold"), Text("")),
+        _settings(comparison),
+    ]
     if comparison.examples:
-        parts += [Text(""), _examples(comparison.examples)]
+        parts += [Text(""), Text(example_by_example(comparison.examples))]
     parts += [Text(""), Text(_legend(comparison), "dim"), *_unusual(comparison)]
     return Group(*parts)
-
-
-def number(value: float) -> str:
-    """Return a metric's value with five digits, or four decimals."""
-    whole = len(str(int(abs(value))))
-    return f"{value:.{max(0, min(4, 5 - whole))}f}"
 
 
 def _warnings(comparison: Comparison) -> list[RenderableType]:
@@ -49,6 +54,7 @@ def _warnings(comparison: Comparison) -> list[RenderableType]:
 
 def _settings(comparison: Comparison) -> Table:
     compared = {d.setting: d for d in comparison.differences}
+    digits = decimals(comparison)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column(
         comparison.keys[0] if len(comparison.keys) == 1 else "setting", overflow="fold"
@@ -62,9 +68,10 @@ def _settings(comparison: Comparison) -> Table:
     if needs:
         table.add_column("seeds\nneeded", justify="right", no_wrap=True)
     for setting in comparison.settings:
-        cells = [_name(comparison, setting), Text(str(setting.runs)), Text(_mean(setting))]
+        cells = [_name(comparison, setting), Text(str(setting.runs)), Text(_mean(setting, digits))]
         if compared:
-            cells += _against(compared.get(setting.label), setting.label == comparison.baseline)
+            is_baseline = setting.label == comparison.baseline
+            cells += _against(compared.get(setting.label), is_baseline)
         if needs:
             found = compared.get(setting.label)
             cells.append(Text(f"{found.seeds_needed:,}" if found and found.seeds_needed else ""))
@@ -85,40 +92,29 @@ def _name(comparison: Comparison, setting: Setting) -> Text:
     return Text(", ".join(parts) or setting.label)
 
 
-def _mean(setting: Setting) -> str:
-    if setting.mean is None:
-        return "–"
-    if setting.high is None:
-        return number(setting.mean)
-    return f"{number(setting.mean)} ± {number(setting.high - setting.mean)}"
+def _mean(setting: Setting, digits: int) -> str:
+    if setting.mean is None or setting.high is None:
+        return number(setting.mean, digits)
+    return f"{number(setting.mean, digits)} ± {number(setting.high - setting.mean, digits)}"
 
 
 def _against(difference: Difference | None, is_baseline: bool) -> list[Text]:
     if difference is None:
         return [Text("baseline" if is_baseline else "", "dim"), Text("")]
-    sign = "+" if difference.mean >= 0 else "−"
-    amount = sign + number(abs(difference.mean))
-    if difference.high is not None:
-        amount += f" ± {number(difference.high - difference.mean)}"
+    # Pairs can differ far less than seeds do: a difference has digits of its own.
+    half = None if difference.high is None else difference.high - difference.mean
+    digits = two_digits(half or abs(difference.mean))
+    amount = number(difference.mean, digits, signed=True)
+    if half is not None:
+        amount += f" ± {number(half, digits)}"
     return [Text(amount), Text(difference.verdict, STYLES[difference.verdict])]
-
-
-def _examples(found: ExampleDifference) -> RenderableType:
-    interval = ""
-    if found.low is not None and found.high is not None:
-        interval = f", 95% interval {number(found.low)} to {number(found.high)}"
-    return Text(
-        f"Example by example: {found.setting} minus {found.baseline} is {number(found.mean)} a "
-        f"prediction{interval} (bootstrap over the {found.documents:,} documents of "
-        f"{found.examples:,} examples). This is about {found.scope}."
-    )
 
 
 def _legend(comparison: Comparison) -> str:
     parts = []
     if comparison.budget is not None:
         parts.append(
-            f"Every run at {say_budget(comparison.at, comparison.budget)}, on straight lines "
+            f"Every run at {spent(comparison.at, comparison.budget)}, on straight lines "
             "between evaluations."
         )
     if any(setting.high is not None for setting in comparison.settings):

@@ -51,11 +51,11 @@ def decimals(comparison: Comparison) -> int:
     spreads = sorted(deviation for deviation in deviations if deviation)
     means = [mean for s in comparison.settings if (mean := finite(s.mean)) is not None]
     if spreads:
-        return _two_digits(spreads[len(spreads) // 2])
-    return _two_digits(max(means, default=0.0) - min(means, default=0.0))
+        return two_digits(spreads[len(spreads) // 2])
+    return two_digits(max(means, default=0.0) - min(means, default=0.0))
 
 
-def _two_digits(spread: float) -> int:
+def two_digits(spread: float) -> int:
     """Return the decimals that show two digits of a number; three of nothing."""
     return min(max(1 - math.floor(math.log10(spread)), 0), 6) if spread else 3
 
@@ -133,7 +133,7 @@ def circumstances(comparison: Comparison) -> str:
 def example_by_example(found: ExampleDifference) -> str:
     """Return what two single runs differ by on the same examples, and what that is about."""
     low, high = finite(found.low), finite(found.high)
-    digits = _two_digits(abs(found.mean) if low is None or high is None else (high - low) / 2)
+    digits = two_digits(abs(found.mean) if low is None or high is None else (high - low) / 2)
     bounds = [number(bound, digits, signed=True) for bound in (low, high)]
     known = "" if MISSING in bounds else f" (95% {' to '.join(bounds)})"
     return (
@@ -163,7 +163,7 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
     setting, baseline = _pair(difference.setting, comparison)
     low, high, mean = finite(difference.low), finite(difference.high), difference.mean
     spread = abs(mean) if low is None or high is None else (high - low) / 2
-    digits = _two_digits(spread)
+    digits = two_digits(spread)
     size = f"{number(abs(mean), digits)} {unit(comparison.metric)}".rstrip()
     if difference.verdict in ("better", "worse"):
         # The size of a gain or loss is told without a sign, and so is its interval.

@@ -96,15 +96,17 @@ def test_the_figures_are_scipys_on_what_the_runs_recorded(
 
 
 def test_the_table_fits_a_terminal_and_names_the_failed_run(
-    compared: subprocess.CompletedProcess[str],
+    sweep: Path, compared: subprocess.CompletedProcess[str]
 ) -> None:
     lines = compared.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in compared.stdout and compared.stderr == ""
     text = " ".join(compared.stdout.split())
-    assert re.search(r"\b0\.4 3 \d\.\d{4} ± \d\.\d{4} [+−]\d\.\d{4} ± \d\.\d{4} ", text)
+    assert re.search(r"\b0\.4 3 \d\.\d+ ± \d\.\d+ [+−]\d\.\d+ ± \d\.\d+ ", text)
     assert re.search(r"masking\.prob=0\.15 0 failed UserError: masking\.strategy=tokens", text)
-    assert f"{RATES}/compare.csv" in lines
+    for file in ("compare.csv", "compare.json", "metric.png", "curves.png", "compare.html"):
+        assert f"{RATES}/{file}" in lines
+        assert (sweep / RATES / file).stat().st_size > 0
 
 
 def test_the_csv_has_a_row_for_every_run(
