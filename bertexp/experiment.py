@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from bertexp.models.build import build_model
 from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
 from bertexp.summary import versions, write_summary
+from bertexp.sweeps.job import SweepJob
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import MaskedExamples
 from bertexp.tracking.base import SafeTracker, shown
@@ -38,7 +40,7 @@ OUTPUTS = Path("outputs")
 
 
 def run_experiment(
-    config: Config, resolved: dict[str, Any], folder: Path, sweep: str | None
+    config: Config, resolved: dict[str, Any], folder: Path, job: SweepJob | None
 ) -> float:
     """Run one experiment in ``folder``; returns the final ``eval/loss``.
 
@@ -46,13 +48,13 @@ def run_experiment(
         config: what to do.
         resolved: the same as plain values, for the trackers.
         folder: the run's folder, which exists.
-        sweep: the sweep this is a job of, or None.
+        job: the sweep's job that this is, or None. Its lines are said instead of a report.
 
     Raises:
         UserError: something the user can mend.
     """
     began = time.perf_counter()
-    identity = _identify(config, folder, sweep)
+    identity = _identify(config, folder, job.sweep if job else None)
     tracker = open_tracker(config.tracker, identity, folder, OUTPUTS.absolute(), resolved)
     trackers = [JsonLinesTracker(folder), *([tracker] if tracker else [])]
     accelerator = build_accelerator(config.hardware, trackers)
@@ -67,7 +69,7 @@ def run_experiment(
         accelerator.init_trackers(config.tracker.project)
         _audit_masks(data, folder, tracker)
         prepared = time.perf_counter()
-        state = _train(config, data, objective, accelerator, keeper)
+        state = _train(config, data, objective, accelerator, keeper, job)
         metrics = _evaluate_last(config, data, objective, accelerator, folder)
         accelerator.log(metrics, step=state.step)
         keeper.finish(metrics["eval/loss"], state.step)
@@ -77,10 +79,11 @@ def run_experiment(
     finally:
         if tracker:
             tracker.close(failed)
-    report.show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
+    show = partial(report.show, log_only=job is not None)
+    show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
     answers = draw_samples(objective, data.bank, tokenizer, accelerator.device)
-    report.show(report.samples(answers))
-    report.show(report.places(shown(folder), keeper, tracker.location if tracker else None))
+    show(report.samples(answers))
+    show(report.places(shown(folder), keeper, tracker.location if tracker else None))
     return metrics["eval/loss"]
 
 
@@ -142,7 +145,12 @@ class _Watch:
 
 
 def _train(
-    config: Config, data: Data, objective: Objective, accelerator: Accelerator, keeper: Keeper
+    config: Config,
+    data: Data,
+    objective: Objective,
+    accelerator: Accelerator,
+    keeper: Keeper,
+    job: SweepJob | None,
 ) -> TrainState:
     """Say what is about to happen, then train; returns what was spent."""
     trainer, state = config.trainer, TrainState()
@@ -155,14 +163,18 @@ def _train(
     step_seconds = measure_step(prepared, accelerator, plan[0])
     tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
     steps = budget.expected_steps(tokens_per_step, step_seconds)
-    report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
+    seconds = step_seconds * steps
+    plan_shown = report.plan(config, data, keeper, accelerator, steps, seconds)
+    report.show(plan_shown, log_only=job is not None)
+    if job:
+        job.planned(seconds)
 
     def mask_prob(step: int) -> float:
         spent = budget.progress(step, tokens_per_step, state.seconds)
         return mask_rate(config.masking, spent)
 
     loader = load_steps(plan, 0, config.hardware.num_workers, accelerator.device, mask_prob)
-    with Progress(steps) as progress:
+    with Progress(steps, disable=job is not None and not job.shows_bar) as progress:
         watch = _Watch(data, objective, accelerator, keeper, progress, plan.steps_per_epoch)
         return train(
             Training(

@@ -1,0 +1,103 @@
+"""A sweep from its first job to its last: one at a time, and a report at the end."""
+
+from __future__ import annotations
+
+import fcntl
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from bertexp.sweeps.launcher import RemainingJobs
+from bertexp.sweeps.stored import StoredJob, read_job
+from bertexp.validation import UserError
+
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterator[list[str]]:
+    """Let a sweeper run only what is left to do, then report on all its jobs.
+
+    Gives those of the sweep's overrides that have several values: all that the sweeper needs
+    to know, and what jobs' folders are named by. The others are added to every job.
+
+    Args:
+        sweeper: one of Hydra's, which all have config, hydra_context, launcher and params.
+        arguments: the sweep's overrides.
+        total: jobs in all, None if they are launched all at once.
+
+    Raises:
+        UserError: the sweep is running already, or jobs failed.
+    """
+    varied, fixed = _split(arguments)
+    sweeper.params = {key: value for key, value in sweeper.params.items() if key not in fixed}
+    config, loader = sweeper.config, sweeper.hydra_context.config_loader
+    folder = Path(config.hydra.sweep.dir)
+    with _locked(folder, config.sweep):
+        jobs = RemainingJobs(sweeper.launcher, loader, config, [*fixed.values()], total)
+        sweeper.launcher = jobs
+        try:
+            yield varied
+        except KeyboardInterrupt:
+            print(f"Stopped. To go on: {_command(config.sweep)}", file=sys.stderr)
+            raise
+        except Exception:
+            # A search in which every job failed has nothing to choose from.
+            if all(job.finished for job in map(read_job, jobs.folders)):
+                raise
+        _close(config.sweep, [read_job(job) for job in jobs.folders])
+
+
+def _split(arguments: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """Part overrides into those of several values and, by key, those of one."""
+    varied, fixed = [], {}
+    for override in OverridesParser.create().parse_overrides(list(arguments)):
+        line = override.input_line or ""
+        if override.is_sweep_override():
+            varied.append(line)
+        else:
+            fixed[override.get_key_element()] = line
+    return varied, fixed
+
+
+@contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """Keep a sweep's folder to this process; the lock ends with it, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"sweep={name}: is running already, in another process.") from error
+        yield
+
+
+def _close(name: str, jobs: list[StoredJob]) -> None:
+    """Say which jobs failed, and why."""
+    failed = [job for job in jobs if not job.finished]
+    for job in failed:
+        print(f"failed: {job.folder}: {_reason(job)}", flush=True)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(jobs)} jobs failed; the same command with sweep={name} "
+            "tries them again."
+        )
+
+
+def _reason(job: StoredJob) -> str:
+    """Return in one line why a job has no result."""
+    if job.status == "failed" and job.error:
+        return job.error.removeprefix(f"{UserError.__name__}: ").splitlines()[0]
+    return "it was interrupted" if job.status == "interrupted" else "its process died"
+
+
+def _command(name: str) -> str:
+    """Return the command line that goes on with this sweep."""
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("sweep=")]
+    return shlex.join(["python", "-m", "bertexp", *given, f"sweep={name}"])
