@@ -21,6 +21,7 @@ from bertexp.config import Config, conf_dir, groups, keys, parse
 from bertexp.summary import write_summary
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob
+from bertexp.sweeps.lock import one_of_the_jobs
 from bertexp.validation import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -99,22 +100,27 @@ def explain(error: Exception, schema: type[Config] = Config) -> str:
 
 
 def _experiment(composed: DictConfig) -> float:
-    """Run one experiment; how it failed is recorded in its folder."""
+    """Run one experiment, or one of a sweep's."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    job = None
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return _run(composed, folder, None)
+    job = SweepJob.of(str(composed.sweep), hydra_config)
+    with one_of_the_jobs(folder.parent):
+        job.begin()
+        objective = _run(composed, folder, job)
+        job.finished(objective)
+    return objective
+
+
+def _run(composed: DictConfig, folder: Path, job: SweepJob | None) -> float:
+    """Run an experiment; how it failed is recorded in its folder."""
     try:
-        if hydra_config.mode == RunMode.MULTIRUN:
-            job = SweepJob.of(str(composed.sweep), hydra_config)
-            job.begin()
         config: Config = parse(composed)
         from bertexp.experiment import run_experiment
 
         resolved: Any = OmegaConf.to_container(composed, resolve=True)
-        objective = run_experiment(config, resolved, folder, job)
-        if job:
-            job.finished(objective)
-        return objective
+        return run_experiment(config, resolved, folder, job)
     except KeyboardInterrupt:
         write_summary(folder, {"status": "interrupted"})
         raise

@@ -99,6 +99,6 @@ class SearchSweeper(Sweeper):
         """Run the trials that are not finished, each after what those before it came to."""
         with session(self._search, arguments, self._search.n_trials) as varied:
             self._search.sweep(varied)
-        found = OmegaConf.load(Path(self._search.sweep_dir) / "optimization_results.yaml")
-        best = " ".join(f"{key}={value}" for key, value in found.best_params.items())
-        print(f"lowest eval/loss {found.best_value:.3f}: {best}")
+            found = OmegaConf.load(Path(self._search.sweep_dir) / "optimization_results.yaml")
+            best = " ".join(f"{key}={value}" for key, value in found.best_params.items())
+            print(f"lowest eval/loss {found.best_value:.3f}: {best}", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
 from bertexp.sweeps.launcher import RemainingJobs
+from bertexp.sweeps.lock import only_sweep
 from bertexp.sweeps.stored import StoredJob, read_job
 from bertexp.validation import UserError
-
-LOCK_FILE = ".lock"
 
 
 @contextmanager
@@ -38,8 +35,7 @@ def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterat
     varied, fixed = _split(arguments)
     sweeper.params = {key: value for key, value in sweeper.params.items() if key not in fixed}
     config, loader = sweeper.config, sweeper.hydra_context.config_loader
-    folder = Path(config.hydra.sweep.dir)
-    with _locked(folder, config.sweep):
+    with only_sweep(Path(config.hydra.sweep.dir), config.sweep):
         jobs = RemainingJobs(sweeper.launcher, loader, config, [*fixed.values()], total)
         sweeper.launcher = jobs
         try:
@@ -51,7 +47,7 @@ def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterat
             # A search in which every job failed has nothing to choose from.
             if all(job.finished for job in map(read_job, jobs.folders)):
                 raise
-        _close(config.sweep, [read_job(job) for job in jobs.folders])
+    _close(config.sweep, [read_job(job) for job in jobs.folders])
 
 
 def _split(arguments: Iterable[str]) -> tuple[list[str], dict[str, str]]:
@@ -64,18 +60,6 @@ def _split(arguments: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         else:
             fixed[override.get_key_element()] = line
     return varied, fixed
-
-
-@contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Keep a sweep's folder to this process; the lock ends with it, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"sweep={name}: is running already, in another process.") from error
-        yield
 
 
 def _close(name: str, jobs: list[StoredJob]) -> None:
