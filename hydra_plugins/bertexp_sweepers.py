@@ -68,6 +68,19 @@ class SearchSweeper(Sweeper):
     def __init__(
         self, params: Mapping[str, str] | None, n_trials: int, n_jobs: int, sampler: DictConfig
     ) -> None:
+        self._params = dict(params or {})
+        self._n_trials = n_trials
+        self._n_jobs = n_jobs
+        self._sampler = sampler
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Get ready for a search around ``config``.
+
+        Raises:
+            UserError: Optuna or its plugin is not installed.
+        """
         if importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
             raise UserError(
                 "hydra/sweeper=optuna: the package is missing, pip install 'bertexp[optuna]'."
@@ -77,27 +90,22 @@ class SearchSweeper(Sweeper):
 
         optuna.logging.set_verbosity(logging.WARNING)
         self._search = OptunaSweeperImpl(
-            sampler=instantiate(sampler),
+            sampler=instantiate(self._sampler),
             direction="minimize",
             storage=None,
             study_name=None,
-            n_trials=n_trials,
-            n_jobs=n_jobs,
+            n_trials=self._n_trials,
+            n_jobs=self._n_jobs,
             max_failure_rate=1.0,
             search_space=None,
             custom_search_space=None,
-            params=OmegaConf.create(dict(params or {})),
+            params=OmegaConf.create(self._params),
         )
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Get ready for a search around ``config``."""
         self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are not finished, each after what those before it came to."""
-        with session(self._search, arguments, self._search.n_trials) as varied:
+        with session(self._search, arguments, self._n_trials) as varied:
             self._search.sweep(varied)
             found = OmegaConf.load(Path(self._search.sweep_dir) / "optimization_results.yaml")
             best = " ".join(f"{key}={value}" for key, value in found.best_params.items())

@@ -95,7 +95,7 @@ class RemainingJobs(Launcher):
         # A finished one first.
         stored = max(same, key=lambda job: job.finished, default=None)
         if stored is None:
-            stored = read_job(self._root / folder_name(",".join(varied)))
+            stored = read_job(self._root / folder_name(",".join(varied or self._fixed)))
             if stored.finished:
                 raise UserError(self._difference(stored, wanted))
         subdir = f"hydra.sweep.subdir='{stored.folder.name}'"

@@ -215,7 +215,7 @@ hydra:
             "masking.porb: no such key. Did you mean 'masking.prob'?",
         ),
         (("model=tiny,tinny",), "model=tinny: must be one of base, large, "),
-        (("seed=",), "seed: value '' of type 'str' could not be converted to integer."),
+        (("seed=",), "seed: value '' of type 'str' could not be converted to Integer."),
         (("seed=,",), "Error parsing override 'seed=,'"),
         (("seed=choice()",), "Error parsing override 'seed=choice()'"),
     ],
