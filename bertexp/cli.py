@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -20,6 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.config import Config, conf_dir, groups, keys, parse
 from bertexp.summary import write_summary
+from bertexp.sweeps.config import register_search
+from bertexp.sweeps.job import SweepJob
+from bertexp.sweeps.lock import one_of_the_jobs
 from bertexp.validation import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,6 @@ log = logging.getLogger(__name__)
 FULL_ERROR = "HYDRA_FULL_ERROR"
 # As fast as the default of 300,000 on idle cores, and eleven times as fast on busy ones.
 SPIN_COUNT = "3000"
-# A job's folder is named after its overrides, up to this many characters.
-FOLDER_NAME_LENGTH = 120
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def enter(
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     # Hydra would swallow what is said below about a failed composition.
     os.environ[FULL_ERROR] = "1"
-    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    register_search()
     failures: list[str] = []
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
@@ -78,22 +78,17 @@ def enter(
     sys.exit(1 if failures else 0)
 
 
-def folder_name(overrides: str) -> str:
-    """Return a folder's name for a job's overrides: no slash, never too long, always its own."""
-    safe = re.sub(r"[^A-Za-z0-9=.,_+-]+", "-", overrides) or "default"
-    if len(safe) <= FOLDER_NAME_LENGTH and safe == overrides:
-        return safe
-    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
-    return f"{safe[:FOLDER_NAME_LENGTH]}-{digest}"
-
-
 def explain(error: Exception, schema: type[Config] = Config) -> str:
     """Return in one line what is wrong with an override."""
     text = str(error)
+    if isinstance(error, UserError):
+        return text
     if match := re.search(r"Could not override '([^']+)'", text):
         return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
+        if option == "joblib":
+            return f"{group}=joblib: the package is missing, pip install 'bertexp[joblib]'."
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return f"{group}={option}: must be one of {', '.join(options)}.{nearest(option, options)}"
     for override in sys.argv[1:]:
@@ -105,16 +100,27 @@ def explain(error: Exception, schema: type[Config] = Config) -> str:
 
 
 def _experiment(composed: DictConfig) -> float:
-    """Run one experiment; how it failed is recorded in its folder."""
+    """Run one experiment, or one of a sweep's."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    sweep = composed.sweep if hydra_config.mode == RunMode.MULTIRUN else None
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return _run(composed, folder, None)
+    job = SweepJob.of(str(composed.sweep), hydra_config)
+    with one_of_the_jobs(folder.parent):
+        job.begin()
+        objective = _run(composed, folder, job)
+        job.finished(objective)
+    return objective
+
+
+def _run(composed: DictConfig, folder: Path, job: SweepJob | None) -> float:
+    """Run an experiment; how it failed is recorded in its folder."""
     try:
         config: Config = parse(composed)
         from bertexp.experiment import run_experiment
 
         resolved: Any = OmegaConf.to_container(composed, resolve=True)
-        return run_experiment(config, resolved, folder, sweep)
+        return run_experiment(config, resolved, folder, job)
     except KeyboardInterrupt:
         write_summary(folder, {"status": "interrupted"})
         raise

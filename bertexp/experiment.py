@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from bertexp.models.build import build_model
 from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
 from bertexp.summary import read_summary, versions, write_summary
+from bertexp.sweeps.job import SweepJob
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import MaskedExamples
 from bertexp.tasks.nsp import PairExamples
@@ -39,7 +41,7 @@ OUTPUTS = Path("outputs")
 
 
 def run_experiment(
-    config: Config, resolved: dict[str, Any], folder: Path, sweep: str | None
+    config: Config, resolved: dict[str, Any], folder: Path, job: SweepJob | None
 ) -> float:
     """Run one experiment in ``folder``; returns the final ``eval/loss``.
 
@@ -47,12 +49,12 @@ def run_experiment(
         config: what to do.
         resolved: the same as plain values, for the trackers.
         folder: the run's folder, which exists.
-        sweep: the sweep this is a job of, or None.
+        job: the sweep's job that this is, or None. Its lines are said instead of a report.
 
     Raises:
         UserError: something the user can mend.
     """
-    identity = _identify(config, folder, sweep)
+    identity = _identify(config, folder, job.sweep if job else None)
     known = {"versions": versions()}
     write_summary(folder, {"status": "running", "tracker_id": identity.id, **known})
     tracker = open_tracker(config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known)
@@ -61,7 +63,7 @@ def run_experiment(
     failed = True
     try:
         accelerator.init_trackers(config.tracker.project)
-        loss = _run(config, folder, accelerator, tracker)
+        loss = _run(config, folder, accelerator, tracker, job)
         failed = False
     finally:
         if tracker:
@@ -70,7 +72,11 @@ def run_experiment(
 
 
 def _run(
-    config: Config, folder: Path, accelerator: Accelerator, tracker: SafeTracker | None
+    config: Config,
+    folder: Path,
+    accelerator: Accelerator,
+    tracker: SafeTracker | None,
+    job: SweepJob | None,
 ) -> float:
     """Prepare data, train, evaluate, export, report; returns the final ``eval/loss``."""
     began = time.perf_counter()
@@ -85,7 +91,7 @@ def _run(
         tracker.describe(fingerprints)
     _audit(data, folder, tracker)
     prepared = time.perf_counter()
-    state = _train(config, data, objective, accelerator, keeper)
+    state = _train(config, data, objective, accelerator, keeper, job)
     metrics = _evaluate_last(config, data, objective, accelerator, folder)
     accelerator.log(metrics | state.spent(), step=state.step)
     keeper.finish(metrics["eval/loss"], state.step)
@@ -95,9 +101,10 @@ def _run(
             tracker.log_rows(name, columns, rows)
     seconds = {"preparation": prepared - began, "total": time.perf_counter() - began}
     write_summary(folder, _results(data, state, metrics, keeper, seconds))
-    report.show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
-    report.show(report.samples(answers))
-    report.show(report.places(shown(folder), keeper, tracker.location if tracker else None))
+    show = partial(report.show, log_only=job is not None)
+    show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
+    show(report.samples(answers))
+    show(report.places(shown(folder), keeper, tracker.location if tracker else None))
     return metrics["eval/loss"]
 
 
@@ -160,7 +167,12 @@ class _Watch:
 
 
 def _train(
-    config: Config, data: Data, objective: Objective, accelerator: Accelerator, keeper: Keeper
+    config: Config,
+    data: Data,
+    objective: Objective,
+    accelerator: Accelerator,
+    keeper: Keeper,
+    job: SweepJob | None,
 ) -> TrainState:
     """Say what is about to happen, then train; returns what was spent."""
     trainer, state = config.trainer, TrainState()
@@ -173,14 +185,18 @@ def _train(
     step_seconds = measure_step(prepared, accelerator, plan[0], data.task.weights)
     tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
     steps = budget.expected_steps(tokens_per_step, step_seconds)
-    report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
+    seconds = step_seconds * steps
+    plan_shown = report.plan(config, data, keeper, accelerator, steps, seconds)
+    report.show(plan_shown, log_only=job is not None)
+    if job:
+        job.planned(seconds)
 
     def mask_prob(step: int) -> float:
         spent = budget.progress(step, tokens_per_step, state.seconds)
         return mask_rate(config.masking, spent)
 
     loader = load_steps(plan, 0, config.hardware.num_workers, accelerator.device, mask_prob)
-    with Progress(steps) as progress:
+    with Progress(steps, disable=job is not None and not job.shows_bar) as progress:
         watch = _Watch(data, objective, accelerator, keeper, progress, plan.steps_per_epoch)
         return train(
             Training(

@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 PLAIN_WIDTH = 80
 
 
-def show(content: RenderableType) -> None:
+def show(content: RenderableType, *, log_only: bool = False) -> None:
     """Print to standard output, and write to the run's log without colours."""
-    console = Console()
+    console = Console(quiet=log_only)
     if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
+        console.width = PLAIN_WIDTH
     console.print(content)
     plain = io.StringIO()
     Console(file=plain, width=PLAIN_WIDTH).print(content)

@@ -129,7 +129,7 @@ def make_run() -> Callable[..., Run]:
         summary: dict[str, Any] = {
             "status": status,
             "tracker_id": f"mlm-s{seed}-0123abcd",
-            "fingerprints": fingerprints or {"corpus": "c", "tokenizer": "t", "bank": "b"},
+            "fingerprints": fingerprints or {"corpus": "c", "tokenizer": "t", "bank": {"mlm": "b"}},
             "versions": versions or {"git_commit": "0" * 40},
         }
         if status == "finished" and losses:

@@ -13,7 +13,7 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp.cli import explain, folder_name
+from bertexp.cli import explain
 from bertexp.config import Config, conf_dir, keys
 from bertexp.validation import UserError
 
@@ -211,15 +211,6 @@ def test_help_names_every_group_and_key(command: Callable[..., Any]) -> None:
     last_parts = {key.rpartition(".")[2] for key in keys()}
     missing = {part for part in last_parts if not re.search(rf"^ *{part}:", done.output, re.M)}
     assert not missing
-
-
-def test_folders_of_jobs_are_their_own_and_safe() -> None:
-    assert folder_name("masking.prob=0.4,seed=1") == "masking.prob=0.4,seed=1"
-    slashes = [folder_name(f"dataset.files=[{path}]") for path in ("a/b", "a-b", "a//b")]
-    long = [folder_name(f"name={'x' * 400}{end}") for end in "ab"]
-    names = [*slashes, *long]
-    assert len(set(names)) == len(names)
-    assert all("/" not in name and len(name) <= 255 for name in names)
 
 
 # Reads by these do not count: they check a value or show it, and do nothing with it.

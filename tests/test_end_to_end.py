@@ -212,8 +212,9 @@ def test_a_bad_job_does_not_end_a_sweep(sweep: Any) -> None:
         if (folder / "summary.json").exists()
     }
     assert states == {"fp32": "finished", "fp16": "failed", "bf16": "finished"}
-    (line,) = [line for line in sweep.said if line.startswith("error: ")]
+    line, last = [line for line in sweep.said if line.startswith("error: ")]
     assert line.startswith("error: hardware.precision=fp16: needs a GPU")
+    assert last.startswith("error: 1 of 3 jobs failed")
     folders = dict(jobs(sweep))
     assert line.removeprefix("error: ") in summary(folders["fp16"])["error"]
     assert line in (folders["fp16"] / "bertexp.log").read_text()

@@ -23,14 +23,17 @@ def lower_is_better(metric: str) -> bool:
 def bank_fingerprint(summary: Mapping[str, Any], metric: str) -> str | None:
     """Return the fingerprint of the questions that ``metric`` is measured on.
 
-    A summary has one for the whole bank, or one for each objective: then a metric is
-    that of the objective it names (``eval/nsp_loss``), else of masked language modelling.
+    A summary has one for each objective, and one for each kind of negatives: a metric is that
+    of the kind it names (``eval/nsp_loss@swap``), or of the objective (``eval/nsp_loss``), else
+    of masked language modelling.
     """
-    bank = summary.get("fingerprints", {}).get("bank")
-    if not isinstance(bank, Mapping):
-        return bank
-    named = [name for name in bank if metric.startswith(f"eval/{name}_")]
-    return bank[next(iter([*named, *(name for name in ("mlm", *bank) if name in bank)]))]
+    bank = summary.get("fingerprints", {}).get("bank", {})
+    name, _, condition = metric.removeprefix("eval/").partition("@")
+    objective = name.partition("_")[0]
+    for asked in (f"{objective}@{condition}", objective, "mlm", *bank):
+        if asked in bank:
+            return bank[asked]
+    return None
 
 
 def fingerprint(run: Run, part: str, metric: str) -> str | None:

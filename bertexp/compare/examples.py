@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RESAMPLES = 4000
-LOSS = re.compile(r"eval/(?:(?P<objective>[a-z]+)_)?loss(?:@(?P<rate>[\d.]+))?")
+LOSS = re.compile(r"eval/(?:(?P<objective>[a-z]+)_)?loss(?:@(?P<condition>.+))?")
 
 
 def clustered_difference(
@@ -23,12 +23,13 @@ def clustered_difference(
     """Return how much higher the first run's loss is than the second's, with its 95% interval.
 
     Examples of one document are no independent draws, so documents are resampled, the same
-    for both models and at all rates (a percentile bootstrap). As in the metric, the mean
-    loss per prediction is taken at each rate and then over the rates.
+    for both models and under all conditions (a percentile bootstrap). As in the metric, the
+    mean loss per prediction is taken at each mask rate, or with each kind of negatives, and then
+    over these by their weights.
 
     Args:
         first, second: the runs' folders; their banks are the same.
-        metric: what to compare: a mean loss, at one rate or over all.
+        metric: what to compare: a mean loss, under one condition or over all.
 
     Returns:
         The number of examples and of documents, the difference and the ends of its interval,
@@ -38,18 +39,19 @@ def clustered_difference(
     if rows is None or other_rows is None:
         return None
     examples = len(np.unique(rows["example"]))
-    loss_RD, count_RD = _by_document(rows)
-    other_RD, other_count_RD = _by_document(other_rows)
-    if not np.array_equal(count_RD, other_count_RD):
+    weight_C, loss_CD, count_CD = _by_document(rows)
+    other_weight_C, other_CD, other_count_CD = _by_document(other_rows)
+    same_weights = np.array_equal(weight_C, other_weight_C)
+    if not (same_weights and np.array_equal(count_CD, other_count_CD)):
         return None
-    gap_RD = loss_RD - other_RD
-    documents = gap_RD.shape[1]
-    mean = _mean_gap(gap_RD, count_RD)
+    gap_CD = loss_CD - other_CD
+    documents = gap_CD.shape[1]
+    mean = _mean_gap(gap_CD, count_CD, weight_C)
     if documents < 2:
         return examples, documents, mean, None, None
     generator = np.random.default_rng(0)
     drawn = (generator.integers(documents, size=documents) for _ in range(RESAMPLES))
-    means = [_mean_gap(gap_RD[:, chosen], count_RD[:, chosen]) for chosen in drawn]
+    means = [_mean_gap(gap_CD[:, chosen], count_CD[:, chosen], weight_C) for chosen in drawn]
     low, high = np.percentile(means, [2.5, 97.5])
     return examples, documents, mean, float(low), float(high)
 
@@ -66,22 +68,34 @@ def _rows(folder: Path, metric: str) -> pa.Table | None:
     objectives = table["objective"].unique().to_pylist()
     objective = match["objective"] or ("mlm" if "mlm" in objectives else objectives[0])
     table = table.filter(pc.equal(table["objective"], objective))
-    if match["rate"]:
-        table = table.filter(pc.equal(table["rate"], float(match["rate"])))
+    if match["condition"] is None:
+        table = table.filter(pc.greater(table["weight"], 0))
+    else:
+        table = table.filter(np.array([name == match["condition"] for name in _conditions(table)]))
     return table if len(table) else None
 
 
-def _by_document(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sums of the losses and of the predictions, by rate and document."""
-    rates, row_N = np.unique(table["rate"].to_numpy(), return_inverse=True)
+def _conditions(table: pa.Table) -> list[str]:
+    """Return under which condition each row was asked, as metrics' names have it."""
+    columns = (table[name].to_pylist() for name in ("rate", "negatives"))
+    return [kind or f"{rate:g}" for rate, kind in zip(*columns, strict=True)]
+
+
+def _by_document(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the weight of each condition, and the sums of the losses and of the predictions
+    by condition and document."""
+    conditions, first_C, row_N = np.unique(
+        _conditions(table), return_index=True, return_inverse=True
+    )
     documents, column_N = np.unique(table["document"].to_numpy(), return_inverse=True)
-    shape = (len(rates), len(documents))
+    shape = (len(conditions), len(documents))
     cell_N = np.ravel_multi_index((row_N, column_N), shape)
-    size = len(rates) * len(documents)
+    size = len(conditions) * len(documents)
     sums = (np.bincount(cell_N, table[name].to_numpy(), size) for name in ("loss", "count"))
-    loss_RD, count_RD = (values.reshape(shape) for values in sums)
-    return loss_RD, count_RD
+    loss_CD, count_CD = (values.reshape(shape) for values in sums)
+    weight_C = table["weight"].to_numpy()[first_C]
+    return np.where(len(conditions) > 1, weight_C, 1.0), loss_CD, count_CD
 
 
-def _mean_gap(gap_RD: np.ndarray, count_RD: np.ndarray) -> float:
-    return float(np.mean(gap_RD.sum(1) / count_RD.sum(1)))
+def _mean_gap(gap_CD: np.ndarray, count_CD: np.ndarray, weight_C: np.ndarray) -> float:
+    return float(np.average(gap_CD.sum(1) / count_CD.sum(1), weights=weight_C))

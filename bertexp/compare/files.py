@@ -45,3 +45,17 @@ def write_csv_file(comparison: Comparison, output: Path) -> Path:
     partial.write_text(rows.getvalue(), encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
+    """Return a row a setting, beside its difference to the baseline, and what the columns are."""
+    differences = {difference.setting: difference for difference in comparison.differences}
+    own = ("label", "runs", "mean", "low", "high")
+    paired = ("mean", "low", "high", "p_corrected", "verdict", "seeds_needed")
+    columns = [*own, *(f"difference_{name}" for name in paired)]
+    rows = [
+        [getattr(setting, name) for name in own]
+        + [getattr(differences.get(setting.label), name, None) for name in paired]
+        for setting in comparison.settings
+    ]
+    return columns, rows

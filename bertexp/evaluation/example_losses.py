@@ -23,11 +23,12 @@ def example_losses(bank: Bank, answers: Sequence[Answers]) -> pa.Table:
     """Return a row for each objective, condition and example in which something is predicted.
 
     Columns: ``objective``, ``rate`` of masks (null for pairs), ``negatives`` (their kind, null for
-    masked tokens), ``example`` (its number among those of the validation split), ``document``
-    (the number of the one it is from; examples of one are no independent draws), ``loss`` (in
-    nats, the sum over its predictions) and ``count`` (of these). Rows are in the order of the
-    first four. The table's metadata have the bank's fingerprints under ``bank``, as JSON: where
-    two agree, their rows answer the same questions.
+    masked tokens), ``weight`` (what that condition counts in the mean over all), ``example`` (its
+    number among those of the validation split), ``document`` (the number of the one it is from;
+    examples of one are no independent draws), ``loss`` (in nats, the sum over its predictions) and
+    ``count`` (of these). Rows are in the order of objective, rate, negatives and example. The
+    table's metadata have the bank's fingerprints under ``bank``, as JSON: where two agree, their
+    rows answer the same questions.
     """
     order = [(name, "ascending") for name in ("objective", "rate", "negatives", "example")]
     table = pa.concat_tables([_rows(found) for found in answers]).sort_by(order)
@@ -52,6 +53,7 @@ def _rows(found: Answers) -> pa.Table:
             "objective": pa.array([asked.objective] * len(examples)),
             "rate": pa.array([asked.condition if is_rate else None] * len(examples), pa.float64()),
             "negatives": pa.array([None if is_rate else asked.name] * len(examples), pa.string()),
+            "weight": np.full(len(examples), asked.weight),
             "example": examples,
             "document": asked.documents[examples],
             "loss": np.bincount(row_N, found.losses),

@@ -165,10 +165,11 @@ def test_by_pools_and_says_so(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize("part", ["corpus", "tokenizer", "bank"])
 def test_runs_with_other_questions_are_not_ranked(make_run: MakeRun, part: str) -> None:
-    same = {"corpus": "c", "tokenizer": "t", "bank": "b"}
+    same = {"corpus": "c", "tokenizer": "t", "bank": {"mlm": "b"}}
+    other = {"mlm": "other"} if part == "bank" else "other"
     runs = [
         *sweep(make_run),
-        make_run((3.0, 0.1), masking__prob=0.9, fingerprints=same | {part: "other"}),
+        make_run((3.0, 0.1), masking__prob=0.9, fingerprints=same | {part: other}),
     ]
     found = compare(runs)
     assert not found.ranked
@@ -178,18 +179,19 @@ def test_runs_with_other_questions_are_not_ranked(make_run: MakeRun, part: str) 
 
 
 def test_a_run_without_a_value_makes_nothing_incomparable(make_run: MakeRun) -> None:
-    other = {"corpus": "x", "tokenizer": "x", "bank": "x"}
+    other = {"corpus": "x", "tokenizer": "x", "bank": {"mlm": "x"}}
     failed = make_run((), status="failed", masking__prob=0.4, seed=9, fingerprints=other)
     assert compare([*sweep(make_run), failed]).ranked
 
 
 def test_other_lengths_and_versions_are_warned_of(make_run: MakeRun) -> None:
+    same = {"corpus": "c", "tokenizer": "t", "bank": {"mlm": "b"}}
     runs = [
         make_run(masking__prob=0.15, versions={"git_commit": "a" * 40, "torch": "2.0"}),
         make_run(masking__prob=0.4, versions={"git_commit": "b" * 40 + "+", "torch": "2.1"},
-                 fingerprints={"corpus": "c", "tokenizer": "t", "bank": "b", "tokens": "u"}),
+                 fingerprints=same | {"tokens": "u"}),
         make_run(masking__prob=0.5, task__max_length=64,
-                 fingerprints={"corpus": "c", "tokenizer": "t", "bank": "b", "tokens": "v"}),
+                 fingerprints=same | {"tokens": "v"}),
     ]  # fmt: skip
     found = compare(runs)
     assert found.ranked
@@ -208,9 +210,10 @@ def test_a_metric_is_as_comparable_as_its_own_part_of_the_bank() -> None:
     parts = {"mlm": "m", "nsp": "n"}
     assert fingerprint(parts, "eval/loss") == fingerprint(parts, "eval/loss@0.4") == "m"
     assert fingerprint(parts, "eval/nsp_accuracy") == "n"
-    assert fingerprint({"sop": "s"}, "eval/loss") == "s"
-    assert fingerprint("whole", "eval/nsp_loss") == "whole"
-    assert fingerprint(None, "eval/loss") is None
+    alone = {"nsp": "n", "nsp@swap": "s", "nsp@other_document": "o"}
+    assert fingerprint(alone, "eval/loss") == fingerprint(alone, "eval/nsp_loss") == "n"
+    assert fingerprint(alone, "eval/nsp_accuracy@swap") == "s"
+    assert fingerprint({}, "eval/loss") is None
     assert bank_fingerprint({}, "eval/loss") is None
 
 

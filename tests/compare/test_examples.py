@@ -31,6 +31,8 @@ def write(
             {
                 "objective": pa.array([objective] * len(loss)),
                 "rate": pa.array([rate] * len(loss), pa.float64()),
+                "negatives": pa.array([None if rate else "swap"] * len(loss), pa.string()),
+                "weight": np.ones(len(loss)),
                 "example": np.arange(len(loss)),
                 "document": documents,
                 "loss": loss * count * (1 if rate is None else 1 + rate),

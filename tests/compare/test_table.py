@@ -63,7 +63,7 @@ def test_long_names_reasons_and_brackets_stay_within_80_columns(make_run: MakeRu
 
 
 def test_what_is_not_ranked_has_no_verdicts(make_run: MakeRun) -> None:
-    banks = ({"bank": "a"}, {"bank": "b"})
+    banks = ({"bank": {"mlm": "a"}}, {"bank": {"mlm": "b"}})
     runs = [make_run(masking__prob=0.1 * i, fingerprints=bank) for i, bank in enumerate(banks, 1)]
     text = "\n".join(shown(compare(runs)))
     assert "! Not ranked: the eval/loss's bank is not the same in all runs (a, b)" in text

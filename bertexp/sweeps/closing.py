@@ -1,0 +1,62 @@
+"""The end of a sweep: its runs side by side, and which jobs failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from bertexp.sweeps.stored import StoredJob
+from bertexp.validation import UserError
+
+
+def close(config: DictConfig, jobs: Sequence[StoredJob]) -> None:
+    """Compare the runs of a sweep, then say which of its jobs failed, and why.
+
+    Args:
+        config: the sweep's configuration.
+        jobs: all its jobs.
+
+    Raises:
+        UserError: there are jobs that failed.
+    """
+    if any(job.finished for job in jobs):
+        try:
+            _compare(config)
+        except Exception as error:  # whatever it is, the jobs have ended and must be reported
+            print(f"The comparison failed: {error}", file=sys.stderr)
+    failed = [job for job in jobs if not job.finished]
+    for job in failed:
+        print(f"failed: {job.folder}: {_reason(job)}", flush=True)
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(jobs)} jobs failed; the same command with "
+            f"sweep={config.sweep} tries them again."
+        )
+
+
+def _compare(config: DictConfig) -> None:
+    """Compare the runs, and track the comparison as they were tracked."""
+    from bertexp.compare.files import setting_rows
+    from bertexp.compare.report import compare_runs
+    from bertexp.tracking.comparison import log_comparison
+    from bertexp.tracking.config import TrackerConfig
+
+    folder = Path(config.hydra.sweep.dir)
+    comparison = compare_runs([folder], folder)
+    tracker = TrackerConfig(**OmegaConf.to_container(config.tracker, resolve=True))  # type: ignore[arg-type]
+    columns, rows = setting_rows(comparison)
+    group = tracker.group or str(config.sweep)
+    pictures = sorted(folder.glob("*.png"))
+    location = log_comparison(tracker, group, columns, rows, pictures, Path("outputs"))
+    if location:
+        print(f"\n{location}")
+
+
+def _reason(job: StoredJob) -> str:
+    """Return in one line why a job has no result."""
+    if job.status == "failed" and job.error:
+        return job.error.removeprefix(f"{UserError.__name__}: ").splitlines()[0]
+    return "it was interrupted" if job.status == "interrupted" else "its process died"

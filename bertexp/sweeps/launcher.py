@@ -1,0 +1,141 @@
+"""Launches the jobs of a sweep that are left to do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from bertexp.sweeps.stored import StoredJob, outcome, read_job, seconds_a_job, stored_jobs
+from bertexp.tracking.progress import clock
+from bertexp.validation import UserError
+
+# A job's folder is named after its overrides, up to this many characters.
+FOLDER_NAME_LENGTH = 120
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A job to be: what it is composed of, and what its folder holds."""
+
+    overrides: list[str]
+    stored: StoredJob
+
+
+class RemainingJobs(Launcher):
+    """Hands the jobs that are not finished to another launcher; the others keep their results.
+
+    A job is finished if one of the sweep's folders holds a finished run of the same
+    configuration, as far as results depend on it. Nothing is launched before all is checked.
+
+    Args:
+        launcher: runs the jobs.
+        loader: composes their configurations.
+        config: the sweep's configuration.
+        fixed: the overrides that all jobs have in common; folders are named by the others.
+        total: jobs in all, None if they come all at once.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        loader: ConfigLoader,
+        config: DictConfig,
+        fixed: Sequence[str],
+        total: int | None,
+    ) -> None:
+        self._launcher = launcher
+        self._loader = loader
+        self._config = config
+        self._fixed = fixed
+        self._total = total
+        self._root = Path(config.hydra.sweep.dir)
+        self._stored = stored_jobs(self._root)
+        self.folders: dict[Path, None] = {}
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Do nothing: the launcher it hands over to is set up already."""
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs that are left and return the results of all, None for one that failed.
+
+        Raises:
+            UserError: a folder holds a finished run of another configuration.
+        """
+        jobs = [self._plan(overrides) for overrides in job_overrides]
+        unique = {job.stored.folder: job for job in jobs}
+        left = [job for job in unique.values() if not job.stored.finished]
+        total, done = self._total or len(unique), len(unique) - len(left)
+        if initial_job_idx == 0:
+            print(self._announcement(total, done), flush=True)
+        self.folders |= dict.fromkeys(unique)
+        if left:
+            sized = [[*job.overrides, f"+hydra.sweeper.total={total}"] for job in left]
+            self._launcher.launch(sized, initial_job_idx=initial_job_idx + done)
+        return [_returned(read_job(job.stored.folder)) for job in jobs]
+
+    def _plan(self, varied: Sequence[str]) -> _Planned:
+        """Compose a job and find its folder: by its configuration, or else by its name."""
+        overrides = [*self._fixed, *varied]
+        wanted = outcome(self._loader.load_sweep_config(self._config, overrides))
+        same = [job for job in self._stored if job.outcome == wanted]
+        # A finished one first.
+        stored = max(same, key=lambda job: job.finished, default=None)
+        if stored is None:
+            stored = read_job(self._root / folder_name(",".join(varied or self._fixed)))
+            if stored.finished:
+                raise UserError(self._difference(stored, wanted))
+        subdir = f"hydra.sweep.subdir='{stored.folder.name}'"
+        return _Planned([*overrides, subdir], stored)
+
+    def _difference(self, stored: StoredJob, wanted: dict[str, object]) -> str:
+        key = next(key for key in wanted if stored.outcome[key] != wanted[key])
+        return (
+            f"sweep={self._config.sweep}: {stored.folder.name} is finished, with "
+            f"{key}={stored.outcome[key]} where it is {wanted[key]} now; choose another sweep=..."
+        )
+
+    def _announcement(self, total: int, done: int) -> str:
+        """Return how many jobs there are, and how long they take as far as that is known."""
+        parts = [f"sweep {self._config.sweep}: {total} job{'s' if total > 1 else ''}"]
+        if done and not self._total:
+            parts.append(f"{done} done already")
+        if done < total and (seconds := seconds_a_job(self._root)):
+            rounds = (total - done) / jobs_at_once(self._config.hydra.launcher)
+            parts.append(f"about {clock(seconds * rounds)}")
+        return " · ".join(parts)
+
+
+def jobs_at_once(launcher: DictConfig) -> int:
+    """Return how many jobs run at the same time with a launcher of this configuration."""
+    jobs = int(launcher.n_jobs) if "n_jobs" in launcher else 1
+    return jobs if jobs > 0 else os.cpu_count() or 1
+
+
+def folder_name(overrides: str) -> str:
+    """Return a folder's name for a job's overrides: no slash, never too long, always its own."""
+    safe = re.sub(r"[^A-Za-z0-9=.,_+-]+", "-", overrides) or "default"
+    if len(safe) <= FOLDER_NAME_LENGTH and safe == overrides:
+        return safe
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{safe[:FOLDER_NAME_LENGTH]}-{digest}"
+
+
+def _returned(job: StoredJob) -> JobReturn:
+    result = JobReturn()
+    result.status = JobStatus.COMPLETED
+    result.return_value = job.objective if job.finished else None
+    return result

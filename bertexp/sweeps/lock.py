@@ -1,0 +1,37 @@
+"""One sweep of a name at a time: a lock that the sweep holds, and each of its jobs."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bertexp.validation import UserError
+
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def only_sweep(folder: Path, name: str) -> Iterator[None]:
+    """Hold a sweep's folder; the lock ends with this process, however it ends.
+
+    Raises:
+        UserError: another sweep holds it, or a job that outlived its killed sweep.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"sweep={name}: is running already, in another process.") from error
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def one_of_the_jobs(folder: Path) -> Iterator[None]:
+    """Hold the folder of a job's sweep as long as the job runs, which may be a process apart."""
+    with (folder / LOCK_FILE).open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield

@@ -1,0 +1,113 @@
+"""Two jobs at a time, and Optuna's search."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_two_jobs_at_a_time(
+    sweep: Callable[..., Any], jobs: Any, clean_environment: dict[str, str]
+) -> None:
+    done = sweep(
+        *("masking.prob=0.1,7,0.2", "sweep=parallel", "hydra/launcher=joblib"),
+        *("hydra.launcher.n_jobs=2", "tracker=wandb", "tracker.mode=offline"),
+    )
+    assert done.code == 1
+    found = jobs(done, "parallel")
+    assert sorted(found.status().items()) == [
+        ("masking.prob=0.1", "finished"),
+        ("masking.prob=0.2", "finished"),
+        ("masking.prob=7", "failed"),
+    ]
+    assert done.errors.count("1 of 3 jobs failed") == 1
+    assert "failed: outputs/sweeps/parallel/masking.prob=7: masking.prob=7.0: " in done.output
+    assert "step " not in done.output + done.errors, "progress of two jobs at a time"
+    times = [
+        ((found.root / name / ".hydra/config.yaml").stat().st_mtime, (found.root / name / end))
+        for name, end in (("masking.prob=0.1", "summary.json"), ("masking.prob=7", "summary.json"))
+    ]
+    began, ended = zip(*((start, end.stat().st_mtime) for start, end in times), strict=True)
+    assert began[1] < ended[0], "one began when the other had ended"
+
+    files = [*(done.folder / "outputs/wandb").glob("offline-run-*/*.wandb")]
+    assert len(files) == 2
+    for file in files:
+        assert group(file, clean_environment) == "parallel"
+
+
+def group(file: Path, environment: dict[str, str]) -> str:
+    """Return the group that W&B's own reader finds in an offline run."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    (run,) = (record for record in map(json.loads, done.stdout.splitlines()) if "run" in record)
+    return run["run"]["run_group"]
+
+
+def test_a_search_goes_on_after_a_failure_and_where_it_was(
+    sweep: Callable[..., Any], jobs: Any
+) -> None:
+    # A list and a null are what Optuna's own plugin hands on wrongly.
+    search = (
+        *("hydra/sweeper=optuna", "masking.prob=interval(0.5,1.2)", "sweep=search"),
+        *("evaluation.mask_probs=[0.15]", "evaluation.every=null"),
+    )
+    first = sweep(*search, "hydra.sweeper.n_trials=3")
+    found = jobs(first, "search")
+    assert len(found.names) == 3
+    status = found.status()
+    failed = [name for name in status if status[name] == "failed"]
+    assert first.code == bool(failed)
+    assert failed == [name for name in status if float(name.partition("=")[2]) >= 1]
+    assert 0 < len(failed) < 3, "the seed draws some of either"
+
+    finished = status.keys() - {*failed}
+    losses = {name: found.summary(name)["metrics"]["eval/loss"] for name in finished}
+    best = min(losses, key=lambda name: losses[name])
+    assert f"lowest eval/loss {losses[best]:.3f}: {best}" in first.said
+
+    before = {name: found.files(name) for name in finished}
+    more = sweep(*search, "hydra.sweeper.n_trials=4")
+    found = jobs(more, "search")
+    assert len(found.names) == 4
+    assert {name: found.files(name) for name in finished} == before
+
+
+def test_a_search_in_which_all_fail_says_why(sweep: Callable[..., Any]) -> None:
+    done = sweep(
+        *("hydra/sweeper=optuna", "optimizer.lr=-1,-2", "sweep=lost"), "hydra.sweeper.n_trials=1"
+    )
+    assert done.code == 1
+    assert "optimizer.lr=-1.0: must be above 0 and finite." in done.output.replace("-2", "-1")
+    assert "1 of 1 jobs failed" in done.errors
+    assert "Traceback" not in done.output + done.errors
+
+
+@pytest.mark.parametrize(
+    ("option", "package"),
+    [
+        ("hydra/launcher=joblib", "hydra_joblib_launcher"),
+        ("hydra/sweeper=optuna", "hydra_optuna_sweeper"),
+    ],
+)
+def test_a_missing_package_is_named(
+    sweep: Callable[..., Any],
+    clean_environment: dict[str, str],
+    tmp_path: Path,
+    option: str,
+    package: str,
+) -> None:
+    # What Python does for a package that is not there.
+    code = f"import sys\nsys.modules['hydra_plugins.{package}'] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    path = f"{tmp_path}:{clean_environment['PYTHONPATH']}"
+    done = sweep("seed=0,1", option, "sweep=missing", PYTHONPATH=path)
+    extra = option.partition("=")[2]
+    line = f"error: {option}: the package is missing, pip install 'bertexp[{extra}]'."
+    assert (done.code, done.said) == (1, [line])

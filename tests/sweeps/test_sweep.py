@@ -1,0 +1,240 @@
+"""Sweeps by the command that users type: failures, going on, names, lists that go together."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertexp.sweeps.launcher import folder_name
+
+MIXED = ("masking.prob=0.1,7,0.15", "sweep=mixed")
+
+
+@pytest.fixture(scope="module")
+def mixed(sweep: Callable[..., Any]) -> Any:
+    """Three jobs of which the second cannot run."""
+    return sweep(*MIXED)
+
+
+def test_a_failing_job_does_not_stop_the_others(mixed: Any, jobs: Any) -> None:
+    assert mixed.code == 1
+    assert jobs(mixed, "mixed").status() == {
+        "masking.prob=0.1": "finished",
+        "masking.prob=7": "failed",
+        "masking.prob=0.15": "finished",
+    }
+    reason = "masking.prob=7.0: must be between 0 and 1, both excluded."
+    assert mixed.said.count(f"error: {reason}") == 1
+    assert f"failed: outputs/sweeps/mixed/masking.prob=7: {reason}" in mixed.said
+    assert mixed.errors.startswith("error: 1 of 3 jobs failed; the same command with sweep=mixed")
+    assert "Traceback" not in mixed.output + mixed.errors
+
+
+def test_a_sweep_says_how_many_jobs_and_how_long(mixed: Any) -> None:
+    # The first to need a corpus says that it prepares one.
+    lines = [line for line in mixed.output.splitlines() if not line.startswith("Preparing")]
+    assert lines[:2] == ["sweep mixed: 3 jobs", "job 1/3 · masking.prob=0.1"]
+    assert re.fullmatch(r"job 1/3 · about \d:\d\d of training, \d:\d\d for all 3 jobs", lines[2])
+    assert re.fullmatch(r"job 1/3 · eval/loss \d\.\d{3}", lines[3])
+    assert re.fullmatch(r"job 2/3 · masking\.prob=7 · about \d:\d\d left", lines[4])
+    assert re.fullmatch(r"job 3/3 · masking\.prob=0\.15 · about \d:\d\d left", lines[6])
+    # Nothing else in a file: the jobs' own reports are in their logs.
+    assert len(lines) == 9
+    log = (mixed.folder / "outputs/sweeps/mixed/masking.prob=0.1/bertexp.log").read_text()
+    assert "yardstick" in log
+
+
+def test_the_same_command_leaves_finished_jobs_alone_and_tries_failed_ones_again(
+    mixed: Any, sweep: Callable[..., Any], jobs: Any
+) -> None:
+    found = jobs(mixed, "mixed")
+    finished = ("masking.prob=0.1", "masking.prob=0.15")
+    before = {name: found.files(name) for name in finished}
+    again = sweep(*MIXED)
+    assert again.code == 1
+    assert re.fullmatch(
+        r"sweep mixed: 3 jobs · 2 done already · about \d:\d\d", again.output.splitlines()[0]
+    )
+    assert {name: found.files(name) for name in finished} == before
+    assert "job 3/3 · masking.prob=7 " in again.output
+    assert "masking.prob=0.1 " not in again.output
+
+
+def test_a_wider_sweep_of_the_same_name_finds_its_jobs_by_their_configuration(
+    mixed: Any, sweep: Callable[..., Any], jobs: Any
+) -> None:
+    before = jobs(mixed, "mixed").files("masking.prob=0.1")
+    # The seed was 0 before, though nothing said so; what does not change a result may differ.
+    wider = sweep("masking.prob=0.1,0.15", "seed=0,1", "sweep=mixed", "trainer.log_every=3")
+    assert wider.code == 0, wider.errors
+    found = jobs(wider, "mixed")
+    assert found.names - {"masking.prob=7"} == {
+        *("masking.prob=0.1", "masking.prob=0.15"),
+        *("masking.prob=0.1,seed=1", "masking.prob=0.15,seed=1"),
+    }
+    assert found.files("masking.prob=0.1") == before
+
+
+def test_a_finished_job_of_another_configuration_is_not_taken_for_this_one(
+    mixed: Any, sweep: Callable[..., Any], jobs: Any
+) -> None:
+    found = jobs(mixed, "mixed")
+    before = {name: found.files(name) for name in found.names}
+    changed = sweep("masking.prob=0.3,0.1", "sweep=mixed", "trainer.max_steps=7")
+    assert changed.code == 1
+    assert changed.said == [
+        "error: sweep=mixed: masking.prob=0.1 is finished, with trainer.max_steps=6 where it is "
+        "7 now; choose another sweep=..."
+    ]
+    assert jobs(changed, "mixed").names == found.names, "nothing is begun before all is checked"
+    assert {name: found.files(name) for name in found.names} == before
+
+
+def test_a_sweep_runs_once_at_a_time(mixed: Any, sweep: Callable[..., Any]) -> None:
+    with (mixed.folder / "outputs/sweeps/mixed/.lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        second = sweep(*MIXED)
+    assert second.code == 1
+    assert second.said == ["error: sweep=mixed: is running already, in another process."]
+
+
+LONG = ("trainer.max_steps=250", "seed=0,1,2")
+
+
+def break_off(
+    sweep: Any, environment: dict[str, str], at: str, arguments: list[str], how: signal.Signals
+) -> tuple[int, str]:
+    """Start a sweep, send a signal once a job has logged, return exit code and errors."""
+    folder: Path = sweep.keywords["folder"]
+    metrics = folder / "outputs/sweeps/broken" / at / "metrics.jsonl"
+    assert not metrics.exists() or metrics.unlink() is None
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment | {"BERTEXP_CACHE": str(folder / "cache")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        end = time.monotonic() + 120
+        while not metrics.exists():
+            assert process.poll() is None, "it ended before it could be broken off"
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+def test_a_sweep_that_was_broken_off_twice_ends_as_one_that_was_not(
+    sweep: Callable[..., Any], small: tuple[str, ...], jobs: Any, clean_environment: dict[str, str]
+) -> None:
+    begun = ["-m", "bertexp", "-m", *small, *LONG, "sweep=broken"]
+    code, errors = break_off(sweep, clean_environment, "seed=1", begun, signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in errors
+    (said,) = re.findall(r"^Stopped\. To go on: python (.*)$", errors, re.MULTILINE)
+
+    whole = sweep(*LONG, "sweep=whole")
+    assert whole.code == 0, whole.errors
+    found = jobs(whole, "broken")
+    assert found.status() == {"seed=0": "finished", "seed=1": "interrupted"}
+    before = found.files("seed=0")
+
+    code, _ = break_off(sweep, clean_environment, "seed=1", shlex.split(said), signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert found.summary("seed=1")["status"] == "running"
+
+    last = sweep(*LONG, "sweep=broken")
+    assert last.code == 0, last.errors
+    assert "3 jobs · 1 done already" in last.output
+    assert found.files("seed=0") == before
+    found, unbroken = jobs(last, "broken"), jobs(whole, "whole")
+    assert found.names == unbroken.names
+    for name in found.names:
+        assert found.records(name) == unbroken.records(name)
+        assert found.summary(name)["metrics"] == unbroken.summary(name)["metrics"]
+        assert found.summary(name)["status"] == "finished"
+
+
+def test_a_study_in_a_file_sweeps_by_itself_over_lists_that_go_together(
+    sweep: Callable[..., Any], small: tuple[str, ...], command: Callable[..., Any], jobs: Any
+) -> None:
+    folder = sweep.keywords["folder"]  # type: ignore[attr-defined]
+    (folder / "mine" / "experiment").mkdir(parents=True)
+    (folder / "mine" / "experiment" / "pairs.yaml").write_text("""\
+# @package _global_
+sweep: pairs
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      masking: bert,span
+      optimizer.lr: 1e-3,2e-3
+      seed: 0,1
+    together: [masking, optimizer.lr]
+""")
+    done = command(
+        *("--config-dir", "mine", "+experiment=pairs", *small, "seed=3", "trainer.max_steps=2"),
+        folder=folder,
+    )
+    assert done.code == 0, done.errors
+    found = jobs(done, "pairs")
+    # The command line's seed comes before the file's.
+    assert found.status() == {
+        "masking=bert,optimizer.lr=0.001": "finished",
+        "masking=span,optimizer.lr=0.002": "finished",
+    }
+    identities = {found.summary(name)["tracker_id"].rpartition("-")[0] for name in found.names}
+    assert identities == {"mlm-p0.15-s3", "mlm-span-p0.15-s3"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("seed=0,1", "masking.prob=0.1,0.2,0.3", "hydra.sweeper.together=[seed,masking.prob]"),
+            "hydra.sweeper.together: needs as many values of each; seed has 2, masking.prob has 3.",
+        ),
+        (
+            ("seed=0,1", "hydra.sweeper.together=[seed,masking.prob]"),
+            "hydra.sweeper.together: masking.prob is not swept over.",
+        ),
+        (
+            ("masking.porb=0.1,0.2",),
+            "masking.porb: no such key. Did you mean 'masking.prob'?",
+        ),
+        (("model=tiny,tinny",), "model=tinny: must be one of base, large, "),
+        (("seed=",), "seed: value '' of type 'str' could not be converted to Integer."),
+        (("seed=,",), "Error parsing override 'seed=,'"),
+        (("seed=choice()",), "Error parsing override 'seed=choice()'"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    sweep: Callable[..., Any], arguments: tuple[str, ...], line: str
+) -> None:
+    done = sweep(*arguments, "sweep=mistake")
+    assert done.code == 1
+    assert any(said.startswith(f"error: {line}") for said in done.said), done.said
+    assert "Traceback" not in done.output + done.errors
+    assert not [*(done.folder / "outputs/sweeps").glob("mistake/*/metrics.jsonl")]
+
+
+def test_folders_of_jobs_are_their_own_and_safe() -> None:
+    assert folder_name("masking.prob=0.4,seed=1") == "masking.prob=0.4,seed=1"
+    slashes = [folder_name(f"dataset.files=[{path}]") for path in ("a/b", "a-b", "a//b")]
+    long = [folder_name(f"name={'x' * 400}{end}") for end in "ab"]
+    names = [*slashes, *long]
+    assert len(set(names)) == len(names)
+    assert all(os.sep not in name and len(name) <= 255 for name in names)
