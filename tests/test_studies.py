@@ -50,7 +50,14 @@ def values(config: DictConfig) -> dict[str, Any]:
 
 
 def test_the_studies_promised_are_there() -> None:
-    promised = {"mask_rate", "mask_replacement", "mask_strategy", "mask_schedule"}
+    promised = {
+        "mask_rate",
+        "mask_replacement",
+        "mask_strategy",
+        "mask_schedule",
+        "nsp_or_not",
+        "nsp_negatives",
+    }
     assert promised <= set(STUDIES)
     assert "smoke" in SIZES
 

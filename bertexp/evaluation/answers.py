@@ -64,10 +64,11 @@ def bank_metrics(bank: Bank, answers: Sequence[Answers]) -> dict[str, float]:
     ``@pieces`` of words; ``Slicer`` draws the borders. One that has no token at some rate is left
     out.
 
-    Pairs: ``eval/nsp_loss`` and ``eval/nsp_accuracy`` on the negatives of the task, in their
-    shares, and ``eval/nsp_calibration_error``; beside them ``eval/nsp_loss@<kind>`` and
-    ``eval/nsp_accuracy@<kind>`` for every kind of negatives that the bank has, half of the pairs
-    following each other, and what trivial features reach there, see ``shortcut_accuracies``.
+    Pairs: ``eval/nsp_loss`` and ``eval/nsp_accuracy`` on the negatives that count (those of the
+    task, in their shares, or all), and ``eval/nsp_calibration_error``; beside them
+    ``eval/nsp_loss@<kind>`` and ``eval/nsp_accuracy@<kind>`` for every kind of negatives that the
+    bank has, half of the pairs following each other, and what trivial features reach there, see
+    ``shortcut_accuracies``.
     A task without masks has an ``eval/loss`` equal to ``eval/nsp_loss``.
     """
     masked = [found for found in answers if found.asked.objective == "mlm"]

@@ -145,12 +145,15 @@ def build_bank(task: Task, tokens: Mapping[str, TokenStore], config: EvaluationC
     if "mlm" in task.objectives:
         questions += _masked_questions(task, tokens, config)
     if "nsp" in task.objectives:
-        shares = negative_shares(task.config.negatives)
-        for kind in dict.fromkeys([*shares, *config.negatives]):
+        trained = negative_shares(task.config.negatives)
+        counted = trained
+        if config.count_negatives == "all":
+            counted = dict.fromkeys(config.negatives, 1 / len(config.negatives))
+        for kind in dict.fromkeys([*trained, *config.negatives]):
             try:
-                asked, reached = _pair_questions(task, tokens, config, kind)
+                asked, reached = _pair_questions(task, tokens, config, kind, counted.get(kind, 0.0))
             except UserError:
-                if kind in shares:
+                if kind in counted:
                     raise
                 log.info("No pair can be asked with %s: the corpus has none.", kind)
                 continue
@@ -175,19 +178,19 @@ def _masked_questions(
 
 
 def _pair_questions(
-    task: Task, tokens: Mapping[str, TokenStore], config: EvaluationConfig, kind: str
+    task: Task,
+    tokens: Mapping[str, TokenStore],
+    config: EvaluationConfig,
+    kind: str,
+    weight: float,
 ) -> tuple[Questions, dict[str, float]]:
-    """Return pairs with one kind of negatives, and what trivial features reach on them.
-
-    The kinds that the task is trained on count by their shares, the others not.
-    """
+    """Return pairs with one kind of negatives, and what trivial features reach on them."""
     alone = replace(task.config, name="nsp", pad_to=None, negatives=kind, next_prob=0.5)
     train, validation = (
         PairExamples(tokens[split], alone, task.tokenizer, BANK_SEED)
         for split in ("train", "validation")
     )
     asked = _choose_pairs(validation, config.max_examples)
-    weight = negative_shares(task.config.negatives).get(kind, 0.0)
     batches, documents = _cut(validation, asked), validation.documents()
     reached = shortcut_accuracies(kind, train, validation, asked)
     return Questions("nsp", kind, weight, batches, documents, {}), reached

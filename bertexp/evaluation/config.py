@@ -14,6 +14,7 @@ class EvaluationConfig:
 
     mask_probs: list[float]
     negatives: list[str]
+    count_negatives: str
     every: int | None
     max_examples: int | None
     pseudo_perplexity: int | None
@@ -28,6 +29,8 @@ class EvaluationConfig:
         )
         for kind in self.negatives:
             require_choice("evaluation.negatives", kind, NEGATIVES.names())
+        counted = self.count_negatives
+        require_choice("evaluation.count_negatives", counted, ("trained", "all"))
         for key in ("every", "max_examples"):
             value = getattr(self, key)
             require(value is None or value >= 1, f"evaluation.{key}", value, "at least 1, or null")

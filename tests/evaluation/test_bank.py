@@ -182,6 +182,11 @@ def test_pairs_are_asked_with_every_kind_of_negatives_half_and_half(
         for questions in asked.values():
             labels = questions.labels.tolist()
             assert labels.count(0) == labels.count(1) == 12
+    # All kinds can count alike, whatever a model is trained on.
+    every = [prepared("task=nsp", f"task.negatives={n}", "evaluation.count_negatives=all").bank
+             for n in ("swap", "any_sentence")]  # fmt: skip
+    assert every[0].fingerprints["nsp"] == every[1].fingerprints["nsp"]
+    assert [asked.weight for asked in every[1].questions] == [0.0, *[pytest.approx(1 / 3)] * 3]
     # What a model was trained on changes what its overall accuracy means, and nothing else.
     first = prepared("task=nsp").bank.fingerprints
     second = prepared("task=nsp", "task.negatives=swap").bank.fingerprints

@@ -152,7 +152,12 @@ def test_words_that_training_never_saw_are_rare(
     )
     tokens = {"train": unknown, "validation": data.tokens["validation"]}
     config = EvaluationConfig(
-        mask_probs=[0.3], negatives=[], every=None, max_examples=8, pseudo_perplexity=None
+        mask_probs=[0.3],
+        negatives=[],
+        count_negatives="trained",
+        every=None,
+        max_examples=8,
+        pseudo_perplexity=None,
     )
     bank = build_bank(data.task, tokens, config)
     found = evaluate(Objective(untrained(data)), bank, CPU)

@@ -190,7 +190,12 @@ def test_wandbs_agent_runs_the_first_point_of_its_sweep(
     config = found.totals["config"]
     first = given["parameters"]["masking.prob"]
     assert config["masking"]["prob"] == first.get("values", [first.get("min")])[0]
-    assert config["masking"]["replace"] == {"mask": 1.0, "random": 0.0, "keep": 0.0}
+    assert config["masking"]["replace"] == {
+        "mask": 1.0,
+        "random": 0.0,
+        "keep": 0.0,
+        "special": False,
+    }
     # What the agent gave stands beside it, and is what W&B's own charts of a sweep go by.
     assert config["masking.prob"] == config["masking"]["prob"]
     history = [record["item"] for record in found.records["history"]]
