@@ -108,9 +108,10 @@ class Bank:
         """
         found = {}
         for objective in self.objectives:
-            counted = [q for q in self.of(objective) if q.weight]
-            parts = " ".join(f"{asked.fingerprint} {asked.weight:g}" for asked in counted)
-            found[objective] = hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
+            counted = [asked for asked in self.of(objective) if asked.weight]
+            parts = sorted(f"{asked.fingerprint} {asked.weight:g}" for asked in counted)
+            digest = hashlib.blake2b(" ".join(parts).encode(), digest_size=8)
+            found[objective] = digest.hexdigest()
         return found | {f"nsp@{asked.name}": asked.fingerprint for asked in self.of("nsp")}
 
     @property
