@@ -2,91 +2,100 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from bertexp import report
+from bertexp import outcome, report
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
-from bertexp.evaluation.bank import answer, bank_metrics, evaluate
+from bertexp.evaluation.bank import answer, bank_metrics
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.evaluation.samples import draw_samples
 from bertexp.masking.audit import audit
-from bertexp.masking.schedule import mask_rate
 from bertexp.models.build import build_model
-from bertexp.models.export import Keeper
 from bertexp.models.objective import Objective
-from bertexp.summary import versions, write_summary
+from bertexp.outcome import Clock
+from bertexp.pretraining import Pretraining
+from bertexp.resuming import Beginning
+from bertexp.signals import Signals
+from bertexp.summary import write_summary
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import MaskedExamples
 from bertexp.tracking.base import SafeTracker, shown
 from bertexp.tracking.identity import RunIdentity, identify
-from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
-from bertexp.training.budget import Budget
-from bertexp.training.loop import Training, measure_step, train
-from bertexp.training.plan import BatchPlan, load_steps
-from bertexp.training.setup import build_accelerator, build_optimizer
-from bertexp.training.state import TrainState
+from bertexp.training.keeper import Keeper
+from bertexp.training.setup import build_accelerator
 
 OUTPUTS = Path("outputs")
 
 
 def run_experiment(
-    config: Config, resolved: dict[str, Any], folder: Path, sweep: str | None
+    config: Config,
+    resolved: dict[str, Any],
+    folder: Path,
+    sweep: str | None,
+    beginning: Beginning,
+    signals: Signals,
 ) -> float:
-    """Run one experiment in ``folder``; returns the final ``eval/loss``.
+    """Run one experiment in ``folder``, or go on with it; returns the final ``eval/loss``.
 
     Args:
         config: what to do.
         resolved: the same as plain values, for the trackers.
         folder: the run's folder, which exists.
         sweep: the sweep this is a job of, or None.
+        beginning: the checkpoint to go on from, if there is one.
+        signals: what may ask it to stop.
 
     Raises:
         UserError: something the user can mend.
+        Interrupted: a signal has come; the run can go on from where it is.
     """
-    began = time.perf_counter()
-    identity = _identify(config, folder, sweep)
+    checkpoint = beginning.checkpoint
+    clock = Clock(**checkpoint.progress["seconds"]) if checkpoint else Clock()
+    identity = _identify(config, folder, sweep, beginning.tracker_id)
     tracker = open_tracker(config.tracker, identity, folder, OUTPUTS.absolute(), resolved)
-    trackers = [JsonLinesTracker(folder), *([tracker] if tracker else [])]
-    accelerator = build_accelerator(config.hardware, trackers)
+    record = JsonLinesTracker(folder)
+    accelerator = build_accelerator(config.hardware, [record, *([tracker] if tracker else [])])
     data = prepare_data(config)
-    task, tokenizer, length = data.task, data.tokenizer, config.task.max_length
-    model = build_model(config.model, task.model_class, tokenizer, length, config.seed)
+    task, length = data.task, config.task.max_length
+    model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)
     objective = Objective(model).to(accelerator.device)
-    keeper = Keeper(model, tokenizer, length, folder)
-    write_summary(folder, _inputs(data, identity))
+    keeper = Keeper(model, data.tokenizer, length, folder, config.trainer)
+    run = Pretraining(
+        *(config, data, folder, objective, accelerator, keeper, record, clock, beginning, signals)
+    )
+    record.rewind(checkpoint.progress["logged"] if checkpoint else 0)
+    write_summary(folder, outcome.inputs(data, identity.id))
     failed = True
     try:
         accelerator.init_trackers(config.tracker.project)
         _audit_masks(data, folder, tracker)
-        prepared = time.perf_counter()
-        state = _train(config, data, objective, accelerator, keeper)
+        clock.prepared()
+        state = run.train()
         metrics = _evaluate_last(config, data, objective, accelerator, folder)
         accelerator.log(metrics, step=state.step)
         keeper.finish(metrics["eval/loss"], state.step)
-        seconds = {"preparation": prepared - began, "total": time.perf_counter() - began}
-        write_summary(folder, _results(data, state, metrics, keeper, seconds))
+        write_summary(folder, outcome.results(data, state, metrics, keeper, clock))
         failed = False
     finally:
         if tracker:
             tracker.close(failed)
     report.show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
-    answers = draw_samples(objective, data.bank, tokenizer, accelerator.device)
+    answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     report.show(report.samples(answers))
     report.show(report.places(shown(folder), keeper, tracker.location if tracker else None))
     return metrics["eval/loss"]
 
 
-def _identify(config: Config, folder: Path, sweep: str | None) -> RunIdentity:
+def _identify(config: Config, folder: Path, sweep: str | None, known_id: str | None) -> RunIdentity:
     masks = "mlm" in TASKS[config.task.name].objectives
-    return identify(
+    identity = identify(
         config.tracker,
         task=config.task.name,
         model=config.model.name,
@@ -97,6 +106,7 @@ def _identify(config: Config, folder: Path, sweep: str | None) -> RunIdentity:
         sweep=sweep,
         name=config.name,
     )
+    return replace(identity, id=known_id) if known_id else identity
 
 
 def _audit_masks(data: Data, folder: Path, tracker: SafeTracker | None) -> None:
@@ -113,74 +123,6 @@ def _audit_masks(data: Data, folder: Path, tracker: SafeTracker | None) -> None:
     found.warn()
 
 
-@dataclass(frozen=True)
-class _Watch:
-    """What happens while the loop trains: lines are logged and shown, the model is evaluated."""
-
-    data: Data
-    objective: Objective
-    accelerator: Accelerator
-    keeper: Keeper
-    progress: Progress
-    steps_per_epoch: int
-
-    def log(self, state: TrainState, fraction: float, metrics: dict[str, float]) -> None:
-        """Log and show one line."""
-        spent = {"train/epoch": state.step / self.steps_per_epoch}
-        if "mlm" in self.data.task.objectives:
-            spent["train/predicted_tokens"] = state.predicted_tokens
-        self.accelerator.log(metrics | spent, step=state.step)
-        speed = metrics["train/tokens_per_second"]
-        self.progress.update(state.step, fraction, metrics["train/loss"], speed)
-
-    def evaluate(self, state: TrainState) -> None:
-        """Evaluate, and keep the model if it is the best so far."""
-        metrics = evaluate(self.objective, self.data.bank, self.accelerator.device)
-        self.accelerator.log(metrics, step=state.step)
-        self.keeper.offer(metrics["eval/loss"], state.step)
-        self.progress.note(report.evaluation_line(state.step, metrics))
-
-
-def _train(
-    config: Config, data: Data, objective: Objective, accelerator: Accelerator, keeper: Keeper
-) -> TrainState:
-    """Say what is about to happen, then train; returns what was spent."""
-    trainer, state = config.trainer, TrainState()
-    plan = BatchPlan(
-        data.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
-    )
-    budget = Budget.of(trainer, plan.steps_per_epoch)
-    optimizer = build_optimizer(config.optimizer, objective)
-    prepared, optimizer = accelerator.prepare(objective, optimizer)
-    step_seconds = measure_step(prepared, accelerator, plan[0])
-    tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
-    steps = budget.expected_steps(tokens_per_step, step_seconds)
-    report.show(report.plan(config, data, keeper, accelerator, steps, step_seconds * steps))
-
-    def mask_prob(step: int) -> float:
-        spent = budget.progress(step, tokens_per_step, state.seconds)
-        return mask_rate(config.masking, spent)
-
-    loader = load_steps(plan, 0, config.hardware.num_workers, accelerator.device, mask_prob)
-    with Progress(steps) as progress:
-        watch = _Watch(data, objective, accelerator, keeper, progress, plan.steps_per_epoch)
-        return train(
-            Training(
-                objective=prepared,
-                optimizer=optimizer,
-                accelerator=accelerator,
-                steps=loader,
-                state=state,
-                budget=budget,
-                trainer=trainer,
-                scheduler=config.scheduler,
-                evaluate_every=config.evaluation.every,
-                on_log=watch.log,
-                on_evaluate=watch.evaluate,
-            )
-        )
-
-
 def _evaluate_last(
     config: Config, data: Data, objective: Objective, accelerator: Accelerator, folder: Path
 ) -> dict[str, float]:
@@ -195,43 +137,3 @@ def _evaluate_last(
         if scored.perplexity is not None:
             metrics["eval/pseudo_perplexity"] = scored.perplexity
     return metrics
-
-
-def _inputs(data: Data, identity: RunIdentity) -> dict[str, object]:
-    """Return what ``summary.json`` says before the training."""
-    return {
-        "status": "running",
-        "tracker_id": identity.id,
-        "versions": versions(),
-        "fingerprints": {
-            "corpus": data.corpus.fingerprint,
-            "tokenizer": data.tokenizer.fingerprint,
-            "tokens": data.tokens["train"].fingerprint,
-            "bank": data.bank.fingerprint,
-        },
-    }
-
-
-def _results(
-    data: Data,
-    state: TrainState,
-    metrics: dict[str, float],
-    keeper: Keeper,
-    seconds: dict[str, float],
-) -> dict[str, object]:
-    """Return what ``summary.json`` says at the end, named as in ``TrainOutput``."""
-    return {
-        "status": "finished",
-        "train_loss": state.loss_sum / state.step,
-        "train_runtime": state.seconds,
-        "train_samples_per_second": state.examples / state.seconds,
-        "train_steps_per_second": state.step / state.seconds,
-        "total_flos": state.flops,
-        "epoch": state.examples / len(data.examples),
-        "metrics": metrics,
-        "yardsticks": data.bank.yardsticks,
-        "optimum": data.optimum,
-        "best": {"eval/loss": keeper.loss, "step": keeper.step, "folder": keeper.best},
-        "budget": asdict(state),
-        "seconds": seconds,
-    }

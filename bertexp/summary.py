@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from bertexp.files import write_text
 
 SUMMARY_FILE = "summary.json"
 PACKAGES = (
@@ -29,12 +31,15 @@ def write_summary(folder: Path, values: Mapping[str, object]) -> None:
 
     Keys that ``values`` does not name keep what was written before.
     """
+    merged = _finite({**read_summary(folder), **values})
+    text = json.dumps(merged, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / SUMMARY_FILE, text + "\n")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what the run's summary holds; nothing where there is none."""
     path = folder / SUMMARY_FILE
-    known = json.loads(path.read_text()) if path.exists() else {}
-    partial = path.with_suffix(".partial")
-    merged = _finite({**known, **values})
-    partial.write_text(json.dumps(merged, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _finite(value: object) -> object:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class TrainState:
         predicted_tokens: masked-language-model predictions made.
         seconds: time spent training, evaluation not counted.
         flops: floating-point operations, see ``flops_per_batch``.
-        loss_sum: the steps' mean losses, added up to the last logged line.
+        loss_sum: the good steps' mean losses, added up to the last logged line.
+        bad_steps: steps that were skipped, see ``BadSteps``.
     """
 
     step: int = 0
@@ -32,6 +34,13 @@ class TrainState:
     seconds: float = 0.0
     flops: float = 0.0
     loss_sum: float = 0.0
+    bad_steps: int = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean over all steps that were not skipped; NaN where there are none."""
+        good = self.step - self.bad_steps
+        return self.loss_sum / good if good else math.nan
 
     def add(self, batches: list[Batch], seconds: float, flops: float) -> None:
         """Count one step."""
@@ -45,10 +54,13 @@ class TrainState:
 
 @dataclass
 class Window:
-    """Sums over the steps since the last logged line. The loss stays on its device until read."""
+    """Sums over the steps since the last logged line.
+
+    The loss, and the number of steps that were not skipped, stay on their device until read.
+    """
 
     loss: Tensor | float = 0.0
-    steps: int = 0
+    good: Tensor | float = 0.0
     tokens: int = 0
     predicted: int = 0
     maskable: int = 0
@@ -56,16 +68,20 @@ class Window:
     helped: int = 0
     seconds: float = 0.0
 
-    def add(self, loss: Tensor, batches: list[Batch], seconds: float) -> None:
-        """Count one step with its mean ``loss``."""
-        self.loss = self.loss + loss
-        self.steps += 1
+    def add(self, loss: Tensor, good: Tensor, batches: list[Batch], seconds: float) -> None:
+        """Count one step with its mean ``loss``, which is left out unless the step is ``good``."""
+        self.loss = self.loss + loss.where(good, 0.0)
+        self.good = self.good + good
         self.tokens += sum(batch.tokens for batch in batches)
         self.predicted += sum(batch.predictions.get("mlm", 0) for batch in batches)
         self.maskable += sum(batch.maskable for batch in batches)
         self.requested += sum(batch.mask_prob * batch.maskable for batch in batches)
         self.helped += sum(batch.helped for batch in batches)
         self.seconds += seconds
+
+    def plain(self) -> dict[str, float]:
+        """Return the sums as numbers from which ``Window(**plain)`` goes on."""
+        return asdict(self) | {"loss": float(self.loss), "good": float(self.good)}
 
     def metrics(self) -> dict[str, float]:
         """Return ``train/*``: mean loss, real tokens a second, and what was masked.
@@ -74,8 +90,9 @@ class Window:
         one that was realised, and ``train/helped`` the number of sequences that drew no
         prediction and were given one.
         """
+        good = float(self.good)
         metrics = {
-            "train/loss": float(self.loss) / self.steps,
+            "train/loss": float(self.loss) / good if good else math.nan,
             "train/tokens_per_second": self.tokens / self.seconds,
         }
         if self.maskable:

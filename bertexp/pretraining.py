@@ -1,0 +1,167 @@
+"""The training of an experiment: logged, shown, evaluated, saved, and stopped by a signal."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from bertexp import outcome, report
+from bertexp.config import Config
+from bertexp.data import Data
+from bertexp.evaluation.bank import evaluate
+from bertexp.masking.schedule import mask_rate
+from bertexp.models.objective import Objective
+from bertexp.outcome import Clock
+from bertexp.resuming import Beginning
+from bertexp.signals import Signals
+from bertexp.tracking.base import shown
+from bertexp.tracking.progress import Progress
+from bertexp.tracking.trackers import JsonLinesTracker
+from bertexp.training.bad_steps import BadSteps
+from bertexp.training.budget import Budget
+from bertexp.training.checkpoints import Checkpoint
+from bertexp.training.keeper import Keeper
+from bertexp.training.loop import Training, measure_step, train
+from bertexp.training.plan import BatchPlan, load_steps
+from bertexp.training.setup import build_optimizer
+from bertexp.training.snapshot import restore
+from bertexp.training.state import TrainState
+from bertexp.validation import UserError
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The parts of a run that trains.
+
+    Attributes:
+        config, data: what to do, and on what.
+        folder: the run's folder.
+        objective, accelerator: what is trained, and where.
+        keeper: saves it.
+        record: what its checkpoints know the length of.
+        clock: its seconds so far.
+        beginning: the checkpoint to go on from, if there is one.
+        signals: what may ask it to stop.
+    """
+
+    config: Config
+    data: Data
+    folder: Path
+    objective: Objective
+    accelerator: Accelerator
+    keeper: Keeper
+    record: JsonLinesTracker
+    clock: Clock
+    beginning: Beginning
+    signals: Signals
+
+    def train(self) -> TrainState:
+        """Say what is about to happen, then train or go on; returns what was spent.
+
+        Raises:
+            UserError: a checkpoint that does not fit, a disk that cannot be written, or too
+                many bad steps.
+            Interrupted: a signal has come, and what was trained is saved.
+        """
+        config, data, accelerator, state = self.config, self.data, self.accelerator, TrainState()
+        trainer = config.trainer
+        plan = BatchPlan(
+            data.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
+        )
+        budget = Budget.of(trainer, plan.steps_per_epoch)
+        optimizer = build_optimizer(config.optimizer, self.objective)
+        prepared, optimizer = accelerator.prepare(self.objective, optimizer)
+        step_seconds = measure_step(prepared, accelerator, plan[0])
+        tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
+        steps = budget.expected_steps(tokens_per_step, step_seconds)
+
+        def mask_prob(step: int) -> float:
+            spent = budget.progress(step, tokens_per_step, state.seconds)
+            return mask_rate(config.masking, spent)
+
+        checkpoint = self.beginning.checkpoint
+        first = checkpoint.step if checkpoint else 0
+        left = step_seconds * (steps - first)
+        report.show(report.plan(config, data, self.keeper, accelerator, steps, left))
+        loader = load_steps(plan, first, config.hardware.num_workers, accelerator.device, mask_prob)
+        with Progress(steps) as progress, self.signals.deferred():
+            watch = _Watch(self, progress, plan.steps_per_epoch)
+            training = Training(
+                objective=prepared,
+                optimizer=optimizer,
+                accelerator=accelerator,
+                steps=loader,
+                state=state,
+                budget=budget,
+                trainer=trainer,
+                scheduler=config.scheduler,
+                evaluate_every=config.evaluation.every,
+                on_log=watch.log,
+                on_evaluate=watch.evaluate,
+                on_step=watch.step,
+                bad_steps=BadSteps(trainer.max_bad_steps),
+            )
+            if checkpoint:
+                self._restore(training, checkpoint)
+                progress.note(f"step {first} · going on from {shown(checkpoint.path)}")
+            return train(training)
+
+    def _restore(self, training: Training, checkpoint: Checkpoint) -> None:
+        known, found = checkpoint.progress["fingerprints"], outcome.fingerprints(self.data)
+        changed = [name for name in found if found[name] != known[name]]
+        if changed and not self.beginning.forced:
+            raise UserError(
+                f"{shown(checkpoint.path)}: the run began with other data ({', '.join(changed)}); "
+                "trainer.resume_force=true goes on all the same."
+            )
+        restore(training, checkpoint)
+        self.keeper.resume(checkpoint)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """What happens while the loop trains: it is logged, shown, evaluated, saved and stopped."""
+
+    run: Pretraining
+    progress: Progress
+    steps_per_epoch: int
+
+    def log(self, state: TrainState, fraction: float, metrics: dict[str, float]) -> None:
+        """Log and show one line."""
+        spent = {"train/epoch": state.step / self.steps_per_epoch}
+        if "mlm" in self.run.data.task.objectives:
+            spent["train/predicted_tokens"] = state.predicted_tokens
+        self.run.accelerator.log(metrics | spent, step=state.step)
+        speed = metrics["train/tokens_per_second"]
+        self.progress.update(state.step, fraction, metrics["train/loss"], speed)
+
+    def evaluate(self, state: TrainState) -> None:
+        """Evaluate, and keep the model if it is the best so far."""
+        run = self.run
+        metrics = evaluate(run.objective, run.data.bank, run.accelerator.device)
+        run.accelerator.log(metrics, step=state.step)
+        run.keeper.offer(metrics["eval/loss"], state.step)
+        self.progress.note(report.evaluation_line(state.step, metrics))
+
+    def step(self, training: Training) -> None:
+        """Save if it is time to, or the last chance; stop if a signal asks for it."""
+        run = self.run
+        done = training.budget.fraction(training.state) >= 1
+        if done or run.signals.received or run.keeper.is_due(training):
+            training.bad_steps.read(training.state)
+            notes = {
+                "logged": run.record.position(),
+                "seconds": run.clock.read(),
+                "steps_per_epoch": self.steps_per_epoch,
+                "fingerprints": outcome.fingerprints(run.data),
+            }
+            run.keeper.save(training, notes)
+        if run.signals.received:
+            self.progress.note(
+                f"step {training.state.step} · saved; to go on: "
+                + shlex.join(["python", "-m", "bertexp", f"trainer.resume={shown(run.folder)}"])
+            )
+        run.signals.check()
