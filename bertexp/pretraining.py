@@ -67,33 +67,33 @@ class Pretraining:
             Interrupted: a signal has come, and what was trained is saved.
         """
         config, data, accelerator, state = self.config, self.data, self.accelerator, TrainState()
-        trainer = config.trainer
+        trainer, checkpoint = config.trainer, self.beginning.checkpoint
         plan = BatchPlan(
             data.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
         )
         budget = Budget.of(trainer, plan.steps_per_epoch)
         optimizer = build_optimizer(config.optimizer, self.objective)
         prepared, optimizer = accelerator.prepare(self.objective, optimizer)
-        step_seconds = measure_step(prepared, accelerator, plan[0])
         tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
+        step_seconds = measure_step(prepared, accelerator, plan[0])
         steps = budget.expected_steps(tokens_per_step, step_seconds)
 
         def mask_prob(step: int) -> float:
             spent = budget.progress(step, tokens_per_step, state.seconds)
             return mask_rate(config.masking, spent)
 
-        checkpoint = self.beginning.checkpoint
         first = checkpoint.step if checkpoint else 0
-        left = step_seconds * (steps - first)
-        report.show(report.plan(config, data, self.keeper, accelerator, steps, left))
-        loader = load_steps(plan, first, config.hardware.num_workers, accelerator.device, mask_prob)
+        seconds = step_seconds * (steps - first)
+        report.show(report.plan(config, data, self.keeper, accelerator, steps, seconds))
         with Progress(steps) as progress, self.signals.deferred():
             watch = _Watch(self, progress, plan.steps_per_epoch)
             training = Training(
                 objective=prepared,
                 optimizer=optimizer,
                 accelerator=accelerator,
-                steps=loader,
+                steps=load_steps(
+                    plan, first, config.hardware.num_workers, accelerator.device, mask_prob
+                ),
                 state=state,
                 budget=budget,
                 trainer=trainer,

@@ -25,6 +25,8 @@ FREE = re.compile(
     r"name|sweep|tracker\..*|hardware\.(?!precision$).*"
     r"|trainer\.(log_every|save_every|keep_checkpoints|max_bad_steps|resume|resume_force)"
 )
+# Of the settings that were changed, this many are named.
+NAMED = 4
 _RESUME = re.compile(r"\+{0,2}trainer\.resume=(['\"]?)(.*)\1")
 
 
@@ -130,16 +132,17 @@ def _with_overrides(
 def _check(before: Config, after: Config, checkpoint: Checkpoint) -> bool:
     """Refuse what alters the outcome; returns whether the budget is longer."""
     old, new = _flat(asdict(before)), _flat(asdict(after))
-    changed = [key for key in new if new[key] != old[key] and not FREE.fullmatch(key)]
+    changed = [key for key in new if new[key] != old.get(key) and not FREE.fullmatch(key)]
     per_epoch = checkpoint.progress["steps_per_epoch"]
     budgets = [Budget.of(config.trainer, per_epoch) for config in (before, after)]
     if budgets[1].covers(budgets[0]):
         changed = [key for key in changed if key not in BUDGET]
     if changed and not after.trainer.resume_force:
-        what = ", ".join(f"{key} (was {old[key]}, now {new[key]})" for key in changed)
+        what = [f"{key}={new[key]} (was {old.get(key)})" for key in changed]
+        others = f" and {len(what) - NAMED} more" if len(what) > NAMED else ""
         raise UserError(
-            f"trainer.resume: another outcome by {what}; trainer.resume_force=true goes on all "
-            "the same."
+            f"trainer.resume: the outcome would be another one with {', '.join(what[:NAMED])}"
+            f"{others}; trainer.resume_force=true goes on all the same."
         )
     return budgets[1] != budgets[0]
 
