@@ -95,7 +95,8 @@ def folder_name(overrides: str) -> str:
 
 def explain(error: Exception, schema: type[Config] = Config) -> str:
     """Return in one line what is wrong with an override."""
-    text = str(error)
+    # Hydra cannot open the log: why not says only the disk's own error.
+    text = str(error.__cause__ if isinstance(error.__cause__, OSError) else error)
     if match := re.search(r"Could not override '([^']+)'", text):
         return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):
@@ -120,8 +121,8 @@ def _experiment(composed: DictConfig) -> float:
             log.info("%s: the run is finished; a longer budget would go on with it.", folder)
             return beginning.result
         composed = beginning.composed
-        record_config(folder, composed)
         try:
+            record_config(folder, composed)
             config: Config = parse(composed)
             from bertexp.experiment import run_experiment
 

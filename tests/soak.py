@@ -27,7 +27,7 @@ from typing import Any
 OVERRIDES = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
     *("model.hidden_size=16", "model.intermediate_size=16", "model.dropout=0.1"),
-    *("trainer.max_steps=60", "trainer.batch_size=4", "trainer.gradient_accumulation_steps=2"),
+    *("trainer.max_steps=40", "trainer.batch_size=4", "trainer.gradient_accumulation_steps=2"),
     *("trainer.log_every=7", "trainer.save_every=3", "evaluation.every=10", "masking=decay"),
     *("evaluation.max_examples=16", "evaluation.pseudo_perplexity=2", "tracker=none"),
     *("hardware=cpu", "hardware.threads=1", "scheduler=cosine"),
@@ -68,7 +68,8 @@ def outcome(folder: Path) -> dict[str, Any]:
     """Return all that a run leaves and time has no part in."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     summary = json.loads((folder / "summary.json").read_text())
-    files = ("model/model.safetensors", "checkpoints/step-60/training.safetensors")
+    step = summary["budget"]["step"]
+    files = ("model/model.safetensors", f"checkpoints/step-{step}/training.safetensors")
     return {
         "status": summary["status"],
         "metrics.jsonl": [{k: v for k, v in row.items() if k not in TIMED} for row in rows],
