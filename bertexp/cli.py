@@ -116,7 +116,8 @@ def _experiment(composed: DictConfig) -> float:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     with claimed(folder), Signals() as signals:
-        beginning = begin(composed, folder, list(hydra_config.overrides.task))
+        overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)
+        beginning = begin(composed, folder, overrides)
         if beginning.result is not None:
             log.info("%s: the run is finished; a longer budget would go on with it.", folder)
             return beginning.result

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.config import Config, parse
 from bertexp.run_folder import recorded
@@ -120,12 +121,12 @@ def _with_overrides(
     changed = stored.copy()
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group.replace("/", ".")
-        value = OmegaConf.select(composed, key, default=_settled)
-        if value is _settled:
-            raise UserError(
-                f"{override.input_line}: a run that goes on has no such key; name the keys it sets."
-            )
-        OmegaConf.update(changed, key, value, merge=False, force_add=True)
+        try:
+            value = OmegaConf.select(composed, key, throw_on_missing=True)
+            OmegaConf.update(changed, key, value, merge=False, force_add=True)
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{override.input_line}: cannot be applied ({reason}).") from error
     return changed
 
 

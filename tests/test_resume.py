@@ -184,7 +184,7 @@ def test_a_signal_ends_a_whole_sweep(started: Callable[..., Any], work: Path) ->
         (["trainer.max_tokens=9"], "trainer.max_tokens=9 (was None)"),
         (["hardware.precision=bf16"], "hardware.precision=bf16 (was auto)"),
         (["trainer.max_stepz=59"], "trainer.max_stepz: no such key."),
-        (["evaluation.every=-1"], "evaluation.every"),
+        (["tokenizer.path=${modle.name}"], "modle.name"),
     ],
 )
 def test_what_alters_the_outcome_is_refused_by_name(
