@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run sweep test lint clean
+.PHONY: help run sweep test soak lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -24,6 +24,9 @@ sweep: $(READY)  ## compare three mask rates on that corpus, about four minutes
 test: $(READY)  ## run the tests
 	@# One thread each: two processes that share the cores with two threads wait for each other.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/soak.py --trials 200
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bertexp.files import sync
+
 
 def cache_root() -> Path:
     """Return the cache folder: ``$BERTEXP_CACHE``, else ``bertexp`` in the user's cache folder."""
@@ -45,7 +47,7 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
     try:
         build(partial)
         (partial / "key.json").write_text(json.dumps(key, indent=1, ensure_ascii=False))
-        _sync(partial)
+        sync(*partial.iterdir(), partial)
         try:
             partial.rename(final)
         except OSError:
@@ -55,13 +57,3 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return final
-
-
-def _sync(folder: Path) -> None:
-    """Force the folder's files to disk, so that a rename never names unwritten data."""
-    for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -18,11 +19,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.config import Config, conf_dir, groups, keys, parse
+from bertexp.invocation import Invocation
+from bertexp.resuming import begin, resume_arguments
+from bertexp.run_folder import claimed, record_config
+from bertexp.signals import Signals
 from bertexp.summary import write_summary
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob
 from bertexp.sweeps.lock import one_of_the_jobs
-from bertexp.validation import UserError, nearest
+from bertexp.validation import UserError, is_mistake, nearest
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +57,8 @@ def enter(
     # long that a run slows down tenfold as soon as another program takes one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
+    # A full disk, which the log is on too, is said once: not again for each line of the log.
+    logging.raiseExceptions = False
     # Hydra would swallow what is said below about a failed composition.
     os.environ[FULL_ERROR] = "1"
     register_search()
@@ -63,24 +70,26 @@ def enter(
             return work(composed)
         except Exception as error:
             failures.append(str(error))
-            is_mistake = isinstance(error, UserError) and not wants_traceback
-            log.error("error: %s", error, exc_info=None if is_mistake else error)
+            one_line = is_mistake(error) and not wants_traceback
+            log.error("error: %s", error, exc_info=None if one_line else error)
             return None
 
     try:
+        sys.argv[1:] = resume_arguments(sys.argv[1:])
         job()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wants_traceback:
             raise
         sys.exit(f"error: {explain(error, schema)}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as interruption:
+        sys.exit(getattr(interruption, "code", 130))
     sys.exit(1 if failures else 0)
 
 
 def explain(error: Exception, schema: type[Config] = Config) -> str:
     """Return in one line what is wrong with an override."""
-    text = str(error)
+    # Hydra cannot open the log: why not says only the disk's own error.
+    text = str(error.__cause__ if isinstance(error.__cause__, OSError) else error)
     if isinstance(error, UserError):
         return text
     if match := re.search(r"Could not override '([^']+)'", text):
@@ -114,16 +123,30 @@ def _experiment(composed: DictConfig) -> float:
 
 
 def _run(composed: DictConfig, folder: Path, job: SweepJob | None) -> float:
-    """Run an experiment; how it failed is recorded in its folder."""
-    try:
-        config: Config = parse(composed)
-        from bertexp.experiment import run_experiment
+    """Run an experiment, or go on with it; how it ended is recorded in its folder."""
+    with claimed(folder), Signals() as signals:
+        overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+        beginning = begin(composed, folder, overrides)
+        if beginning.result is not None:
+            log.info("%s: the run is finished; a longer budget would go on with it.", folder)
+            return beginning.result
+        composed = beginning.composed
+        try:
+            record_config(folder, composed)
+            config: Config = parse(composed)
+            from bertexp.experiment import run_experiment
 
-        resolved: Any = OmegaConf.to_container(composed, resolve=True)
-        return run_experiment(config, resolved, folder, job)
-    except KeyboardInterrupt:
-        write_summary(folder, {"status": "interrupted"})
-        raise
-    except Exception as error:
-        write_summary(folder, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
-        raise
+            resolved: Any = OmegaConf.to_container(composed, resolve=True)
+            return run_experiment(config, resolved, Invocation(folder, beginning, signals, job))
+        except KeyboardInterrupt:
+            _record_end(folder, {"status": "interrupted"})
+            raise
+        except Exception as error:
+            _record_end(folder, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+            raise
+
+
+def _record_end(folder: Path, values: dict[str, str]) -> None:
+    # Where the disk is full the run ended because of it, and that is what is to be said.
+    with contextlib.suppress(OSError):
+        write_summary(folder, values)

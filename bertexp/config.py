@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -56,6 +57,17 @@ class Config:
 
 
 C = TypeVar("C", bound=Config)
+
+# These say where, how fast and how closely watched a run is, and nothing of what comes out.
+_ONLY_HOW = re.compile(
+    r"name|sweep|tracker\..*|hardware\.(?!precision$).*"
+    r"|trainer\.(log_every|save_every|keep_checkpoints|max_bad_steps|resume|resume_force)"
+)
+
+
+def changes_outcome(key: str) -> bool:
+    """Return whether the result of a run depends on a key, dotted."""
+    return not _ONLY_HOW.fullmatch(key)
 
 
 def conf_dir() -> Path:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bertexp.config import Config
     from bertexp.data import Data
     from bertexp.masking.config import MaskingConfig
-    from bertexp.models.export import Keeper
+    from bertexp.training.keeper import Keeper
     from bertexp.training.state import TrainState
 
 log = logging.getLogger(__name__)

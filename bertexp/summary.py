@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from bertexp.files import write_text
 
 SUMMARY_FILE = "summary.json"
 # What else a run leaves beside it: a line a logged step, and the loss of every bank example.
@@ -31,7 +32,7 @@ PACKAGES = (
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return what the run's summary holds; nothing where there is none."""
     path = folder / SUMMARY_FILE
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def write_summary(folder: Path, values: Mapping[str, object]) -> None:
@@ -39,16 +40,13 @@ def write_summary(folder: Path, values: Mapping[str, object]) -> None:
 
     Keys that ``values`` does not name keep what was written before.
     """
-    path = folder / SUMMARY_FILE
-    write_json(path, {**read_summary(folder), **values})
+    write_json(folder / SUMMARY_FILE, {**read_summary(folder), **values})
 
 
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` to a file, all or nothing; NaN and infinity become null."""
-    partial = path.with_suffix(".partial")
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, text + "\n")
 
 
 def _finite(value: object) -> object:

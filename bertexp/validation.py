@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """A mistake the user can mend: one line that names the key or file and says what to do."""
+
+
+# What an operating system says of a disk: full, over its quota, not to be written.
+_DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM")}
+
+
+def is_mistake(error: Exception) -> bool:
+    """Whether one line says all there is to an error: the user's own, or the disk's."""
+    return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _DISK)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

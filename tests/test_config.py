@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 import pytest
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.cli import explain
@@ -89,6 +90,9 @@ MISTAKES = {
     "trainer.epochs=ten": r"trainer\.epochs: value 'ten'",
     "trainer.batch_size=1.5": r"trainer\.batch_size: value '1\.5'",
     "trainer.batch_size=-1": r"trainer\.batch_size=-1: must be at least 1",
+    "trainer.max_bad_steps=0": r"trainer\.max_bad_steps=0: must be at least 1",
+    "trainer.keep_checkpoints=0": r"trainer\.keep_checkpoints=0: must be at least 1",
+    "trainer.save_every=10h": r"trainer\.save_every=10h: must be a number of steps, minutes",
     "trainer.epochs=null": r"trainer: .*max_time.* null",
     "trainer.epochs=-1": r"trainer\.epochs=-1\.0: must be above 0",
     "trainer.epochs=inf": r"trainer\.epochs=inf",
@@ -257,6 +261,9 @@ def test_no_key_exists_that_nothing_reads(
     from bertexp.corpora import CORPORA
     from bertexp.data import prepare_data
     from bertexp.experiment import run_experiment
+    from bertexp.invocation import Invocation
+    from bertexp.resuming import Beginning
+    from bertexp.signals import Signals
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -274,7 +281,9 @@ def test_no_key_exists_that_nothing_reads(
     def run(folder: str, *overrides: str) -> None:
         (tmp_path / folder).mkdir()
         config = experiment_config(*small, *overrides)
-        run_experiment(config, {"seed": 0}, tmp_path / folder, None)
+        beginning = Beginning(OmegaConf.create())
+        invocation = Invocation(tmp_path / folder, beginning, Signals(), None)
+        run_experiment(config, {"seed": 0}, invocation)
 
     synthetic = ("dataset=synthetic", "dataset.synthetic.documents=20")
     text = ("dataset=text", "dataset.files=[notes.txt]")
@@ -291,7 +300,10 @@ def test_no_key_exists_that_nothing_reads(
     CORPORA["pydoc"](experiment_config("dataset=pydoc").dataset)
     (tmp_path / "rows.jsonl").write_text('{"text": "One."}\n{"text": "Two."}')
     prepare_data(experiment_config(*small, "dataset=text", "dataset.files=[rows.jsonl]"))
+    # `resume` and `resume_force` are read before there is a run, see tests/test_resume.py;
     # `sweep` is read from what Hydra composed, for the folder and the group of a sweep's runs;
     # `keep` is what the other two shares leave of 1, which the check of their sum makes sure of.
-    assert unread <= {"sweep", "masking.replace.keep"}
+    assert unread <= {
+        *("sweep", "masking.replace.keep", "trainer.resume", "trainer.resume_force"),
+    }
     assert "${sweep}" in (conf_dir() / "config.yaml").read_text()

@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertexp.compare.runs import Run
+from bertexp.config import changes_outcome
 from bertexp.validation import UserError, nearest
 
 SEED = "seed"
-# They say where, how fast and how closely watched a run is, not what comes out of it.
-NO_OUTCOME = (
-    *("hardware.", "tracker.", "name", "sweep"),
-    *("trainer.log_every", "trainer.save_every", "trainer.keep_checkpoints", "trainer.resume"),
-    *("evaluation.every", "evaluation.pseudo_perplexity", "evaluation.probes"),
-)
-OUTCOME = ("hardware.precision",)
+# They say how closely a run is looked at, not what it is.
+ONLY_LOOKS = ("evaluation.every", "evaluation.pseudo_perplexity", "evaluation.probes")
 ALL_RUNS = "all runs"
 
 
@@ -74,7 +70,9 @@ def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     found = [
         key
         for key in known
-        if _changes_outcome(key)
+        if changes_outcome(key)
+        and key != SEED
+        and not key.startswith(ONLY_LOOKS)
         and len({text(config[key]) for config in configs if key in config}) > 1
     ]
     return [key for key in found if not _named(key, found, configs)]
@@ -152,11 +150,6 @@ def text(value: Any) -> str:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return f"[{','.join(map(text, value))}]"
     return str(value)
-
-
-def _changes_outcome(key: str) -> bool:
-    ignored = any(key == other or key.startswith(other) for other in NO_OUTCOME)
-    return key in OUTCOME or (key != SEED and not ignored)
 
 
 def _named(key: str, keys: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:

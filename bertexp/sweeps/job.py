@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra.conf import HydraConf
 
-from bertexp.summary import SUMMARY_FILE
+from bertexp.summary import SUMMARY_FILE, read_summary
 from bertexp.sweeps.launcher import jobs_at_once
 from bertexp.sweeps.stored import seconds_a_job
 from bertexp.tracking.progress import clock
@@ -49,8 +49,8 @@ class SweepJob:
         return self.at_once == 1 and sys.stderr.isatty()
 
     def begin(self) -> None:
-        """Say which job begins and what time is left, and clear away what a broken one left."""
-        if (self.folder / SUMMARY_FILE).exists():
+        """Say which job begins and what time is left, and clear away what a failed one left."""
+        if read_summary(self.folder).get("status") == "failed":
             self._start_over()
         left = ""
         if seconds := seconds_a_job(self.folder.parent):
@@ -77,9 +77,6 @@ class SweepJob:
         return (self.total - self.number + 1) / self.at_once
 
     def _start_over(self) -> None:
-        from bertexp.tracking.trackers import JsonLinesTracker
-
-        JsonLinesTracker(self.folder).rewind(-1)
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         (self.folder / SUMMARY_FILE).unlink()
 

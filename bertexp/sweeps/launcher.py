@@ -99,7 +99,7 @@ class RemainingJobs(Launcher):
             if stored.finished:
                 raise UserError(self._difference(stored, wanted))
         subdir = f"hydra.sweep.subdir='{stored.folder.name}'"
-        return _Planned([*overrides, subdir], stored)
+        return _Planned([*overrides, subdir, "trainer.resume=auto"], stored)
 
     def _difference(self, stored: StoredJob, wanted: dict[str, object]) -> str:
         key = next(key for key in wanted if stored.outcome[key] != wanted[key])

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.config import keys
-from bertexp.summary import SUMMARY_FILE
+from bertexp.config import changes_outcome, keys
+from bertexp.summary import SUMMARY_FILE, read_summary
 
 # Where Hydra keeps what it composed for a run.
 CONFIG_FILE = Path(".hydra") / "config.yaml"
-
-# These say how and under which name something runs, and change nothing of what comes out.
-ONLY_HOW = (
-    *("hardware.device", "hardware.num_workers", "hardware.threads"),
-    *("tracker.", "trainer.log_every", "name", "sweep"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,13 +42,12 @@ class StoredJob:
 
 def outcome(config: DictConfig) -> dict[str, object]:
     """Return the values of all keys that a run's result depends on, by dotted key."""
-    deciding = [key for key in keys() if not key.startswith(ONLY_HOW)]
-    return {key: OmegaConf.select(config, key) for key in deciding}
+    return {key: OmegaConf.select(config, key) for key in keys() if changes_outcome(key)}
 
 
 def read_job(folder: Path) -> StoredJob:
     """Return the job of a folder, which may hold nothing yet."""
-    summary, path = _read_summary(folder), folder / CONFIG_FILE
+    summary, path = read_summary(folder), folder / CONFIG_FILE
     config = OmegaConf.load(path) if path.exists() else OmegaConf.create({})
     assert isinstance(config, DictConfig)
     return StoredJob(
@@ -76,12 +67,7 @@ def stored_jobs(sweep_folder: Path) -> list[StoredJob]:
 
 def seconds_a_job(sweep_folder: Path) -> float | None:
     """Return what the finished jobs took on average, data being prepared; None if none is."""
-    summaries = (_read_summary(path.parent) for path in sweep_folder.glob(f"*/{SUMMARY_FILE}"))
+    summaries = (read_summary(path.parent) for path in sweep_folder.glob(f"*/{SUMMARY_FILE}"))
     spent = [summary["seconds"] for summary in summaries if summary["status"] == "finished"]
     took = [seconds["total"] - seconds["preparation"] for seconds in spent]
     return sum(took) / len(took) if took else None
-
-
-def _read_summary(folder: Path) -> dict[str, Any]:
-    path = folder / SUMMARY_FILE
-    return json.loads(path.read_text()) if path.exists() else {}

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import logging
 import math
 import os
 import shlex
@@ -19,11 +20,14 @@ from accelerate.tracking import (
     on_main_process,
 )
 
+from bertexp.files import sync
 from bertexp.summary import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker, shown
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.validation import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class JsonLinesTracker(GeneralTracker):
@@ -52,27 +56,27 @@ class JsonLinesTracker(GeneralTracker):
     @on_main_process
     def log(self, values: Metrics, step: int | None = None) -> None:
         """Append one line."""
-        assert step is not None, "a line without a step cannot be rewound"
+        assert step is not None, "a line without a step"
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         line = json.dumps({"step": step, **finite}, allow_nan=False)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    @on_main_process
-    def rewind(self, step: int) -> None:
-        """Drop what was logged after ``step``, and a last line cut short by a kill.
-
-        To be called where training goes on from a checkpoint at ``step``, or with -1 where it
-        starts over in a folder that was used before.
-        """
+    def position(self) -> int:
+        """Return how many bytes were logged so far, and force them to disk."""
         if not self._path.exists():
-            return
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-        draft = self._path.with_suffix(".tmp")
-        draft.write_text("".join(kept), encoding="utf-8")
-        os.replace(draft, self._path)
+            return 0
+        sync(self._path)
+        return self._path.stat().st_size
+
+    @on_main_process
+    def rewind(self, position: int) -> None:
+        """Drop what was logged after ``position``: to be called before a run goes on from there."""
+        found = self._path.stat().st_size if self._path.exists() else 0
+        if found < position:
+            logger.warning("%s: lines are missing that were logged.", self._path)
+        elif found > position:
+            os.truncate(self._path, position)
 
 
 class TensorBoardFiles(SafeTracker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
@@ -159,6 +160,11 @@ class WandbTracker(SafeTracker):
             raise TimeoutError(
                 f"{first_line(error)}; to upload the rest: {self._sync()}"
             ) from error
+        except ConnectionError:
+            # W&B's service has died: leave it, or W&B ends the process with a traceback.
+            with contextlib.suppress(Exception):
+                wandb.teardown()
+            raise
 
 
 def best_value(name: str) -> str | None:

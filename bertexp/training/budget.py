@@ -34,6 +34,17 @@ class Budget:
             seconds=None if config.max_time is None else config.max_time * 60,
         )
 
+    def covers(self, other: Budget) -> bool:
+        """Whether what ``other`` may spend, this one may spend too."""
+        pairs = (
+            (self.steps, other.steps),
+            (self.tokens, other.tokens),
+            (self.seconds, other.seconds),
+        )
+        return all(
+            mine is None or (theirs is not None and mine >= theirs) for mine, theirs in pairs
+        )
+
     def fraction(self, state: TrainState) -> float:
         """Return the share of the budget that is spent, of whichever limit is nearest."""
         return self._nearest(state, steps=state.step)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from bertexp.validation import UserError, require, require_choice
+
+MINUTES = re.compile(r"(\d+(?:\.\d+)?)min")
 
 
 @dataclass(kw_only=True)
@@ -53,6 +56,17 @@ class TrainerConfig:
     gradient_accumulation_steps: int
     gradient_clip: float | None
     log_every: int
+    save_every: int | str | None
+    keep_checkpoints: int
+    max_bad_steps: int
+    resume: str | None
+    resume_force: bool
+
+    @property
+    def save_minutes(self) -> float | None:
+        """``trainer.save_every`` where it is a time, else None."""
+        found = MINUTES.fullmatch(self.save_every) if isinstance(self.save_every, str) else None
+        return float(found[1]) if found else None
 
     def __post_init__(self) -> None:
         budget = ("epochs", "max_steps", "max_tokens", "max_time")
@@ -61,8 +75,16 @@ class TrainerConfig:
             require(
                 value is None or 0 < value < math.inf, f"trainer.{key}", value, "above 0, or null"
             )
-        for key in ("batch_size", "gradient_accumulation_steps", "log_every"):
+        counts = ("batch_size", "gradient_accumulation_steps", "log_every")
+        for key in (*counts, "keep_checkpoints", "max_bad_steps"):
             require(getattr(self, key) >= 1, f"trainer.{key}", getattr(self, key), "at least 1")
+        steps = self.save_every if isinstance(self.save_every, int) else 0
+        require(
+            self.save_every is None or steps >= 1 or bool(self.save_minutes),
+            "trainer.save_every",
+            self.save_every,
+            "a number of steps, minutes such as 10min, or null",
+        )
         if all(getattr(self, key) is None for key in budget):
             raise UserError(
                 "trainer: epochs, max_steps, max_tokens and max_time are all null; set one of "

@@ -13,6 +13,7 @@ from torch import nn
 
 from bertexp.models.objective import flops_per_batch
 from bertexp.tasks.base import Batch
+from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor
 from bertexp.training.config import SchedulerConfig, TrainerConfig
 from bertexp.training.state import TrainState, Window
@@ -34,6 +35,9 @@ class Training:
         evaluate_every: steps between evaluations, None for none.
         on_log: gets the state, the fraction of the budget and the metrics of a logged line.
         on_evaluate: called between steps when it is time to evaluate.
+        on_step: called after every step, at last; what it raises ends the training.
+        bad_steps: skips steps whose numbers are not finite.
+        state, window: what was spent, and what happened since the last logged line.
     """
 
     objective: nn.Module
@@ -47,6 +51,9 @@ class Training:
     evaluate_every: int | None
     on_log: Callable[[TrainState, float, dict[str, float]], None]
     on_evaluate: Callable[[TrainState], None]
+    on_step: Callable[[Training], None]
+    bad_steps: BadSteps
+    window: Window
     state: TrainState = field(default_factory=TrainState)
 
 
@@ -56,36 +63,37 @@ def train(run: Training) -> TrainState:
     The loss of a step is a sum over the predictions of all its batches, divided by their
     number: how a step is cut into batches does not change it.
     """
-    state, window = run.state, Window(run.weights)
-    model = run.accelerator.unwrap_model(run.objective).model
+    state, model = run.state, run.accelerator.unwrap_model(run.objective).model
     peak = [group["lr"] for group in run.optimizer.param_groups]
     clip = run.trainer.gradient_clip or float("inf")
-    clock = time.perf_counter()
-    for batches in run.steps:
+    steps = iter(run.steps)
+    fraction = run.budget.fraction(state)
+    while fraction < 1:
+        clock = time.perf_counter()  # evaluating and saving are not training time
+        batches = next(steps)
         factor = learning_rate_factor(run.scheduler, run.budget.midway(state))
         for group, rate in zip(run.optimizer.param_groups, peak, strict=True):
             group["lr"] = rate * factor
         losses = accumulate_gradients(run.objective, run.accelerator, batches, run.weights)
         norm = run.accelerator.clip_grad_norm_(run.objective.parameters(), clip)
+        good = run.bad_steps.judge(run.optimizer, state, batches, norm, *losses.values())
         run.optimizer.step()
         run.optimizer.zero_grad()
 
-        elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-        window.add(losses, batches, elapsed)
+        elapsed = time.perf_counter() - clock
+        run.window.add(losses, good, batches, elapsed)
         state.add(batches, elapsed, sum(flops_per_batch(model, batch) for batch in batches))
         fraction = run.budget.fraction(state)
         if state.step % run.trainer.log_every == 0 or fraction >= 1:
-            state.loss_sum += window.loss
+            state.loss_sum += run.window.loss
             rates = {"train/learning_rate": peak[0] * factor, "train/grad_norm": float(norm)}
-            run.on_log(state, fraction, window.metrics() | rates)
-            window = Window(run.weights)
-        if fraction >= 1:
-            return state
-        if run.evaluate_every and state.step % run.evaluate_every == 0:
+            run.on_log(state, fraction, run.window.metrics() | rates)
+            run.window = Window(run.weights)
+        if fraction < 1 and run.evaluate_every and state.step % run.evaluate_every == 0:
             run.on_evaluate(state)
             run.objective.train()
-            clock = time.perf_counter()  # evaluation is not training time
-    raise AssertionError("the steps ended before the budget")
+        run.on_step(run)
+    return state
 
 
 def accumulate_gradients(

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bertexp import draws
+from bertexp.signals import ignore_signals
 from bertexp.tasks.base import Batch, Examples
 
 # Examples are sorted by length within pools of this many batches: little padding, much shuffling.
@@ -109,4 +110,5 @@ def load_steps(
         pin_memory=device.type == "cuda",
         # A generator of its own: making an iterator must not move the global one (dropout's).
         generator=torch.Generator(),
+        worker_init_fn=ignore_signals,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from bertexp.tasks.base import Batch
@@ -23,7 +25,8 @@ class TrainState:
         predicted_tokens: masked-language-model predictions made.
         seconds: time spent training, evaluation not counted.
         flops: floating-point operations, see ``flops_per_batch``.
-        loss_sum: the steps' mean losses, added up to the last logged line.
+        loss_sum: the good steps' mean losses, added up to the last logged line.
+        bad_steps: steps that were skipped, see ``BadSteps``.
     """
 
     step: int = 0
@@ -33,6 +36,13 @@ class TrainState:
     seconds: float = 0.0
     flops: float = 0.0
     loss_sum: float = 0.0
+    bad_steps: int = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean over all steps that were not skipped; NaN where there are none."""
+        good = self.step - self.bad_steps
+        return self.loss_sum / good if good else math.nan
 
     def add(self, batches: list[Batch], seconds: float, flops: float) -> None:
         """Count one step."""
@@ -57,7 +67,9 @@ class TrainState:
 
 @dataclass
 class Window:
-    """Sums over the steps since the last logged line. Losses stay on their device until read.
+    """Sums over the steps since the last logged line.
+
+    Losses, and the number of steps that were not skipped, stay on their device until read.
 
     Attributes:
         weights: of each objective's loss in the step's.
@@ -65,7 +77,7 @@ class Window:
 
     weights: Mapping[str, float]
     losses: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
+    good: Tensor | float = 0.0
     tokens: int = 0
     positions: int = 0
     predicted: int = 0
@@ -74,11 +86,13 @@ class Window:
     helped: int = 0
     seconds: float = 0.0
 
-    def add(self, losses: Mapping[str, Tensor], batches: list[Batch], seconds: float) -> None:
-        """Count one step with the mean loss of each objective."""
+    def add(
+        self, losses: Mapping[str, Tensor], good: Tensor, batches: list[Batch], seconds: float
+    ) -> None:
+        """Count one step; the mean losses of its objectives only if the step is ``good``."""
         for name, loss in losses.items():
-            self.losses[name] = self.losses[name] + loss if name in self.losses else loss
-        self.steps += 1
+            self.losses[name] = self.losses.get(name, 0.0) + loss.where(good, 0.0)
+        self.good = self.good + good
         self.tokens += sum(batch.tokens for batch in batches)
         self.positions += sum(batch.input_ids_BL.numel() for batch in batches)
         self.predicted += sum(batch.predictions.get("mlm", 0) for batch in batches)
@@ -89,8 +103,21 @@ class Window:
 
     @property
     def loss(self) -> float:
-        """The steps' losses, added up."""
+        """The losses of the steps that were not skipped, added up."""
         return sum(self.weights[name] * float(loss) for name, loss in self.losses.items())
+
+    def plain(self) -> dict[str, Any]:
+        """Return the sums as numbers, for ``Window.of``."""
+        losses = {name: float(loss) for name, loss in self.losses.items()}
+        return vars(self) | {"losses": losses, "good": float(self.good)}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any], device: torch.device) -> Window:
+        """Return a window that goes on from what ``plain`` gave, to the last bit."""
+        import torch
+
+        losses = plain["losses"].items()
+        return cls(**{**plain, "losses": {n: torch.tensor(v, device=device) for n, v in losses}})
 
     def metrics(self) -> dict[str, float]:
         """Return ``train/*``: mean loss, real tokens a second, padding, and what was masked.
@@ -100,14 +127,15 @@ class Window:
         mask rate that was asked for, ``train/masked_fraction`` the one that was realised, and
         ``train/helped`` the number of sequences that drew no prediction and were given one.
         """
+        good = float(self.good) or math.nan
         metrics = {
-            "train/loss": self.loss / self.steps,
+            "train/loss": self.loss / good,
             "train/tokens_per_second": self.tokens / self.seconds,
             "train/padding": 1 - self.tokens / self.positions,
         }
         if len(self.losses) > 1:
             each = {f"train/{name}_loss": float(loss) for name, loss in self.losses.items()}
-            metrics |= {name: total / self.steps for name, total in each.items()}
+            metrics |= {name: total / good for name, total in each.items()}
         if self.maskable:
             metrics["train/mask_prob"] = self.requested / self.maskable
             metrics["train/masked_fraction"] = self.predicted / self.maskable

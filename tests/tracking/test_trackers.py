@@ -45,18 +45,26 @@ def test_metrics_come_through_accelerate_as_lines_of_json(tmp_path: Path) -> Non
     assert records(tmp_path)[1] == {"step": 10, "eval/loss@0.15": None, "eval/perplexity": None}
 
 
-def test_rewinding_drops_what_comes_after_and_a_torn_line(tmp_path: Path) -> None:
+def test_rewinding_drops_what_comes_after_and_a_torn_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tracker = JsonLinesTracker(tmp_path)
-    tracker.rewind(20)
-    for step in (10, 20, 30):
+    assert tracker.position() == 0
+    tracker.rewind(0)
+    for step in (10, 20):
         tracker.log({"train/loss": 1.0}, step=step)
+    position = tracker.position()
+    tracker.log({"eval/loss": 1.0}, step=20)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 40, "tr')
-    tracker.rewind(20)
+    tracker.rewind(position)
     tracker.log({"train/loss": 2.0}, step=30)
     assert [(r["step"], r["train/loss"]) for r in records(tmp_path)] == [(10, 1), (20, 1), (30, 2)]
-    tracker.rewind(-1)
+    tracker.rewind(0)
     assert records(tmp_path) == []
+    assert not caplog.messages
+    tracker.rewind(position)
+    assert "lines are missing" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 

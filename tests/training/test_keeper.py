@@ -1,106 +1,198 @@
-"""The models a run keeps: the best and the last, and never half of one."""
+"""What a run keeps: the newest, the best and the last; and that they hold all of it."""
 
 from __future__ import annotations
 
 import math
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from transformers import AutoTokenizer, BertForMaskedLM
 
+from bertexp.config import Config
 from bertexp.data import Data
-from bertexp.models.export import Keeper, export_model
+from bertexp.models.build import build_model
+from bertexp.models.objective import Objective
+from bertexp.training.bad_steps import BadSteps
+from bertexp.training.budget import Budget
+from bertexp.training.checkpoints import find_checkpoints
+from bertexp.training.keeper import Keeper
+from bertexp.training.loop import Training, accumulate_gradients
+from bertexp.training.plan import BatchPlan
+from bertexp.training.setup import build_accelerator, build_optimizer
+from bertexp.training.snapshot import restore
+from bertexp.training.state import Window
+from bertexp.validation import UserError
+
+Run = tuple[Training, Keeper]
 
 
 @pytest.fixture
-def model(prepared: Callable[..., Data]) -> BertForMaskedLM:
-    return BertForMaskedLM(
-        BertConfig(
-            vocab_size=prepared().tokenizer.vocab_size,
-            hidden_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-            intermediate_size=8,
+def begun(
+    experiment_config: Callable[..., Config], prepared: Callable[..., Data], tmp_path: Path
+) -> Callable[..., Run]:
+    """Return a function that begins a small run in the same folder, as a new process would."""
+
+    def begin(*overrides: str, seed: int = 0) -> Run:
+        config = experiment_config(
+            *("model.hidden_size=8", "model.num_hidden_layers=1", "model.num_attention_heads=1"),
+            *("model.intermediate_size=8", "hardware=cpu", "trainer.save_every=null", *overrides),
         )
-    )
+        data = prepared()
+        accelerator = build_accelerator(config.hardware, [])
+        model = build_model(config.model, "BertForMaskedLM", data.tokenizer, 128, seed)
+        objective = Objective(model)
+        prepared_objective, optimizer = accelerator.prepare(
+            objective, build_optimizer(config.optimizer, objective)
+        )
+        training = Training(
+            objective=prepared_objective,
+            weights=data.task.weights,
+            optimizer=optimizer,
+            accelerator=accelerator,
+            steps=[],
+            budget=Budget(9, None, None),
+            trainer=config.trainer,
+            scheduler=config.scheduler,
+            evaluate_every=None,
+            on_log=lambda state, fraction, metrics: None,
+            on_evaluate=lambda state: None,
+            on_step=lambda run: None,
+            bad_steps=BadSteps(3),
+            window=Window(data.task.weights),
+        )
+        return training, Keeper(model, data.tokenizer, 128, tmp_path, config.trainer)
+
+    return begin
 
 
-def mark(model: Any, step: int) -> None:
+def reach(training: Training, step: int) -> None:
+    """Be after ``step``, with weights that say so."""
+    training.state.step = step
     with torch.no_grad():
-        model.cls.predictions.bias.fill_(step)
+        training.objective.model.cls.predictions.bias.fill_(step)
 
 
-def kept(folder: Path) -> dict[str, float]:
+def kept(run: Path) -> dict[str, float]:
     """Return which step's weights lie in each model's folder of a run."""
-    found = sorted(path.parent for path in folder.rglob("model.safetensors"))
+    found = sorted(path.parent for path in run.rglob("model.safetensors"))
+    models = {path: BertForMaskedLM.from_pretrained(path) for path in found}
     return {
-        str(path.relative_to(folder)): BertForMaskedLM.from_pretrained(
-            path
-        ).cls.predictions.bias[0].item()
-        for path in found
-    }  # fmt: skip
+        str(path.relative_to(run)): model.cls.predictions.bias[0].item()
+        for path, model in models.items()
+    }
 
 
 @pytest.mark.parametrize(
-    ("losses", "expected", "best"),
+    ("losses", "steps", "best"),
     [
-        ([3.0, 1.0, 2.0], {"checkpoints/step-2": 2, "model": 3}, "checkpoints/step-2"),
-        ([3.0, 2.0, 1.0], {"model": 3}, "model"),
-        ([1.0, 2.0, 3.0], {"checkpoints/step-1": 1, "model": 3}, "checkpoints/step-1"),
-        ([2.0], {"model": 1}, "model"),
-        ([2.0, math.nan, math.nan], {"checkpoints/step-1": 1, "model": 3}, "checkpoints/step-1"),
-        ([math.nan, math.nan], {"model": 2}, None),
+        ([3.0, 1.0, 2.0], {2, 3}, "checkpoints/step-2"),
+        ([3.0, 2.0, 1.0], {2, 3}, "model"),
+        ([1.0, 2.0, 3.0], {1, 3}, "checkpoints/step-1"),
+        ([2.0], {1}, "model"),
+        ([2.0, math.nan, math.nan], {1, 3}, "checkpoints/step-1"),
+        ([math.nan, math.nan], {2}, None),
     ],
 )
 def test_the_best_and_the_last_are_kept(
-    model: BertForMaskedLM, prepared: Callable[..., Data], tmp_path: Path,
-    losses: list[float], expected: dict[str, float], best: str | None,
+    begun: Callable[..., Run], tmp_path: Path,
+    losses: list[float], steps: set[int], best: str | None,
 ) -> None:  # fmt: skip
-    keeper = Keeper(model, prepared().tokenizer, 128, tmp_path)
+    training, keeper = begun("trainer.keep_checkpoints=1")
     for step, loss in enumerate(losses, start=1):
-        mark(model, step)
-        (keeper.finish if step == len(losses) else keeper.offer)(loss, step)
-    assert kept(tmp_path) == expected
+        reach(training, step)
+        if step < len(losses):
+            keeper.offer(loss, step)
+        if step == len(losses) or keeper.is_due(training):
+            keeper.save(training, {})
+    keeper.finish(losses[-1], len(losses))
+    expected = {f"checkpoints/step-{step}": step for step in steps}
+    assert kept(tmp_path) == expected | {"model": len(losses)}
     assert keeper.best == best
     if best:
         assert keeper.loss == min(loss for loss in losses if not math.isnan(loss))
-        assert losses[keeper.step - 1] == keeper.loss
+        assert losses[(keeper.step or 0) - 1] == keeper.loss
+    AutoTokenizer.from_pretrained(tmp_path / "checkpoints" / f"step-{len(losses)}")
 
 
-def test_a_failed_export_leaves_the_old_model_whole(
-    model: BertForMaskedLM, prepared: Callable[..., Data], tmp_path: Path
+def test_a_run_that_goes_on_knows_its_best(begun: Callable[..., Run], tmp_path: Path) -> None:
+    training, keeper = begun("trainer.keep_checkpoints=1")
+    for step, loss in ((1, 2.0), (2, 3.0)):
+        reach(training, step)
+        keeper.offer(loss, step)
+        keeper.save(training, {})
+    checkpoint = find_checkpoints(tmp_path)[-1]
+    _, again = begun()
+    again.resume(checkpoint)
+    assert (again.loss, again.step, again.best) == (2.0, 1, "checkpoints/step-1")
+    (tmp_path / "checkpoints" / "step-1" / "model.safetensors").unlink()
+    _, lost = begun()
+    lost.resume(checkpoint)
+    assert (lost.loss, lost.step, lost.best) == (math.inf, None, None)
+
+
+@pytest.mark.parametrize(
+    ("every", "due"), [("3", [3, 6, 9]), ("null", []), ("1", list(range(1, 10))), ("10min", [])]
+)
+def test_it_is_saved_when_it_is_time(begun: Callable[..., Run], every: str, due: list[int]) -> None:
+    training, keeper = begun(f"trainer.save_every={every}")
+    found = []
+    for step in range(1, 10):
+        training.state.step = step
+        found += [step] if keeper.is_due(training) else []
+    assert found == due
+    # Weights that give no finite loss do not push out those that do.
+    training.bad_steps.in_a_row = 1
+    assert not keeper.is_due(training)
+
+
+def test_minutes_pass(begun: Callable[..., Run]) -> None:
+    training, keeper = begun("trainer.save_every=0.0000001min")
+    training.state.step = 1
+    assert keeper.is_due(training)
+
+
+def after_steps(training: Training, plan: BatchPlan, steps: range) -> dict[str, Any]:
+    """Train some steps; returns everything of the run that is a tensor, and what it counts."""
+    for step in steps:
+        losses = accumulate_gradients(
+            training.objective, training.accelerator, plan[step], training.weights
+        )
+        training.optimizer.step()
+        training.optimizer.zero_grad()
+        training.window.add(losses, torch.tensor(True), plan[step], 0.5)
+        training.state.add(plan[step], 0.5, 1.0)
+    return {
+        "weights": training.objective.state_dict(),
+        "optimizer": training.optimizer.state_dict()["state"],
+        "generator": torch.get_rng_state(),
+        "window": training.window.plain(),
+        "state": vars(training.state),
+    }
+
+
+def test_a_snapshot_is_the_run_to_the_last_bit(
+    begun: Callable[..., Run], prepared: Callable[..., Data], tmp_path: Path
 ) -> None:
-    tokenizer = prepared().tokenizer
-    mark(model, 1)
-    export_model(model, tokenizer, 128, tmp_path / "model")
-    mark(model, 2)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))  # as good as a full disk
-    try:
-        with pytest.raises(Exception, match="large"):
-            export_model(model, tokenizer, 128, tmp_path / "model")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert kept(tmp_path) == {"model": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    plan = BatchPlan(prepared().examples, 4, 2, 0)
+    training, keeper = begun("model.dropout=0.3")
+    after_steps(training, plan, range(3))
+    keeper.save(training, {})
+    expected = after_steps(training, plan, range(3, 6))
+    # Another seed: nothing of it may be left.
+    again, _ = begun("model.dropout=0.3", seed=5)
+    torch.manual_seed(99)
+    restore(again, find_checkpoints(tmp_path)[-1])
+    torch.testing.assert_close(after_steps(again, plan, range(3, 6)), expected, rtol=0, atol=0)
 
 
-def test_an_export_loads_with_its_tokenizer(
-    model: BertForMaskedLM, prepared: Callable[..., Data], tmp_path: Path
-) -> None:
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-    data = prepared()
-    export_model(model.eval(), data.tokenizer, 100, tmp_path / "model")
-    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path / "model")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    text = " ".join(next(data.corpus.documents("train")).paragraphs)
-    ids = tokenizer(text, return_tensors="pt", truncation=True)["input_ids"]
-    assert ids.shape == (1, 100)
-    expected = [data.tokenizer.cls_id, *data.tokenizer.encode([text])[0][:98]]
-    assert ids[0, :99].tolist() == expected
-    torch.testing.assert_close(loaded(ids).logits, model(ids).logits)
+def test_another_model_is_refused(begun: Callable[..., Run], tmp_path: Path) -> None:
+    training, keeper = begun()
+    reach(training, 1)
+    keeper.save(training, {})
+    checkpoint = find_checkpoints(tmp_path)[-1]
+    for other in ("model.hidden_size=16", "model.num_hidden_layers=2"):
+        with pytest.raises(UserError, match=r"step-1: is of another model \("):
+            restore(begun(other)[0], checkpoint)

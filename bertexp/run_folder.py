@@ -1,0 +1,83 @@
+"""A run's folder: who works in it, and what the run was asked to do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from bertexp.files import write_text
+from bertexp.validation import UserError
+
+LOCK_FILE = ".lock"
+RECORD = ".hydra"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Have the folder for this process alone, for the time of a ``with`` block.
+
+    The claim ends with the process, however that ends. It is not handed down to loader
+    workers, and holds between machines that share the folder, where the file system knows
+    POSIX locks.
+
+    Raises:
+        UserError: another process has it.
+    """
+    with (folder / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            raise UserError(
+                f"{folder}: another run is at work there ({file.read().strip()}); wait for its "
+                "end, or choose another folder with hydra.run.dir."
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
+        yield
+
+
+def record_config(folder: Path, composed: DictConfig) -> None:
+    """Write what a run does, as Hydra would; how it was started only when it starts.
+
+    Hydra itself writes before it is known whether the run may work in the folder at all.
+    """
+    parts: dict[str, Any] = {"config": composed}
+    if not (folder / RECORD / "hydra.yaml").exists():
+        hydra_config: Any = HydraConfig.instance().cfg
+        parts["overrides"] = hydra_config.hydra.overrides.task
+        parts["hydra"] = hydra_config
+    for name, part in parts.items():
+        write_text(folder / RECORD / f"{name}.yaml", OmegaConf.to_yaml(part))
+
+
+def recorded(folder: Path, name: str) -> DictConfig | None:
+    """Return ``config`` or ``hydra`` as it was recorded, None where nothing was.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = folder / RECORD / f"{name}.yaml"
+    if not path.exists():
+        return None
+    try:
+        loaded = OmegaConf.load(path)
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
+    if not isinstance(loaded, DictConfig):
+        raise UserError(f"{path}: is no configuration.")
+    return loaded
+
+
+def started_by_sweep(folder: Path) -> bool:
+    """Whether the run in ``folder`` was started as a job of a sweep."""
+    hydra_config = recorded(folder, "hydra")
+    return hydra_config is not None and str(hydra_config.hydra.mode).endswith("MULTIRUN")

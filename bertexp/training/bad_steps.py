@@ -1,0 +1,84 @@
+"""Steps whose loss or gradient is not a finite number: they are skipped, and counted."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertexp.tasks.base import Batch
+from bertexp.training.state import TrainState
+from bertexp.validation import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class BadSteps:
+    """Has the optimizer skip bad steps, and ends a run that has too many in a row.
+
+    Whether a step is bad is computed and used where the numbers are: the optimizer gets it as
+    ``found_inf``, which the fused AdamW knows from ``torch.amp.GradScaler`` (a step with it
+    changes neither parameters nor moments nor its count). So a GPU is not waited for in every
+    step: what it found is read when ``limit`` steps have gathered, or a checkpoint is written.
+    On the CPU there is nothing to wait for.
+
+    Attributes:
+        limit: ``trainer.max_bad_steps``.
+        in_a_row: bad steps since the last good one, as far as they were read.
+    """
+
+    limit: int
+    in_a_row: int = 0
+    _unread: list[tuple[int, list[np.ndarray], Tensor]] = field(default_factory=list)
+
+    def judge(
+        self, optimizer: Any, state: TrainState, batches: list[Batch], *numbers: Tensor
+    ) -> Tensor:
+        """Have the optimizer skip the step to come if it is bad; returns whether it is good.
+
+        Args:
+            optimizer: what ``Accelerator.prepare`` made of a fused AdamW.
+            state: what was spent before the step.
+            batches: what the step is on.
+            numbers: its losses and the norm of its gradient, of shape ().
+
+        Raises:
+            UserError: there were too many in a row.
+        """
+        good = torch.isfinite(torch.stack(numbers)).all()
+        optimizer.optimizer.found_inf = (~good).float()
+        ids = [batch.example_ids for batch in batches]
+        self._unread.append((state.step + 1, ids, good))
+        if good.device.type == "cpu" or len(self._unread) >= self.limit:
+            self.read(state)
+        return good
+
+    def read(self, state: TrainState) -> None:
+        """Name the bad steps since the last reading in the log, and count them in ``state``.
+
+        Raises:
+            UserError: there were too many in a row.
+        """
+        unread, self._unread = self._unread, []
+        flags = torch.stack([good for _, _, good in unread]).tolist() if unread else []
+        for good, (step, ids, _) in zip(flags, unread, strict=True):
+            if good:
+                self.in_a_row = 0
+                continue
+            self.in_a_row += 1
+            state.bad_steps += 1
+            log.warning(
+                "step %d is skipped, its loss or gradient is not finite; its examples: %s",
+                step,
+                ", ".join(map(str, np.concatenate(ids))),
+            )
+            if self.in_a_row >= self.limit:
+                raise UserError(
+                    f"trainer.max_bad_steps={self.limit}: so many steps in a row, up to step "
+                    f"{step}, had a loss or gradient that is not finite; try a lower optimizer.lr."
+                )

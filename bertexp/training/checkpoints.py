@@ -1,0 +1,171 @@
+"""Checkpoints on disk: whole or not there, known by their contents, old ones removed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertexp.files import sync
+from bertexp.validation import UserError
+
+log = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+PROGRESS_FILE = "progress.json"
+MANIFEST_FILE = "manifest.json"
+# Under these endings lies what a kill has cut short, what was found damaged, what is to go.
+UNFINISHED, DAMAGED, PRUNED = ".unfinished", ".damaged", ".pruned"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder whose files are what was written.
+
+    Attributes:
+        path: the folder.
+        progress: numbers and names that go with the tensors; ``step`` and ``best`` are always
+            there: the step, and the step of the best checkpoint then (or None).
+    """
+
+    path: Path
+    progress: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """The step after which it was written."""
+        return self.progress["step"]
+
+
+class Checkpoints:
+    """The checkpoints of one run, ``checkpoints/step-<n>/``.
+
+    Args:
+        run: the run's folder.
+        keep: how many of the newest are kept; the best ones they know of are kept besides.
+
+    Attributes:
+        whole: those that can be trusted, oldest first.
+    """
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self._root = run / FOLDER
+        self._keep = keep
+        self.whole = find_checkpoints(run)
+
+    def write(self, progress: dict[str, Any], fill: Callable[[Path], None]) -> None:
+        """Write a checkpoint, then remove those that are old.
+
+        Args:
+            progress: see ``Checkpoint``.
+            fill: writes the other files into the folder it is given.
+
+        Raises:
+            UserError: the disk is full or cannot be written; what was there before still is.
+        """
+        from safetensors import SafetensorError
+
+        final = self._root / f"step-{progress['step']}"
+        try:
+            self._write(final, progress, fill)
+            self.whole.append(Checkpoint(final, progress))
+            self._prune()
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+            before = f"{self.whole[-1].path.name} is whole" if self.whole else "there is no other"
+            raise UserError(
+                f"{final}: the checkpoint cannot be written ({reason}); {before}."
+            ) from error
+
+    def _write(self, final: Path, progress: dict[str, Any], fill: Callable[[Path], None]) -> None:
+        self._root.mkdir(parents=True, exist_ok=True)
+        partial = _unused(final, UNFINISHED)
+        partial.mkdir()
+        try:
+            fill(partial)
+            (partial / PROGRESS_FILE).write_text(json.dumps(progress, indent=1))
+            digests = {path.name: _digest(path) for path in sorted(partial.iterdir())}
+            (partial / MANIFEST_FILE).write_text(json.dumps(digests, indent=1))
+            sync(*partial.iterdir(), partial)
+            if final.exists():
+                # A damaged one, which a run went past that started from the one before.
+                final.rename(_unused(final, DAMAGED))
+            partial.rename(final)
+            sync(self._root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _prune(self) -> None:
+        newest = self.whole[-self._keep :]
+        kept = {found.step for found in newest} | {found.progress["best"] for found in newest}
+        for old in [found for found in self.whole if found.step not in kept]:
+            # Renamed first: one that is half deleted must not look like a damaged one.
+            shutil.rmtree(old.path.rename(_unused(old.path, PRUNED)))
+            self.whole.remove(old)
+
+
+def find_checkpoints(run: Path) -> list[Checkpoint]:
+    """Return the checkpoints of a run that can be trusted, oldest first.
+
+    One that is damaged or was not finished is named in the log and left as it is. Nothing in
+    the files is executed.
+    """
+    whole = []
+    for path in sorted((run / FOLDER).glob("step-*")):
+        if PRUNED in path.suffixes:
+            shutil.rmtree(path, ignore_errors=True)
+        elif DAMAGED not in path.suffixes:
+            try:
+                whole.append(read_checkpoint(path))
+            except (OSError, ValueError) as error:
+                log.warning("%s/%s is passed over: %s.", FOLDER, path.name, error)
+    return sorted(whole, key=lambda found: found.step)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return the checkpoint in a folder.
+
+    Raises:
+        ValueError: it is not what was written, or not all of it.
+    """
+    if not (path / MANIFEST_FILE).exists() or UNFINISHED in path.suffixes:
+        raise ValueError("it was not finished")
+    digests = _load_object(path / MANIFEST_FILE)
+    if PROGRESS_FILE not in digests:
+        raise ValueError(f"{MANIFEST_FILE} is damaged")
+    for name, digest in digests.items():
+        if not (path / name).is_file():
+            raise ValueError(f"{name} is missing")
+        if _digest(path / name) != digest:
+            raise ValueError(f"{name} is damaged")
+    progress = _load_object(path / PROGRESS_FILE)
+    if path.name != f"step-{progress['step']}":
+        raise ValueError(f"it is of step {progress['step']}")
+    return Checkpoint(path, progress)
+
+
+def _load_object(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path.name} is damaged")
+    return loaded
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _unused(path: Path, ending: str) -> Path:
+    """Return ``step-40.unfinished`` beside ``step-40``, or that with a number if it is taken."""
+    names = itertools.chain([ending], (f"{ending}.{number}" for number in itertools.count(2)))
+    return next(free for name in names if not (free := path.with_name(path.name + name)).exists())

@@ -1,0 +1,108 @@
+"""When a run is saved, and which of its models is the best."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertexp.models.export import export_model, write_model
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
+from bertexp.training.config import TrainerConfig
+from bertexp.training.snapshot import progress, write_tensors
+
+if TYPE_CHECKING:
+    from transformers import BertPreTrainedModel
+
+    from bertexp.training.loop import Training
+
+LAST = "model"
+
+
+@dataclass
+class Keeper:
+    """Saves a run: checkpoints while it trains, and ``model/``, the last model, at its end.
+
+    A checkpoint is a model that ``from_pretrained`` loads, with what training needs beside it.
+    There is one every ``trainer.save_every``, one whenever an evaluation is the best so far,
+    and one at the end.
+
+    Attributes:
+        model: what is trained.
+        tokenizer, max_length: what goes with it.
+        folder: the run's folder.
+        trainer: how often, and how many are kept.
+        loss, step, best: the lowest evaluation loss so far, when, and that model's folder.
+    """
+
+    model: BertPreTrainedModel
+    tokenizer: WordPieceTokenizer
+    max_length: int
+    folder: Path
+    trainer: TrainerConfig
+    loss: float = field(default=math.inf, init=False)
+    step: int | None = field(default=None, init=False)
+    best: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._checkpoints = Checkpoints(self.folder, self.trainer.keep_checkpoints)
+        self._saved = time.monotonic()
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Know the best model again, unless its checkpoint was lost."""
+        step, loss = checkpoint.progress["best"], checkpoint.progress["best_loss"]
+        if step in [whole.step for whole in self._checkpoints.whole]:
+            self._adopt(loss, step, _name(step))
+
+    def offer(self, loss: float, step: int) -> None:
+        """Take the model for the best, if its loss is lower; the step's checkpoint will hold it."""
+        if loss < self.loss:
+            self._adopt(loss, step, _name(step))
+
+    def is_due(self, run: Training) -> bool:
+        """Whether the step that was just made is to be saved."""
+        step, every, minutes = run.state.step, self.trainer.save_every, self.trainer.save_minutes
+        if self.step == step:
+            return True
+        if run.bad_steps.in_a_row:
+            # What cannot go on must not take the place of what can.
+            return False
+        if minutes is not None:
+            return time.monotonic() - self._saved >= 60 * minutes
+        return isinstance(every, int) and step % every == 0
+
+    def save(self, run: Training, notes: dict[str, Any]) -> None:
+        """Write a checkpoint, unless this step has one.
+
+        Args:
+            run: between two steps.
+            notes: what else is to be known when it goes on.
+
+        Raises:
+            UserError: the disk is full or cannot be written.
+        """
+        if run.state.step not in [whole.step for whole in self._checkpoints.whole]:
+
+            def fill(folder: Path) -> None:
+                write_model(self.model, self.tokenizer, self.max_length, folder)
+                write_tensors(run, folder)
+
+            best = {"best": self.step, "best_loss": None if self.step is None else self.loss}
+            self._checkpoints.write(progress(run) | best | notes, fill)
+        self._saved = time.monotonic()
+
+    def finish(self, loss: float, step: int) -> None:
+        """Keep the model as the last one, which may be the best too."""
+        export_model(self.model, self.tokenizer, self.max_length, self.folder / LAST)
+        if loss < self.loss:
+            self._adopt(loss, step, LAST)
+
+    def _adopt(self, loss: float, step: int, name: str) -> None:
+        self.loss, self.step, self.best = loss, step, name
+
+
+def _name(step: int) -> str:
+    return f"{FOLDER}/step-{step}"

@@ -1,0 +1,99 @@
+"""What a run's future depends on: into files, and back, to the last bit.
+
+Data are not among it: a batch is a function of its step. Nor are the optimizer's settings,
+which the configuration has. All tensors are safetensors, all numbers JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from bertexp.training.state import Window
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bertexp.training.checkpoints import Checkpoint
+    from bertexp.training.loop import Training
+
+WEIGHTS_FILE = "model.safetensors"  # as ``save_pretrained`` calls it
+TENSORS_FILE = "training.safetensors"
+
+
+def progress(run: Training) -> dict[str, Any]:
+    """Return the numbers of a run between two steps."""
+    scaler = run.accelerator.scaler
+    return {
+        "step": run.state.step,
+        "state": asdict(run.state),
+        "window": run.window.plain(),
+        "bad_in_a_row": run.bad_steps.in_a_row,
+        "scaler": scaler.state_dict() if scaler else None,
+    }
+
+
+def write_tensors(run: Training, folder: Path) -> None:
+    """Write the optimizer's state and the generators' (dropout draws from them)."""
+    tensors = {f"generator/{kind}": state for kind, state in _generators(run).items()}
+    for name, parameter in _model(run).named_parameters():
+        for key, value in run.optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}/{name}"] = value
+    save_file(tensors, folder / TENSORS_FILE)
+
+
+def restore(run: Training, checkpoint: Checkpoint) -> None:
+    """Put a run where it was when the checkpoint was written.
+
+    Raises:
+        UserError: its model is another one.
+    """
+    device, model, found = run.accelerator.device, _model(run), checkpoint.progress
+    _load_weights(model, checkpoint.path)
+    tensors = load_file(checkpoint.path / TENSORS_FILE)
+    optimizer: Any = run.optimizer
+    for name, parameter in model.named_parameters():
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            if (value := tensors.get(f"{key}/{name}")) is not None:
+                # A copy: the file's own memory is not aligned as torch's is.
+                optimizer.state[parameter][key] = value.to(device, copy=True)
+    vars(run.state).update(found["state"])
+    run.window = Window.of(found["window"], device)
+    run.bad_steps.in_a_row = found["bad_in_a_row"]
+    if run.accelerator.scaler and found["scaler"]:
+        run.accelerator.scaler.load_state_dict(found["scaler"])
+    torch.set_rng_state(tensors["generator/cpu"].clone())
+    if (state := tensors.get(f"generator/{device.type}")) is not None and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state.clone())
+
+
+def _load_weights(model: nn.Module, folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS_FILE)
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        missing, unexpected = [], [str(error).strip().splitlines()[-1].strip()]
+    # Tied weights are saved once, under the name of one of them.
+    state = model.state_dict()
+    loaded = {state[name].data_ptr() for name in weights.keys() & state.keys()}
+    if unexpected or any(state[name].data_ptr() not in loaded for name in missing):
+        raise UserError(
+            f"{folder}: is of another model ({', '.join([*missing, *unexpected][:3])})."
+        )
+
+
+def _generators(run: Training) -> dict[str, torch.Tensor]:
+    device = run.accelerator.device
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def _model(run: Training) -> nn.Module:
+    return run.accelerator.unwrap_model(run.objective).model

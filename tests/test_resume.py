@@ -1,0 +1,421 @@
+"""Runs that are stopped, killed, refused or full up to the brim: nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from soak import differences, outcome
+
+from bertexp.config import Config
+from bertexp.training.config import TrainerConfig
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
+    *("model.hidden_size=16", "model.intermediate_size=16", "model.dropout=0.1"),
+    *("trainer.max_steps=60", "trainer.batch_size=4", "trainer.log_every=7", "hardware.threads=1"),
+    *("evaluation.every=25", "evaluation.max_examples=16", "evaluation.pseudo_perplexity=2"),
+)
+
+
+def summary(run: Path) -> dict[str, Any]:
+    return json.loads((run / "summary.json").read_text())
+
+
+def errors(done: Any) -> list[str]:
+    assert "Traceback" not in done.output + done.errors, done.output + done.errors
+    return [line for line in done.said if line.startswith("error: ")]
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Return every file of a run but what a refusal adds to."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.name not in ("bertexp.log", ".lock")
+    }
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume")
+
+
+@pytest.fixture(scope="module")
+def started(work: Path, clean_environment: dict[str, str]) -> Callable[..., Any]:
+    """Return a function that starts ``python -m bertexp`` and does not wait for it."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "bertexp", *arguments],
+            cwd=work,
+            env=clean_environment | {"BERTEXP_CACHE": str(work / "cache")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def untouched(command: Callable[..., Any], work: Path) -> Path:
+    """The run that nothing happens to."""
+    done = command(*SMALL, "tracker=none", f"hydra.run.dir={work / 'untouched'}", folder=work)
+    assert done.code == 0, done.output + done.errors
+    return work / "untouched"
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.001)
+
+
+def lines(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def interrupted(started: Callable[..., Any], untouched: Path, work: Path) -> Path:
+    """A run that one signal after the other stops, in a folder with signs that Hydra knows."""
+    run = work / "p=0.15,seed='0'"
+    quoted = str(run).replace("'", r"\'")
+    begin = (*SMALL, "tracker.mode=offline", f"hydra.run.dir='{quoted}'")
+    for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
+        process = started(*begin)
+        before = lines(run)
+        until(lambda before=before: lines(run) >= before + 2, process)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 128 + number, output
+        assert summary(run)["status"] == "interrupted"
+        assert "Traceback" not in output
+        assert f"{signal.Signals(number).name}: finishing the step" in output
+        assert "saved; to go on: python -m bertexp 'trainer.resume=" in output
+        begin = (f"trainer.resume={run}", "hardware.num_workers=1")
+    return run
+
+
+def test_a_run_that_signals_stopped_ends_as_if_untouched(
+    command: Callable[..., Any], interrupted: Path, untouched: Path, work: Path
+) -> None:
+    identity = summary(interrupted)["tracker_id"]
+    before = json.loads(
+        (max(interrupted.glob("checkpoints/*"), key=os.path.getmtime) / "progress.json").read_text()
+    )
+    done = command(f"trainer.resume={interrupted}", folder=work)
+    assert done.code == 0, done.output + done.errors
+    expected = outcome(untouched)
+    # Those that signals left at other steps are gone or not.
+    del expected["checkpoints"]
+    assert differences(interrupted, expected, done.code) == []
+    found = summary(interrupted)
+    assert found["tracker_id"] == identity
+    assert len(list((work / "outputs" / "wandb").glob(f"offline-run-*-{identity}"))) == 4
+    assert found["seconds"]["total"] > before["seconds"]["total"]
+    assert found["budget"]["seconds"] > before["state"]["seconds"]
+    # What went on is in the folder, and no other folder was made.
+    assert not list((work / "outputs").glob("20*"))
+    composed = OmegaConf.load(interrupted / ".hydra" / "config.yaml")
+    assert (composed.trainer.resume, composed.hardware.num_workers) == (None, 1)
+    assert "tracker.mode=offline" in (interrupted / ".hydra" / "overrides.yaml").read_text()
+
+
+def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Path) -> None:
+    run = work / "impatient"
+    process = started(
+        *SMALL, "tracker=none", f"hydra.run.dir={run}", "trainer.log_every=1",
+        "trainer.gradient_accumulation_steps=200", "evaluation.every=null", "trainer.epochs=60",
+    )  # fmt: skip
+    until(lambda: lines(run) >= 1, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert not (run / "checkpoints").exists(), "it finished the step"
+    assert summary(run)["status"] == "interrupted"
+    assert "Traceback" not in output
+
+
+def test_before_training_a_signal_stops_at_once(started: Callable[..., Any], work: Path) -> None:
+    run = work / "early"
+    process = started(*SMALL, "tracker=none", f"hydra.run.dir={run}")
+    until(lambda: (run / ".hydra" / "config.yaml").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert summary(run) == {"status": "interrupted"}
+    assert "Traceback" not in output
+
+
+def test_a_signal_ends_a_whole_sweep(started: Callable[..., Any], work: Path) -> None:
+    process = started("-m", *SMALL, "tracker=none", "seed=0,1", "sweep=ended")
+    jobs = work / "outputs" / "sweeps" / "ended"
+    until(lambda: any(jobs.glob("*/metrics.jsonl")), process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert [summary(path.parent)["status"] for path in jobs.glob("*/summary.json")] == [
+        "interrupted"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["masking.prob=0.4"], "masking.prob=0.4 (was 0.15)"),
+        (["seed=1", "optimizer.lr=1"], "optimizer.lr=1.0 (was 0.0015), seed=1 (was 0)"),
+        (["model=mini"], "model.name=mini (was tiny), model.hidden_size=256 (was 16)"),
+        (["trainer.max_steps=59"], "trainer.max_steps=59 (was 60)"),
+        (["trainer.max_tokens=9"], "trainer.max_tokens=9 (was None)"),
+        (["hardware.precision=bf16"], "hardware.precision=bf16 (was auto)"),
+        (["trainer.max_stepz=59"], "trainer.max_stepz: no such key."),
+        (["tokenizer.path=${modle.name}"], "modle.name"),
+    ],
+)
+def test_what_alters_the_outcome_is_refused_by_name(
+    command: Callable[..., Any], untouched: Path, work: Path, overrides: list[str], says: str
+) -> None:
+    before = contents(untouched)
+    done = command(f"trainer.resume={untouched}", *overrides, folder=work)
+    assert done.code == 1
+    (error,) = errors(done)
+    assert len(done.said) == 1
+    assert says in error
+    assert contents(untouched) == before
+
+
+def test_a_finished_run_says_so(command: Callable[..., Any], untouched: Path, work: Path) -> None:
+    before = contents(untouched)
+    for arguments in (
+        [f"trainer.resume={untouched}", "tracker=tensorboard", "trainer.log_every=1"],
+        [*SMALL, "tracker=none", "trainer.resume=auto", f"hydra.run.dir={untouched}"],
+    ):
+        done = command(*arguments, folder=work)
+        assert done.code == 0, done.output + done.errors
+        assert len(done.said) == 1
+        assert "the run is finished; a longer budget would go on with it." in done.said[0]
+    assert contents(untouched) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trainer.resume=nowhere"], "trainer.resume=nowhere: no run's folder"),
+        (["trainer.resume=cache"], "trainer.resume=cache: no run's folder"),
+        (["-m", "trainer.resume=untouched"], "in a sweep use trainer.resume=auto"),
+        (["hydra.run.dir=untouched"], "has a run already, up to step 60; trainer.resume=auto"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_named(
+    command: Callable[..., Any], untouched: Path, work: Path, arguments: list[str], says: str
+) -> None:
+    before, there = contents(untouched), set(work.iterdir())
+    done = command(*arguments, folder=work)
+    assert done.code == 1
+    assert len(done.said) == 1
+    assert done.said[0].startswith("error: ")
+    assert says in done.said[0]
+    assert contents(untouched) == before
+    assert set(work.iterdir()) == there
+
+
+def test_a_longer_budget_goes_on(
+    command: Callable[..., Any], untouched: Path, work: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    run = tmp_path / "longer"
+    shutil.copytree(untouched, run)
+    # The folder has moved, and is the same run.
+    done = command(
+        f"trainer.resume={run}", "trainer.epochs=null", "trainer.max_steps=70", folder=work
+    )
+    assert done.code == 0, done.output + done.errors
+    assert summary(run)["status"] == "finished"
+    assert summary(run)["budget"]["step"] == 70
+    assert summary(run)["tracker_id"] == summary(untouched)["tracker_id"]
+    first, second = (
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (untouched, run)
+    )
+    # All but the evaluation at the end of the shorter one is there, once.
+    assert second[: len(first) - 1] == first[:-1]
+    assert [row["step"] for row in second[len(first) - 1 :]] == [63, 70, 70]
+
+
+def test_two_at_once_are_refused(command: Callable[..., Any], untouched: Path, work: Path) -> None:
+    holding = (
+        "from pathlib import Path; from bertexp.run_folder import claimed\n"
+        f"with claimed(Path({str(untouched)!r})): print('held', flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", holding],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    before = contents(untouched)
+    arguments = (f"trainer.resume={untouched}", "trainer.max_steps=70")
+    refused = command(*arguments, folder=work)
+    assert refused.code == 1
+    (error,) = errors(refused)
+    assert f"another run is at work there (process {holder.pid} on" in error
+    assert contents(untouched) == before
+    # A lock ends with its process, however that ends.
+    holder.kill()
+    holder.communicate()
+    free = command(f"trainer.resume={untouched}", folder=work)
+    assert free.code == 0, free.output + free.errors
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 400 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk, and not everywhere")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_with_more_room(
+    command: Callable[..., Any], untouched: Path, work: Path, small_disk: Path
+) -> None:
+    run = small_disk / "run"
+    arguments = (
+        *SMALL, "tracker=none", "trainer.resume=auto", f"hydra.run.dir={run}",
+        "trainer.save_every=10", "trainer.keep_checkpoints=99",
+    )  # fmt: skip
+    full = command(*arguments, folder=work)
+    assert full.code == 1
+    (error,) = errors(full)
+    assert "the checkpoint cannot be written (" in error
+    assert "No space left on device" in error
+    whole = {path.name for path in (run / "checkpoints").iterdir()}
+    assert whole
+    assert not any("." in name for name in whole)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    unwritable = command(*arguments, folder=work)
+    assert unwritable.code == 1
+    (error,) = errors(unwritable)
+    assert "Read-only file system" in error
+    subprocess.run(["mount", "-o", "remount,rw,size=20m", str(small_disk)], check=True)
+    done = command(*arguments, folder=work)
+    assert done.code == 0, done.output + done.errors
+    assert f"going on from {run}/checkpoints/step-" in done.output + done.errors
+    expected = outcome(untouched)
+    del expected["checkpoints"]
+    assert differences(run, expected, done.code) == []
+
+
+def test_a_trackers_death_does_not_end_the_run(
+    started: Callable[..., Any], untouched: Path, work: Path
+) -> None:
+    run = work / "untracked"
+    process = started(*SMALL, "tracker.mode=offline", f"hydra.run.dir={run}")
+    until(lambda: lines(run) >= 1, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    service = [
+        int(child)
+        for child in children
+        if b"wandb-core" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    assert service
+    for child in service:
+        os.kill(child, signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert output.count("The run goes on without it.") == 1
+    assert "Traceback" not in output
+    assert differences(run, outcome(untouched), 0) == []
+
+
+def test_runs_killed_at_random_moments_end_as_if_untouched(
+    clean_environment: dict[str, str],
+) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "soak.py", "--trials", "20"],
+        env=clean_environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("20 trials, ")
+    assert done.stdout.splitlines()[-1].endswith(" 0 losses")
+
+
+PREPARE = """
+import sys
+from hydra import compose, initialize_config_dir
+from bertexp.config import conf_dir, parse
+with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    config = parse(compose("config", overrides=sys.argv[1:]))
+from bertexp.data import prepare_data
+print("ready", flush=True); input()
+data = prepare_data(config)
+print(data.tokens["train"].fingerprint, data.bank.fingerprint, len(data.examples))
+"""
+
+
+def test_two_processes_build_one_cache(clean_environment: dict[str, str], tmp_path: Path) -> None:
+    builders = [
+        subprocess.Popen(
+            [sys.executable, "-c", PREPARE, *SMALL],
+            env=clean_environment | {"BERTEXP_CACHE": str(tmp_path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for builder in builders:
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == "ready\n"
+    for builder in builders:
+        assert builder.stdin is not None
+        builder.stdin.write("\n")
+        builder.stdin.flush()
+    (first, noise), (second, _) = [builder.communicate(timeout=120) for builder in builders]
+    assert [builder.returncode for builder in builders] == [0, 0], noise
+    assert first == second
+    # Each thing is there once, and whole.
+    for kind in tmp_path.iterdir():
+        assert [path for path in kind.iterdir() if path.name.startswith(".")] == []
+        assert len(list(kind.iterdir())) == 1
+
+
+def test_every_trainer_key_is_classed(experiment_config: Callable[..., Config]) -> None:
+    from dataclasses import fields
+
+    from bertexp.resuming import BUDGET, FREE
+
+    free = {
+        field.name
+        for field in fields(TrainerConfig)
+        if FREE.fullmatch(f"trainer.{field.name}") or f"trainer.{field.name}" in BUDGET
+    }
+    assert {field.name for field in fields(TrainerConfig)} - free == {
+        *("batch_size", "gradient_accumulation_steps", "gradient_clip"),
+    }
