@@ -88,10 +88,10 @@ def enter(
 
 def explain(error: Exception, schema: type[Config] = Config) -> str:
     """Return in one line what is wrong with an override."""
+    if isinstance(error, UserError):
+        return str(error)
     # Hydra cannot open the log: why not says only the disk's own error.
     text = str(error.__cause__ if isinstance(error.__cause__, OSError) else error)
-    if isinstance(error, UserError):
-        return text
     if match := re.search(r"Could not override '([^']+)'", text):
         return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):

@@ -36,7 +36,7 @@ def test_two_jobs_at_a_time(
     began, ended = zip(*((start, end.stat().st_mtime) for start, end in times), strict=True)
     assert began[1] < ended[0], "one began when the other had ended"
 
-    files = [*(done.folder / "outputs/wandb").glob("offline-run-*/*.wandb")]
+    files = [*(done.folder / "outputs/wandb").glob("offline-run-*-mlm-*/*.wandb")]
     assert len(files) == 2
     for file in files:
         assert group(file, clean_environment) == "parallel"
