@@ -31,7 +31,7 @@ def compare_runs(
     baseline: str | None = None,
     at: str | None = None,
 ) -> Comparison:
-    """Compare the runs in and below ``paths``, print the table and write all files to ``output``.
+    """Compare the runs in and below ``paths``, write all files to ``output``, print the table.
 
     Args:
         paths: folders of runs or of sweeps, or patterns of such.
@@ -43,20 +43,22 @@ def compare_runs(
     """
     comparison = compare(read_runs(paths), metric=metric, by=by, baseline=baseline, at=at)
     console = open_console()
-    console.print(render(comparison))
     try:
         output.mkdir(parents=True, exist_ok=True)
-        written = write_all(comparison, output)
+        *others, page = write_all(comparison, output)
     except OSError as error:
+        console.print(render(comparison))
         raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from error
+    console.print(Text(str(page)), soft_wrap=True)
+    console.print(render(comparison))
     console.print()
-    for path in written:
+    for path in others:
         console.print(Text(str(path)), soft_wrap=True)
     return comparison
 
 
 def write_all(comparison: Comparison, output: Path) -> list[Path]:
-    """Write every file of the comparison to the folder ``output``, which exists."""
+    """Write every file of the comparison to the folder ``output``, which exists; the page last."""
     return [
         write_csv_file(comparison, output),
         write_json_file(comparison, output),
