@@ -26,9 +26,17 @@ class _Parser(argparse.ArgumentParser):
 
 def main() -> None:
     """Compare what the command line names, then exit."""
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if not (options.paths or options.workspace):
+        parser.error("the following arguments are required: PATH")
     try:
-        _compare(options)
+        if options.paths:
+            _compare(options)
+        if options.workspace:
+            from bertexp.compare.workspace import save_workspace
+
+            print(save_workspace(options.project, options.entity))
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -51,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="folders of runs or sweeps, globs")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="folders of runs or sweeps, globs")
     parser.add_argument(
         "--by",
         metavar="KEY",
@@ -76,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch", action="store_true", help="show the table again until all runs have ended"
     )
+    wandb = parser.add_argument_group("the dashboard in W&B")
+    wandb.add_argument(
+        "--workspace", action="store_true", help="build one for all runs of a project, and save it"
+    )
+    wandb.add_argument("--project", default="bertexp", help="the runs' tracker.project (bertexp)")
+    wandb.add_argument("--entity", help="their tracker.entity (the default one of the key)")
     return parser
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,22 +70,19 @@ def test_parallel_coordinates_go_from_settings_to_the_loss(sections: dict[str, A
     assert columns[-1] == "summary:eval/loss.last"
 
 
-def test_without_a_key_saving_is_refused_in_a_line(clean_environment: dict[str, str]) -> None:
-    code = (
-        "from bertexp.compare.workspace import save_workspace\n"
-        "from bertexp.validation import UserError\n"
-        "try:\n    save_workspace('bertexp', None)\n"
-        "except UserError as error:\n    print(error)"
-    )
+def test_without_a_key_the_command_refuses_in_a_line(
+    clean_environment: dict[str, str], tmp_path: Path
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=clean_environment | {"PATH": os.environ["PATH"]},
+        [sys.executable, "-m", "bertexp.compare", "--workspace", "--project", "mine"],
+        cwd=tmp_path,
+        env=clean_environment,
         capture_output=True,
         text=True,
         timeout=60,
-        check=True,
     )
-    assert done.stdout == (
-        "--workspace: W&B has no API key. Log in with `wandb login` or WANDB_API_KEY.\n"
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        "error: --workspace: W&B has no API key. Log in with `wandb login` or WANDB_API_KEY.\n"
     )
-    assert done.stderr == ""
