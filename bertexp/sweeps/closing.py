@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,8 @@ def _compare(config: DictConfig) -> None:
     pictures = sorted(folder.glob("*.png"))
     location = log_comparison(tracker, group, columns, rows, pictures, Path("outputs"))
     if location:
-        print(f"\n{location}")
+        # Offline, one command uploads the jobs as well.
+        print("", re.sub(r"(wandb sync \S*/offline-run-)\S+", r"\1*", location), sep="\n")
 
 
 def _reason(job: StoredJob) -> str:

@@ -83,6 +83,19 @@ def test_every_job_is_a_run_of_its_own_in_the_sweeps_group(sweep: Any, jobs: lis
     assert {found.totals["name"] for found in jobs} == {"mlm-p0.15-s3", "mlm-p0.40-s3"}
 
 
+def test_the_comparison_is_a_run_of_the_same_group_and_one_command_uploads_all(
+    sweep: Any, clean_environment: dict[str, str]
+) -> None:
+    runs = tracked(sweep.folder, clean_environment)
+    (compared,) = [found for found in runs if found.run["job_type"] == "compare"]
+    assert compared.run["run_group"] == "ratios"
+    assert compared.totals["state"] == "finished"
+    media = [path.name for path in (sweep.folder / "outputs/wandb").rglob("media/**/*.*")]
+    assert any("metric" in name or "comparison" in name for name in media), media
+    assert "wandb leet outputs/wandb" in sweep.output.splitlines()
+    assert "wandb sync outputs/wandb/offline-run-*" in sweep.output.splitlines()
+
+
 def test_every_job_has_its_configuration_and_where_it_came_from(jobs: list[Tracked]) -> None:
     found = [job.totals["config"] for job in jobs]
     points = sorted((c["masking"]["prob"], c["model"]["pretrained"] is None) for c in found)
