@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.compare.settings import (
-    NO_OUTCOME,
+    ONLY_LOOKS,
     differing_keys,
     find_setting,
     group,
@@ -18,7 +18,7 @@ from bertexp.compare.settings import (
     nearest_to_defaults,
     text,
 )
-from bertexp.config import keys
+from bertexp.config import changes_outcome, keys
 from bertexp.validation import UserError
 
 VALUES = st.sampled_from([None, True, 0.15, 0.4, 1, 1.0, "span", [0.1, 0.2]])
@@ -56,9 +56,11 @@ def test_what_does_not_change_the_outcome_parts_nothing() -> None:
 
 
 def test_the_groups_that_are_ignored_exist() -> None:
-    for prefix in ("hardware.", "tracker.", "name", "sweep", "evaluation.every"):
-        assert prefix in NO_OUTCOME
-        assert any(key.startswith(prefix) for key in keys())
+    for key in ("hardware.device", "tracker.project", "name", "sweep", "trainer.log_every"):
+        assert key in keys()
+        assert not changes_outcome(key)
+    assert changes_outcome("hardware.precision")
+    assert {"evaluation.every", "evaluation.pseudo_perplexity"} <= {*keys()} & {*ONLY_LOOKS}
 
 
 def test_a_groups_name_stands_for_what_it_sets() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context, Vocabulary
+from bertexp.tasks.base import MaskedExamples
+from bertexp.tasks.mlm import BlockExamples
 from bertexp.tokens.store import TokenStore
 
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -48,6 +51,11 @@ class Lab:
         units = np.arange(len(offsets))
         tokens = np.array([token for text in texts for token in text], dtype=np.uint16)
         return TokenStore(tokens, offsets, units, units, f"test-{hash(tokens.tobytes())}")
+
+    def blocks(self, masker: Masker, max_length: int) -> MaskedExamples:
+        """Return the corpus in masked blocks."""
+        tokenizer: Any = SimpleNamespace(pad_id=0, cls_id=2, sep_id=3)
+        return MaskedExamples(BlockExamples(self.corpus, max_length, None, tokenizer), masker)
 
     def masker(self, strategy: str, prob: float = 0.15, seed: int = 0, **settings: Any) -> Masker:
         """Return a masker of a strategy on the corpus."""

@@ -13,19 +13,18 @@ from hypothesis import strategies as st
 from bertexp.masking import STRATEGIES
 from bertexp.masking.audit import LONGEST_RUN, audit, run_lengths
 from bertexp.masking.strategies import Strategy
-from bertexp.tasks.mlm import BlockExamples
 
 
 def examples(lab: Any, strategy: str, prob: float, length: int = 34, **config: Any) -> Any:
     masker = lab.masker(strategy, prob, **config)
-    return BlockExamples(lab.corpus, length, masker, 0, 2, 3)
+    return lab.blocks(masker, length)
 
 
 @pytest.mark.parametrize("strategy", ["token", "whole_word", "span", "ngram", "pmi", "frequency"])
 def test_figures_are_those_of_the_masks(lab: Any, strategy: str) -> None:
     blocks = examples(lab, strategy, 0.3, 102)
     found = audit(blocks)
-    ids, _ = blocks.unmasked(np.arange(len(blocks)))
+    ids = blocks.unmasked(np.arange(len(blocks)))
     masked = blocks.masker.mask(ids, np.arange(len(blocks)), 0)
     # All examples are among the audited ones.
     assert found.sequences == len(blocks) == 200

@@ -259,7 +259,7 @@ with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[2:]))
 _, examples = prepare_training(config)
 ids = np.arange(int(sys.argv[1]), 32, 2)
-unmasked, _ = examples.unmasked(ids)
+unmasked = examples.unmasked(ids)
 masked = examples.masker.mask(unmasked, ids, epoch=3)
 for row in masked.input_ids_BL:
     print(*[token for token in row if token])

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
 from bertexp.masking.schedule import mask_rate
 from bertexp.tasks.base import Batch
-from bertexp.tasks.mlm import BlockExamples
 from bertexp.training.budget import Budget
 from bertexp.training.plan import BatchPlan, load_steps
 
@@ -63,7 +62,7 @@ def test_progress_needs_the_clock_only_where_the_budget_is_time(
 @pytest.mark.parametrize("strategy", ["token", "span", "pmi", "frequency"])
 def test_workers_batch_sizes_and_resumes_change_no_mask(lab: Any, strategy: str) -> None:
     masker = lab.masker(strategy, 0.3, seed=5, corrupt_prob=0.4)
-    examples = BlockExamples(lab.corpus, 34, masker, 0, 2, 3)
+    examples = lab.blocks(masker, 34)
     config = scheduled(0.3, "linear", 0.1)
 
     def rate(step: int) -> float:
@@ -83,7 +82,7 @@ def test_workers_batch_sizes_and_resumes_change_no_mask(lab: Any, strategy: str)
 
 
 def test_batch_sizes_change_no_mask(lab: Any) -> None:
-    examples = BlockExamples(lab.corpus, 34, lab.masker("span", 0.3), 0, 2, 3)
+    examples = lab.blocks(lab.masker("span", 0.3), 34)
     found = []
     for size in (1, 7, 64):
         plan = BatchPlan(examples, size, 1, seed=5)
@@ -107,10 +106,10 @@ def seen(steps: list[list[Batch]]) -> list[Any]:
 @settings(deadline=None, max_examples=30)
 @given(prob=RATES, seed=st.integers(0, 2**32 - 1))
 def test_every_predicted_token_has_a_label(lab: Any, prob: float, seed: int) -> None:
-    examples = BlockExamples(lab.corpus, 34, lab.masker("span", 0.5, seed), 0, 2, 3)
+    examples = lab.blocks(lab.masker("span", 0.5, seed), 34)
     chosen = np.arange(24)
     batch = examples.batch(1, chosen, prob)
-    ids, _ = examples.unmasked(chosen)
+    ids = examples.unmasked(chosen)
     masked = examples.masker.mask(ids, chosen, 1, prob)
     assert batch.labels("mlm").tolist() == ids[masked.predicted_BL].tolist()
     assert (batch.maskable, batch.helped) == (masked.maskable, masked.helped)
