@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertexp.models.encoder import encode
+from bertexp.models.masked_loss import masked_loss
 from bertexp.tasks.base import Batch
 
 if TYPE_CHECKING:
@@ -32,20 +33,36 @@ class Objective(nn.Module):
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``"mlm"`` of shape (predictions, vocabulary) and ``"nsp"`` of shape (batch, 2)."""
         hidden_BPD = encode(self.model.bert, batch)
-        heads = self.model.cls
         logits = {}
         if batch.labels_N is not None:
-            logits["mlm"] = heads.predictions(hidden_BPD.flatten(0, 1)[batch.slots_N])
+            logits["mlm"] = self.model.cls.predictions(_predicted(hidden_BPD, batch))
         if batch.next_labels_B is not None:
-            logits["nsp"] = heads.seq_relationship(self.model.bert.pooler(hidden_BPD))
+            logits["nsp"] = self._next_logits(hidden_BPD)
         return logits
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return each objective's loss in nats, summed over the batch's predictions."""
-        return {
-            name: functional.cross_entropy(logits.float(), batch.labels(name), reduction="sum")
-            for name, logits in self.logits(batch).items()
-        }
+        hidden_BPD = encode(self.model.bert, batch)
+        losses = {}
+        if batch.labels_N is not None:
+            head = self.model.cls.predictions
+            hidden_ND, vocabulary = head.transform(_predicted(hidden_BPD, batch)), head.decoder
+            losses["mlm"] = masked_loss(
+                hidden_ND, vocabulary.weight, vocabulary.bias, batch.labels("mlm")
+            )
+        if batch.next_labels_B is not None:
+            logits_B2 = self._next_logits(hidden_BPD).float()
+            labels_B = batch.labels("nsp")
+            losses["nsp"] = functional.cross_entropy(logits_B2, labels_B, reduction="sum")
+        return losses
+
+    def _next_logits(self, hidden_BPD: Tensor) -> Tensor:
+        return self.model.cls.seq_relationship(self.model.bert.pooler(hidden_BPD))
+
+
+def _predicted(hidden_BPD: Tensor, batch: Batch) -> Tensor:
+    """Return the hidden states at the predicted positions, shape (predictions, hidden)."""
+    return hidden_BPD.flatten(0, 1)[batch.slots_N]
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,0 +1,73 @@
+"""The chunked loss, against torch's own in one piece."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from bertexp.models import masked_loss as module
+from bertexp.models.masked_loss import masked_loss
+
+
+def inputs(count: int, width: int, vocabulary: int, seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((count, width), (vocabulary, width), (vocabulary,))
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+    labels = torch.randint(vocabulary, (count,), generator=generator)
+    return [*(tensor.requires_grad_() for tensor in tensors), labels]
+
+
+def directly(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    logits = functional.linear(hidden, weight, bias).float()
+    return functional.cross_entropy(logits, labels, reduction="sum")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    count=st.integers(0, 40), width=st.integers(1, 16), vocabulary=st.integers(2, 50),
+    rows=st.integers(1, 50), seed=st.integers(0, 99), scale=st.floats(0.01, 10),
+)  # fmt: skip
+def test_loss_and_gradients_are_torchs_whatever_the_chunks(
+    count: int, width: int, vocabulary: int, rows: int, seed: int, scale: float
+) -> None:
+    found = inputs(count, width, vocabulary, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK_LOGITS", rows * vocabulary)
+        loss = masked_loss(*found)
+    (scale * loss).backward()
+    ours = [tensor.grad for tensor in found[:3]]
+    expected = inputs(count, width, vocabulary, seed)
+    reference = directly(*expected)
+    (scale * reference).backward()
+    torch.testing.assert_close(loss, reference, rtol=1e-5, atol=1e-4)
+    for gradient, tensor in zip(ours, expected[:3], strict=True):
+        torch.testing.assert_close(gradient, tensor.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    hidden, weight, bias, labels = inputs(8, 4, 10, 0)
+    loss = masked_loss(1e4 * hidden, weight, bias, labels)
+    assert torch.isfinite(loss)
+    torch.testing.assert_close(loss, directly(1e4 * hidden, weight, bias, labels))
+
+
+def test_half_precision_is_as_near_as_torchs_own() -> None:
+    exact = inputs(64, 32, 100, 1)
+    directly(*exact).backward()
+    gaps = []
+    for loss in (masked_loss, directly):
+        half = inputs(64, 32, 100, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            total = loss(*half)
+        assert total.dtype == torch.float32
+        total.backward()
+        gaps.append(
+            [(a.grad - b.grad).norm().item() for a, b in zip(half[:3], exact[:3], strict=True)]
+        )
+    for ours, theirs in zip(*gaps, strict=True):
+        assert ours <= 1.5 * theirs
