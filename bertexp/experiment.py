@@ -78,22 +78,25 @@ def _run(
     """Prepare data, train, evaluate, export, report; returns the final ``eval/loss``."""
     folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
     clock = Clock(**checkpoint.progress["seconds"]) if checkpoint else Clock()
-    data = prepare_data(config)
+    with clock.counting("preparation"):
+        data = prepare_data(config)
     task, length = data.task, config.task.max_length
     model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)
     objective = Objective(model).to(accelerator.device)
     keeper = Keeper(model, data.tokenizer, length, folder, config.trainer)
     run = Pretraining(config, invocation, data, objective, accelerator, keeper, record, clock)
     _describe(data, folder, tracker)
-    clock.prepared()
     state = run.train()
-    metrics = _evaluate_last(config, data, objective, accelerator, folder)
-    accelerator.log(metrics | state.spent(), step=state.step)
-    keeper.finish(metrics["eval/loss"], state.step)
-    answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
-    if tracker:
-        for name, (columns, rows) in sample_tables(answers).items():
-            tracker.log_rows(name, columns, rows)
+    with clock.counting("evaluation"):
+        metrics = _evaluate_last(config, data, objective, accelerator, folder)
+        answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
+    with clock.counting("tracking"):
+        accelerator.log(metrics | state.spent(), step=state.step)
+        if tracker:
+            for name, (columns, rows) in sample_tables(answers).items():
+                tracker.log_rows(name, columns, rows)
+    with clock.counting("checkpoints"):
+        keeper.finish(metrics["eval/loss"], state.step)
     write_summary(folder, outcome.results(data, state, metrics, keeper, clock))
     show = partial(report.show, log_only=invocation.job is not None)
     show(report.results(metrics, data.bank.yardsticks, data.optimum, state))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,24 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass
 class Clock:
-    """The seconds a run took, those of its earlier parts included where it goes on.
+    """The seconds a run took, and on what; where it goes on, those before it stopped included.
 
     Attributes:
-        preparation, total: the earlier parts'.
+        total: all of them, up to the last stop.
+        preparation, evaluation, checkpoints, tracking: what of these was not training.
     """
 
-    preparation: float = 0.0
     total: float = 0.0
+    preparation: float = 0.0
+    evaluation: float = 0.0
+    checkpoints: float = 0.0
+    tracking: float = 0.0
     _began: float = field(default_factory=time.perf_counter)
 
-    def prepared(self) -> None:
-        """Count what has passed so far as preparation."""
-        self.preparation += time.perf_counter() - self._began
+    @contextmanager
+    def counting(self, part: str) -> Iterator[None]:
+        """Count the time of a ``with`` block as ``part``, the name of an attribute."""
+        began = time.perf_counter()
+        yield
+        setattr(self, part, getattr(self, part) + time.perf_counter() - began)
 
     def read(self) -> dict[str, float]:
-        """Return both, as of now."""
-        total = self.total + time.perf_counter() - self._began
-        return {"preparation": self.preparation, "total": total}
+        """Return all of it by name, as of now."""
+        seconds = {name: value for name, value in vars(self).items() if name != "_began"}
+        return seconds | {"total": self.total + time.perf_counter() - self._began}
 
 
 def fingerprints(data: Data) -> dict[str, object]:
@@ -61,5 +70,5 @@ def results(
         "optimum": data.optimum,
         "best": {"eval/loss": keeper.loss, "step": keeper.step, "folder": keeper.best},
         "budget": asdict(state),
-        "seconds": clock.read(),
+        "seconds": {"training": state.seconds} | clock.read(),
     }

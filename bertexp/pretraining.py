@@ -137,15 +137,18 @@ class _Watch:
     def log(self, state: TrainState, fraction: float, metrics: dict[str, float]) -> None:
         """Log and show one line."""
         epoch = {"train/epoch": state.step / self.steps_per_epoch}
-        self.run.accelerator.log(metrics | epoch | state.spent(), step=state.step)
+        with self.run.clock.counting("tracking"):
+            self.run.accelerator.log(metrics | epoch | state.spent(), step=state.step)
         speed = metrics["train/tokens_per_second"]
         self.progress.update(state.step, fraction, metrics["train/loss"], speed)
 
     def evaluate(self, state: TrainState) -> None:
         """Evaluate, and keep the model if it is the best so far."""
         run = self.run
-        metrics = evaluate(run.objective, run.data.bank, run.accelerator.device)
-        run.accelerator.log(metrics | state.spent(), step=state.step)
+        with run.clock.counting("evaluation"):
+            metrics = evaluate(run.objective, run.data.bank, run.accelerator.device)
+        with run.clock.counting("tracking"):
+            run.accelerator.log(metrics | state.spent(), step=state.step)
         run.keeper.offer(metrics["eval/loss"], state.step)
         self.progress.note(report.evaluation_line(state.step, metrics))
 
@@ -161,7 +164,8 @@ class _Watch:
                 "steps_per_epoch": self.steps_per_epoch,
                 "fingerprints": outcome.fingerprints(run.data),
             }
-            run.keeper.save(training, notes)
+            with run.clock.counting("checkpoints"):
+                run.keeper.save(training, notes)
         if run.invocation.signals.received:
             self.progress.note(
                 f"step {training.state.step} · saved; to go on: "

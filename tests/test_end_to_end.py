@@ -100,6 +100,15 @@ def test_the_summary_says_what_was_spent_and_what_came_of_it(mlm: Any) -> None:
     samples = found["train_samples_per_second"] * found["train_runtime"]
     assert samples == pytest.approx(spent["examples"])
     assert found["epoch"] > 1
+    seconds = dict(found["seconds"])
+    total = seconds.pop("total")
+    assert seconds.keys() == {
+        *("preparation", "training", "evaluation", "checkpoints", "tracking"),
+    }
+    assert seconds["training"] == spent["seconds"]
+    assert min(seconds.values()) > 0
+    # The rest is the model's making, the warm-up, the audit and the report.
+    assert sum(seconds.values()) < total
     assert set(found["fingerprints"]) >= {"corpus", "tokenizer"}
     assert found["versions"]["torch"] == torch.__version__
     assert "git_commit" in found["versions"]
