@@ -16,6 +16,8 @@ from bertexp.inspection.subject import Subject
 from bertexp.validation import UserError
 
 NEIGHBOURS = 5
+# Of these, drawn in the picture.
+DRAWN = 3
 # Tokens of the text that are looked at, the first ones.
 MOST = 12
 
@@ -57,7 +59,8 @@ def show_embeddings(subject: Subject) -> None:
         table.add_row(Text(tokenizer.tokens[index], "bold"), line)
     size = f"{table_VD.shape[0]:,} tokens × {table_VD.shape[1]}"
     report.show(Group(Text(f"word embeddings: {size} · {subject.name}", "bold"), "", table))
-    points_V2 = project(table_VD)
+    shown = np.unique([*found.ids, *found.nearest[:, :DRAWN].ravel().tolist()])
+    points_V2 = project(table_VD, shown)
     draw_embeddings(found, points_V2, tokenizer.tokens, subject.file("embeddings.png"))
 
 
@@ -72,8 +75,16 @@ def neighbourhood(table_VD: np.ndarray, ids: list[int], is_special_V: np.ndarray
     return Neighbourhood(ids, nearest, np.take_along_axis(cosines_NV, nearest, axis=1))
 
 
-def project(table_VD: np.ndarray) -> np.ndarray:
-    """Return the first two principal components of each token, shape (vocabulary, 2)."""
-    centred_VD = (table_VD - table_VD.mean(0)).astype(np.float64)
-    _, directions_DD = np.linalg.eigh(centred_VD.T @ centred_VD)
+def project(table_VD: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return all tokens in the plane of the first two principal components of some of them.
+
+    Args:
+        table_VD: the embedding table.
+        chosen: the tokens that the plane is to tell apart.
+
+    Returns:
+        Shape (vocabulary, 2).
+    """
+    centred_VD = (table_VD - table_VD[chosen].mean(0)).astype(np.float64)
+    _, directions_DD = np.linalg.eigh(centred_VD[chosen].T @ centred_VD[chosen])
     return centred_VD @ directions_DD[:, :-3:-1]

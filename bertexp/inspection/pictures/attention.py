@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def draw_heads(found: Attention, layer: int | None, path: Path) -> None:
     side = min(max(0.16 * count, 1.8), 6.0)
     step = math.ceil(count / MOST_NAMED)
     names = [shortened(token) for token in found.tokens[::step]]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A token in a script that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph")
         figure = Figure(
             figsize=(columns * (side + 0.5) + 1.6, rows * (side + 0.5) + 1.0), layout="constrained"
         )
@@ -37,7 +40,7 @@ def draw_heads(found: Attention, layer: int | None, path: Path) -> None:
             if number >= heads:
                 axes.set_visible(False)
                 continue
-            image = axes.imshow(weights[number], cmap=HEAT, vmin=0, vmax=1)
+            image = axes.imshow(weights[number], cmap=HEAT, vmin=0, vmax=float(weights.max()))
             axes.set_title(f"head {number + 1}", fontsize=10, loc="left")
             axes.set_xticks(range(0, count, step), names, rotation=90, fontsize=8)
             axes.set_yticks(range(0, count, step), names, fontsize=8)

@@ -33,5 +33,6 @@ def draw_hidden(states: Sequence[HiddenState], path: Path) -> None:
             axes.set_xlabel("layer")
             axes.set_xlim(0, len(states) - 1)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set_ylim(min(0, *(value for _, value in known)), None)
+            measured = [value for _, value in known]
+            axes.set_ylim(min(0, *measured), 1.1 * max(measured))
         figure.savefig(path, metadata={"Software": None})
