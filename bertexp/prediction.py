@@ -115,7 +115,9 @@ class Predictor:
         best = self._model.cls.predictions(hidden_LD[places]).float().softmax(-1).topk(TOP)
         names = self._tokenizer.tokens
         return [
-            Mask(place, [(names[index], chance) for index, chance in zip(ids, chances, strict=True)])
+            Mask(
+                place, [(names[index], chance) for index, chance in zip(ids, chances, strict=True)]
+            )
             for place, ids, chances in zip(
                 places, best.indices.tolist(), best.values.tolist(), strict=True
             )

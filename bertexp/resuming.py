@@ -124,7 +124,10 @@ def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) ->
     """
     stored = recorded(folder, "config")
     assert stored is not None, folder
-    then = OmegaConf.masked_copy(stored, [k for k in stored if k not in ("hardware", "tracker")])
+    then = stored.copy()
+    OmegaConf.set_struct(then, False)
+    for part in ("hardware", "tracker"):
+        then.pop(part, None)
     changed = [one for one in overrides if _part(one) in then or _part(one) not in composed]
     return _with_overrides(_completed(then, composed), composed, changed)
 

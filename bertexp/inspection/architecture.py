@@ -15,7 +15,6 @@ from bertexp import report
 from bertexp.inspection import TOPICS
 from bertexp.inspection.subject import Subject
 
-
 # Of the parts of a BERT, the first so many are those of any BERT: embeddings and encoder.
 BARE = 5
 

@@ -72,16 +72,16 @@ def show_attention(subject: Subject) -> None:
             "",
             *_tables("entropy", found.entropy, layer, 2),
             *_tables("distance", found.distance, layer, 1),
-            Text(f"Entropy in nats ({uniform:.2f} for all tokens alike), distance in tokens.", "dim"),
+            Text(
+                f"Entropy in nats ({uniform:.2f} for all tokens alike), distance in tokens.", "dim"
+            ),
         )
     )
     draw_heads(found, layer, subject.file("attention.png"))
     write_page(found, subject.name, subject.file("attention.html"))
 
 
-def _tables(
-    name: str, values_NH: Tensor, layer: int | None, digits: int
-) -> list[RenderableType]:
+def _tables(name: str, values_NH: Tensor, layer: int | None, digits: int) -> list[RenderableType]:
     """Return a row a layer and a column a head; the heads of a wide model in several tables."""
     shown: list[RenderableType] = []
     heads = values_NH.shape[1]

@@ -65,9 +65,7 @@ class Subject:
             return self.model
         trains_vocabulary = config.tokenizer.name == "wordpiece"
         size = config.tokenizer.vocab_size if trains_vocabulary else self.tokenizer.vocab_size
-        return build_skeleton(
-            bert_config(config.model, size), TASKS[config.task.name].model_class
-        )
+        return build_skeleton(bert_config(config.model, size), TASKS[config.task.name].model_class)
 
     @property
     def max_length(self) -> int:

@@ -19,7 +19,9 @@ def show_tokens(subject: Subject) -> None:
     """Print a row for each token of the text, and what they come to."""
     found, limit = subject.input, subject.max_length
     unknown = subject.tokenizer.tokens[subject.tokenizer.unk_id]
-    report.show(Group(_table(found, unknown, subject.config.task.pad_to), "", *_sums(found, unknown)))
+    report.show(
+        Group(_table(found, unknown, subject.config.task.pad_to), "", *_sums(found, unknown))
+    )
     length = Text(f"length   {len(found)} of {limit} tokens")
     if len(found) > limit:
         length.append(f": {len(found) - limit} too many for the model", UNKNOWN)

@@ -42,7 +42,7 @@ class ModelInput:
                 raise UserError(f"{name}: is empty; it must have at least one token.")
             ids += [*encoding.ids, tokenizer.sep_id]
             segments += [segment] * (len(encoding.ids) + 1)
-            numbers = encoding.word_ids
+            numbers = [number or 0 for number in encoding.word_ids]
             places: dict[int, tuple[int, int]] = {}
             for number, (start, end) in zip(numbers, encoding.offsets, strict=True):
                 places[number] = (places.get(number, (start, end))[0], end)

@@ -27,17 +27,21 @@ def draw_embeddings(
         warnings.filterwarnings("ignore", "Glyph")
         figure = Figure(figsize=(8.0, 6.0), layout="constrained")
         axes = figure.add_subplot()
-        axes.scatter(*points_V2.T, s=4, color=OTHERS, alpha=0.35, lw=0, rasterized=True)
+        axes.scatter(
+            points_V2[:, 0], points_V2[:, 1], s=4, color=OTHERS, alpha=0.35, lw=0, rasterized=True
+        )
         named: set[int] = set(found.ids)
         for number, (index, nearest) in enumerate(zip(found.ids, found.nearest, strict=True)):
             hue = HUES[number % len(HUES)]
             for other in nearest[:DRAWN].tolist():
                 axes.plot(*points_V2[[index, other]].T, color=hue, lw=0.8, alpha=0.5)
-                axes.scatter(*points_V2[other], s=16, color=hue, lw=0)
+                x, y = points_V2[other]
+                axes.scatter(x, y, s=16, color=hue, lw=0)
                 if other not in named:
                     named.add(other)
                     _name(axes, tokens[other], points_V2[other], FAINT, "normal")
-            axes.scatter(*points_V2[index], s=44, color=hue, lw=0, zorder=3)
+            x, y = points_V2[index]
+            axes.scatter(x, y, s=44, color=hue, lw=0, zorder=3)
             _name(axes, tokens[index], points_V2[index], INK, "bold")
         seen_S2 = points_V2[sorted(named)]
         margin_2 = 0.12 * np.ptp(seen_S2, axis=0) + 1e-9
