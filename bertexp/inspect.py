@@ -19,6 +19,7 @@ from bertexp.resuming import as_recorded, quoted
 if TYPE_CHECKING:
     from bertexp.inspection.subject import Subject
 
+TWICE_ESCAPED = r"\\\${"
 _LITERAL = re.compile(r"(text|text_b|run)=(.+)", re.DOTALL)
 _TOPICS = re.compile(r"what=([\w,]+)")
 
@@ -34,7 +35,10 @@ def _as_hydra_reads(argument: str) -> str:
     if match := _TOPICS.fullmatch(argument):
         return f"what=[{match[1]}]"
     match = _LITERAL.fullmatch(argument)
-    return f"{match[1]}={quoted(match[2])}" if match else argument
+    if not match:
+        return argument
+    # What OmegaConf would fill in; it reads a value twice, so that its sign is escaped twice.
+    return f"{match[1]}={quoted(match[2].replace('${', TWICE_ESCAPED))}"
 
 
 def _inspect(composed: DictConfig) -> None:

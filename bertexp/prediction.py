@@ -66,7 +66,6 @@ class Predictor:
         self._limit = saved.max_length(self._model)
         self._name = saved.source
         heads = getattr(self._model, "cls", None)
-        # The class for pairs alone is called otherwise inside, but its head is not.
         self._fills, self._pairs = hasattr(heads, "predictions"), hasattr(heads, "seq_relationship")
         if not (self._fills or self._pairs):
             raise UserError(
@@ -113,15 +112,13 @@ class Predictor:
 
     def _fill(self, hidden_LD: Tensor, places: list[int]) -> list[Mask]:
         best = self._model.cls.predictions(hidden_LD[places]).float().softmax(-1).topk(TOP)
-        names = self._tokenizer.tokens
-        return [
-            Mask(
-                place, [(names[index], chance) for index, chance in zip(ids, chances, strict=True)]
-            )
-            for place, ids, chances in zip(
-                places, best.indices.tolist(), best.values.tolist(), strict=True
-            )
-        ]
+        masks = []
+        for place, ids, chances in zip(
+            places, best.indices.tolist(), best.values.tolist(), strict=True
+        ):
+            names = [self._tokenizer.tokens[index] for index in ids]
+            masks.append(Mask(place, list(zip(names, chances, strict=True))))
+        return masks
 
     def _follows(self, hidden_LD: Tensor) -> float:
         pooled_1D = self._model.bert.pooler(hidden_LD[None])

@@ -47,12 +47,10 @@ def reevaluate(config: Config, saved: Saved, save: str | None) -> float:
     device = build_accelerator(config.hardware, []).device
     objective = Objective(model).to(device)
     _, metrics = evaluate_whole(config, data, objective, device)
-    report.show(report.results(metrics, data.bank.yardsticks, data.optimum, _spent(saved)))
-    report.show(Group(Text(f"model      {shown(saved.source)}"), _questions(saved.run, data)))
-    if save:
-        path = saved.run / FOLDER / f"{save}.json"
+    path = saved.run / FOLDER / f"{save}.json" if save else None
+    if path:
         record = {
-            "model": str(Path(saved.source).relative_to(saved.run)),
+            "model": str(Path(saved.source).resolve().relative_to(saved.run.resolve())),
             "metrics": metrics,
             "yardsticks": data.bank.yardsticks,
             "optimum": data.optimum,
@@ -60,6 +58,9 @@ def reevaluate(config: Config, saved: Saved, save: str | None) -> float:
             "versions": versions(),
         }
         write_json(path, record)
+    report.show(report.results(metrics, data.bank.yardsticks, data.optimum, _spent(saved)))
+    report.show(Group(Text(f"model      {shown(saved.source)}"), _questions(saved.run, data)))
+    if path:
         report.show(Text(f"saved      {shown(path)}"))
     return metrics["eval/loss"]
 

@@ -69,9 +69,8 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def quoted(value: str) -> str:
-    """Return a value for an override in which no sign means anything to Hydra or OmegaConf."""
-    literal = value.replace("${", r"\${")
-    return QuotedString(text=literal, quote=Quote.single).with_quotes()
+    """Return a value for an override in which no sign means anything to Hydra."""
+    return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
 def begin(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> Beginning:

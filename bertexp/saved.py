@@ -76,10 +76,13 @@ def find_saved(name: str) -> Saved:
         name: a run's folder, ``<run>/checkpoints/step-<n>``, a folder or a Hub name.
 
     Raises:
-        UserError: a run without a model, or a damaged checkpoint.
+        UserError: a folder that is not there, a run without a model, or a damaged checkpoint.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
+        # Said here: of a folder that is misspelt, the Hub would only say that it is no name.
+        if folder.is_absolute() or len(folder.parts) > 2:
+            raise UserError(f"run={name}: there is no such folder.")
         return Saved(name, None)
     if recorded(folder, "config") is not None:
         return Saved(str(_last_model(folder)), folder)
@@ -88,7 +91,7 @@ def find_saved(name: str) -> Saved:
             read_checkpoint(folder)
         except ValueError as error:
             raise UserError(f"run={name}: {error}.") from error
-    above = (parent for parent in list(folder.parents)[:2] if recorded(parent, "config"))
+    above = (parent for parent in list(folder.resolve().parents)[:2] if recorded(parent, "config"))
     return Saved(str(folder), next(above, None))
 
 

@@ -34,7 +34,7 @@ def draw_heads(found: Attention, layer: int | None, path: Path) -> None:
         figure = Figure(
             figsize=(columns * (side + 0.5) + 1.6, rows * (side + 0.5) + 1.0), layout="constrained"
         )
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        grid = figure.subplots(rows, columns, squeeze=False)
         image: Any = None
         for number, axes in enumerate(grid.flat):
             if number >= heads:
@@ -44,7 +44,9 @@ def draw_heads(found: Attention, layer: int | None, path: Path) -> None:
             axes.set_title(f"head {number + 1}", fontsize=10, loc="left")
             axes.set_xticks(range(0, count, step), names, rotation=90, fontsize=8)
             axes.set_yticks(range(0, count, step), names, fontsize=8)
-            axes.tick_params(length=0)
+            # Named where no other map is beneath, or to the left.
+            below, left = number + columns >= heads, number % columns == 0
+            axes.tick_params(length=0, labelbottom=below, labelleft=left)
             axes.spines[:].set_visible(False)
             axes.grid(visible=False)
         where = "mean over the layers" if layer is None else f"layer {layer}"
