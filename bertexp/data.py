@@ -13,7 +13,7 @@ from bertexp.evaluation.optimum import optimal_losses
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
 from bertexp.tokens.store import TokenStore, prepare_tokens
-from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer
+from bertexp.tokens.tokenizer import WordPieceTokenizer, load_pretrained, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,33 @@ class Data:
     optimum: dict[str, float]
 
 
-def prepare_training(config: Config) -> tuple[WordPieceTokenizer, Examples]:
+def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
+    """Prepare the tokenizer alone; one that exists needs no corpus."""
+    if config.tokenizer.name == "pretrained":
+        assert config.tokenizer.path is not None
+        return load_pretrained(config.tokenizer.path, config.tokenizer.lowercase)
+    return load_tokenizer(config.tokenizer, prepare_corpus(config.dataset))
+
+
+def prepare_training(
+    config: Config, tokenizer: WordPieceTokenizer | None = None
+) -> tuple[WordPieceTokenizer, Examples]:
     """Prepare the tokenizer and the training examples alone, see ``prepare_data``."""
-    _, tokenizer, tokens, task = _prepare_text(config)
+    _, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     return tokenizer, task.examples(tokens["train"], config.masking, config.seed)
 
 
-def prepare_data(config: Config) -> Data:
+def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) -> Data:
     """Prepare everything that comes before the model, or find it in the cache.
+
+    Args:
+        config: what to prepare.
+        tokenizer: what to cut the text with, instead of what ``config.tokenizer`` asks for.
 
     Raises:
         UserError: a name that does not exist, or a corpus that cannot be read or used.
     """
-    corpus, tokenizer, tokens, task = _prepare_text(config)
+    corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     examples = task.examples(tokens["train"], config.masking, config.seed)
     bank = build_bank(task, tokens, config.evaluation)
     optimum = {}
@@ -61,11 +75,11 @@ def prepare_data(config: Config) -> Data:
 
 
 def _prepare_text(
-    config: Config,
+    config: Config, tokenizer: WordPieceTokenizer | None
 ) -> tuple[CorpusStore, WordPieceTokenizer, dict[str, TokenStore], Task]:
     task_class = TASKS[config.task.name]
     corpus = prepare_corpus(config.dataset)
-    tokenizer = load_tokenizer(config.tokenizer, corpus)
+    tokenizer = tokenizer or load_tokenizer(config.tokenizer, corpus)
     sentences = config.task.sentences if task_class.uses_sentences else None
     tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
     return corpus, tokenizer, tokens, task_class(config.task, tokenizer)

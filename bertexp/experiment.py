@@ -12,10 +12,9 @@ from accelerate import Accelerator
 from bertexp import outcome, report
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
-from bertexp.evaluation.answers import answer, bank_metrics
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
-from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.evaluation.samples import draw_samples, sample_tables
+from bertexp.evaluation.whole import evaluate_whole
 from bertexp.invocation import Invocation
 from bertexp.masking.audit import audit
 from bertexp.models.build import build_model
@@ -88,7 +87,8 @@ def _run(
     _describe(data, folder, tracker)
     state = run.train()
     with clock.counting("evaluation"):
-        metrics = _evaluate_last(config, data, objective, accelerator, folder)
+        found, metrics = evaluate_whole(config, data, objective, accelerator.device)
+        write_example_losses(folder, example_losses(data.bank, found))
         answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     with clock.counting("tracking"):
         accelerator.log(metrics | state.spent(), step=state.step)
@@ -139,19 +139,3 @@ def _describe(data: Data, folder: Path, tracker: SafeTracker | None) -> None:
         runs = [[*pair] for pair in found.runs.items()]
         tracker.log_rows("masking/runs", ["tokens", "runs"], runs)
     found.warn()
-
-
-def _evaluate_last(
-    config: Config, data: Data, objective: Objective, accelerator: Accelerator, folder: Path
-) -> dict[str, float]:
-    """Evaluate what was trained, pseudo-perplexity included; keeps each example's loss."""
-    device, max_length = accelerator.device, config.task.max_length
-    answers = answer(objective, data.bank, device)
-    write_example_losses(folder, example_losses(data.bank, answers))
-    metrics = bank_metrics(data.bank, answers)
-    if "mlm" in data.task.objectives and config.evaluation.pseudo_perplexity:
-        texts = choose_texts(data.tokens["validation"], config.evaluation.pseudo_perplexity)
-        scored = pseudo_likelihood(objective, data.tokenizer, texts, max_length, device)
-        if scored.perplexity is not None:
-            metrics["eval/pseudo_perplexity"] = scored.perplexity
-    return metrics

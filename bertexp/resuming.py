@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -62,10 +63,14 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
             raise UserError(f"{argument}: one run goes on; in a sweep use trainer.resume={AUTO}.")
         if recorded(Path(match[2]), "config") is None:
             raise UserError(f"{argument}: no run's folder, it has no .hydra/config.yaml.")
-        quoted = "'" + match[2].replace("'", r"\'") + "'"
-        found[index] = f"trainer.resume={quoted}"
-        found.append(f"hydra.run.dir={quoted}")
+        found[index] = f"trainer.resume={quoted(match[2])}"
+        found.append(f"hydra.run.dir={quoted(match[2])}")
     return found
+
+
+def quoted(value: str) -> str:
+    """Return a value for an override in which no sign means anything to Hydra."""
+    return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
 def begin(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> Beginning:
@@ -93,10 +98,7 @@ def begin(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> Begin
     stored, summary = recorded(folder, "config"), read_summary(folder)
     if stored is None:
         return Beginning(_settled(composed))
-    # A key that is newer than the run has its default.
-    before = composed.copy()
-    OmegaConf.set_struct(before, False)
-    before.merge_with(stored)
+    before = _completed(stored, composed)
     after = composed if resume == AUTO else _with_overrides(before, composed, overrides)
     longer = _check(parse(before), parse(after), whole[-1]) if whole else False
     done = summary.get("status") == "finished" and not longer
@@ -107,6 +109,39 @@ def begin(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> Begin
         tracker_id=summary.get("tracker_id"),
         result=summary["metrics"]["eval/loss"] if done else None,
     )
+
+
+def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> DictConfig:
+    """Return what the run in ``folder`` was asked to do, but for what the command line names.
+
+    Where to work and who follows it, ``hardware`` and ``tracker``, are of now and not of then.
+
+    Args:
+        composed: what the command line asks for.
+        folder: the run's folder.
+        overrides: what of that was named on the command line.
+    """
+    stored = recorded(folder, "config")
+    assert stored is not None, folder
+    then = stored.copy()
+    OmegaConf.set_struct(then, False)
+    for part in ("hardware", "tracker"):
+        then.pop(part, None)
+    changed = [one for one in overrides if _part(one) in then or _part(one) not in composed]
+    return _with_overrides(_completed(then, composed), composed, changed)
+
+
+def _part(override: str) -> str:
+    """Return the group or the key at the top that an override is about."""
+    return re.split(r"[.@/=]", override.lstrip("+~"))[0]
+
+
+def _completed(stored: DictConfig, composed: DictConfig) -> DictConfig:
+    """Return the stored configuration; a key that is newer than the run has its default."""
+    completed = composed.copy()
+    OmegaConf.set_struct(completed, False)
+    completed.merge_with(stored)
+    return completed
 
 
 def _with_overrides(

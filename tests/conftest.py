@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,22 +78,27 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 def command(
     tmp_path_factory: pytest.TempPathFactory, clean_environment: dict[str, str]
 ) -> Callable[..., Finished]:
-    """Return a function that runs ``python -m bertexp`` in a folder and with a cache of its own."""
+    """Return a function that runs ``python -m bertexp`` in a folder and with a cache of its own.
+
+    ``module`` is run instead of ``bertexp``; ``stdin`` is what it reads.
+    """
 
     def run(
         *arguments: str,
+        module: str = "bertexp",
         folder: Path | None = None,
         python: tuple[str, ...] = (),
+        stdin: str = "",
         timeout: float = 180,
         **environment: str,
     ) -> Finished:
         folder = folder or tmp_path_factory.mktemp("work")
         cache = folder / "cache"
         done = subprocess.run(
-            [sys.executable, *python, "-m", "bertexp", *arguments],
+            [sys.executable, *python, "-m", module, *arguments],
             cwd=folder,
             env=clean_environment | {"BERTEXP_CACHE": str(cache)} | environment,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -100,6 +106,39 @@ def command(
         return Finished(done.returncode, done.stdout, done.stderr, folder, cache)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(command: Callable[..., Finished]) -> Callable[[str], Path]:
+    """Return a function that trains a tiny model for a task; returns the run's folder.
+
+    It has checkpoints of steps 6 and 12, and its cache lies beside it.
+    """
+
+    @functools.cache
+    def train(task: str) -> Path:
+        done = command(
+            *(*SYNTHETIC, f"task={task}", "task.max_length=64", "tracker=none"),
+            *("trainer.max_steps=12", "trainer.save_every=6", "trainer.keep_checkpoints=3"),
+            *("model.hidden_size=32", "evaluation.pseudo_perplexity=4", "hydra.run.dir=run"),
+        )
+        assert done.code == 0, done.said
+        return done.folder / "run"
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser, for all tests that need one."""
+    from browser import Browser
+
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
+        pytest.skip("needs Chromium (Debian's package `chromium`)")
+    browser = Browser(executable, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from bertexp.arguments import Parser
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS
 from bertexp.validation import UserError
 
@@ -15,13 +15,6 @@ EPILOG = """examples:
   python -m bertexp.compare 'outputs/sweeps/rate-*' --at predicted_tokens
   python -m bertexp.compare RUN_A RUN_B --metric eval/loss@0.15
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all of bertexp does."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}.")
 
 
 def main() -> None:
@@ -53,7 +46,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m bertexp.compare",
         description="Puts runs side by side and says which differences are real.",
         epilog=EPILOG,

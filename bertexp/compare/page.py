@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from bertexp.compare import figures, wording
 from bertexp.compare.figures import Curve, Drawn, Rates
 from bertexp.compare.results import ComparedRun, Comparison, Difference, Setting
 from bertexp.compare.wording import finite, number
+from bertexp.pages import render_page
 
 ASSETS = Path(__file__).parent / "assets"
 STATUS_MARKS = {"finished": "●", "running": "◐", "interrupted": "■", "failed": "✕"}
@@ -64,18 +60,12 @@ def write_page(comparison: Comparison, folder: Path) -> Path:
 
 def render(comparison: Comparison) -> str:
     """Return the page's HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "p_value": wording.p_value, "finite": _plain}
-    script = _asset("page.js") + _asset("charts.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     settings, rates = figures.drawn(comparison), figures.rates(comparison)
-    return environment.get_template("page.html").render(
+    return render_page(
+        ASSETS,
+        styles=("page.css",),
+        scripts=("page.js", "charts.js"),
+        filters={"number": number, "p_value": wording.p_value, "finite": _plain},
         comparison=comparison,
         headline=wording.headline(comparison),
         examples=wording.example_by_example(found) if (found := comparison.examples) else "",
@@ -89,14 +79,7 @@ def render(comparison: Comparison) -> str:
         heat=_heat(rates) if rates else [],
         marks=STATUS_MARKS,
         data=_data(comparison, settings),
-        style=Markup(_asset("page.css")),
-        script=Markup(script),
-        digest=digest,
     )
-
-
-def _asset(file: str) -> str:
-    return (ASSETS / file).read_text(encoding="utf-8")
 
 
 def paint(setting: Drawn) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bertexp.registry import Registry
 
 if TYPE_CHECKING:
-    from bertexp.inspection.config import InspectConfig
+    from bertexp.inspection.subject import Subject
 
 # A topic prints what it has to show.
-TOPICS: Registry[Callable[[InspectConfig], None]] = Registry("what", "bertexp.inspection")
+TOPICS: Registry[Callable[[Subject], None]] = Registry("what", "bertexp.inspection")

@@ -6,14 +6,22 @@ from dataclasses import dataclass
 
 from bertexp.config import Config
 from bertexp.inspection import TOPICS
+from bertexp.validation import require
 
 
 @dataclass(kw_only=True)
 class InspectConfig(Config):
     """An experiment, and what of it to look at."""
 
-    what: str
+    what: list[str]
+    text: str
+    text_b: str | None
+    run: str | None
+    layer: int | None
+    output: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        TOPICS.check(self.what)
+        require(len(self.what) > 0, "what", self.what, f"some of {', '.join(TOPICS.names())}")
+        for topic in self.what:
+            TOPICS.check(topic)

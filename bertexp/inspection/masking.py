@@ -9,7 +9,7 @@ from rich.text import Text
 from bertexp import report
 from bertexp.data import prepare_training
 from bertexp.inspection import TOPICS
-from bertexp.inspection.config import InspectConfig
+from bertexp.inspection.subject import Subject
 from bertexp.masking.audit import audit, masked_batches
 from bertexp.masking.masker import Masked
 from bertexp.tasks.base import MaskedExamples
@@ -31,9 +31,10 @@ KINDS = {
 
 
 @TOPICS.register("masking")
-def show_masking(config: InspectConfig) -> None:
+def show_masking(subject: Subject) -> None:
     """Print ten masked training examples and the audit."""
-    tokenizer, examples = prepare_training(config)
+    config = subject.config
+    tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
     if not isinstance(examples, MaskedExamples):
         raise UserError(f"what=masking: task={config.task.name} masks nothing; try task=mlm.")
     ids_BL, masked = next(masked_batches(examples, 1, EXAMPLES))

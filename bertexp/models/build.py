@@ -42,9 +42,11 @@ def build_model(
     """
     torch.manual_seed(seed)
     if config.pretrained:
-        model = _load(config.pretrained, model_class)
+        model = load_model(config.pretrained, model_class)
     else:
-        model = _class(model_class)(_bert_config(config, tokenizer))
+        model = _class(model_class)(
+            bert_config(config, tokenizer.vocab_size, pad_id=tokenizer.pad_id)
+        )
         if config.initialization == "local":
             look_at_neighbours(model)
     _check_fit(model.config, config, tokenizer, max_length)
@@ -57,11 +59,18 @@ def _class(name: str) -> type[BertPreTrainedModel]:
     return getattr(modeling_bert, name)
 
 
-def _bert_config(config: ModelConfig, tokenizer: WordPieceTokenizer) -> BertConfig:
+def build_skeleton(config: BertConfig, model_class: str) -> BertPreTrainedModel:
+    """Return a model without weights: its modules and their shapes, in no time and no memory."""
+    with torch.device("meta"):
+        return _class(model_class)(config)
+
+
+def bert_config(config: ModelConfig, vocab_size: int, pad_id: int = 0) -> BertConfig:
+    """Return what ``model.*`` means for a vocabulary, for a model from scratch."""
     from transformers import BertConfig
 
     return BertConfig(
-        vocab_size=tokenizer.vocab_size,
+        vocab_size=vocab_size,
         hidden_size=config.hidden_size,
         num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=config.num_attention_heads,
@@ -70,19 +79,33 @@ def _bert_config(config: ModelConfig, tokenizer: WordPieceTokenizer) -> BertConf
         hidden_dropout_prob=config.dropout,
         attention_probs_dropout_prob=config.dropout,
         initializer_range=config.initializer_range,
-        pad_token_id=tokenizer.pad_id,
+        pad_token_id=pad_id,
     )
 
 
-def _load(path: str, model_class: str) -> BertPreTrainedModel:
+def load_model(
+    path: str, model_class: str | None = None, key: str = "model.pretrained"
+) -> BertPreTrainedModel:
+    """Return a checkpoint's model.
+
+    Args:
+        path: a local folder or a Hub name.
+        model_class: name of a BERT class of ``transformers``; None for the one it was saved as.
+        key: what the user calls ``path``, for error messages.
+
+    Raises:
+        UserError: it cannot be loaded or is no BERT.
+    """
     from transformers import AutoConfig
 
+    named = f"{key}={path}"
     try:
         local = must_be_local(path)
         found = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=local)
         if found.model_type != "bert":
-            raise UserError(f"model.pretrained={path}: is a {found.model_type} model, not a BERT.")
-        loaded: Any = _class(model_class).from_pretrained(
+            raise UserError(f"{named}: is a {found.model_type} model, not a BERT.")
+        saved_as = found.architectures or ["BertModel"]
+        loaded: Any = _class(model_class or saved_as[0]).from_pretrained(
             path,
             use_safetensors=True,
             trust_remote_code=False,
@@ -94,8 +117,7 @@ def _load(path: str, model_class: str) -> BertPreTrainedModel:
             raise
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"model.pretrained={path}: no local folder or Hub name that gives a BERT in "
-            f"safetensors ({reason})."
+            f"{named}: no local folder or Hub name that gives a BERT in safetensors ({reason})."
         ) from error
     model: BertPreTrainedModel
     model, report = loaded

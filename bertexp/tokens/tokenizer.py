@@ -124,7 +124,7 @@ def load_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> WordPieceTok
     """
     if config.name == "pretrained":
         assert config.path is not None
-        tokenizer = _load_pretrained(config.path, config.lowercase)
+        tokenizer = load_pretrained(config.path, config.lowercase)
     else:
         tokenizer = _load_trained(config, corpus)
     assert tokenizer.is_special_V.sum() == len(SPECIAL_TOKENS)
@@ -158,8 +158,16 @@ class _Paragraphs:
             yield from document.paragraphs
 
 
-def _load_pretrained(path: str, lowercase: bool) -> WordPieceTokenizer:
-    """Load a ``vocab.txt``, a ``tokenizer.json``, a folder or a Hub name."""
+def load_pretrained(path: str, lowercase: bool) -> WordPieceTokenizer:
+    """Return the tokenizer of a ``vocab.txt``, a ``tokenizer.json``, a folder or a Hub name.
+
+    Args:
+        path: where it is.
+        lowercase: whether it folds case, where ``path`` does not say.
+
+    Raises:
+        UserError: there is no WordPiece vocabulary.
+    """
     local = Path(path).expanduser()
     if local.suffix == ".txt" or (local.is_file() and local.suffix != ".json"):
         return WordPieceTokenizer(bert_backend(_read_vocabulary(local), lowercase), lowercase)

@@ -63,7 +63,7 @@ class SafeTracker(GeneralTracker):
         self._attempt(lambda: self._log_rows(name, columns, rows))
 
     def log_pictures(self, name: str, paths: Sequence[Path]) -> None:
-        """Log picture files, where the tracker shows pictures; never raises."""
+        """Log pictures and HTML pages, where the tracker shows them; never raises."""
         self._attempt(lambda: self._log_pictures(name, paths))
 
     def describe(self, values: Mapping[str, Any]) -> None:

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bertexp.tracking.beside import log_beside
 from bertexp.tracking.config import TrackerConfig
-from bertexp.tracking.identity import RunIdentity, new_id
-from bertexp.tracking.trackers import open_tracker
-
-JOB_TYPE = "compare"
 
 
 def log_comparison(
@@ -21,10 +18,7 @@ def log_comparison(
     pictures: Sequence[Path],
     root: Path,
 ) -> str | None:
-    """Log a comparison's table and pictures as a run of job type ``compare``.
-
-    Only W&B shows both; with any other tracker, and with none, nothing is done. Online and
-    offline are chosen as for the runs themselves, and no failure ends the program.
+    """Log a comparison's table and pictures as a run of job type ``compare``, see ``log_beside``.
 
     Args:
         config: the tracker of the runs that are compared.
@@ -40,15 +34,13 @@ def log_comparison(
     Raises:
         UserError: ``tracker.mode=online`` and W&B cannot be had.
     """
-    if config.name != "wandb":
-        return None
-    label = f"{JOB_TYPE}-{group}"
-    identity = RunIdentity(new_id(label), label, group, (JOB_TYPE, *config.tags), JOB_TYPE)
-    tracker = open_tracker(config, identity, root, root.absolute(), {})
-    if tracker is None:
-        return None
-    tracker.start()
-    tracker.log_rows("comparison/table", list(columns), [list(row) for row in rows])
-    tracker.log_pictures("comparison", pictures)
-    tracker.finish()
-    return tracker.location
+    return log_beside(
+        config,
+        job_type="compare",
+        about=group,
+        section="comparison",
+        pictures=pictures,
+        root=root,
+        group=group,
+        table=(columns, rows),
+    )

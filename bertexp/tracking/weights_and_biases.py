@@ -148,7 +148,9 @@ class WandbTracker(SafeTracker):
         self._inner.run.log({name: wandb.Table(columns=[*columns], data=rows)})
 
     def _log_pictures(self, name: str, paths: Sequence[Path]) -> None:
-        self._inner.run.log({f"{name}/{path.stem}": wandb.Image(str(path)) for path in paths})
+        for path in paths:
+            show = wandb.Html if path.suffix == ".html" else wandb.Image
+            self._inner.run.log({f"{name}/{path.stem}": show(str(path))})
 
     def _describe(self, values: Mapping[str, Any]) -> None:
         self._inner.run.config.update(dict(values), allow_val_change=True)

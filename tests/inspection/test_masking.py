@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+TOPICS = "architecture, attention, embeddings, hidden, masking, pairs, tokens"
+MISSPELT = f"error: what=maskin: must be one of {TOPICS}. Did you mean 'masking'?"
 CORPUS = ("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256")
 
 
@@ -44,7 +46,7 @@ def test_ten_examples_and_the_audit_are_shown_without_colour_too(tmp_path: Path)
     ("arguments", "said"),
     [
         (("task=nsp",), "error: what=masking: task=nsp masks nothing; try task=mlm."),
-        (("what=maskin",), "error: what=maskin: must be one of masking. Did you mean 'masking'?"),
+        (("what=maskin",), MISSPELT),
         (("masking.prop=0.1",), "error: masking.prop: no such key. Did you mean 'masking.prob'?"),
     ],
 )

@@ -1,14 +1,4 @@
-// The page's theme, and tables that are sorted by their headers.
-function theme() {
-  const root = document.documentElement, button = document.getElementById("theme");
-  const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  const name = () => { button.textContent = dark() ? "Light theme" : "Dark theme"; };
-  button.hidden = false;
-  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; name(); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
-  name();
-}
-
+// Tables that are sorted by their headers.
 // A click on a header sorts by its column, a second one the other way round; gaps stay last.
 function sortable(table) {
   const headers = [...table.querySelectorAll("thead th")], body = table.tBodies[0];
@@ -24,5 +14,4 @@ function sortable(table) {
   }));
 }
 
-theme();
 for (const table of document.querySelectorAll("#settings, #runs")) sortable(table);

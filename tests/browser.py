@@ -1,4 +1,4 @@
-"""A browser for the tests of the page."""
+"""A browser for the tests of pages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import base64
 import fcntl
 import json
 import os
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 
 class Browser:
@@ -161,14 +157,3 @@ def _high_pipe() -> tuple[int, int]:
     for end in ends:
         os.close(end)
     return high[0], high[1]
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser, for all tests that need one."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    if executable is None:
-        pytest.skip("needs Chromium (Debian's package `chromium`)")
-    browser = Browser(executable, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()

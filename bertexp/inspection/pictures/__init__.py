@@ -1,0 +1,1 @@
+"""What topics draw, as PNGs in the comparison's style."""

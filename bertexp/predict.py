@@ -1,0 +1,129 @@
+"""``python -m bertexp.predict``: asks a saved model about texts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bertexp.arguments import Parser
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bertexp.prediction import Prediction
+
+EPILOG = """examples:
+  python -m bertexp.predict RUN "The [MASK] statement returns a value ."
+  python -m bertexp.predict RUN "A text without a mask is scored."
+  python -m bertexp.predict RUN "The first sentence." "Does this follow?"
+  python -m bertexp.predict RUN --json < texts.txt     # a text a line, a tab before a second
+"""
+
+
+def main() -> None:
+    """Answer what the command line or standard input asks, then exit.
+
+    Of many lines, one that cannot be answered stops no other; the exit code is 1 then.
+    """
+    options = _parser().parse_args()
+    try:
+        sys.exit(_answer(options))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except (KeyboardInterrupt, BrokenPipeError):
+        sys.exit(130)
+
+
+def _answer(options: argparse.Namespace) -> int:
+    from bertexp.prediction import Predictor
+    from bertexp.saved import find_saved
+
+    predict = Predictor(find_saved(options.run))
+    if options.text is not None:
+        _show(predict(options.text, options.text_b), options.json)
+        return 0
+    failed = 0
+    for number, text, text_b in _lines():
+        try:
+            _show(predict(text, text_b), options.json)
+        except UserError as error:
+            failed = 1
+            print(f"error: line {number}: {error}", file=sys.stderr)
+    return failed
+
+
+def _lines() -> Iterator[tuple[int, str, str | None]]:
+    """Yield the lines of standard input: the number, the text, and what follows a tab."""
+    for number, line in enumerate(sys.stdin, start=1):
+        text, tab, text_b = line.rstrip("\r\n").partition("\t")
+        yield number, text, text_b if tab else None
+
+
+def _show(found: Prediction, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_plain(found), ensure_ascii=False), flush=True)
+        return
+    from bertexp import report
+
+    report.show(_table(found))
+
+
+def _plain(found: Prediction) -> dict[str, object]:
+    """Return the prediction as JSON has it: an object for each candidate and each token."""
+    plain = asdict(found)
+    for mask in plain["masks"]:
+        mask["likeliest"] = [{"token": t, "probability": p} for t, p in mask["likeliest"]]
+    plain["tokens"] = [{"token": t, "log_likelihood": value} for t, value in found.tokens]
+    return plain
+
+
+def _table(found: Prediction) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    lines: list[RenderableType] = []
+    for mask in found.masks:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column(Text(f"[MASK] at {mask.position}"), min_width=12)
+        table.add_column("probability", justify="right")
+        for token, probability in mask.likeliest:
+            table.add_row(Text(token), f"{probability:.4f}")
+        lines += [table, ""]
+    if found.tokens:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("token", min_width=12)
+        table.add_column("log-likelihood", justify="right")
+        for token, value in found.tokens:
+            table.add_row(Text(token), f"{value:.4f}")
+        known = found.pseudo_perplexity
+        shown = "none: no word is known" if known is None else f"{known:.3f}"
+        lines += [table, Text(f"pseudo-perplexity: {shown}", "bold"), ""]
+    if found.follows is not None:
+        lines += [Text(f"follows with probability {found.follows:.4f}", "bold"), ""]
+    return Group(*lines[:-1])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m bertexp.predict",
+        description="Fills [MASK]s, scores a text, or says whether a second text follows.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "run", metavar="RUN", help="a run's folder, one of its checkpoints, a folder or a Hub name"
+    )
+    parser.add_argument("text", metavar="TEXT", nargs="?", help="none: a text a line from stdin")
+    parser.add_argument("text_b", metavar="TEXT_B", nargs="?", help="the second of a pair")
+    parser.add_argument("--json", action="store_true", help="a JSON object a text, for programs")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Saved models: of a run, of one of its checkpoints, or of any folder or Hub name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertexp.run_folder import recorded
+from bertexp.training.checkpoints import FOLDER, find_checkpoints, read_checkpoint
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from transformers import BertPreTrainedModel
+
+    from bertexp.tokens.tokenizer import WordPieceTokenizer
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a saved model is.
+
+    Attributes:
+        source: what ``from_pretrained`` takes.
+        run: the folder of the run that it is of; None for a model from elsewhere.
+    """
+
+    source: str
+    run: Path | None
+
+    def load_model(self) -> BertPreTrainedModel:
+        """Return the model in evaluation mode, with the heads it was saved with.
+
+        Raises:
+            UserError: there is no BERT.
+        """
+        from transformers.utils.logging import disable_progress_bar
+
+        from bertexp.models.build import load_model
+
+        disable_progress_bar()
+        return load_model(self.source, key="run").eval()
+
+    def load_tokenizer(self) -> WordPieceTokenizer:
+        """Return its tokenizer: for a run that trained one, equal to that to the last bit.
+
+        Raises:
+            UserError: there is no WordPiece tokenizer.
+        """
+        from bertexp.tokens.tokenizer import WordPieceTokenizer, load_pretrained
+        from bertexp.tokens.wordpiece import bert_backend
+
+        found = load_pretrained(self.source, lowercase=True)
+        # What ``save_pretrained`` adds does not cut text otherwise, but would change the
+        # fingerprint, and with it all that is cached.
+        backend = bert_backend(found.backend.get_vocab(), found.lowercase)
+        backend.normalizer = found.backend.normalizer
+        backend.pre_tokenizer = found.backend.pre_tokenizer
+        return WordPieceTokenizer(backend, found.lowercase)
+
+    def max_length(self, model: BertPreTrainedModel) -> int:
+        """Return the longest input: what the model was trained on, else all its positions."""
+        positions: int = model.config.max_position_embeddings
+        path = Path(self.source) / "tokenizer_config.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return min(positions, int(known.get("model_max_length") or positions))
+
+
+def find_saved(name: str) -> Saved:
+    """Return the model that a user names: a run's last one, a checkpoint of it, or any other.
+
+    Args:
+        name: a run's folder, ``<run>/checkpoints/step-<n>``, a folder or a Hub name.
+
+    Raises:
+        UserError: a folder that is not there, a run without a model, or a damaged checkpoint.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        # Said here: of a folder that is misspelt, the Hub would only say that it is no name.
+        if folder.is_absolute() or len(folder.parts) > 2:
+            raise UserError(f"run={name}: there is no such folder.")
+        return Saved(name, None)
+    if recorded(folder, "config") is not None:
+        return Saved(str(_last_model(folder)), folder)
+    if folder.parent.name == FOLDER:
+        try:
+            read_checkpoint(folder)
+        except ValueError as error:
+            raise UserError(f"run={name}: {error}.") from error
+    above = (parent for parent in list(folder.resolve().parents)[:2] if recorded(parent, "config"))
+    return Saved(str(folder), next(above, None))
+
+
+def _last_model(run: Path) -> Path:
+    if (run / MODEL / "config.json").exists():
+        return run / MODEL
+    checkpoints = find_checkpoints(run)
+    if not checkpoints:
+        raise UserError(f"run={run}: the run has saved no model yet.")
+    return checkpoints[-1].path

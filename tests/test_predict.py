@@ -1,0 +1,168 @@
+"""``python -m bertexp.predict``: against transformers' pipeline and models, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForPreTraining,
+    BertForTokenClassification,
+    pipeline,
+)
+
+from bertexp.prediction import Predictor
+from bertexp.saved import find_saved
+from bertexp.validation import UserError
+
+Trained = Callable[[str], Path]
+
+
+def texts(run: Path) -> list[str]:
+    """Return sentences of words that the run's vocabulary has."""
+    vocabulary = AutoTokenizer.from_pretrained(run / "model").get_vocab()
+    words = sorted(word for word in vocabulary if word.isalpha() and len(word) > 3)
+    return [" ".join(words[start : start + 5]) + " ." for start in (0, 5, 10)]
+
+
+@pytest.fixture(scope="module")
+def answers(command: Callable[..., Any], trained: Trained) -> tuple[Any, list[dict[str, Any]]]:
+    """What a model of both kinds answers to four lines, the third of which is empty."""
+    run = trained("mlm_nsp")
+    one, two, three = texts(run)
+    lines = [f"{one} [MASK] [MASK]", two, "", f"{two}\t{three}"]
+    done = command(str(run), "--json", module="bertexp.predict", stdin="\n".join(lines))
+    return done, [json.loads(line) for line in done.output.splitlines()]
+
+
+def test_masks_are_filled_as_by_the_pipeline(
+    answers: tuple[Any, list[dict[str, Any]]], trained: Trained
+) -> None:
+    run = trained("mlm_nsp")
+    masked = answers[1][0]
+    fill = pipeline("fill-mask", model=BertForPreTraining.from_pretrained(run / "model"),
+                    tokenizer=AutoTokenizer.from_pretrained(run / "model"))  # fmt: skip
+    model = fill.model.eval()
+    read = fill.tokenizer(masked["text"], return_tensors="pt")
+    with torch.no_grad():
+        probabilities = model(**read).prediction_logits[0].softmax(-1)
+    places = (read.input_ids[0] == fill.tokenizer.mask_token_id).nonzero().flatten().tolist()
+    assert [mask["position"] for mask in masked["masks"]] == places
+    for mask, place in zip(masked["masks"], places, strict=True):
+        best = probabilities[place].topk(5)
+        names = fill.tokenizer.convert_ids_to_tokens(best.indices)
+        assert [found["token"] for found in mask["likeliest"]] == names
+        found = [found["probability"] for found in mask["likeliest"]]
+        assert found == pytest.approx(best.values.tolist(), abs=1e-6)
+    assert (masked["tokens"], masked["pseudo_perplexity"], masked["follows"]) == ([], None, None)
+
+
+def test_five_likeliest_are_those_of_the_fill_mask_pipeline(trained: Trained) -> None:
+    run = trained("mlm")
+    text = texts(run)[0].replace(" .", " [MASK] .")
+    theirs = pipeline("fill-mask", model=str(run / "model"), top_k=5)(text)
+    (mask,) = Predictor(find_saved(str(run)))(text).masks
+    assert [token for token, _ in mask.likeliest] == [found["token_str"] for found in theirs]
+    scores = [found["score"] for found in theirs]
+    assert [chance for _, chance in mask.likeliest] == pytest.approx(scores, abs=1e-6)
+
+
+def test_a_text_is_scored_token_by_token(
+    answers: tuple[Any, list[dict[str, Any]]], trained: Trained
+) -> None:
+    run = trained("mlm_nsp")
+    scored = answers[1][1]
+    model = BertForPreTraining.from_pretrained(run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    ids = tokenizer(scored["text"], return_tensors="pt").input_ids
+    expected = []
+    for place in range(1, ids.shape[1] - 1):
+        masked = ids.clone()
+        masked[0, place] = tokenizer.mask_token_id
+        with torch.no_grad():
+            logits = model(masked).prediction_logits[0, place]
+        expected.append(logits.log_softmax(-1)[ids[0, place]].item())
+    assert [token["log_likelihood"] for token in scored["tokens"]] == pytest.approx(
+        expected, abs=1e-5
+    )
+    names = tokenizer.convert_ids_to_tokens(ids[0, 1:-1])
+    assert [token["token"] for token in scored["tokens"]] == names
+    mean = sum(expected) / len(expected)
+    assert scored["pseudo_perplexity"] == pytest.approx(math.exp(-mean), rel=1e-5)
+
+
+def test_a_pair_is_judged(answers: tuple[Any, list[dict[str, Any]]], trained: Trained) -> None:
+    run = trained("mlm_nsp")
+    done, found = answers
+    judged = found[2]
+    read = AutoTokenizer.from_pretrained(run / "model")(
+        judged["text"], judged["text_b"], return_tensors="pt"
+    )
+    with torch.no_grad():
+        logits = (
+            BertForPreTraining.from_pretrained(run / "model").eval()(**read).seq_relationship_logits
+        )
+    assert judged["follows"] == pytest.approx(logits.softmax(-1)[0, 0].item(), abs=1e-6)
+    # The empty line stops no other, and is said.
+    assert (done.code, len(found)) == (1, 3)
+    assert done.errors.splitlines() == [
+        "error: line 3: text: is empty; it must have at least one token."
+    ]
+
+
+def test_answers_are_for_people_too(command: Callable[..., Any], trained: Trained) -> None:
+    run = trained("mlm_nsp")
+    one, two, _ = texts(run)
+    done = command(str(run / "checkpoints" / "step-6"), f"{one} [MASK]", two,
+                   module="bertexp.predict")  # fmt: skip
+    assert (done.code, done.errors) == (0, "")
+    lines = done.output.splitlines()
+    assert lines[0].split() == ["[MASK]", "at", "7", "probability"]
+    assert len(lines) == 8
+    assert lines[-1].startswith("follows with probability 0.")
+    scored = command(str(run), one, module="bertexp.predict").output.splitlines()
+    assert scored[0].split() == ["token", "log-likelihood"]
+    assert scored[-1].startswith("pseudo-perplexity: ")
+
+
+def test_what_a_model_cannot_answer_is_said(trained: Trained) -> None:
+    masked, pairs = (Predictor(find_saved(str(trained(task)))) for task in ("mlm", "nsp"))
+    refused: dict[str, Callable[[], object]] = {
+        "text: the model judges pairs only; give a second text.": lambda: pairs("it is"),
+        "text: has a [MASK], but the model judges pairs only.": lambda: pairs("[MASK]", "it"),
+        "text_b: the model predicts masked tokens only; give one text, or a [MASK].": (
+            lambda: masked("it", "is")
+        ),
+        "text: has 72 tokens with [CLS] and [SEP], the model takes 64; shorten it.": (
+            lambda: masked(". " * 70)
+        ),
+        "text: is empty; it must have at least one token.": lambda: masked(" "),
+    }
+    for said, ask in refused.items():
+        with pytest.raises(UserError) as caught:
+            ask()
+        assert str(caught.value) == said
+
+
+def test_a_model_that_is_none_is_refused_in_one_line(
+    command: Callable[..., Any], trained: Trained, tmp_path: Path
+) -> None:
+    done = command("no/such/run", "it", module="bertexp.predict")
+    assert (done.code, done.said) == (1, ["error: run=no/such/run: there is no such folder."])
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
+    with pytest.raises(UserError, match="has saved no model yet"):
+        find_saved(str(tmp_path / "run"))
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    other = BertForTokenClassification(BertConfig(vocab_size=99, intermediate_size=8, **size))
+    other.save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(trained("mlm") / "model").save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="predicts neither masked tokens nor pairs"):
+        Predictor(find_saved(str(tmp_path / "other")))
