@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from bertexp.pages import render_page
 ASSETS = Path(__file__).parent / "assets"
 # Weights are stored as whole numbers up to this: their error is below 1e-5.
 SCALE = 65535
+# Of the text, shown above the maps: what is longer is cut.
+TITLE = 160
 
 
 def write_page(found: Attention, name: str, path: Path) -> None:
@@ -35,7 +38,7 @@ def render(found: Attention, name: str) -> str:
         styles=("attention.css",),
         scripts=("attention.js",),
         name=name,
-        text=" ".join(found.tokens),
+        text=textwrap.shorten(" ".join(found.tokens), TITLE, placeholder=" …"),
         layers=layers,
         heads=heads,
         data={
