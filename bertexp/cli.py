@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bertexp.config import Config, conf_dir, groups, keys, parse
 from bertexp.invocation import Invocation
 from bertexp.resuming import begin, resume_arguments
-from bertexp.run_folder import claimed, record_config
+from bertexp.run_folder import claimed, discard, is_new, record_config
 from bertexp.signals import Signals
 from bertexp.summary import write_summary
 from bertexp.sweeps.config import register_search
@@ -66,12 +66,18 @@ def enter(
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
     def job(composed: DictConfig) -> float | None:
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
+        # A sweep lists its failed jobs from their folders.
+        can_go = hydra_config.mode != RunMode.MULTIRUN and is_new(folder)
         try:
             return work(composed)
         except Exception as error:
             failures.append(str(error))
             one_line = is_mistake(error) and not wants_traceback
             log.error("error: %s", error, exc_info=None if one_line else error)
+            if can_go and is_mistake(error):
+                discard(folder)
             return None
 
     try:

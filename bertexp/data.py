@@ -13,7 +13,7 @@ from bertexp.evaluation.optimum import optimal_losses
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
 from bertexp.tokens.store import TokenStore, prepare_tokens
-from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer
+from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ def _prepare_text(
     config: Config,
 ) -> tuple[CorpusStore, WordPieceTokenizer, dict[str, TokenStore], Task]:
     task_class = TASKS[config.task.name]
+    # A path that is wrong is said first: the corpus may take long.
+    loaded = load_tokenizer(config.tokenizer) if config.tokenizer.name == "pretrained" else None
     corpus = prepare_corpus(config.dataset)
-    tokenizer = load_tokenizer(config.tokenizer, corpus)
+    tokenizer = loaded or train_tokenizer(config.tokenizer, corpus)
     sentences = config.task.sentences if task_class.uses_sentences else None
     tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
     return corpus, tokenizer, tokens, task_class(config.task, tokenizer)

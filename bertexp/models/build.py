@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,8 +49,19 @@ def build_model(
         model = _class(model_class)(_bert_config(config, tokenizer))
         if config.initialization == "local":
             look_at_neighbours(model)
-    _check_fit(model.config, config, tokenizer, max_length)
+    _check_length(model.config, max_length)
+    _check_fit(model.config, config, tokenizer)
     return model.train()
+
+
+def check_checkpoint(config: ModelConfig, max_length: int) -> None:
+    """Look whether a checkpoint is there and has positions enough; its weights are not read.
+
+    Raises:
+        UserError: it has not, or is no BERT.
+    """
+    if config.pretrained:
+        _check_length(_architecture(config.pretrained), max_length)
 
 
 def _class(name: str) -> type[BertPreTrainedModel]:
@@ -74,29 +87,41 @@ def _bert_config(config: ModelConfig, tokenizer: WordPieceTokenizer) -> BertConf
     )
 
 
-def _load(path: str, model_class: str) -> BertPreTrainedModel:
+def _architecture(path: str) -> BertConfig:
     from transformers import AutoConfig
 
-    try:
-        local = must_be_local(path)
-        found = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=local)
-        if found.model_type != "bert":
-            raise UserError(f"model.pretrained={path}: is a {found.model_type} model, not a BERT.")
-        loaded: Any = _class(model_class).from_pretrained(
-            path,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=local,
-            output_loading_info=True,
+    with _reading(path):
+        found = AutoConfig.from_pretrained(
+            path, trust_remote_code=False, local_files_only=must_be_local(path)
         )
+    if found.model_type != "bert":
+        raise UserError(f"model.pretrained={path}: is a {found.model_type} model, not a BERT.")
+    return found
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn what ``transformers`` says of a checkpoint it cannot read into a ``UserError``."""
+    try:
+        yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, UserError):
-            raise
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"model.pretrained={path}: no local folder or Hub name that gives a BERT in "
             f"safetensors ({reason})."
         ) from error
+
+
+def _load(path: str, model_class: str) -> BertPreTrainedModel:
+    _architecture(path)
+    with _reading(path):
+        loaded: Any = _class(model_class).from_pretrained(
+            path,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=must_be_local(path),
+            output_loading_info=True,
+        )
     model: BertPreTrainedModel
     model, report = loaded
     if new := sorted(report["missing_keys"]):
@@ -106,14 +131,15 @@ def _load(path: str, model_class: str) -> BertPreTrainedModel:
     return model
 
 
-def _check_fit(
-    found: BertConfig, config: ModelConfig, tokenizer: WordPieceTokenizer, max_length: int
-) -> None:
+def _check_length(found: BertConfig, max_length: int) -> None:
     if max_length > found.max_position_embeddings:
         raise UserError(
             f"task.max_length={max_length}: the model has only {found.max_position_embeddings} "
             "positions."
         )
+
+
+def _check_fit(found: BertConfig, config: ModelConfig, tokenizer: WordPieceTokenizer) -> None:
     if found.vocab_size < tokenizer.vocab_size or (
         config.pretrained and found.vocab_size != tokenizer.vocab_size
     ):
