@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
 from bertexp.hub import must_be_local
 from bertexp.models.config import ModelConfig
@@ -102,14 +101,20 @@ def _architecture(path: str) -> BertConfig:
 @contextmanager
 def _reading(path: str) -> Iterator[None]:
     """Turn what ``transformers`` says of a checkpoint it cannot read into a ``UserError``."""
+    from transformers.utils import logging as said
+
+    before = said.get_verbosity()
+    said.set_verbosity_error()
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # what it raises depends on where the files do not fit
+        reason = str(error).strip().splitlines()[0].rstrip(".:")
         raise UserError(
             f"model.pretrained={path}: no local folder or Hub name that gives a BERT in "
             f"safetensors ({reason})."
         ) from error
+    finally:
+        said.set_verbosity(before)
 
 
 def _load(path: str, model_class: str) -> BertPreTrainedModel:
@@ -121,9 +126,16 @@ def _load(path: str, model_class: str) -> BertPreTrainedModel:
             trust_remote_code=False,
             local_files_only=must_be_local(path),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     model: BertPreTrainedModel
     model, report = loaded
+    if other := sorted(report["mismatched_keys"]):
+        name, found, expected = other[0]
+        raise UserError(
+            f"model.pretrained={path}: its weights do not fit its config.json: {name} is "
+            f"{tuple(found)}, not {tuple(expected)}."
+        )
     if new := sorted(report["missing_keys"]):
         log.info("New weights, not in %s: %s", path, ", ".join(new))
     if unused := sorted(report["unexpected_keys"]):

@@ -210,8 +210,8 @@ def _from_transformers(path: str) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, local_files_only=must_be_local(path)
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # what it raises depends on where the files do not fit
+        reason = str(error).strip().splitlines()[0].rstrip(".: ")
         raise UserError(
             f"tokenizer.path={path}: no vocabulary file, no folder with a tokenizer, and the "
             f"Hub gave none ({reason})."

@@ -145,8 +145,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if _digest(path / name) != digest:
             raise ValueError(f"{name} is damaged")
     progress = _load_object(path / PROGRESS_FILE)
-    if path.name != f"step-{progress['step']}":
-        raise ValueError(f"it is of step {progress['step']}")
+    if path.name != f"step-{progress.get('step')}" or "best" not in progress:
+        raise ValueError(f"it is of step {progress.get('step')}")
     return Checkpoint(path, progress)
 
 
