@@ -89,7 +89,7 @@ def _publish(partial: Path, final: Path) -> None:
             raise
         if not _is_whole(final):
             damaged = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}-"))
-            final.rename(damaged)
+            final.rename(damaged / "was")
             partial.rename(final)
             shutil.rmtree(damaged, ignore_errors=True)
 

@@ -82,7 +82,7 @@ def enter(
             return None
 
     try:
-        sys.argv[1:] = resume_arguments(_checked(sys.argv[1:]))
+        sys.argv[1:] = resume_arguments(checked_arguments(sys.argv[1:]))
         job()
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wants_traceback:
@@ -123,14 +123,17 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).splitlines())
 
 
-def _checked(arguments: list[str]) -> list[str]:
+def checked_arguments(arguments: list[str]) -> list[str]:
     """Return a command line's arguments with ``-m``, which may stand anywhere, as Hydra has it.
 
     Raises:
-        UserError: an option that does not exist.
+        UserError: an option that does not exist, or a setting without a key.
     """
     flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
     ordered = flags + [argument for argument in arguments if argument not in flags]
+    for argument in ordered:
+        if re.match(r"[+~]*(=|$)", argument):
+            raise UserError(f"'{argument}': names no key; a setting is key=value.")
     _, unknown = get_args_parser().parse_known_args(ordered)
     if unknown:
         raise UserError(f"{unknown[0]}: no such option; a setting is key=value; see --help.")
