@@ -1,9 +1,13 @@
-"""Prepared data on disk: built once, named by everything it depends on, published by a rename."""
+"""Prepared data on disk: built once, named by all it depends on, published by a rename.
+
+What was cut off or lost since is recognised by its size, and built again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -11,6 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bertexp.files import sync
+from bertexp.validation import UserError
+
+MANIFEST_FILE = "manifest.json"
+
+log = logging.getLogger(__name__)
 
 
 def cache_root() -> Path:
@@ -27,33 +36,74 @@ def fingerprint(parts: object) -> str:
 
 
 def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) -> Path:
-    """Return the folder of the artefact ``kind`` for ``key``, building it if it is not there.
+    """Return the folder of the artefact ``kind`` for ``key``, building it if it is not whole.
 
     ``build`` fills a temporary folder beside the final one; only a whole one is renamed
-    into place. Two processes that build the same artefact at once both succeed: the second
-    keeps the first one's folder.
+    into place, with a list of its files and their sizes. Two processes that build the same
+    artefact at once both succeed: the second keeps the first one's folder.
 
     Args:
         kind: what it is (``"corpus"``, ``"tokens"``, ...), the folder above.
         key: everything the content depends on, the format version of the code included.
         build: writes the artefact's files into the folder it is given.
+
+    Raises:
+        UserError: the cache is no folder, or none that can be written.
     """
     parent = cache_root() / kind
     final = parent / fingerprint(key)
-    if final.exists():
+    if _is_whole(final):
         return final
-    parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=parent, prefix=f".{final.name}-"))
+    if final.exists():
+        log.warning("%s: is damaged, or cut off; it is built again.", final)
+    partial = _empty_folder(parent, final.name)
     try:
         build(partial)
-        (partial / "key.json").write_text(json.dumps(key, indent=1, ensure_ascii=False))
+        manifest = {"key": key, "sizes": _sizes(partial)}
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
         sync(*partial.iterdir(), partial)
-        try:
-            partial.rename(final)
-        except OSError:
-            # Another process published the same content first: use its folder.
-            if not final.exists():
-                raise
+        _publish(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return final
+
+
+def _empty_folder(parent: Path, name: str) -> Path:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}-"))
+    except OSError as error:
+        raise UserError(
+            f"{cache_root()}: the cache cannot be written ({error.strerror}); choose another "
+            "folder with BERTEXP_CACHE."
+        ) from error
+
+
+def _publish(partial: Path, final: Path) -> None:
+    try:
+        partial.rename(final)
+    except OSError:
+        # Another process published the same content first: its folder is used.
+        if not final.exists():
+            raise
+        if not _is_whole(final):
+            damaged = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}-"))
+            final.rename(damaged / "was")
+            partial.rename(final)
+            shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder's files are those that were written, as far as their sizes tell."""
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+        return bool(manifest["sizes"] == _sizes(folder))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of each file, the manifest's own left out."""
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_FILE)
+    return {path.name: path.stat().st_size for path in files}

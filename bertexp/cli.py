@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bertexp.config import Config, conf_dir, groups, keys, parse
 from bertexp.invocation import Invocation
 from bertexp.resuming import begin, resume_arguments
-from bertexp.run_folder import claimed, record_config
+from bertexp.run_folder import claimed, discard, is_new, record_config
 from bertexp.signals import Signals
 from bertexp.summary import write_summary
 from bertexp.sweeps.config import register_search
@@ -66,16 +67,22 @@ def enter(
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
     def job(composed: DictConfig) -> float | None:
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
+        # A sweep lists its failed jobs from their folders.
+        can_go = hydra_config.mode != RunMode.MULTIRUN and is_new(folder)
         try:
             return work(composed)
         except Exception as error:
             failures.append(str(error))
             one_line = is_mistake(error) and not wants_traceback
-            log.error("error: %s", error, exc_info=None if one_line else error)
+            log.error("error: %s", _one_line(error), exc_info=None if one_line else error)
+            if can_go and is_mistake(error):
+                discard(folder)
             return None
 
     try:
-        sys.argv[1:] = resume_arguments(sys.argv[1:])
+        sys.argv[1:] = resume_arguments(checked_arguments(sys.argv[1:]))
         job()
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wants_traceback:
@@ -89,9 +96,12 @@ def enter(
 def explain(error: Exception, schema: type[Config] = Config) -> str:
     """Return in one line what is wrong with an override."""
     if isinstance(error, UserError):
-        return str(error)
-    # Hydra cannot open the log: why not says only the disk's own error.
-    text = str(error.__cause__ if isinstance(error.__cause__, OSError) else error)
+        return _one_line(error)
+    # Hydra cannot make the folder, or open the log in it.
+    disk = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(disk, OSError) and disk.strerror:
+        return f"hydra.run.dir: cannot write {disk.filename} ({disk.strerror})."
+    text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
         return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):
@@ -106,6 +116,28 @@ def explain(error: Exception, schema: type[Config] = Config) -> str:
             return f"{override}: the group needs an option; see --help."
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def _one_line(error: Exception) -> str:
+    # The name of a file may have several.
+    return " ".join(str(error).splitlines())
+
+
+def checked_arguments(arguments: list[str]) -> list[str]:
+    """Return a command line's arguments with ``-m``, which may stand anywhere, as Hydra has it.
+
+    Raises:
+        UserError: an option that does not exist, or a setting without a key.
+    """
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    ordered = flags + [argument for argument in arguments if argument not in flags]
+    for argument in ordered:
+        if re.match(r"[+~]*(=|$)", argument):
+            raise UserError(f"'{argument}': names no key; a setting is key=value.")
+    _, unknown = get_args_parser().parse_known_args(ordered)
+    if unknown:
+        raise UserError(f"{unknown[0]}: no such option; a setting is key=value; see --help.")
+    return ordered
 
 
 def _experiment(composed: DictConfig) -> float:

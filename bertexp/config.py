@@ -23,7 +23,7 @@ from bertexp.training.config import (
     SchedulerConfig,
     TrainerConfig,
 )
-from bertexp.validation import UserError, nearest, require
+from bertexp.validation import UserError, nearest, require, require_folder_name
 
 
 @dataclass(kw_only=True)
@@ -47,6 +47,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
+        require_folder_name("sweep", self.sweep)
         key = "max_length" if self.task.pad_to is None else "pad_to"
         longest = getattr(self.task, key)
         if not self.model.pretrained and longest > self.model.max_position_embeddings:

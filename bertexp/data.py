@@ -13,7 +13,7 @@ from bertexp.evaluation.optimum import optimal_losses
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
 from bertexp.tokens.store import TokenStore, prepare_tokens
-from bertexp.tokens.tokenizer import WordPieceTokenizer, load_pretrained, load_tokenizer
+from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,8 @@ class Data:
 def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
     """Prepare the tokenizer alone; one that exists needs no corpus."""
     if config.tokenizer.name == "pretrained":
-        assert config.tokenizer.path is not None
-        return load_pretrained(config.tokenizer.path, config.tokenizer.lowercase)
-    return load_tokenizer(config.tokenizer, prepare_corpus(config.dataset))
+        return load_tokenizer(config.tokenizer)
+    return train_tokenizer(config.tokenizer, prepare_corpus(config.dataset))
 
 
 def prepare_training(
@@ -78,8 +77,11 @@ def _prepare_text(
     config: Config, tokenizer: WordPieceTokenizer | None
 ) -> tuple[CorpusStore, WordPieceTokenizer, dict[str, TokenStore], Task]:
     task_class = TASKS[config.task.name]
+    # A path that is wrong is said first: the corpus may take long.
+    if tokenizer is None and config.tokenizer.name == "pretrained":
+        tokenizer = load_tokenizer(config.tokenizer)
     corpus = prepare_corpus(config.dataset)
-    tokenizer = tokenizer or load_tokenizer(config.tokenizer, corpus)
+    tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
     sentences = config.task.sentences if task_class.uses_sentences else None
     tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
     return corpus, tokenizer, tokens, task_class(config.task, tokenizer)

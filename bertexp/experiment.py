@@ -17,7 +17,7 @@ from bertexp.evaluation.samples import draw_samples, sample_tables
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.invocation import Invocation
 from bertexp.masking.audit import audit
-from bertexp.models.build import build_model
+from bertexp.models.build import build_model, check_checkpoint
 from bertexp.models.objective import Objective
 from bertexp.outcome import Clock
 from bertexp.pretraining import Pretraining
@@ -58,7 +58,9 @@ def run_experiment(config: Config, resolved: dict[str, Any], invocation: Invocat
     accelerator = build_accelerator(config.hardware, [record, *([tracker] if tracker else [])])
     failed = True
     try:
-        accelerator.init_trackers(config.tracker.project)
+        if identity.group:
+            # Where there are others, a run that fails early is to be seen among them.
+            accelerator.init_trackers(config.tracker.project)
         loss = _run(config, invocation, accelerator, record, tracker)
         failed = False
     finally:
@@ -77,10 +79,16 @@ def _run(
     """Prepare data, train, evaluate, export, report; returns the final ``eval/loss``."""
     folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
     clock = Clock(**checkpoint.progress["seconds"]) if checkpoint else Clock()
+    length = config.task.max_length
     with clock.counting("preparation"):
+        # Said first if it is wrong: the corpus may take long.
+        check_checkpoint(config.model, length)
         data = prepare_data(config)
-    task, length = data.task, config.task.max_length
+    task = data.task
     model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)
+    if not accelerator.trackers:
+        # Not before: a mistake found so far leaves no tracked run behind.
+        accelerator.init_trackers(config.tracker.project)
     objective = Objective(model).to(accelerator.device)
     keeper = Keeper(model, data.tokenizer, length, folder, config.trainer)
     run = Pretraining(config, invocation, data, objective, accelerator, keeper, record, clock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.files import write_text
+from bertexp.summary import SUMMARY_FILE
 from bertexp.validation import UserError
 
 LOCK_FILE = ".lock"
@@ -43,6 +45,30 @@ def claimed(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         file.flush()
         yield
+
+
+def is_new(folder: Path) -> bool:
+    """Whether there is nothing in a run's folder, the log excepted that Hydra has opened."""
+    return all(path.is_file() and path.stat().st_size == 0 for path in folder.iterdir())
+
+
+def discard(folder: Path) -> None:
+    """Remove the folder of a run that has only begun, and what that leaves empty in ``outputs/``.
+
+    It stays if there is anything in it that the run has made, or if it is where the user is.
+    """
+    left = list(folder.iterdir())
+    begun = {LOCK_FILE, RECORD, SUMMARY_FILE}
+    if any(path.name not in begun and path.suffix != ".log" for path in left):
+        return
+    if Path.cwd().is_relative_to(folder):
+        return
+    shutil.rmtree(folder)
+    outputs = Path.cwd() / "outputs"
+    for parent in folder.parents:
+        if not parent.is_relative_to(outputs) or any(parent.iterdir()):
+            break
+        parent.rmdir()
 
 
 def record_config(folder: Path, composed: DictConfig) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.files import write_text
+from bertexp.validation import UserError
 
 SUMMARY_FILE = "summary.json"
 # What else a run leaves beside it: a line a logged step, and the loss of every bank example.
@@ -30,9 +31,21 @@ PACKAGES = (
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return what the run's summary holds; nothing where there is none."""
+    """Return what the run's summary holds; nothing where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     path = folder / SUMMARY_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        summary = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        summary = None
+    if not isinstance(summary, dict):
+        raise UserError(f"{path}: is damaged; remove it, and the run can be resumed.")
+    return summary
 
 
 def write_summary(folder: Path, values: Mapping[str, object]) -> None:

@@ -11,6 +11,9 @@ class UserError(ValueError):
     """A mistake the user can mend: one line that names the key or file and says what to do."""
 
 
+# What most file systems allow, less what is put before and behind it.
+LONGEST_NAME = 200
+
 # What an operating system says of a disk: full, over its quota, not to be written.
 _DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM")}
 
@@ -30,6 +33,13 @@ def require(condition: bool, key: str, found: object, allowed: str) -> None:
     """Raise a ``UserError`` that says what ``key`` must be, unless ``condition`` holds."""
     if not condition:
         raise UserError(f"{key}={found}: must be {allowed}.")
+
+
+def require_folder_name(key: str, found: str) -> None:
+    """Raise a ``UserError`` unless ``found`` can name a folder that lies where it should."""
+    fits = found not in ("", ".", "..") and not set(found) & set("/\\\0")
+    fits = fits and len(found.encode(errors="replace")) <= LONGEST_NAME
+    require(fits, key, found, f"a folder's name: no slashes, {LONGEST_NAME} bytes at most")
 
 
 def require_choice(key: str, found: str, choices: Iterable[str]) -> None:

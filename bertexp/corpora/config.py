@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from bertexp.validation import require, require_choice
@@ -35,10 +36,10 @@ class SyntheticConfig:
         require(self.topics >= 1, "dataset.synthetic.topics", self.topics, "at least 1")
         require(self.words >= 4, "dataset.synthetic.words", self.words, "at least 4")
         require(
-            self.concentration > 0,
+            0 < self.concentration < math.inf,
             "dataset.synthetic.concentration",
             self.concentration,
-            "above 0",
+            "above 0 and finite",
         )
         require(
             self.topics * self.words**2 <= MOST_TRANSITIONS,

@@ -89,7 +89,8 @@ def reading(path: Path) -> Iterator[None]:
     except _BROKEN as error:
         raise UserError(f"dataset.files: '{path}' is damaged or cut off: {error}") from error
     except OSError as error:
-        reason = error.strerror or str(error)
+        # Arrow's has several lines.
+        reason = error.strerror or " ".join(str(error).split())
         raise UserError(f"dataset.files: cannot read '{path}': {reason}.") from error
 
 

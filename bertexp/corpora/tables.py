@@ -43,6 +43,9 @@ def read_jsonl(path: Path, config: DatasetConfig) -> Iterator[Document]:
         except json.JSONDecodeError as error:
             reason = f"{error.msg} at character {error.pos + 1}"
             raise UserError(f"dataset.files: {place} is not JSON: {reason}.") from error
+        except (ValueError, RecursionError) as error:
+            # A number of thousands of digits, or brackets nested as deep.
+            raise UserError(f"dataset.files: {place} cannot be read as JSON: {error}.") from error
         if not isinstance(row, dict):
             raise UserError(f"dataset.files: {place} is not a JSON object ({{...}}).")
         if config.column not in row:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
 from bertexp.hub import must_be_local
 from bertexp.models.config import ModelConfig
@@ -49,8 +50,19 @@ def build_model(
         )
         if config.initialization == "local":
             look_at_neighbours(model)
-    _check_fit(model.config, config, tokenizer, max_length)
+    _check_length(model.config, max_length)
+    _check_fit(model.config, config, tokenizer)
     return model.train()
+
+
+def check_checkpoint(config: ModelConfig, max_length: int) -> None:
+    """Look whether a checkpoint is there and has positions enough; its weights are not read.
+
+    Raises:
+        UserError: it has not, or is no BERT.
+    """
+    if config.pretrained:
+        _check_length(_architecture(config.pretrained), max_length)
 
 
 def _class(name: str) -> type[BertPreTrainedModel]:
@@ -96,31 +108,24 @@ def load_model(
     Raises:
         UserError: it cannot be loaded or is no BERT.
     """
-    from transformers import AutoConfig
-
-    named = f"{key}={path}"
-    try:
-        local = must_be_local(path)
-        found = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=local)
-        if found.model_type != "bert":
-            raise UserError(f"{named}: is a {found.model_type} model, not a BERT.")
-        saved_as = found.architectures or ["BertModel"]
+    saved_as = _architecture(path, key).architectures or ["BertModel"]
+    with _reading(f"{key}={path}"):
         loaded: Any = _class(model_class or saved_as[0]).from_pretrained(
             path,
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=local,
+            local_files_only=must_be_local(path),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{named}: no local folder or Hub name that gives a BERT in safetensors ({reason})."
-        ) from error
     model: BertPreTrainedModel
     model, report = loaded
+    if other := sorted(report["mismatched_keys"]):
+        name, found, expected = other[0]
+        raise UserError(
+            f"{key}={path}: its weights do not fit its config.json: {name} is "
+            f"{tuple(found)}, not {tuple(expected)}."
+        )
     if new := sorted(report["missing_keys"]):
         log.info("New weights, not in %s: %s", path, ", ".join(new))
     if unused := sorted(report["unexpected_keys"]):
@@ -128,14 +133,47 @@ def load_model(
     return model
 
 
-def _check_fit(
-    found: BertConfig, config: ModelConfig, tokenizer: WordPieceTokenizer, max_length: int
-) -> None:
+def _architecture(path: str, key: str = "model.pretrained") -> BertConfig:
+    from transformers import AutoConfig
+
+    with _reading(f"{key}={path}"):
+        found = AutoConfig.from_pretrained(
+            path, trust_remote_code=False, local_files_only=must_be_local(path)
+        )
+    if found.model_type != "bert":
+        raise UserError(f"{key}={path}: is a {found.model_type} model, not a BERT.")
+    return found
+
+
+@contextmanager
+def _reading(named: str) -> Iterator[None]:
+    """Turn what ``transformers`` says of a checkpoint it cannot read into a ``UserError``."""
+    from transformers.utils import logging as said
+
+    before = said.get_verbosity()
+    said.set_verbosity_error()
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # what it raises depends on where the files do not fit
+        reason = str(error).strip().splitlines()[0].rstrip(".:")
+        raise UserError(
+            f"{named}: no local folder or Hub name that gives a BERT in safetensors ({reason})."
+        ) from error
+    finally:
+        said.set_verbosity(before)
+
+
+def _check_length(found: BertConfig, max_length: int) -> None:
     if max_length > found.max_position_embeddings:
         raise UserError(
             f"task.max_length={max_length}: the model has only {found.max_position_embeddings} "
             "positions."
         )
+
+
+def _check_fit(found: BertConfig, config: ModelConfig, tokenizer: WordPieceTokenizer) -> None:
     if found.vocab_size < tokenizer.vocab_size or (
         config.pretrained and found.vocab_size != tokenizer.vocab_size
     ):

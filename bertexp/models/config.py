@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from bertexp.validation import UserError, require, require_choice
@@ -36,9 +37,9 @@ class ModelConfig:
                 f"model.num_attention_heads={self.num_attention_heads}."
             )
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
-        require(
-            self.initializer_range > 0, "model.initializer_range", self.initializer_range, "above 0"
-        )
+        deviation = self.initializer_range
+        allowed = "above 0 and finite"
+        require(0 < deviation < math.inf, "model.initializer_range", deviation, allowed)
         require_choice("model.initialization", self.initialization, ("local", "bert"))
         if self.name == "pretrained" and not self.pretrained:
             raise UserError(

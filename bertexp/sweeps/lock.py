@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,12 @@ def only_sweep(folder: Path, name: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise UserError(f"sweep={name}: is running already, in another process.") from error
         fcntl.flock(file, fcntl.LOCK_SH)
-        yield
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+                # A mistake came before the first job.
+                shutil.rmtree(folder)
 
 
 @contextmanager

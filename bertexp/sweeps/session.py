@@ -15,6 +15,7 @@ from bertexp.sweeps.closing import close
 from bertexp.sweeps.launcher import RemainingJobs
 from bertexp.sweeps.lock import only_sweep
 from bertexp.sweeps.stored import read_job
+from bertexp.validation import require_folder_name
 
 
 @contextmanager
@@ -30,8 +31,9 @@ def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterat
         total: jobs in all, None if they are launched all at once.
 
     Raises:
-        UserError: the sweep is running already, or jobs failed.
+        UserError: the sweep's name is no folder's, it is running already, or jobs failed.
     """
+    require_folder_name("sweep", str(sweeper.config.sweep))
     varied, fixed = _split(arguments)
     sweeper.params = {key: value for key, value in sweeper.params.items() if key not in fixed}
     config, loader = sweeper.config, sweeper.hydra_context.config_loader

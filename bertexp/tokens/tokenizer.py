@@ -113,25 +113,23 @@ class WordPieceTokenizer:
         return int(index)
 
 
-def load_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> WordPieceTokenizer:
-    """Return the tokenizer that ``config`` asks for.
-
-    ``wordpiece`` is trained on the corpus's training documents, once: it is cached by
-    the corpus's content, the vocabulary's size and the case folding.
+def load_tokenizer(config: TokenizerConfig) -> WordPieceTokenizer:
+    """Return the tokenizer at ``config.path``.
 
     Raises:
-        UserError: a path that holds no WordPiece vocabulary, or one that lacks a special token.
+        UserError: the path holds no WordPiece vocabulary, or one that lacks a special token.
     """
-    if config.name == "pretrained":
-        assert config.path is not None
-        tokenizer = load_pretrained(config.path, config.lowercase)
-    else:
-        tokenizer = _load_trained(config, corpus)
+    assert config.path is not None
+    tokenizer = load_pretrained(config.path, config.lowercase)
     assert tokenizer.is_special_V.sum() == len(SPECIAL_TOKENS)
     return tokenizer
 
 
-def _load_trained(config: TokenizerConfig, corpus: CorpusStore) -> WordPieceTokenizer:
+def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> WordPieceTokenizer:
+    """Return a tokenizer trained on the corpus's training documents, or find it in the cache.
+
+    There it is named by the corpus's content, the vocabulary's size and the case folding.
+    """
     key = {
         "format": FORMAT_VERSION,
         "corpus": corpus.fingerprint,
@@ -220,8 +218,8 @@ def _from_transformers(path: str) -> Tokenizer:
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, local_files_only=must_be_local(path)
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # what it raises depends on where the files do not fit
+        reason = str(error).strip().splitlines()[0].rstrip(".: ")
         raise UserError(
             f"tokenizer.path={path}: no vocabulary file, no folder with a tokenizer, and the "
             f"Hub gave none ({reason})."

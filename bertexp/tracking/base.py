@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,18 @@ class SafeTracker(GeneralTracker):
 
     Nothing happens before ``start``, which Accelerate calls on the main process only. If the
     tracker fails there or later, the user is told once and the run goes on without it; the
-    metrics are in ``metrics.jsonl`` all the same. A subclass fills in ``_start``, ``_log``,
-    ``_finish`` and whatever else it can, and sets ``location`` once it knows.
+    metrics are in ``metrics.jsonl`` all the same. One that hangs is waited for once, and then
+    left. A subclass fills in ``_start``, ``_log``, ``_finish`` and whatever else it can, and
+    sets ``location`` once it knows.
 
     Attributes:
         location: where to look: an address, or commands, one a line; ``None`` before the start.
+        seconds_to_answer: how long it may take to start, to log or to say that it has ended.
+        seconds_to_finish: how long it may take to send the rest.
     """
+
+    seconds_to_answer = 60.0
+    seconds_to_finish = 150.0
 
     name = "safe"
     requires_logging_directory = False
@@ -47,10 +55,12 @@ class SafeTracker(GeneralTracker):
     def start(self) -> None:
         """Open the tracker. A ``UserError`` is raised, anything else only reported."""
         try:
-            self._start()
+            within(self.seconds_to_answer, self._start)
             self._running = True
         except UserError:
             raise
+        except Unanswered as error:
+            self._leave(error)
         except Exception as error:
             self._warn(error)
 
@@ -72,19 +82,27 @@ class SafeTracker(GeneralTracker):
 
     def close(self, failed: bool) -> None:
         """End the tracked run as failed or finished; never raises, and again does nothing."""
-        self._attempt(lambda: self._finish(failed))
+        self._attempt(lambda: self._finish(failed), self.seconds_to_finish)
         self._running = False
 
     def finish(self) -> None:
         """End the tracked run as finished: what Accelerate calls at the end of training."""
         self.close(failed=False)
 
-    def _attempt(self, action: Callable[[], None]) -> None:
+    def _attempt(self, action: Callable[[], None], seconds: float | None = None) -> None:
         if self._running:
             try:
-                action()
+                within(seconds or self.seconds_to_answer, action)
+            except Unanswered as error:
+                self._leave(error)
             except Exception as error:
                 self._warn(error)
+
+    def _leave(self, error: Exception) -> None:
+        self._running = False
+        self._warn(error)
+        with contextlib.suppress(Exception):
+            within(self.seconds_to_answer, self._abandon)
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
@@ -109,6 +127,37 @@ class SafeTracker(GeneralTracker):
     def _finish(self, failed: bool) -> None:
         """End the tracked run; a tracker that knows failure says so by ``failed``."""
         self._inner.finish()
+
+    def _abandon(self) -> None:
+        """See to it that a tracker that hangs does not keep the process from ending."""
+
+
+class Unanswered(Exception):
+    """A tracker hangs."""
+
+
+def within(seconds: float, action: Callable[[], None]) -> None:
+    """Do ``action`` in a thread, which is left behind if it hangs.
+
+    Raises:
+        Unanswered: it is not done after so many seconds.
+        Exception: whatever it raises before.
+    """
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise Unanswered(f"does not answer, after {seconds:g} seconds")
+    if raised:
+        raise raised[0]
 
 
 def shown(path: str | Path) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import wandb
 from accelerate.tracking import WandBTracker
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 STEP = "trainer/step"
 _INIT_SECONDS = 8
 _FINISH_SECONDS = 120
+_SERVICE = "wandb-core"
 _NO_KEY = "W&B has no API key"
 
 
@@ -159,14 +161,26 @@ class WandbTracker(SafeTracker):
         try:
             self._inner.run.finish(exit_code=int(failed))
         except TimeoutError as error:
+            self._abandon()
             raise TimeoutError(
                 f"{first_line(error)}; to upload the rest: {self._sync()}"
             ) from error
         except ConnectionError:
-            # W&B's service has died: leave it, or W&B ends the process with a traceback.
-            with contextlib.suppress(Exception):
-                wandb.teardown()
+            _forget_service()
             raise
+
+    def _abandon(self) -> None:
+        # W&B waits for its service at the end of the process, however long that takes.
+        for child in psutil.Process().children():
+            if child.name() == _SERVICE:
+                child.kill()
+        _forget_service()
+
+
+def _forget_service() -> None:
+    """Leave a service that has died, or W&B ends the process with a traceback or its exit code."""
+    with contextlib.suppress(Exception, SystemExit):
+        wandb.teardown()
 
 
 def best_value(name: str) -> str | None:

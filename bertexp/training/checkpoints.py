@@ -145,8 +145,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if _digest(path / name) != digest:
             raise ValueError(f"{name} is damaged")
     progress = _load_object(path / PROGRESS_FILE)
-    if path.name != f"step-{progress['step']}":
-        raise ValueError(f"it is of step {progress['step']}")
+    step, best = progress.get("step"), progress.get("best", "?")
+    if type(step) is not int or not (best is None or type(best) is int):
+        raise ValueError(f"{PROGRESS_FILE} is no run's")
+    if path.name != f"step-{step}":
+        raise ValueError(f"it is of step {step}")
     return Checkpoint(path, progress)
 
 

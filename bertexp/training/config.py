@@ -28,8 +28,9 @@ class OptimizerConfig:
             self.betas,
             "two numbers, each at least 0 and below 1",
         )
-        require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
+        require(0 < self.eps < math.inf, "optimizer.eps", self.eps, "above 0 and finite")
+        decay = self.weight_decay
+        require(0 <= decay < math.inf, "optimizer.weight_decay", decay, "at least 0 and finite")
 
 
 @dataclass(kw_only=True)

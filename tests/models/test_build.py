@@ -41,7 +41,7 @@ def bert_sized_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> WordPieceT
     words = [f"w{number}" for number in range(30522 - len(SPECIAL_TOKENS))]
     path.write_text("\n".join([*SPECIAL_TOKENS, *words]))
     config = TokenizerConfig(name="pretrained", vocab_size=8192, lowercase=True, path=str(path))
-    return load_tokenizer(config, None)  # type: ignore[arg-type]
+    return load_tokenizer(config)
 
 
 @pytest.mark.parametrize("size", PUBLISHED)

@@ -21,7 +21,7 @@ def load() -> Load:
         config = TokenizerConfig(
             name="pretrained", vocab_size=8192, lowercase=lowercase, path=str(path)
         )
-        return load_tokenizer(config, None)  # type: ignore[arg-type]
+        return load_tokenizer(config)
 
     return from_path
 

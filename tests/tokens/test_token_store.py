@@ -123,14 +123,14 @@ from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
 from bertexp.corpora.store import prepare
 from bertexp.tokens.store import prepare_tokens
-from bertexp.tokens.tokenizer import load_tokenizer
+from bertexp.tokens.tokenizer import train_tokenizer
 
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[1:]))
 print("ready", flush=True)
 sys.stdin.readline()
 corpus = prepare(config.dataset)
-tokenizer = load_tokenizer(config.tokenizer, corpus)
+tokenizer = train_tokenizer(config.tokenizer, corpus)
 for split, store in prepare_tokens(corpus, tokenizer, "sentencex", "en").items():
     arrays = (store.tokens, store.sentence_offsets, store.paragraph_offsets, store.document_offsets)
     print(store.fingerprint, *(hashlib.md5(array.tobytes()).hexdigest() for array in arrays))

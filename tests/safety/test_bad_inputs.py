@@ -1,0 +1,312 @@
+"""What is wrong is said in one line, with exit code 1 and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safety import inputs
+
+NOBODY = 65534
+
+BASE = (
+    *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
+    *("model.hidden_size=16", "model.intermediate_size=16", "evaluation.max_examples=8"),
+    *("trainer.epochs=null", "trainer.max_steps=1", "hardware.threads=1", "tracker.mode=offline"),
+)
+
+# In what follows {} is the folder of the inputs.
+TEXTS = {
+    "empty.txt": r"dataset\.files: '{}/empty\.txt' is empty\.",
+    "nothing.txt": r"dataset\.files: there is no file '{}/nothing\.txt' \(looked in {}\)\. Did you",
+    "two\\nlines": r"dataset\.files: there is no file '{}/two",
+    "folder": r"dataset\.files: '{}/folder' is a folder; write '{}/folder/\*\*/\*\.txt' for",
+    "*.nope": r"dataset\.files: '{}/\*\.nope' matches no file with text",
+    "blank.txt": r"dataset=text: the corpus has no text\.",
+    "one.txt": r"dataset=text: the corpus has only one document, and training and validation need",
+    "long.txt": r"dataset=text: the corpus has only one document",
+    "binary.txt": r"dataset\.files: '{}/binary\.txt' is not a text file: it holds zero bytes\.",
+    "utf16.txt": r"dataset\.files: '{}/utf16\.txt' is not a text file: it holds zero bytes\.",
+    "latin.txt": r"dataset\.files: '{}/latin\.txt' is not UTF-8 at byte \d+; convert it, or set",
+    "cut.txt": r"dataset\.files: '{}/cut\.txt' is not UTF-8 at byte \d+; convert it, or set",
+    "cut.gz": r"dataset\.files: '{}/cut\.gz' is damaged or cut off: Compressed file ended before",
+    "junk.gz": r"dataset\.files: '{}/junk\.gz' is damaged or cut off: Error -3",
+    "junk.bz2": r"dataset\.files: cannot read '{}/junk\.bz2': Invalid data stream\.",
+    "cut.xz": r"dataset\.files: '{}/cut\.xz' is damaged or cut off: Compressed file ended before",
+    "cut.jsonl": r"dataset\.files: '{}/cut\.jsonl', line 2 is not JSON: Unterminated string",
+    "long.jsonl": r"dataset\.files: '{}/long\.jsonl', line 2 is not JSON: Unterminated string",
+    "list.jsonl": r"dataset\.files: '{}/list\.jsonl', line 2 is not a JSON object",
+    "other.jsonl": r"dataset\.column=text: '{}/other\.jsonl', line 2 has no such column; it has b",
+    "number.jsonl": r"dataset\.column=text: '{}/number\.jsonl', line 2 has int there, not text\.",
+    "digits.jsonl": r"dataset\.files: '{}/digits\.jsonl', line 2 cannot be read as JSON: Exceeds",
+    "deep.jsonl": r"dataset\.files: '{}/deep\.jsonl', line 2 cannot be read as JSON: maximum recu",
+    "half.jsonl": r"dataset\.files: '{}/half\.jsonl', line 2 has half a surrogate pair; mend it",
+    "numbers.parquet": r"dataset\.column=text: '{}/numbers\.parquet' has int64 there, not text\.",
+    "cut.parquet": r"dataset\.files: '{}/cut\.parquet' is not readable as Parquet: .*not a parquet",
+    "junk.parquet": r"dataset\.files: '{}/junk\.parquet' is not readable as Parquet: ",
+    "rows0.parquet": r"dataset=text: the corpus has no text\.",
+    "nulls.parquet": r"dataset=text: the corpus has no text\.",
+}
+VOCABULARIES = {
+    "nothing.txt": r"tokenizer\.path={}/nothing\.txt: cannot be read as a vocabulary: .*No such f",
+    "plain-vocab.txt": r"tokenizer\.path={}/plain-vocab\.txt: no \[PAD\], .* among its 53 lines",
+    "twice-vocab.txt": r"tokenizer\.path={}/twice-vocab\.txt: line 6 is empty or stands there tw",
+    "gap-vocab.txt": r"tokenizer\.path={}/gap-vocab\.txt: line 6 is empty or stands there twice",
+    "empty-vocab.txt": r"tokenizer\.path={}/empty-vocab\.txt: no \[PAD\], .* among its 0 lines",
+    "binary-vocab.txt": r"tokenizer\.path={}/binary-vocab\.txt: cannot be read .*invalid start by",
+    "junk.json": r"tokenizer\.path={}/junk\.json: cannot be read as a tokenizer: EOF while",
+    "bpe.json": r"tokenizer\.path={}/bpe\.json: is a BPE tokenizer; bertexp needs WordPiece",
+    "folder": r"tokenizer\.path={}/folder: no vocabulary file, no folder with a tokenizer",
+    "nowhere": r"tokenizer\.path={}/nowhere: no vocabulary file, no folder with a tokenizer",
+    "remote-code": r"tokenizer\.path={}/remote-code: no vocabulary file.*contains custom code",
+}
+NO_BERT = "no local folder or Hub name that gives a BERT in safetensors"
+CHECKPOINTS = {
+    "nowhere": rf"model\.pretrained={{}}/nowhere: {NO_BERT} \(",
+    "folder": rf"model\.pretrained={{}}/folder: {NO_BERT} \(Unrecognized model",
+    "bert-cut": rf"model\.pretrained={{}}/bert-cut: {NO_BERT} \(.*incomplete metadata",
+    "bert-head": rf"model\.pretrained={{}}/bert-head: {NO_BERT} \(.*header too large",
+    "bert-empty": rf"model\.pretrained={{}}/bert-empty: {NO_BERT} \(.*header too small",
+    "bert-junk": rf"model\.pretrained={{}}/bert-junk: {NO_BERT} \(.*not a valid JSON file",
+    "bert-list": rf"model\.pretrained={{}}/bert-list: {NO_BERT} \(Unrecognized model",
+    "bert-words": rf"model\.pretrained={{}}/bert-words: {NO_BERT} \(.*'hidden_size'",
+    "bert-odd": rf"model\.pretrained={{}}/bert-odd: {NO_BERT} \(.*not a multiple of",
+    "bert-no-weights": rf"model\.pretrained={{}}/bert-no-weights: {NO_BERT} \(.*model\.safetensors",
+    "bert-pickle": rf"model\.pretrained={{}}/bert-pickle: {NO_BERT} \(.*model\.safetensors",
+    "bert-wide": r"model\.pretrained={}/bert-wide: its weights do not fit its config\.json: bert\.",
+    "gpt": r"model\.pretrained={}/gpt: is a gpt2 model, not a BERT\.",
+    "remote-code": rf"model\.pretrained={{}}/remote-code: {NO_BERT} \(.*contains custom code",
+}
+HUB = "dataset=wikipedia dataset.hub.config=null dataset.hub.path="
+SETTINGS = {
+    "dataset=text dataset.files=[{}/good.txt] dataset.format=parquet": r"not readable as Parquet",
+    "dataset=text dataset.files=[{}/good.txt] dataset.format=jsonl": r"line 1 is not JSON: Expect",
+    "dataset=text dataset.files=[{}/numbers.parquet] dataset.column=titel": (
+        r"dataset\.column=titel: .* has no such column; it has text, title\. .*'title'\?"
+    ),
+    "dataset=text dataset.files=[{}/few.txt] task=nsp": r"task\.segments=sentence .* finds 0 pairs",
+    "dataset=text dataset.files=[{}/few.txt] task=sop": r"task\.segments=fill .* finds 0 pairs",
+    "dataset=text": r"dataset\.files=\[\]: name at least one file",
+    "dataset=pydoc dataset.packages=[nosuch]": r"dataset\.packages: no package 'nosuch' is insta",
+    "dataset=pydoc dataset.packages=[../..]": r"dataset\.packages: no package '\.\./\.\.' is inst",
+    "dataset=wikitext2": r"dataset\.hub\.path=Salesforce/wikitext: the Hugging Face Hub does not",
+    "dataset=wikipedia dataset.hub.path=null": r"dataset\.hub\.path=null: dataset=wikipedia needs",
+    f"{HUB}{{}}/hub dataset.column=body": r"dataset\.column=body: '{}/hub' has no such column",
+    f"{HUB}{{}}/hub dataset.hub.train=none": r'dataset\.hub: cannot load .*Unknown split "none"',
+    f"{HUB}{{}}/script": r"dataset\.hub: cannot load .*scripts are no longer supported",
+    f"{HUB}{{}}/script/script.py": r"dataset\.hub: cannot load .*scripts are no longer supported",
+    f"{HUB}{{}}/pickled": r"dataset\.hub: cannot load .*No \(supported\) data files",
+    f"{HUB}{{}}/folder": r"dataset\.hub: cannot load .*doesn't contain any data files",
+    "model=pretrained model.pretrained=no/such": rf"model\.pretrained=no/such: {NO_BERT}",
+    "tokenizer=pretrained tokenizer.path=no/such": r"tokenizer\.path=no/such: no vocabulary file",
+    "model=pretrained model.pretrained={}/bert task.max_length=65": (
+        r"task\.max_length=65: the model has only 64 positions\."
+    ),
+    "model=pretrained model.pretrained={}/bert task.max_length=32": (
+        r"model\.pretrained={}/bert: knows 58 tokens, the tokenizer has \d+; take its own"
+    ),
+    "masking=pmi masking.pmi_min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
+    "hardware.precision=fp16": r"hardware\.precision=fp16: needs a GPU",
+    "hardware=gpu": r"hardware\.device=gpu: torch finds no GPU",
+    "tracker.mode=online": r"tracker\.mode=online: W&B has no API key\. Log in with `wandb login`",
+    "tracker.project=a/b": r"tracker\.project=a/b: must be 1 to 128 characters",
+    "sweep=../elsewhere": r"sweep=\.\./elsewhere: must be a folder's name: no slashes",
+    "sweep=..": r"sweep=\.\.: must be a folder's name: no slashes",
+    "-m sweep=../elsewhere seed=0,1": r"sweep=\.\./elsewhere: must be a folder's name: no slashes",
+    "-m sweep=/tmp seed=0,1": r"sweep=/tmp: must be a folder's name: no slashes",
+    "-m seed=0,1 trainer.epochz=2": r"trainer\.epochz: no such key\. Did you mean 'trainer\.epochs",
+    "-m seed=0,1 trainer.resume={}/run-other": r"in a sweep use trainer\.resume=auto",
+    "trainer.epochz=3": r"trainer\.epochz: no such key\. Did you mean 'trainer\.epochs'\?",
+    "taks=nsp": r"taks: no such key\. Did you mean 'task",
+    "task=nspp": r"task=nspp: must be one of .* Did you mean 'nsp'\?",
+    "+trainer.bogus=1": r"trainer\.bogus: no such key\.",
+    "--epochs=3": r"--epochs=3: no such option; a setting is key=value; see --help\.",
+    "masking=null": r"masking=null: the group needs an option; see --help\.",
+    "name=${{oc.env:NOWHERE}}": r"name: .*'NOWHERE' not found",
+    "name=${{eval:1+1}}": r"name: unsupported interpolation type eval\.",
+    "trainer.resume={}/folder": r"trainer\.resume={}/folder: no run's folder",
+    "hydra.run.dir={}/good.txt": r"hydra\.run\.dir: cannot write {}/good\.txt \(File exists\)\.",
+    "hydra.run.dir={}/good.txt/x": r"hydra\.run\.dir: cannot write {}/good\.txt/x \(Not a direct",
+    "hydra.run.dir=/proc/x": r"hydra\.run\.dir: cannot write /proc/x \(",
+    f"hydra.run.dir={'x' * 300}": r"hydra\.run\.dir: cannot write x+ \(File name too long\)\.",
+}
+# These have a folder already, which stays as it is but for the log.
+RUNS = {
+    "run-junk": r"{}/run-junk/\.hydra/config\.yaml: cannot be read \(while parsing a flow node",
+    "run-list": r"{}/run-list/\.hydra/config\.yaml: is no configuration\.",
+    "run-code": r"{}/run-code/\.hydra/config\.yaml: cannot be read \(could not determine a const",
+    "run-summary": r"{}/run-summary/summary\.json: is damaged; remove it, and the run can be",
+}
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the inputs; nothing in it may be executed, whichever test reads it."""
+    folder = tmp_path_factory.mktemp("inputs")
+    inputs.make(folder)
+    yield folder
+    assert not (folder / "sprung").exists(), "code of an input was run"
+
+
+@pytest.fixture
+def refused(door: Callable[..., Any], root: Path, shared_cache: Path) -> Callable[..., None]:
+    """Return a function that makes sure that a command is refused, and says what it should."""
+
+    def check(pattern: str, *arguments: str, **environment: str) -> None:
+        ended = door(*BASE, *arguments, **environment)
+        assert ended.code == 1, ended.said
+        errors = [line for line in ended.said if line.startswith("error: ")]
+        assert len(errors) == 1, ended.said
+        assert ended.said[-1] == errors[0]
+        assert "Traceback" not in "\n".join(ended.said)
+        expected = "error: " + pattern.replace("{}", re.escape(str(root)))
+        found = errors[0].replace("error: ", "", 1)
+        assert re.search(expected.removeprefix("error: "), found), found
+        assert ended.left == []
+        assert not [path for path in shared_cache.rglob(".*")], "half-built"
+
+    return check
+
+
+def known(pattern: str) -> str:
+    return pattern.replace("{{", "{").replace("}}", "}")
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts(refused: Callable[..., None], root: Path, name: str) -> None:
+    refused(TEXTS[name], "dataset=text", f"dataset.files=['{root}/{name}']")
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_vocabularies(refused: Callable[..., None], root: Path, name: str) -> None:
+    # The corpus, which does not exist either, is not looked at.
+    corpus = ("dataset=text", "dataset.files=[nowhere]")
+    refused(VOCABULARIES[name], *corpus, "tokenizer=pretrained", f"tokenizer.path={root}/{name}")
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_checkpoints(refused: Callable[..., None], root: Path, name: str) -> None:
+    vocabulary = ("tokenizer=pretrained", f"tokenizer.path={root}/vocab.txt", "task.max_length=32")
+    refused(CHECKPOINTS[name], "model=pretrained", f"model.pretrained={root}/{name}", *vocabulary)
+
+
+@pytest.mark.parametrize("arguments", SETTINGS)
+def test_settings(refused: Callable[..., None], root: Path, arguments: str) -> None:
+    given = [known(word.replace("{}", str(root))) for word in arguments.split()]
+    refused(SETTINGS[arguments], *given)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_runs_that_cannot_go_on(door: Callable[..., Any], root: Path, name: str) -> None:
+    run = root / name
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    ended = door(f"trainer.resume={run}")
+    (line,) = ended.said
+    assert ended.code == 1
+    assert re.match("error: " + RUNS[name].replace("{}", re.escape(str(root))), line), line
+    assert ended.left == []
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    new = {path.name for path in after.keys() - before.keys()}
+    assert new <= {"bertexp.log", ".lock"}
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("place", ["good.txt", "good.txt/below"])
+def test_a_cache_that_is_no_folder(refused: Callable[..., None], root: Path, place: str) -> None:
+    says = rf"{{}}/{place}: the cache cannot be written \(Not a directory\); choose another folder"
+    refused(says, BERTEXP_CACHE=f"{root}/{place}")
+
+
+def test_a_dataset_smaller_than_a_batch_is_trained_on(door: Callable[..., Any], root: Path) -> None:
+    ended = door(
+        *BASE, "dataset=text", f"dataset.files=[{root}/good.txt]", "trainer.batch_size=9999999999"
+    )
+    assert ended.code == 0, ended.said
+
+
+def test_the_real_command_is_as_strict(command: Callable[..., Any], root: Path) -> None:
+    """Without the warm door: nothing above depends on it."""
+    done = command(*BASE, "dataset=text", f"dataset.files=['{root}/latin.txt']")
+    assert done.code == 1
+    assert "Traceback" not in done.output + done.errors
+    assert done.said[-1].startswith(f"error: dataset.files: '{root}/latin.txt' is not UTF-8")
+    assert [path.name for path in done.folder.iterdir()] == ["cache"]
+
+
+def test_what_was_there_before_a_mistake_is_there_after_it(
+    door: Callable[..., Any], tmp_path: Path
+) -> None:
+    notes = tmp_path / "run" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    (tmp_path / "outputs" / "mine").mkdir(parents=True)
+    for folder in ("run", "."):
+        ended = door(*BASE, "sweep=..", f"hydra.run.dir={folder}", folder=tmp_path)
+        assert ended.code == 1
+        assert notes.read_text() == "mine"
+    assert (tmp_path / "outputs" / "mine").is_dir()
+
+
+def test_a_bug_keeps_its_traceback_and_its_folder(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import bertexp.data\ndef fail(config): raise KeyError('a bug')\n"
+        "bertexp.data.prepare_data = fail\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = command(*BASE, PYTHONPATH=path)
+    assert done.code == 1
+    assert "Traceback" in done.output + done.errors
+    (log,) = done.folder.glob("outputs/*/*/bertexp.log")
+    assert "KeyError: 'a bug'" in log.read_text()
+
+
+@pytest.fixture
+def guarded(root: Path) -> Iterator[Path]:
+    """A folder that only root may write in, with a file that only root may read."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can take rights from itself")
+    # Outside pytest's own folders, which others may not enter.
+    folder = Path(tempfile.mkdtemp(prefix="bertexp-guarded-"))
+    folder.chmod(0o755)
+    shutil.copy(root / "good.txt", folder / "secret.txt")
+    (folder / "secret.txt").chmod(0o600)
+    (folder / "work").mkdir()
+    shutil.chown(folder / "work", NOBODY, NOBODY)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["hydra.run.dir={}/run"], "hydra.run.dir: cannot write {}/run (Permission denied)."),
+        (
+            ["dataset=text", "dataset.files=[{}/secret.txt]"],
+            "dataset.files: cannot read '{}/secret.txt': Permission denied.",
+        ),
+        (
+            ["tokenizer=pretrained", "tokenizer.path={}/secret.txt"],
+            "tokenizer.path={}/secret.txt: cannot be read as a vocabulary: [Errno 13]",
+        ),
+        ([], "{}/cache: the cache cannot be written (Permission denied); choose another folder"),
+    ],
+)
+def test_without_permission(
+    door: Callable[..., Any], guarded: Path, overrides: list[str], says: str
+) -> None:
+    given = [override.format(guarded) for override in overrides]
+    cache = guarded / ("cache" if not overrides else "work/cache")
+    ended = door(*BASE, *given, folder=guarded / "work", user=NOBODY, BERTEXP_CACHE=str(cache))
+    assert ended.code == 1, ended.said
+    assert ended.said[-1].startswith("error: " + says.format(guarded)), ended.said
+    assert "Traceback" not in "\n".join(ended.said)
+    assert [name for name in ended.left if not name.startswith("cache")] == []
+    assert {path.name for path in guarded.iterdir()} == {"secret.txt", "work"}

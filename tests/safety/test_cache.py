@@ -1,0 +1,100 @@
+"""What was prepared and is damaged since is recognised, and prepared again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertexp.cache import cached
+from bertexp.validation import UserError
+
+TEXT = "\n\n".join(f"Sentence {n} of a small text. It has {n} words, or so." for n in range(30))
+
+
+def build(folder: Path) -> None:
+    (folder / "a.bin").write_bytes(b"0123456789")
+    (folder / "b.bin").write_bytes(b"")
+
+
+@pytest.fixture
+def artefact(empty_cache: Path) -> Path:
+    return cached("things", {"of": 1}, build)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cut off": lambda folder: os.truncate(folder / "a.bin", 3),
+    "emptied": lambda folder: os.truncate(folder / "a.bin", 0),
+    "longer": lambda folder: (folder / "b.bin").write_bytes(b"1"),
+    "a file lost": lambda folder: (folder / "b.bin").unlink(),
+    "a file too many": lambda folder: (folder / "c.bin").touch(),
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "a cut manifest": lambda folder: os.truncate(folder / "manifest.json", 9),
+    "an empty manifest": lambda folder: os.truncate(folder / "manifest.json", 0),
+    "another manifest": lambda folder: (folder / "manifest.json").write_text("[1]"),
+    "all files lost": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "a file in its place": lambda folder: (shutil.rmtree(folder), folder.touch()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_built_again(
+    artefact: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    DAMAGES[damage](artefact)
+    assert cached("things", {"of": 1}, build) == artefact
+    assert (artefact / "a.bin").read_bytes() == b"0123456789"
+    (record,) = caplog.records
+    assert record.getMessage() == f"{artefact}: is damaged, or cut off; it is built again."
+    assert [path.name for path in artefact.parent.iterdir()] == [artefact.name]
+
+
+def test_what_is_whole_is_not_built_again(artefact: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise AssertionError("built again")
+
+    assert cached("things", {"of": 1}, fail) == artefact
+
+
+def test_a_failure_leaves_nothing(empty_cache: Path) -> None:
+    def fail(folder: Path) -> None:
+        build(folder)
+        raise UserError("no")
+
+    with pytest.raises(UserError):
+        cached("things", {"of": 1}, fail)
+    assert list((empty_cache / "things").iterdir()) == []
+
+
+def test_every_file_of_a_prepared_corpus_may_be_cut_off(
+    experiment_config: Callable[..., Any], empty_cache: Path, tmp_path: Path
+) -> None:
+    from bertexp.data import prepare_data
+
+    (tmp_path / "text.txt").write_text(TEXT)
+    config = experiment_config(
+        "dataset=text", f"dataset.files=[{tmp_path}/text.txt]", "tokenizer.vocab_size=128",
+        "masking=pmi", "masking.pmi_min_count=5", "evaluation.max_examples=8",
+    )  # fmt: skip
+
+    def digests() -> tuple[str, ...]:
+        data = prepare_data(config)
+        return (
+            data.corpus.fingerprint,
+            data.tokenizer.fingerprint,
+            *data.bank.fingerprints.values(),
+        )
+
+    expected = digests()
+    files = {path: path.read_bytes() for path in empty_cache.rglob("*") if path.is_file()}
+    assert {path.parents[1].name for path in files} == {
+        *("corpus", "digests", "tokenizer", "tokens", "collocations"),
+    }
+    for path, content in files.items():
+        os.truncate(path, len(content) // 2)
+        assert digests() == expected, path
+        assert path.stat().st_size == len(content), path
