@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertexp.config import keys
 from bertexp.summary import METRICS_FILE, SUMMARY_FILE
 from bertexp.validation import UserError
+
+KEYS = frozenset(keys())
 
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 HYDRA_FILE = Path(".hydra") / "hydra.yaml"
@@ -153,7 +156,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for key, inner in value.items():
-        if isinstance(inner, dict) and inner:
+        # A key of the schema may have shares for its value, which belong together.
+        if isinstance(inner, dict) and inner and f"{prefix}{key}" not in KEYS:
             yield from _flatten(inner, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", inner

@@ -147,6 +147,8 @@ def text(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{text(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, Iterable) and not isinstance(value, str):
         return f"[{','.join(map(text, value))}]"
     return str(value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertexp.compare.runs import read_run
 from bertexp.compare.settings import (
     ONLY_LOOKS,
     differing_keys,
@@ -61,6 +63,17 @@ def test_the_groups_that_are_ignored_exist() -> None:
         assert not changes_outcome(key)
     assert changes_outcome("hardware.precision")
     assert {"evaluation.every", "evaluation.pseudo_perplexity"} <= {*keys()} & {*ONLY_LOOKS}
+
+
+def test_shares_are_one_value_written_as_on_the_command_line(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / ".hydra"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        "seed: 0\ntask: {name: nsp, negatives: {other_document: 0.5, swap: 0.5}}\n"
+    )
+    config = read_run(tmp_path / "run").config
+    assert text(config["task.negatives"]) == "{other_document:0.5,swap:0.5}"
+    assert not any(key.startswith("task.negatives.") for key in config)
 
 
 def test_a_groups_name_stands_for_what_it_sets() -> None:
