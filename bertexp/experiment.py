@@ -15,6 +15,7 @@ from bertexp.data import Data, prepare_data
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.samples import draw_samples, sample_tables
 from bertexp.evaluation.whole import evaluate_whole
+from bertexp.files import shown
 from bertexp.invocation import Invocation
 from bertexp.masking.audit import audit
 from bertexp.models.build import build_model, check_checkpoint
@@ -26,7 +27,7 @@ from bertexp.summary import versions, write_summary
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import MaskedExamples
 from bertexp.tasks.nsp import PairExamples
-from bertexp.tracking.base import SafeTracker, shown
+from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
 from bertexp.training.keeper import Keeper

@@ -1,4 +1,4 @@
-"""Writing that survives a kill and a loss of power: all of it is there, or nothing."""
+"""Writing that survives a kill and a loss of power, all or nothing; and how paths are shown."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def sync(*paths: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def shown(path: str | Path) -> Path:
+    """Return a path as a person in the current folder would write it."""
+    absolute = Path(os.path.abspath(path))
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

@@ -11,11 +11,11 @@ from bertexp import outcome, report
 from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.evaluation.answers import evaluate
+from bertexp.files import shown
 from bertexp.invocation import Invocation
 from bertexp.masking.schedule import mask_rate
 from bertexp.models.objective import Objective
 from bertexp.outcome import Clock
-from bertexp.tracking.base import shown
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.bad_steps import BadSteps

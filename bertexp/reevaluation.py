@@ -13,11 +13,11 @@ from bertexp import outcome, report
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
 from bertexp.evaluation.whole import evaluate_whole
+from bertexp.files import shown
 from bertexp.models.objective import Objective
 from bertexp.saved import Saved
 from bertexp.summary import read_summary, versions, write_json
 from bertexp.tasks import TASKS
-from bertexp.tracking.base import shown
 from bertexp.training.checkpoints import PROGRESS_FILE
 from bertexp.training.setup import build_accelerator
 from bertexp.training.state import TrainState

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway
 from bertexp.compare.comparable import cautions, lower_is_better, refusals, unequal_steps
@@ -23,6 +21,7 @@ from bertexp.compare.settings import (
 )
 from bertexp.compare.statistics import differences, estimate
 from bertexp.compare.wording import spent
+from bertexp.files import shown
 from bertexp.validation import UserError, nearest, require_choice
 
 DEFAULT_METRIC = "eval/loss"
@@ -165,7 +164,7 @@ def _examples(
 def _compared(measured: Measured) -> ComparedRun:
     run = measured.run
     return ComparedRun(
-        folder=str(_shown(run.folder)),
+        folder=str(shown(run.folder)),
         name=run.name,
         status=run.status,
         error=run.error or measured.missing,
@@ -175,9 +174,3 @@ def _compared(measured: Measured) -> ComparedRun:
         metrics=run.metrics,
         curve=tuple(point for point in measured.curve if point[1] == point[1]),
     )
-
-
-def _shown(folder: Path) -> Path:
-    """Return a folder as a person in the current one would write it."""
-    absolute = Path(os.path.abspath(folder))
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

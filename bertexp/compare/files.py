@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from bertexp.compare.results import Comparison
 from bertexp.compare.settings import text
+from bertexp.files import write_text
 from bertexp.summary import write_json
 
 CSV_FILE = "compare.csv"
@@ -41,9 +41,7 @@ def write_csv_file(comparison: Comparison, output: Path) -> Path:
             [*swept, run.seed, run.status, run.error, run.value, *measured, run.name, run.folder]
         )
     path = output / CSV_FILE
-    partial = path.with_suffix(".partial")
-    partial.write_text(rows.getvalue(), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, rows.getvalue())
     return path
 
 

@@ -160,12 +160,6 @@ def within(seconds: float, action: Callable[[], None]) -> None:
         raise raised[0]
 
 
-def shown(path: str | Path) -> Path:
-    """Return a path as a person in the current folder would write it."""
-    path = Path(path).absolute()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
 def first_line(error: Exception) -> str:
     """Return what an error says, in one line without the full stop, or else its type."""
     lines = str(error).strip().splitlines()

@@ -20,9 +20,9 @@ from accelerate.tracking import (
     on_main_process,
 )
 
-from bertexp.files import sync
+from bertexp.files import shown, sync
 from bertexp.summary import METRICS_FILE
-from bertexp.tracking.base import Metrics, SafeTracker, shown
+from bertexp.tracking.base import Metrics, SafeTracker
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.validation import UserError

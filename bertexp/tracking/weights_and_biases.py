@@ -13,7 +13,8 @@ import psutil
 import wandb
 from accelerate.tracking import WandBTracker
 
-from bertexp.tracking.base import Metrics, SafeTracker, first_line, shown
+from bertexp.files import shown
+from bertexp.tracking.base import Metrics, SafeTracker, first_line
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.validation import UserError
