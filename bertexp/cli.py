@@ -20,11 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.config import Config, conf_dir, groups, keys, parse
-from bertexp.invocation import Invocation
-from bertexp.resuming import begin, resume_arguments
-from bertexp.run_folder import claimed, discard, is_new, record_config
-from bertexp.signals import Signals
-from bertexp.summary import write_summary
+from bertexp.runs.folder import claimed, discard, is_new, record_config
+from bertexp.runs.invocation import Invocation
+from bertexp.runs.resuming import begin, resume_arguments
+from bertexp.runs.signals import Signals
+from bertexp.runs.summary import write_summary
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob
 from bertexp.sweeps.lock import one_of_the_jobs

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from bertexp.cli import enter
 from bertexp.config import Config, parse
-from bertexp.resuming import as_recorded, quoted
+from bertexp.runs.resuming import as_recorded, quoted
 from bertexp.validation import UserError, require
 
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _evaluate(composed: DictConfig) -> float:
-    from bertexp.saved import find_saved
+    from bertexp.runs.saved import find_saved
 
     if composed.run is None:
         raise UserError("RUN is missing: python -m bertexp.evaluate RUN [overrides].")

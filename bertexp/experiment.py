@@ -9,21 +9,22 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from bertexp import outcome, report
+from bertexp import report
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.samples import draw_samples, sample_tables
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.files import shown
-from bertexp.invocation import Invocation
 from bertexp.masking.audit import audit
 from bertexp.models.build import build_model, check_checkpoint
 from bertexp.models.objective import Objective
-from bertexp.outcome import Clock
 from bertexp.pretraining import Pretraining
-from bertexp.run_folder import started_by_sweep
-from bertexp.summary import versions, write_summary
+from bertexp.runs import outcome
+from bertexp.runs.folder import started_by_sweep
+from bertexp.runs.invocation import Invocation
+from bertexp.runs.outcome import Clock
+from bertexp.runs.summary import versions, write_summary
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import MaskedExamples
 from bertexp.tasks.nsp import PairExamples

@@ -14,7 +14,7 @@ from bertexp.cli import enter
 from bertexp.config import parse
 from bertexp.inspection import TOPICS
 from bertexp.inspection.config import InspectConfig
-from bertexp.resuming import as_recorded, quoted
+from bertexp.runs.resuming import as_recorded, quoted
 
 if TYPE_CHECKING:
     from bertexp.inspection.subject import Subject
@@ -43,7 +43,7 @@ def _as_hydra_reads(argument: str) -> str:
 
 def _inspect(composed: DictConfig) -> None:
     from bertexp.inspection.subject import Subject
-    from bertexp.saved import find_saved
+    from bertexp.runs.saved import find_saved
 
     saved = find_saved(composed.run) if composed.run else None
     if saved and saved.run:

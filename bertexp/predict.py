@@ -41,7 +41,7 @@ def main() -> None:
 
 def _answer(options: argparse.Namespace) -> int:
     from bertexp.prediction import Predictor
-    from bertexp.saved import find_saved
+    from bertexp.runs.saved import find_saved
 
     predict = Predictor(find_saved(options.run))
     if options.text is not None:

@@ -10,7 +10,7 @@ import torch
 
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.models.objective import Objective
-from bertexp.saved import Saved
+from bertexp.runs.saved import Saved
 from bertexp.tokens.inputs import ModelInput
 from bertexp.validation import UserError
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from accelerate import Accelerator
 
-from bertexp import outcome, report
+from bertexp import report
 from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.evaluation.answers import evaluate
 from bertexp.files import shown
-from bertexp.invocation import Invocation
 from bertexp.masking.schedule import mask_rate
 from bertexp.models.objective import Objective
-from bertexp.outcome import Clock
+from bertexp.runs import outcome
+from bertexp.runs.invocation import Invocation
+from bertexp.runs.outcome import Clock
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.bad_steps import BadSteps

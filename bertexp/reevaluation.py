@@ -9,14 +9,15 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from bertexp import outcome, report
+from bertexp import report
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.files import shown
 from bertexp.models.objective import Objective
-from bertexp.saved import Saved
-from bertexp.summary import read_summary, versions, write_json
+from bertexp.runs import outcome
+from bertexp.runs.saved import Saved
+from bertexp.runs.summary import read_summary, versions, write_json
 from bertexp.tasks import TASKS
 from bertexp.training.checkpoints import PROGRESS_FILE
 from bertexp.training.setup import build_accelerator

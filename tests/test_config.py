@@ -261,9 +261,9 @@ def test_no_key_exists_that_nothing_reads(
     from bertexp.corpora import CORPORA
     from bertexp.data import prepare_data
     from bertexp.experiment import run_experiment
-    from bertexp.invocation import Invocation
-    from bertexp.resuming import Beginning
-    from bertexp.signals import Signals
+    from bertexp.runs.invocation import Invocation
+    from bertexp.runs.resuming import Beginning
+    from bertexp.runs.signals import Signals
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from bertexp.prediction import Predictor
-from bertexp.saved import find_saved
+from bertexp.runs.saved import find_saved
 from bertexp.validation import UserError
 
 Trained = Callable[[str], Path]

@@ -260,7 +260,7 @@ def test_a_longer_budget_goes_on(
 
 def test_two_at_once_are_refused(command: Callable[..., Any], untouched: Path, work: Path) -> None:
     holding = (
-        "from pathlib import Path; from bertexp.run_folder import claimed\n"
+        "from pathlib import Path; from bertexp.runs.folder import claimed\n"
         f"with claimed(Path({str(untouched)!r})): print('held', flush=True); input()"
     )
     holder = subprocess.Popen(
@@ -410,7 +410,7 @@ def test_every_trainer_key_is_classed(experiment_config: Callable[..., Config]) 
     from dataclasses import fields
 
     from bertexp.config import changes_outcome
-    from bertexp.resuming import BUDGET
+    from bertexp.runs.resuming import BUDGET
 
     free = {
         field.name

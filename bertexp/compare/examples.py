@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bertexp.summary import LOSSES_FILE
+from bertexp.runs.summary import LOSSES_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from pathlib import Path
 from bertexp.compare.results import Comparison
 from bertexp.compare.settings import text
 from bertexp.files import write_text
-from bertexp.summary import write_json
+from bertexp.runs.summary import write_json
 
 CSV_FILE = "compare.csv"
 JSON_FILE = "compare.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.config import keys
-from bertexp.summary import METRICS_FILE, SUMMARY_FILE
+from bertexp.runs.summary import METRICS_FILE, SUMMARY_FILE
 from bertexp.validation import UserError
 
 KEYS = frozenset(keys())

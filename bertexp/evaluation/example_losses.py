@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bertexp.evaluation.answers import Answers
 from bertexp.evaluation.bank import Bank
-from bertexp.summary import LOSSES_FILE
+from bertexp.runs.summary import LOSSES_FILE
 from bertexp.tasks.base import Batch
 
 BANK_KEY = b"bank"

@@ -11,7 +11,7 @@ import torch
 from bertexp.data import prepare_tokenizer
 from bertexp.inspection.config import InspectConfig
 from bertexp.models.build import bert_config, build_model, build_skeleton
-from bertexp.saved import Saved
+from bertexp.runs.saved import Saved
 from bertexp.tasks import TASKS
 from bertexp.tokens.inputs import ModelInput
 from bertexp.tokens.tokenizer import WordPieceTokenizer

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import changes_outcome, keys
-from bertexp.summary import SUMMARY_FILE, read_summary
+from bertexp.runs.summary import SUMMARY_FILE, read_summary
 
 # Where Hydra keeps what it composed for a run.
 CONFIG_FILE = Path(".hydra") / "config.yaml"

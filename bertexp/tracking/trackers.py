@@ -21,7 +21,7 @@ from accelerate.tracking import (
 )
 
 from bertexp.files import shown, sync
-from bertexp.summary import METRICS_FILE
+from bertexp.runs.summary import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity

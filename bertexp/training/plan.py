@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bertexp import draws
-from bertexp.signals import ignore_signals
+from bertexp.runs.signals import ignore_signals
 from bertexp.tasks.base import Batch, Examples
 
 # Examples are sorted by length within pools of this many batches: little padding, much shuffling.

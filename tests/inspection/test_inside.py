@@ -26,7 +26,7 @@ from bertexp.inspection.config import InspectConfig
 from bertexp.inspection.pictures.attention import draw_heads
 from bertexp.inspection.subject import Subject
 from bertexp.models.build import build_model
-from bertexp.saved import find_saved
+from bertexp.runs.saved import find_saved
 from bertexp.validation import UserError
 
 PICTURES = ("hidden.png", "attention.png", "embeddings.png")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertexp.resuming import Beginning
-from bertexp.signals import Signals
+from bertexp.runs.resuming import Beginning
+from bertexp.runs.signals import Signals
 from bertexp.sweeps.job import SweepJob
 
 

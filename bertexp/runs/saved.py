@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertexp.run_folder import recorded
+from bertexp.runs.folder import recorded
 from bertexp.training.checkpoints import FOLDER, find_checkpoints, read_checkpoint
 from bertexp.validation import UserError
 

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.files import write_text
-from bertexp.summary import SUMMARY_FILE
+from bertexp.runs.summary import SUMMARY_FILE
 from bertexp.validation import UserError
 
 LOCK_FILE = ".lock"

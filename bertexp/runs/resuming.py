@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.config import Config, changes_outcome, parse
-from bertexp.run_folder import recorded
-from bertexp.summary import read_summary
+from bertexp.runs.folder import recorded
+from bertexp.runs.summary import read_summary
 from bertexp.training.budget import Budget
 from bertexp.training.checkpoints import Checkpoint, find_checkpoints
 from bertexp.validation import UserError
