@@ -117,9 +117,9 @@ def _one_masked(
                 input_ids_BL=torch.from_numpy(ids_BL),
                 # The last layer and the head work at the masked position only.
                 queries_BP=torch.from_numpy(columns_B[:, None]),
+                slots_U=torch.from_numpy(rows_B),
                 attention_mask_BL=attention_mask(ids_BL, lengths_T[texts_B]),
                 positions_N=torch.from_numpy(rows_B * longest + columns_B),
-                slots_N=torch.from_numpy(rows_B),
                 labels_N=torch.from_numpy(labels_B),
                 tokens=int(lengths_T[texts_B].sum()),
                 maskable=len(chosen),

@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from bertexp.models.attention import attend
 from bertexp.tasks.base import Batch
 
 
 def encode(bert: Any, batch: Batch) -> Tensor:
-    """Return the last hidden states at the batch's queries, shape (batch, queries, hidden).
+    """Return the last hidden states at ``batch.slots_U``, shape (used, hidden).
 
     They equal those of ``bert(...)`` at these positions: after the last layer's keys and
     values nothing mixes positions, so its queries and all that follows are computed for
-    ``batch.queries_BP`` only. In a two-layer model that saves a third of the work.
+    what is used only. In a two-layer model that saves a third of the work.
 
     Args:
         bert: a ``BertModel`` of ``transformers``.
@@ -29,24 +29,18 @@ def encode(bert: Any, batch: Batch) -> Tensor:
     )
     *layers, last = bert.encoder.layer
     for layer in layers:
-        hidden_BLD = layer(hidden_BLD, mask_B11L)
+        context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask_B11L)
+        hidden_BLD = _read(layer, context_BLD, hidden_BLD)
     rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
     queried_BPD = hidden_BLD[rows_B1, batch.queries_BP]
-    context_BPD = _attend(last.attention.self, queried_BPD, hidden_BLD, mask_B11L)
-    return last.feed_forward_chunk(last.attention.output(context_BPD, queried_BPD))
-
-
-def _attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what the heads of ``attention`` (a ``BertSelfAttention``) read for each query."""
-
-    def by_head(projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
-
-    context_BHPE = functional.scaled_dot_product_attention(
-        by_head(attention.query(queried_BPD)),
-        by_head(attention.key(hidden_BLD)),
-        by_head(attention.value(hidden_BLD)),
-        attn_mask=mask,
-        dropout_p=attention.dropout.p if attention.training else 0.0,
+    context_BPD = attend(last.attention.self, queried_BPD, hidden_BLD, mask_B11L)
+    context_UD, queried_UD = (
+        each_BPD.flatten(0, 1)[batch.slots_U] for each_BPD in (context_BPD, queried_BPD)
     )
-    return context_BHPE.transpose(1, 2).flatten(-2)
+    return _read(last, context_UD, queried_UD)
+
+
+def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
+    """Return the output of a ``BertLayer`` whose heads read ``context`` for ``hidden``."""
+    output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
+    return output

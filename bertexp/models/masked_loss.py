@@ -9,9 +9,11 @@ from torch import Tensor
 
 # Logits that exist at the same time: 32 MiB in float32, whatever the mask rate.
 CHUNK_LOGITS = 1 << 23
+# Words whose logits are worked on at a time on a CPU, so that they stay in its cache.
+TILE_WORDS = 2048
 
 
-def masked_loss(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_N: Tensor) -> Tensor:
+def masked_loss(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_N: Tensor) -> Tensor:
     """Return the cross-entropy of ``hidden @ weight.T + bias``, summed over the predictions.
 
     The same as ``cross_entropy(linear(hidden, weight, bias), labels, reduction="sum")``, in nats,
@@ -20,66 +22,122 @@ def masked_loss(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_N: 
     of Hsu et al. 2024, "Liger kernel"). It can be differentiated once.
 
     Args:
-        hidden_ND: hidden states at the predicted positions.
+        hidden_MD: hidden states at the predicted positions; those after the first N are not used.
         weight_VD, bias_V: the vocabulary's.
         labels_N: the ids that stood there.
     """
-    loss: Tensor = _MaskedLoss.apply(hidden_ND, weight_VD, bias_V, labels_N)  # type: ignore[no-untyped-call]
+    loss: Tensor = _MaskedLoss.apply(hidden_MD, weight_VD, bias_V, labels_N)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _MaskedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_N: Tensor
+        ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_N: Tensor
     ) -> Tensor:
-        device = hidden_ND.device.type
-        dtype = hidden_ND.dtype
+        device = hidden_MD.device.type
+        dtype = hidden_MD.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            return _loss_and_gradients(ctx, hidden_ND, weight_VD, bias_V, labels_N, dtype)
+            vocabulary = _Vocabulary(weight_VD, bias_V, dtype)
+            hidden_grad_MD = torch.zeros_like(hidden_MD, dtype=torch.float32)
+            loss = torch.zeros((), device=hidden_MD.device)
+            rows = max(1, CHUNK_LOGITS // len(weight_VD))
+            for part_MD, part_grad_MD in zip(
+                hidden_MD.to(dtype).split(rows), hidden_grad_MD.split(rows), strict=True
+            ):
+                loss += vocabulary.add(part_MD, labels_N[:rows], part_grad_MD)
+                labels_N = labels_N[rows:]
+        ctx.save_for_backward(
+            hidden_grad_MD.to(hidden_MD.dtype), vocabulary.weight_grad_VD, vocabulary.bias_grad_V
+        )
+        return loss
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        hidden_ND, weight_VD, bias_V = ctx.saved_tensors
-        return hidden_ND.mul_(scale), weight_VD.mul_(scale), bias_V.mul_(scale), None
+        hidden_MD, weight_VD, bias_V = ctx.saved_tensors
+        return hidden_MD.mul_(scale), weight_VD.mul_(scale), bias_V.mul_(scale), None
 
 
-def _loss_and_gradients(
-    ctx: Any,
-    hidden_ND: Tensor,
-    weight_VD: Tensor,
-    bias_V: Tensor,
-    labels_N: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Return the loss and leave its gradients in ``ctx``; products are computed in ``dtype``."""
-    weight, bias = weight_VD.to(dtype), bias_V.to(dtype)
-    loss = torch.zeros((), device=hidden_ND.device)
-    hidden_grad_ND = torch.empty_like(hidden_ND)
-    weight_grad_VD, bias_grad_V = torch.zeros_like(weight_VD), torch.zeros_like(bias_V)
-    rows = max(1, CHUNK_LOGITS // len(weight))
-    parts = zip(
-        hidden_ND.split(rows), labels_N.split(rows), hidden_grad_ND.split(rows), strict=True
-    )
-    for part_ND, label_N, part_grad_ND in parts:
-        hidden = part_ND.to(dtype)
-        logits_NV = torch.addmm(bias, hidden, weight.t()).float()
-        logits_NV -= logits_NV.amax(-1, keepdim=True)
-        loss -= logits_NV.gather(1, label_N[:, None]).sum()
-        shares_NV = logits_NV.exp_()
-        total_N1 = shares_NV.sum(-1, keepdim=True)
-        loss += total_N1.log().sum()
-        # The gradient of the logits: probabilities, less 1 at the label.
-        shares_NV /= total_N1
-        shares_NV.scatter_add_(1, label_N[:, None], torch.full_like(total_N1, -1.0))
-        bias_grad_V += shares_NV.sum(0)
-        grad_NV = shares_NV.to(dtype)
-        part_grad_ND.copy_(grad_NV @ weight)
-        if dtype == weight_grad_VD.dtype:
-            weight_grad_VD.addmm_(grad_NV.t(), hidden)
+class _Vocabulary:
+    """The weights of the logits, cut into tiles of words, and their gradients.
+
+    Matrix products are computed in ``dtype``, all else in float32.
+    """
+
+    def __init__(self, weight_VD: Tensor, bias_V: Tensor, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        words = TILE_WORDS if weight_VD.device.type == "cpu" else len(weight_VD)
+        self.weight_grad_VD = torch.empty_like(weight_VD, memory_format=torch.contiguous_format)
+        self.bias_grad_V = torch.zeros_like(bias_V)
+        self._tiles = [
+            tensor.split(words)
+            for tensor in (
+                weight_VD.to(dtype), bias_V.to(dtype), self.weight_grad_VD, self.bias_grad_V
+            )
+        ]  # fmt: skip
+        self._empty = True
+
+    def add(self, hidden_MD: Tensor, labels_N: Tensor, hidden_grad_MD: Tensor) -> Tensor:
+        """Add the gradients of some rows, of which the first N have labels; return their loss."""
+        count = len(labels_N)
+        weights, biases, weight_grads, bias_grads = self._tiles
+        tiles = []
+        label_logit_N = torch.zeros(count, device=hidden_MD.device)
+        first = 0
+        for weight, bias in zip(weights, biases, strict=True):
+            tile = _Tile(torch.addmm(bias, hidden_MD, weight.t()).float(), labels_N - first)
+            label_logit_N += tile.label_logit_N
+            tiles.append(tile)
+            first += len(bias)
+        top_MT = torch.cat([tile.top_M1 for tile in tiles], dim=1)
+        total_MT = torch.cat([tile.total_M1 for tile in tiles], dim=1)
+        log_total_M1 = (top_MT + total_MT.log()).logsumexp(1, keepdim=True)
+        scale_MT = (top_MT - log_total_M1).exp()
+        scale_MT[count:] = 0
+        grads = zip(tiles, scale_MT.split(1, dim=1), weights, weight_grads, bias_grads, strict=True)
+        for tile, scale_M1, weight, weight_grad, bias_grad in grads:
+            logits_grad_MW = tile.gradient(scale_M1)
+            bias_grad += logits_grad_MW.sum(0)
+            logits_grad_MW = logits_grad_MW.to(self._dtype)
+            self._add_product(weight_grad, logits_grad_MW.t(), hidden_MD, self._empty)
+            self._add_product(hidden_grad_MD, logits_grad_MW, weight)
+        self._empty = False
+        return log_total_M1[:count].sum() - label_logit_N.sum()
+
+    def _add_product(
+        self, total: Tensor, left: Tensor, right: Tensor, is_first: bool = False
+    ) -> None:
+        if self._dtype == total.dtype:
+            total.addmm_(left, right, beta=0 if is_first else 1)
+        elif is_first:
+            total.copy_(left @ right)
         else:
-            weight_grad_VD += grad_NV.t() @ hidden
-    ctx.save_for_backward(hidden_grad_ND, weight_grad_VD, bias_grad_V)
-    return loss
+            total += left @ right
+
+
+class _Tile:
+    """The logits of some words, of which only what later steps need is kept.
+
+    Attributes:
+        top_M1: the largest logit of each row.
+        total_M1: the sum of the exponentials of the logits, less ``top_M1``.
+        label_logit_N: the logit of the label, 0 where the label is none of these words.
+    """
+
+    def __init__(self, logits_MW: Tensor, labels_N: Tensor) -> None:
+        words = logits_MW.shape[1]
+        self._is_here_N1 = ((labels_N >= 0) & (labels_N < words))[:, None]
+        self._label_N1 = labels_N.clamp(0, words - 1)[:, None]
+        found_N1 = logits_MW[: len(labels_N)].gather(1, self._label_N1)
+        self.label_logit_N = found_N1.where(self._is_here_N1, 0.0)[:, 0]
+        self.top_M1 = logits_MW.amax(-1, keepdim=True)
+        self._shares_MW = logits_MW.sub_(self.top_M1).exp_()
+        self.total_M1 = self._shares_MW.sum(-1, keepdim=True)
+
+    def gradient(self, scale_M1: Tensor) -> Tensor:
+        """Return the gradient of the logits: probabilities, less 1 at the label."""
+        labelled_NW = self._shares_MW.mul_(scale_M1)[: len(self._label_N1)]
+        labelled_NW.scatter_add_(1, self._label_N1, -self._is_here_N1.float())
+        return self._shares_MW

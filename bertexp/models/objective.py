@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bertexp.models.dropout import draw_masks_fast
 from bertexp.models.encoder import encode
 from bertexp.models.masked_loss import masked_loss
 from bertexp.tasks.base import Batch
@@ -28,41 +29,40 @@ class Objective(nn.Module):
 
     def __init__(self, model: BertPreTrainedModel) -> None:
         super().__init__()
+        draw_masks_fast(model)
         self.model: Any = model
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``"mlm"`` of shape (predictions, vocabulary) and ``"nsp"`` of shape (batch, 2)."""
-        hidden_BPD = encode(self.model.bert, batch)
+        hidden_UD = encode(self.model.bert, batch)
         logits = {}
         if batch.labels_N is not None:
-            logits["mlm"] = self.model.cls.predictions(_predicted(hidden_BPD, batch))
+            logits["mlm"] = self.model.cls.predictions(hidden_UD[: len(batch.labels_N)])
         if batch.next_labels_B is not None:
-            logits["nsp"] = self._next_logits(hidden_BPD)
+            logits["nsp"] = self._next_logits(hidden_UD, batch.next_labels_B)
         return logits
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return each objective's loss in nats, summed over the batch's predictions."""
-        hidden_BPD = encode(self.model.bert, batch)
+        hidden_UD = encode(self.model.bert, batch)
         losses = {}
         if batch.labels_N is not None:
             head = self.model.cls.predictions
-            hidden_ND, vocabulary = head.transform(_predicted(hidden_BPD, batch)), head.decoder
-            losses["mlm"] = masked_loss(
-                hidden_ND, vocabulary.weight, vocabulary.bias, batch.labels("mlm")
-            )
+            filled = len(hidden_UD) - batch.predictions.get("nsp", 0)
+            hidden, vocabulary = head.transform(hidden_UD[:filled]), head.decoder
+            losses["mlm"] = masked_loss(hidden, vocabulary.weight, vocabulary.bias, batch.labels_N)
         if batch.next_labels_B is not None:
-            logits_B2 = self._next_logits(hidden_BPD).float()
-            labels_B = batch.labels("nsp")
-            losses["nsp"] = functional.cross_entropy(logits_B2, labels_B, reduction="sum")
+            logits_B2 = self._next_logits(hidden_UD, batch.next_labels_B).float()
+            losses["nsp"] = functional.cross_entropy(
+                logits_B2, batch.next_labels_B, reduction="sum"
+            )
         return losses
 
-    def _next_logits(self, hidden_BPD: Tensor) -> Tensor:
-        return self.model.cls.seq_relationship(self.model.bert.pooler(hidden_BPD))
-
-
-def _predicted(hidden_BPD: Tensor, batch: Batch) -> Tensor:
-    """Return the hidden states at the predicted positions, shape (predictions, hidden)."""
-    return hidden_BPD.flatten(0, 1)[batch.slots_N]
+    def _next_logits(self, hidden_UD: Tensor, labels_B: Tensor) -> Tensor:
+        # The pooler reads the first position of each sequence: give it nothing but [CLS].
+        cls_B1D = hidden_UD[-len(labels_B) :, None]
+        logits: Tensor = self.model.cls.seq_relationship(self.model.bert.pooler(cls_B1D))
+        return logits
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -80,12 +80,16 @@ def flops_per_batch(model: BertPreTrainedModel, batch: Batch) -> float:
     config = model.config
     hidden, length = config.hidden_size, batch.input_ids_BL.shape[1]
     tokens, queries = batch.input_ids_BL.numel(), batch.queries_BP.numel()
-    # Keys and values; queries, their attention, the output projection and the feed-forward.
-    from_tokens = 2 * hidden * hidden
-    from_queries = 2 * hidden * (hidden + length + config.intermediate_size)
-    products = config.num_hidden_layers * tokens * from_tokens
-    products += ((config.num_hidden_layers - 1) * tokens + queries) * from_queries
+    # Keys and values; queries and what they read; the output projection and the feed-forward.
+    work = (
+        (tokens, 2 * hidden * hidden),
+        (queries, hidden * (hidden + 2 * length)),
+        (len(batch.slots_U), hidden * (hidden + 2 * config.intermediate_size)),
+    )
+    products = sum(count * each for count, each in work)
+    products += (config.num_hidden_layers - 1) * tokens * sum(each for _, each in work)
     counts = batch.predictions
-    products += counts.get("mlm", 0) * hidden * (hidden + config.vocab_size)
+    filled = len(batch.slots_U) - counts.get("nsp", 0)
+    products += (filled if "mlm" in counts else 0) * hidden * (hidden + config.vocab_size)
     products += counts.get("nsp", 0) * hidden * (hidden + 2)
     return 3 * 2 * float(products)

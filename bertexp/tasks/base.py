@@ -17,6 +17,9 @@ from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
+# See ``queries``.
+QUERIES_MULTIPLE, PREDICTIONS_MULTIPLE = 8, 32
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -29,8 +32,9 @@ class Batch:
         token_type_ids_BL: the segment of each token, 0 or 1; None where there is only one.
         queries_BP: the positions of each sequence that are used after the last layer, filled
             up with 0; where there are ``next_labels_B``, the first one is ``[CLS]``.
+        slots_U: what is used, indices into the flattened ``queries_BP``: the predicted positions
+            in their order, filled up with 0, then ``[CLS]`` of each sequence if it is used.
         positions_N: the predicted positions, indices into the flattened batch.
-        slots_N: where these are among the queries, indices into the flattened ``queries_BP``.
         labels_N: the ids that stood there.
         next_labels_B: 0 where the second segment follows the first, 1 where it does not.
         tokens: tokens that are no padding.
@@ -42,10 +46,10 @@ class Batch:
     example_ids: np.ndarray
     input_ids_BL: torch.Tensor
     queries_BP: torch.Tensor
+    slots_U: torch.Tensor
     attention_mask_BL: torch.Tensor | None = None
     token_type_ids_BL: torch.Tensor | None = None
     positions_N: torch.Tensor | None = None
-    slots_N: torch.Tensor | None = None
     labels_N: torch.Tensor | None = None
     next_labels_B: torch.Tensor | None = None
     tokens: int = 0
@@ -144,13 +148,13 @@ class MaskedExamples(Examples):
         ids_BL = written.input_ids_BL.numpy()
         masked = self.masker.mask(ids_BL, example_ids, epoch, mask_prob)
         positions_N = np.flatnonzero(masked.predicted_BL)
-        queries_BP, slots_N = queries(masked.predicted_BL, written.next_labels_B is not None)
+        queries_BP, slots_U = queries(masked.predicted_BL, written.next_labels_B is not None)
         return replace(
             written,
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
             queries_BP=queries_BP,
+            slots_U=slots_U,
             positions_N=torch.from_numpy(positions_N),
-            slots_N=slots_N,
             labels_N=torch.from_numpy(ids_BL.ravel()[positions_N]),
             maskable=masked.maskable,
             helped=masked.helped,
@@ -217,22 +221,30 @@ def attention_mask(ids_BL: np.ndarray, lengths_B: np.ndarray) -> torch.Tensor | 
     return torch.from_numpy((np.arange(ids_BL.shape[1]) < lengths_B[:, None]).astype(np.int64))
 
 
-def only_cls(batch_size: int) -> torch.Tensor:
-    """Return the queries of a batch of which nothing but ``[CLS]`` is used."""
-    return torch.zeros((batch_size, 1), dtype=torch.int64)
+def only_cls(batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``queries_BP`` and ``slots_U`` of a batch of which only ``[CLS]`` is used."""
+    return torch.zeros((batch_size, 1), dtype=torch.int64), torch.arange(batch_size)
 
 
 def queries(predicted_BL: np.ndarray, with_cls: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the columns of each row that are used, and where the predicted ones are in there.
+    """Return ``queries_BP`` and ``slots_U`` of a batch, see ``Batch``.
 
-    The first is of shape (batch, most columns of a row), filled up with 0, and begins with
-    ``[CLS]`` if ``with_cls``; the second has the index into the flattened first one of every
-    predicted position, row by row.
+    Both are filled up to a multiple: matrix products of a few shapes, each met often, are
+    faster than of ever new ones, for which libraries make and keep ever new code.
     """
     rows_N, columns_N = np.nonzero(predicted_BL)
     counts_B = predicted_BL.sum(1)
-    slots_N = np.arange(len(rows_N)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
-    slots_N += with_cls
-    queries_BP = np.zeros((len(predicted_BL), counts_B.max() + with_cls), dtype=np.int64)
-    queries_BP[rows_N, slots_N] = columns_N
-    return torch.from_numpy(queries_BP), torch.from_numpy(rows_N * queries_BP.shape[1] + slots_N)
+    place_N = np.arange(len(rows_N)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
+    place_N += with_cls
+    size, width = len(predicted_BL), _filled(counts_B.max() + with_cls, QUERIES_MULTIPLE)
+    queries_BP = np.zeros((size, width), dtype=np.int64)
+    queries_BP[rows_N, place_N] = columns_N
+    used = _filled(len(rows_N), PREDICTIONS_MULTIPLE)
+    slots_U = np.zeros(used + size * with_cls, dtype=np.int64)
+    slots_U[: len(rows_N)] = rows_N * width + place_N
+    slots_U[used:] = np.arange(size * with_cls) * width
+    return torch.from_numpy(queries_BP), torch.from_numpy(slots_U)
+
+
+def _filled(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple

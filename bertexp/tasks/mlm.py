@@ -69,10 +69,12 @@ class BlockExamples(Examples):
             for start, end in zip(self._starts[example_ids], self._ends[example_ids], strict=True)
         ]
         ids_BL, lengths_B = pad(rows, self._tokenizer.pad_id, self._pad_to)
+        queries_BP, slots_U = only_cls(len(ids_BL))
         return Batch(
             example_ids=example_ids,
             input_ids_BL=torch.from_numpy(ids_BL),
-            queries_BP=only_cls(len(ids_BL)),
+            queries_BP=queries_BP,
+            slots_U=slots_U,
             attention_mask_BL=attention_mask(ids_BL, lengths_B),
             tokens=int(lengths_B.sum()),
         )

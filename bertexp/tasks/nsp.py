@@ -89,10 +89,12 @@ class PairExamples(Examples):
         ids_BL, lengths_B = pad(rows, self._tokenizer.pad_id, self._pad_to)
         column_L = np.arange(ids_BL.shape[1])
         second_BL = (column_L >= pairs.first_sizes[:, None] + 2) & (column_L < lengths_B[:, None])
+        queries_BP, slots_U = only_cls(len(ids_BL))
         return Batch(
             example_ids=example_ids,
             input_ids_BL=torch.from_numpy(ids_BL),
-            queries_BP=only_cls(len(ids_BL)),
+            queries_BP=queries_BP,
+            slots_U=slots_U,
             attention_mask_BL=attention_mask(ids_BL, lengths_B),
             token_type_ids_BL=torch.from_numpy(second_BL.astype(np.int64)),
             next_labels_B=torch.from_numpy(pairs.labels),

@@ -42,8 +42,16 @@ def _mixed_precision(precision: str, on_cpu: bool) -> str:
     if precision == "fp16" and on_cpu:
         raise UserError("hardware.precision=fp16: needs a GPU; on the CPU use fp32 or bf16.")
     if precision == "auto":
-        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+        return "bf16" if _has_fast_bf16(on_cpu) else "no"
     return "no" if precision == "fp32" else precision
+
+
+def _has_fast_bf16(on_cpu: bool) -> bool:
+    """Whether the hardware has instructions of its own for products in bfloat16."""
+    if on_cpu:
+        can = torch.cpu.get_capabilities()
+        return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:

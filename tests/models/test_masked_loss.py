@@ -29,16 +29,21 @@ def directly(
 
 @settings(deadline=None, max_examples=60)
 @given(
-    count=st.integers(0, 40), width=st.integers(1, 16), vocabulary=st.integers(2, 50),
-    rows=st.integers(1, 50), seed=st.integers(0, 99), scale=st.floats(0.01, 10),
+    count=st.integers(0, 40), more=st.integers(0, 9), width=st.integers(1, 16),
+    vocabulary=st.integers(2, 50), rows=st.integers(1, 50), words=st.integers(1, 60),
+    seed=st.integers(0, 99), scale=st.floats(0.01, 10),
 )  # fmt: skip
 def test_loss_and_gradients_are_torchs_whatever_the_chunks(
-    count: int, width: int, vocabulary: int, rows: int, seed: int, scale: float
-) -> None:
+    count: int, more: int, width: int, vocabulary: int, rows: int, words: int, seed: int,
+    scale: float,
+) -> None:  # fmt: skip
     found = inputs(count, width, vocabulary, seed)
+    hidden, *others = found
+    unused = torch.full((more, width), 99.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK_LOGITS", rows * vocabulary)
-        loss = masked_loss(*found)
+        patch.setattr(module, "TILE_WORDS", words)
+        loss = masked_loss(torch.cat([hidden, unused]), *others)
     (scale * loss).backward()
     ours = [tensor.grad for tensor in found[:3]]
     expected = inputs(count, width, vocabulary, seed)

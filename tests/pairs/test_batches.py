@@ -94,8 +94,11 @@ def test_masked_pairs_are_the_pairs_with_masks(
     assert torch.equal(batch.next_labels_B, truth.next_labels_B)
     assert (batch.queries_BP[:, 0] == 0).all(), "[CLS] comes first, the pairs' head reads it"
     width = ids.numel() // 20
-    columns = batch.queries_BP.flatten()[batch.slots_N] + batch.positions_N // width * width
-    assert torch.equal(columns, batch.positions_N)
+    used = batch.queries_BP.flatten()[batch.slots_U]
+    rows = batch.slots_U // batch.queries_BP.shape[1]
+    predicted = (rows * width + used)[: len(batch.positions_N)]
+    assert torch.equal(predicted, batch.positions_N)
+    assert torch.equal(rows[-20:], torch.arange(20)) and (used[-20:] == 0).all()
     assert batch.predictions == {"mlm": len(batch.labels_N), "nsp": 20}
 
 

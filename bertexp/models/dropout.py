@@ -1,0 +1,51 @@
+"""Dropout that costs a processor little."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Values of a random 16-bit number: a probability is realised to within half of 1 / LEVELS.
+LEVELS = 1 << 16
+
+
+class Dropout(nn.Dropout):
+    """``torch.nn.Dropout`` that on a CPU draws four elements from one random number.
+
+    torch draws a CPU's masks one by one on a single core, which takes a tenth of a step. Here
+    an element is dropped where its own 16 bits of a 64-bit draw of the same generator are below
+    ``p`` (0.1 becomes 0.100006); so the generator's state is all that a checkpoint needs.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if not self.training or self.p in (0, 1) or hidden.device.type != "cpu":
+            return functional.dropout(hidden, self.p, self.training)
+        dropped: Tensor = _Dropout.apply(hidden, self.p)  # type: ignore[no-untyped-call]
+        return dropped
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, p: float) -> Tensor:
+        draws = torch.empty(-(-hidden.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
+        level = draws.view(torch.int16)[: hidden.numel()].view(hidden.shape)
+        kept = level >= round(p * LEVELS) - LEVELS // 2
+        ctx.save_for_backward(kept)
+        ctx.scale = 1 / (1 - p)
+        return (hidden * kept).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return (gradient * kept).mul_(ctx.scale), None
+
+
+def draw_masks_fast(model: nn.Module) -> None:
+    """Put ``Dropout`` in the place of every ``torch.nn.Dropout`` of ``model``."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, Dropout(child.p).train(child.training))
