@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -13,11 +13,6 @@ from omegaconf import DictConfig
 from bertexp.benchmark.config import BenchConfig
 from bertexp.cli import enter
 from bertexp.config import parse
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from bertexp.benchmark.masking import MaskingCost
 
 
 def main() -> None:
@@ -27,35 +22,45 @@ def main() -> None:
 
 def _bench(composed: DictConfig) -> None:
     config = parse(composed, BenchConfig)
-    from bertexp import report
-    from bertexp.benchmark.masking import measure_masking
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    from bertexp.runs.summary import versions
 
-    cost = measure_masking(config)
-    path = Path(HydraConfig.get().runtime.output_dir) / "bench.json"
-    path.write_text(json.dumps(asdict(cost), indent=2) + "\n")
-    report.show(_table(cost))
-    print(f"A step of {config.model.name} (forward and backward) takes {cost.step_ms:.1f} ms.")
+    found: dict[str, Any] = {"versions": versions()}
+    if "training" in config.bench.what:
+        found["training"] = _training(config, folder)
+    if "masking" in config.bench.what:
+        found["masking"] = _masking(config)
+    path = folder / "bench.json"
+    path.write_text(json.dumps(found, indent=2) + "\n")
     print(path)
 
 
-def _table(cost: MaskingCost) -> Table:
-    from rich.table import Table
+def _training(config: BenchConfig, folder: Path) -> dict[str, Any]:
+    from bertexp import report
+    from bertexp.benchmark import show
+    from bertexp.benchmark.race import run_races
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("masking", "left"), ("mask", "right"), ("of a step", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("whole batch", justify="right")
-    table.add_column("sequences/s", justify="right")
-    for name, batch_ms in cost.batch_ms.items():
-        mask_ms = cost.mask_ms.get(name)
-        table.add_row(
-            name,
-            "" if mask_ms is None else f"{mask_ms:.2f} ms",
-            "" if mask_ms is None else f"{mask_ms / cost.step_ms:.1%}",
-            f"{batch_ms:.2f} ms",
-            f"{cost.batch_size / batch_ms * 1e3:,.0f}",
-        )
-    return table
+    bench = config.bench.shortened()
+    overrides = HydraConfig.get().overrides.task
+    races = run_races(bench, overrides, config.task.name, lambda line: print(line, flush=True))
+    report.show(show.race_table(races))
+    report.show(show.parts_table(races))
+    if bench.loss_steps:
+        report.show(show.loss_table(races))
+    show.write_plot(races, folder / "bench.png")
+    print(folder / "bench.png")
+    return {race.model: race.figures() for race in races}
+
+
+def _masking(config: BenchConfig) -> dict[str, Any]:
+    from bertexp import report
+    from bertexp.benchmark.masking import measure_masking
+    from bertexp.benchmark.show import masking_table
+
+    cost = measure_masking(config)
+    report.show(masking_table(cost))
+    print(f"A step of {config.model.name} (forward and backward) takes {cost.step_ms:.1f} ms.")
+    return asdict(cost)
 
 
 if __name__ == "__main__":

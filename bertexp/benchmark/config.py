@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bertexp.config import Config
-from bertexp.validation import require
+from bertexp.validation import require, require_choice
+
+WHAT = ("training", "masking", "preparation")
 
 
 @dataclass(kw_only=True)
 class MeasureConfig:
-    """How to measure."""
+    """What to measure, and how long."""
 
+    what: list[str]
+    models: list[str]
     repeats: int
+    steps: int
+    warmup: int
+    vocab_size: int
+    loss_steps: int
+    quick: bool
 
     def __post_init__(self) -> None:
-        require(self.repeats >= 1, "bench.repeats", self.repeats, "at least 1")
+        for name in self.what:
+            require_choice("bench.what", name, WHAT)
+        for key in ("repeats", "steps", "warmup", "vocab_size"):
+            require(getattr(self, key) >= 1, f"bench.{key}", getattr(self, key), "at least 1")
+        require(self.loss_steps >= 0, "bench.loss_steps", self.loss_steps, "at least 0")
+        require(len(self.models) >= 1, "bench.models", self.models, "one model at least")
+
+    def shortened(self) -> MeasureConfig:
+        """Return what is measured: less of it if it is to be ``quick``."""
+        if not self.quick:
+            return self
+        return replace(self, models=self.models[:1], repeats=2, steps=6, warmup=2, loss_steps=0)
 
 
 @dataclass(kw_only=True)

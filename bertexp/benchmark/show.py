@@ -1,0 +1,115 @@
+"""The benchmark's figures as tables and as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from bertexp.benchmark.race import Race
+from bertexp.benchmark.work import BERTEXP
+
+if TYPE_CHECKING:
+    from bertexp.benchmark.masking import MaskingCost
+
+PARTS = ("data", "forward", "forward and backward", "clipping", "bare loop", "whole loop")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number < 1 else "right")
+    return table
+
+
+def race_table(races: Sequence[Race]) -> Table:
+    """Return speed and memory of both sides, and how many times better bertexp is."""
+    table = _table("model, side", "tokens/s", "±", "bertexp is", "peak memory", "bertexp needs")
+    for race in races:
+        for side in race.measured:
+            other = side != BERTEXP
+            times, memory = (
+                race.speed(BERTEXP) / race.speed(side),
+                race.peak_bytes(BERTEXP) / race.peak_bytes(side),
+            )
+            table.add_row(
+                f"{race.model}, {side}",
+                f"{race.speed(side):,.0f}",
+                f"{race.spread(side):.0%}",
+                f"{times:.1f}x as fast" if other else "",
+                f"{race.peak_bytes(side) / 1e9:.2f} GB",
+                f"{memory:.0%}" if other else "",
+            )
+    return table
+
+
+def parts_table(races: Sequence[Race]) -> Table:
+    """Return where the time of bertexp's step goes, and how near it is to the machine's limit."""
+    table = _table("ms of a step", *(race.model for race in races))
+    for name in PARTS:
+        table.add_row(name, *(f"{race.part(name):.1f}" for race in races))
+    table.add_row("the loop adds", *(f"{race.overhead:+.1%}" for race in races))
+    machine = races[0].measured[BERTEXP][0].machine_flops / 1e9
+    label = f"of the matrix product's {machine:,.0f} GFLOP/s"
+    table.add_row(label, *(f"{race.utilisation:.0%}" for race in races))
+    return table
+
+
+def loss_table(races: Sequence[Race]) -> Table:
+    """Return how long either side takes to Trainer's last loss."""
+    table = _table("model", "its loss", "bertexp's then", "it took", "bertexp took", "bertexp is")
+    for race in races:
+        ours, theirs = race.losses_at_the_end()
+        found = race.seconds_to_loss()
+        times = ("not reached",) * 3
+        if found:
+            times = (
+                f"{found[1]:.0f} s",
+                f"{found[0]:.0f} s",
+                f"{found[1] / found[0]:.1f}x as fast",
+            )
+        table.add_row(race.model, f"{theirs:.3f}", f"{ours:.3f}", *times)
+    return table
+
+
+def masking_table(cost: MaskingCost) -> Table:
+    """Return what drawing masks costs, by strategy."""
+    table = _table("masking", "mask", "of a step", "whole batch", "sequences/s")
+    for name, batch_ms in cost.batch_ms.items():
+        mask_ms = cost.mask_ms.get(name)
+        table.add_row(
+            name,
+            "" if mask_ms is None else f"{mask_ms:.2f} ms",
+            "" if mask_ms is None else f"{mask_ms / cost.step_ms:.1%}",
+            f"{batch_ms:.2f} ms",
+            f"{cost.batch_size / batch_ms * 1e3:,.0f}",
+        )
+    return table
+
+
+def write_plot(races: Sequence[Race], path: Path) -> None:
+    """Draw tokens a second of both sides, a group of bars for each model."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from bertexp.compare.plot_style import HUES, INK, STYLE
+
+    names = list(races[0].measured)
+    width = 0.8 / len(names)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for number, side in enumerate(names):
+            places = [
+                group + (number - (len(names) - 1) / 2) * width for group in range(len(races))
+            ]
+            speeds = [race.speed(side) for race in races]
+            bars = axes.bar(places, speeds, 0.92 * width, label=side, color=HUES[number])
+            axes.bar_label(bars, [f"{speed:,.0f}" for speed in speeds], fontsize=8, color=INK)
+        axes.set_yscale("log")
+        axes.set_xticks(range(len(races)), [race.model for race in races])
+        axes.set_ylabel("tokens a second")
+        axes.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        figure.savefig(path, metadata={"Software": None})

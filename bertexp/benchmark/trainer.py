@@ -1,0 +1,164 @@
+"""The other side of the benchmark: Hugging Face's Trainer on the same work."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from bertexp.benchmark.config import BenchConfig
+from bertexp.benchmark.work import (
+    NOTEBOOK_LENGTH,
+    PADDED,
+    TUNED,
+    FullLength,
+    Measured,
+    dense,
+    longest,
+    peak_memory,
+    prepare_work,
+    read_model,
+)
+from bertexp.data import Data
+from bertexp.evaluation.answers import evaluate
+from bertexp.models.objective import Objective, count_parameters
+from bertexp.training.plan import BatchPlan
+from bertexp.training.setup import build_accelerator
+
+PAIRS_AT_ONCE = 1000
+
+
+class _Clock(TrainerCallback):
+    """Notes when each step ended, and how many tokens that are no padding it had."""
+
+    def __init__(self) -> None:
+        self.ended: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ended.append(time.perf_counter())
+
+
+def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps: int) -> Measured:
+    """Train with ``Trainer`` for ``steps`` or ``loss_steps``, and say what it took."""
+    data = prepare_work(config)
+    precision = build_accelerator(config.hardware, []).mixed_precision
+    model: Any = read_model(data, folder)
+    if side == TUNED:
+        # On a CPU the products of the eager attention are faster than the fused one.
+        model.set_attn_implementation("eager" if not torch.cuda.is_available() else "sdpa")
+    batch = BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed)[0][0]
+    first_loss = _loss(model, dense(batch))
+    clock = _Clock()
+    counted: list[int] = []
+    total = loss_steps or steps
+    # Both warm up for as many steps.
+    warmup_steps = int(config.scheduler.warmup * longest(steps, loss_steps))
+    arguments = _arguments(config, folder, side, precision, total)
+    arguments.warmup_steps = warmup_steps
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=_rows(data, config),
+        data_collator=_collator(data, config, side, counted),
+        callbacks=[clock],
+    )
+    began = time.perf_counter()
+    trainer.train()
+    peak = peak_memory()
+    losses = []
+    if loss_steps:
+        metrics = evaluate(Objective(model), data.bank, model.device)
+        losses.append((total, clock.ended[-1] - began, metrics["eval/loss"]))
+    warmup = config.bench.warmup
+    return Measured(
+        parameters=count_parameters(model),
+        first_loss=first_loss,
+        tokens=sum(counted[warmup:total]),
+        seconds=clock.ended[-1] - clock.ended[warmup - 1],
+        peak_bytes=peak,
+        losses=losses,
+        parts={},
+    )
+
+
+def _arguments(
+    config: BenchConfig, folder: Path, side: str, precision: str, steps: int
+) -> TrainingArguments:
+    optimizer, scheduler = config.optimizer, config.scheduler
+    return TrainingArguments(
+        output_dir=str(folder / "trainer"),
+        per_device_train_batch_size=config.trainer.batch_size,
+        max_steps=steps,
+        learning_rate=optimizer.lr,
+        adam_beta1=optimizer.betas[0],
+        adam_beta2=optimizer.betas[1],
+        adam_epsilon=optimizer.eps,
+        weight_decay=optimizer.weight_decay,
+        max_grad_norm=config.trainer.gradient_clip or 0.0,
+        lr_scheduler_type="linear" if scheduler.name == "linear" else "constant_with_warmup",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=not torch.cuda.is_available() or config.hardware.device == "cpu",
+        seed=config.seed,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=10**6 if side == TUNED else config.trainer.log_every,
+        dataloader_drop_last=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _rows(data: Data, config: BenchConfig) -> list[dict[str, Any]]:
+    """Return the examples as lists, as a tokenized data set holds them."""
+    examples = data.examples
+    if isinstance(examples, FullLength):
+        return [{"input_ids": ids.tolist()} for ids in examples.examples.unmasked(examples.ids)]
+    rows: list[dict[str, Any]] = []
+    for part in np.array_split(np.arange(len(examples)), -(-len(examples) // PAIRS_AT_ONCE)):
+        batch, lengths = examples.batch(0, part), examples.lengths(0)[part]
+        assert batch.token_type_ids_BL is not None
+        columns = (batch.input_ids_BL, batch.token_type_ids_BL, batch.labels("nsp"))
+        for ids, types, label, length in zip(*columns, lengths, strict=True):
+            row = {"input_ids": ids[:length].tolist(), "token_type_ids": types[:length].tolist()}
+            rows.append(row | {"labels": int(label)})
+    return rows
+
+
+def _collator(data: Data, config: BenchConfig, side: str, counted: list[int]) -> Any:
+    """Return the collator that its users take, which also notes each batch's real tokens."""
+    length = NOTEBOOK_LENGTH if side == PADDED else config.task.max_length
+    tokenizer = data.tokenizer.to_transformers(length)
+    collate: Any
+    if isinstance(data.examples, FullLength):
+        collate = DataCollatorForLanguageModeling(
+            tokenizer, mlm_probability=config.masking.prob, seed=config.seed
+        )
+    elif side == PADDED:
+        collate = DataCollatorWithPadding(tokenizer, padding="max_length", max_length=length)
+    else:
+        collate = DataCollatorWithPadding(tokenizer)
+
+    def collator(rows: list[dict[str, Any]]) -> Any:
+        counted.append(sum(len(row["input_ids"]) for row in rows))
+        return collate(rows)
+
+    return collator
+
+
+@torch.no_grad()
+def _loss(model: Any, batch: dict[str, torch.Tensor]) -> float:
+    model.eval()
+    loss = float(model(**batch).loss)
+    model.train()
+    return loss
