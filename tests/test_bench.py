@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from bertexp.masking import STRATEGIES
 
@@ -13,6 +17,7 @@ SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "task.max_length=64"),
     *("tokenizer.vocab_size=256", "masking.pmi_min_count=2", "bench.repeats=1"),
 )
+BRIEF = ("bench.models=[tiny]", "bench.steps=2", "bench.warmup=1", "bench.vocab_size=300")
 
 
 def bench(
@@ -27,13 +32,49 @@ def bench(
     )
 
 
+def figures(folder: Path) -> dict[str, Any]:
+    (path,) = folder.glob("outputs/bench/*/bench.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.parametrize("task", ["mlm", "nsp"])
+def test_both_sides_do_the_same_work(
+    tmp_path: Path, clean_environment: dict[str, str], task: str
+) -> None:
+    to_loss = {"mlm": 4, "nsp": 0}[task]
+    overrides = (f"task={task}", "evaluation.max_examples=16", f"bench.loss_steps={to_loss}")
+    done = bench(tmp_path, clean_environment, *BRIEF, *overrides)
+    assert done.returncode == 0, done.stderr
+    race = figures(tmp_path)["training"]["tiny"]
+    first, *others = [each for (each,) in race["measured"].values()]
+    assert len(others) == 2
+    for other in others:
+        assert other["parameters"] == first["parameters"]
+        assert other["first_loss"] == pytest.approx(first["first_loss"], abs=1e-4)
+        if task == "mlm":
+            assert other["tokens"] == first["tokens"] == 2 * 32 * 64
+    # What the table says is what was measured.
+    for side, (each,) in race["measured"].items():
+        shown = f"tiny, {side} +{each['tokens'] / each['seconds']:,.0f} "
+        assert re.search(shown, done.stdout), done.stdout
+        assert 1e8 < each["peak_bytes"] < 1e11
+    assert 0 < race["utilisation"] < 1
+    if to_loss:
+        ours, theirs = race["losses"]
+        # The same beginning, rates and amount of text: hardly another loss so soon.
+        assert ours == pytest.approx(theirs, rel=0.05)
+    (plot,) = tmp_path.glob("outputs/bench/*/bench.png")
+    assert plot.stat().st_size > 5_000
+    assert max(map(len, done.stdout.splitlines())) <= 80 + len(str(tmp_path))
+
+
 def test_every_strategy_is_measured_beside_the_collator(
     tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:
-    done = bench(tmp_path, clean_environment)
+    done = bench(tmp_path, clean_environment, "bench.what=[masking]")
     assert done.returncode == 0, done.stderr
-    (path,) = tmp_path.glob("outputs/bench/*/bench.json")
-    cost = json.loads(path.read_text())
+    cost = figures(tmp_path)["masking"]
     assert set(cost["mask_ms"]) == set(STRATEGIES.names())
     assert set(cost["batch_ms"]) == {*STRATEGIES.names(), "DataCollatorForLanguageModeling"}
     assert cost["batch_size"] == 32
@@ -45,9 +86,9 @@ def test_every_strategy_is_measured_beside_the_collator(
 def test_what_cannot_be_measured_is_one_line(
     tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:
-    done = bench(tmp_path, clean_environment, "task=nsp")
+    done = bench(tmp_path, clean_environment, "bench.what=[masking]", "task=nsp")
     assert done.returncode == 1
     assert "bench: task=nsp masks nothing; use task=mlm." in done.stdout + done.stderr
-    done = bench(tmp_path, clean_environment, "trainer.batch_size=100000")
+    done = bench(tmp_path, clean_environment, *BRIEF, "trainer.batch_size=100000")
     assert done.returncode == 1
     assert "trainer.batch_size=100000: the corpus has only" in done.stdout + done.stderr
