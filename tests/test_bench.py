@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bertexp.masking import STRATEGIES
 
@@ -15,39 +15,26 @@ SMALL = (
 )
 
 
-def bench(
-    folder: Path, environment: dict[str, str], *overrides: str
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "bertexp.bench", *SMALL, *overrides],
-        cwd=folder,
-        env=environment | {"BERTEXP_CACHE": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_every_strategy_is_measured_beside_the_collator(
-    tmp_path: Path, clean_environment: dict[str, str]
+    command: Callable[..., Any],
 ) -> None:
-    done = bench(tmp_path, clean_environment)
-    assert done.returncode == 0, done.stderr
-    (path,) = tmp_path.glob("outputs/bench/*/bench.json")
+    done = command(*SMALL, module="bertexp.bench")
+    assert done.code == 0, done.errors
+    (path,) = done.folder.glob("outputs/bench/*/bench.json")
     cost = json.loads(path.read_text())
     assert set(cost["mask_ms"]) == set(STRATEGIES.names())
     assert set(cost["batch_ms"]) == {*STRATEGIES.names(), "DataCollatorForLanguageModeling"}
     assert cost["batch_size"] == 32
     for times in (cost["mask_ms"], cost["batch_ms"]):
         assert all(0 < time < 1e4 for time in times.values())
-    assert max(map(len, done.stdout.splitlines())) <= 80 + len(str(tmp_path))
+    assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
 
 
-def test_what_cannot_be_measured_is_one_line(
-    tmp_path: Path, clean_environment: dict[str, str]
-) -> None:
-    done = bench(tmp_path, clean_environment, "task=nsp")
-    assert done.returncode == 1
-    assert "bench: task=nsp masks nothing; use task=mlm." in done.stdout + done.stderr
-    done = bench(tmp_path, clean_environment, "trainer.batch_size=100000")
-    assert done.returncode == 1
-    assert "trainer.batch_size=100000: the corpus has only" in done.stdout + done.stderr
+def test_what_cannot_be_measured_is_one_line(command: Callable[..., Any], tmp_path: Path) -> None:
+    for wrong, said in (
+        ("task=nsp", "bench: task=nsp masks nothing; use task=mlm."),
+        ("trainer.batch_size=100000", "trainer.batch_size=100000: the corpus has only"),
+    ):
+        done = command(*SMALL, wrong, module="bertexp.bench", folder=tmp_path)
+        assert done.code == 1
+        assert said in done.output + done.errors
