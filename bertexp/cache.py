@@ -55,7 +55,10 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
     if _is_whole(final):
         return final
     if final.exists():
-        log.warning("%s: is damaged, or cut off; it is built again.", final)
+        # Versions before manifests wrote none.
+        has_manifest = (final / MANIFEST_FILE).exists()
+        reason = "damaged, or cut off" if has_manifest else "of an older version, or damaged"
+        log.warning("%s: is %s; it is built again.", final, reason)
     partial = _empty_folder(parent, final.name)
     try:
         build(partial)

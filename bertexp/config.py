@@ -14,6 +14,7 @@ from bertexp.corpora.config import DatasetConfig
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.masking.config import MaskingConfig
 from bertexp.models.config import ModelConfig
+from bertexp.secrets import refuse_secrets
 from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.config import TokenizerConfig
 from bertexp.tracking.config import TrackerConfig
@@ -81,10 +82,12 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
     """Turn what Hydra composed into a checked ``schema``.
 
     Raises:
-        UserError: an unknown key, a value of the wrong type or out of range.
+        UserError: an unknown key, a value of the wrong type or out of range, or one that holds
+            a secret of the environment.
     """
     try:
-        plain = OmegaConf.to_container(composed, resolve=True)
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
+        refuse_secrets(plain)
         typed = OmegaConf.merge(OmegaConf.structured(schema), plain)
         return OmegaConf.to_object(typed)  # type: ignore[return-value]
     except OmegaConfBaseException as error:

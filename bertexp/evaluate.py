@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -12,7 +15,15 @@ from omegaconf import DictConfig
 from bertexp.cli import enter
 from bertexp.config import Config, parse
 from bertexp.runs.resuming import as_recorded, quoted
+from bertexp.sweeps.launcher import folder_name
 from bertexp.validation import UserError, require
+
+if TYPE_CHECKING:
+    from bertexp.runs.saved import Saved
+
+AUTO = "auto"
+# What is not otherwise evaluated for it.
+_ONLY_HOW = re.compile(r"[+~]*(run|save|hardware|tracker|hydra)[./=@]")
 
 
 @dataclass(kw_only=True)
@@ -44,11 +55,18 @@ def _evaluate(composed: DictConfig) -> float:
     saved = find_saved(composed.run)
     if saved.run is None:
         raise UserError(f"run={composed.run}: no run's folder, it has no .hydra/config.yaml.")
-    named = HydraConfig.get().overrides.task
+    named = list(HydraConfig.get().overrides.task)
     config = parse(as_recorded(composed, saved.run, named), EvaluateConfig)
     from bertexp.reevaluation import reevaluate
 
-    return reevaluate(config, saved, config.save)
+    changed = [one for one in named if not _ONLY_HOW.match(one)]
+    save = _name(saved, changed) if config.save == AUTO else config.save
+    return reevaluate(config, saved, save, changed)
+
+
+def _name(saved: Saved, changed: Sequence[str]) -> str:
+    """Return a name for what is evaluated: the model within its run, and what is otherwise now."""
+    return folder_name(",".join([Path(saved.source).name, *sorted(changed)]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from bertexp.evaluation.samples import draw_samples, sample_tables
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.files import shown
 from bertexp.masking.audit import audit
-from bertexp.models.build import build_model, check_checkpoint
+from bertexp.models.build import build_model, check_model
 from bertexp.models.objective import Objective
 from bertexp.pretraining import Pretraining
 from bertexp.runs import outcome
@@ -84,7 +84,7 @@ def _run(
     length = config.task.max_length
     with clock.counting("preparation"):
         # Said first if it is wrong: the corpus may take long.
-        check_checkpoint(config.model, length)
+        check_model(config.model, length, accelerator.device)
         data = prepare_data(config)
     task = data.task
     model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)

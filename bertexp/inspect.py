@@ -49,7 +49,9 @@ def _inspect(composed: DictConfig) -> None:
     if saved and saved.run:
         composed = as_recorded(composed, saved.run, HydraConfig.get().overrides.task)
     subject = Subject(parse(composed, InspectConfig), saved)
-    for topic in subject.config.what:
+    for number, topic in enumerate(subject.config.what):
+        if number:
+            print()
         TOPICS[topic](subject)
     _hand_over(subject)
 
@@ -62,11 +64,13 @@ def _hand_over(subject: Subject) -> None:
 
     for path in subject.files:
         print(path)
+    saved = subject.saved
+    about = str(saved.run or saved.source) if saved else subject.config.model.name
     location = log_beside(
         subject.config.tracker,
         job_type="inspect",
         section="inspection",
-        about=Path(subject.name).name if subject.saved else subject.config.model.name,
+        about=Path(about).name,
         pictures=subject.files,
         root=Path("outputs"),
     )

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bertexp.arguments import Parser
+from bertexp.training.config import DEVICES
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _answer(options: argparse.Namespace) -> int:
     from bertexp.prediction import Predictor
     from bertexp.runs.saved import find_saved
 
-    predict = Predictor(find_saved(options.run))
+    predict = Predictor(find_saved(options.run), options.device)
     if options.text is not None:
         _show(predict(options.text, options.text_b), options.json)
         return 0
@@ -121,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("text", metavar="TEXT", nargs="?", help="none: a text a line from stdin")
     parser.add_argument("text_b", metavar="TEXT_B", nargs="?", help="the second of a pair")
+    parser.add_argument(
+        "--device", default="auto", choices=DEVICES, help="where; auto: a GPU if there is one"
+    )
     parser.add_argument("--json", action="store_true", help="a JSON object a text, for programs")
     return parser
 

@@ -12,13 +12,13 @@ from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.models.objective import Objective
 from bertexp.runs.saved import Saved
 from bertexp.tokens.inputs import ModelInput
+from bertexp.training.setup import choose_device
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TOP = 5
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,21 @@ class Prediction:
 
 
 class Predictor:
-    """A saved model that answers, on the CPU.
+    """A saved model that answers.
 
     Args:
         saved: where it is.
+        device: where it answers, as in ``hardware.device``.
 
     Raises:
-        UserError: it cannot be loaded, or has no head for masked tokens or pairs.
+        UserError: it cannot be loaded, or has no head for masked tokens or pairs; or the device
+            is not there.
     """
 
-    def __init__(self, saved: Saved) -> None:
-        self._model: Any = saved.load_model()
+    def __init__(self, saved: Saved, device: str = "auto") -> None:
+        self._device = choose_device(device)
+        model: Any = saved.load_model()
+        self._model = model.to(self._device)
         self._tokenizer = saved.load_tokenizer()
         self._limit = saved.max_length(self._model)
         self._name = saved.source
@@ -106,7 +110,8 @@ class Predictor:
     def _read(self, read: ModelInput) -> Tensor:
         """Return the last hidden states, shape (tokens, hidden)."""
         output = self._model.bert(
-            input_ids=torch.tensor([read.ids]), token_type_ids=torch.tensor([read.segments])
+            input_ids=torch.tensor([read.ids], device=self._device),
+            token_type_ids=torch.tensor([read.segments], device=self._device),
         )
         return output.last_hidden_state[0]
 
@@ -128,6 +133,6 @@ class Predictor:
     def _score(self, read: ModelInput) -> tuple[list[tuple[str, float]], float | None]:
         ids = np.array(read.ids[1:-1])
         objective = Objective(self._model)
-        scored = pseudo_likelihood(objective, self._tokenizer, [ids], self._limit, CPU)
+        scored = pseudo_likelihood(objective, self._tokenizer, [ids], self._limit, self._device)
         likelihoods = scored.log_likelihoods[0].tolist()
         return list(zip(read.tokens[1:-1], likelihoods, strict=True)), scored.perplexity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ FOLDER = "evaluations"
 HEADS = {"mlm": "predictions", "nsp": "seq_relationship"}
 
 
-def reevaluate(config: Config, saved: Saved, save: str | None) -> float:
+def reevaluate(config: Config, saved: Saved, save: str | None, changed: Sequence[str]) -> float:
     """Evaluate a saved run as it was evaluated at its end; returns ``eval/loss``.
 
     The text is cut with the model's own tokenizer, whatever the corpus.
@@ -37,6 +38,7 @@ def reevaluate(config: Config, saved: Saved, save: str | None) -> float:
         config: what the run was asked to do, with what is to be otherwise now.
         saved: its model.
         save: the name of the file in the run's ``evaluations`` to write; None for none.
+        changed: what is otherwise than it was, as overrides, for the record.
 
     Raises:
         UserError: data that cannot be prepared, or a task that the model has no head for.
@@ -52,6 +54,7 @@ def reevaluate(config: Config, saved: Saved, save: str | None) -> float:
     if path:
         record = {
             "model": str(Path(saved.source).resolve().relative_to(saved.run.resolve())),
+            "overrides": list(changed),
             "metrics": metrics,
             "yardsticks": data.bank.yardsticks,
             "optimum": data.optimum,
@@ -62,7 +65,8 @@ def reevaluate(config: Config, saved: Saved, save: str | None) -> float:
     report.show(report.results(metrics, data.bank.yardsticks, data.optimum, _spent(saved)))
     report.show(Group(Text(f"model      {shown(saved.source)}"), _questions(saved.run, data)))
     if path:
-        report.show(Text(f"saved      {shown(path)}"))
+        # In one line, however long: to be copied.
+        print(f"saved      {shown(path)}")
     return metrics["eval/loss"]
 
 

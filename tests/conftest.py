@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from door import Door
 from hydra import compose, initialize_config_dir
 
 from bertexp.compare.runs import Run
@@ -62,12 +63,13 @@ def experiment_config() -> Callable[..., Config]:
 
 @pytest.fixture(scope="session")
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment with a home of its own and none of the user's settings."""
+    """An environment with a home of its own, none of the user's settings, and no Hub."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
     return kept | {
         "HOME": str(home),
         "NETRC": str(home / "netrc"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
         "PYTHONPATH": str(ROOT),
         "COLUMNS": "80",
         "TERM": "xterm",
@@ -75,18 +77,30 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 
 @pytest.fixture(scope="session")
-def command(
+def door(
     tmp_path_factory: pytest.TempPathFactory, clean_environment: dict[str, str]
+) -> Iterator[Door]:
+    """What starts processes that take no seconds to load."""
+    door = Door(clean_environment, tmp_path_factory.mktemp("said"))
+    yield door
+    door.close()
+
+
+@pytest.fixture(scope="session")
+def command(
+    tmp_path_factory: pytest.TempPathFactory, clean_environment: dict[str, str], door: Door
 ) -> Callable[..., Finished]:
     """Return a function that runs ``python -m bertexp`` in a folder and with a cache of its own.
 
-    ``module`` is run instead of ``bertexp``; ``stdin`` is what it reads.
+    ``module`` is run instead of ``bertexp``; ``stdin`` is what it reads. With ``cold`` it is an
+    interpreter that has loaded nothing, which takes seconds; ``python`` are its own options.
     """
 
     def run(
         *arguments: str,
         module: str = "bertexp",
         folder: Path | None = None,
+        cold: bool = False,
         python: tuple[str, ...] = (),
         stdin: str = "",
         timeout: float = 180,
@@ -94,10 +108,16 @@ def command(
     ) -> Finished:
         folder = folder or tmp_path_factory.mktemp("work")
         cache = folder / "cache"
+        asked = ("-m", module, *arguments)
+        full = clean_environment | {"BERTEXP_CACHE": str(cache)} | environment
+        if not (cold or python):
+            process = door.start(*asked, folder=folder, environment=full, stdin=stdin)
+            code = process.end(timeout)
+            return Finished(code, process.output, process.errors, folder, cache)
         done = subprocess.run(
-            [sys.executable, *python, "-m", module, *arguments],
+            [sys.executable, *python, *asked],
             cwd=folder,
-            env=clean_environment | {"BERTEXP_CACHE": str(cache)} | environment,
+            env=full,
             input=stdin,
             capture_output=True,
             text=True,
@@ -106,6 +126,19 @@ def command(
         return Finished(done.returncode, done.stdout, done.stderr, folder, cache)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def leet(door: Door, clean_environment: dict[str, str]) -> Callable[..., str]:
+    """Return a function that has W&B's own reader print what is in an offline run's file."""
+
+    def read(file: Path, *options: str) -> str:
+        asked = ("-m", "wandb", "leet", "inspect", "--json", *options, str(file))
+        process = door.start(*asked, folder=file.parent, environment=clean_environment)
+        assert process.end(60) == 0, process.output + process.errors
+        return process.output
+
+    return read
 
 
 @pytest.fixture(scope="session")
@@ -179,28 +212,6 @@ def make_run() -> Callable[..., Run]:
         return Run(Path(f"{name},seed={seed}"), full, summary, history, status, None, written)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def compare_command(
-    clean_environment: dict[str, str],
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs ``python -m bertexp.compare`` in a folder."""
-
-    def run(
-        folder: Path, *arguments: str, python: tuple[str, ...] = ()
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *python, "-m", "bertexp.compare", *arguments],
-            cwd=folder,
-            env=clean_environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    return run
 
 
 @pytest.fixture

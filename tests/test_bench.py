@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,6 @@ SMALL = (
 BRIEF = ("bench.models=[tiny]", "bench.steps=2", "bench.warmup=1", "bench.vocab_size=300")
 
 
-def bench(
-    folder: Path, environment: dict[str, str], *overrides: str
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "bertexp.bench", *SMALL, *overrides],
-        cwd=folder,
-        env=environment | {"BERTEXP_CACHE": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-    )
-
-
 def figures(folder: Path) -> dict[str, Any]:
     (path,) = folder.glob("outputs/bench/*/bench.json")
     found: dict[str, Any] = json.loads(path.read_text())
@@ -39,14 +26,12 @@ def figures(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("task", ["mlm", "nsp"])
-def test_both_sides_do_the_same_work(
-    tmp_path: Path, clean_environment: dict[str, str], task: str
-) -> None:
+def test_both_sides_do_the_same_work(command: Callable[..., Any], task: str) -> None:
     to_loss = {"mlm": 4, "nsp": 0}[task]
     overrides = (f"task={task}", "evaluation.max_examples=16", f"bench.loss_steps={to_loss}")
-    done = bench(tmp_path, clean_environment, *BRIEF, *overrides)
-    assert done.returncode == 0, done.stderr
-    race = figures(tmp_path)["training"]["tiny"]
+    done = command(*SMALL, *BRIEF, *overrides, module="bertexp.bench")
+    assert done.code == 0, done.output + done.errors
+    race = figures(done.folder)["training"]["tiny"]
     first, *others = [each for (each,) in race["measured"].values()]
     assert len(others) == 2
     for other in others:
@@ -56,39 +41,37 @@ def test_both_sides_do_the_same_work(
             assert other["tokens"] == first["tokens"] == 2 * 32 * 64
     # What the table says is what was measured.
     for side, (each,) in race["measured"].items():
-        shown = f"tiny, {side} +{each['tokens'] / each['seconds']:,.0f} "
-        assert re.search(shown, done.stdout), done.stdout
+        speed = each["tokens"] / each["seconds"]
+        assert re.search(rf"tiny, {side} +{speed:,.0f} ", done.output), done.output
         assert 1e8 < each["peak_bytes"] < 1e11
     assert 0 < race["utilisation"] < 1
     if to_loss:
         ours, theirs = race["losses"]
         # The same beginning, rates and amount of text: hardly another loss so soon.
         assert ours == pytest.approx(theirs, rel=0.05)
-    (plot,) = tmp_path.glob("outputs/bench/*/bench.png")
+    (plot,) = done.folder.glob("outputs/bench/*/bench.png")
     assert plot.stat().st_size > 5_000
-    assert max(map(len, done.stdout.splitlines())) <= 80 + len(str(tmp_path))
+    assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
 
 
-def test_every_strategy_is_measured_beside_the_collator(
-    tmp_path: Path, clean_environment: dict[str, str]
-) -> None:
-    done = bench(tmp_path, clean_environment, "bench.what=[masking]")
-    assert done.returncode == 0, done.stderr
-    cost = figures(tmp_path)["masking"]
+def test_every_strategy_is_measured_beside_the_collator(command: Callable[..., Any]) -> None:
+    done = command(*SMALL, "bench.what=[masking]", module="bertexp.bench")
+    assert done.code == 0, done.errors
+    cost = figures(done.folder)["masking"]
     assert set(cost["mask_ms"]) == set(STRATEGIES.names())
     assert set(cost["batch_ms"]) == {*STRATEGIES.names(), "DataCollatorForLanguageModeling"}
     assert cost["batch_size"] == 32
     for times in (cost["mask_ms"], cost["batch_ms"]):
         assert all(0 < time < 1e4 for time in times.values())
-    assert max(map(len, done.stdout.splitlines())) <= 80 + len(str(tmp_path))
+    assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
 
 
-def test_what_cannot_be_measured_is_one_line(
-    tmp_path: Path, clean_environment: dict[str, str]
-) -> None:
-    done = bench(tmp_path, clean_environment, "bench.what=[masking]", "task=nsp")
-    assert done.returncode == 1
-    assert "bench: task=nsp masks nothing; use task=mlm." in done.stdout + done.stderr
-    done = bench(tmp_path, clean_environment, *BRIEF, "trainer.batch_size=100000")
-    assert done.returncode == 1
-    assert "trainer.batch_size=100000: the corpus has only" in done.stdout + done.stderr
+def test_what_cannot_be_measured_is_one_line(command: Callable[..., Any], tmp_path: Path) -> None:
+    for wrong, said in (
+        (["bench.what=[masking]", "task=nsp"], "bench: task=nsp masks nothing; use task=mlm."),
+        (["trainer.batch_size=100000"], "trainer.batch_size=100000: the corpus has only"),
+        (["task=sop"], "bench: task=sop is not measured; use task=mlm or nsp."),
+    ):
+        done = command(*SMALL, *BRIEF, *wrong, module="bertexp.bench", folder=tmp_path)
+        assert done.code == 1
+        assert said in done.output + done.errors

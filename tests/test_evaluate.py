@@ -1,8 +1,9 @@
-"""``python -m bertexp.evaluate``: the same figures again, others, and nothing written unasked."""
+"""``python -m bertexp.evaluate``: the same figures again, others, under a name of its own."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ def test_a_run_is_evaluated_as_at_its_end(command: Callable[..., Any], trained: 
     before = contents(run)
     cache = {"BERTEXP_CACHE": str(run.parent / "cache")}
     prepared = contents(run.parent / "cache").keys()
-    done = command(str(run), "save=again", module="bertexp.evaluate", **cache)
+    done = command(str(run), "hardware=cpu", module="bertexp.evaluate", **cache)
     assert done.code == 0, done.said
     assert "questions  those that the run is asked at its end" in done.output
     summary = json.loads((run / "summary.json").read_text())
-    written = run / "evaluations" / "again.json"
+    written = run / "evaluations" / "model.json"
     found = json.loads(written.read_text())
     assert found["metrics"].keys() == summary["metrics"].keys()
     for name, value in summary["metrics"].items():
@@ -53,7 +54,26 @@ def test_a_checkpoint_on_another_corpus_at_another_rate(
     assert "after 6 steps" in done.output
     assert "eval/loss@0.3 " in done.output and "eval/loss@0.15" not in done.output
     assert "questions  not those that the run is asked at its end" in done.output
-    assert contents(run) == before
+    # Named by what is evaluated.
+    (written,) = (run / "evaluations").glob("step-6,dataset.files=*,evaluation.mask_probs=*.json")
+    found = json.loads(written.read_text())
+    assert found["model"] == "checkpoints/step-6"
+    assert "evaluation.mask_probs=[0.3]" in found["overrides"]
+    after = contents(run)
+    assert after.pop(str(written))
+    assert after == before
+
+
+@pytest.mark.parametrize(("save", "written"), [("mine", ["mine.json"]), ("null", [])])
+def test_a_name_of_ones_own_or_none(
+    command: Callable[..., Any], trained: Trained, tmp_path: Path, save: str, written: list[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained("mlm"), run, ignore=shutil.ignore_patterns("evaluations"))
+    cache = {"BERTEXP_CACHE": str(trained("mlm").parent / "cache")}
+    done = command(str(run), f"save={save}", module="bertexp.evaluate", **cache)
+    assert done.code == 0, done.said
+    assert [path.name for path in run.glob("evaluations/*")] == written
 
 
 def _notes(folder: Path) -> Path:

@@ -156,6 +156,10 @@ def test_a_model_that_is_none_is_refused_in_one_line(
 ) -> None:
     done = command("no/such/run", "it", module="bertexp.predict")
     assert (done.code, done.said) == (1, ["error: run=no/such/run: there is no such folder."])
+    if not torch.cuda.is_available():
+        done = command(str(trained("mlm")), "it", "--device", "gpu", module="bertexp.predict")
+        said = "error: hardware.device=gpu: torch finds no GPU; use hardware=auto or hardware=cpu."
+        assert (done.code, done.said) == (1, [said])
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
     with pytest.raises(UserError, match="has saved no model yet"):

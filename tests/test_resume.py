@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from door import Door, Process
 from omegaconf import OmegaConf
 from soak import differences, outcome
 
@@ -52,18 +52,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def started(work: Path, clean_environment: dict[str, str]) -> Callable[..., Any]:
+def started(work: Path, door: Door, clean_environment: dict[str, str]) -> Callable[..., Process]:
     """Return a function that starts ``python -m bertexp`` and does not wait for it."""
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "bertexp", *arguments],
-            cwd=work,
-            env=clean_environment | {"BERTEXP_CACHE": str(work / "cache")},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    def start(*arguments: str) -> Process:
+        environment = clean_environment | {"BERTEXP_CACHE": str(work / "cache")}
+        return door.start(
+            *("-m", "bertexp", *arguments), folder=work, environment=environment, together=True
         )
 
     return start
@@ -75,12 +70,6 @@ def untouched(command: Callable[..., Any], work: Path) -> Path:
     done = command(*SMALL, "tracker=none", f"hydra.run.dir={work / 'untouched'}", folder=work)
     assert done.code == 0, done.output + done.errors
     return work / "untouched"
-
-
-def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.001)
 
 
 def lines(run: Path) -> int:
@@ -97,14 +86,13 @@ def interrupted(started: Callable[..., Any], untouched: Path, work: Path) -> Pat
     for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
         process = started(*begin)
         before = lines(run)
-        until(lambda before=before: lines(run) >= before + 2, process)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 128 + number, output
+        process.until(lambda before=before: lines(run) >= before + 2)
+        os.kill(process.pid, number)
+        assert process.end(60) == 128 + number, process.output
         assert summary(run)["status"] == "interrupted"
-        assert "Traceback" not in output
-        assert f"{signal.Signals(number).name}: finishing the step" in output
-        assert "saved; to go on: python -m bertexp 'trainer.resume=" in output
+        assert "Traceback" not in process.output
+        assert f"{signal.Signals(number).name}: finishing the step" in process.output
+        assert "saved; to go on: python -m bertexp 'trainer.resume=" in process.output
         begin = (f"trainer.resume={run}", "hardware.num_workers=1")
     return run
 
@@ -138,37 +126,34 @@ def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Pat
     run = work / "impatient"
     process = started(
         *SMALL, "tracker=none", f"hydra.run.dir={run}", "trainer.log_every=1",
-        "trainer.gradient_accumulation_steps=200", "evaluation.every=null", "trainer.epochs=60",
+        "trainer.gradient_accumulation_steps=600", "evaluation.every=null", "trainer.epochs=60",
     )  # fmt: skip
-    until(lambda: lines(run) >= 1, process)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    process.until(lambda: lines(run) >= 1)
+    os.kill(process.pid, signal.SIGINT)
+    process.until(lambda: "finishing the step" in process.output)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.end(60) == 130, process.output
     assert not (run / "checkpoints").exists(), "it finished the step"
     assert summary(run)["status"] == "interrupted"
-    assert "Traceback" not in output
+    assert "Traceback" not in process.output
 
 
 def test_before_training_a_signal_stops_at_once(started: Callable[..., Any], work: Path) -> None:
     run = work / "early"
     process = started(*SMALL, "tracker=none", f"hydra.run.dir={run}")
-    until(lambda: (run / ".hydra" / "config.yaml").exists(), process)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, output
+    process.until(lambda: (run / ".hydra" / "config.yaml").exists())
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.end(60) == 143, process.output
     assert summary(run) == {"status": "interrupted"}
-    assert "Traceback" not in output
+    assert "Traceback" not in process.output
 
 
 def test_a_signal_ends_a_whole_sweep(started: Callable[..., Any], work: Path) -> None:
     process = started("-m", *SMALL, "tracker=none", "seed=0,1", "sweep=ended")
     jobs = work / "outputs" / "sweeps" / "ended"
-    until(lambda: any(jobs.glob("*/metrics.jsonl")), process)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, output
+    process.until(lambda: any(jobs.glob("*/metrics.jsonl")))
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.end(60) == 143, process.output
     assert [summary(path.parent)["status"] for path in jobs.glob("*/summary.json")] == [
         "interrupted"
     ]
@@ -333,7 +318,7 @@ def test_a_trackers_death_does_not_end_the_run(
 ) -> None:
     run = work / "untracked"
     process = started(*SMALL, "tracker.mode=offline", f"hydra.run.dir={run}")
-    until(lambda: lines(run) >= 1, process)
+    process.until(lambda: lines(run) >= 1)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     service = [
         int(child)
@@ -343,10 +328,9 @@ def test_a_trackers_death_does_not_end_the_run(
     assert service
     for child in service:
         os.kill(child, signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert output.count("The run goes on without it.") == 1
-    assert "Traceback" not in output
+    assert process.end(120) == 0, process.output
+    assert process.output.count("The run goes on without it.") == 1
+    assert "Traceback" not in process.output
     assert differences(run, outcome(untouched), 0) == []
 
 
@@ -358,7 +342,7 @@ def test_runs_killed_at_random_moments_end_as_if_untouched(
         env=clean_environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("20 trials, ")
@@ -366,42 +350,38 @@ def test_runs_killed_at_random_moments_end_as_if_untouched(
 
 
 PREPARE = """
-import sys
+import sys, time
+from pathlib import Path
 from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-    config = parse(compose("config", overrides=sys.argv[1:]))
+    config = parse(compose("config", overrides=sys.argv[2:]))
 from bertexp.data import prepare_data
-print("ready", flush=True); input()
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.001)
 data = prepare_data(config)
 print(data.tokens["train"].fingerprint, *data.bank.fingerprints.values(), len(data.examples))
 """
 
 
-def test_two_processes_build_one_cache(clean_environment: dict[str, str], tmp_path: Path) -> None:
+def test_two_processes_build_one_cache(
+    door: Door, clean_environment: dict[str, str], tmp_path: Path
+) -> None:
+    cache, both_are_there = tmp_path / "cache", tmp_path / "go"
     builders = [
-        subprocess.Popen(
-            [sys.executable, "-c", PREPARE, *SMALL],
-            env=clean_environment | {"BERTEXP_CACHE": str(tmp_path)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        door.start(
+            *("-c", PREPARE, str(both_are_there), *SMALL),
+            folder=tmp_path,
+            environment=clean_environment | {"BERTEXP_CACHE": str(cache)},
         )
         for _ in range(2)
     ]
-    for builder in builders:
-        assert builder.stdout is not None
-        assert builder.stdout.readline() == "ready\n"
-    for builder in builders:
-        assert builder.stdin is not None
-        builder.stdin.write("\n")
-        builder.stdin.flush()
-    (first, noise), (second, _) = [builder.communicate(timeout=120) for builder in builders]
-    assert [builder.returncode for builder in builders] == [0, 0], noise
+    both_are_there.touch()
+    assert [builder.end() for builder in builders] == [0, 0], [b.errors for b in builders]
+    first, second = (builder.output.splitlines()[-1] for builder in builders)
     assert first == second
     # Each thing is there once, and whole.
-    for kind in tmp_path.iterdir():
+    for kind in cache.iterdir():
         assert [path for path in kind.iterdir() if path.name.startswith(".")] == []
         assert len(list(kind.iterdir())) == 1
 

@@ -122,7 +122,8 @@ def _masked_samples(
             names = [tokenizer.tokens[token] for token in best.indices.tolist()]
             truth = tokenizer.tokens[int(batch.labels_N[index])]
             guesses.append(Guess(truth, list(zip(names, best.values.tolist(), strict=True))))
-        samples.append(MaskedSample([tokenizer.tokens[token] for token in ids], guesses))
+        seen = [tokenizer.tokens[token] for token in ids if token != tokenizer.pad_id]
+        samples.append(MaskedSample(seen, guesses))
     return samples
 
 

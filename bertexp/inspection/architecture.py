@@ -110,7 +110,7 @@ def _table(found: list[Part]) -> Table:
 
 
 def _tree(model: nn.Module) -> Table:
-    """Return the modules with the shapes of their parameters, equal neighbours once."""
+    """Return a model's modules with the shapes of their parameters, equal neighbours once."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("module", overflow="fold")
     table.add_column("shapes", justify="right")
@@ -123,8 +123,8 @@ def _tree(model: nn.Module) -> Table:
         count, _ = _own(module, seen.copy())
         own = [*module.parameters(recurse=False)]
         table.add_row(
-            Text("  " * depth + (f"{name}: {times}{kind}" if name else kind)),
-            " + ".join(" × ".join(map(str, p.shape)) for p in own if id(p) not in seen)
+            Text("  " * depth + f"{name}: {times}{kind}"),
+            " + ".join("×".join(map(str, p.shape)) for p in own if id(p) not in seen)
             or ("tied" if own else ""),
             f"{times}{count:,}" if count else "",
         )
@@ -132,7 +132,8 @@ def _tree(model: nn.Module) -> Table:
         for names, child in _folded(module):
             add(_joined(names), child, len(names), depth + 1)
 
-    add("", model, 1, 0)
+    for names, part in _folded(model):
+        add(_joined(names), part, len(names), 0)
     return table
 
 

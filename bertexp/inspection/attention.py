@@ -61,7 +61,7 @@ def show_attention(subject: Subject) -> None:
 
     layer, layers = subject.config.layer, subject.model.config.num_hidden_layers
     require(layer is None or 1 <= layer <= layers, "layer", layer, f"1 to {layers}, or null")
-    weights = torch.stack(subject.read(output_attentions=True).attentions)[:, 0]
+    weights = torch.stack(subject.read("attentions"))[:, 0]
     found = Attention(subject.input.tokens, weights.double())
     shape = f"{layers} layers × {weights.shape[1]} heads × {len(found.tokens)}² tokens"
     title = Text(f"attention: {shape} · {subject.name}", "bold")

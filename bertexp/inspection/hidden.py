@@ -43,7 +43,7 @@ def show_hidden(subject: Subject) -> None:
     """Print what every layer gives, and draw it."""
     from bertexp.inspection.pictures.hidden import draw_hidden
 
-    found = measure(subject.read(output_hidden_states=True).hidden_states)
+    found = measure(subject.read("hidden_states"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("layer", "shape", "norm", "cosine", "change"):
         table.add_column(name, justify="left" if name == "layer" else "right")

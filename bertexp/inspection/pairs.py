@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -44,7 +46,8 @@ def _pairs(examples: PairExamples, tokenizer: WordPieceTokenizer) -> list[Render
     strata, kinds = examples.strata(0), examples.drawer.kinds
     each = -(-EXAMPLES // len(kinds))
     numbers = [np.flatnonzero(strata == kind)[:each] for kind in range(len(kinds))]
-    chosen = np.sort(np.concatenate(numbers))[:EXAMPLES]
+    in_turn = [one for turn in zip_longest(*numbers) for one in turn if one is not None]
+    chosen = np.array(in_turn[:EXAMPLES])
     batch = examples.batch(0, chosen)
     assert batch.token_type_ids_BL is not None
     blocks: list[RenderableType] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from bertexp.data import prepare_tokenizer
 from bertexp.inspection.config import InspectConfig
@@ -15,6 +16,7 @@ from bertexp.runs.saved import Saved
 from bertexp.tasks import TASKS
 from bertexp.tokens.inputs import ModelInput
 from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.training.setup import choose_device
 
 if TYPE_CHECKING:
     from transformers import BertPreTrainedModel
@@ -82,25 +84,27 @@ class Subject:
         return ModelInput.of(self.tokenizer, self.config.text, self.config.text_b)
 
     @torch.no_grad()
-    def read(self, **wanted: bool) -> Any:
-        """Return what ``transformers``' encoder gives for the text.
+    def read(self, wanted: str) -> tuple[Tensor, ...]:
+        """Return what ``transformers``' encoder gives for the text, one tensor a layer.
 
         Args:
-            wanted: ``output_hidden_states`` or ``output_attentions``.
+            wanted: ``hidden_states`` or ``attentions``.
 
         Raises:
-            UserError: the text is empty or too long.
+            UserError: the text is empty or too long, or the device is not there.
         """
         self.input.must_fit(self.max_length)
+        device = choose_device(self.config.hardware.device)
         model: Any = self.model
         # Other implementations never have the attention weights at hand.
         model.set_attn_implementation("eager")
-        bert = getattr(model, "bert", model)
-        return bert(
-            input_ids=torch.tensor([self.input.ids]),
-            token_type_ids=torch.tensor([self.input.segments]),
-            **wanted,
+        output = getattr(model.to(device), "bert", model)(
+            input_ids=torch.tensor([self.input.ids], device=device),
+            token_type_ids=torch.tensor([self.input.segments], device=device),
+            **{f"output_{wanted}": True},
         )
+        model.cpu()
+        return tuple(state.cpu() for state in output[wanted])
 
     def file(self, name: str) -> Path:
         """Return where to write a file; its folder is there then, and its path will be said."""

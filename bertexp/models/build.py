@@ -12,6 +12,7 @@ import torch
 from bertexp.hub import must_be_local
 from bertexp.models.config import ModelConfig
 from bertexp.models.initialization import look_at_neighbours
+from bertexp.models.memory import LOADED, TRAINED, check_memory
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
@@ -39,12 +40,13 @@ def build_model(
 
     Raises:
         UserError: a checkpoint that cannot be loaded, is no BERT, or does not fit the
-            tokenizer or the length.
+            tokenizer or the length, or sizes that no memory can hold.
     """
     torch.manual_seed(seed)
     if config.pretrained:
         model = load_model(config.pretrained, model_class)
     else:
+        check_memory(config, tokenizer.vocab_size, LOADED)
         model = _class(model_class)(
             bert_config(config, tokenizer.vocab_size, pad_id=tokenizer.pad_id)
         )
@@ -55,14 +57,18 @@ def build_model(
     return model.train()
 
 
-def check_checkpoint(config: ModelConfig, max_length: int) -> None:
-    """Look whether a checkpoint is there and has positions enough; its weights are not read.
+def check_model(config: ModelConfig, max_length: int, device: torch.device) -> None:
+    """Look whether a model can be trained, before it is there.
 
     Raises:
-        UserError: it has not, or is no BERT.
+        UserError: a checkpoint that is not there, is no BERT or has too few positions, or a
+            model from scratch that no memory can hold.
     """
     if config.pretrained:
         _check_length(_architecture(config.pretrained), max_length)
+    else:
+        # On a GPU there is room for all but the weights, which are made here.
+        check_memory(config, 0, TRAINED if device.type == "cpu" else LOADED)
 
 
 def _class(name: str) -> type[BertPreTrainedModel]:

@@ -7,6 +7,15 @@ from dataclasses import dataclass
 
 from bertexp.validation import UserError, require, require_choice
 
+# More is a slip, which would only be noticed when the memory is full.
+MOST = {
+    "hidden_size": 2**20,
+    "num_hidden_layers": 10_000,
+    "num_attention_heads": 2**20,
+    "intermediate_size": 2**20,
+    "max_position_embeddings": 2**20,
+}
+
 
 @dataclass(kw_only=True)
 class ModelConfig:
@@ -28,9 +37,9 @@ class ModelConfig:
     initialization: str
 
     def __post_init__(self) -> None:
-        sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        for key in (*sizes, "max_position_embeddings"):
-            require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "at least 1")
+        for key, most in MOST.items():
+            size = getattr(self, key)
+            require(1 <= size <= most, f"model.{key}", size, f"at least 1 and at most {most:,}")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"model.hidden_size={self.hidden_size}: must be divisible by "

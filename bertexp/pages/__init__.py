@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-# What all pages share: colours in light and dark, type, the button between the two.
+# What all pages share: the frame; colours in light and dark, type, the button between the two.
 SHARED = Path(__file__).parent / "assets"
 
 
@@ -25,6 +25,8 @@ def render_page(
 ) -> str:
     """Return the HTML of ``page.html`` in a folder, with its style and its script inside.
 
+    It extends the frame that all pages share, and fills its blocks.
+
     The page asks the network for nothing and runs no script but its own; values are shown as
     they are, whatever they contain.
 
@@ -32,10 +34,10 @@ def render_page(
         assets: the folder of the template, the styles and the scripts.
         styles, scripts: files to put in after those that all pages share.
         filters: the template's own.
-        values: what the template shows.
+        values: what the template shows; ``data`` of it is what the script reads.
     """
     environment = Environment(
-        loader=FileSystemLoader(assets),
+        loader=FileSystemLoader([assets, SHARED]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -152,8 +152,10 @@ class WandbTracker(SafeTracker):
 
     def _log_pictures(self, name: str, paths: Sequence[Path]) -> None:
         for path in paths:
-            show = wandb.Html if path.suffix == ".html" else wandb.Image
-            self._inner.run.log({f"{name}/{path.stem}": show(str(path))})
+            # A picture and a page of one name are two things.
+            is_page = path.suffix == ".html"
+            key = f"{name}/{path.stem}{'_page' if is_page else ''}"
+            self._inner.run.log({key: (wandb.Html if is_page else wandb.Image)(str(path))})
 
     def _describe(self, values: Mapping[str, Any]) -> None:
         self._inner.run.config.update(dict(values), allow_val_change=True)

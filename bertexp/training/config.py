@@ -10,6 +10,8 @@ from bertexp.validation import UserError, require, require_choice
 
 MINUTES = re.compile(r"(\d+(?:\.\d+)?)min")
 
+DEVICES = ("auto", "cpu", "gpu")
+
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
@@ -103,7 +105,7 @@ class HardwareConfig:
     threads: int | None
 
     def __post_init__(self) -> None:
-        require_choice("hardware.device", self.device, ("auto", "cpu", "gpu"))
+        require_choice("hardware.device", self.device, DEVICES)
         require_choice("hardware.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
         require(self.num_workers >= 0, "hardware.num_workers", self.num_workers, "at least 0")
         require(

@@ -24,18 +24,28 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     # Accelerate's state is a singleton that a second job of a sweep would inherit.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if config.device == "gpu" and not has_gpu:
-        raise UserError(
-            "hardware.device=gpu: torch finds no GPU; use hardware=auto or hardware=cpu."
-        )
-    on_cpu = config.device == "cpu" or not has_gpu
+    on_cpu = choose_device(config.device).type == "cpu"
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     return Accelerator(
         cpu=on_cpu,
         mixed_precision=_mixed_precision(config.precision, on_cpu),
         log_with=trackers or None,
     )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return what ``hardware.device`` means on this machine.
+
+    Raises:
+        UserError: a GPU that is not there.
+    """
+    found = "cuda" if torch.cuda.is_available() else "mps"
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if name == "gpu" and not has_gpu:
+        raise UserError(
+            "hardware.device=gpu: torch finds no GPU; use hardware=auto or hardware=cpu."
+        )
+    return torch.device(found if has_gpu and name != "cpu" else "cpu")
 
 
 def _mixed_precision(precision: str, on_cpu: bool) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from door import Door, Process
 from scipy import stats
 
-Compare = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., Any]
 
 SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "dataset.validation_fraction=0.2"),
@@ -26,6 +24,7 @@ SMALL = (
     *("evaluation.every=5", "evaluation.max_examples=24", "evaluation.pseudo_perplexity=0"),
     *("hardware.threads=1", "tracker=none"),
 )
+COMPARE = "bertexp.compare"
 RATES = "outputs/sweeps/rates"
 HEAVY = {"torch", "transformers", "pandas", "matplotlib", "scipy", "accelerate", "numpy", "hydra"}
 
@@ -66,15 +65,13 @@ def sweep(command: Callable[..., Any]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compared(sweep: Path, compare_command: Compare) -> subprocess.CompletedProcess[str]:
-    done = compare_command(sweep, RATES, "--by", "masking.prob")
-    assert done.returncode == 0, done.stdout + done.stderr
+def compared(sweep: Path, command: Command) -> Any:
+    done = command(RATES, "--by", "masking.prob", module=COMPARE, folder=sweep)
+    assert done.code == 0, done.output + done.errors
     return done
 
 
-def test_the_figures_are_scipys_on_what_the_runs_recorded(
-    sweep: Path, compared: subprocess.CompletedProcess[str]
-) -> None:
+def test_the_figures_are_scipys_on_what_the_runs_recorded(sweep: Path, compared: Any) -> None:
     found = strict(sweep / RATES / "compare.json")
     losses: dict[float, list[float]] = {0.15: [], 0.4: []}
     for rate, _, summary, _, _ in sorted(jobs(sweep / RATES), key=by_seed):
@@ -95,13 +92,11 @@ def test_the_figures_are_scipys_on_what_the_runs_recorded(
     assert (difference["seeds_needed"] is None) == (test.pvalue <= 0.05)
 
 
-def test_the_table_fits_a_terminal_and_names_the_failed_run(
-    sweep: Path, compared: subprocess.CompletedProcess[str]
-) -> None:
-    lines = compared.stdout.splitlines()
+def test_the_table_fits_a_terminal_and_names_the_failed_run(sweep: Path, compared: Any) -> None:
+    lines = compared.output.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "\x1b" not in compared.stdout and compared.stderr == ""
-    text = " ".join(compared.stdout.split())
+    assert "\x1b" not in compared.output and compared.errors == ""
+    text = " ".join(compared.output.split())
     assert re.search(r"\b0\.4 3 \d\.\d+ ± \d\.\d+ [+−]\d\.\d+ ± \d\.\d+ ", text)
     assert re.search(r"masking\.prob=0\.15 0 failed UserError: masking\.strategy=tokens", text)
     for file in ("compare.csv", "compare.json", "metric.png", "curves.png", "compare.html"):
@@ -109,9 +104,7 @@ def test_the_table_fits_a_terminal_and_names_the_failed_run(
         assert (sweep / RATES / file).stat().st_size > 0
 
 
-def test_the_csv_has_a_row_for_every_run(
-    sweep: Path, compared: subprocess.CompletedProcess[str]
-) -> None:
+def test_the_csv_has_a_row_for_every_run(sweep: Path, compared: Any) -> None:
     folder = sweep / RATES
     with (folder / "compare.csv").open(newline="") as file:
         rows = {row["folder"]: row for row in csv.DictReader(file)}
@@ -126,12 +119,10 @@ def test_the_csv_has_a_row_for_every_run(
         assert (row["error"] == "") == (row["status"] == "finished")
 
 
-def test_all_keys_that_differ_part_the_runs_by_default(
-    sweep: Path, compare_command: Compare
-) -> None:
-    done = compare_command(sweep, RATES, "--output", "all")
+def test_all_keys_that_differ_part_the_runs_by_default(sweep: Path, command: Command) -> None:
+    done = command(RATES, "--output", "all", module=COMPARE, folder=sweep)
     assert strict(sweep / "all" / "compare.json")["keys"] == ["masking.prob", "masking.strategy"]
-    assert "prob=0.15, strategy=tokens" in " ".join(done.stdout.split())
+    assert "prob=0.15, strategy=tokens" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(
@@ -144,12 +135,12 @@ def test_all_keys_that_differ_part_the_runs_by_default(
     ],
 )
 def test_runs_are_compared_where_they_had_spent_as_much(
-    sweep: Path, compare_command: Compare, at: str, unit: str
+    sweep: Path, command: Command, at: str, unit: str
 ) -> None:
     import numpy as np
 
-    done = compare_command(sweep, f"{RATES}/*=*", "--at", at, "--output", f"at-{at}")
-    assert done.returncode == 0, done.stderr
+    done = command(f"{RATES}/*=*", "--at", at, "--output", f"at-{at}", module=COMPARE, folder=sweep)
+    assert done.code == 0, done.errors
     found = strict(sweep / f"at-{at}" / "compare.json")
     curves = {}
     for _, _, summary, lines, path in jobs(sweep / RATES):
@@ -164,18 +155,16 @@ def test_runs_are_compared_where_they_had_spent_as_much(
             spent, losses = curves[run["folder"]]
             assert run["value"] == pytest.approx(np.interp(budget, spent, losses))
     if at == "predicted_tokens":
-        assert "went on after" in " ".join(done.stdout.split())
+        assert "went on after" in " ".join(done.output.split())
 
 
-def test_two_single_runs_are_compared_example_by_example(
-    sweep: Path, compare_command: Compare
-) -> None:
+def test_two_single_runs_are_compared_example_by_example(sweep: Path, command: Command) -> None:
     known = {(rate, seed): (summary, path)
              for rate, seed, summary, _, path in jobs(sweep / RATES)
              if summary["status"] == "finished"}  # fmt: skip
     (base, first), (other, second) = known[0.15, 1], known[0.4, 1]
-    done = compare_command(sweep, str(first), str(second))
-    assert done.returncode == 0, done.stderr
+    done = command(str(first), str(second), module=COMPARE, folder=sweep)
+    assert done.code == 0, done.errors
     (folder,) = (sweep / "outputs" / "compare").iterdir()
     found = strict(folder / "compare.json")
     assert [d["verdict"] for d in found["differences"]] == ["one seed"]
@@ -185,7 +174,7 @@ def test_two_single_runs_are_compared_example_by_example(
     assert examples["low"] < gap < examples["high"]
     assert examples["examples"] == 24 >= examples["documents"] > 1
     assert examples["scope"] == "these two models, not these two settings"
-    assert examples["scope"] in " ".join(done.stdout.split())
+    assert examples["scope"] in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(
@@ -202,90 +191,69 @@ def test_two_single_runs_are_compared_example_by_example(
     ],
 )
 def test_a_mistake_is_one_line(
-    sweep: Path, compare_command: Compare, arguments: tuple[str, ...], said: str
+    sweep: Path, command: Command, arguments: tuple[str, ...], said: str
 ) -> None:
     (sweep / "cache" / "a-file").touch()
-    done = compare_command(sweep, *arguments)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    done = command(*arguments, module=COMPARE, folder=sweep)
+    assert done.code == 1
+    (line,) = done.errors.splitlines()
     assert line.startswith("error: ") and said in line
 
 
-def test_help_imports_nothing_heavy(tmp_path: Path, compare_command: Compare) -> None:
-    done = compare_command(tmp_path, "--help", python=("-X", "importtime"))
-    imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE))
-    assert done.returncode == 0 and "argparse" in imported
+def test_help_imports_nothing_heavy(tmp_path: Path, command: Command) -> None:
+    done = command("--help", module=COMPARE, python=("-X", "importtime"))
+    imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.errors, re.MULTILINE))
+    assert done.code == 0 and "argparse" in imported
     assert not imported & HEAVY
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert max(map(len, done.output.splitlines())) <= 80
 
 
 @pytest.fixture(scope="module")
-def long_run(sweep: Path, clean_environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def long_run(sweep: Path, door: Door, clean_environment: dict[str, str]) -> Process:
     """A run on another bank, evaluated at step 20, that goes on for as long as it is let."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "bertexp", *SMALL, "trainer.max_steps=1000000"),
-            *("trainer.epochs=null", "evaluation.max_examples=8"),
-            "hydra.run.dir=outputs/sweeps/long/only",
-        ],
-        cwd=sweep,
-        env=clean_environment | {"BERTEXP_CACHE": str(sweep / "cache")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
+    process = door.start(
+        *("-m", "bertexp", *SMALL, "trainer.max_steps=1000000"),
+        *("trainer.epochs=null", "evaluation.max_examples=8"),
+        "hydra.run.dir=outputs/sweeps/long/only",
+        folder=sweep,
+        environment=clean_environment | {"BERTEXP_CACHE": str(sweep / "cache")},
     )
     record = sweep / "outputs" / "sweeps" / "long" / "only" / "metrics.jsonl"
-    while not (record.exists() and '"step": 25, "eval/loss"' in record.read_text()):
-        assert process.poll() is None
-        time.sleep(0.2)
-    yield process
-    process.kill()
-    process.wait()
+    process.until(lambda: record.exists() and '"step": 25, "eval/loss"' in record.read_text())
+    return process
 
 
-@contextmanager
-def watching(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+@pytest.fixture
+def watching(door: Door, sweep: Path, clean_environment: dict[str, str]) -> Process:
     """The command that watches the long run, once it has shown a table."""
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "bertexp.compare", "outputs/sweeps/long", "--watch"],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        while "running" not in process.stdout.readline():
-            assert process.poll() is None
-        yield process
+    watch = ("-m", COMPARE, "outputs/sweeps/long", "--watch")
+    process = door.start(*watch, folder=sweep, environment=clean_environment)
+    process.until(lambda: "running" in process.output)
+    return process
 
 
 @pytest.mark.usefixtures("long_run")
 def test_a_running_run_on_another_bank_is_shown_and_nothing_ranked(
-    sweep: Path, compare_command: Compare
+    sweep: Path, command: Command
 ) -> None:
-    done = compare_command(sweep, "outputs/sweeps", "--by", "masking.prob", "--output", "mixed")
-    assert done.returncode == 0, done.stderr
-    assert "! Not ranked: the eval/loss's bank is not the same" in done.stdout
-    assert re.search(r"masking\.prob=0\.15 +0 +running", done.stdout)
+    done = command(
+        "outputs/sweeps", "--by", "masking.prob", "--output", "mixed", module=COMPARE, folder=sweep
+    )
+    assert done.code == 0, done.errors
+    assert "! Not ranked: the eval/loss's bank is not the same" in done.output
+    assert re.search(r"masking\.prob=0\.15 +0 +running", done.output)
     found = strict(sweep / "mixed" / "compare.json")
     assert (found["ranked"], found["differences"], found["baseline"]) == (False, [], None)
 
 
 @pytest.mark.usefixtures("long_run")
-def test_watching_is_ended_quietly(sweep: Path, clean_environment: dict[str, str]) -> None:
-    with watching(sweep, clean_environment) as process:
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "")
+def test_watching_is_ended_quietly(watching: Process) -> None:
+    os.kill(watching.pid, signal.SIGINT)
+    assert (watching.end(60), watching.errors) == (130, "")
 
 
-def test_a_run_is_watched_until_it_ends(
-    sweep: Path, long_run: subprocess.Popen[str], clean_environment: dict[str, str]
-) -> None:
-    with watching(sweep, clean_environment) as process:
-        long_run.send_signal(signal.SIGINT)
-        said, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (0, "")
-    assert re.search(r"all runs +0 +interrupted", said)
-    assert "outputs/sweeps/long/compare.json" in said
+def test_a_run_is_watched_until_it_ends(long_run: Process, watching: Process) -> None:
+    os.kill(long_run.pid, signal.SIGINT)
+    assert (watching.end(120), watching.errors) == (0, "")
+    assert re.search(r"all runs +0 +interrupted", watching.output)
+    assert "outputs/sweeps/long/compare.json" in watching.output

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -70,19 +68,10 @@ def test_parallel_coordinates_go_from_settings_to_the_loss(sections: dict[str, A
     assert columns[-1] == "summary:eval/loss.last"
 
 
-def test_without_a_key_the_command_refuses_in_a_line(
-    clean_environment: dict[str, str], tmp_path: Path
-) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bertexp.compare", "--workspace", "--project", "mine"],
-        cwd=tmp_path,
-        env=clean_environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == (
+def test_without_a_key_the_command_refuses_in_a_line(command: Callable[..., Any]) -> None:
+    done = command("--workspace", "--project", "mine", module="bertexp.compare")
+    assert done.code == 1
+    assert done.output == ""
+    assert done.errors == (
         "error: --workspace: W&B has no API key. Log in with `wandb login` or WANDB_API_KEY.\n"
     )

@@ -51,11 +51,13 @@ def test_a_size_is_looked_at_without_a_corpus(command: Callable[..., Any]) -> No
     assert done.code == 0, done.said
     lines = done.output.splitlines()
     assert max(map(len, lines)) <= 80
+    # No line is broken: each names a module, its shapes or its parameters, or a part.
+    assert "          intermediate_act_fn: GELUActivation" in [line.rstrip() for line in lines]
     (layers,) = (line for line in lines if "0-11: 12 x BertLayer" in line)
     assert layers.split()[-3:] == ["12", "x", "7,087,872"]
     (bare,) = (line for line in lines if line.startswith("without pooler and heads"))
     assert "108,891,648" in bare
-    assert "30522 × 768" in done.output
+    assert "30522×768" in done.output
     # Nothing is written, not even to the cache.
     assert [*done.folder.iterdir()] == []
 

@@ -23,6 +23,7 @@ from bertexp.config import Config, conf_dir, parse
 from bertexp.inspection import TOPICS
 from bertexp.inspection.attention import Attention
 from bertexp.inspection.config import InspectConfig
+from bertexp.inspection.page import render
 from bertexp.inspection.pictures.attention import draw_heads
 from bertexp.inspection.subject import Subject
 from bertexp.models.build import build_model
@@ -77,7 +78,8 @@ def look(
         model = build_model(config.model, "BertForMaskedLM", tokenizer, 128, config.seed)
         model.set_attn_implementation("eager")
     done = command("what=hidden,attention,embeddings", f"text={text}", f"text_b={text_b}",
-                   "output=seen", *chosen, module="bertexp.inspect")  # fmt: skip
+                   "output=seen", "tracker=wandb", "tracker.mode=offline", *chosen,
+                   module="bertexp.inspect")  # fmt: skip
     assert done.code == 0, done.said
     read = AutoTokenizer.from_pretrained(run / "model")(text, text_b, return_tensors="pt")
     with torch.no_grad():
@@ -154,6 +156,18 @@ def test_pictures_are_there_and_named(look: Look) -> None:
     assert {path.name for path in look.folder.iterdir()} == {Path(path).name for path in said}
 
 
+def test_pictures_and_the_page_are_in_wandb_too(look: Look, leet: Callable[..., str]) -> None:
+    (file,) = (look.folder.parent / "outputs" / "wandb").glob("offline-run-*/*.wandb")
+    logged = json.loads(leet(file, "--summary"))
+    assert (logged["state"], logged["tags"]) == ("finished", ["inspect"])
+    for name in (*PICTURES, "attention.html"):
+        key = "attention_page" if name == "attention.html" else Path(name).stem
+        entry = logged["summary"][f"inspection/{key}"]
+        media = (file.parent / "files" / entry["path"]).read_bytes()
+        assert (look.folder / name).read_bytes() in media
+    assert "wandb sync outputs/wandb/offline-run-" in look.output
+
+
 def test_a_heat_map_a_head_is_labelled_with_the_tokens(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -172,6 +186,13 @@ def test_a_heat_map_a_head_is_labelled_with_the_tokens(
         assert below == [[], *[found.tokens] * 4]
         beside = [[text.get_text() for text in axes.get_yticklabels()] for axes in maps]
         assert beside == [found.tokens, [], [], [], found.tokens]
+
+
+def test_texts_and_names_are_text_on_the_page_whatever_they_hold() -> None:
+    hostile = "</script><script>alert(1)</script>"
+    page = render(Attention([hostile, "<b>"], torch.full((1, 1, 2, 2), 0.5)), hostile)
+    assert page.count("<script") == 2, "the page's own: its data and its script"
+    assert "<b>" not in page and "alert(1)<" not in page
 
 
 def test_a_head_is_picked_and_read_on_the_page(browser: Any, look: Look) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from door import Door
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -268,21 +267,17 @@ for row in masked.input_ids_BL:
 
 @pytest.mark.parametrize("strategy", ["whole_word", "span"])
 def test_two_processes_that_share_a_batch_draw_the_masks_of_one(
-    clean_environment: dict[str, str], tmp_path: Path, strategy: str
+    door: Door, clean_environment: dict[str, str], tmp_path: Path, strategy: str
 ) -> None:
     """Each takes every other example, as two ranks do."""
     overrides = ["dataset=synthetic", "dataset.synthetic.documents=60", f"masking={strategy}"]
     environment = clean_environment | {"BERTEXP_CACHE": str(tmp_path)}
 
     def rows(code: str, *arguments: str) -> list[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments, *overrides],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return [line for line in done.stdout.splitlines() if line[:1].isdigit()]
+        asked = ("-c", code, *arguments, *overrides)
+        process = door.start(*asked, folder=tmp_path, environment=environment)
+        assert process.end() == 0, process.errors
+        return [line for line in process.output.splitlines() if line[:1].isdigit()]
 
     even, odd = rows(HALF, "0"), rows(HALF, "1")
     one = rows(HALF.replace("int(sys.argv[1]), 32, 2", "32"), "-")

@@ -111,6 +111,10 @@ SETTINGS = {
     "model=pretrained model.pretrained={}/bert task.max_length=32": (
         r"model\.pretrained={}/bert: knows 58 tokens, the tokenizer has \d+; take its own"
     ),
+    "model.hidden_size=1048576": (
+        r"model\.hidden_size=1048576, model\.num_hidden_layers=2: must be less; the model needs "
+        r"at least [\d,]+ GB, this machine has \d"
+    ),
     "masking=pmi masking.pmi_min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
     "hardware.precision=fp16": r"hardware\.precision=fp16: needs a GPU",
     "hardware=gpu": r"hardware\.device=gpu: torch finds no GPU",
@@ -155,11 +159,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def refused(door: Callable[..., Any], root: Path, shared_cache: Path) -> Callable[..., None]:
+def refused(attempt: Callable[..., Any], root: Path, shared_cache: Path) -> Callable[..., None]:
     """Return a function that makes sure that a command is refused, and says what it should."""
 
     def check(pattern: str, *arguments: str, **environment: str) -> None:
-        ended = door(*BASE, *arguments, **environment)
+        ended = attempt(*BASE, *arguments, **environment)
         assert ended.code == 1, ended.said
         errors = [line for line in ended.said if line.startswith("error: ")]
         assert len(errors) == 1, ended.said
@@ -203,10 +207,10 @@ def test_settings(refused: Callable[..., None], root: Path, arguments: str) -> N
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_runs_that_cannot_go_on(door: Callable[..., Any], root: Path, name: str) -> None:
+def test_runs_that_cannot_go_on(attempt: Callable[..., Any], root: Path, name: str) -> None:
     run = root / name
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    ended = door(f"trainer.resume={run}")
+    ended = attempt(f"trainer.resume={run}")
     (line,) = ended.said
     assert ended.code == 1
     assert re.match("error: " + RUNS[name].replace("{}", re.escape(str(root))), line), line
@@ -223,8 +227,10 @@ def test_a_cache_that_is_no_folder(refused: Callable[..., None], root: Path, pla
     refused(says, BERTEXP_CACHE=f"{root}/{place}")
 
 
-def test_a_dataset_smaller_than_a_batch_is_trained_on(door: Callable[..., Any], root: Path) -> None:
-    ended = door(
+def test_a_dataset_smaller_than_a_batch_is_trained_on(
+    attempt: Callable[..., Any], root: Path
+) -> None:
+    ended = attempt(
         *BASE, "dataset=text", f"dataset.files=[{root}/good.txt]", "trainer.batch_size=9999999999"
     )
     assert ended.code == 0, ended.said
@@ -232,7 +238,7 @@ def test_a_dataset_smaller_than_a_batch_is_trained_on(door: Callable[..., Any], 
 
 def test_the_real_command_is_as_strict(command: Callable[..., Any], root: Path) -> None:
     """Without the warm door: nothing above depends on it."""
-    done = command(*BASE, "dataset=text", f"dataset.files=['{root}/latin.txt']")
+    done = command(*BASE, "dataset=text", f"dataset.files=['{root}/latin.txt']", cold=True)
     assert done.code == 1
     assert "Traceback" not in done.output + done.errors
     assert done.said[-1].startswith(f"error: dataset.files: '{root}/latin.txt' is not UTF-8")
@@ -240,14 +246,14 @@ def test_the_real_command_is_as_strict(command: Callable[..., Any], root: Path) 
 
 
 def test_what_was_there_before_a_mistake_is_there_after_it(
-    door: Callable[..., Any], tmp_path: Path
+    attempt: Callable[..., Any], tmp_path: Path
 ) -> None:
     notes = tmp_path / "run" / "notes.txt"
     notes.parent.mkdir()
     notes.write_text("mine")
     (tmp_path / "outputs" / "mine").mkdir(parents=True)
     for folder in ("run", "."):
-        ended = door(*BASE, "sweep=..", f"hydra.run.dir={folder}", folder=tmp_path)
+        ended = attempt(*BASE, "sweep=..", f"hydra.run.dir={folder}", folder=tmp_path)
         assert ended.code == 1
         assert notes.read_text() == "mine"
     assert (tmp_path / "outputs" / "mine").is_dir()
@@ -261,7 +267,7 @@ def test_a_bug_keeps_its_traceback_and_its_folder(
         "bertexp.data.prepare_data = fail\n"
     )
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    done = command(*BASE, PYTHONPATH=path)
+    done = command(*BASE, cold=True, PYTHONPATH=path)
     assert done.code == 1
     assert "Traceback" in done.output + done.errors
     (log,) = done.folder.glob("outputs/*/*/bertexp.log")
@@ -300,11 +306,11 @@ def guarded(root: Path) -> Iterator[Path]:
     ],
 )
 def test_without_permission(
-    door: Callable[..., Any], guarded: Path, overrides: list[str], says: str
+    attempt: Callable[..., Any], guarded: Path, overrides: list[str], says: str
 ) -> None:
     given = [override.format(guarded) for override in overrides]
     cache = guarded / ("cache" if not overrides else "work/cache")
-    ended = door(*BASE, *given, folder=guarded / "work", user=NOBODY, BERTEXP_CACHE=str(cache))
+    ended = attempt(*BASE, *given, folder=guarded / "work", user=NOBODY, BERTEXP_CACHE=str(cache))
     assert ended.code == 1, ended.said
     assert ended.said[-1].startswith("error: " + says.format(guarded)), ended.said
     assert "Traceback" not in "\n".join(ended.said)

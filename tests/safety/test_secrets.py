@@ -64,6 +64,21 @@ def test_no_key_is_in_any_file_of_a_sweep_that_fails_in_part(command: Callable[.
     assert list(done.folder.glob("outputs/sweeps/ours/*.html"))
 
 
+@pytest.mark.parametrize(
+    "key", ["name", "tracker.project", "tracker.tags", "seed", "dataset.files"]
+)
+def test_a_key_named_in_the_configuration_is_refused(command: Callable[..., Any], key: str) -> None:
+    given = "${oc.env:WANDB_API_KEY}"
+    value = f"[a,{given}]" if key in ("tracker.tags", "dataset.files") else given
+    done = command(*SMALL, f"{key}={value}", **SECRETS)
+    assert done.code == 1
+    assert done.said == [
+        f"error: {key}: must not hold the environment's WANDB_API_KEY: configurations are written "
+        "to logs and trackers."
+    ]
+    check(done)
+
+
 def test_a_pickle_in_the_cache_is_not_run(
     experiment_config: Callable[..., Any], empty_cache: Path, tmp_path: Path
 ) -> None:

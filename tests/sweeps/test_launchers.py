@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,7 @@ from typing import Any
 import pytest
 
 
-def test_two_jobs_at_a_time(
-    sweep: Callable[..., Any], jobs: Any, clean_environment: dict[str, str]
-) -> None:
+def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable[..., str]) -> None:
     done = sweep(
         *("masking.prob=0.1,7,0.2", "sweep=parallel", "hydra/launcher=joblib"),
         *("hydra.launcher.n_jobs=2", "tracker=wandb", "tracker.mode=offline"),
@@ -39,15 +35,9 @@ def test_two_jobs_at_a_time(
     files = [*(done.folder / "outputs/wandb").glob("offline-run-*-mlm-*/*.wandb")]
     assert len(files) == 2
     for file in files:
-        assert group(file, clean_environment) == "parallel"
-
-
-def group(file: Path, environment: dict[str, str]) -> str:
-    """Return the group that W&B's own reader finds in an offline run."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    (run,) = (record for record in map(json.loads, done.stdout.splitlines()) if "run" in record)
-    return run["run"]["run_group"]
+        records = map(json.loads, leet(file).splitlines())
+        (run,) = (record["run"] for record in records if "run" in record)
+        assert run["run_group"] == "parallel"
 
 
 def test_a_search_goes_on_after_a_failure_and_where_it_was(
@@ -107,7 +97,7 @@ def test_a_missing_package_is_named(
     code = f"import sys\nsys.modules['hydra_plugins.{package}'] = None\n"
     (tmp_path / "sitecustomize.py").write_text(code)
     path = f"{tmp_path}:{clean_environment['PYTHONPATH']}"
-    done = sweep("seed=0,1", option, "sweep=missing", PYTHONPATH=path)
+    done = sweep("seed=0,1", option, "sweep=missing", cold=True, PYTHONPATH=path)
     extra = option.partition("=")[2]
     line = f"error: {option}: the package is missing, pip install 'bertexp[{extra}]'."
     assert (done.code, done.said) == (1, [line])

@@ -7,14 +7,12 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from door import Door
 
 from bertexp.sweeps.launcher import folder_name
 
@@ -114,36 +112,36 @@ def test_a_sweep_runs_once_at_a_time(mixed: Any, sweep: Callable[..., Any]) -> N
 LONG = ("trainer.max_steps=250", "seed=0,1,2")
 
 
+@pytest.fixture
 def break_off(
-    sweep: Any, environment: dict[str, str], at: str, arguments: list[str], how: signal.Signals
-) -> tuple[int, str]:
-    """Start a sweep, send a signal once a job has logged more, return exit code and errors."""
+    sweep: Any, door: Door, clean_environment: dict[str, str]
+) -> Callable[..., tuple[int, str]]:
+    """Return a function that starts a sweep and sends it a signal once a job has logged more.
+
+    It returns exit code and errors.
+    """
     folder: Path = sweep.keywords["folder"]
-    metrics = folder / "outputs/sweeps/broken" / at / "metrics.jsonl"
-    logged = metrics.stat().st_size if metrics.exists() else 0
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment | {"BERTEXP_CACHE": str(folder / "cache")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        end = time.monotonic() + 120
-        while not metrics.exists() or metrics.stat().st_size <= logged:
-            assert process.poll() is None, "it ended before it could be broken off"
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        process.send_signal(how)
-        _, errors = process.communicate(timeout=60)
-    return process.returncode, errors
+
+    def begin(at: str, how: signal.Signals, *arguments: str) -> tuple[int, str]:
+        metrics = folder / "outputs/sweeps/broken" / at / "metrics.jsonl"
+        logged = metrics.stat().st_size if metrics.exists() else 0
+        environment = clean_environment | {"BERTEXP_CACHE": str(folder / "cache")}
+        process = door.start(*arguments, folder=folder, environment=environment)
+        process.until(lambda: metrics.exists() and metrics.stat().st_size > logged)
+        os.kill(process.pid, how)
+        return process.end(60), process.errors
+
+    return begin
 
 
 def test_a_sweep_that_was_broken_off_twice_ends_as_one_that_was_not(
-    sweep: Callable[..., Any], small: tuple[str, ...], jobs: Any, clean_environment: dict[str, str]
+    sweep: Callable[..., Any],
+    small: tuple[str, ...],
+    jobs: Any,
+    break_off: Callable[..., tuple[int, str]],
 ) -> None:
-    begun = ["-m", "bertexp", "-m", *small, *LONG, "sweep=broken"]
-    code, errors = break_off(sweep, clean_environment, "seed=1", begun, signal.SIGINT)
+    begun = ("-m", "bertexp", "-m", *small, *LONG, "sweep=broken")
+    code, errors = break_off("seed=1", signal.SIGINT, *begun)
     assert code == 130
     assert "Traceback" not in errors
     (said,) = re.findall(r"^Stopped\. To go on: python (.*)$", errors, re.MULTILINE)
@@ -154,7 +152,7 @@ def test_a_sweep_that_was_broken_off_twice_ends_as_one_that_was_not(
     assert found.status() == {"seed=0": "finished", "seed=1": "interrupted"}
     before = found.files("seed=0")
 
-    code, _ = break_off(sweep, clean_environment, "seed=1", shlex.split(said), signal.SIGKILL)
+    code, _ = break_off("seed=1", signal.SIGKILL, *shlex.split(said))
     assert code == -signal.SIGKILL
     assert found.summary("seed=1")["status"] == "running"
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from door import Door
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,7 +117,8 @@ def test_sentencex_knows_abbreviations_and_languages() -> None:
 
 
 PREPARE = """
-import hashlib, sys
+import hashlib, sys, time
+from pathlib import Path
 from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
 from bertexp.corpora.store import prepare
@@ -126,9 +126,9 @@ from bertexp.tokens.store import prepare_tokens
 from bertexp.tokens.tokenizer import train_tokenizer
 
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-    config = parse(compose("config", overrides=sys.argv[1:]))
-print("ready", flush=True)
-sys.stdin.readline()
+    config = parse(compose("config", overrides=sys.argv[2:]))
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.001)
 corpus = prepare(config.dataset)
 tokenizer = train_tokenizer(config.tokenizer, corpus)
 for split, store in prepare_tokens(corpus, tokenizer, "sentencex", "en").items():
@@ -138,33 +138,26 @@ for split, store in prepare_tokens(corpus, tokenizer, "sentencex", "en").items()
 
 
 def test_two_processes_that_prepare_at_once_both_succeed(
-    clean_environment: dict[str, str], tmp_path: Path
+    door: Door, clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    overrides = ["dataset=synthetic", "dataset.synthetic.documents=300", "tokenizer.vocab_size=300"]
+    go, overrides = (
+        tmp_path / "go",
+        ["dataset=synthetic", "dataset.synthetic.documents=300", "tokenizer.vocab_size=300"],
+    )
     caches = [tmp_path / "shared", tmp_path / "shared", tmp_path / "own"]
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PREPARE, *overrides],
-            env=clean_environment | {"BERTEXP_CACHE": str(cache)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        door.start(
+            *("-c", PREPARE, str(go), *overrides),
+            folder=tmp_path,
+            environment=clean_environment | {"BERTEXP_CACHE": str(cache)},
         )
         for cache in caches
     ]
-    for process in started:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    go.touch()
     printed = []
     for process in started:
-        output, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-        printed.append(output)
+        assert process.end() == 0, process.errors
+        printed.append(process.output)
     assert printed[0].count("\n") == 2
     assert printed[0] == printed[1] == printed[2]
     for kind in ("corpus", "tokenizer", "tokens"):

@@ -9,13 +9,23 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from door import Door
 
 REPOSITORY = Path(__file__).parents[2]
 
-Script = Callable[..., subprocess.CompletedProcess[str]]
+Script = Callable[..., "Ran"]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a script said."""
+
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
@@ -37,21 +47,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def script(tmp_path: Path, environment: dict[str, str]) -> Script:
+def script(tmp_path: Path, environment: dict[str, str], door: Door) -> Script:
     """Runs Python code in ``tmp_path`` with nothing to type at, and returns what it printed."""
 
-    def run(code: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(code)],
-            cwd=tmp_path,
-            env=environment | extra,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
-        assert not check or done.returncode == 0, done.stderr
-        return done
+    def run(code: str, **extra: str) -> Ran:
+        asked = ("-c", textwrap.dedent(code))
+        process = door.start(*asked, folder=tmp_path, environment=environment | extra)
+        assert process.end() == 0, process.errors
+        return Ran(process.output, process.errors)
 
     return run
 

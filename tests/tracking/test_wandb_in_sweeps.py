@@ -38,23 +38,24 @@ class Tracked:
         return self.records["run"][0]
 
 
-def inspect(file: Path, environment: dict[str, str]) -> Tracked:
-    def read(*options: str) -> str:
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(file)]
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=60
-        ).stdout
+@pytest.fixture(scope="session")
+def tracked(leet: Callable[..., str]) -> Callable[[Path], list[Tracked]]:
+    """Return a function that reads all offline runs of a folder."""
 
-    records: dict[str, list[dict[str, Any]]] = {}
-    for line in read().splitlines():
-        record = json.loads(line)
-        records.setdefault(record["type"], []).append(record[record["type"]])
-    return Tracked(records, json.loads(read("--summary")))
+    def read(file: Path) -> Tracked:
+        records: dict[str, list[dict[str, Any]]] = {}
+        for line in leet(file).splitlines():
+            record = json.loads(line)
+            records.setdefault(record["type"], []).append(record[record["type"]])
+        return Tracked(records, json.loads(leet(file, "--summary")))
 
+    def read_all(folder: Path) -> list[Tracked]:
+        return [
+            read(file)
+            for file in sorted((folder / "outputs" / "wandb").glob("offline-run-*/*.wandb"))
+        ]
 
-def tracked(folder: Path, environment: dict[str, str]) -> list[Tracked]:
-    files = sorted((folder / "outputs" / "wandb").glob("offline-run-*/*.wandb"))
-    return [inspect(file, environment) for file in files]
+    return read_all
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +66,14 @@ def sweep(command: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def jobs(sweep: Any, clean_environment: dict[str, str]) -> list[Tracked]:
-    """The sweep's jobs as W&B knows them; the comparison that ends it is none of them."""
-    runs = tracked(sweep.folder, clean_environment)
+def runs(sweep: Any, tracked: Callable[[Path], list[Tracked]]) -> list[Tracked]:
+    """The sweep as W&B knows it."""
+    return tracked(sweep.folder)
+
+
+@pytest.fixture(scope="module")
+def jobs(runs: list[Tracked]) -> list[Tracked]:
+    """Its jobs; the comparison that ends it is none of them."""
     return [found for found in runs if found.run["job_type"] == "pretrain"]
 
 
@@ -84,9 +90,8 @@ def test_every_job_is_a_run_of_its_own_in_the_sweeps_group(sweep: Any, jobs: lis
 
 
 def test_the_comparison_is_a_run_of_the_same_group_and_one_command_uploads_all(
-    sweep: Any, clean_environment: dict[str, str]
+    sweep: Any, runs: list[Tracked]
 ) -> None:
-    runs = tracked(sweep.folder, clean_environment)
     (compared,) = [found for found in runs if found.run["job_type"] == "compare"]
     assert compared.run["run_group"] == "ratios"
     assert compared.totals["state"] == "finished"
@@ -174,7 +179,10 @@ sys.exit(agent._run_processes["k2v9x1"].wait())
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.stem)
 def test_wandbs_agent_runs_the_first_point_of_its_sweep(
-    file: Path, tmp_path: Path, clean_environment: dict[str, str]
+    file: Path,
+    tmp_path: Path,
+    tracked: Callable[[Path], list[Tracked]],
+    clean_environment: dict[str, str],
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", AGENT, str(file), *SMALL],
@@ -193,7 +201,7 @@ def test_wandbs_agent_runs_the_first_point_of_its_sweep(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Ignoring" not in done.stdout + done.stderr, "W&B warns of what the agent overrules"
-    (found,) = tracked(tmp_path, clean_environment)
+    (found,) = tracked(tmp_path)
     assert (found.totals["run_id"], found.run["run_group"]) == ("k2v9x1", "q7w3")
     assert found.run["sweep_id"] == "q7w3"
     (folder,) = (tmp_path / "outputs").glob("20*/*")

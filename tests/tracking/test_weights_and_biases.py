@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 import textwrap
 import threading
 from collections.abc import Callable
@@ -38,19 +36,12 @@ def opened(mode, id="mlm-p0.40-s1-abc"):
 FAKE_KEY = "0123456789" * 4
 
 
-def inspect(file: Path, environment: dict[str, str], *options: str) -> str:
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(file)]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-
-
 def files(folder: Path) -> list[Path]:
     return sorted((folder / "outputs" / "wandb").glob("*run-*/*.wandb"))
 
 
 def test_two_runs_in_one_process_are_two_and_the_first_shows_failed(
-    script: Callable, environment: dict[str, str], tmp_path: Path
+    script: Callable, leet: Callable[..., str], tmp_path: Path
 ) -> None:
     done = script(
         OPEN
@@ -74,19 +65,19 @@ print(second.location)
 """
     )
     first, second = files(tmp_path)
-    failed = json.loads(inspect(first, environment, "--summary"))
+    failed = json.loads(leet(first, "--summary"))
     assert (failed["run_id"], failed["state"]) == ("mlm-p0.40-s1-abc", "failed")
     assert failed["config"] == {"masking": {"prob": 0.4}, "tags": ["a", "b"]}
     assert failed["tags"] == ["mlm", "tiny"]
     assert failed["summary"]["eval/loss"] == {"min": 2.0, "last": 2.5}
     assert failed["summary"]["eval/nsp_accuracy"] == {"max": 0.7, "last": 0.6}
     assert failed["summary"]["train/loss"] == 2.6
-    finished = json.loads(inspect(second, environment, "--summary"))
+    finished = json.loads(leet(second, "--summary"))
     assert (finished["run_id"], finished["state"]) == ("mlm-p0.40-s2-abc", "finished")
     assert finished["summary"]["train/loss"] == 1.0
 
     kinds: dict[str, list[dict]] = {}
-    for line in inspect(first, environment).splitlines():
+    for line in leet(first).splitlines():
         record = json.loads(line)
         kinds.setdefault(record["type"], []).append(record[record["type"]])
     assert kinds["run"][0]["run_group"] == "ratios"
@@ -202,7 +193,7 @@ print(log_comparison(config, "ratios", ["setting", "mean", "difference"], rows,
 
 
 def test_a_comparison_is_a_run_of_the_group(
-    script: Callable, environment: dict[str, str], tmp_path: Path
+    script: Callable, leet: Callable[..., str], tmp_path: Path
 ) -> None:
     from PIL import Image
 
@@ -210,10 +201,10 @@ def test_a_comparison_is_a_run_of_the_group(
     done = script(COMPARE.format(name="wandb"))
     (file,) = files(tmp_path)
     assert done.stdout.splitlines()[0] == "wandb leet outputs/wandb"
-    records = [json.loads(line) for line in inspect(file, environment).splitlines()]
+    records = [json.loads(line) for line in leet(file).splitlines()]
     run = next(record["run"] for record in records if record["type"] == "run")
     assert (run["run_group"], run["job_type"]) == ("ratios", "compare")
-    found = json.loads(inspect(file, environment, "--summary"))
+    found = json.loads(leet(file, "--summary"))
     assert (found["state"], found["tags"]) == ("finished", ["compare", "mine"])
     table = found["summary"]["comparison/table"]
     assert json.loads((file.parent / "files" / table["path"]).read_text()) == {

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bertexp.compare.plot_style import HEAT, STYLE
 from bertexp.compare.wording import shortened
@@ -32,7 +33,8 @@ def draw_heads(found: Attention, layer: int | None, path: Path) -> None:
         # A token in a script that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph")
         figure = Figure(
-            figsize=(columns * (side + 0.5) + 1.6, rows * (side + 0.5) + 1.0), layout="constrained"
+            figsize=(columns * (side + 0.5) + 1.6, rows * (side + 0.5) + 1.2),
+            layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1),
         )
         grid = figure.subplots(rows, columns, squeeze=False)
         image: Any = None
@@ -53,6 +55,8 @@ def draw_heads(found: Attention, layer: int | None, path: Path) -> None:
         figure.suptitle(f"Attention, {where}", x=0.01, ha="left", fontsize=11)
         figure.supxlabel("attended to", fontsize=9)
         figure.supylabel("attending", fontsize=9)
-        bar = figure.colorbar(image, ax=grid, label="share of attention", aspect=30)
+        bar = figure.colorbar(image, ax=grid, aspect=30)
+        bar.set_label("share of attention", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
         figure.savefig(path, metadata={"Software": None})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from bertexp.compare.plot_style import HUES, STYLE
@@ -22,7 +23,7 @@ PANELS = {
 def draw_hidden(states: Sequence[HiddenState], path: Path) -> None:
     """Draw norm, cosine and change over the layers, 0 being the embeddings."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.0), layout="constrained")
+        figure = Figure(figsize=(9.6, 3.0), layout=ConstrainedLayoutEngine(w_pad=0.1))
         for axes, (name, title), hue in zip(
             figure.subplots(1, len(PANELS)), PANELS.items(), HUES, strict=False
         ):
