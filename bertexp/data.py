@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from bertexp.config import Config
@@ -14,6 +15,7 @@ from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
 from bertexp.tokens.store import TokenStore, prepare_tokens
 from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer, train_tokenizer
+from bertexp.training.config import HardwareConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
     """Prepare the tokenizer alone; one that exists needs no corpus."""
     if config.tokenizer.name == "pretrained":
         return load_tokenizer(config.tokenizer)
-    return train_tokenizer(config.tokenizer, prepare_corpus(config.dataset))
+    corpus = prepare_corpus(config.dataset, _processes(config.hardware))
+    return train_tokenizer(config.tokenizer, corpus)
 
 
 def prepare_training(
@@ -80,8 +83,14 @@ def _prepare_text(
     # A path that is wrong is said first: the corpus may take long.
     if tokenizer is None and config.tokenizer.name == "pretrained":
         tokenizer = load_tokenizer(config.tokenizer)
-    corpus = prepare_corpus(config.dataset)
+    processes = _processes(config.hardware)
+    corpus = prepare_corpus(config.dataset, processes)
     tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
     sentences = config.task.sentences if task_class.uses_sentences else None
-    tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
+    tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language, processes)
     return corpus, tokenizer, tokens, task_class(config.task, tokenizer)
+
+
+def _processes(hardware: HardwareConfig) -> int:
+    """Return how many processes prepare a corpus: as many as there are cores, if none are set."""
+    return hardware.num_workers or hardware.threads or len(os.sched_getaffinity(0))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertexp.cache import fingerprint
-from bertexp.corpora import CORPORA, Corpus, Document
+from bertexp.corpora import CORPORA, Corpus, Document, ReadDocuments
 from bertexp.corpora.config import DatasetConfig
+from bertexp.corpora.parts import PART_BYTES
 from bertexp.corpora.tables import missing_column, text_lines
 from bertexp.corpora.wikitext import wikitext_documents
 from bertexp.hub import hub_answers
@@ -25,16 +27,19 @@ ROWS_AT_ONCE = 1000
 SENTENCES_PER_PARAGRAPH = 10
 SENTENCES_PER_DOCUMENT = 100
 
-ReadRows = Callable[[Iterable[str], str], Iterator[Document]]
+ReadRows = Callable[[Iterable[str], str, int], Iterator[Document]]
 
 
 @dataclass
-class HubCorpus:
+class HubCorpus(Corpus):
     """The rows of a data set that ``datasets.load_dataset`` finds, as documents.
 
     Args:
         config: ``hub`` says where it is, ``column`` which column has the text.
-        read_rows: makes documents of the texts of all rows, given a name for them.
+        read_rows: makes documents of the texts of rows, given a name for them and the number
+            of the first.
+        rows_together: where documents end, if that is behind every so many rows; None if only
+            the text says so.
 
     Raises:
         UserError: the Hub does not answer and the cache does not have it; it does not
@@ -43,6 +48,7 @@ class HubCorpus:
 
     config: DatasetConfig
     read_rows: ReadRows
+    rows_together: int | None
 
     def fingerprint(self) -> str:
         """Return a value for the files the data set was made of and the way they are read."""
@@ -57,10 +63,24 @@ class HubCorpus:
 
     def documents(self) -> Iterator[Document]:
         """Yield the documents of the validation split, if there is one, then of training."""
+        return chain.from_iterable(read() for read in self.shards())
+
+    def shards(self) -> Sequence[ReadDocuments]:
+        """Return what reads a number of rows each."""
         parted = "validation" in self._splits
-        for split, dataset in self._splits.items():
-            for document in self.read_rows(_texts(dataset, self.config.column), split):
-                yield Document(document.name, document.paragraphs, split if parted else None)
+        found = []
+        for name, dataset in self._splits.items():
+            count = dataset.num_rows
+            size = max(count, 1)
+            if self.rows_together:
+                parts = max(1, round(dataset.data.nbytes / PART_BYTES))
+                size = -(-size // (parts * self.rows_together)) * self.rows_together
+            for first in range(0, count, size):
+                rows = dataset.select(range(first, min(first + size, count)))
+                split = name if parted else None
+                read = partial(_read, rows, self.config.column, self.read_rows, name, first, split)
+                found.append(read)
+        return found
 
     @cached_property
     def _splits(self) -> dict[str, Dataset]:
@@ -110,28 +130,40 @@ def _offline_unless(online: bool) -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE = before
 
 
+def _read(
+    rows: Dataset, column: str, read_rows: ReadRows, name: str, first: int, split: str | None
+) -> Iterator[Document]:
+    for document in read_rows(_texts(rows, column), name, first):
+        yield Document(document.name, document.paragraphs, split)
+
+
 def _texts(dataset: Dataset, column: str) -> Iterator[str]:
     """Yield the texts of all rows, nulls left out."""
     for batch in dataset.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
         yield from (text for text in batch[column] if text is not None)
 
 
-def _row_a_document(texts: Iterable[str], name: str) -> Iterator[Document]:
+def _row_a_document(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
     """Yield a document for each row, a paragraph for each of its lines."""
-    for number, text in enumerate(texts, start=1):
+    for number, text in enumerate(texts, start=first + 1):
         yield Document(f"{name}:{number}", text_lines(text))
 
 
-def _row_a_sentence(texts: Iterable[str], name: str) -> Iterator[Document]:
+def _row_a_sentence(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
     """Yield runs of consecutive sentences as documents, for want of any boundary in the data."""
     sentences: list[str] = []
-    number = 0
-    for number, text in enumerate(texts, start=1):
+    number = first
+    for number, text in enumerate(texts, start=first + 1):
         sentences.append(text.strip())
         if len(sentences) == SENTENCES_PER_DOCUMENT:
             yield Document(f"{name}:{number - len(sentences) + 1}", _joined(sentences))
             sentences = []
     yield Document(f"{name}:{number - len(sentences) + 1}", _joined(sentences))
+
+
+def _row_a_line(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
+    """Yield the articles of WikiText."""
+    return wikitext_documents(texts, name)
 
 
 def _joined(sentences: list[str]) -> list[str]:
@@ -143,16 +175,16 @@ def _joined(sentences: list[str]) -> list[str]:
 @CORPORA.register("wikitext103")
 def wikitext(config: DatasetConfig) -> Corpus:
     """Return a corpus whose rows are the lines of WikiText: its titles part documents."""
-    return HubCorpus(config, wikitext_documents)
+    return HubCorpus(config, _row_a_line, rows_together=None)
 
 
 @CORPORA.register("wikipedia")
 def wikipedia(config: DatasetConfig) -> Corpus:
     """Return a corpus with a document a row, as most data sets have it."""
-    return HubCorpus(config, _row_a_document)
+    return HubCorpus(config, _row_a_document, rows_together=1)
 
 
 @CORPORA.register("bookcorpus")
 def bookcorpus(config: DatasetConfig) -> Corpus:
     """Return a corpus of rows that are sentences, one after the other."""
-    return HubCorpus(config, _row_a_sentence)
+    return HubCorpus(config, _row_a_sentence, SENTENCES_PER_DOCUMENT)
