@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -11,16 +10,15 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bertexp.cache import fingerprint
 from bertexp.corpora import CORPORA, Document, ReadDocuments
 from bertexp.corpora.config import DatasetConfig
+from bertexp.corpora.shard import TALLY, file_name, write_shard
 from bertexp.shards import cached_in_shards
 from bertexp.validation import UserError
 
@@ -28,17 +26,9 @@ VERSION = 2
 SPLITS = ("train", "validation")
 # The side of a training document that is also in the corpus's own validation split.
 LEFT_OUT = len(SPLITS)
-BATCH_CHARACTERS = 1 << 20
-FILE_CHARACTERS = 1 << 24
 SIDES = "sides.npy"
 SUMMARY = "summary.json"
-TALLY = "tally.npz"
 
-_SCHEMA = pa.schema([("name", pa.large_string()), ("paragraphs", pa.large_list(pa.large_string()))])
-# What is known of a document: 25 bytes, so millions of them fit.
-_KNOWN = np.dtype(
-    [("hash", np.uint64), ("paragraphs", np.int64), ("characters", np.int64), ("own", np.bool_)]
-)
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +68,7 @@ class CorpusStore:
         sides = np.load(self.folder / SIDES, mmap_mode="r")
         for number in range(len(self.rows)) if files is None else files:
             start = sum(self.rows[:number])
-            with pa.memory_map(str(self.folder / _file_name(number))) as file:
+            with pa.memory_map(str(self.folder / file_name(number))) as file:
                 reader = pa.ipc.open_file(file)
                 for batch in map(reader.get_batch, range(reader.num_record_batches)):
                     chosen = sides[start : start + batch.num_rows] == SPLITS.index(split)
@@ -118,80 +108,9 @@ def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
         # Which documents are the first can only be said by reading one after the other.
         return corpus.shards() if limit is None else [corpus.documents]
 
-    build = partial(_write, limit=limit)
+    build = partial(write_shard, limit=limit)
     merge = partial(_merge, config=config)
     return CorpusStore(cached_in_shards("corpus", key, shards, build, merge, processes))
-
-
-def _cleaned(documents: Iterable[Document]) -> Iterator[Document]:
-    """Strip paragraphs and leave out what is empty then."""
-    for document in documents:
-        stripped = [paragraph.strip() for paragraph in document.paragraphs]
-        if paragraphs := [paragraph for paragraph in stripped if paragraph]:
-            yield Document(document.name, paragraphs, document.split)
-
-
-def _first(documents: Iterator[Document], limit: int | None) -> Iterator[Document]:
-    """Keep the first ``limit`` documents of each split; a corpus's own validation comes first."""
-    if limit is None:
-        yield from documents
-        return
-    kept = 0
-    for document in documents:
-        if document.split == "validation":
-            kept += 1
-            if kept <= limit:
-                yield document
-        else:
-            yield document
-            yield from islice(documents, limit - 1)
-            return
-
-
-def _file_name(number: int) -> str:
-    return f"{number:05}.arrow"
-
-
-def _write(read: ReadDocuments, folder: Path, limit: int | None) -> None:
-    """Write a shard: its documents in Arrow files, and what there is to know about each."""
-    tally: list[NDArray[np.void]] = []
-    rows: list[int] = []
-    with contextlib.ExitStack() as stack:
-        room = 0
-        for batch in _batches(_first(_cleaned(read()), limit)):
-            if room <= 0:
-                stack.close()
-                file = stack.enter_context(pa.OSFile(str(folder / _file_name(len(rows))), "wb"))
-                writer = stack.enter_context(pa.ipc.new_file(file, _SCHEMA))
-                room = FILE_CHARACTERS
-                rows.append(0)
-            columns = ([d.name for d in batch], [d.paragraphs for d in batch])
-            arrays = [pa.array(*pair) for pair in zip(columns, _SCHEMA.types, strict=True)]
-            writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
-            tally.append(np.array([_known(document) for document in batch], dtype=_KNOWN))
-            room -= int(tally[-1]["characters"].sum())
-            rows[-1] += len(batch)
-    every = np.concatenate([np.empty(0, _KNOWN), *tally])
-    np.savez(folder / TALLY, every=every, rows=np.array(rows, dtype=np.int64))
-
-
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += sum(map(len, document.paragraphs))
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def _known(document: Document) -> tuple[int, int, int, bool]:
-    paragraphs = document.paragraphs
-    characters, own = sum(map(len, paragraphs)), document.split == "validation"
-    return int(fingerprint(paragraphs), 16), len(paragraphs), characters, own
 
 
 def _merge(folders: list[Path], folder: Path, config: DatasetConfig) -> None:
@@ -202,9 +121,9 @@ def _merge(folders: list[Path], folder: Path, config: DatasetConfig) -> None:
     sides = _part(known, config)
     counts = [len(tally["rows"]) for tally in tallies]
     shards = zip(folders, counts, strict=True)
-    files = (shard / _file_name(number) for shard, count in shards for number in range(count))
+    files = (shard / file_name(number) for shard, count in shards for number in range(count))
     for number, file in enumerate(files):
-        _take(file, folder / _file_name(number))
+        _take(file, folder / file_name(number))
     np.save(folder / SIDES, sides)
     summary = _summary(known, sides) | {"rows": rows.tolist()}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=1))
