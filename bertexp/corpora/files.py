@@ -86,17 +86,21 @@ def _expand(pattern: str) -> list[Path]:
     return files
 
 
+def state(path: Path) -> dict[str, str | int]:
+    """Return a file's place, size and time of change."""
+    found = path.stat()
+    return {"path": str(path.resolve()), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
 def digest(path: Path) -> str:
-    """Return a hash of the file's bytes, remembered for its place, size and time of change."""
-    state = path.stat()
-    key = {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    """Return a hash of the file's bytes, remembered for its ``state``."""
 
     def build(folder: Path) -> None:
         with reading(path), path.open("rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
         (folder / "digest").write_text(found.hexdigest())
 
-    return (cached("digests", key, build) / "digest").read_text()
+    return (cached("digests", state(path), build) / "digest").read_text()
 
 
 @contextmanager

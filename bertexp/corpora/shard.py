@@ -25,7 +25,7 @@ _KNOWN = np.dtype(
 )
 
 
-def _cleaned(documents: Iterable[Document]) -> Iterator[Document]:
+def cleaned(documents: Iterable[Document]) -> Iterator[Document]:
     """Strip paragraphs and leave out what is empty then."""
     for document in documents:
         stripped = [paragraph.strip() for paragraph in document.paragraphs]
@@ -67,7 +67,7 @@ def write_shard(read: ReadDocuments, folder: Path, limit: int | None) -> None:
     rows: list[int] = []
     with contextlib.ExitStack() as stack:
         room = 0
-        for batch in _batches(_first(_cleaned(read()), limit)):
+        for batch in _batches(_first(cleaned(read()), limit)):
             if room <= 0:
                 stack.close()
                 file = stack.enter_context(pa.OSFile(str(folder / file_name(len(rows))), "wb"))
@@ -97,7 +97,12 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
+def identity(document: Document) -> int:
+    """Return a hash of a document's paragraphs, 64 bits."""
+    return int(fingerprint(document.paragraphs), 16)
+
+
 def _known(document: Document) -> tuple[int, int, int, bool]:
     paragraphs = document.paragraphs
     characters, own = sum(map(len, paragraphs)), document.split == "validation"
-    return int(fingerprint(paragraphs), 16), len(paragraphs), characters, own
+    return identity(document), len(paragraphs), characters, own

@@ -50,9 +50,13 @@ class TextCorpus(Corpus):
         self._files = files.find(self.config.files)
 
     def fingerprint(self) -> str:
-        """Return a value for the files' names and contents and the way they are read."""
-        contents = [(path.name, files.digest(path)) for path in self._files]
+        """Return a value for the files' names and contents and the way they are read.
+
+        Of files that are streamed the time of change stands for the content.
+        """
         config = self.config
+        identify = files.state if config.streaming else files.digest
+        contents = [(path.name, identify(path)) for path in self._files]
         return fingerprint([VERSION, config.format, config.column, config.errors, contents])
 
     def documents(self) -> Iterator[Document]:
@@ -65,7 +69,10 @@ class TextCorpus(Corpus):
         for path in self._files:
             kind = self.config.format
             kind = detect(path) if kind == "auto" else kind
-            found += [partial(_READERS[kind], part, self.config) for part in parts(path, kind)]
+            # To find the parts of a text file is to read it.
+            whole = self.config.streaming and kind != "parquet"
+            pieces = [Part(path)] if whole else parts(path, kind)
+            found += [partial(_READERS[kind], piece, self.config) for piece in pieces]
         return found
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
 import numpy as np
 import torch
 
 from bertexp.masking.config import MaskingConfig
+from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import (
     Batch,
@@ -17,6 +22,7 @@ from bertexp.tasks.base import (
     pad,
 )
 from bertexp.tokens.store import TokenStore
+from bertexp.tokens.stream import TokenStream
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
@@ -78,6 +84,42 @@ class BlockExamples(Examples):
         )
 
 
+class StreamedBlocks(Examples):
+    """Blocks of a stream that is too large to be an epoch: an epoch is one buffer-full of it.
+
+    Args:
+        stream: the blocks, see ``BlockExamples``, buffer by buffer.
+        count: blocks of a buffer.
+        open_blocks: makes the blocks of a buffer's tokens.
+    """
+
+    def __init__(
+        self, stream: TokenStream, count: int, open_blocks: Callable[[TokenStore], BlockExamples]
+    ) -> None:
+        self._stream, self._count, self._open_blocks = stream, count, open_blocks
+        self._opened = lru_cache(maxsize=2)(self._open)
+
+    def _open(self, epoch: int) -> tuple[BlockExamples, int]:
+        buffer = self._stream.buffer(epoch)
+        return self._open_blocks(buffer.tokens), buffer.first
+
+    def __len__(self) -> int:
+        return self._count
+
+    def documents(self) -> np.ndarray:
+        """Return the number of the document that each example of the first epoch is from."""
+        blocks, first = self._opened(0)
+        return blocks.documents()[first : first + self._count]
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        blocks, first = self._opened(epoch)
+        return blocks.lengths(0)[first : first + self._count]
+
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+        blocks, first = self._opened(epoch)
+        return replace(blocks.batch(0, first + example_ids), example_ids=example_ids)
+
+
 @TASKS.register("mlm")
 class MaskedLanguageModelling(Task):
     """Predict the masked tokens of a block of text."""
@@ -87,8 +129,19 @@ class MaskedLanguageModelling(Task):
     objectives = ("mlm",)
 
     def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> MaskedExamples:
-        config = self.config
-        blocks = BlockExamples(tokens, config.max_length, config.pad_to, self.tokenizer)
+        blocks = self._blocks(tokens)
         if len(blocks) == 0:
             raise UserError("The corpus has no tokens: choose another dataset or more documents.")
         return MaskedExamples(blocks, self.masker(tokens, masking, seed))
+
+    def streamed_examples(self, stream: TokenStream, count: int, masker: Masker) -> MaskedExamples:
+        """Return the examples of a stream, of which ``count`` are an epoch."""
+        return MaskedExamples(StreamedBlocks(stream, count, self._blocks), masker)
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block, special ones not counted."""
+        return self.config.max_length - SPECIAL_PER_BLOCK
+
+    def _blocks(self, tokens: TokenStore) -> BlockExamples:
+        return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
