@@ -49,30 +49,33 @@ class BlockExamples(Examples):
         pad_to: int | None,
         tokenizer: WordPieceTokenizer,
     ) -> None:
-        size = max_length - SPECIAL_PER_BLOCK
-        offsets = tokens.document_token_offsets
-        self._document_starts = offsets[:-1]
-        blocks = -(-np.diff(offsets) // size)
-        # Block k of a document starts k * size tokens into it.
-        first = np.repeat(np.cumsum(blocks) - blocks, blocks)
-        self._starts = np.repeat(offsets[:-1], blocks) + (np.arange(blocks.sum()) - first) * size
-        self._ends = np.minimum(self._starts + size, np.repeat(offsets[1:], blocks))
+        self._size = max_length - SPECIAL_PER_BLOCK
+        self._offsets = tokens.document_token_offsets
+        # The number of the first block of each document, and at last of all blocks.
+        self._firsts = np.append(0, np.cumsum(-(-np.diff(self._offsets) // self._size)))
         self._tokens, self._pad_to, self._tokenizer = tokens.tokens, pad_to, tokenizer
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return int(self._firsts[-1])
 
     def documents(self) -> np.ndarray:
-        return np.searchsorted(self._document_starts, self._starts, side="right") - 1
+        return np.repeat(np.arange(len(self._firsts) - 1), np.diff(self._firsts))
 
     def lengths(self, epoch: int) -> np.ndarray:
-        return self._ends - self._starts + SPECIAL_PER_BLOCK
+        lengths = np.full(len(self), self._size + SPECIAL_PER_BLOCK, dtype=np.int32)
+        blocks, sizes = np.diff(self._firsts), np.diff(self._offsets)
+        last = self._firsts[1:][blocks > 0] - 1
+        lengths[last] -= (blocks * self._size - sizes)[blocks > 0].astype(np.int32)
+        return lengths
 
     def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
         cls, sep = [self._tokenizer.cls_id], [self._tokenizer.sep_id]
+        documents = np.searchsorted(self._firsts, example_ids, side="right") - 1
+        starts = self._offsets[documents] + (example_ids - self._firsts[documents]) * self._size
+        ends = np.minimum(starts + self._size, self._offsets[documents + 1])
         rows = [
             np.concatenate((cls, self._tokens[start:end], sep))
-            for start, end in zip(self._starts[example_ids], self._ends[example_ids], strict=True)
+            for start, end in zip(starts, ends, strict=True)
         ]
         ids_BL, lengths_B = pad(rows, self._tokenizer.pad_id, self._pad_to)
         return Batch(

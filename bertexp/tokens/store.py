@@ -57,10 +57,11 @@ class TokenStore:
         paragraphs = documents.values
         sentences = paragraphs.values
         return cls(
-            tokens=sentences.values.to_numpy(),
-            sentence_offsets=sentences.offsets.to_numpy(),
-            paragraph_offsets=paragraphs.offsets.to_numpy(),
-            document_offsets=documents.offsets.to_numpy(),
+            # Not to_numpy(), which imports pandas.
+            tokens=np.from_dlpack(sentences.values),
+            sentence_offsets=np.from_dlpack(sentences.offsets),
+            paragraph_offsets=np.from_dlpack(paragraphs.offsets),
+            document_offsets=np.from_dlpack(documents.offsets),
             fingerprint=f"{path.parent.name}-{path.stem}",
             counted=np.load(path.with_suffix(".counts.npy")),
         )
