@@ -52,7 +52,10 @@ def cached_in_shards(
     shelf = f"{kind}-shards/{fingerprint(key)}"
 
     def build_all(folder: Path) -> None:
-        merge(_build_shards(shelf, shards(), build, processes), folder)
+        parts = shards()
+        if done := len(list((cache_root() / shelf).glob("[!.]*"))):
+            log.info("Going on: %d of %d parts of the %s are done", done, len(parts), kind)
+        merge(_build_shards(shelf, parts, build, processes), folder)
 
     final = cached(kind, key, build_all)
     shutil.rmtree(cache_root() / shelf, ignore_errors=True)
