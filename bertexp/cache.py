@@ -1,18 +1,22 @@
 """Prepared data on disk: built once, named by all it depends on, published by a rename.
 
-What was cut off or lost since is recognised by its size, and built again.
+What was cut off or lost since is recognised by its size, and built again. What several
+processes need at once is built by one of them, while the others wait.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from bertexp.files import sync
 from bertexp.validation import UserError
@@ -39,8 +43,9 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
     """Return the folder of the artefact ``kind`` for ``key``, building it if it is not whole.
 
     ``build`` fills a temporary folder beside the final one; only a whole one is renamed
-    into place, with a list of its files and their sizes. Two processes that build the same
-    artefact at once both succeed: the second keeps the first one's folder.
+    into place, with a list of its files and their sizes. Of two processes that need the same
+    artefact at once the second waits for the first; where the file system has no locks, both
+    build it, and the second keeps the first one's folder.
 
     Args:
         kind: what it is (``"corpus"``, ``"tokens"``, ...), the folder above.
@@ -52,14 +57,20 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
     """
     parent = cache_root() / kind
     final = parent / fingerprint(key)
-    if _is_whole(final):
-        return final
+    if not _is_whole(final):
+        with _only_builder(final):
+            if not _is_whole(final):
+                _build(final, key, build)
+    return final
+
+
+def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]) -> None:
     if final.exists():
         # Versions before manifests wrote none.
         has_manifest = (final / MANIFEST_FILE).exists()
         reason = "damaged, or cut off" if has_manifest else "of an older version, or damaged"
         log.warning("%s: is %s; it is built again.", final, reason)
-    partial = _empty_folder(parent, final.name)
+    partial = _empty_folder(final)
     try:
         build(partial)
         manifest = {"key": key, "sizes": _sizes(partial)}
@@ -69,13 +80,53 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
         _publish(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return final
 
 
-def _empty_folder(parent: Path, name: str) -> Path:
+@contextmanager
+def _only_builder(final: Path) -> Iterator[None]:
+    """Wait for other processes that build ``final``; the lock ends with this one, however."""
+    path = final.with_name(f".{final.name}.lock")
+    with _cache_errors():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        file, locked = _lock(path)
+    with file:
+        if locked:
+            # Whoever left these was killed: it holds no lock.
+            for left in final.parent.glob(f".{final.name}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> tuple[IO[str], bool]:
+    """Return a file, and whether it is locked: some file systems have no locks."""
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Waiting for another process that prepares %s", path.parent.name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            return file, False
+        # Who had the lock before took the file away; by now there may be another.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file, True
+        file.close()
+
+
+def _empty_folder(final: Path) -> Path:
+    with _cache_errors():
+        return Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}-"))
+
+
+@contextmanager
+def _cache_errors() -> Iterator[None]:
+    """Turn what the system says when the cache cannot be written into a ``UserError``."""
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}-"))
+        yield
     except OSError as error:
         raise UserError(
             f"{cache_root()}: the cache cannot be written ({error.strerror}); choose another "

@@ -56,6 +56,25 @@ class Config:
                 f"task.{key}={longest}: the model has only "
                 f"model.max_position_embeddings={self.model.max_position_embeddings} positions."
             )
+        if self.dataset.streaming:
+            self._check_streaming()
+
+    def _check_streaming(self) -> None:
+        """Raise a ``UserError`` for what needs a corpus whose end is known."""
+        because = "where dataset.streaming=true"
+        require(self.task.name == "mlm", "task", self.task.name, f"mlm {because}")
+        require(
+            self.trainer.epochs is None,
+            "trainer.epochs",
+            self.trainer.epochs,
+            f"null {because}, and one of max_steps, max_tokens and max_time set: nobody knows how "
+            "many steps an epoch has",
+        )
+        dynamic = self.masking.dynamic and self.masking.copies is None
+        allowed = f"true, with masking.copies=null, {because}: no example comes twice"
+        require(dynamic, "masking.dynamic", self.masking.dynamic, allowed)
+        limit = self.dataset.max_documents
+        require(limit is None, "dataset.max_documents", limit, f"null {because}")
 
 
 C = TypeVar("C", bound=Config)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
+from bertexp.cache import cache_root, fingerprint
 from bertexp.config import Config
+from bertexp.corpora import CORPORA
+from bertexp.corpora.shard import identity
 from bertexp.corpora.store import CorpusStore
 from bertexp.corpora.store import prepare as prepare_corpus
+from bertexp.corpora.stream import DocumentStream
 from bertexp.corpora.synthetic import Language
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.optimum import optimal_losses
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
+from bertexp.tasks.mlm import MaskedLanguageModelling
+from bertexp.tokens.encoding import TextEncoder
 from bertexp.tokens.store import TokenStore, prepare_tokens
+from bertexp.tokens.stream import TokenStream
 from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer, train_tokenizer
 
 
@@ -21,7 +29,7 @@ class Data:
     """What a run trains on and is evaluated on.
 
     Attributes:
-        corpus: the documents.
+        corpus: the documents; of a streamed corpus the first ones, and so in ``tokens``.
         tokenizer: what they are cut with.
         tokens: the tokens of each split.
         task: what is predicted.
@@ -43,15 +51,16 @@ def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
     """Prepare the tokenizer alone; one that exists needs no corpus."""
     if config.tokenizer.name == "pretrained":
         return load_tokenizer(config.tokenizer)
-    return train_tokenizer(config.tokenizer, prepare_corpus(config.dataset))
+    corpus = _prepare_corpus(config)
+    return train_tokenizer(config.tokenizer, corpus)
 
 
 def prepare_training(
     config: Config, tokenizer: WordPieceTokenizer | None = None
 ) -> tuple[WordPieceTokenizer, Examples]:
     """Prepare the tokenizer and the training examples alone, see ``prepare_data``."""
-    _, tokenizer, tokens, task = _prepare_text(config, tokenizer)
-    return tokenizer, task.examples(tokens["train"], config.masking, config.seed)
+    corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
+    return tokenizer, _examples(config, corpus, tokens["train"], task)
 
 
 def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) -> Data:
@@ -65,7 +74,7 @@ def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) ->
         UserError: a name that does not exist, or a corpus that cannot be read or used.
     """
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
-    examples = task.examples(tokens["train"], config.masking, config.seed)
+    examples = _examples(config, corpus, tokens["train"], task)
     bank = build_bank(task, tokens, config.evaluation)
     optimum = {}
     if config.dataset.name == "synthetic":
@@ -80,8 +89,44 @@ def _prepare_text(
     # A path that is wrong is said first: the corpus may take long.
     if tokenizer is None and config.tokenizer.name == "pretrained":
         tokenizer = load_tokenizer(config.tokenizer)
-    corpus = prepare_corpus(config.dataset)
+    corpus = _prepare_corpus(config)
     tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
     sentences = config.task.sentences if task_class.uses_sentences else None
-    tokens = prepare_tokens(corpus, tokenizer, sentences, config.dataset.language)
+    tokens = prepare_tokens(
+        corpus, tokenizer, sentences, config.dataset.language, _processes(config)
+    )
     return corpus, tokenizer, tokens, task_class(config.task, tokenizer)
+
+
+def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Task) -> Examples:
+    """Return the examples to train on: of stored tokens, or of the stream they are the head of."""
+    dataset = config.dataset
+    if not dataset.streaming:
+        return task.examples(tokens, config.masking, config.seed)
+    assert isinstance(task, MaskedLanguageModelling), task
+    source = CORPORA[dataset.name](dataset)
+    validation = frozenset(map(identity, corpus.documents("validation")))
+    documents = DocumentStream(source.shards(), validation, config.seed)
+    encoder = TextEncoder(task.tokenizer, tokens.tokens.dtype)
+    key = [
+        *(source.fingerprint(), corpus.fingerprint, task.tokenizer.fingerprint),
+        *(task.block_tokens, dataset.shuffle_buffer, config.seed),
+    ]
+    notes = cache_root() / "streams" / f"{fingerprint(key)}.jsonl"
+    stream = TokenStream(documents, encoder, task.block_tokens, dataset.shuffle_buffer, notes)
+    masker = task.masker(tokens, config.masking, config.seed)
+    return task.streamed_examples(stream, dataset.shuffle_buffer, masker)
+
+
+def _prepare_corpus(config: Config) -> CorpusStore:
+    """Prepare the documents, or of a stream the first ones."""
+    dataset = config.dataset
+    if dataset.streaming:
+        dataset = replace(dataset, max_documents=dataset.head_documents)
+    return prepare_corpus(dataset, _processes(config))
+
+
+def _processes(config: Config) -> int:
+    """Return how many processes prepare a corpus: as many as there are cores, if none are set."""
+    hardware = config.hardware
+    return hardware.num_workers or hardware.threads or len(os.sched_getaffinity(0))

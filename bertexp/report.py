@@ -55,7 +55,8 @@ def plan(
     if trainer.gradient_accumulation_steps > 1:
         batch += f" × {trainer.gradient_accumulation_steps}"
     rows = {
-        "corpus": f"{config.dataset.name}: {train.documents:,} documents, "
+        "corpus": f"{config.dataset.name}{', streamed; its head' * config.dataset.streaming}: "
+        f"{train.documents:,} documents, "
         f"{train.characters / 1e6:.1f} MB; {validation.documents:,} for validation",
         "tokens": f"{len(data.tokens['train'].tokens):,}; vocabulary of "
         f"{data.tokenizer.vocab_size:,} ({config.tokenizer.name})",

@@ -300,6 +300,7 @@ def test_no_key_exists_that_nothing_reads(
     CORPORA["pydoc"](experiment_config("dataset=pydoc").dataset)
     (tmp_path / "rows.jsonl").write_text('{"text": "One."}\n{"text": "Two."}')
     prepare_data(experiment_config(*small, "dataset=text", "dataset.files=[rows.jsonl]"))
+    prepare_data(experiment_config(*small, *text, "dataset.streaming=true", "trainer.epochs=null"))
     # `resume` and `resume_force` are read before there is a run, see tests/test_resume.py;
     # `sweep` is read from what Hydra composed, for the folder and the group of a sweep's runs;
     # `keep` is what the other two shares leave of 1, which the check of their sum makes sure of.

@@ -26,7 +26,7 @@ from bertexp.training.state import TrainState, Window
 from bertexp.training.throughput import machine_flops
 
 # How often it is looked at whether Trainer's loss is reached, in Trainer's steps.
-LOOKS = 40
+LOOKS = 20
 
 
 def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> Measured:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from bertexp.corpora.config import DatasetConfig
 from bertexp.registry import Registry
@@ -25,18 +25,27 @@ class Document:
     split: str | None = None
 
 
-class Corpus(Protocol):
+ReadDocuments = Callable[[], Iterator[Document]]
+
+
+class Corpus(ABC):
     """What a dataset builder returns."""
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Return a value that changes whenever ``documents`` would give something else."""
 
+    @abstractmethod
     def documents(self) -> Iterator[Document]:
         """Yield all documents, always in the same order, holding few in memory at a time.
 
         Where the corpus comes in splits, validation is first. Empty paragraphs and documents
         may be among them: the store leaves them out.
         """
+
+    def shards(self) -> Sequence[ReadDocuments]:
+        """Return functions that give the documents part by part, each in a process of its own."""
+        return [self.documents]
 
 
 CORPORA: Registry[Callable[[DatasetConfig], Corpus]] = Registry("dataset.name", "bertexp.corpora")

@@ -53,8 +53,8 @@ class SyntheticConfig:
 class DatasetConfig:
     """Which documents a run reads.
 
-    ``name`` selects the builder; the other keys say where it reads and how, and how the
-    documents are parted into training and validation.
+    ``name`` selects the builder; the other keys say where it reads and how, how the
+    documents are parted into training and validation, and whether they are stored first.
     """
 
     name: str
@@ -66,6 +66,9 @@ class DatasetConfig:
     language: str
     validation_fraction: float
     max_documents: int | None
+    streaming: bool
+    shuffle_buffer: int
+    head_documents: int
     hub: HubConfig
     synthetic: SyntheticConfig
 
@@ -84,3 +87,5 @@ class DatasetConfig:
             self.max_documents,
             "at least 2 (one to train on, one to validate on), or null for all",
         )
+        for key in ("shuffle_buffer", "head_documents"):
+            require(getattr(self, key) >= 2, f"dataset.{key}", getattr(self, key), "at least 2")

@@ -12,6 +12,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,23 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"\xfd7zXZ\x00": lzma.open,
 }
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a file that is read by itself, the whole of it unless said otherwise.
+
+    Attributes:
+        path: the file.
+        start, end: the stretch, in bytes of a text file or in row groups of a Parquet file;
+            None for the file's end.
+        first: the number of its first line or row in the file.
+    """
+
+    path: Path
+    start: int = 0
+    end: int | None = None
+    first: int = 1
 
 
 def find(patterns: list[str]) -> list[Path]:
@@ -68,17 +86,21 @@ def _expand(pattern: str) -> list[Path]:
     return files
 
 
+def state(path: Path) -> dict[str, str | int]:
+    """Return a file's place, size and time of change."""
+    found = path.stat()
+    return {"path": str(path.resolve()), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
 def digest(path: Path) -> str:
-    """Return a hash of the file's bytes, remembered for its place, size and time of change."""
-    state = path.stat()
-    key = {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    """Return a hash of the file's bytes, remembered for its ``state``."""
 
     def build(folder: Path) -> None:
         with reading(path), path.open("rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
         (folder / "digest").write_text(found.hexdigest())
 
-    return (cached("digests", key, build) / "digest").read_text()
+    return (cached("digests", state(path), build) / "digest").read_text()
 
 
 @contextmanager
@@ -94,32 +116,43 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"dataset.files: cannot read '{path}': {reason}.") from error
 
 
+def is_packed(path: Path) -> bool:
+    """Say whether a file was packed by gzip, bzip2 or xz."""
+    return _opener(path) is not open
+
+
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for its bytes, unpacked if it was packed by gzip, bzip2 or xz."""
+    stream: IO[bytes] = _opener(path)(path, "rb")
+    return stream
+
+
+def _opener(path: Path) -> Callable[..., Any]:
     with path.open("rb") as stream:
         head = stream.read(8)
-    for magic, opener in _OPENERS.items():
-        if head.startswith(magic):
-            unpacked: IO[bytes] = opener(path, "rb")
-            return unpacked
-    return path.open("rb")
+    return next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), open)
 
 
-def lines(path: Path, errors: str) -> Iterator[str]:
-    r"""Yield the lines of a UTF-8 text file without their ends (``\n``, ``\r\n`` or ``\r``).
+def lines(part: Part, errors: str) -> Iterator[str]:
+    r"""Yield the lines of UTF-8 text without their ends (``\n``, ``\r\n`` or ``\r``).
 
     Args:
-        path: a file, packed or not, with or without a byte order mark.
+        part: of a file, packed or not, with or without a byte order mark.
         errors: ``"strict"``, or ``"replace"`` for U+FFFD in place of what is not UTF-8.
 
     Raises:
         UserError: the file is no text, is not UTF-8, is damaged or may not be read.
     """
+    path = part.path
     with reading(path), open_bytes(path) as stream:
         # The head comes from a second look, because a packed stream is slow to wind back.
         if b"\0" in head(path):
             raise UserError(f"dataset.files: '{path}' is not a text file: it holds zero bytes.")
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors)
+        encoding = "utf-8" if part.start else "utf-8-sig"
+        if part.end is not None:
+            stream.seek(part.start)
+            stream = io.BytesIO(stream.read(part.end - part.start))
+        text = io.TextIOWrapper(stream, encoding=encoding, errors=errors)
         try:
             for line in text:
                 yield line.removesuffix("\n")

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from bertexp.cache import fingerprint
-from bertexp.corpora import CORPORA, Corpus, Document
+from bertexp.corpora import CORPORA, Corpus, Document, ReadDocuments
 from bertexp.corpora.config import DatasetConfig
+from bertexp.corpora.parts import PART_BYTES
 from bertexp.corpora.tables import missing_column, text_lines
 from bertexp.corpora.wikitext import wikitext_documents
 from bertexp.hub import hub_answers
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
+
+    Rows: TypeAlias = Dataset | IterableDataset
 
 VERSION = 1
 ROWS_AT_ONCE = 1000
 SENTENCES_PER_PARAGRAPH = 10
 SENTENCES_PER_DOCUMENT = 100
 
-ReadRows = Callable[[Iterable[str], str], Iterator[Document]]
+ReadRows = Callable[[Iterable[str], str, int], Iterator[Document]]
 
 
 @dataclass
-class HubCorpus:
+class HubCorpus(Corpus):
     """The rows of a data set that ``datasets.load_dataset`` finds, as documents.
 
     Args:
         config: ``hub`` says where it is, ``column`` which column has the text.
-        read_rows: makes documents of the texts of all rows, given a name for them.
+        read_rows: makes documents of the texts of rows, given a name for them and the number
+            of the first.
+        rows_together: where documents end, if that is behind every so many rows; None if only
+            the text says so.
 
     Raises:
         UserError: the Hub does not answer and the cache does not have it; it does not
@@ -43,43 +50,84 @@ class HubCorpus:
 
     config: DatasetConfig
     read_rows: ReadRows
+    rows_together: int | None
 
     def fingerprint(self) -> str:
         """Return a value for the files the data set was made of and the way they are read."""
+        hub = self.config.hub
+        if self.config.streaming:
+            from datasets import load_dataset_builder
+
+            with _loading(self.config, hub.train) as path:
+                source = load_dataset_builder(path, hub.config).hash
+            return fingerprint([VERSION, hub.path, hub.config, self.config.column, source])
         # The folder of a prepared data set is named by a hash of its source.
         sources = [
             (split, dataset.num_rows, [Path(file["filename"]).parts[-2:] for file in cache])
             for split, dataset in self._splits.items()
             for cache in [dataset.cache_files]
         ]
-        hub = self.config.hub
         return fingerprint([VERSION, hub.path, hub.config, self.config.column, sources])
 
     def documents(self) -> Iterator[Document]:
         """Yield the documents of the validation split, if there is one, then of training."""
+        return chain.from_iterable(read() for read in self.shards())
+
+    def shards(self) -> Sequence[ReadDocuments]:
+        """Return what reads a number of rows each, or a file where the data set is streamed."""
+        read = partial(_read, column=self.config.column, read_rows=self.read_rows)
         parted = "validation" in self._splits
-        for split, dataset in self._splits.items():
-            for document in self.read_rows(_texts(dataset, self.config.column), split):
-                yield Document(document.name, document.paragraphs, split if parted else None)
+        return [
+            partial(read, rows, name=name, first=first, split=name if parted else None)
+            for name, dataset in self._splits.items()
+            for first, rows in self._parts(dataset)
+        ]
+
+    def _parts(self, dataset: Rows) -> Iterator[tuple[int, Rows]]:
+        """Yield parts that end where documents do, each with the number of its first row."""
+        if self.config.streaming:
+            for number in range(dataset.num_shards):
+                yield 0, dataset.shard(dataset.num_shards, number)
+            return
+        count = size = dataset.num_rows
+        if self.rows_together:
+            parts = max(1, round(dataset.data.nbytes / PART_BYTES))
+            size = -(-count // (parts * self.rows_together)) * self.rows_together
+        for first in range(0, count, max(size, 1)):
+            yield first, dataset.select(range(first, min(first + size, count)))
 
     @cached_property
-    def _splits(self) -> dict[str, Dataset]:
+    def _splits(self) -> dict[str, Rows]:
         hub = self.config.hub
         # Validation first: the store relies on it.
         wanted = {"validation": hub.validation, "train": hub.train}
         return {split: _load(self.config, name) for split, name in wanted.items() if name}
 
 
-def _load(config: DatasetConfig, split: str) -> Dataset:
-    """Load one split of ``config.hub``, from the cache alone if the Hub does not answer."""
+def _load(config: DatasetConfig, split: str) -> Rows:
+    """Load or stream one split of ``config.hub``."""
     from datasets import load_dataset
 
+    with _loading(config, split) as path:
+        rows = load_dataset(path, config.hub.config, split=split, streaming=config.streaming)
+    # Of some streams the columns are known only when they are read.
+    if rows.column_names is not None and config.column not in rows.column_names:
+        raise missing_column(f"'{path}'", config.column, rows.column_names)
+    return rows
+
+
+@contextmanager
+def _loading(config: DatasetConfig, split: str) -> Iterator[str]:
+    """Give the path, and say in one line why it cannot be loaded.
+
+    If the Hub does not answer, its cache here is all there is.
+    """
     path = config.hub.path
     if not path:
         raise UserError(f"dataset.hub.path=null: dataset={config.name} needs a Hub name or folder.")
     try:
         with _offline_unless(Path(path).is_dir() or hub_answers()):
-            dataset = load_dataset(path, config.hub.config, split=split)
+            yield path
     except ConnectionError as error:
         raise UserError(
             f"dataset.hub.path={path}: the Hugging Face Hub does not answer and the data set is"
@@ -92,9 +140,6 @@ def _load(config: DatasetConfig, split: str) -> Dataset:
             f"dataset.hub: cannot load path={path} config={config.hub.config} split={split}:"
             f" {reason}"
         ) from error
-    if config.column not in dataset.column_names:
-        raise missing_column(f"'{path}'", config.column, dataset.column_names)
-    return dataset
 
 
 @contextmanager
@@ -110,28 +155,40 @@ def _offline_unless(online: bool) -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE = before
 
 
-def _texts(dataset: Dataset, column: str) -> Iterator[str]:
+def _read(
+    rows: Rows, column: str, read_rows: ReadRows, name: str, first: int, split: str | None
+) -> Iterator[Document]:
+    for document in read_rows(_texts(rows, column), name, first):
+        yield Document(document.name, document.paragraphs, split)
+
+
+def _texts(dataset: Rows, column: str) -> Iterator[str]:
     """Yield the texts of all rows, nulls left out."""
     for batch in dataset.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
         yield from (text for text in batch[column] if text is not None)
 
 
-def _row_a_document(texts: Iterable[str], name: str) -> Iterator[Document]:
+def _row_a_document(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
     """Yield a document for each row, a paragraph for each of its lines."""
-    for number, text in enumerate(texts, start=1):
+    for number, text in enumerate(texts, start=first + 1):
         yield Document(f"{name}:{number}", text_lines(text))
 
 
-def _row_a_sentence(texts: Iterable[str], name: str) -> Iterator[Document]:
+def _row_a_sentence(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
     """Yield runs of consecutive sentences as documents, for want of any boundary in the data."""
     sentences: list[str] = []
-    number = 0
-    for number, text in enumerate(texts, start=1):
+    number = first
+    for number, text in enumerate(texts, start=first + 1):
         sentences.append(text.strip())
         if len(sentences) == SENTENCES_PER_DOCUMENT:
             yield Document(f"{name}:{number - len(sentences) + 1}", _joined(sentences))
             sentences = []
     yield Document(f"{name}:{number - len(sentences) + 1}", _joined(sentences))
+
+
+def _row_a_line(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
+    """Yield the articles of WikiText."""
+    return wikitext_documents(texts, name)
 
 
 def _joined(sentences: list[str]) -> list[str]:
@@ -143,16 +200,16 @@ def _joined(sentences: list[str]) -> list[str]:
 @CORPORA.register("wikitext103")
 def wikitext(config: DatasetConfig) -> Corpus:
     """Return a corpus whose rows are the lines of WikiText: its titles part documents."""
-    return HubCorpus(config, wikitext_documents)
+    return HubCorpus(config, _row_a_line, rows_together=None)
 
 
 @CORPORA.register("wikipedia")
 def wikipedia(config: DatasetConfig) -> Corpus:
     """Return a corpus with a document a row, as most data sets have it."""
-    return HubCorpus(config, _row_a_document)
+    return HubCorpus(config, _row_a_document, rows_together=1)
 
 
 @CORPORA.register("bookcorpus")
 def bookcorpus(config: DatasetConfig) -> Corpus:
     """Return a corpus of rows that are sentences, one after the other."""
-    return HubCorpus(config, _row_a_sentence)
+    return HubCorpus(config, _row_a_sentence, SENTENCES_PER_DOCUMENT)

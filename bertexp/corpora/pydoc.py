@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bertexp.cache import fingerprint
-from bertexp.corpora import CORPORA, Document, prose
+from bertexp.corpora import CORPORA, Corpus, Document, prose
 from bertexp.corpora.config import DatasetConfig
 from bertexp.validation import UserError
 
@@ -20,7 +20,7 @@ _SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__p
 
 
 @CORPORA.register("pydoc")
-class PydocCorpus:
+class PydocCorpus(Corpus):
     """The topics of ``pydoc``, the standard library and ``dataset.packages``, in that order.
 
     A topic or a module is a document; a paragraph that came before is left out, wherever

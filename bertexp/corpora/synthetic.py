@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertexp.cache import fingerprint
-from bertexp.corpora import CORPORA, Document
+from bertexp.corpora import CORPORA, Corpus, Document
 from bertexp.corpora.config import DatasetConfig, SyntheticConfig
 
 VERSION = 1
@@ -160,7 +160,7 @@ def _pseudo_words(generator: np.random.Generator, count: int) -> list[str]:
 
 
 @CORPORA.register("synthetic")
-class SyntheticCorpus:
+class SyntheticCorpus(Corpus):
     """Documents of ``DOCUMENT_WORDS`` words in a made-up language, each about one topic.
 
     A document begins anywhere in its chain and ends anywhere, often in mid-sentence: so any

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 
 from bertexp.cache import fingerprint
-from bertexp.corpora import CORPORA, Document, files
+from bertexp.corpora import CORPORA, Corpus, Document, ReadDocuments, files
 from bertexp.corpora.config import DatasetConfig
+from bertexp.corpora.files import Part
+from bertexp.corpora.parts import parts
 from bertexp.corpora.tables import read_jsonl, read_parquet
 from bertexp.corpora.wikitext import is_title, wikitext_documents
 
@@ -23,7 +26,7 @@ _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
 
 @CORPORA.register("text")
 @dataclass
-class TextCorpus:
+class TextCorpus(Corpus):
     """The documents of ``dataset.files``.
 
     ``dataset.format`` says how a file is read; ``auto`` looks at the first 64 KiB of each:
@@ -47,17 +50,30 @@ class TextCorpus:
         self._files = files.find(self.config.files)
 
     def fingerprint(self) -> str:
-        """Return a value for the files' names and contents and the way they are read."""
-        contents = [(path.name, files.digest(path)) for path in self._files]
+        """Return a value for the files' names and contents and the way they are read.
+
+        Of files that are streamed the time of change stands for the content.
+        """
         config = self.config
+        identify = files.state if config.streaming else files.digest
+        contents = [(path.name, identify(path)) for path in self._files]
         return fingerprint([VERSION, config.format, config.column, config.errors, contents])
 
     def documents(self) -> Iterator[Document]:
         """Yield the documents of each file in turn; memory holds one document at a time."""
+        return chain.from_iterable(read() for read in self.shards())
+
+    def shards(self) -> Sequence[ReadDocuments]:
+        """Return what reads the files, large ones in parts."""
+        found = []
         for path in self._files:
             kind = self.config.format
-            read = _READERS[detect(path) if kind == "auto" else kind]
-            yield from read(path, self.config)
+            kind = detect(path) if kind == "auto" else kind
+            # To find the parts of a text file is to read it.
+            whole = self.config.streaming and kind != "parquet"
+            pieces = [Part(path)] if whole else parts(path, kind)
+            found += [partial(_READERS[kind], piece, self.config) for piece in pieces]
+        return found
 
 
 def detect(path: Path) -> str:
@@ -87,23 +103,23 @@ def _is_wrapped(lines: list[str]) -> bool:
     return min(full, cut) > len(inner) / 2
 
 
-def _read_plain(path: Path, config: DatasetConfig) -> Iterator[Document]:
+def _read_plain(part: Part, config: DatasetConfig) -> Iterator[Document]:
     paragraphs: list[str] = []
-    lines = chain(files.lines(path, config.errors), [""])
-    for number, line in enumerate(lines, start=1):
+    lines = chain(files.lines(part, config.errors), [""])
+    for number, line in enumerate(lines, start=part.first):
         if line.strip():
             paragraphs.append(line)
         elif paragraphs:
-            yield Document(f"{path.name}:{number - len(paragraphs)}", paragraphs)
+            yield Document(f"{part.path.name}:{number - len(paragraphs)}", paragraphs)
             paragraphs = []
 
 
-def _read_wrapped(path: Path, config: DatasetConfig) -> Iterator[Document]:
+def _read_wrapped(part: Part, config: DatasetConfig) -> Iterator[Document]:
     paragraphs: list[str] = []
     block: list[str] = []
     blank_lines = 0
-    start = 1
-    for number, line in enumerate(files.lines(path, config.errors), start=1):
+    start = part.first
+    for number, line in enumerate(files.lines(part, config.errors), start=part.first):
         if not line.strip():
             blank_lines += 1
             continue
@@ -111,18 +127,18 @@ def _read_wrapped(path: Path, config: DatasetConfig) -> Iterator[Document]:
             paragraphs.append(" ".join(block))
             block = []
         if blank_lines > 1:
-            yield Document(f"{path.name}:{start}", paragraphs)
+            yield Document(f"{part.path.name}:{start}", paragraphs)
             paragraphs, start = [], number
         blank_lines = 0
         block.append(line.strip())
-    yield Document(f"{path.name}:{start}", [*paragraphs, " ".join(block)])
+    yield Document(f"{part.path.name}:{start}", [*paragraphs, " ".join(block)])
 
 
-def _read_wikitext(path: Path, config: DatasetConfig) -> Iterator[Document]:
-    yield from wikitext_documents(files.lines(path, config.errors), name=path.name)
+def _read_wikitext(part: Part, config: DatasetConfig) -> Iterator[Document]:
+    yield from wikitext_documents(files.lines(part, config.errors), name=part.path.name)
 
 
-_READERS: dict[str, Callable[[Path, DatasetConfig], Iterator[Document]]] = {
+_READERS: dict[str, Callable[[Part, DatasetConfig], Iterator[Document]]] = {
     "plain": _read_plain,
     "wrapped": _read_wrapped,
     "wikitext": _read_wikitext,

@@ -16,8 +16,6 @@ SLICES = {
 }
 # Of the metrics that hold the loss of each slice, in front of its name.
 SLICE_PREFIX = "eval/loss@"
-# Tokens counted at once, so that a large corpus does not need large temporaries.
-COUNT_CHUNK = 1 << 24
 
 
 class Slicer:
@@ -63,10 +61,7 @@ class Slicer:
 
 def count_tokens(tokens: TokenStore, tokenizer: WordPieceTokenizer) -> np.ndarray:
     """Return how often each id occurs, ``int64`` of shape (vocabulary,); special ones never do."""
-    counts_V = np.zeros(tokenizer.vocab_size, dtype=np.int64)
-    for first in range(0, len(tokens.tokens), COUNT_CHUNK):
-        chunk = tokens.tokens[first : first + COUNT_CHUNK]
-        counts_V += np.bincount(chunk, minlength=len(counts_V))
+    counts_V = tokens.counts(tokenizer.vocab_size)
     counts_V[tokenizer.is_special_V] = 0
     return counts_V
 

@@ -118,7 +118,10 @@ def masked_batches(
 ) -> Iterator[tuple[np.ndarray, Masked]]:
     """Yield batches of the first epoch as written and masked, always of the same examples."""
     state = draws.combine(draws.key("audit", 0, 0), np.arange(len(examples)))
-    chosen = np.argsort(state)[: batches * batch_size]
+    count = min(batches * batch_size, len(state))
+    # Of millions of examples only the first ones have to be in order.
+    lowest = np.argpartition(state, count - 1)[:count]
+    chosen = lowest[np.argsort(state[lowest])]
     for part in np.split(chosen, range(batch_size, len(chosen), batch_size)):
         ids_BL = examples.unmasked(part)
         yield ids_BL, examples.masker.mask(ids_BL, part, 0)

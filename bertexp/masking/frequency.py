@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from bertexp.cache import cached
 from bertexp.masking import STRATEGIES
 from bertexp.masking.counts import count_runs, find_sorted
 from bertexp.masking.strategies import Context
 from bertexp.masking.words import RunHashes, WholeWordStrategy
+
+FORMAT_VERSION = 1
 
 
 @STRATEGIES.register("frequency")
@@ -26,10 +31,9 @@ class FrequencyStrategy(WholeWordStrategy):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        words = count_runs(context.tokens, context.vocabulary, 1)
-        self._hashes = words.hashes
-        weights = words.counts ** -float(context.config.frequency_exponent)
-        tokens = words.counts * (words.ends - words.starts)
+        self._hashes, counts, sizes = _count_words(context)
+        weights = counts ** -float(context.config.frequency_exponent)
+        tokens = counts * sizes
         share = tokens / max(tokens.sum(), 1)
         weights /= (weights * share).sum() if len(weights) else 1.0
         # The last entry is for words that are not in the table.
@@ -46,6 +50,19 @@ class FrequencyStrategy(WholeWordStrategy):
 
     def threshold(self, prob: float) -> float:
         return float(np.interp(prob, self._shares, self._factors))
+
+
+def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the training corpus's words, counted once: hash, occurrences and tokens of each."""
+
+    def build(folder: Path) -> None:
+        words = count_runs(context.tokens, context.vocabulary, 1)
+        columns = (words.hashes, words.counts, words.ends - words.starts)
+        np.save(folder / "words.npy", np.stack([column.astype(np.uint64) for column in columns]))
+
+    key = {"format": FORMAT_VERSION, "tokens": context.tokens.fingerprint}
+    hashes, counts, sizes = np.load(cached("words", key, build) / "words.npy", mmap_mode="r")
+    return hashes, counts.astype(np.int64), sizes.astype(np.int64)
 
 
 def clipped_shares(weights: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

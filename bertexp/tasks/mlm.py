@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
 import numpy as np
 import torch
 
 from bertexp.masking.config import MaskingConfig
+from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import (
     Batch,
@@ -17,6 +22,7 @@ from bertexp.tasks.base import (
     pad,
 )
 from bertexp.tokens.store import TokenStore
+from bertexp.tokens.stream import TokenStream
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
@@ -43,30 +49,33 @@ class BlockExamples(Examples):
         pad_to: int | None,
         tokenizer: WordPieceTokenizer,
     ) -> None:
-        size = max_length - SPECIAL_PER_BLOCK
-        offsets = tokens.document_token_offsets
-        self._document_starts = offsets[:-1]
-        blocks = -(-np.diff(offsets) // size)
-        # Block k of a document starts k * size tokens into it.
-        first = np.repeat(np.cumsum(blocks) - blocks, blocks)
-        self._starts = np.repeat(offsets[:-1], blocks) + (np.arange(blocks.sum()) - first) * size
-        self._ends = np.minimum(self._starts + size, np.repeat(offsets[1:], blocks))
+        self._size = max_length - SPECIAL_PER_BLOCK
+        self._offsets = tokens.document_token_offsets
+        # The number of the first block of each document, and at last of all blocks.
+        self._firsts = np.append(0, np.cumsum(-(-np.diff(self._offsets) // self._size)))
         self._tokens, self._pad_to, self._tokenizer = tokens.tokens, pad_to, tokenizer
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return int(self._firsts[-1])
 
     def documents(self) -> np.ndarray:
-        return np.searchsorted(self._document_starts, self._starts, side="right") - 1
+        return np.repeat(np.arange(len(self._firsts) - 1), np.diff(self._firsts))
 
     def lengths(self, epoch: int) -> np.ndarray:
-        return self._ends - self._starts + SPECIAL_PER_BLOCK
+        lengths = np.full(len(self), self._size + SPECIAL_PER_BLOCK, dtype=np.int32)
+        blocks, sizes = np.diff(self._firsts), np.diff(self._offsets)
+        last = self._firsts[1:][blocks > 0] - 1
+        lengths[last] -= (blocks * self._size - sizes)[blocks > 0].astype(np.int32)
+        return lengths
 
     def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
         cls, sep = [self._tokenizer.cls_id], [self._tokenizer.sep_id]
+        documents = np.searchsorted(self._firsts, example_ids, side="right") - 1
+        starts = self._offsets[documents] + (example_ids - self._firsts[documents]) * self._size
+        ends = np.minimum(starts + self._size, self._offsets[documents + 1])
         rows = [
             np.concatenate((cls, self._tokens[start:end], sep))
-            for start, end in zip(self._starts[example_ids], self._ends[example_ids], strict=True)
+            for start, end in zip(starts, ends, strict=True)
         ]
         ids_BL, lengths_B = pad(rows, self._tokenizer.pad_id, self._pad_to)
         queries_BP, slots_U = only_cls(len(ids_BL))
@@ -80,6 +89,42 @@ class BlockExamples(Examples):
         )
 
 
+class StreamedBlocks(Examples):
+    """Blocks of a stream that is too large to be an epoch: an epoch is one buffer-full of it.
+
+    Args:
+        stream: the blocks, see ``BlockExamples``, buffer by buffer.
+        count: blocks of a buffer.
+        open_blocks: makes the blocks of a buffer's tokens.
+    """
+
+    def __init__(
+        self, stream: TokenStream, count: int, open_blocks: Callable[[TokenStore], BlockExamples]
+    ) -> None:
+        self._stream, self._count, self._open_blocks = stream, count, open_blocks
+        self._opened = lru_cache(maxsize=2)(self._open)
+
+    def _open(self, epoch: int) -> tuple[BlockExamples, int]:
+        buffer = self._stream.buffer(epoch)
+        return self._open_blocks(buffer.tokens), buffer.first
+
+    def __len__(self) -> int:
+        return self._count
+
+    def documents(self) -> np.ndarray:
+        """Return the number of the document that each example of the first epoch is from."""
+        blocks, first = self._opened(0)
+        return blocks.documents()[first : first + self._count]
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        blocks, first = self._opened(epoch)
+        return blocks.lengths(0)[first : first + self._count]
+
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+        blocks, first = self._opened(epoch)
+        return replace(blocks.batch(0, first + example_ids), example_ids=example_ids)
+
+
 @TASKS.register("mlm")
 class MaskedLanguageModelling(Task):
     """Predict the masked tokens of a block of text."""
@@ -89,8 +134,19 @@ class MaskedLanguageModelling(Task):
     objectives = ("mlm",)
 
     def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> MaskedExamples:
-        config = self.config
-        blocks = BlockExamples(tokens, config.max_length, config.pad_to, self.tokenizer)
+        blocks = self._blocks(tokens)
         if len(blocks) == 0:
             raise UserError("The corpus has no tokens: choose another dataset or more documents.")
         return MaskedExamples(blocks, self.masker(tokens, masking, seed))
+
+    def streamed_examples(self, stream: TokenStream, count: int, masker: Masker) -> MaskedExamples:
+        """Return the examples of a stream, of which ``count`` are an epoch."""
+        return MaskedExamples(StreamedBlocks(stream, count, self._blocks), masker)
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block, special ones not counted."""
+        return self.config.max_length - SPECIAL_PER_BLOCK
+
+    def _blocks(self, tokens: TokenStore) -> BlockExamples:
+        return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)

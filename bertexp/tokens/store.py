@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from bertexp.cache import cached
+from bertexp.shards import cached_in_shards
+from bertexp.tokens.encoding import TextEncoder
 from bertexp.tokens.sentences import split_sentences
+from bertexp.tokens.spool import join, spool
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 if TYPE_CHECKING:
     from bertexp.corpora.store import CorpusStore
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPLITS = ("train", "validation")
-# Texts that go to the tokenizer at once: enough for all cores, little memory.
-CHUNK_TEXTS = 4096
+# Tokens counted at once, so that a large corpus does not need large temporaries.
+COUNT_CHUNK = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +39,7 @@ class TokenStore:
         paragraph_offsets: paragraphs, in sentences.
         document_offsets: documents, in paragraphs.
         fingerprint: name of the cached content and split.
+        counted: how often each id occurs, if that is known.
     """
 
     tokens: np.ndarray
@@ -47,6 +47,7 @@ class TokenStore:
     paragraph_offsets: np.ndarray
     document_offsets: np.ndarray
     fingerprint: str
+    counted: np.ndarray | None = None
 
     @classmethod
     def open(cls, path: Path) -> TokenStore:
@@ -56,11 +57,13 @@ class TokenStore:
         paragraphs = documents.values
         sentences = paragraphs.values
         return cls(
-            tokens=sentences.values.to_numpy(),
-            sentence_offsets=sentences.offsets.to_numpy(),
-            paragraph_offsets=paragraphs.offsets.to_numpy(),
-            document_offsets=documents.offsets.to_numpy(),
+            # Not to_numpy(), which imports pandas.
+            tokens=np.from_dlpack(sentences.values),
+            sentence_offsets=np.from_dlpack(sentences.offsets),
+            paragraph_offsets=np.from_dlpack(paragraphs.offsets),
+            document_offsets=np.from_dlpack(documents.offsets),
             fingerprint=f"{path.parent.name}-{path.stem}",
+            counted=np.load(path.with_suffix(".counts.npy")),
         )
 
     @cached_property
@@ -68,9 +71,22 @@ class TokenStore:
         """Documents, in tokens."""
         return self.sentence_offsets[self.paragraph_offsets[self.document_offsets]]
 
+    def counts(self, vocab_size: int) -> np.ndarray:
+        """Return how often each id occurs, ``int64`` of shape (vocab_size,)."""
+        if self.counted is not None:
+            return self.counted.copy()
+        counts_V = np.zeros(vocab_size, dtype=np.int64)
+        for first in range(0, len(self.tokens), COUNT_CHUNK):
+            counts_V += np.bincount(self.tokens[first : first + COUNT_CHUNK], minlength=vocab_size)
+        return counts_V
+
 
 def prepare_tokens(
-    corpus: CorpusStore, tokenizer: WordPieceTokenizer, sentences: str | None, language: str
+    corpus: CorpusStore,
+    tokenizer: WordPieceTokenizer,
+    sentences: str | None,
+    language: str,
+    processes: int = 1,
 ) -> dict[str, TokenStore]:
     """Tokenize both splits of ``corpus``, or find them in the cache.
 
@@ -79,6 +95,7 @@ def prepare_tokens(
         tokenizer: what cuts it.
         sentences: how paragraphs are cut into sentences, see ``split_sentences``.
         language: the language for that.
+        processes: how many tokenize.
     """
     key = {
         "format": FORMAT_VERSION,
@@ -87,114 +104,40 @@ def prepare_tokens(
         "sentences": sentences,
         "language": language if sentences == "sentencex" else None,
     }
+    build = _Build(corpus, tokenizer, sentences, language)
 
-    def build(folder: Path) -> None:
-        dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    def shards() -> list[int]:
+        return list(range(len(corpus.rows)))
+
+    def merge(folders: list[Path], folder: Path) -> None:
         for split in SPLITS:
-            documents = (
-                [
-                    split_sentences(paragraph, sentences, language)
-                    for paragraph in document.paragraphs
-                ]
-                for document in corpus.documents(split)
-            )
-            write_tokens(folder / f"{split}.arrow", documents, tokenizer, dtype)
+            join([shard / split for shard in folders], folder / f"{split}.arrow", build.dtype)
 
-    folder = cached("tokens", key, build)
+    folder = cached_in_shards("tokens", key, shards, build, merge, processes)
     return {split: TokenStore.open(folder / f"{split}.arrow") for split in SPLITS}
 
 
-class _Offsets:
-    """Where the units of one level end, counted in the level below, appended to a file."""
+@dataclass(frozen=True)
+class _Build:
+    """Tokenizes one of a corpus's files into a folder."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-        self._ends = [0]
-        self._last = 0
-        self.count = 0
+    corpus: CorpusStore
+    tokenizer: WordPieceTokenizer
+    sentences: str | None
+    language: str
 
-    def end(self, position: int) -> None:
-        """Close a unit at ``position``; one that holds nothing is left out."""
-        if position > self._last:
-            self._ends.append(position)
-            self._last = position
-            self.count += 1
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint16 if self.tokenizer.vocab_size <= 1 << 16 else np.uint32)
 
-    def flush(self) -> None:
-        self._file.write(np.asarray(self._ends, dtype=np.int64).tobytes())
-        self._ends = []
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        return TextEncoder(self.tokenizer, self.dtype)
 
-    def close(self) -> None:
-        self.flush()
-        self._file.close()
-
-
-def write_tokens(
-    path: Path,
-    documents: Iterator[list[list[str]]],
-    tokenizer: WordPieceTokenizer,
-    dtype: np.dtype,
-) -> None:
-    """Write documents (paragraphs of sentences) as one nested Arrow array.
-
-    Tokens and offsets are first appended to plain files, so that memory does not grow with
-    the corpus, then mapped and written as one record batch. Sentences that have no token
-    are left out, and so are the paragraphs and documents that this leaves empty.
-    """
-    token_path = path.with_suffix(".tokens")
-    offset_paths = [path.with_suffix(f".{level}") for level in ("sentences", "paragraphs", "docs")]
-    _spool(token_path, offset_paths, documents, tokenizer, dtype)
-    values = pa.array(_mapped(token_path, dtype))
-    for offset_path in offset_paths:
-        offsets = pa.array(_mapped(offset_path, np.dtype(np.int64)))
-        values = pa.LargeListArray.from_arrays(offsets, values)
-    batch = pa.record_batch([values], names=["documents"])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    for spooled in (token_path, *offset_paths):
-        spooled.unlink()
-
-
-def _spool(
-    token_path: Path,
-    offset_paths: list[Path],
-    documents: Iterator[list[list[str]]],
-    tokenizer: WordPieceTokenizer,
-    dtype: np.dtype,
-) -> None:
-    with contextlib.ExitStack() as stack:
-        token_file = stack.enter_context(token_path.open("wb"))
-        levels = [stack.enter_context(contextlib.closing(_Offsets(p))) for p in offset_paths]
-        sentences, paragraphs, docs = levels
-        written = 0
-        for chunk in _chunks(documents):
-            encoded = tokenizer.encode([text for doc in chunk for par in doc for text in par])
-            token_file.write(np.fromiter(chain.from_iterable(encoded), dtype).tobytes())
-            lengths = map(len, encoded)
-            for document in chunk:
-                for paragraph in document:
-                    for _ in paragraph:
-                        written += next(lengths)
-                        sentences.end(written)
-                    paragraphs.end(sentences.count)
-                docs.end(paragraphs.count)
-            for level in levels:
-                level.flush()
-
-
-def _chunks(documents: Iterator[list[list[str]]]) -> Iterator[list[list[list[str]]]]:
-    chunk: list[list[list[str]]] = []
-    size = 0
-    for document in documents:
-        chunk.append(document)
-        size += sum(map(len, document))
-        if size >= CHUNK_TEXTS:
-            yield chunk
-            chunk, size = [], 0
-    yield chunk
-
-
-def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:
-    if path.stat().st_size == 0:
-        return np.empty(0, dtype)
-    return np.memmap(path, dtype=dtype, mode="r")
+    def __call__(self, file: int, folder: Path) -> None:
+        for split in SPLITS:
+            documents = (
+                [split_sentences(text, self.sentences, self.language) for text in doc.paragraphs]
+                for doc in self.corpus.documents(split, [file])
+            )
+            spool(folder / split, documents, self._encoder)

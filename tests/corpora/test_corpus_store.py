@@ -68,10 +68,10 @@ def test_a_second_start_reads_what_the_first_one_built(configure, tmp_path):
     path = write(tmp_path, [["One."], ["Two."], ["Three."]])
     config = configure("text", files=[str(path)])
     first = prepare(config)
-    written = (first.folder / "documents.arrow").stat().st_mtime_ns
+    written = (first.folder / "00000.arrow").stat().st_mtime_ns
     second = prepare(config)
     assert (second.folder, second.fingerprint) == (first.folder, first.fingerprint)
-    assert (second.folder / "documents.arrow").stat().st_mtime_ns == written
+    assert (second.folder / "00000.arrow").stat().st_mtime_ns == written
 
 
 def test_fingerprint_is_of_the_content(configure, tmp_path):

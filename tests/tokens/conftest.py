@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bertexp.tokens.config import TokenizerConfig
+from bertexp.tokens.encoding import TextEncoder
+from bertexp.tokens.spool import join, spool
 from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer
 
 Load = Callable[..., WordPieceTokenizer]
@@ -24,6 +27,27 @@ def load() -> Load:
         return load_tokenizer(config)
 
     return from_path
+
+
+@pytest.fixture(scope="session")
+def write_tokens() -> Callable[..., None]:
+    """Return a function that writes documents, paragraphs of sentences, as a token store does."""
+
+    def write(
+        path: Path,
+        documents: list[list[list[str]]],
+        tokenizer: WordPieceTokenizer,
+        dtype: type,
+        shards: int = 1,
+    ) -> None:
+        encoder = TextEncoder(tokenizer, np.dtype(dtype))
+        places = [path.with_name(f"shard-{number}") for number in range(shards)]
+        size = -(-len(documents) // shards)
+        for number, place in enumerate(places):
+            spool(place, documents[number * size : (number + 1) * size], encoder)
+        join(places, path, np.dtype(dtype))
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from bertexp.config import Config
 from bertexp.data import Data, prepare_data
 from bertexp.tasks.nsp import PairExamples
 from bertexp.tokens.sentences import split_sentences
-from bertexp.tokens.store import TokenStore, write_tokens
+from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.training.plan import BatchPlan
 
@@ -50,10 +50,13 @@ def wiki(
 
 
 def test_a_pair_is_encoded_as_bert_has_it(
-    real_tokenizer: WordPieceTokenizer, experiment_config: Callable[..., Config], tmp_path: Path
+    real_tokenizer: WordPieceTokenizer,
+    experiment_config: Callable[..., Config],
+    write_tokens: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
     documents = [[["I love NLP!", "I love ai"]], [["Something else.", "And more."]]]
-    write_tokens(tmp_path / "a.arrow", iter(documents), real_tokenizer, np.dtype(np.uint16))
+    write_tokens(tmp_path / "a.arrow", documents, real_tokenizer, np.uint16)
     # Two paragraphs have two sentences, and 90% of two pairs is both.
     config = experiment_config("task=nsp", "task.next_prob=0.9").task
     pairs = PairExamples(TokenStore.open(tmp_path / "a.arrow"), config, real_tokenizer, seed=0)

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from bertexp.config import Config
 from bertexp.tokens.sentences import split_sentences
-from bertexp.tokens.store import TokenStore, write_tokens
+from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 WORDS = 300
+Write = Callable[..., None]
 
 
 def number_words(words: Iterable[str]) -> tuple[dict[str, int], WordPieceTokenizer]:
@@ -43,16 +44,20 @@ def as_lists(store: TokenStore) -> list[list[list[list[int]]]]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(documents=DOCUMENTS, dtype=st.sampled_from([np.uint16, np.uint32]))
+@given(documents=DOCUMENTS, dtype=st.sampled_from([np.uint16, np.uint32]), shards=st.integers(1, 3))
 def test_what_is_written_is_read_without_what_is_empty(
-    tmp_path_factory: pytest.TempPathFactory, documents: list, dtype: type
+    tmp_path_factory: pytest.TempPathFactory,
+    write_tokens: Write,
+    documents: list,
+    dtype: type,
+    shards: int,
 ) -> None:
     path = tmp_path_factory.mktemp("store") / "train.arrow"
     texts = [
         [[" ".join(f"w{n}" for n in sentence) or "  " for sentence in par] for par in document]
         for document in documents
     ]
-    write_tokens(path, iter(texts), TOKENIZER, np.dtype(dtype))
+    write_tokens(path, texts, TOKENIZER, dtype, shards)
     expected = [[[s for s in par if s] for par in document] for document in documents]
     expected = [[par for par in document if par] for document in expected]
     expected = [document for document in expected if document]
@@ -64,14 +69,20 @@ def test_what_is_written_is_read_without_what_is_empty(
     ]
     assert found == expected
     assert store.tokens.dtype == dtype
-    assert [file.name for file in path.parent.iterdir()] == ["train.arrow"]
+    assert (
+        store.counts(WORDS + first_word).tolist()
+        == np.bincount(store.tokens, minlength=WORDS + first_word).tolist()
+    )
     ends = np.cumsum([sum(len(s) for par in document for s in par) for document in expected])
     assert store.document_token_offsets.tolist() == [0, *ends]
 
 
-def test_more_texts_than_go_to_the_tokenizer_at_once(tmp_path: Path) -> None:
+def test_more_text_than_is_encoded_at_once(
+    tmp_path: Path, write_tokens: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertexp.tokens.spool.CHUNK_CHARACTERS", 1000)
     documents = [[[f"w{(i + j) % WORDS}" for j in range(3)]] for i in range(4000)]
-    write_tokens(tmp_path / "a.arrow", iter(documents), TOKENIZER, np.dtype(np.uint16))
+    write_tokens(tmp_path / "a.arrow", documents, TOKENIZER, np.uint16)
     store = TokenStore.open(tmp_path / "a.arrow")
     expected = [[[[VOCABULARY[s]] for s in par] for par in doc] for doc in documents]
     assert as_lists(store) == expected
@@ -84,8 +95,9 @@ def test_ids_that_need_it_are_stored_in_four_bytes(tmp_path: Path) -> None:
 
     class Corpus:
         fingerprint = "numbers"
+        rows = (1,)
 
-        def documents(self, split: str) -> list[Document]:
+        def documents(self, split: str, files: list[int]) -> list[Document]:
             return [Document(split, ["3 69999"])]
 
     with pytest.MonkeyPatch.context() as patch:
