@@ -30,6 +30,8 @@ def _bench(composed: DictConfig) -> None:
         found["training"] = _training(config, folder)
     if "masking" in config.bench.what:
         found["masking"] = _masking(config)
+    if "preparation" in config.bench.what:
+        found["preparation"] = _preparation(config)
     path = folder / "bench.json"
     path.write_text(json.dumps(found, indent=2) + "\n")
     print(path)
@@ -60,6 +62,19 @@ def _masking(config: BenchConfig) -> dict[str, Any]:
     cost = measure_masking(config)
     report.show(masking_table(cost))
     print(f"A step of {config.model.name} (forward and backward) takes {cost.step_ms:.1f} ms.")
+    return asdict(cost)
+
+
+def _preparation(config: BenchConfig) -> dict[str, Any]:
+    from bertexp import report
+    from bertexp.benchmark.preparation import measure_preparation
+    from bertexp.benchmark.show import preparation_table
+    from bertexp.data import preparation_processes
+
+    bench = config.bench.shortened()
+    counts = sorted({1, preparation_processes(config)})
+    cost = measure_preparation(config, bench.megabytes, counts, bench.repeats)
+    report.show(preparation_table(cost))
     return asdict(cost)
 
 

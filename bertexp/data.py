@@ -93,7 +93,7 @@ def _prepare_text(
     tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
     sentences = config.task.sentences if task_class.uses_sentences else None
     tokens = prepare_tokens(
-        corpus, tokenizer, sentences, config.dataset.language, _processes(config)
+        corpus, tokenizer, sentences, config.dataset.language, preparation_processes(config)
     )
     return corpus, tokenizer, tokens, task_class(config.task, tokenizer)
 
@@ -123,10 +123,10 @@ def _prepare_corpus(config: Config) -> CorpusStore:
     dataset = config.dataset
     if dataset.streaming:
         dataset = replace(dataset, max_documents=dataset.head_documents)
-    return prepare_corpus(dataset, _processes(config))
+    return prepare_corpus(dataset, preparation_processes(config))
 
 
-def _processes(config: Config) -> int:
+def preparation_processes(config: Config) -> int:
     """Return how many processes prepare a corpus: as many as there are cores, if none are set."""
     hardware = config.hardware
     return hardware.num_workers or hardware.threads or len(os.sched_getaffinity(0))

@@ -66,6 +66,19 @@ def test_every_strategy_is_measured_beside_the_collator(command: Callable[..., A
     assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
 
 
+def test_preparation_is_measured_beside_encode_batch(command: Callable[..., Any]) -> None:
+    asked = ("bench.what=[preparation]", "bench.megabytes=0.5", "hardware.num_workers=2")
+    done = command(*SMALL, *asked, module="bertexp.bench")
+    assert done.code == 0, done.output + done.errors
+    cost = figures(done.folder)["preparation"]
+    assert cost["megabytes"] == pytest.approx(0.5, rel=0.05)
+    assert set(cost["seconds"]) == set(cost["peak_megabytes"]) == {"1", "2"}
+    for seconds in (*cost["seconds"].values(), cost["encode_batch_seconds"]):
+        assert f" {seconds:.1f} " in done.output
+    assert 0 < cost["second_start_seconds"] < min(cost["seconds"].values())
+    assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
+
+
 def test_what_cannot_be_measured_is_one_line(command: Callable[..., Any], tmp_path: Path) -> None:
     for wrong, said in (
         (["bench.what=[masking]", "task=nsp"], "bench: task=nsp masks nothing; use task=mlm."),

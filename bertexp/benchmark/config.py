@@ -21,6 +21,7 @@ class MeasureConfig:
     warmup: int
     vocab_size: int
     loss_steps: int
+    megabytes: float
     quick: bool
 
     def __post_init__(self) -> None:
@@ -29,6 +30,7 @@ class MeasureConfig:
         for key in ("repeats", "steps", "warmup", "vocab_size"):
             require(getattr(self, key) >= 1, f"bench.{key}", getattr(self, key), "at least 1")
         require(self.loss_steps >= 0, "bench.loss_steps", self.loss_steps, "at least 0")
+        require(self.megabytes > 0, "bench.megabytes", self.megabytes, "above 0")
         require(len(self.models) >= 1, "bench.models", self.models, "one model at least")
 
     def shortened(self) -> MeasureConfig:

@@ -13,6 +13,7 @@ from bertexp.benchmark.work import BERTEXP
 
 if TYPE_CHECKING:
     from bertexp.benchmark.masking import MaskingCost
+    from bertexp.benchmark.preparation import PreparationCost
 
 PARTS = ("data", "forward", "forward and backward", "clipping", "bare loop", "whole loop")
 
@@ -26,7 +27,7 @@ def _table(*columns: str) -> Table:
 
 def race_table(races: Sequence[Race]) -> Table:
     """Return speed and memory of both sides, and how many times better bertexp is."""
-    table = _table("model, side", "tokens/s", "±", "bertexp is", "peak memory", "bertexp needs")
+    table = _table("model, side", "tokens/s", "±", "bertexp's speedup", "peak memory", "and share")
     for race in races:
         for side in race.measured:
             other = side != BERTEXP
@@ -38,7 +39,7 @@ def race_table(races: Sequence[Race]) -> Table:
                 f"{race.model}, {side}",
                 f"{race.speed(side):,.0f}",
                 f"{race.spread(side):.0%}",
-                f"{times:.1f}x as fast" if other else "",
+                f"{times:.1f}x" if other else "",
                 f"{race.peak_bytes(side) / 1e9:.2f} GB",
                 f"{memory:.0%}" if other else "",
             )
@@ -86,6 +87,21 @@ def masking_table(cost: MaskingCost) -> Table:
             f"{batch_ms:.2f} ms",
             f"{cost.batch_size / batch_ms * 1e3:,.0f}",
         )
+    return table
+
+
+def preparation_table(cost: PreparationCost) -> Table:
+    """Return what it takes from text to stored tokens, beside tokenizing alone."""
+    table = _table(f"{cost.megabytes:.0f} MB of text", "seconds", "of encode_batch", "peak memory")
+    table.add_row("encode_batch, all cores", f"{cost.encode_batch_seconds:.1f}", "", "")
+    for count, seconds in cost.seconds.items():
+        table.add_row(
+            f"prepared by {count} processes" if count > 1 else "prepared by one process",
+            f"{seconds:.1f}",
+            f"{seconds / cost.encode_batch_seconds:.2f}x",
+            " + ".join(f"{megabytes:,.0f} MB" for megabytes in cost.peak_megabytes[count]),
+        )
+    table.add_row("the second start", f"{cost.second_start_seconds:.2f}", "", "")
     return table
 
 

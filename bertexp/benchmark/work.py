@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BERTEXP, TRAINER = "bertexp", "Trainer"
 # What Trainer's users set when it is slow, and NSP's two ways of padding.
-TUNED, PADDED, LONGEST = "Trainer, tuned", "Trainer, padded to 512", "Trainer, padded to longest"
+TUNED, PADDED, LONGEST = "Trainer, tuned", "Trainer, to 512", "Trainer, to longest"
 NOTEBOOK_LENGTH = 512
 # The process before all others, which writes the model that both sides begin with.
 PREPARE = "prepare"
