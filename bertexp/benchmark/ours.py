@@ -12,14 +12,13 @@ from accelerate import Accelerator
 
 from bertexp.benchmark.config import BenchConfig
 from bertexp.benchmark.work import Measured, longest, peak_memory, prepare_work, read_model
-from bertexp.data import Data
 from bertexp.evaluation.answers import evaluate
 from bertexp.models.objective import Objective, count_parameters, flops_per_batch
 from bertexp.tasks.base import Batch
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Training, accumulate_gradients, train
+from bertexp.training.loop import Training, train
 from bertexp.training.plan import BatchPlan, load_steps
 from bertexp.training.setup import build_accelerator, build_optimizer
 from bertexp.training.state import TrainState, Window
@@ -76,7 +75,7 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         seconds=seconds,
         peak_bytes=peak,
         losses=losses,
-        parts={} if loss_steps else _parts(training, plan, seconds / len(batches), data),
+        parts={} if loss_steps else _parts(training, plan, seconds / len(batches)),
         flops=sum(flops_per_batch(objective.model, batch) for batch in batches) / seconds,
         machine_flops=machine_flops(accelerator.device, accelerator.mixed_precision),
     )
@@ -90,7 +89,7 @@ def _loss(objective: Objective, batch: Batch) -> float:
     return float(total) / batch.predictions[name]
 
 
-def _parts(run: Training, plan: BatchPlan, step_seconds: float, data: Data) -> dict[str, float]:
+def _parts(run: Training, plan: BatchPlan, step_seconds: float) -> dict[str, float]:
     """Return the milliseconds of each part of a step, and of a bare loop around a fixed batch."""
     batch = plan[0][0].to(run.accelerator.device)
     model = run.accelerator.unwrap_model(run.objective)
@@ -103,18 +102,20 @@ def _parts(run: Training, plan: BatchPlan, step_seconds: float, data: Data) -> d
         run.optimizer.step()
         run.optimizer.zero_grad()
 
+    def clip() -> None:
+        run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
+
     def bare() -> None:
         forward().backward()
+        clip()
         step()
 
-    accumulate_gradients(run.objective, run.accelerator, [batch], data.task.weights)
+    forward().backward()
     parts = {
         "data": _milliseconds(lambda: plan[1], run.accelerator),
         "forward": _milliseconds(forward, run.accelerator),
         "forward and backward": _milliseconds(lambda: forward().backward(), run.accelerator),
-        "clipping": _milliseconds(
-            lambda: run.accelerator.clip_grad_norm_(model.parameters(), 1.0), run.accelerator
-        ),
+        "clipping": _milliseconds(clip, run.accelerator),
         "bare loop": _milliseconds(bare, run.accelerator),
     }
     return parts | {"whole loop": step_seconds * 1e3}

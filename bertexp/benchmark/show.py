@@ -106,26 +106,24 @@ def preparation_table(cost: PreparationCost) -> Table:
 
 
 def write_plot(races: Sequence[Race], path: Path) -> None:
-    """Draw tokens a second of both sides, a group of bars for each model."""
+    """Draw tokens a second of both sides, a panel for each model."""
     import matplotlib
     from matplotlib.figure import Figure
 
     from bertexp.compare.plot_style import HUES, INK, STYLE
 
     names = list(races[0].measured)
-    width = 0.8 / len(names)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-        axes = figure.add_subplot()
-        for number, side in enumerate(names):
-            places = [
-                group + (number - (len(names) - 1) / 2) * width for group in range(len(races))
-            ]
-            speeds = [race.speed(side) for race in races]
-            bars = axes.bar(places, speeds, 0.92 * width, label=side, color=HUES[number])
-            axes.bar_label(bars, [f"{speed:,.0f}" for speed in speeds], fontsize=8, color=INK)
-        axes.set_yscale("log")
-        axes.set_xticks(range(len(races)), [race.model for race in races])
-        axes.set_ylabel("tokens a second")
-        axes.legend(frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        figure = Figure(figsize=(7.2, 0.5 + 0.4 * len(names)), layout="constrained")
+        panels = figure.subplots(1, len(races), sharey=True, squeeze=False)[0]
+        for panel, race in zip(panels, races, strict=True):
+            speeds = [race.speed(side) for side in names]
+            bars = panel.barh(names, speeds, 0.7, color=HUES[: len(names)])
+            panel.bar_label(bars, [f"{each:,.0f}" for each in speeds], padding=3, color=INK)
+            panel.set_xlim(0, 1.4 * max(speeds))
+            panel.set_title(race.model)
+            panel.set_xticks([])
+            panel.spines["bottom"].set_visible(False)
+        panels[0].invert_yaxis()
+        figure.supxlabel("tokens a second")
         figure.savefig(path, metadata={"Software": None})
