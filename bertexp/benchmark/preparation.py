@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -80,6 +81,7 @@ def measure_preparation(
                 arguments = (folder / f"{repeat}-{count}", dataset, tokenizer, count)
                 first[count].append(_fresh(_prepare, *arguments))
                 again.append(_fresh(_prepare, *arguments).seconds)
+                shutil.rmtree(arguments[0])
     return PreparationCost(
         megabytes=size,
         seconds={n: float(np.median([run.seconds for run in runs])) for n, runs in first.items()},
