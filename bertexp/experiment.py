@@ -20,6 +20,8 @@ from bertexp.masking.audit import audit
 from bertexp.models.build import build_model, check_checkpoint
 from bertexp.models.objective import Objective
 from bertexp.pretraining import Pretraining
+from bertexp.probes.measure import must_have_layer
+from bertexp.probes.picture import draw_probes
 from bertexp.runs import outcome
 from bertexp.runs.folder import started_by_sweep
 from bertexp.runs.invocation import Invocation
@@ -88,6 +90,7 @@ def _run(
         data = prepare_data(config)
     task = data.task
     model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)
+    must_have_layer(config.evaluation, model.config.num_hidden_layers)
     if not accelerator.trackers:
         # Not before: a mistake found so far leaves no tracked run behind.
         accelerator.init_trackers(config.tracker.project)
@@ -97,19 +100,23 @@ def _run(
     _describe(data, folder, tracker)
     state = run.train()
     with clock.counting("evaluation"):
-        found, metrics = evaluate_whole(config, data, objective, accelerator.device)
-        write_example_losses(folder, example_losses(data.bank, found))
+        found = evaluate_whole(config, data, objective, accelerator.device)
+        metrics = found.metrics
+        write_example_losses(folder, example_losses(data.bank, found.answers))
+        pictures = draw_probes(found.probed, folder)
         answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     with clock.counting("tracking"):
         accelerator.log(metrics | state.spent(), step=state.step)
         if tracker:
             for name, (columns, rows) in sample_tables(answers).items():
                 tracker.log_rows(name, columns, rows)
+            tracker.log_pictures("evaluation", pictures)
     with clock.counting("checkpoints"):
         keeper.finish(metrics["eval/loss"], state.step)
+    write_summary(folder, {"probes": [asdict(one) for one in found.probed]})
     write_summary(folder, outcome.results(data, state, metrics, keeper, clock))
     show = partial(report.show, log_only=invocation.job is not None)
-    show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
+    show(report.results(metrics, data.bank.yardsticks, data.optimum, found.probed, state))
     show(report.samples(answers))
     show(report.places(shown(folder), keeper, tracker.location if tracker else None))
     return metrics["eval/loss"]

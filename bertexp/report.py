@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bertexp.config import Config
     from bertexp.data import Data
     from bertexp.masking.config import MaskingConfig
+    from bertexp.probes.measure import Probed
     from bertexp.training.keeper import Keeper
     from bertexp.training.state import TrainState
 
@@ -88,6 +89,7 @@ def results(
     metrics: dict[str, float],
     yardsticks: dict[str, float],
     optimum: dict[str, float],
+    probed: Sequence[Probed],
     state: TrainState,
 ) -> RenderableType:
     """Return the evaluation beside what can be had without looking at the input, and at best."""
@@ -99,12 +101,14 @@ def results(
         table.add_column("optimum", justify="right")
     slices = {SLICE_PREFIX + name for names in SLICES.values() for name in names}
     for name, value in metrics.items():
-        if name in slices or (name.startswith("eval/nsp_") and "@" in name):
+        is_kind = name.startswith("eval/nsp_") and "@" in name
+        if name in slices or is_kind or name.startswith("eval/probe/"):
             continue
         others = (f"{known[name]:.3f}" if name in known else "" for known in (yardsticks, optimum))
         table.add_row(name, f"{value:.3f}", *list(others)[: len(table.columns) - 2])
     note = Text("Yardstick: the best that can be done without looking at the input.", "dim")
-    return Group("", table, note, "", *_slices(metrics), *_negatives(metrics))
+    parts = (*_slices(metrics), *_negatives(metrics), *_probes(probed))
+    return Group("", table, note, "", *parts)
 
 
 def _negatives(metrics: dict[str, float]) -> list[RenderableType]:
@@ -132,6 +136,22 @@ def _slices(metrics: dict[str, float]) -> list[RenderableType]:
         if cells:
             grid.add_row(f"eval/loss by {way}", *cells)
     return [grid, ""] if grid.row_count else []
+
+
+def _probes(found: Sequence[Probed]) -> list[RenderableType]:
+    """Return what linear classifiers make of frozen features, beside the yardsticks; or nothing."""
+    if not found:
+        return []
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("probe")
+    for name in ("accuracy", "majority", "TF-IDF", "best layer"):
+        table.add_column(name, justify="right")
+    for probed in found:
+        best = max(range(len(probed.layers)), key=probed.layers.__getitem__)
+        figures = (f"{value:.3f}" for value in (probed.accuracy, probed.majority, probed.tfidf))
+        table.add_row(probed.name, *figures, f"{probed.layers[best]:.3f} ({best})")
+    note = Text("A linear classifier on frozen features; layer 0 are the embeddings.", "dim")
+    return [table, note, ""]
 
 
 def samples(found: Sequence[MaskedSample | PairSample]) -> RenderableType:

@@ -275,6 +275,7 @@ def test_no_key_exists_that_nothing_reads(
     pq.write_table(pa.table({"text": texts}), tmp_path / "hub" / "train.parquet")
     small = (
         *("model.hidden_size=16", "model.intermediate_size=16", "tokenizer.vocab_size=128"),
+        "evaluation.probes=[]",
         *("trainer.max_steps=2", "evaluation.max_examples=8", "hardware.threads=1"),
     )
 
@@ -287,7 +288,7 @@ def test_no_key_exists_that_nothing_reads(
 
     synthetic = ("dataset=synthetic", "dataset.synthetic.documents=20")
     text = ("dataset=text", "dataset.files=[notes.txt]")
-    run("mlm", *synthetic, "tracker.mode=offline")
+    run("mlm", *synthetic, "tracker.mode=offline", "evaluation.probes=[length]")
     run("nsp", *text, "task=nsp", "tracker=none")
     run("joint", *text, "task=mlm_nsp", "tracker=none")
     for strategy in ("span", "ngram", "pmi", "frequency"):

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from bertexp.probes.measure import PREFIX
+
 if TYPE_CHECKING:
     from bertexp.data import Data
     from bertexp.training.keeper import Keeper
@@ -49,7 +51,8 @@ def fingerprints(data: Data) -> dict[str, object]:
         "corpus": data.corpus.fingerprint,
         "tokenizer": data.tokenizer.fingerprint,
         "tokens": data.tokens["train"].fingerprint,
-        "bank": data.bank.fingerprints,
+        "bank": data.bank.fingerprints
+        | {f"{PREFIX}{asked.name}": asked.fingerprint for asked in data.probes},
     }
 
 
