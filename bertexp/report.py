@@ -75,13 +75,14 @@ def plan(
         "hardware": f"{accelerator.device.type}, {_precision(accelerator)}",
         "time": f"about {clock(seconds)} of training",
     }
-    return Group("", _rows(rows), "")
+    return Group("", listed(rows), "")
 
 
 def evaluation_line(step: int, metrics: dict[str, float]) -> str:
     """Return an evaluation in one line."""
-    shown = ("eval/loss", "eval/accuracy", "eval/nsp_accuracy")
-    values = (f"{name} {metrics[name]:.3f}" for name in shown if name in metrics)
+    shown = ("loss", "accuracy", "nsp_accuracy", "f1", "matthews", "pearson", "spearman")
+    names = (f"eval/{name}" for name in shown if f"eval/{name}" in metrics)
+    values = (f"{name} {metrics[name]:.3f}" for name in names)
     return " · ".join((f"step {step}", *values))
 
 
@@ -179,7 +180,7 @@ def masking_audit(found: Audit) -> RenderableType:
         + "▇" * round(36 * count / longest)
         for size, count in found.runs.items()
     }
-    return _rows(rows | bars)
+    return listed(rows | bars)
 
 
 def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
@@ -189,7 +190,7 @@ def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
         rows["best"] = f"{folder / keeper.best} (eval/loss {keeper.loss:.3f})"
     if tracker:
         rows["tracker"] = tracker
-    return _rows(rows)
+    return listed(rows)
 
 
 def _rate(config: MaskingConfig) -> str:
@@ -202,7 +203,7 @@ def _rate(config: MaskingConfig) -> str:
     return text
 
 
-def _rows(rows: dict[str, str]) -> Table:
+def listed(rows: dict[str, str]) -> Table:
     """Return names and values side by side; a command that is too long is folded, not cut."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")

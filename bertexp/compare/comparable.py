@@ -11,7 +11,7 @@ from bertexp.compare.settings import text
 # Runs that differ in these answered other questions: a better number is not a better model.
 MUST_AGREE = ("bank", "tokenizer", "corpus")
 # Metrics that are measured on texts of their own, before any tokenizer.
-OWN_TEXTS = ("eval/probe/",)
+OWN_TEXTS = ("eval/probe/", "finetune/")
 LENGTH = "task.max_length"
 # Tokens a step that differ by no more are those of padding.
 SAME_TOKENS = 1.02
@@ -27,12 +27,13 @@ def bank_fingerprint(summary: Mapping[str, Any], metric: str) -> str | None:
 
     A summary has one for each objective, and one for each kind of negatives: a metric is that
     of the kind it names (``eval/nsp_loss@swap``), or of the objective (``eval/nsp_loss``), else
-    of masked language modelling; a probe has its own (``eval/probe/package``).
+    of masked language modelling; probes and fine-tuned figures have their own
+    (``eval/probe/package``, ``finetune/sst2/accuracy``).
     """
     bank = summary.get("fingerprints", {}).get("bank", {})
     name, _, condition = metric.removeprefix("eval/").partition("@")
     objective = name.partition("_")[0]
-    for asked in (f"{objective}@{condition}", objective, "mlm", *bank):
+    for asked in (f"{objective}@{condition}", metric, name, objective, "mlm", *bank):
         if asked in bank:
             return bank[asked]
     return None

@@ -78,7 +78,7 @@ def _load(config: DatasetConfig, split: str) -> Dataset:
     if not path:
         raise UserError(f"dataset.hub.path=null: dataset={config.name} needs a Hub name or folder.")
     try:
-        with _offline_unless(Path(path).is_dir() or hub_answers()):
+        with offline_unless(Path(path).is_dir() or hub_answers()):
             dataset = load_dataset(path, config.hub.config, split=split)
     except ConnectionError as error:
         raise UserError(
@@ -98,7 +98,7 @@ def _load(config: DatasetConfig, split: str) -> Dataset:
 
 
 @contextmanager
-def _offline_unless(online: bool) -> Iterator[None]:
+def offline_unless(online: bool) -> Iterator[None]:
     """Make ``datasets`` look in its cache only, unless ``online``."""
     import datasets
 

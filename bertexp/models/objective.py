@@ -88,4 +88,5 @@ def flops_per_batch(model: BertPreTrainedModel, batch: Batch) -> float:
     counts = batch.predictions
     products += counts.get("mlm", 0) * hidden * (hidden + config.vocab_size)
     products += counts.get("nsp", 0) * hidden * (hidden + 2)
+    products += counts.get("label", 0) * hidden * (hidden + len(config.id2label or ()))
     return 3 * 2 * float(products)
