@@ -26,15 +26,12 @@ from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
 from bertexp.runs.saved import Saved, find_saved
 from bertexp.runs.summary import write_summary
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.identity import identify
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.keeper import LAST, Keeper
 from bertexp.training.snapshot import load_weights
 from bertexp.training_run import TrainingRun
-
-SPECIAL = 3  # [CLS] A [SEP] B [SEP]
 
 
 def run_finetuning(
@@ -76,14 +73,14 @@ def _finetune(
     folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
     clock = Clock(**checkpoint.progress["seconds"]) if checkpoint else Clock()
     with clock.counting("preparation"):
-        saved, tokenizer, data, keeper = _prepare(config, folder)
+        saved, data, keeper = _prepare(config, folder)
     if not accelerator.trackers:
         accelerator.init_trackers(config.tracker.project)
     objective = SequenceObjective(keeper.model).to(accelerator.device)
     metrics_of = partial(judge, objective, data, config.finetune.metrics, accelerator.device)
     trainer = config.trainer
     each_step = trainer.batch_size * trainer.gradient_accumulation_steps
-    fingerprints = {"tokenizer": tokenizer.fingerprint, "bank": {"label": data.fingerprint}}
+    fingerprints = {"bank": {"label": data.fingerprint}}
     run = TrainingRun(
         config=config,
         invocation=invocation,
@@ -127,9 +124,7 @@ def _finetune(
     return metrics["eval/loss"]
 
 
-def _prepare(
-    config: FinetuneConfig, folder: Path
-) -> tuple[Saved, WordPieceTokenizer, LabelledData, Keeper]:
+def _prepare(config: FinetuneConfig, folder: Path) -> tuple[Saved, LabelledData, Keeper]:
     saved = find_saved(str(config.run))
     # A path that is wrong is said first: the data may take long.
     length = saved.max_length(saved.architecture())
@@ -139,7 +134,7 @@ def _prepare(
     data = prepare_labelled(config.finetune, tokenizer, length)
     torch.manual_seed(config.seed)
     model = load_classifier(saved.source, data.labels).train()
-    return saved, tokenizer, data, Keeper(model, tokenizer, length, folder, config.trainer)
+    return saved, data, Keeper(model, tokenizer, length, folder, config.trainer)
 
 
 def _badness(metric: str, metrics: dict[str, float]) -> float:

@@ -165,10 +165,12 @@ def _load(
             f"{key}={path}: its weights do not fit its config.json: {name} is "
             f"{tuple(found)}, not {tuple(expected)}."
         )
+    # That a new head is new goes without saying.
+    level = logging.DEBUG if new_head else logging.INFO
     if new := sorted(report["missing_keys"]):
-        log.info("New weights, not in %s: %s", path, ", ".join(new))
+        log.log(level, "New weights, not in %s: %s", path, ", ".join(new))
     if unused := sorted(report["unexpected_keys"]):
-        log.info("Weights of %s that are not used: %s", path, ", ".join(unused))
+        log.log(level, "Weights of %s that are not used: %s", path, ", ".join(unused))
     return model
 
 
