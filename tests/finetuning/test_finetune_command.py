@@ -1,4 +1,4 @@
-"""``python -m bertexp.finetune``: the command, what it leaves, and what the comparison makes of it."""
+"""``python -m bertexp.finetune``: the command, what it leaves, what comparisons make of it."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from sklearn import metrics as sklearn
 from bertexp.finetuning.metrics import METRICS, OF_SCORES, measure
 
 
+@pytest.mark.filterwarnings("ignore:A single label")
 @given(st.integers(2, 60), st.integers(2, 5), st.integers(0, 2**32 - 1))
 def test_metrics_of_classes_are_those_of_scikit_learn(count: int, classes: int, seed: int) -> None:
     truth, said = np.random.default_rng(seed).integers(classes, size=(2, count))
