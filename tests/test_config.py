@@ -376,7 +376,7 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
         pq.write_table(pa.table(rows), tmp_path / "hub" / f"{split}.parquet")
     own = ("finetune.text=a", "finetune.text_b=b", "tracker=none", "hardware.threads=1")
     files = (f"finetune.{s}=hub/{s}.parquet" for s in ("train", "validation", "test"))
-    config = finetuning(*own, *files, f"run={run}", "trainer.max_steps=1")
+    config = finetuning(*own, *files, f"run={run}", "trainer.max_steps=2")
     (tmp_path / "run").mkdir()
     invocation = Invocation(tmp_path / "run", Beginning(OmegaConf.create()), Signals(), None)
     run_finetuning(config, {"seed": 0}, invocation)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bertexp.pairs import NEGATIVES
-from bertexp.probes import PROBES
-from bertexp.probes.features import POOLINGS
+from bertexp.probes import POOLINGS, PROBES
 from bertexp.validation import require, require_choice
 
 # Classifiers need some of each class, to be fitted to and to be tested on.

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from bertexp.config import RunConfig
 from bertexp.finetuning.glue import GLUE
-from bertexp.finetuning.metrics import METRICS, OF_SCORES
 from bertexp.validation import UserError, require, require_choice
 
 TEXT = "text"
-KINDS = ("classification", "regression")
+# The metrics of each kind of labels.
+OF_CLASSES = ("accuracy", "f1", "matthews")
+OF_SCORES = ("pearson", "spearman")
+KINDS = {"classification": OF_CLASSES, "regression": OF_SCORES}
 
 
 @dataclass(kw_only=True)
@@ -38,9 +40,8 @@ class LabelledConfig:
         require_choice("finetune.name", self.name, (*GLUE, TEXT))
         require_choice("finetune.kind", self.kind, KINDS)
         require(bool(self.metrics), "finetune.metrics", self.metrics, "at least one metric")
-        fitting = OF_SCORES if self.kind == "regression" else [*METRICS.keys() - OF_SCORES]
         for name in self.metrics:
-            require_choice(f"finetune.metrics (of a {self.kind})", name, sorted(fitting))
+            require_choice(f"finetune.metrics (of a {self.kind})", name, KINDS[self.kind])
         if self.path and self.name == TEXT:
             raise UserError(
                 "finetune.path: is for GLUE's own folders; finetune=text takes "

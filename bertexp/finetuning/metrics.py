@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from bertexp.finetuning.config import OF_CLASSES, OF_SCORES
+
 
 def _accuracy(truth: np.ndarray, said: np.ndarray) -> float:
     return float(np.mean(truth == said))
@@ -46,8 +48,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "pearson": _pearson,
     "spearman": _spearman,
 }
-# Those of scores; the others are of classes.
-OF_SCORES = ("pearson", "spearman")
+assert METRICS.keys() == {*OF_CLASSES, *OF_SCORES}
 
 
 def measure(names: Sequence[str], truth: np.ndarray, said: np.ndarray) -> dict[str, float]:

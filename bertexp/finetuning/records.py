@@ -8,12 +8,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bertexp.finetuning.config import FinetuneConfig
-from bertexp.runs.saved import MODEL, Saved
 from bertexp.runs.summary import read_summary, write_json
 from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from bertexp.finetuning.config import FinetuneConfig
+    from bertexp.runs.saved import Saved
 
 FOLDER = "finetuned"
 PREFIX = "finetune/"
@@ -33,6 +35,8 @@ def write_record(
         metrics: its final ones.
         data: the fingerprint of what it was judged on.
     """
+    from bertexp.runs.saved import MODEL
+
     if saved.run is None or Path(saved.source) != saved.run / MODEL:
         return
     known = asdict(config)

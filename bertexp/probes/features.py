@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from bertexp.tokens.tokenizer import WordPieceTokenizer
 
-POOLINGS = ("mean", "cls")
 BATCH_SIZE = 64
 
 
