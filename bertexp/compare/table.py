@@ -96,7 +96,7 @@ def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
     probes = [metric for metric in by_metric if metric.startswith(PROBE)]
     for first in range(0, len(probes), PROBES_ABREAST):
         shown = probes[first : first + PROBES_ABREAST]
-        columns = [f"probe\n{metric.removeprefix(PROBE)}" for metric in shown]
+        columns = [metric.removeprefix("eval/") for metric in shown]
         yield from _ability_table(
             comparison, columns, [(by_metric[metric], _mean) for metric in shown]
         )

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
@@ -16,6 +16,7 @@ from bertexp.finetuning.metrics import measure
 
 
 @pytest.mark.filterwarnings("ignore:A single label")
+@settings(deadline=None, max_examples=30)
 @given(st.integers(2, 60), st.integers(2, 5), st.integers(0, 2**32 - 1))
 def test_metrics_of_classes_are_those_of_scikit_learn(count: int, classes: int, seed: int) -> None:
     truth, said = np.random.default_rng(seed).integers(classes, size=(2, count))
@@ -28,6 +29,7 @@ def test_metrics_of_classes_are_those_of_scikit_learn(count: int, classes: int, 
     }
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(3, 60), st.integers(0, 2**32 - 1))
 def test_metrics_of_scores_are_those_of_scipy(count: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
