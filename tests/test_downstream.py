@@ -78,6 +78,8 @@ def test_fine_tuning_beats_the_linear_probe_on_the_same_texts(
             writer.writerows(zip(asked.texts[part], names, strict=True))
     done = command(
         *(str(run), "finetune.train=train.csv", "finetune.validation=dev.csv", "tracker=none"),
+        # A model so small likes a higher rate than most.
+        *("optimizer.lr=1e-3", "trainer.epochs=10"),
         *("hydra.run.dir=finetuned", "hardware.threads=1"),
         module="bertexp.finetune",
         folder=run.parent,
