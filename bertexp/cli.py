@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp.config import Config, conf_dir, groups, keys, parse
+from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
 from bertexp.runs.folder import claimed, discard, is_new, record_config
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.resuming import begin, resume_arguments
@@ -30,6 +30,8 @@ from bertexp.sweeps.job import SweepJob
 from bertexp.sweeps.lock import one_of_the_jobs
 from bertexp.validation import UserError, is_mistake, nearest
 
+R = TypeVar("R", bound=RunConfig)
+
 log = logging.getLogger(__name__)
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -39,11 +41,11 @@ SPIN_COUNT = "3000"
 
 def main() -> None:
     """Run the experiment or the sweep that the command line asks for, then exit."""
-    enter("config", Config, _experiment)
+    enter("config", Config, lambda composed: run_job(composed, Config, _pretrain))
 
 
 def enter(
-    config_name: str, schema: type[Config], work: Callable[[DictConfig], float | None]
+    config_name: str, schema: type[RunConfig], work: Callable[[DictConfig], float | None]
 ) -> None:
     """Do ``work`` with what the command line composes, for each job of a sweep, then exit.
 
@@ -93,7 +95,7 @@ def enter(
     sys.exit(1 if failures else 0)
 
 
-def explain(error: Exception, schema: type[Config] = Config) -> str:
+def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
     """Return in one line what is wrong with an override."""
     if isinstance(error, UserError):
         return _one_line(error)
@@ -103,7 +105,7 @@ def explain(error: Exception, schema: type[Config] = Config) -> str:
         return f"hydra.run.dir: cannot write {disk.filename} ({disk.strerror})."
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys(schema)])}"
+        return f"{match[1]}: no such key.{nearest(match[1], [*groups(schema), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         if option == "joblib":
@@ -112,7 +114,7 @@ def explain(error: Exception, schema: type[Config] = Config) -> str:
         return f"{group}={option}: must be one of {', '.join(options)}.{nearest(option, options)}"
     for override in sys.argv[1:]:
         group, _, option = override.partition("=")
-        if group in groups() and option in ("", "null"):
+        if group in groups(schema) and option in ("", "null"):
             return f"{override}: the group needs an option; see --help."
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
@@ -140,36 +142,57 @@ def checked_arguments(arguments: list[str]) -> list[str]:
     return ordered
 
 
-def _experiment(composed: DictConfig) -> float:
-    """Run one experiment, or one of a sweep's."""
+def _pretrain(config: Config, resolved: dict[str, Any], invocation: Invocation) -> float:
+    from bertexp.experiment import run_experiment
+
+    return run_experiment(config, resolved, invocation)
+
+
+def run_job(
+    composed: DictConfig,
+    schema: type[R],
+    start: Callable[[R, dict[str, Any], Invocation], float],
+) -> float:
+    """Do one run that trains, or one of a sweep's; returns its final ``eval/loss``.
+
+    Args:
+        composed: what the command line asks for.
+        schema: what that may hold.
+        start: does it, given the configuration, the same as plain values, and how it was started.
+    """
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
-        return _run(composed, folder, None)
+        return _run(composed, folder, None, schema, start)
     job = SweepJob.of(str(composed.sweep), hydra_config)
     with one_of_the_jobs(folder.parent):
         job.begin()
-        objective = _run(composed, folder, job)
+        objective = _run(composed, folder, job, schema, start)
         job.finished(objective)
     return objective
 
 
-def _run(composed: DictConfig, folder: Path, job: SweepJob | None) -> float:
-    """Run an experiment, or go on with it; how it ended is recorded in its folder."""
+def _run(
+    composed: DictConfig,
+    folder: Path,
+    job: SweepJob | None,
+    schema: type[R],
+    start: Callable[[R, dict[str, Any], Invocation], float],
+) -> float:
+    """Run, or go on; how it ended is recorded in its folder."""
     with claimed(folder), Signals() as signals:
         overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
-        beginning = begin(composed, folder, overrides)
+        beginning = begin(composed, folder, overrides, schema)
         if beginning.result is not None:
             log.info("%s: the run is finished; a longer budget would go on with it.", folder)
             return beginning.result
         composed = beginning.composed
         try:
             record_config(folder, composed)
-            config: Config = parse(composed)
-            from bertexp.experiment import run_experiment
-
+            config = parse(composed, schema)
             resolved: Any = OmegaConf.to_container(composed, resolve=True)
-            return run_experiment(config, resolved, Invocation(folder, beginning, signals, job))
+            module = str(HydraConfig.get().job.name)
+            return start(config, resolved, Invocation(folder, beginning, signals, job, module))
         except KeyboardInterrupt:
             _record_end(folder, {"status": "interrupted"})
             raise

@@ -28,20 +28,14 @@ from bertexp.validation import UserError, nearest, require, require_folder_name
 
 
 @dataclass(kw_only=True)
-class Config:
-    """One experiment: a part for every config group, and what belongs to none."""
+class RunConfig:
+    """What every run that trains has, whatever it trains on."""
 
-    task: TaskConfig
-    masking: MaskingConfig
-    dataset: DatasetConfig
-    tokenizer: TokenizerConfig
-    model: ModelConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig
     hardware: HardwareConfig
     tracker: TrackerConfig
-    evaluation: EvaluationConfig
     seed: int
     name: str | None
     sweep: str
@@ -49,6 +43,21 @@ class Config:
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
         require_folder_name("sweep", self.sweep)
+
+
+@dataclass(kw_only=True)
+class Config(RunConfig):
+    """One experiment: a part for every config group, and what belongs to none."""
+
+    task: TaskConfig
+    masking: MaskingConfig
+    dataset: DatasetConfig
+    tokenizer: TokenizerConfig
+    model: ModelConfig
+    evaluation: EvaluationConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         key = "max_length" if self.task.pad_to is None else "pad_to"
         longest = getattr(self.task, key)
         if not self.model.pretrained and longest > self.model.max_position_embeddings:
@@ -77,7 +86,7 @@ class Config:
         require(limit is None, "dataset.max_documents", limit, f"null {because}")
 
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=RunConfig)
 
 # These say where, how fast and how closely watched a run is, and nothing of what comes out.
 _ONLY_HOW = re.compile(
@@ -124,14 +133,13 @@ def keys(part: Any = Config, prefix: str = "") -> list[str]:
     return found
 
 
-def groups() -> list[str]:
+def groups(schema: type[RunConfig] = Config) -> list[str]:
     """Return the names of the config groups."""
-    return [
-        field.name for field in fields(Config) if is_dataclass(get_type_hints(Config)[field.name])
-    ]
+    hints = get_type_hints(schema)
+    return [field.name for field in fields(schema) if is_dataclass(hints[field.name])]
 
 
-def _explain(error: OmegaConfBaseException, schema: type[Config]) -> str:
+def _explain(error: OmegaConfBaseException, schema: type[RunConfig]) -> str:
     """Return one line that names the key and what is wrong with it."""
     key: Any = error.full_key or error.key
     reason = str(error.msg or error).splitlines()[0].rstrip(".")

@@ -15,6 +15,7 @@ from bertexp.corpora.stream import DocumentStream
 from bertexp.corpora.synthetic import Language
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.optimum import optimal_losses
+from bertexp.probes.questions import Passages, Questions, prepare_questions
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
 from bertexp.tasks.mlm import MaskedLanguageModelling
@@ -36,6 +37,7 @@ class Data:
         examples: the examples to train on.
         bank: the frozen examples to evaluate on.
         optimum: the least losses there can be on the bank, where the corpus is synthetic.
+        probes: what linear classifiers on frozen features are asked.
     """
 
     corpus: CorpusStore
@@ -45,6 +47,7 @@ class Data:
     examples: Examples
     bank: Bank
     optimum: dict[str, float]
+    probes: list[Questions]
 
 
 def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
@@ -79,7 +82,10 @@ def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) ->
     optimum = {}
     if config.dataset.name == "synthetic":
         optimum = optimal_losses(bank, tokenizer, Language.of(config.dataset.synthetic))
-    return Data(corpus, tokenizer, tokens, task, examples, bank, optimum)
+    passages = Passages(corpus, config.dataset.name, config.dataset.language)
+    evaluation = config.evaluation
+    probes = prepare_questions(evaluation.probes, passages, evaluation.probe_examples)
+    return Data(corpus, tokenizer, tokens, task, examples, bank, optimum, probes)
 
 
 def _prepare_text(

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 
 from bertexp import report
-from bertexp.config import Config
+from bertexp.config import Config, RunConfig
 from bertexp.data import Data, prepare_data
+from bertexp.evaluation.answers import evaluate
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.samples import draw_samples, sample_tables
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.files import shown
 from bertexp.masking.audit import audit
+from bertexp.masking.schedule import mask_rate
 from bertexp.models.build import build_model, check_model
 from bertexp.models.objective import Objective
-from bertexp.pretraining import Pretraining
+from bertexp.probes.measure import must_have_layer
+from bertexp.probes.picture import draw_probes
 from bertexp.runs import outcome
 from bertexp.runs.folder import started_by_sweep
 from bertexp.runs.invocation import Invocation
@@ -33,6 +38,7 @@ from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
 from bertexp.training.keeper import Keeper
 from bertexp.training.setup import build_accelerator
+from bertexp.training_run import TrainingRun
 
 OUTPUTS = Path("outputs")
 
@@ -49,8 +55,32 @@ def run_experiment(config: Config, resolved: dict[str, Any], invocation: Invocat
         UserError: something the user can mend.
         Interrupted: a signal has come; the run can go on from where it is.
     """
+    identity = _identify(config, invocation.folder, invocation.beginning.tracker_id)
+    return tracked(config, resolved, invocation, identity, _run)
+
+
+R = TypeVar("R", bound=RunConfig)
+Work = Callable[[R, Invocation, Accelerator, JsonLinesTracker, SafeTracker | None], float]
+
+
+def tracked(
+    config: R,
+    resolved: dict[str, Any],
+    invocation: Invocation,
+    identity: RunIdentity,
+    work: Work[R],
+) -> float:
+    """Do ``work`` with trackers that know how it ends; returns what it returns.
+
+    Args:
+        config: what to do.
+        resolved: the same as plain values, for the trackers.
+        invocation: how it was started.
+        identity: what trackers know it by.
+        work: gets the configuration, the invocation, the device, the run's own record and the
+            tracker that the user chose.
+    """
     folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
-    identity = _identify(config, folder, invocation.beginning.tracker_id)
     known: dict[str, object] = {"versions": versions()}
     started = {"status": "running", "error": None, "tracker_id": identity.id}
     write_summary(folder, started | known)
@@ -63,12 +93,12 @@ def run_experiment(config: Config, resolved: dict[str, Any], invocation: Invocat
         if identity.group:
             # Where there are others, a run that fails early is to be seen among them.
             accelerator.init_trackers(config.tracker.project)
-        loss = _run(config, invocation, accelerator, record, tracker)
+        result = work(config, invocation, accelerator, record, tracker)
         failed = False
     finally:
         if tracker:
             tracker.close(failed)
-    return loss
+    return result
 
 
 def _run(
@@ -88,28 +118,49 @@ def _run(
         data = prepare_data(config)
     task = data.task
     model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)
+    must_have_layer(config.evaluation, model.config.num_hidden_layers)
     if not accelerator.trackers:
         # Not before: a mistake found so far leaves no tracked run behind.
         accelerator.init_trackers(config.tracker.project)
     objective = Objective(model).to(accelerator.device)
     keeper = Keeper(model, data.tokenizer, length, folder, config.trainer)
-    run = Pretraining(config, invocation, data, objective, accelerator, keeper, record, clock)
+    run = TrainingRun(
+        config=config,
+        invocation=invocation,
+        examples=data.examples,
+        weights=task.weights,
+        objective=objective,
+        accelerator=accelerator,
+        keeper=keeper,
+        record=record,
+        clock=clock,
+        fingerprints=outcome.fingerprints(data),
+        plan=partial(report.plan, config, data, keeper, accelerator),
+        evaluate=partial(evaluate, objective, data.bank, accelerator.device),
+        badness=itemgetter("eval/loss"),
+        every=config.evaluation.every,
+        mask_rate=partial(mask_rate, config.masking),
+    )
     _describe(data, folder, tracker)
     state = run.train()
     with clock.counting("evaluation"):
-        found, metrics = evaluate_whole(config, data, objective, accelerator.device)
-        write_example_losses(folder, example_losses(data.bank, found))
+        found = evaluate_whole(config, data, objective, accelerator.device)
+        metrics = found.metrics
+        write_example_losses(folder, example_losses(data.bank, found.answers))
+        pictures = draw_probes(found.probed, folder)
         answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     with clock.counting("tracking"):
         accelerator.log(metrics | state.spent(), step=state.step)
         if tracker:
             for name, (columns, rows) in sample_tables(answers).items():
                 tracker.log_rows(name, columns, rows)
+            tracker.log_pictures("evaluation", pictures)
     with clock.counting("checkpoints"):
         keeper.finish(metrics["eval/loss"], state.step)
+    write_summary(folder, {"probes": [asdict(one) for one in found.probed]})
     write_summary(folder, outcome.results(data, state, metrics, keeper, clock))
     show = partial(report.show, log_only=invocation.job is not None)
-    show(report.results(metrics, data.bank.yardsticks, data.optimum, state))
+    show(report.results(metrics, data.bank.yardsticks, data.optimum, found.probed, state))
     show(report.samples(answers))
     show(report.places(shown(folder), keeper, tracker.location if tracker else None))
     return metrics["eval/loss"]

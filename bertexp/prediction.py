@@ -67,7 +67,7 @@ class Predictor:
         model: Any = saved.load_model()
         self._model = model.to(self._device)
         self._tokenizer = saved.load_tokenizer()
-        self._limit = saved.max_length(self._model)
+        self._limit = saved.max_length(self._model.config)
         self._name = saved.source
         heads = getattr(self._model, "cls", None)
         self._fills, self._pairs = hasattr(heads, "predictions"), hasattr(heads, "seq_relationship")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bertexp.data import Data, prepare_data
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.files import shown
 from bertexp.models.objective import Objective
+from bertexp.probes.measure import must_have_layer
 from bertexp.runs import outcome
 from bertexp.runs.saved import Saved
 from bertexp.runs.summary import read_summary, versions, write_json
@@ -49,20 +51,23 @@ def reevaluate(config: Config, saved: Saved, save: str | None, changed: Sequence
     data = prepare_data(config, saved.load_tokenizer())
     device = build_accelerator(config.hardware, []).device
     objective = Objective(model).to(device)
-    _, metrics = evaluate_whole(config, data, objective, device)
+    must_have_layer(config.evaluation, model.config.num_hidden_layers)
+    found = evaluate_whole(config, data, objective, device)
+    metrics, yardsticks = found.metrics, data.bank.yardsticks
     path = saved.run / FOLDER / f"{save}.json" if save else None
     if path:
         record = {
             "model": str(Path(saved.source).resolve().relative_to(saved.run.resolve())),
             "overrides": list(changed),
             "metrics": metrics,
-            "yardsticks": data.bank.yardsticks,
+            "probes": [asdict(one) for one in found.probed],
+            "yardsticks": yardsticks,
             "optimum": data.optimum,
             "fingerprints": outcome.fingerprints(data),
             "versions": versions(),
         }
         write_json(path, record)
-    report.show(report.results(metrics, data.bank.yardsticks, data.optimum, _spent(saved)))
+    report.show(report.results(metrics, yardsticks, data.optimum, found.probed, _spent(saved)))
     report.show(Group(Text(f"model      {shown(saved.source)}"), _questions(saved.run, data)))
     if path:
         # In one line, however long: to be copied.
@@ -91,6 +96,6 @@ def _spent(saved: Saved) -> TrainState:
 def _questions(run: Path, data: Data) -> Text:
     """Say whether the run was asked the same at its end."""
     then = read_summary(run).get("fingerprints", {}).get("bank")
-    if then == data.bank.fingerprints:
+    if then == outcome.fingerprints(data)["bank"]:
         return Text("questions  those that the run is asked at its end")
     return Text("questions  not those that the run is asked at its end: do not compare with it")

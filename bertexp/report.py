@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bertexp.config import Config
     from bertexp.data import Data
     from bertexp.masking.config import MaskingConfig
+    from bertexp.probes.measure import Probed
     from bertexp.training.keeper import Keeper
     from bertexp.training.state import TrainState
 
@@ -75,13 +76,14 @@ def plan(
         "hardware": f"{accelerator.device.type}, {_precision(accelerator)}",
         "time": f"about {clock(seconds)} of training",
     }
-    return Group("", _rows(rows), "")
+    return Group("", listed(rows), "")
 
 
 def evaluation_line(step: int, metrics: dict[str, float]) -> str:
     """Return an evaluation in one line."""
-    shown = ("eval/loss", "eval/accuracy", "eval/nsp_accuracy")
-    values = (f"{name} {metrics[name]:.3f}" for name in shown if name in metrics)
+    shown = ("loss", "accuracy", "nsp_accuracy", "f1", "matthews", "pearson", "spearman")
+    names = (f"eval/{name}" for name in shown if f"eval/{name}" in metrics)
+    values = (f"{name} {metrics[name]:.3f}" for name in names)
     return " · ".join((f"step {step}", *values))
 
 
@@ -89,6 +91,7 @@ def results(
     metrics: dict[str, float],
     yardsticks: dict[str, float],
     optimum: dict[str, float],
+    probed: Sequence[Probed],
     state: TrainState,
 ) -> RenderableType:
     """Return the evaluation beside what can be had without looking at the input, and at best."""
@@ -100,12 +103,14 @@ def results(
         table.add_column("optimum", justify="right")
     slices = {SLICE_PREFIX + name for names in SLICES.values() for name in names}
     for name, value in metrics.items():
-        if name in slices or (name.startswith("eval/nsp_") and "@" in name):
+        is_kind = name.startswith("eval/nsp_") and "@" in name
+        if name in slices or is_kind or name.startswith("eval/probe/"):
             continue
         others = (f"{known[name]:.3f}" if name in known else "" for known in (yardsticks, optimum))
         table.add_row(name, f"{value:.3f}", *list(others)[: len(table.columns) - 2])
     note = Text("Yardstick: the best that can be done without looking at the input.", "dim")
-    return Group("", table, note, "", *_slices(metrics), *_negatives(metrics))
+    parts = (*_slices(metrics), *_negatives(metrics), *_probes(probed))
+    return Group("", table, note, "", *parts)
 
 
 def _negatives(metrics: dict[str, float]) -> list[RenderableType]:
@@ -135,6 +140,22 @@ def _slices(metrics: dict[str, float]) -> list[RenderableType]:
     return [grid, ""] if grid.row_count else []
 
 
+def _probes(found: Sequence[Probed]) -> list[RenderableType]:
+    """Return what linear classifiers make of frozen features, beside the yardsticks; or nothing."""
+    if not found:
+        return []
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("probe")
+    for name in ("accuracy", "majority", "TF-IDF", "best layer"):
+        table.add_column(name, justify="right")
+    for probed in found:
+        best = max(range(len(probed.layers)), key=probed.layers.__getitem__)
+        figures = (f"{value:.3f}" for value in (probed.accuracy, probed.majority, probed.tfidf))
+        table.add_row(probed.name, *figures, f"{probed.layers[best]:.3f} ({best})")
+    note = Text("A linear classifier on frozen features; layer 0 are the embeddings.", "dim")
+    return [table, note, ""]
+
+
 def samples(found: Sequence[MaskedSample | PairSample]) -> RenderableType:
     """Return a model's answers, right ones in green."""
     shown = [_masked(s) if isinstance(s, MaskedSample) else _pair(s) for s in found]
@@ -160,7 +181,7 @@ def masking_audit(found: Audit) -> RenderableType:
         + "▇" * round(36 * count / longest)
         for size, count in found.runs.items()
     }
-    return _rows(rows | bars)
+    return listed(rows | bars)
 
 
 def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
@@ -170,7 +191,7 @@ def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
         rows["best"] = f"{folder / keeper.best} (eval/loss {keeper.loss:.3f})"
     if tracker:
         rows["tracker"] = tracker
-    return _rows(rows)
+    return listed(rows)
 
 
 def _rate(config: MaskingConfig) -> str:
@@ -183,7 +204,7 @@ def _rate(config: MaskingConfig) -> str:
     return text
 
 
-def _rows(rows: dict[str, str]) -> Table:
+def listed(rows: dict[str, str]) -> Table:
     """Return names and values side by side; a command that is too long is folded, not cut."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")

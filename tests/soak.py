@@ -29,6 +29,7 @@ OVERRIDES = (
     *("model.hidden_size=16", "model.intermediate_size=16", "model.dropout=0.1"),
     *("trainer.max_steps=40", "trainer.batch_size=4", "trainer.gradient_accumulation_steps=2"),
     *("trainer.log_every=7", "trainer.save_every=3", "evaluation.every=10", "masking=decay"),
+    "evaluation.probes=[]",
     *("evaluation.max_examples=16", "evaluation.pseudo_perplexity=2", "tracker=none"),
     *("hardware=cpu", "hardware.threads=1", "scheduler=cosine"),
 )

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.cli import explain
-from bertexp.config import Config, conf_dir, keys
+from bertexp.config import Config, RunConfig, conf_dir, keys, parse
+from bertexp.finetuning.config import FinetuneConfig
+from bertexp.finetuning.glue import GLUE
 from bertexp.validation import UserError
 
 # What an option cannot do without.
@@ -52,7 +55,8 @@ def test_groups_of_the_schema_and_folders_of_conf_are_the_same() -> None:
     groups = {name for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
     folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
     # Hydra's own, overrides of all groups, and W&B's sweeps, which are no configuration at all.
-    assert groups == folders - {"hydra", "experiment", "size", "wandb"}
+    finetuning = {"finetune", "search"}
+    assert groups == folders - finetuning - {"hydra", "experiment", "size", "wandb"}
     assert groups == {group for group, _ in OPTIONS}
 
 
@@ -221,10 +225,9 @@ def test_help_names_every_group_and_key(command: Callable[..., Any]) -> None:
 ONLY_LOOKING = {"config.py", "report.py"}
 
 
-@pytest.fixture
-def unread(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Return all keys of the schema; the package's reading a value of one takes it out."""
-    left = set(keys())
+def watched(monkeypatch: pytest.MonkeyPatch, schema: type[RunConfig]) -> set[str]:
+    """Return all keys of a schema; the package's reading a value of one takes it out."""
+    left = set(keys(schema))
     package = str(Path(sys.modules["bertexp.config"].__file__ or "").parent)
 
     def watch(kind: type, prefix: str) -> None:
@@ -244,13 +247,12 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             if is_dataclass(hint):
                 watch(hint, f"{prefix}{name}.")
 
-    watch(Config, "")
+    watch(schema, "")
     return left
 
 
 def test_no_key_exists_that_nothing_reads(
     experiment_config: Callable[..., Config],
-    unread: set[str],
     empty_cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -265,6 +267,7 @@ def test_no_key_exists_that_nothing_reads(
     from bertexp.runs.resuming import Beginning
     from bertexp.runs.signals import Signals
 
+    unread = watched(monkeypatch, Config)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -275,6 +278,7 @@ def test_no_key_exists_that_nothing_reads(
     pq.write_table(pa.table({"text": texts}), tmp_path / "hub" / "train.parquet")
     small = (
         *("model.hidden_size=16", "model.intermediate_size=16", "tokenizer.vocab_size=128"),
+        "evaluation.probes=[]",
         *("trainer.max_steps=2", "evaluation.max_examples=8", "hardware.threads=1"),
     )
 
@@ -287,7 +291,7 @@ def test_no_key_exists_that_nothing_reads(
 
     synthetic = ("dataset=synthetic", "dataset.synthetic.documents=20")
     text = ("dataset=text", "dataset.files=[notes.txt]")
-    run("mlm", *synthetic, "tracker.mode=offline")
+    run("mlm", *synthetic, "tracker.mode=offline", "evaluation.probes=[length]")
     run("nsp", *text, "task=nsp", "tracker=none")
     run("joint", *text, "task=mlm_nsp", "tracker=none")
     for strategy in ("span", "ngram", "pmi", "frequency"):
@@ -308,3 +312,79 @@ def test_no_key_exists_that_nothing_reads(
         *("sweep", "masking.replace.keep", "trainer.resume", "trainer.resume_force"),
     }
     assert "${sweep}" in (conf_dir() / "config.yaml").read_text()
+
+
+def finetuning(*overrides: str) -> FinetuneConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return parse(compose("finetune", overrides=["run=somewhere", *overrides]), FinetuneConfig)
+
+
+@pytest.mark.parametrize("option", [*GLUE, "text"])
+def test_every_labelled_task_composes(option: str) -> None:
+    assert finetuning(f"finetune={option}").finetune.name == option
+    assert (conf_dir() / "finetune" / f"{option}.yaml").exists()
+
+
+def test_the_usual_search_is_over_rates_and_seeds() -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        composed = compose("finetune", overrides=["+search=usual"], return_hydra_config=True)
+    assert composed.hydra.mode.name == "MULTIRUN"
+    assert set(composed.hydra.sweeper.params) == {"optimizer.lr", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("finetune.name=sst", r"finetune\.name=sst: must be one of cola, .*'sst2'\?"),
+        ("finetune.kind=scores", r"finetune\.kind=scores: must be one of classification, regre"),
+        ("finetune.metrics=[]", r"finetune\.metrics=\[\]: must be at least one metric"),
+        ("finetune.metrics=[pearson]", r"finetune\.metrics \(of a classification\)=pearson: must"),
+        ("finetune.max_length=7", r"finetune\.max_length=7: must be at least 8, or null"),
+        ("finetune.patience=0", r"finetune\.patience=0: must be at least 1, or null"),
+        ("finetune.path=glue", r"finetune\.path: is for GLUE's own folders; finetune=text takes"),
+        ("finetune.lable=x", r"finetune\.lable: no such key.*'finetune\.label'"),
+        ("run=null", r"RUN is missing: python -m bertexp\.finetune RUN"),
+        ("task.max_length=3", r"task\.max_length: no such key"),
+    ],
+)
+def test_a_mistake_in_fine_tuning_is_one_line(override: str, said: str) -> None:
+    with pytest.raises((UserError, HydraException, OmegaConfBaseException)) as caught:
+        finetuning(override)
+    error = caught.value
+    message = str(error) if isinstance(error, UserError) else explain(error, FinetuneConfig)
+    assert re.search(said, message), message
+
+
+def test_no_key_of_fine_tuning_exists_that_nothing_reads(
+    trained: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from bertexp.finetuning.experiment import run_finetuning
+    from bertexp.finetuning.sources import read_splits
+    from bertexp.runs.invocation import Invocation
+    from bertexp.runs.resuming import Beginning
+    from bertexp.runs.signals import Signals
+
+    run = trained("mlm")
+    unread = watched(monkeypatch, FinetuneConfig)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    rows = {"a": ["x y"] * 6, "b": ["y z"] * 6, "label": ["no", "yes"] * 3}
+    (tmp_path / "hub").mkdir()
+    for split in ("train", "validation", "test"):
+        pq.write_table(pa.table(rows), tmp_path / "hub" / f"{split}.parquet")
+    own = ("finetune.text=a", "finetune.text_b=b", "tracker=none", "hardware.threads=1")
+    files = (f"finetune.{s}=hub/{s}.parquet" for s in ("train", "validation", "test"))
+    config = finetuning(*own, *files, f"run={run}", "trainer.max_steps=2")
+    (tmp_path / "run").mkdir()
+    invocation = Invocation(tmp_path / "run", Beginning(OmegaConf.create()), Signals(), None)
+    run_finetuning(config, {"seed": 0}, invocation)
+    read_splits(finetuning(*own, "finetune.hub=hub").finetune)
+    with pytest.raises(UserError, match="there is no such folder"):
+        read_splits(finetuning("finetune=rte", "finetune.path=nowhere").finetune)
+    # As above; where nothing tracks, nothing of the tracker is read.
+    assert {key for key in unread if not key.startswith("tracker.")} <= {
+        *("sweep", "trainer.resume", "trainer.resume_force"),
+    }

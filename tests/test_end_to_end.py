@@ -22,6 +22,7 @@ SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=512"),
     *("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0.1"),
     *("trainer.max_steps=20", "trainer.batch_size=8", "trainer.log_every=5"),
+    "evaluation.probes=[]",
     *("evaluation.every=8", "evaluation.max_examples=16", "hardware.threads=1"),
 )
 MLM = ("masking.prob=0.2", "seed=3", "tracker.mode=offline", "tracker.tags=[mine]")

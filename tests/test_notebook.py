@@ -19,6 +19,7 @@ from bertexp.tasks.nsp import PairExamples
 SMALL = (
     *("model=tiny", "model.hidden_size=32", "model.intermediate_size=64"),
     *("dataset.max_documents=12", "dataset.validation_fraction=0.2"),
+    "evaluation.probes=[]",
     *("evaluation.max_examples=16", "evaluation.every=null", "evaluation.pseudo_perplexity=5"),
     *("tracker=none", "hardware.threads=1"),
 )

@@ -24,6 +24,7 @@ SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
     *("model.hidden_size=16", "model.intermediate_size=16", "model.dropout=0.1"),
     *("trainer.max_steps=60", "trainer.batch_size=4", "trainer.log_every=7", "hardware.threads=1"),
+    "evaluation.probes=[]",
     *("evaluation.every=25", "evaluation.max_examples=16", "evaluation.pseudo_perplexity=2"),
 )
 

@@ -18,6 +18,7 @@ TINY = [
     "dataset.synthetic.documents=40",
     "tokenizer.vocab_size=512",
     "trainer.max_steps=3",
+    "evaluation.probes=[]",
     "evaluation.max_examples=4",
     "tracker=none",
 ]

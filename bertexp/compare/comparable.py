@@ -10,6 +10,8 @@ from bertexp.compare.settings import text
 
 # Runs that differ in these answered other questions: a better number is not a better model.
 MUST_AGREE = ("bank", "tokenizer", "corpus")
+# Metrics that are measured on texts of their own, before any tokenizer.
+OWN_TEXTS = ("eval/probe/", "finetune/")
 LENGTH = "task.max_length"
 # Tokens a step that differ by no more are those of padding.
 SAME_TOKENS = 1.02
@@ -25,12 +27,13 @@ def bank_fingerprint(summary: Mapping[str, Any], metric: str) -> str | None:
 
     A summary has one for each objective, and one for each kind of negatives: a metric is that
     of the kind it names (``eval/nsp_loss@swap``), or of the objective (``eval/nsp_loss``), else
-    of masked language modelling.
+    of masked language modelling; probes and fine-tuned figures have their own
+    (``eval/probe/package``, ``finetune/sst2/accuracy``).
     """
     bank = summary.get("fingerprints", {}).get("bank", {})
     name, _, condition = metric.removeprefix("eval/").partition("@")
     objective = name.partition("_")[0]
-    for asked in (f"{objective}@{condition}", objective, "mlm", *bank):
+    for asked in (f"{objective}@{condition}", metric, name, objective, "mlm", *bank):
         if asked in bank:
             return bank[asked]
     return None
@@ -46,7 +49,9 @@ def fingerprint(run: Run, part: str, metric: str) -> str | None:
 def refusals(runs: Sequence[Run], metric: str) -> list[str]:
     """Return why runs must not be ranked, a line each; nothing if they may be."""
     found = []
-    for part in MUST_AGREE:
+    # How many of a probe's answers are right can be compared whatever text is cut into.
+    parts = ("bank",) if metric.startswith(OWN_TEXTS) else MUST_AGREE
+    for part in parts:
         distinct = _distinct(fingerprint(run, part, metric) for run in runs)
         if len(distinct) > 1:
             whose = f"{metric}'s bank" if part == "bank" else part

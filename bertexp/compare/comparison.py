@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from bertexp.compare.abilities import find_abilities
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway
 from bertexp.compare.comparable import cautions, lower_is_better, refusals, unequal_steps
 from bertexp.compare.examples import clustered_difference
@@ -74,6 +75,7 @@ def compare(
         differences=found,
         runs=tuple(_compared(m) for m in measured),
         examples=_examples(counted, chosen, metric, budget),
+        abilities=find_abilities([(run, grouping.label(run)) for run in runs], settings),
     )
 
 

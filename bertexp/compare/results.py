@@ -105,6 +105,29 @@ class ExampleDifference:
 
 
 @dataclass(frozen=True)
+class Ability:
+    """What the encoders of a setting can do: a probe, or a task they were fine-tuned on.
+
+    Attributes:
+        metric: its name.
+        setting: label of the setting.
+        runs: how many have it.
+        mean, low, high: over seeds, with a 95% interval, which fewer than two runs do not have.
+        median, lowest, highest: of the same runs.
+    """
+
+    metric: str
+    setting: str
+    runs: int
+    mean: float
+    low: float | None
+    high: float | None
+    median: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Settings side by side.
 
@@ -122,6 +145,7 @@ class Comparison:
         differences: one for each setting with a mean but the baseline; none unless ranked.
         runs: all runs, those without a value included.
         examples: where two single runs are compared, what their examples tell.
+        abilities: what the encoders can do at the end of their runs, by metric and setting.
     """
 
     metric: str
@@ -136,3 +160,4 @@ class Comparison:
     differences: tuple[Difference, ...]
     runs: tuple[ComparedRun, ...]
     examples: ExampleDifference | None = None
+    abilities: tuple[Ability, ...] = ()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.config import keys
+from bertexp.finetuning.records import PREFIX, read_records
 from bertexp.runs.summary import METRICS_FILE, SUMMARY_FILE
 from bertexp.validation import UserError
 
@@ -19,7 +20,7 @@ KEYS = frozenset(keys())
 
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 HYDRA_FILE = Path(".hydra") / "hydra.yaml"
-EXPERIMENT = "config"
+EXPERIMENTS = ("config", "finetune")
 # A killed run cannot say so. One that wrote nothing for this long is taken to have been killed.
 SILENT_MINUTES = 30
 
@@ -67,7 +68,7 @@ class Run:
         return {
             key: value
             for key, value in found.items()
-            if key.startswith("eval/") and value is not None
+            if key.startswith(("eval/", PREFIX)) and value is not None
         }
 
 
@@ -98,6 +99,12 @@ def read_run(folder: Path) -> Run:
         UserError: its record cannot be read.
     """
     summary = _read_summary(folder / SUMMARY_FILE)
+    history = _read_history(folder / METRICS_FILE)
+    finetuned, asked = read_records(folder)
+    if finetuned and history:
+        # What the last model came to: beside what it was evaluated on.
+        history[-1] = {**history[-1], **finetuned}
+        summary = merged(summary, finetuned, asked)
     files = [folder / name for name in (SUMMARY_FILE, METRICS_FILE, CONFIG_FILE)]
     written = max(file.stat().st_mtime for file in files if file.is_file())
     status, error = _status(summary, written)
@@ -105,11 +112,24 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         config=_read_config(folder / CONFIG_FILE),
         summary=summary,
-        history=_read_history(folder / METRICS_FILE),
+        history=history,
         status=status,
         error=error,
         written=written,
     )
+
+
+def merged(
+    summary: Mapping[str, Any], metrics: Mapping[str, float], asked: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a summary with metrics, and the fingerprints of what they were measured on."""
+    fingerprints = summary.get("fingerprints", {})
+    bank = {**fingerprints.get("bank", {}), **asked}
+    return {
+        **summary,
+        "metrics": {**summary.get("metrics", {}), **metrics},
+        "fingerprints": {**fingerprints, "bank": bank},
+    }
 
 
 def is_run(folder: Path) -> bool:
@@ -124,7 +144,7 @@ def is_run(folder: Path) -> bool:
 
     # Other commands, such as the benchmark, leave a configuration too; a file may be empty still.
     name = OmegaConf.select(OmegaConf.load(folder / HYDRA_FILE), "hydra.job.config_name")
-    return name == EXPERIMENT
+    return name in EXPERIMENTS
 
 
 def _expand(path: str | Path) -> list[Path]:

@@ -14,7 +14,10 @@ from bertexp.validation import UserError, nearest
 
 SEED = "seed"
 # They say how closely a run is looked at, not what it is.
-ONLY_LOOKS = ("evaluation.every", "evaluation.pseudo_perplexity", "evaluation.probes")
+ONLY_LOOKS = (
+    *("evaluation.every", "evaluation.pseudo_perplexity"),
+    *("evaluation.probes", "evaluation.probe_examples"),
+)
 ALL_RUNS = "all runs"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.compare.results import Comparison, Difference, Setting
+from bertexp.compare.results import Ability, Comparison, Difference, Setting
 from bertexp.compare.settings import text
 from bertexp.compare.wording import (
     decimals,
@@ -20,6 +21,9 @@ from bertexp.compare.wording import (
 )
 
 PLAIN_WIDTH = 80
+PROBE = "eval/probe/"
+# As many as 80 columns have room for.
+PROBES_ABREAST = 4
 STYLES = {"better": "green", "worse": "red", "not resolved": "yellow", "one seed": "dim"}
 
 
@@ -41,7 +45,12 @@ def render(comparison: Comparison) -> RenderableType:
     ]
     if comparison.examples:
         parts += [Text(""), Text(example_by_example(comparison.examples))]
-    parts += [Text(""), Text(_legend(comparison), "dim"), *_unusual(comparison)]
+    parts += [
+        *_abilities(comparison),
+        Text(""),
+        Text(_legend(comparison), "dim"),
+        *_unusual(comparison),
+    ]
     return Group(*parts)
 
 
@@ -79,6 +88,47 @@ def _settings(comparison: Comparison) -> Table:
     return table
 
 
+def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
+    """Yield what the encoders can do: a table of the probes, and one for each fine-tuned metric."""
+    by_metric: dict[str, dict[str, Ability]] = defaultdict(dict)
+    for found in comparison.abilities:
+        by_metric[found.metric][found.setting] = found
+    probes = [metric for metric in by_metric if metric.startswith(PROBE)]
+    for first in range(0, len(probes), PROBES_ABREAST):
+        shown = probes[first : first + PROBES_ABREAST]
+        columns = [metric.removeprefix("eval/") for metric in shown]
+        yield from _ability_table(
+            comparison, columns, [(by_metric[metric], _mean) for metric in shown]
+        )
+    for metric in [metric for metric in by_metric if metric not in probes]:
+        columns = [metric.removeprefix("eval/"), "median", "lowest", "highest"]
+        figures = (_mean, *(_figure(name) for name in columns[1:]))
+        yield from _ability_table(
+            comparison, columns, [(by_metric[metric], figure) for figure in figures]
+        )
+
+
+def _ability_table(
+    comparison: Comparison,
+    columns: Sequence[str],
+    cells: Sequence[tuple[Mapping[str, Ability], Callable[[Ability, int], str]]],
+) -> Iterator[RenderableType]:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    key = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
+    for column in (key, *columns):
+        table.add_column(column, overflow="fold")
+    for setting in comparison.settings:
+        found = [(known.get(setting.label), figure) for known, figure in cells]
+        shown = [figure(one, 3) if one else number(None, 3) for one, figure in found]
+        table.add_row(_name(comparison, setting), *map(Text, shown))
+    yield Text("")
+    yield table
+
+
+def _figure(name: str) -> Callable[[Ability, int], str]:
+    return lambda found, digits: number(getattr(found, name), digits)
+
+
 def _name(comparison: Comparison, setting: Setting) -> Text:
     """Return a setting's label, as short as is clear."""
     if len(comparison.keys) == 1:
@@ -92,7 +142,7 @@ def _name(comparison: Comparison, setting: Setting) -> Text:
     return Text(", ".join(parts) or setting.label)
 
 
-def _mean(setting: Setting, digits: int) -> str:
+def _mean(setting: Setting | Ability, digits: int) -> str:
     if setting.mean is None or setting.high is None:
         return number(setting.mean, digits)
     return f"{number(setting.mean, digits)} ± {number(setting.high - setting.mean, digits)}"

@@ -126,7 +126,7 @@ def _loading(config: DatasetConfig, split: str) -> Iterator[str]:
     if not path:
         raise UserError(f"dataset.hub.path=null: dataset={config.name} needs a Hub name or folder.")
     try:
-        with _offline_unless(Path(path).is_dir() or hub_answers()):
+        with offline_unless(Path(path).is_dir() or hub_answers()):
             yield path
     except ConnectionError as error:
         raise UserError(
@@ -143,7 +143,7 @@ def _loading(config: DatasetConfig, split: str) -> Iterator[str]:
 
 
 @contextmanager
-def _offline_unless(online: bool) -> Iterator[None]:
+def offline_unless(online: bool) -> Iterator[None]:
     """Make ``datasets`` look in its cache only, unless ``online``."""
     import datasets
 

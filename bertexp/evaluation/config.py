@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bertexp.pairs import NEGATIVES
+from bertexp.probes import POOLINGS, PROBES
 from bertexp.validation import require, require_choice
+
+# Classifiers need some of each class, to be fitted to and to be tested on.
+LEAST_EXAMPLES = 100
 
 
 @dataclass(kw_only=True)
@@ -18,6 +22,10 @@ class EvaluationConfig:
     every: int | None
     max_examples: int | None
     pseudo_perplexity: int | None
+    probes: list[str]
+    probe_examples: int
+    probe_pooling: str
+    probe_layer: int | None
 
     def __post_init__(self) -> None:
         require(
@@ -40,3 +48,15 @@ class EvaluationConfig:
             self.pseudo_perplexity,
             "a number of paragraphs, or 0 or null for none",
         )
+        for name in self.probes:
+            PROBES.check(name)
+        require(
+            self.probe_examples >= LEAST_EXAMPLES,
+            "evaluation.probe_examples",
+            self.probe_examples,
+            f"at least {LEAST_EXAMPLES}",
+        )
+        require_choice("evaluation.probe_pooling", self.probe_pooling, POOLINGS)
+        layer = self.probe_layer
+        allowed = "0 (the embeddings), a layer's number, or null for the last"
+        require(layer is None or layer >= 0, "evaluation.probe_layer", layer, allowed)

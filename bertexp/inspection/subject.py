@@ -72,7 +72,9 @@ class Subject:
     @property
     def max_length(self) -> int:
         """The most tokens the model takes."""
-        return self.saved.max_length(self.model) if self.saved else self.config.task.max_length
+        if self.saved:
+            return self.saved.max_length(self.model.config)
+        return self.config.task.max_length
 
     @cached_property
     def input(self) -> ModelInput:

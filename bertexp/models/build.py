@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def check_model(config: ModelConfig, max_length: int, device: torch.device) -> N
             model from scratch that no memory can hold.
     """
     if config.pretrained:
-        _check_length(_architecture(config.pretrained), max_length)
+        _check_length(read_architecture(config.pretrained), max_length)
     else:
         # On a GPU there is room for all but the weights, which are made here.
         check_memory(config, 0, TRAINED if device.type == "cpu" else LOADED)
@@ -114,32 +114,78 @@ def load_model(
     Raises:
         UserError: it cannot be loaded or is no BERT.
     """
-    saved_as = _architecture(path, key).architectures or ["BertModel"]
+    saved_as = read_architecture(path, key).architectures or ["BertModel"]
+    return _load(path, model_class or saved_as[0], key)
+
+
+def load_classifier(path: str, labels: Sequence[str]) -> BertPreTrainedModel:
+    """Return a checkpoint's encoder with a head for sequences, whose weights are drawn.
+
+    The head of a model that was fine-tuned before is kept if it has as many labels.
+
+    Args:
+        path: a local folder or a Hub name.
+        labels: the classes in order; none for a score.
+
+    Raises:
+        UserError: it cannot be loaded or is no BERT.
+    """
+    names = dict(enumerate(labels or ["score"]))
+    return _load(
+        path,
+        "BertForSequenceClassification",
+        "run",
+        new_head="classifier.",
+        num_labels=len(names),
+        id2label=names,
+        label2id={name: number for number, name in names.items()},
+        problem_type="single_label_classification" if labels else "regression",
+    )
+
+
+def _load(
+    path: str, model_class: str, key: str, new_head: str | None = None, **settings: Any
+) -> BertPreTrainedModel:
+    """Load a model; weights of ``new_head`` may have other shapes than they are saved with."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # it would cut through the run's own
     with _reading(f"{key}={path}"):
-        loaded: Any = _class(model_class or saved_as[0]).from_pretrained(
+        loaded: Any = _class(model_class).from_pretrained(
             path,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=must_be_local(path),
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **settings,
         )
     model: BertPreTrainedModel
     model, report = loaded
-    if other := sorted(report["mismatched_keys"]):
+    other = sorted(report["mismatched_keys"])
+    if new_head:
+        other = [found for found in other if not found[0].startswith(new_head)]
+    if other:
         name, found, expected = other[0]
         raise UserError(
             f"{key}={path}: its weights do not fit its config.json: {name} is "
             f"{tuple(found)}, not {tuple(expected)}."
         )
+    # That a new head is new goes without saying.
+    level = logging.DEBUG if new_head else logging.INFO
     if new := sorted(report["missing_keys"]):
-        log.info("New weights, not in %s: %s", path, ", ".join(new))
+        log.log(level, "New weights, not in %s: %s", path, ", ".join(new))
     if unused := sorted(report["unexpected_keys"]):
-        log.info("Weights of %s that are not used: %s", path, ", ".join(unused))
+        log.log(level, "Weights of %s that are not used: %s", path, ", ".join(unused))
     return model
 
 
-def _architecture(path: str, key: str = "model.pretrained") -> BertConfig:
+def read_architecture(path: str, key: str = "model.pretrained") -> BertConfig:
+    """Return a checkpoint's configuration; its weights are not read.
+
+    Raises:
+        UserError: there is none, or it is of another kind of model.
+    """
     from transformers import AutoConfig
 
     with _reading(f"{key}={path}"):

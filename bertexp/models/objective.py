@@ -92,4 +92,5 @@ def flops_per_batch(model: BertPreTrainedModel, batch: Batch) -> float:
     filled = len(batch.slots_U) - counts.get("nsp", 0)
     products += (filled if "mlm" in counts else 0) * hidden * (hidden + config.vocab_size)
     products += counts.get("nsp", 0) * hidden * (hidden + 2)
+    products += counts.get("label", 0) * hidden * (hidden + len(config.id2label or ()))
     return 3 * 2 * float(products)

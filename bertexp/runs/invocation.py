@@ -19,9 +19,11 @@ class Invocation:
         beginning: the checkpoint to go on from, if there is one.
         signals: what may ask it to stop.
         job: the sweep's job that this is, or None. Its lines are said instead of a report.
+        module: the command that started it, after ``python -m``.
     """
 
     folder: Path
     beginning: Beginning
     signals: Signals
     job: SweepJob | None
+    module: str = "bertexp"

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from bertexp.probes.measure import PREFIX
+
 if TYPE_CHECKING:
     from bertexp.data import Data
     from bertexp.training.keeper import Keeper
@@ -49,14 +51,26 @@ def fingerprints(data: Data) -> dict[str, object]:
         "corpus": data.corpus.fingerprint,
         "tokenizer": data.tokenizer.fingerprint,
         "tokens": data.tokens["train"].fingerprint,
-        "bank": data.bank.fingerprints,
+        "bank": data.bank.fingerprints
+        | {f"{PREFIX}{asked.name}": asked.fingerprint for asked in data.probes},
     }
 
 
 def results(
     data: Data, state: TrainState, metrics: dict[str, float], keeper: Keeper, clock: Clock
 ) -> dict[str, object]:
-    """Return what is known at the end, named as in ``TrainOutput``."""
+    """Return what is known at the end."""
+    return {
+        "metrics": metrics,
+        "yardsticks": data.bank.yardsticks,
+        "optimum": data.optimum,
+        "best": {"eval/loss": keeper.loss, "step": keeper.step, "folder": keeper.best},
+        **trained(state, len(data.examples), clock),
+    }
+
+
+def trained(state: TrainState, examples: int, clock: Clock) -> dict[str, object]:
+    """Return what was spent, named as in ``TrainOutput``; an epoch has so many examples."""
     return {
         "status": "finished",
         "train_loss": state.mean_loss,
@@ -64,11 +78,7 @@ def results(
         "train_samples_per_second": state.examples / state.seconds,
         "train_steps_per_second": state.step / state.seconds,
         "total_flos": state.flops,
-        "epoch": state.examples / len(data.examples),
-        "metrics": metrics,
-        "yardsticks": data.bank.yardsticks,
-        "optimum": data.optimum,
-        "best": {"eval/loss": keeper.loss, "step": keeper.step, "folder": keeper.best},
+        "epoch": state.examples / examples,
         "budget": asdict(state),
         "seconds": {"training": state.seconds} | clock.read(),
     }

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp.config import Config, changes_outcome, parse
+from bertexp.config import Config, RunConfig, changes_outcome, parse
 from bertexp.runs.folder import recorded
 from bertexp.runs.summary import read_summary
 from bertexp.training.budget import Budget
@@ -73,13 +73,19 @@ def quoted(value: str) -> str:
     return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
-def begin(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> Beginning:
+def begin(
+    composed: DictConfig,
+    folder: Path,
+    overrides: Sequence[str],
+    schema: type[RunConfig] = Config,
+) -> Beginning:
     """Decide where the run in ``folder`` begins.
 
     Args:
         composed: what the command line asks for.
         folder: the run's folder.
         overrides: what of that was named on the command line.
+        schema: what a configuration may hold.
 
     Raises:
         UserError: it cannot go on, or not with these settings, or must not start here.
@@ -100,7 +106,7 @@ def begin(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> Begin
         return Beginning(_settled(composed))
     before = _completed(stored, composed)
     after = composed if resume == AUTO else _with_overrides(before, composed, overrides)
-    longer = _check(parse(before), parse(after), whole[-1]) if whole else False
+    longer = _check(parse(before, schema), parse(after, schema), whole[-1]) if whole else False
     done = summary.get("status") == "finished" and not longer
     return Beginning(
         composed=_settled(after),
@@ -160,7 +166,7 @@ def _with_overrides(
     return changed
 
 
-def _check(before: Config, after: Config, checkpoint: Checkpoint) -> bool:
+def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
     """Refuse what alters the outcome; returns whether the budget is longer."""
     old, new = _flat(asdict(before)), _flat(asdict(after))
     changed = [key for key in new if new[key] != old.get(key) and changes_outcome(key)]

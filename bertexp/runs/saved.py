@@ -12,7 +12,7 @@ from bertexp.training.checkpoints import FOLDER, find_checkpoints, read_checkpoi
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
-    from transformers import BertPreTrainedModel
+    from transformers import BertConfig, BertPreTrainedModel
 
     from bertexp.tokens.tokenizer import WordPieceTokenizer
 
@@ -37,12 +37,19 @@ class Saved:
         Raises:
             UserError: there is no BERT.
         """
-        from transformers.utils.logging import disable_progress_bar
-
         from bertexp.models.build import load_model
 
-        disable_progress_bar()
         return load_model(self.source, key="run").eval()
+
+    def architecture(self) -> BertConfig:
+        """Return the model's configuration; its weights are not read.
+
+        Raises:
+            UserError: there is no BERT.
+        """
+        from bertexp.models.build import read_architecture
+
+        return read_architecture(self.source, key="run")
 
     def load_tokenizer(self) -> WordPieceTokenizer:
         """Return its tokenizer: for a run that trained one, equal to that to the last bit.
@@ -61,9 +68,9 @@ class Saved:
         backend.pre_tokenizer = found.backend.pre_tokenizer
         return WordPieceTokenizer(backend, found.lowercase)
 
-    def max_length(self, model: BertPreTrainedModel) -> int:
+    def max_length(self, config: BertConfig) -> int:
         """Return the longest input: what the model was trained on, else all its positions."""
-        positions: int = model.config.max_position_embeddings
+        positions: int = config.max_position_embeddings
         path = Path(self.source) / "tokenizer_config.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return min(positions, int(known.get("model_max_length") or positions))

@@ -46,7 +46,9 @@ def _compare(config: DictConfig) -> None:
     from bertexp.tracking.config import TrackerConfig
 
     folder = Path(config.hydra.sweep.dir)
-    comparison = compare_runs([folder], folder)
+    # A fine-tuned model is judged by what its task asks for.
+    judged = OmegaConf.select(config, "finetune.metrics")
+    comparison = compare_runs([folder], folder, metric=f"eval/{judged[0]}" if judged else None)
     tracker = TrackerConfig(**OmegaConf.to_container(config.tracker, resolve=True))  # type: ignore[arg-type]
     columns, rows = setting_rows(comparison)
     group = tracker.group or str(config.sweep)

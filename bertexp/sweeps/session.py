@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
 from bertexp.sweeps.closing import close
 from bertexp.sweeps.launcher import RemainingJobs
@@ -43,7 +44,7 @@ def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterat
         try:
             yield varied
         except KeyboardInterrupt:
-            print(f"Stopped. To go on: {_command(config.sweep)}", file=sys.stderr)
+            print(f"Stopped. To go on: {_command(config)}", file=sys.stderr)
             raise
         except Exception:
             # A search in which every job failed has nothing to choose from.
@@ -64,7 +65,7 @@ def _split(arguments: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     return varied, fixed
 
 
-def _command(name: str) -> str:
+def _command(config: DictConfig) -> str:
     """Return the command line that goes on with this sweep."""
     given = [argument for argument in sys.argv[1:] if not argument.startswith("sweep=")]
-    return shlex.join(["python", "-m", "bertexp", *given, f"sweep={name}"])
+    return shlex.join(["python", "-m", config.hydra.job.name, *given, f"sweep={config.sweep}"])

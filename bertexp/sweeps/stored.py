@@ -9,10 +9,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import changes_outcome, keys
+from bertexp.finetuning.config import FinetuneConfig
 from bertexp.runs.summary import SUMMARY_FILE, read_summary
 
 # Where Hydra keeps what it composed for a run.
 CONFIG_FILE = Path(".hydra") / "config.yaml"
+# A run has those of one command; the others are missing in all that it is held against.
+KEYS = tuple(dict.fromkeys([*keys(), *keys(FinetuneConfig)]))
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class StoredJob:
 
 def outcome(config: DictConfig) -> dict[str, object]:
     """Return the values of all keys that a run's result depends on, by dotted key."""
-    return {key: OmegaConf.select(config, key) for key in keys() if changes_outcome(key)}
+    return {key: OmegaConf.select(config, key) for key in KEYS if changes_outcome(key)}
 
 
 def read_job(folder: Path) -> StoredJob:

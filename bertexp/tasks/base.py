@@ -37,6 +37,7 @@ class Batch:
         positions_N: the predicted positions, indices into the flattened batch.
         labels_N: the ids that stood there.
         next_labels_B: 0 where the second segment follows the first, 1 where it does not.
+        targets_B: the number of each sequence's class, or its score (``float32``).
         tokens: tokens that are no padding.
         maskable: positions that could have been predicted.
         helped: sequences that drew no prediction and were given one.
@@ -52,6 +53,7 @@ class Batch:
     positions_N: torch.Tensor | None = None
     labels_N: torch.Tensor | None = None
     next_labels_B: torch.Tensor | None = None
+    targets_B: torch.Tensor | None = None
     tokens: int = 0
     maskable: int = 0
     helped: int = 0
@@ -60,14 +62,17 @@ class Batch:
     @property
     def predictions(self) -> dict[str, int]:
         """How many predictions each of the objectives makes on this batch."""
-        counts = {"mlm": self.labels_N, "nsp": self.next_labels_B}
-        return {name: len(labels) for name, labels in counts.items() if labels is not None}
+        return {name: len(labels) for name, labels in self._labels.items() if labels is not None}
 
     def labels(self, objective: str) -> torch.Tensor:
-        """Return the labels of ``"mlm"`` or ``"nsp"``."""
-        labels = self.labels_N if objective == "mlm" else self.next_labels_B
+        """Return the labels of ``"mlm"``, ``"nsp"`` or ``"label"``."""
+        labels = self._labels[objective]
         assert labels is not None, f"this batch has no labels for {objective}"
         return labels
+
+    @property
+    def _labels(self) -> dict[str, torch.Tensor | None]:
+        return {"mlm": self.labels_N, "nsp": self.next_labels_B, "label": self.targets_B}
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, from where copies to a GPU need no wait."""

@@ -45,6 +45,7 @@ def identify(
     sweep: str | None,
     known_id: str | None = None,
     name: str | None = None,
+    job_type: str = "pretrain",
 ) -> RunIdentity:
     """Make a run's identity from what it does.
 
@@ -60,6 +61,7 @@ def identify(
         sweep: name of the sweep, which is the group unless the user chose another.
         known_id: the id of a run that goes on.
         name: the user's name for the run.
+        job_type: what kind of work it does.
     """
     label = "-".join([task, *_masks(masking), f"s{seed}"])
     agents_sweep, agents_run = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
@@ -70,7 +72,7 @@ def identify(
         name=name or label,
         group=config.group or sweep or agents_sweep,
         tags=tuple(dict.fromkeys(tags)),
-        job_type="pretrain",
+        job_type=job_type,
     )
 
 

@@ -193,4 +193,4 @@ def best_value(name: str) -> str | None:
         return None
     if metric.endswith(("loss", "perplexity")):
         return "min"
-    return "max" if metric.endswith("accuracy") else None
+    return "max" if metric.endswith("accuracy") or metric.startswith("eval/probe/") else None

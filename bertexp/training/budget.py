@@ -46,8 +46,11 @@ class Budget:
         )
 
     def fraction(self, state: TrainState) -> float:
-        """Return the share of the budget that is spent, of whichever limit is nearest."""
-        return self._nearest(state, steps=state.step)
+        """Return the share of the budget that is spent, of whichever limit is nearest.
+
+        There is nothing left of it for a run that was stopped.
+        """
+        return 1.0 if state.stopped else self._nearest(state, steps=state.step)
 
     def midway(self, state: TrainState) -> float:
         """Return the share that is spent in the middle of the step to come.

@@ -96,9 +96,13 @@ class Keeper:
 
     def finish(self, loss: float, step: int) -> None:
         """Keep the model as the last one, which may be the best too."""
-        export_model(self.model, self.tokenizer, self.max_length, self.folder / LAST)
+        self.export()
         if loss < self.loss:
             self._adopt(loss, step, LAST)
+
+    def export(self) -> None:
+        """Write the model as it is to ``model/``."""
+        export_model(self.model, self.tokenizer, self.max_length, self.folder / LAST)
 
     def _adopt(self, loss: float, step: int, name: str) -> None:
         self.loss, self.step, self.best = loss, step, name

@@ -34,7 +34,7 @@ class Training:
         scheduler: the learning rate's course.
         evaluate_every: steps between evaluations, None for none.
         on_log: gets the state, the fraction of the budget and the metrics of a logged line.
-        on_evaluate: called between steps when it is time to evaluate.
+        on_evaluate: called between steps when it is time to evaluate; it may stop the run.
         on_step: called after every step, at last; what it raises ends the training.
         bad_steps: skips steps whose numbers are not finite.
         state, window: what was spent, and what happened since the last logged line.
@@ -84,14 +84,15 @@ def train(run: Training) -> TrainState:
         run.window.add(losses, good, batches, elapsed)
         state.add(batches, elapsed, sum(flops_per_batch(model, batch) for batch in batches))
         fraction = run.budget.fraction(state)
+        if fraction < 1 and run.evaluate_every and state.step % run.evaluate_every == 0:
+            run.on_evaluate(state)
+            run.objective.train()
+            fraction = run.budget.fraction(state)
         if state.step % run.trainer.log_every == 0 or fraction >= 1:
             state.loss_sum += run.window.loss
             rates = {"train/learning_rate": peak[0] * factor, "train/grad_norm": float(norm)}
             run.on_log(state, fraction, run.window.metrics() | rates)
             run.window = Window(run.weights)
-        if fraction < 1 and run.evaluate_every and state.step % run.evaluate_every == 0:
-            run.on_evaluate(state)
-            run.objective.train()
         run.on_step(run)
     return state
 

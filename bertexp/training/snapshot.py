@@ -54,7 +54,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
         UserError: its model is another one.
     """
     device, model, found = run.accelerator.device, _model(run), checkpoint.progress
-    _load_weights(model, checkpoint.path)
+    load_weights(model, checkpoint.path)
     tensors = load_file(checkpoint.path / TENSORS_FILE)
     optimizer: Any = run.optimizer
     for name, parameter in model.named_parameters():
@@ -72,7 +72,12 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
         torch.get_device_module(device).set_rng_state(state.clone())
 
 
-def _load_weights(model: nn.Module, folder: Path) -> None:
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Give a model the weights of a saved one.
+
+    Raises:
+        UserError: that is another model.
+    """
     weights = load_file(folder / WEIGHTS_FILE)
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)

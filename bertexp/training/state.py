@@ -27,6 +27,7 @@ class TrainState:
         flops: floating-point operations, see ``flops_per_batch``.
         loss_sum: the good steps' mean losses, added up to the last logged line.
         bad_steps: steps that were skipped, see ``BadSteps``.
+        stopped: whether training ended before its budget was spent.
     """
 
     step: int = 0
@@ -37,6 +38,7 @@ class TrainState:
     flops: float = 0.0
     loss_sum: float = 0.0
     bad_steps: int = 0
+    stopped: bool = False
 
     @property
     def mean_loss(self) -> float:

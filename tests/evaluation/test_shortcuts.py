@@ -92,7 +92,7 @@ def test_the_report_shows_them_beside_the_model_in_80_columns(
     metrics = {"eval/nsp_loss": 0.693} | losses | accuracies | bank.shortcuts
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(report.results(metrics, {}, {}, TrainState(step=9, seconds=3.0)))
+        console.print(report.results(metrics, {}, {}, [], TrainState(step=9, seconds=3.0)))
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80
     for asked in bank.questions:

@@ -17,6 +17,7 @@ NOBODY = 65534
 
 BASE = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
+    "evaluation.probes=[]",
     *("model.hidden_size=16", "model.intermediate_size=16", "evaluation.max_examples=8"),
     *("trainer.epochs=null", "trainer.max_steps=1", "hardware.threads=1", "tracker.mode=offline"),
 )

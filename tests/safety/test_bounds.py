@@ -79,6 +79,8 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "evaluation.every": MAYBE,
     "evaluation.max_examples": MAYBE,
     "evaluation.pseudo_perplexity": ([None, 0, 1], [-1]),
+    "evaluation.probe_examples": ([100, 10**12], [99, 0, -1]),
+    "evaluation.probe_layer": ([None, 0, 1], [-1]),
 }
 # Too much of one is said of another that it must fit.
 NAMED = {

@@ -80,6 +80,7 @@ def test_every_file_of_a_prepared_corpus_may_be_cut_off(
     (tmp_path / "text.txt").write_text(TEXT)
     config = experiment_config(
         "dataset=text", f"dataset.files=[{tmp_path}/text.txt]", "tokenizer.vocab_size=128",
+        "evaluation.probes=[]",
         "masking=pmi", "masking.pmi_min_count=5", "evaluation.max_examples=8",
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ UNREACHABLE = {
 }
 SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
+    "evaluation.probes=[]",
     *("model.hidden_size=16", "model.intermediate_size=16", "evaluation.max_examples=8"),
     *("trainer.epochs=null", "trainer.max_steps=2", "hardware.threads=1"),
 )

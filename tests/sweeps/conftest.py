@@ -18,6 +18,7 @@ def small() -> tuple[str, ...]:
         *("dataset=synthetic", "dataset.synthetic.documents=40", "tokenizer.vocab_size=256"),
         *("model.hidden_size=32", "model.intermediate_size=64", "trainer.batch_size=8"),
         *("trainer.epochs=null", "trainer.max_steps=6", "trainer.log_every=2"),
+        "evaluation.probes=[]",
         *("evaluation.max_examples=8", "evaluation.pseudo_perplexity=null"),
         *("hardware.threads=1", "tracker=none"),
     )

@@ -100,6 +100,7 @@ def test_a_wandb_service_that_hangs_does_not_hold_up_the_run(
             *("dataset.synthetic.documents=60", "tokenizer.vocab_size=256", "hardware.threads=1"),
             *("model.hidden_size=16", "model.intermediate_size=16", "evaluation.every=null"),
             *("trainer.epochs=null", "trainer.max_steps=60", "trainer.batch_size=4"),
+            "evaluation.probes=[]",
             *("trainer.log_every=1", "evaluation.max_examples=8", f"hydra.run.dir={run}"),
         ],
         cwd=tmp_path,

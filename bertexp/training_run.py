@@ -1,22 +1,21 @@
-"""The training of an experiment: logged, shown, evaluated, saved, and stopped by a signal."""
+"""A run that trains: logged, shown, evaluated, saved, and stopped by a signal."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from accelerate import Accelerator
+from rich.console import RenderableType
+from torch import nn
 
 from bertexp import report
-from bertexp.config import Config
-from bertexp.data import Data
-from bertexp.evaluation.answers import evaluate
+from bertexp.config import RunConfig
 from bertexp.files import shown
-from bertexp.masking.schedule import mask_rate
-from bertexp.models.objective import Objective
-from bertexp.runs import outcome
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
+from bertexp.tasks.base import Examples
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.bad_steps import BadSteps
@@ -32,25 +31,42 @@ from bertexp.validation import UserError
 
 
 @dataclass(frozen=True)
-class Pretraining:
-    """The parts of a run that trains.
+class TrainingRun:
+    """The parts of a run that trains, whatever it trains.
 
     Attributes:
-        config, invocation, data: what to do, how it was started, and on what.
+        config, invocation: what to do, and how it was started.
+        examples: what it trains on.
+        weights: what the mean loss of each objective is multiplied with.
         objective, accelerator: what is trained, and where.
         keeper: saves it.
         record: what its checkpoints know the length of.
         clock: its seconds so far.
+        fingerprints: what stands for the contents of its data.
+        plan: what is said before it begins, given its steps and seconds.
+        evaluate: gives the metrics of the model as it is.
+        badness: of an evaluation's metrics; the model with the least is the best.
+        every: steps between two evaluations, None for none.
+        patience: evaluations without a better model after which it is stopped, None for never.
+        mask_rate: at a share of the budget that is spent; None where nothing is masked.
     """
 
-    config: Config
+    config: RunConfig
     invocation: Invocation
-    data: Data
-    objective: Objective
+    examples: Examples
+    weights: Mapping[str, float]
+    objective: nn.Module
     accelerator: Accelerator
     keeper: Keeper
     record: JsonLinesTracker
     clock: Clock
+    fingerprints: Mapping[str, object]
+    plan: Callable[[int, float], RenderableType]
+    evaluate: Callable[[], dict[str, float]]
+    badness: Callable[[dict[str, float]], float]
+    every: int | None
+    patience: int | None = None
+    mask_rate: Callable[[float], float] | None = None
 
     def train(self) -> TrainState:
         """Say what is about to happen, then train or go on; returns what was spent.
@@ -60,21 +76,21 @@ class Pretraining:
                 many bad steps.
             Interrupted: a signal has come, and what was trained is saved.
         """
-        config, data, accelerator, state = self.config, self.data, self.accelerator, TrainState()
+        config, accelerator, state = self.config, self.accelerator, TrainState()
         trainer, checkpoint = config.trainer, self.invocation.beginning.checkpoint
         plan = BatchPlan(
-            data.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
+            self.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
         )
         budget = Budget.of(trainer, plan.steps_per_epoch)
         optimizer = build_optimizer(config.optimizer, self.objective)
         prepared, optimizer = accelerator.prepare(self.objective, optimizer)
-        tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
-        step_seconds = measure_step(prepared, accelerator, plan[0], data.task.weights)
+        tokens_per_step = self.examples.lengths(0).sum() / plan.steps_per_epoch
+        step_seconds = measure_step(prepared, accelerator, plan[0], self.weights)
         steps = budget.expected_steps(tokens_per_step, step_seconds)
 
         def mask_prob(step: int) -> float:
-            spent = budget.progress(step, tokens_per_step, state.seconds)
-            return mask_rate(config.masking, spent)
+            assert self.mask_rate is not None
+            return self.mask_rate(budget.progress(step, tokens_per_step, state.seconds))
 
         first = checkpoint.step if checkpoint else 0
         seconds = step_seconds * (steps - first)
@@ -85,22 +101,26 @@ class Pretraining:
             watch = _Watch(self, progress, plan.steps_per_epoch)
             training = Training(
                 objective=prepared,
-                weights=data.task.weights,
+                weights=self.weights,
                 optimizer=optimizer,
                 accelerator=accelerator,
                 steps=load_steps(
-                    plan, first, config.hardware.num_workers, accelerator.device, mask_prob
+                    plan,
+                    first,
+                    config.hardware.num_workers,
+                    accelerator.device,
+                    mask_prob if self.mask_rate else None,
                 ),
                 state=state,
                 budget=budget,
                 trainer=trainer,
                 scheduler=config.scheduler,
-                evaluate_every=config.evaluation.every,
+                evaluate_every=self.every,
                 on_log=watch.log,
                 on_evaluate=watch.evaluate,
                 on_step=watch.step,
                 bad_steps=BadSteps(trainer.max_bad_steps),
-                window=Window(data.task.weights),
+                window=Window(self.weights),
             )
             if checkpoint:
                 self._restore(training, checkpoint)
@@ -109,14 +129,13 @@ class Pretraining:
 
     def _announce(self, steps: int, seconds: float) -> None:
         """Say what is about to happen."""
-        plan = report.plan(self.config, self.data, self.keeper, self.accelerator, steps, seconds)
         job = self.invocation.job
-        report.show(plan, log_only=job is not None)
+        report.show(self.plan(steps, seconds), log_only=job is not None)
         if job:
             job.planned(seconds)
 
     def _restore(self, training: Training, checkpoint: Checkpoint) -> None:
-        known, found = checkpoint.progress["fingerprints"], outcome.fingerprints(self.data)
+        known, found = checkpoint.progress["fingerprints"], self.fingerprints
         changed = [name for name in found if found[name] != known[name]]
         if changed and not self.invocation.beginning.forced:
             raise UserError(
@@ -131,7 +150,7 @@ class Pretraining:
 class _Watch:
     """What happens while the loop trains: it is logged, shown, evaluated, saved and stopped."""
 
-    run: Pretraining
+    run: TrainingRun
     progress: Progress
     steps_per_epoch: int
 
@@ -147,11 +166,14 @@ class _Watch:
         """Evaluate, and keep the model if it is the best so far."""
         run = self.run
         with run.clock.counting("evaluation"):
-            metrics = evaluate(run.objective, run.data.bank, run.accelerator.device)
+            metrics = run.evaluate()
         with run.clock.counting("tracking"):
             run.accelerator.log(metrics | state.spent(), step=state.step)
-        run.keeper.offer(metrics["eval/loss"], state.step)
+        run.keeper.offer(run.badness(metrics), state.step)
         self.progress.note(report.evaluation_line(state.step, metrics))
+        if run.patience is not None and run.every:
+            since = state.step - (run.keeper.step or 0)
+            state.stopped = since >= run.patience * run.every
 
     def step(self, training: Training) -> None:
         """Save if it is time to, or the last chance; stop if a signal asks for it."""
@@ -163,15 +185,12 @@ class _Watch:
                 "logged": run.record.position(),
                 "seconds": run.clock.read(),
                 "steps_per_epoch": self.steps_per_epoch,
-                "fingerprints": outcome.fingerprints(run.data),
+                "fingerprints": run.fingerprints,
             }
             with run.clock.counting("checkpoints"):
                 run.keeper.save(training, notes)
         if run.invocation.signals.received:
-            self.progress.note(
-                f"step {training.state.step} · saved; to go on: "
-                + shlex.join(
-                    ["python", "-m", "bertexp", f"trainer.resume={shown(run.invocation.folder)}"]
-                )
-            )
+            resume = f"trainer.resume={shown(run.invocation.folder)}"
+            command = shlex.join(["python", "-m", run.invocation.module, resume])
+            self.progress.note(f"step {training.state.step} · saved; to go on: {command}")
         run.invocation.signals.check()

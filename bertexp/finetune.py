@@ -1,0 +1,58 @@
+"""``python -m bertexp.finetune``: fine-tunes a saved encoder on labelled data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from bertexp.cli import enter, run_job
+from bertexp.finetuning.config import FinetuneConfig
+from bertexp.runs.invocation import Invocation
+from bertexp.runs.resuming import quoted
+from bertexp.runs.saved import MODEL
+from bertexp.sweeps.stored import CONFIG_FILE
+
+
+def main() -> None:
+    """Fine-tune the model that the command line names, then exit."""
+    arguments = sys.argv[1:]
+    if arguments and not arguments[0].startswith("-") and "=" not in arguments[0].split("/")[0]:
+        arguments[0] = "run=" + ",".join(quoted(run) for run in _runs(arguments[0]))
+    if not {"-m", "--multirun"} & {*arguments} and _has_several_values(arguments):
+        arguments = ["-m", *arguments]
+    sys.argv[1:] = arguments
+    enter("finetune", FinetuneConfig, lambda composed: run_job(composed, FinetuneConfig, _finetune))
+
+
+def _runs(named: str) -> list[str]:
+    """Return the runs of a sweep's folder that have a model; anything else as it is."""
+    folder = Path(named).expanduser()
+    if (folder / CONFIG_FILE).exists():
+        return [named]
+    found = sorted(path.parents[1] for path in folder.glob(f"*/{CONFIG_FILE}"))
+    return [str(run) for run in found if (run / MODEL).is_dir()] or [named]
+
+
+def _has_several_values(arguments: Sequence[str]) -> bool:
+    """Return whether a key has several values, as in ``seed=0,1,2``."""
+    settings = [argument for argument in arguments if not argument.startswith("-")]
+    try:
+        overrides = OverridesParser.create().parse_overrides(settings)
+    except HydraException:
+        return False  # it is said what is wrong when the settings are composed
+    return any(override.is_sweep_override() for override in overrides)
+
+
+def _finetune(config: FinetuneConfig, resolved: dict[str, Any], invocation: Invocation) -> float:
+    from bertexp.finetuning.experiment import run_finetuning
+
+    return run_finetuning(config, resolved, invocation)
+
+
+if __name__ == "__main__":
+    main()

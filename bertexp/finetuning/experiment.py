@@ -1,0 +1,148 @@
+"""Fine-tuning from its data to its report, by the same loop as pre-training."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from bertexp import report
+from bertexp.experiment import tracked
+from bertexp.files import shown
+from bertexp.finetuning.config import FinetuneConfig
+from bertexp.finetuning.judgement import judge, write_predictions, yardsticks
+from bertexp.finetuning.labelled import LabelledData, prepare_labelled
+from bertexp.finetuning.objective import SequenceObjective
+from bertexp.finetuning.records import write_record
+from bertexp.finetuning.wording import plan, results
+from bertexp.models.build import load_classifier
+from bertexp.runs import outcome
+from bertexp.runs.folder import started_by_sweep
+from bertexp.runs.invocation import Invocation
+from bertexp.runs.outcome import Clock
+from bertexp.runs.saved import Saved, find_saved
+from bertexp.runs.summary import write_summary
+from bertexp.tracking.base import SafeTracker
+from bertexp.tracking.identity import identify
+from bertexp.tracking.trackers import JsonLinesTracker
+from bertexp.training.keeper import LAST, Keeper
+from bertexp.training.snapshot import load_weights
+from bertexp.training_run import TrainingRun
+
+
+def run_finetuning(
+    config: FinetuneConfig, resolved: dict[str, Any], invocation: Invocation
+) -> float:
+    """Fine-tune, or go on with it; returns the final ``eval/loss``, that of the best model.
+
+    Args:
+        config: what to do.
+        resolved: the same as plain values, for the trackers.
+        invocation: how it was started.
+
+    Raises:
+        UserError: something the user can mend.
+        Interrupted: a signal has come; the run can go on from where it is.
+    """
+    identity = identify(
+        config.tracker,
+        task=config.finetune.name,
+        model=Path(str(config.run)).name,
+        masking=None,
+        seed=config.seed,
+        sweep=config.sweep if started_by_sweep(invocation.folder) else None,
+        known_id=invocation.beginning.tracker_id,
+        name=config.name,
+        job_type="finetune",
+    )
+    return tracked(config, resolved, invocation, identity, _finetune)
+
+
+def _finetune(
+    config: FinetuneConfig,
+    invocation: Invocation,
+    accelerator: Accelerator,
+    record: JsonLinesTracker,
+    tracker: SafeTracker | None,
+) -> float:
+    """Prepare data, train, judge, export, report."""
+    folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
+    clock = Clock(**checkpoint.progress["seconds"]) if checkpoint else Clock()
+    with clock.counting("preparation"):
+        saved, data, keeper = _prepare(config, folder)
+    if not accelerator.trackers:
+        accelerator.init_trackers(config.tracker.project)
+    objective = SequenceObjective(keeper.model).to(accelerator.device)
+    metrics_of = partial(judge, objective, data, config.finetune.metrics, accelerator.device)
+    trainer = config.trainer
+    each_step = trainer.batch_size * trainer.gradient_accumulation_steps
+    fingerprints = {"bank": {"label": data.fingerprint}}
+    run = TrainingRun(
+        config=config,
+        invocation=invocation,
+        examples=data.train,
+        weights={"label": 1.0},
+        objective=objective,
+        accelerator=accelerator,
+        keeper=keeper,
+        record=record,
+        clock=clock,
+        fingerprints=fingerprints,
+        plan=partial(plan, config, saved, data, keeper, accelerator),
+        evaluate=metrics_of,
+        badness=partial(_badness, config.finetune.metrics[0]),
+        every=config.finetune.every or -(-len(data.train) // each_step),
+        patience=config.finetune.patience,
+    )
+    write_summary(folder, {"fingerprints": fingerprints, "parent": _parent(saved)})
+    state = run.train()
+    with clock.counting("evaluation"):
+        keeper.offer(run.badness(metrics_of()), state.step)
+        if keeper.best and keeper.step != state.step:
+            load_weights(keeper.model, folder / keeper.best)
+        metrics = metrics_of()
+        predicted = write_predictions(objective, data, config.finetune, folder, accelerator.device)
+    with clock.counting("tracking"):
+        accelerator.log(metrics | state.spent(), step=state.step)
+    with clock.counting("checkpoints"):
+        keeper.export()
+    commonest = yardsticks(data, config.finetune.metrics)
+    known = {
+        "metrics": metrics,
+        "yardsticks": commonest,
+        "best": {"step": keeper.step, "folder": LAST},
+    }
+    write_summary(folder, known | outcome.trained(state, len(data.train), clock))
+    write_record(config, saved, folder, metrics, data.fingerprint)
+    if invocation.job is None:
+        places = [folder / LAST, *predicted]
+        report.show(results(metrics, commonest, state, keeper.step, [*map(shown, places)]))
+    return metrics["eval/loss"]
+
+
+def _prepare(config: FinetuneConfig, folder: Path) -> tuple[Saved, LabelledData, Keeper]:
+    saved = find_saved(str(config.run))
+    # A path that is wrong is said first: the data may take long.
+    length = saved.max_length(saved.architecture())
+    if config.finetune.max_length:
+        length = min(length, config.finetune.max_length)
+    tokenizer = saved.load_tokenizer()
+    data = prepare_labelled(config.finetune, tokenizer, length)
+    torch.manual_seed(config.seed)
+    model = load_classifier(saved.source, data.labels).train()
+    return saved, data, Keeper(model, tokenizer, length, folder, config.trainer)
+
+
+def _badness(metric: str, metrics: dict[str, float]) -> float:
+    """Return the metric that counts, lower for better models; what is undefined is the worst."""
+    value = metrics[f"eval/{metric}"]
+    return math.inf if math.isnan(value) else -value
+
+
+def _parent(saved: Saved) -> dict[str, str | None]:
+    """Return what was fine-tuned: the run, if it is one, and the model."""
+    return {"run": str(saved.run) if saved.run else None, "model": saved.source}

@@ -1,0 +1,132 @@
+"""Labelled texts as examples: cut into tokens, batched with their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bertexp.cache import fingerprint
+from bertexp.finetuning.config import LabelledConfig
+from bertexp.finetuning.sources import Split, number_labels, read_splits
+from bertexp.tasks.base import Batch, Examples, attention_mask, only_cls, pad
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+
+
+class LabelledExamples(Examples):
+    """``[CLS] A [SEP]`` or ``[CLS] A [SEP] B [SEP]`` with a label each.
+
+    Args:
+        split: the texts.
+        labels: the classes in order; none where labels are scores.
+        tokenizer: what cuts the texts.
+        max_length: what they are cut to: a text at its end, of a pair the longer one first.
+
+    Attributes:
+        targets: the number of each class (``int64``) or each score (``float32``); None where they
+            are kept secret.
+    """
+
+    def __init__(
+        self, split: Split, labels: list[str], tokenizer: WordPieceTokenizer, max_length: int
+    ) -> None:
+        self._pad_id = tokenizer.pad_id
+        cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
+        firsts = tokenizer.encode(split.texts)
+        seconds = tokenizer.encode(split.texts_b) if split.texts_b else [None] * len(firsts)
+        self._rows, self._firsts = [], []
+        for first, second in zip(firsts, seconds, strict=True):
+            a, b = _fitting(len(first), len(second or ()), max_length - 2 - (second is not None))
+            tail = [] if second is None else [*second[:b], *sep]
+            self._rows.append(np.array([*cls, *first[:a], *sep, *tail], dtype=np.int32))
+            self._firsts.append(a + 2)
+        self._is_pair = bool(split.texts_b)
+        self.targets: np.ndarray | None = None
+        if split.labels and labels:
+            self.targets = np.array([labels.index(str(one)) for one in split.labels])
+        elif split.labels:
+            self.targets = np.array(split.labels, dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def documents(self) -> np.ndarray:
+        return np.arange(len(self))
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        return np.array([len(row) for row in self._rows])
+
+    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+        ids_BL, lengths_B = pad([self._rows[index] for index in example_ids], self._pad_id)
+        types_BL = None
+        if self._is_pair:
+            column_L = np.arange(ids_BL.shape[1])
+            begins_B1 = np.array([self._firsts[index] for index in example_ids])[:, None]
+            second_BL = (column_L >= begins_B1) & (column_L < lengths_B[:, None])
+            types_BL = torch.from_numpy(second_BL.astype(np.int64))
+        targets = self.targets
+        queries_BP, slots_U = only_cls(len(ids_BL))
+        return Batch(
+            example_ids=example_ids,
+            input_ids_BL=torch.from_numpy(ids_BL),
+            queries_BP=queries_BP,
+            slots_U=slots_U,
+            attention_mask_BL=attention_mask(ids_BL, lengths_B),
+            token_type_ids_BL=types_BL,
+            targets_B=None if targets is None else torch.from_numpy(targets[example_ids]),
+            tokens=int(lengths_B.sum()),
+        )
+
+
+def _fitting(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens are left of each of two texts: the longer one is cut first."""
+    if first + second <= room:
+        return first, second
+    if min(first, second) <= room // 2:
+        shorter = min(first, second)
+        return (first, room - first) if shorter == first else (room - second, second)
+    return room - room // 2, room // 2
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """What a model is fine-tuned on and judged on.
+
+    Attributes:
+        labels: the classes in order; empty where labels are scores.
+        train: to train on.
+        validation: to judge by, by condition; the first, ``""``, is what counts.
+        test: without labels, by the name of what is submitted for it.
+        fingerprint: 16 digits that change whenever a text or a label to judge by does.
+    """
+
+    labels: list[str]
+    train: LabelledExamples
+    validation: dict[str, LabelledExamples]
+    test: dict[str, LabelledExamples]
+    fingerprint: str
+
+
+def prepare_labelled(
+    config: LabelledConfig, tokenizer: WordPieceTokenizer, max_length: int
+) -> LabelledData:
+    """Read the splits of a task and cut them into tokens.
+
+    Raises:
+        UserError: data that are not there, or a value that does not fit.
+    """
+    splits = read_splits(config)
+    labels = number_labels(splits, config.labels) if config.kind == "classification" else []
+
+    def cut(split: Split) -> LabelledExamples:
+        return LabelledExamples(split, labels, tokenizer, max_length)
+
+    judged = [[s.texts, s.texts_b, s.labels] for s in splits.validation.values()]
+    return LabelledData(
+        labels,
+        cut(splits.train),
+        {name: cut(split) for name, split in splits.validation.items()},
+        {name: cut(split) for name, split in splits.test.items()},
+        fingerprint([labels, config.kind, judged]),
+    )

@@ -1,0 +1,205 @@
+"""Where labelled data come from: GLUE's folders, the Hub, or files of one's own."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertexp.finetuning.config import TEXT, LabelledConfig
+from bertexp.finetuning.glue import GLUE, HUB_SPLITS, GlueTask
+from bertexp.finetuning.tables import Row, missing, read_rows
+from bertexp.validation import UserError
+
+log = logging.getLogger(__name__)
+
+KEYS = ("finetune.text", "finetune.text_b", "finetune.label")
+
+
+@dataclass
+class Split:
+    """Labelled texts as they were written.
+
+    Attributes:
+        source: the file or split, for error messages.
+        texts, texts_b: what is asked about; the second ones empty unless there are pairs.
+        labels: the answers, names of classes or scores; empty where they are kept secret.
+    """
+
+    source: str
+    texts: list[str] = field(default_factory=list)
+    texts_b: list[str] = field(default_factory=list)
+    labels: list[str] | list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All splits of a task.
+
+    Attributes:
+        train: to train on.
+        validation: what the model is judged on, by condition; the first, ``""``, is what counts.
+        test: without labels, by the name of what is submitted for it.
+    """
+
+    train: Split
+    validation: dict[str, Split]
+    test: dict[str, Split]
+
+
+def read_splits(config: LabelledConfig) -> Splits:
+    """Return the splits of a task.
+
+    Raises:
+        UserError: a file, split or column that is not there, or a value that does not fit.
+    """
+    if config.name == TEXT and not config.hub:
+        return _own_files(config)
+    if config.path:
+        return _glue_folder(config, GLUE[config.name])
+    return _hub(config)
+
+
+def _own_files(config: LabelledConfig) -> Splits:
+    for key in ("train", "validation"):
+        if getattr(config, key) is None:
+            raise UserError(
+                f"finetune.{key} is not set: finetune=text needs finetune.train=FILE and "
+                "finetune.validation=FILE, or finetune.hub=NAME."
+            )
+
+    def read(name: str | None, labelled: bool) -> Split:
+        path = Path(str(name)).expanduser()
+        columns, keys = _columns(config.text, config.text_b, config.label if labelled else None)
+        return _filled(str(name), read_rows(path, columns, keys), config, labelled)
+
+    test = {"test": read(config.test, False)} if config.test else {}
+    return Splits(read(config.train, True), {"": read(config.validation, True)}, test)
+
+
+def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
+    folder = Path(str(config.path)).expanduser()
+    # Either the task's own folder or the one that has all nine.
+    if (folder / task.folder).is_dir():
+        folder = folder / task.folder
+    if not folder.is_dir():
+        raise UserError(f"finetune.path={config.path}: there is no such folder.")
+
+    def read(name: str, labelled: bool) -> Split:
+        columns, keys = _columns(task.text, task.text_b, task.label if labelled else None)
+        rows = [*read_rows(folder / name, columns, keys, task.header if labelled else None)]
+        # Some lines of QQP were cut in two; GLUE's own reader leaves them out too.
+        whole = [row for row in rows if None not in row]
+        if len(whole) < len(rows):
+            log.info("%s: %d damaged lines are left out.", folder / name, len(rows) - len(whole))
+        return _filled(str(folder / name), whole, config, labelled)
+
+    validation = {name: read(file, True) for name, file in task.validation.items()}
+    test = {n: read(file, False) for n, file in task.test.items() if (folder / file).exists()}
+    return Splits(read("train.tsv", True), validation, test)
+
+
+def _hub(config: LabelledConfig) -> Splits:
+    from bertexp.finetuning.hub import load_split
+
+    names = {"": "validation"}, {"test": "test"}
+    if config.name in GLUE:
+        names = names[0], dict.fromkeys(GLUE[config.name].test, "test")
+    validation, test = HUB_SPLITS.get(config.name, names)
+
+    def read(split: str, labelled: bool, optional: bool = False) -> Split | None:
+        data = load_split(config, split, optional)
+        if data is None:
+            return None
+        columns, keys = _columns(config.text, config.text_b, config.label if labelled else None)
+        for column, key in zip(columns, keys, strict=True):
+            if column not in data.column_names:
+                raise missing(key, column, f"'{config.hub}'", data.column_names)
+        names = getattr(data.features.get(config.label), "names", None)
+        # The names of classes where the task knows them, their numbers where it does not.
+        known = config.labels is None or set(names or ()) == set(config.labels)
+        rows: Iterable[Row] = zip(*(data[column] for column in columns), strict=True)
+        if labelled and names and known:
+            rows = ((*row[:-1], names[row[-1]]) for row in rows)
+        return _filled(f"{config.hub}, {split}", rows, config, labelled)
+
+    train = read("train", True)
+    assert train is not None
+    return Splits(
+        train,
+        {name: found for name, split in validation.items() if (found := read(split, True))},
+        {name: found for name, split in test.items() if (found := read(split, False, True))},
+    )
+
+
+def _columns(text: str, text_b: str | None, label: str | None) -> tuple[list[str], list[str]]:
+    """Return the columns that there are, and the keys that name them."""
+    named = zip((text, text_b, label), KEYS, strict=True)
+    pairs = [(column, key) for column, key in named if column is not None]
+    return [column for column, _ in pairs], [key for _, key in pairs]
+
+
+def _filled(source: str, rows: Iterable[Row], config: LabelledConfig, labelled: bool) -> Split:
+    """Return a split of rows: a text, a second one where there are pairs, and a label."""
+    is_pair = config.text_b is not None
+    split = Split(source)
+    labels: list[Any] = []
+    for number, row in enumerate(rows, start=1):
+        place = f"{source}, row {number}"
+        for value, texts in zip(row, (split.texts, split.texts_b)[: 1 + is_pair], strict=False):
+            if not isinstance(value, str):
+                raise UserError(f"{place}: has {_shown(value)} where a text should be.")
+            texts.append(value)
+        if labelled:
+            labels.append(_label(row[-1], config, place))
+    split.labels = labels
+    if not split.texts:
+        raise UserError(f"{source}: has no rows.")
+    return split
+
+
+def _label(value: Any, config: LabelledConfig, place: str) -> str | float:
+    if value is None or value == "":
+        raise UserError(f"{place}: has no label.")
+    if config.kind == "classification":
+        # A table of numbers may have read 1 as 1.0.
+        whole = isinstance(value, float) and value.is_integer()
+        return str(int(value) if whole or isinstance(value, bool) else value)
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(f"{place}: the score is {_shown(value)}, not a number.")
+    return score
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else f"'{value}'"
+
+
+def number_labels(splits: Splits, wanted: Sequence[str] | None) -> list[str]:
+    """Return the classes in order: those wanted, or else those of the training split, sorted.
+
+    Raises:
+        UserError: there is but one, or a split has another.
+    """
+    found = sorted(set(map(str, splits.train.labels)), key=_in_order)
+    labels = found if wanted is None else [*wanted]
+    if len(found) < 2:
+        raise UserError(f"{splits.train.source}: has the one label '{found[0]}'; two are needed.")
+    for split in (splits.train, *splits.validation.values()):
+        for number, label in enumerate(split.labels, start=1):
+            if label not in labels:
+                raise UserError(
+                    f"{split.source}, row {number}: the label '{label}' is none of "
+                    f"{', '.join(labels)}."
+                )
+    return labels
+
+
+def _in_order(label: str) -> tuple[float, str]:
+    return (float(label), "") if label.lstrip("-").isdigit() else (math.inf, label)

@@ -1,0 +1,78 @@
+"""Probes and fine-tuned figures in comparisons: beside what is compared, and as that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from bertexp.compare.comparison import compare
+from bertexp.compare.runs import Run, merged
+from bertexp.compare.table import render
+
+PROBE, TUNED = "eval/probe/package", "finetune/rte/accuracy"
+Make = Callable[..., Run]
+
+
+@pytest.fixture
+def having(make_run: Make) -> Make:
+    """Return a function that makes up a run with metrics at its end, and what they ask."""
+
+    def make(rate: float, seed: int, metrics: Mapping[str, float], asked: str = "p") -> Run:
+        run = make_run([3.0 - rate], seed=seed, masking__prob=rate)
+        summary = merged(run.summary, metrics, {"probe/package": asked, TUNED: "f"})
+        # The tokenizers differ: what is right does not depend on them.
+        summary["fingerprints"]["tokenizer"] = f"t{rate}"
+        return replace(run, summary=summary, history=[{**run.history[0], **metrics}])
+
+    return make
+
+
+def printed(runs: list[Run]) -> list[str]:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(render(compare(runs)))
+    return captured.get().splitlines()
+
+
+def test_probes_and_fine_tuned_figures_can_be_compared(having: Make) -> None:
+    runs = [
+        having(rate, seed, {PROBE: rate + seed / 100, TUNED: 0.9 - rate + seed / 100})
+        for rate in (0.15, 0.4)
+        for seed in range(3)
+    ]
+    probes, tuned = compare(runs, metric=PROBE), compare(runs, metric=TUNED)
+    assert not probes.lower_is_better
+    assert probes.ranked and tuned.ranked
+    assert probes.settings[0].values == {"masking.prob": 0.4}
+    assert tuned.settings[0].values == {"masking.prob": 0.15}
+    assert probes.differences[0].mean == pytest.approx(0.25)
+    # Losses of models with different tokenizers are another matter.
+    assert not compare(runs).ranked
+
+
+def test_what_encoders_can_do_stands_beside_any_metric(having: Make) -> None:
+    runs = [
+        having(rate, seed, {PROBE: 0.5, TUNED: value})
+        for rate in (0.15, 0.4)
+        for seed, value in enumerate((0.6, 0.7, 0.95))
+    ]
+    runs.append(replace(having(0.4, 3, {PROBE: 0.0}), status="failed"))
+    found = {(one.metric, one.setting): one for one in compare(runs).abilities}
+    assert len(found) == 4
+    tuned = found[TUNED, "masking.prob=0.4"]
+    assert (tuned.runs, tuned.lowest, tuned.median, tuned.highest) == (3, 0.6, 0.7, 0.95)
+    assert found[PROBE, "masking.prob=0.4"].mean == 0.5
+    lines = printed(runs)
+    assert all(len(line) <= 80 for line in lines)
+    assert any(line.split() == ["masking.prob", "probe/package"] for line in lines)
+    (head,) = (n for n, line in enumerate(lines) if "median" in line)
+    assert lines[head + 1].split() == ["0.15", "0.750", "±", "0.448", "0.700", "0.600", "0.950"]
+
+
+def test_figures_of_other_texts_are_not_shown_together(having: Make) -> None:
+    runs = [having(rate, 0, {PROBE: 0.5}, asked=f"p{rate}") for rate in (0.15, 0.4)]
+    assert compare(runs).abilities == ()
+    assert "bank is not the same" in compare(runs, metric=PROBE).warnings[0]
