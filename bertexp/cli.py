@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.config import Config, conf_dir, groups, keys, parse
+from bertexp.processes import group
 from bertexp.runs.folder import claimed, discard, is_new, record_config
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.resuming import begin, resume_arguments
@@ -39,7 +40,18 @@ SPIN_COUNT = "3000"
 
 def main() -> None:
     """Run the experiment or the sweep that the command line asks for, then exit."""
-    enter("config", Config, _experiment)
+    if not group.was_launched():
+        enter("config", Config, _experiment)
+    _spin_little()
+    group.join()
+    try:
+        if not group.is_first():
+            from bertexp.processes.launch import follow
+
+            sys.exit(follow())
+        enter("config", Config, _experiment)
+    finally:
+        group.leave()
 
 
 def enter(
@@ -54,9 +66,7 @@ def enter(
         schema: what it may hold.
         work: gets what was composed.
     """
-    # Before torch is loaded: its threads (GNU's OpenMP) would wait for each other by spinning so
-    # long that a run slows down tenfold as soon as another program takes one of the cores.
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    _spin_little()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     # A full disk, which the log is on too, is said once: not again for each line of the log.
     logging.raiseExceptions = False
@@ -91,6 +101,12 @@ def enter(
     except KeyboardInterrupt as interruption:
         sys.exit(getattr(interruption, "code", 130))
     sys.exit(1 if failures else 0)
+
+
+def _spin_little() -> None:
+    # Before torch is loaded: its threads (GNU's OpenMP) would wait for each other by spinning so
+    # long that a run slows down tenfold as soon as another program takes one of the cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def explain(error: Exception, schema: type[Config] = Config) -> str:
@@ -146,6 +162,11 @@ def _experiment(composed: DictConfig) -> float:
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
         return _run(composed, folder, None)
+    if group.was_launched():
+        raise UserError(
+            "hydra.mode=MULTIRUN: a sweep starts the processes of each job by itself; use "
+            "hardware.num_processes, without torchrun."
+        )
     job = SweepJob.of(str(composed.sweep), hydra_config)
     with one_of_the_jobs(folder.parent):
         job.begin()
@@ -166,10 +187,10 @@ def _run(composed: DictConfig, folder: Path, job: SweepJob | None) -> float:
         try:
             record_config(folder, composed)
             config: Config = parse(composed)
-            from bertexp.experiment import run_experiment
+            from bertexp.processes import launch
 
             resolved: Any = OmegaConf.to_container(composed, resolve=True)
-            return run_experiment(config, resolved, Invocation(folder, beginning, signals, job))
+            return launch.run(config, resolved, Invocation(folder, beginning, signals, job))
         except KeyboardInterrupt:
             _record_end(folder, {"status": "interrupted"})
             raise

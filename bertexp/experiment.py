@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
-from bertexp import report
+from bertexp import draws, report
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
@@ -20,6 +21,7 @@ from bertexp.masking.audit import audit
 from bertexp.models.build import build_model, check_checkpoint
 from bertexp.models.objective import Objective
 from bertexp.pretraining import Pretraining
+from bertexp.processes import group
 from bertexp.runs import outcome
 from bertexp.runs.folder import started_by_sweep
 from bertexp.runs.invocation import Invocation
@@ -40,6 +42,8 @@ OUTPUTS = Path("outputs")
 def run_experiment(config: Config, resolved: dict[str, Any], invocation: Invocation) -> float:
     """Run an experiment, or go on with it; returns the final ``eval/loss``.
 
+    Where several processes do it together, the first one writes, logs and shows.
+
     Args:
         config: what to do.
         resolved: the same as plain values, for the trackers.
@@ -51,13 +55,17 @@ def run_experiment(config: Config, resolved: dict[str, Any], invocation: Invocat
     """
     folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
     identity = _identify(config, folder, invocation.beginning.tracker_id)
-    known: dict[str, object] = {"versions": versions()}
-    started = {"status": "running", "error": None, "tracker_id": identity.id}
-    write_summary(folder, started | known)
-    tracker = open_tracker(config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known)
-    record = JsonLinesTracker(folder)
-    record.rewind(checkpoint.progress["logged"] if checkpoint else 0)
-    accelerator = build_accelerator(config.hardware, [record, *([tracker] if tracker else [])])
+    record, tracker = JsonLinesTracker(folder), None
+    if group.is_first():
+        known: dict[str, object] = {"versions": versions()}
+        started = {"status": "running", "error": None, "tracker_id": identity.id}
+        write_summary(folder, started | known)
+        tracker = open_tracker(
+            config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known
+        )
+        record.rewind(checkpoint.progress["logged"] if checkpoint else 0)
+    trackers = [tracked for tracked in (record, tracker) if tracked and group.is_first()]
+    accelerator = build_accelerator(config.hardware, trackers)
     failed = True
     try:
         if identity.group:
@@ -85,28 +93,35 @@ def _run(
     with clock.counting("preparation"):
         # Said first if it is wrong: the corpus may take long.
         check_checkpoint(config.model, length)
-        data = prepare_data(config)
+        with group.first_before_others():
+            data = prepare_data(config)
     task = data.task
     model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)
+    if not group.is_first():
+        # The same weights, but dropout of its own.
+        torch.manual_seed(draws.key("dropout", config.seed, group.rank()).item())
     if not accelerator.trackers:
         # Not before: a mistake found so far leaves no tracked run behind.
         accelerator.init_trackers(config.tracker.project)
     objective = Objective(model).to(accelerator.device)
     keeper = Keeper(model, data.tokenizer, length, folder, config.trainer)
     run = Pretraining(config, invocation, data, objective, accelerator, keeper, record, clock)
-    _describe(data, folder, tracker)
+    if group.is_first():
+        _describe(data, folder, tracker)
     state = run.train()
     with clock.counting("evaluation"):
         found, metrics = evaluate_whole(config, data, objective, accelerator.device)
-        write_example_losses(folder, example_losses(data.bank, found))
         answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
+    with clock.counting("checkpoints"):
+        keeper.finish(metrics["eval/loss"], state.step)
+    if not group.is_first():
+        return metrics["eval/loss"]
+    write_example_losses(folder, example_losses(data.bank, found))
     with clock.counting("tracking"):
         accelerator.log(metrics | state.spent(), step=state.step)
         if tracker:
             for name, (columns, rows) in sample_tables(answers).items():
                 tracker.log_rows(name, columns, rows)
-    with clock.counting("checkpoints"):
-        keeper.finish(metrics["eval/loss"], state.step)
     write_summary(folder, outcome.results(data, state, metrics, keeper, clock))
     show = partial(report.show, log_only=invocation.job is not None)
     show(report.results(metrics, data.bank.yardsticks, data.optimum, state))

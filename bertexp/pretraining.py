@@ -14,6 +14,7 @@ from bertexp.evaluation.answers import evaluate
 from bertexp.files import shown
 from bertexp.masking.schedule import mask_rate
 from bertexp.models.objective import Objective
+from bertexp.processes import group
 from bertexp.runs import outcome
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
@@ -63,7 +64,12 @@ class Pretraining:
         config, data, accelerator, state = self.config, self.data, self.accelerator, TrainState()
         trainer, checkpoint = config.trainer, self.invocation.beginning.checkpoint
         plan = BatchPlan(
-            data.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
+            data.examples,
+            trainer.batch_size,
+            trainer.gradient_accumulation_steps,
+            config.seed,
+            group.rank(),
+            group.size(),
         )
         budget = Budget.of(trainer, plan.steps_per_epoch)
         optimizer = build_optimizer(config.optimizer, self.objective)
@@ -78,9 +84,10 @@ class Pretraining:
 
         first = checkpoint.step if checkpoint else 0
         seconds = step_seconds * (steps - first)
-        self._announce(steps, seconds)
+        if group.is_first():
+            self._announce(steps, seconds)
         job = self.invocation.job
-        hidden = job is not None and not job.shows_bar
+        hidden = not group.is_first() or (job is not None and not job.shows_bar)
         with Progress(steps, disable=hidden) as progress, self.invocation.signals.deferred():
             watch = _Watch(self, progress, plan.steps_per_epoch)
             training = Training(
@@ -147,7 +154,9 @@ class _Watch:
         """Evaluate, and keep the model if it is the best so far."""
         run = self.run
         with run.clock.counting("evaluation"):
-            metrics = evaluate(run.objective, run.data.bank, run.accelerator.device)
+            found = evaluate(run.objective, run.data.bank, run.accelerator.device)
+            # To the last bit the same for all: what is best is decided by them.
+            metrics = group.from_first(found)
         with run.clock.counting("tracking"):
             run.accelerator.log(metrics | state.spent(), step=state.step)
         run.keeper.offer(metrics["eval/loss"], state.step)
@@ -155,9 +164,11 @@ class _Watch:
 
     def step(self, training: Training) -> None:
         """Save if it is time to, or the last chance; stop if a signal asks for it."""
-        run = self.run
+        run, signals = self.run, self.run.invocation.signals
         done = training.budget.fraction(training.state) >= 1
-        if done or run.invocation.signals.received or run.keeper.is_due(training):
+        # What one process is told, or finds due, all of them do after the same step.
+        stop, due = group.largest([signals.received or 0, run.keeper.is_due(training)])
+        if done or stop or due:
             training.bad_steps.read(training.state)
             notes = {
                 "logged": run.record.position(),
@@ -167,11 +178,12 @@ class _Watch:
             }
             with run.clock.counting("checkpoints"):
                 run.keeper.save(training, notes)
-        if run.invocation.signals.received:
+        if stop:
             self.progress.note(
                 f"step {training.state.step} · saved; to go on: "
                 + shlex.join(
                     ["python", "-m", "bertexp", f"trainer.resume={shown(run.invocation.folder)}"]
                 )
             )
-        run.invocation.signals.check()
+            signals.received = int(stop)
+            signals.check()

@@ -17,6 +17,9 @@ from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
+# The label that torch's losses pass over.
+IGNORED = -100
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -32,7 +35,8 @@ class Batch:
         positions_N: the predicted positions, indices into the flattened batch.
         slots_N: where these are among the queries, indices into the flattened ``queries_BP``.
         labels_N: the ids that stood there.
-        next_labels_B: 0 where the second segment follows the first, 1 where it does not.
+        next_labels_B: 0 where the second segment follows the first, 1 where it does not,
+            ``IGNORED`` where it is not asked.
         tokens: tokens that are no padding.
         maskable: positions that could have been predicted.
         helped: sequences that drew no prediction and were given one.
@@ -56,14 +60,29 @@ class Batch:
     @property
     def predictions(self) -> dict[str, int]:
         """How many predictions each of the objectives makes on this batch."""
-        counts = {"mlm": self.labels_N, "nsp": self.next_labels_B}
-        return {name: len(labels) for name, labels in counts.items() if labels is not None}
+        counts = {}
+        if self.labels_N is not None:
+            counts["mlm"] = len(self.labels_N)
+        if self.next_labels_B is not None:
+            counts["nsp"] = len(self.example_ids)
+        return counts
 
     def labels(self, objective: str) -> torch.Tensor:
         """Return the labels of ``"mlm"`` or ``"nsp"``."""
         labels = self.labels_N if objective == "mlm" else self.next_labels_B
         assert labels is not None, f"this batch has no labels for {objective}"
         return labels
+
+    def idle(self) -> Batch:
+        """Return a batch that is computed like this one, but teaches nothing and counts nothing."""
+        none = {
+            name: values[:0]
+            for name in ("example_ids", "positions_N", "slots_N", "labels_N")
+            if (values := getattr(self, name)) is not None
+        }
+        if self.next_labels_B is not None:
+            none["next_labels_B"] = torch.full_like(self.next_labels_B, IGNORED)
+        return replace(self, **none, tokens=0, maskable=0, helped=0)
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, from where copies to a GPU need no wait."""

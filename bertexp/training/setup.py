@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.tracking import GeneralTracker
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
+from bertexp.processes import group
 from bertexp.training.config import HardwareConfig, OptimizerConfig
 from bertexp.validation import UserError
 
@@ -30,12 +34,29 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
             "hardware.device=gpu: torch finds no GPU; use hardware=auto or hardware=cpu."
         )
     on_cpu = config.device == "cpu" or not has_gpu
-    torch.set_num_threads(config.threads or DEFAULT_THREADS)
-    return Accelerator(
+    if not on_cpu and group.size() > 1:
+        _check_gpus(config)
+    accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=_mixed_precision(config.precision, on_cpu),
         log_with=trackers or None,
+        # Buffers are constants here; a gradient needs no second copy to be exchanged.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+        ],
     )
+    # After it: it sets them itself where there are several processes.
+    torch.set_num_threads(config.threads or DEFAULT_THREADS)
+    return accelerator
+
+
+def _check_gpus(config: HardwareConfig) -> None:
+    own = int(os.environ["LOCAL_WORLD_SIZE"])
+    if torch.cuda.is_available() and own > torch.cuda.device_count():
+        raise UserError(
+            f"hardware.num_processes={config.num_processes}: {own} processes on this machine, of "
+            f"which torch finds {torch.cuda.device_count()} GPUs; each needs its own."
+        )
 
 
 def _mixed_precision(precision: str, on_cpu: bool) -> str:

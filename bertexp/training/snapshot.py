@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from bertexp.processes import group
 from bertexp.training.state import Window
 from bertexp.validation import UserError
 
@@ -38,17 +39,30 @@ def progress(run: Training) -> dict[str, Any]:
     }
 
 
-def write_tensors(run: Training, folder: Path) -> None:
-    """Write the optimizer's state and the generators' (dropout draws from them)."""
-    tensors = {f"generator/{kind}": state for kind, state in _generators(run).items()}
+def write_tensors(run: Training, generators: list[dict[str, torch.Tensor]], folder: Path) -> None:
+    """Write the optimizer's state and, for each process, that of its ``generators``."""
+    tensors = {
+        _generator(kind, rank): state
+        for rank, states in enumerate(generators)
+        for kind, state in states.items()
+    }
     for name, parameter in _model(run).named_parameters():
         for key, value in run.optimizer.state.get(parameter, {}).items():
             tensors[f"{key}/{name}"] = value
     save_file(tensors, folder / TENSORS_FILE)
 
 
+def generators(run: Training) -> dict[str, torch.Tensor]:
+    """Return the state of this process's random generators, which dropout draws from."""
+    device = run.accelerator.device
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
 def restore(run: Training, checkpoint: Checkpoint) -> None:
-    """Put a run where it was when the checkpoint was written.
+    """Put a run where it was when the checkpoint was written, by however many processes.
 
     Raises:
         UserError: its model is another one.
@@ -67,8 +81,11 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
     run.bad_steps.in_a_row = found["bad_in_a_row"]
     if run.accelerator.scaler and found["scaler"]:
         run.accelerator.scaler.load_state_dict(found["scaler"])
-    torch.set_rng_state(tensors["generator/cpu"].clone())
-    if (state := tensors.get(f"generator/{device.type}")) is not None and device.type != "cpu":
+    # One that was not there then goes on with what its rank seeds it with.
+    if (state := tensors.get(_generator("cpu", group.rank()))) is not None:
+        torch.set_rng_state(state.clone())
+    state = tensors.get(_generator(device.type, group.rank()))
+    if state is not None and device.type != "cpu":
         torch.get_device_module(device).set_rng_state(state.clone())
 
 
@@ -87,12 +104,8 @@ def _load_weights(model: nn.Module, folder: Path) -> None:
         )
 
 
-def _generators(run: Training) -> dict[str, torch.Tensor]:
-    device = run.accelerator.device
-    states = {"cpu": torch.get_rng_state()}
-    if device.type != "cpu":
-        states[device.type] = torch.get_device_module(device).get_rng_state()
-    return states
+def _generator(kind: str, rank: int) -> str:
+    return f"generator/{kind}" + (f"/{rank}" if rank else "")
 
 
 def _model(run: Training) -> nn.Module:
