@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from dataclasses import asdict, dataclass
+from typing import NoReturn
 
 from bertexp.processes import group
 from bertexp.validation import UserError, is_mistake
@@ -57,13 +58,12 @@ class Failure:
         """Return all of it in one line."""
         return json.dumps(asdict(self))
 
-    def error(self) -> Exception:
-        """Return it as an error of this process."""
+    def raise_here(self) -> NoReturn:
+        """Raise it as an error of this process."""
         if self.is_mistake:
-            return UserError(self.message)
-        error = RuntimeError(f"process {self.rank}: {self.message}")
-        error.__cause__ = _Elsewhere(f"\n{self.traceback}")
-        return error
+            raise UserError(self.message) from None
+        elsewhere = _Elsewhere(f"\n{self.traceback}")
+        raise RuntimeError(f"process {self.rank}: {self.message}") from elsewhere
 
 
 class _Elsewhere(Exception):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
@@ -73,7 +73,7 @@ class Errand:
                 failure = Failure.first(error)
             if failure is None or failure.rank == group.rank():
                 raise
-            raise failure.error() from None
+            failure.raise_here()
 
 
 def run(config: Config, resolved: dict[str, Any], invocation: Invocation) -> float:
@@ -87,15 +87,9 @@ def run(config: Config, resolved: dict[str, Any], invocation: Invocation) -> flo
 
     if not group.was_launched() and number_to_start(config.hardware) == 1:
         return run_experiment(config, resolved, invocation)
-    hydra_config: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    errand = Errand(
-        config,
-        resolved,
-        invocation.folder,
-        invocation.beginning,
-        invocation.job,
-        OmegaConf.create(hydra_config),
-    )
+    log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    folder, beginning, job = invocation.folder, invocation.beginning, invocation.job
+    errand = Errand(config, resolved, folder, beginning, job, OmegaConf.create(log))
     if group.was_launched():
         return group.from_first(errand).run(invocation.signals)
     return _start(number_to_start(config.hardware), errand, invocation.signals)
@@ -171,7 +165,7 @@ def _start(number: int, errand: Errand, signals: Signals) -> float:
             ends = thread.submit(launch).result()
         except ChildFailedError as error:
             signals.check()
-            raise _explained(*error.get_first_failure(), number) from None
+            _explain(*error.get_first_failure(), number)
     if ends[0].signal:
         raise Interrupted(ends[0].signal)
     assert ends[0].objective is not None
@@ -216,17 +210,17 @@ def _take_part(errand: Errand) -> _End:
             group.leave()
 
 
-def _explained(rank: int, failure: ProcessFailure, number: int) -> Exception:
-    """Return what a process has died of."""
-    if failure.exitcode < 0:
-        return UserError(
-            f"process {rank} of {number} was ended by {failure.signal_name()}, perhaps for want "
-            "of memory."
-        )
+def _explain(rank: int, failure: ProcessFailure, number: int) -> NoReturn:
+    """Raise what a process has died of."""
     said = failure.error_file_data["message"]
     if isinstance(said, dict):
-        return Failure.read(said["message"].removeprefix(f"{_Told.__name__}: ")).error()
-    return RuntimeError(f"process {rank} of {number} ended with exit code {failure.exitcode}")
+        Failure.read(said["message"].removeprefix(f"{_Told.__name__}: ")).raise_here()
+    if failure.exitcode < 0:
+        raise UserError(
+            f"process {rank} of {number} was ended by {failure.signal_name()}, perhaps for want "
+            "of memory."
+        ) from None
+    raise RuntimeError(f"process {rank} of {number} ended with exit code {failure.exitcode}")
 
 
 @contextmanager

@@ -40,10 +40,8 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
         cpu=on_cpu,
         mixed_precision=_mixed_precision(config.precision, on_cpu),
         log_with=trackers or None,
-        # Buffers are constants here; a gradient needs no second copy to be exchanged.
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-        ],
+        # Gradients are exchanged where they are.
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     # After it: it sets them itself where there are several processes.
     torch.set_num_threads(config.threads or DEFAULT_THREADS)

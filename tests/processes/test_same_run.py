@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -58,6 +59,8 @@ def test_one_number_of_processes_goes_on_from_another(
     # As if it had been killed after step 40.
     for later in ("checkpoints/step-50", "model"):
         shutil.rmtree(run / later)
+    summary = json.loads((run / "summary.json").read_text()) | {"status": "running"}
+    (run / "summary.json").write_text(json.dumps(summary))
     done = place.command(
         f"trainer.resume={run.name}", f"hardware.num_processes={after}", folder=place.folder
     )

@@ -89,11 +89,13 @@ def test_torchrun_has_one_folder_and_the_same_losses(
 SPOILT = """
 import os, sys
 if os.environ.get("RANK") == "1" and "bertexp" in " ".join(sys.orig_argv):
-    from bertexp.models import build
+    from bertexp.training.keeper import Keeper
     from bertexp.validation import UserError
-    def refuse(*_):
-        raise UserError("only here")
-    build.look_at_neighbours = refuse
+    def refuse(_, run):
+        if run.state.step == 10:
+            raise UserError("only here")
+        return False
+    Keeper.is_due = refuse
 """
 
 
@@ -105,8 +107,8 @@ def test_an_error_of_another_process_is_the_runs(place: Any, tmp_path: Path) -> 
     assert process.returncode == 1
     assert "error: only here" in output
     summary = place.summary("spoilt")
-    assert summary["status"] == "failed"
-    assert summary["error"] == "UserError: only here"
+    assert (summary["status"], summary["error"]) == ("failed", "UserError: only here")
+    assert "error: only here" in (place.folder / "spoilt" / "bertexp.log").read_text()
 
 
 def test_every_job_of_a_sweep_starts_them(place: Any) -> None:
