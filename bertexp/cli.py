@@ -27,6 +27,7 @@ from bertexp.runs.resuming import begin, resume_arguments
 from bertexp.runs.signals import Signals
 from bertexp.runs.summary import write_summary
 from bertexp.sweeps.config import register_search
+from bertexp.sweeps.gpus import take_share
 from bertexp.sweeps.job import SweepJob
 from bertexp.sweeps.lock import one_of_the_jobs
 from bertexp.validation import UserError, is_mistake, nearest
@@ -122,8 +123,10 @@ def explain(error: Exception, schema: type[Config] = Config) -> str:
         return f"{match[1]}: no such key.{nearest(match[1], [*groups(), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        if option == "joblib":
-            return f"{group}=joblib: the package is missing, pip install 'bertexp[joblib]'."
+        extra = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+        if option in extra:
+            package = f"'bertexp[{extra[option]}]'"
+            return f"{group}={option}: the package is missing, pip install {package}."
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return f"{group}={option}: must be one of {', '.join(options)}.{nearest(option, options)}"
     for override in sys.argv[1:]:
@@ -169,6 +172,8 @@ def _experiment(composed: DictConfig) -> float:
         )
     job = SweepJob.of(str(composed.sweep), hydra_config)
     with one_of_the_jobs(folder.parent):
+        if job.at_once > 1:
+            take_share(folder.parent, job.at_once)
         job.begin()
         objective = _run(composed, folder, job)
         job.finished(objective)

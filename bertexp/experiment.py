@@ -35,6 +35,7 @@ from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
 from bertexp.training.keeper import Keeper
 from bertexp.training.setup import build_accelerator
+from bertexp.training.shards import gathered_weights
 
 OUTPUTS = Path("outputs")
 
@@ -113,7 +114,7 @@ def _run(
         found, metrics = evaluate_whole(config, data, objective, accelerator.device)
         answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     with clock.counting("checkpoints"):
-        keeper.finish(metrics["eval/loss"], state.step)
+        keeper.finish(metrics["eval/loss"], state.step, gathered_weights(objective))
     if not group.is_first():
         return metrics["eval/loss"]
     write_example_losses(folder, example_losses(data.bank, found))

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from accelerate import Accelerator
+from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import report
 from bertexp.config import Config
@@ -74,6 +75,8 @@ class Pretraining:
         budget = Budget.of(trainer, plan.steps_per_epoch)
         optimizer = build_optimizer(config.optimizer, self.objective)
         prepared, optimizer = accelerator.prepare(self.objective, optimizer)
+        if accelerator.is_fsdp2:
+            register_fsdp_forward_method(prepared, "logits")
         tokens_per_step = data.examples.lengths(0).sum() / plan.steps_per_epoch
         step_seconds = measure_step(prepared, accelerator, plan[0], data.task.weights)
         steps = budget.expected_steps(tokens_per_step, step_seconds)

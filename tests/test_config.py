@@ -68,7 +68,7 @@ def test_every_option_of_the_contract_is_there() -> None:
         "optimizer": {"adamw"},
         "scheduler": {"linear", "cosine", "constant"},
         "trainer": {"default"},
-        "hardware": {"auto", "cpu", "gpu", "multi_gpu"},
+        "hardware": {"auto", "cpu", "gpu", "multi_gpu", "fsdp", "slurm"},
         "tracker": {"wandb", "tensorboard", "trackio", "none"},
         "evaluation": {"default"},
     }

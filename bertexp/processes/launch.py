@@ -85,7 +85,8 @@ def run(config: Config, resolved: dict[str, Any], invocation: Invocation) -> flo
     """
     from bertexp.experiment import run_experiment
 
-    if not group.was_launched() and number_to_start(config.hardware) == 1:
+    alone = number_to_start(config.hardware) == 1 and not config.hardware.sharded
+    if alone and not group.was_launched():
         return run_experiment(config, resolved, invocation)
     log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     folder, beginning, job = invocation.folder, invocation.beginning, invocation.job

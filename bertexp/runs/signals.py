@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-# Of a person, of a job scheduler, and what Slurm sends ahead of the end (`--signal=USR1@60`).
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Of a person, of a job scheduler, and what Slurm sends ahead of the end (`--signal=USR1@60`;
+# submitit has it send USR2).
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -51,6 +52,9 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.received == signal.SIGUSR2 and callable(self._before.get(signal.SIGUSR2)):
+            # Submitit's, which sends the job back into the queue.
+            signal.raise_signal(signal.SIGUSR2)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -100,6 +100,7 @@ class HardwareConfig:
     device: str
     precision: str
     num_processes: int | None
+    sharded: bool
     num_workers: int
     threads: int | None
 

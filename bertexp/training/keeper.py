@@ -13,9 +13,11 @@ from bertexp.processes import group
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
 from bertexp.training.config import TrainerConfig
-from bertexp.training.snapshot import generators, progress, write_tensors
+from bertexp.training.shards import gathered_weights, write_shards
+from bertexp.training.snapshot import generators, optimizer_states, progress, write_tensors
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import BertPreTrainedModel
 
     from bertexp.training.loop import Training
@@ -85,21 +87,29 @@ class Keeper:
         Raises:
             UserError: the disk is full or cannot be written.
         """
+        self._saved = time.monotonic()
+        if group.from_first(self._has(run.state.step)):
+            return
         states = group.gathered(generators(run))
+        weights = gathered_weights(run.accelerator.unwrap_model(run.objective))
 
         def fill(folder: Path) -> None:
-            write_model(self.model, self.tokenizer, self.max_length, folder)
+            write_model(self.model, self.tokenizer, self.max_length, folder, weights)
             write_tensors(run, states, folder)
+            if weights is not None:
+                write_shards(optimizer_states(run), group.from_first(folder))
 
         best = {"best": self.step, "best_loss": None if self.step is None else self.loss}
-        if group.is_first() and not self._has(run.state.step):
-            self._checkpoints.write(progress(run) | best | notes, fill)
-        self._saved = time.monotonic()
-
-    def finish(self, loss: float, step: int) -> None:
-        """Keep the model as the last one, which may be the best too."""
         if group.is_first():
-            export_model(self.model, self.tokenizer, self.max_length, self.folder / LAST)
+            self._checkpoints.write(progress(run) | best | notes, fill)
+        elif weights is not None:
+            write_shards(optimizer_states(run), group.from_first(self.folder))
+
+    def finish(self, loss: float, step: int, weights: dict[str, Tensor] | None = None) -> None:
+        """Keep the model as the last one, which may be the best too; see ``write_model``."""
+        if group.is_first():
+            last = self.folder / LAST
+            export_model(self.model, self.tokenizer, self.max_length, last, weights)
         if loss < self.loss:
             self._adopt(loss, step, LAST)
 

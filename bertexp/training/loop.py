@@ -17,6 +17,7 @@ from bertexp.tasks.base import Batch
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor
 from bertexp.training.config import SchedulerConfig, TrainerConfig
+from bertexp.training.shards import whole
 from bertexp.training.state import Tally, TrainState, Window
 
 
@@ -80,7 +81,7 @@ def train(run: Training) -> TrainState:
         losses = accumulate_gradients(
             run.objective, run.accelerator, batches, run.weights, tally.predictions
         )
-        norm = run.accelerator.clip_grad_norm_(run.objective.parameters(), clip)
+        norm = whole(run.accelerator.clip_grad_norm_(run.objective.parameters(), clip))
         good = run.bad_steps.judge(run.optimizer, state, batches, norm, *losses.values())
         run.optimizer.step()
         run.optimizer.zero_grad()

@@ -6,9 +6,13 @@ import os
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.tracking import GeneralTracker
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+)
 from torch import nn
 
 from bertexp.processes import group
@@ -36,13 +40,23 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     on_cpu = config.device == "cpu" or not has_gpu
     if not on_cpu and group.size() > 1:
         _check_gpus(config)
+    # One group of all weights: the heads work on parts of modules, which only one forward calls.
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="no_wrap", cpu_ram_efficient_loading=False
+    )
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=_mixed_precision(config.precision, on_cpu),
         log_with=trackers or None,
+        fsdp_plugin=plugin if config.sharded else None,
         # Gradients are exchanged where they are.
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
+    if config.sharded and on_cpu:
+        # It leaves the plugin out on the CPU, where it works as well.
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = plugin
     # After it: it sets them itself where there are several processes.
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     return accelerator
