@@ -119,7 +119,7 @@ def test_a_job_that_its_scheduler_stops_is_queued_again_and_goes_on(
     trained = [line["step"] for line in steps if "train/loss" in line]
     assert trained == list(range(1, 3001)), "each step once"
     said = "".join(path.read_text() for path in (root / ".submitit").rglob("*.err"))
-    assert "going on from" in said
+    assert "SIGUSR2: finishing the step" in said, "it was stopped"
 
 
 def test_a_search_goes_on_after_a_failure_and_where_it_was(
