@@ -20,12 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
+from bertexp.processes import group
 from bertexp.runs.folder import claimed, discard, is_new, record_config
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.resuming import begin, resume_arguments
 from bertexp.runs.signals import Signals
 from bertexp.runs.summary import write_summary
 from bertexp.sweeps.config import register_search
+from bertexp.sweeps.gpus import take_share
 from bertexp.sweeps.job import SweepJob
 from bertexp.sweeps.lock import one_of_the_jobs
 from bertexp.validation import UserError, is_mistake, nearest
@@ -41,7 +43,22 @@ SPIN_COUNT = "3000"
 
 def main() -> None:
     """Run the experiment or the sweep that the command line asks for, then exit."""
-    enter("config", Config, lambda composed: run_job(composed, Config, _pretrain))
+
+    def work(composed: DictConfig) -> float:
+        return run_job(composed, Config, _pretrain)
+
+    if not group.was_launched():
+        enter("config", Config, work)
+    _spin_little()
+    group.join()
+    try:
+        if not group.is_first():
+            from bertexp.processes.launch import follow
+
+            sys.exit(follow())
+        enter("config", Config, work)
+    finally:
+        group.leave()
 
 
 def enter(
@@ -56,9 +73,7 @@ def enter(
         schema: what it may hold.
         work: gets what was composed.
     """
-    # Before torch is loaded: its threads (GNU's OpenMP) would wait for each other by spinning so
-    # long that a run slows down tenfold as soon as another program takes one of the cores.
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    _spin_little()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     # A full disk, which the log is on too, is said once: not again for each line of the log.
     logging.raiseExceptions = False
@@ -95,6 +110,12 @@ def enter(
     sys.exit(1 if failures else 0)
 
 
+def _spin_little() -> None:
+    # Before torch is loaded: its threads (GNU's OpenMP) would wait for each other by spinning so
+    # long that a run slows down tenfold as soon as another program takes one of the cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
 def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
     """Return in one line what is wrong with an override."""
     if isinstance(error, UserError):
@@ -108,8 +129,10 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
         return f"{match[1]}: no such key.{nearest(match[1], [*groups(schema), *keys(schema)])}"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        if option == "joblib":
-            return f"{group}=joblib: the package is missing, pip install 'bertexp[joblib]'."
+        extra = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+        if option in extra:
+            package = f"'bertexp[{extra[option]}]'"
+            return f"{group}={option}: the package is missing, pip install {package}."
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return f"{group}={option}: must be one of {', '.join(options)}.{nearest(option, options)}"
     for override in sys.argv[1:]:
@@ -143,9 +166,9 @@ def checked_arguments(arguments: list[str]) -> list[str]:
 
 
 def _pretrain(config: Config, resolved: dict[str, Any], invocation: Invocation) -> float:
-    from bertexp.experiment import run_experiment
+    from bertexp.processes import launch
 
-    return run_experiment(config, resolved, invocation)
+    return launch.run(config, resolved, invocation)
 
 
 def run_job(
@@ -164,8 +187,15 @@ def run_job(
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
         return _run(composed, folder, None, schema, start)
+    if group.was_launched():
+        raise UserError(
+            "hydra.mode=MULTIRUN: a sweep starts the processes of each job by itself; use "
+            "hardware.num_processes, without torchrun."
+        )
     job = SweepJob.of(str(composed.sweep), hydra_config)
     with one_of_the_jobs(folder.parent):
+        if job.at_once > 1:
+            take_share(folder.parent, job.at_once)
         job.begin()
         objective = _run(composed, folder, job, schema, start)
         job.finished(objective)

@@ -9,9 +9,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from accelerate import Accelerator
 
-from bertexp import report
+from bertexp import draws, report
 from bertexp.config import Config, RunConfig
 from bertexp.data import Data, prepare_data
 from bertexp.evaluation.answers import evaluate
@@ -25,6 +26,7 @@ from bertexp.models.build import build_model, check_model
 from bertexp.models.objective import Objective
 from bertexp.probes.measure import must_have_layer
 from bertexp.probes.picture import draw_probes
+from bertexp.processes import group
 from bertexp.runs import outcome
 from bertexp.runs.folder import started_by_sweep
 from bertexp.runs.invocation import Invocation
@@ -38,6 +40,7 @@ from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
 from bertexp.training.keeper import Keeper
 from bertexp.training.setup import build_accelerator
+from bertexp.training.shards import gathered_weights
 from bertexp.training_run import TrainingRun
 
 OUTPUTS = Path("outputs")
@@ -45,6 +48,8 @@ OUTPUTS = Path("outputs")
 
 def run_experiment(config: Config, resolved: dict[str, Any], invocation: Invocation) -> float:
     """Run an experiment, or go on with it; returns the final ``eval/loss``.
+
+    Where several processes do it together, the first one writes, logs and shows.
 
     Args:
         config: what to do.
@@ -81,13 +86,17 @@ def tracked(
             tracker that the user chose.
     """
     folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
-    known: dict[str, object] = {"versions": versions()}
-    started = {"status": "running", "error": None, "tracker_id": identity.id}
-    write_summary(folder, started | known)
-    tracker = open_tracker(config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known)
-    record = JsonLinesTracker(folder)
-    record.rewind(checkpoint.progress["logged"] if checkpoint else 0)
-    accelerator = build_accelerator(config.hardware, [record, *([tracker] if tracker else [])])
+    record, tracker = JsonLinesTracker(folder), None
+    if group.is_first():
+        known: dict[str, object] = {"versions": versions()}
+        started = {"status": "running", "error": None, "tracker_id": identity.id}
+        write_summary(folder, started | known)
+        tracker = open_tracker(
+            config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known
+        )
+        record.rewind(checkpoint.progress["logged"] if checkpoint else 0)
+    trackers = [each for each in (record, tracker) if each and group.is_first()]
+    accelerator = build_accelerator(config.hardware, trackers)
     failed = True
     try:
         if identity.group:
@@ -115,10 +124,14 @@ def _run(
     with clock.counting("preparation"):
         # Said first if it is wrong: the corpus may take long.
         check_model(config.model, length, accelerator.device)
-        data = prepare_data(config)
+        with group.first_before_others():
+            data = prepare_data(config)
     task = data.task
     model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)
     must_have_layer(config.evaluation, model.config.num_hidden_layers)
+    if not group.is_first():
+        # The same weights, but dropout of its own.
+        torch.manual_seed(draws.key("dropout", config.seed, group.rank()).item())
     if not accelerator.trackers:
         # Not before: a mistake found so far leaves no tracked run behind.
         accelerator.init_trackers(config.tracker.project)
@@ -141,22 +154,25 @@ def _run(
         every=config.evaluation.every,
         mask_rate=partial(mask_rate, config.masking),
     )
-    _describe(data, folder, tracker)
+    if group.is_first():
+        _describe(data, folder, tracker)
     state = run.train()
     with clock.counting("evaluation"):
         found = evaluate_whole(config, data, objective, accelerator.device)
         metrics = found.metrics
-        write_example_losses(folder, example_losses(data.bank, found.answers))
-        pictures = draw_probes(found.probed, folder)
         answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
+    with clock.counting("checkpoints"):
+        keeper.finish(metrics["eval/loss"], state.step, gathered_weights(objective))
+    if not group.is_first():
+        return metrics["eval/loss"]
+    write_example_losses(folder, example_losses(data.bank, found.answers))
+    pictures = draw_probes(found.probed, folder)
     with clock.counting("tracking"):
         accelerator.log(metrics | state.spent(), step=state.step)
         if tracker:
             for name, (columns, rows) in sample_tables(answers).items():
                 tracker.log_rows(name, columns, rows)
             tracker.log_pictures("evaluation", pictures)
-    with clock.counting("checkpoints"):
-        keeper.finish(metrics["eval/loss"], state.step)
     write_summary(folder, {"probes": [asdict(one) for one in found.probed]})
     write_summary(folder, outcome.results(data, state, metrics, keeper, clock))
     show = partial(report.show, log_only=invocation.job is not None)

@@ -16,6 +16,7 @@ from bertexp.runs.invocation import Invocation
 from bertexp.runs.resuming import quoted
 from bertexp.runs.saved import MODEL
 from bertexp.sweeps.stored import CONFIG_FILE
+from bertexp.validation import UserError
 
 
 def main() -> None:
@@ -50,7 +51,12 @@ def _has_several_values(arguments: Sequence[str]) -> bool:
 
 def _finetune(config: FinetuneConfig, resolved: dict[str, Any], invocation: Invocation) -> float:
     from bertexp.finetuning.experiment import run_finetuning
+    from bertexp.processes import group
+    from bertexp.processes.launch import number_to_start
 
+    hardware = config.hardware
+    if group.was_launched() or hardware.sharded or number_to_start(hardware) > 1:
+        raise UserError("finetune: runs in one process; use hardware.num_processes=1.")
     return run_finetuning(config, resolved, invocation)
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 from rich.console import RenderableType
 from torch import nn
+from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import report
 from bertexp.config import RunConfig
 from bertexp.files import shown
+from bertexp.processes import group
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
 from bertexp.tasks.base import Examples
@@ -27,6 +29,7 @@ from bertexp.training.plan import BatchPlan, load_steps
 from bertexp.training.setup import build_optimizer
 from bertexp.training.snapshot import restore
 from bertexp.training.state import TrainState, Window
+from bertexp.training.throughput import machine_flops
 from bertexp.validation import UserError
 
 
@@ -79,11 +82,18 @@ class TrainingRun:
         config, accelerator, state = self.config, self.accelerator, TrainState()
         trainer, checkpoint = config.trainer, self.invocation.beginning.checkpoint
         plan = BatchPlan(
-            self.examples, trainer.batch_size, trainer.gradient_accumulation_steps, config.seed
+            self.examples,
+            trainer.batch_size,
+            trainer.gradient_accumulation_steps,
+            config.seed,
+            group.rank(),
+            group.size(),
         )
         budget = Budget.of(trainer, plan.steps_per_epoch)
         optimizer = build_optimizer(config.optimizer, self.objective)
         prepared, optimizer = accelerator.prepare(self.objective, optimizer)
+        if accelerator.is_fsdp2:
+            register_fsdp_forward_method(prepared, "logits")
         tokens_per_step = self.examples.lengths(0).sum() / plan.steps_per_epoch
         step_seconds = measure_step(prepared, accelerator, plan[0], self.weights)
         steps = budget.expected_steps(tokens_per_step, step_seconds)
@@ -94,9 +104,10 @@ class TrainingRun:
 
         first = checkpoint.step if checkpoint else 0
         seconds = step_seconds * (steps - first)
-        self._announce(steps, seconds)
+        if group.is_first():
+            self._announce(steps, seconds)
         job = self.invocation.job
-        hidden = job is not None and not job.shows_bar
+        hidden = not group.is_first() or (job is not None and not job.shows_bar)
         with Progress(steps, disable=hidden) as progress, self.invocation.signals.deferred():
             watch = _Watch(self, progress, plan.steps_per_epoch)
             training = Training(
@@ -119,6 +130,7 @@ class TrainingRun:
                 on_log=watch.log,
                 on_evaluate=watch.evaluate,
                 on_step=watch.step,
+                machine_flops=machine_flops(accelerator),
                 bad_steps=BadSteps(trainer.max_bad_steps),
                 window=Window(self.weights),
             )
@@ -166,7 +178,8 @@ class _Watch:
         """Evaluate, and keep the model if it is the best so far."""
         run = self.run
         with run.clock.counting("evaluation"):
-            metrics = run.evaluate()
+            # To the last bit the same for all: what is best is decided by them.
+            metrics = group.from_first(run.evaluate())
         with run.clock.counting("tracking"):
             run.accelerator.log(metrics | state.spent(), step=state.step)
         run.keeper.offer(run.badness(metrics), state.step)
@@ -177,9 +190,11 @@ class _Watch:
 
     def step(self, training: Training) -> None:
         """Save if it is time to, or the last chance; stop if a signal asks for it."""
-        run = self.run
+        run, signals = self.run, self.run.invocation.signals
         done = training.budget.fraction(training.state) >= 1
-        if done or run.invocation.signals.received or run.keeper.is_due(training):
+        # What one process is told, or finds due, all of them do after the same step.
+        stop, due = group.largest([signals.received or 0, run.keeper.is_due(training)])
+        if done or stop or due:
             training.bad_steps.read(training.state)
             notes = {
                 "logged": run.record.position(),
@@ -189,8 +204,9 @@ class _Watch:
             }
             with run.clock.counting("checkpoints"):
                 run.keeper.save(training, notes)
-        if run.invocation.signals.received:
+        if stop:
             resume = f"trainer.resume={shown(run.invocation.folder)}"
             command = shlex.join(["python", "-m", run.invocation.module, resume])
             self.progress.note(f"step {training.state.step} · saved; to go on: {command}")
-        run.invocation.signals.check()
+            signals.received = int(stop)
+            signals.check()

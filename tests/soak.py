@@ -33,7 +33,7 @@ OVERRIDES = (
     *("evaluation.max_examples=16", "evaluation.pseudo_perplexity=2", "tracker=none"),
     *("hardware=cpu", "hardware.threads=1", "scheduler=cosine"),
 )
-TIMED = {"train/tokens_per_second", "train/seconds"}
+TIMED = {"train/tokens_per_second", "train/seconds", "train/mfu"}
 
 
 def start(folder: Path, *overrides: str) -> int:

@@ -72,7 +72,7 @@ def test_every_option_of_the_contract_is_there() -> None:
         "optimizer": {"adamw"},
         "scheduler": {"linear", "cosine", "constant"},
         "trainer": {"default"},
-        "hardware": {"auto", "cpu", "gpu"},
+        "hardware": {"auto", "cpu", "gpu", "multi_gpu", "fsdp", "slurm"},
         "tracker": {"wandb", "tensorboard", "trackio", "none"},
         "evaluation": {"default"},
     }
@@ -118,6 +118,7 @@ MISTAKES = {
     "task.next_prob=1": r"task\.next_prob=1\.0: must be between 0 and 1",
     "task.sentences=sentence": r"task\.sentences=sentence: .*sentencex, period.* 'sentencex'\?",
     "hardware.precision=bf17": r"hardware\.precision=bf17: .*'bf16'\?",
+    "hardware.num_processes=0": r"hardware\.num_processes=0: must be at least 1, or null",
     "hardware.threads=0": r"hardware\.threads=0: must be at least 1",
     "seed=-1": r"seed=-1: must be between 0 and",
     "seed=abc": r"seed: value 'abc'",
@@ -306,10 +307,12 @@ def test_no_key_exists_that_nothing_reads(
     prepare_data(experiment_config(*small, "dataset=text", "dataset.files=[rows.jsonl]"))
     prepare_data(experiment_config(*small, *text, "dataset.streaming=true", "trainer.epochs=null"))
     # `resume` and `resume_force` are read before there is a run, see tests/test_resume.py;
+    # `num_processes` before there are any, see tests/processes;
     # `sweep` is read from what Hydra composed, for the folder and the group of a sweep's runs;
     # `keep` is what the other two shares leave of 1, which the check of their sum makes sure of.
     assert unread <= {
         *("sweep", "masking.replace.keep", "trainer.resume", "trainer.resume_force"),
+        "hardware.num_processes",
     }
     assert "${sweep}" in (conf_dir() / "config.yaml").read_text()
 

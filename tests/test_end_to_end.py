@@ -26,7 +26,7 @@ SMALL = (
     *("evaluation.every=8", "evaluation.max_examples=16", "hardware.threads=1"),
 )
 MLM = ("masking.prob=0.2", "seed=3", "tracker.mode=offline", "tracker.tags=[mine]")
-TIMING = {"train/tokens_per_second", "train/seconds"}
+TIMING = {"train/tokens_per_second", "train/seconds", "train/mfu"}
 
 
 def records(run: Path) -> list[dict[str, float]]:
@@ -127,7 +127,7 @@ def test_metrics_have_their_promised_names(mlm: Any) -> None:
     for row in train:
         assert row.keys() >= {
             *("train/loss", "train/learning_rate", "train/grad_norm"),
-            *("train/tokens_per_second", "train/masked_fraction"),
+            *("train/tokens_per_second", "train/mfu", "train/masked_fraction"),
         }
         assert row["train/masked_fraction"] == pytest.approx(0.2, abs=0.02)
     for row in evaluated:

@@ -60,6 +60,7 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         on_log=lambda state, _, metrics: record.log(metrics, step=state.step),
         on_evaluate=look,
         on_step=lambda run: ended.append(run.state.seconds),
+        machine_flops=machine_flops(accelerator),
         bad_steps=BadSteps(config.trainer.max_bad_steps),
         window=Window(data.task.weights),
     )
@@ -77,7 +78,7 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         losses=losses,
         parts={} if loss_steps else _parts(training, plan, seconds / len(batches)),
         flops=sum(flops_per_batch(objective.model, batch) for batch in batches) / seconds,
-        machine_flops=machine_flops(accelerator.device, accelerator.mixed_precision),
+        machine_flops=training.machine_flops,
     )
 
 

@@ -10,11 +10,16 @@ from bertexp.files import sync
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import BertPreTrainedModel
 
 
 def export_model(
-    model: BertPreTrainedModel, tokenizer: WordPieceTokenizer, max_length: int, folder: Path
+    model: BertPreTrainedModel,
+    tokenizer: WordPieceTokenizer,
+    max_length: int,
+    folder: Path,
+    weights: dict[str, Tensor] | None = None,
 ) -> None:
     """Write a model to ``folder``, see ``write_model``.
 
@@ -24,7 +29,7 @@ def export_model(
     shutil.rmtree(partial, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_model(model, tokenizer, max_length, partial)
+        write_model(model, tokenizer, max_length, partial, weights)
         sync(*partial.iterdir(), partial)
         if folder.exists():
             shutil.rmtree(folder)
@@ -34,11 +39,22 @@ def export_model(
 
 
 def write_model(
-    model: BertPreTrainedModel, tokenizer: WordPieceTokenizer, max_length: int, folder: Path
+    model: BertPreTrainedModel,
+    tokenizer: WordPieceTokenizer,
+    max_length: int,
+    folder: Path,
+    weights: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write weights (safetensors), configuration and tokenizer into ``folder``."""
+    """Write weights (safetensors), configuration and tokenizer into ``folder``.
+
+    Args:
+        model, tokenizer: what is written.
+        max_length: the longest input.
+        folder: where to.
+        weights: those of the model, where it has only a part of them itself.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # one of "model shards" would cut through the run's own
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
     tokenizer.to_transformers(max_length).save_pretrained(folder)

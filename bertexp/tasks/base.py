@@ -19,6 +19,8 @@ from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 # See ``queries``.
 QUERIES_MULTIPLE, PREDICTIONS_MULTIPLE = 8, 32
+# The label that torch's losses pass over.
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Batch:
             in their order, filled up with 0, then ``[CLS]`` of each sequence if it is used.
         positions_N: the predicted positions, indices into the flattened batch.
         labels_N: the ids that stood there.
-        next_labels_B: 0 where the second segment follows the first, 1 where it does not.
+        next_labels_B: 0 where the second segment follows the first, 1 where it does not,
+            ``IGNORED`` where it is not asked.
         targets_B: the number of each sequence's class, or its score (``float32``).
         tokens: tokens that are no padding.
         maskable: positions that could have been predicted.
@@ -62,7 +65,14 @@ class Batch:
     @property
     def predictions(self) -> dict[str, int]:
         """How many predictions each of the objectives makes on this batch."""
-        return {name: len(labels) for name, labels in self._labels.items() if labels is not None}
+        counts = {}
+        if self.labels_N is not None:
+            counts["mlm"] = len(self.labels_N)
+        if self.next_labels_B is not None:
+            counts["nsp"] = len(self.example_ids)
+        if self.targets_B is not None:
+            counts["label"] = len(self.example_ids)
+        return counts
 
     def labels(self, objective: str) -> torch.Tensor:
         """Return the labels of ``"mlm"``, ``"nsp"`` or ``"label"``."""
@@ -73,6 +83,17 @@ class Batch:
     @property
     def _labels(self) -> dict[str, torch.Tensor | None]:
         return {"mlm": self.labels_N, "nsp": self.next_labels_B, "label": self.targets_B}
+
+    def idle(self) -> Batch:
+        """Return a batch that is computed like this one, but teaches nothing and counts nothing."""
+        none = {
+            name: values[:0]
+            for name in ("example_ids", "positions_N", "labels_N")
+            if (values := getattr(self, name)) is not None
+        }
+        if self.next_labels_B is not None:
+            none["next_labels_B"] = torch.full_like(self.next_labels_B, IGNORED)
+        return replace(self, **none, tokens=0, maskable=0, helped=0)
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, from where copies to a GPU need no wait."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertexp.processes import group
 from bertexp.tasks.base import Batch
 from bertexp.training.state import TrainState
 from bertexp.validation import UserError
@@ -44,8 +45,8 @@ class BadSteps:
         Args:
             optimizer: what ``Accelerator.prepare`` made of a fused AdamW.
             state: what was spent before the step.
-            batches: what the step is on.
-            numbers: its losses and the norm of its gradient, of shape ().
+            batches: what this process has of the step.
+            numbers: its losses and the norm of its gradient, of shape (), in all processes equal.
 
         Raises:
             UserError: there were too many in a row.
@@ -72,10 +73,11 @@ class BadSteps:
                 continue
             self.in_a_row += 1
             state.bad_steps += 1
+            everywhere = [part for parts in group.gathered(ids) for part in parts]
             log.warning(
                 "step %d is skipped, its loss or gradient is not finite; its examples: %s",
                 step,
-                ", ".join(map(str, np.concatenate(ids))),
+                ", ".join(map(str, np.concatenate(everywhere))),
             )
             if self.in_a_row >= self.limit:
                 raise UserError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.files import sync
+from bertexp.processes import group
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
@@ -51,13 +52,13 @@ class Checkpoints:
         keep: how many of the newest are kept; the best ones they know of are kept besides.
 
     Attributes:
-        whole: those that can be trusted, oldest first.
+        whole: those that can be trusted, oldest first; of several processes only the first looks.
     """
 
     def __init__(self, run: Path, keep: int) -> None:
         self._root = run / FOLDER
         self._keep = keep
-        self.whole = find_checkpoints(run)
+        self.whole = find_checkpoints(run) if group.is_first() else []
 
     def write(self, progress: dict[str, Any], fill: Callable[[Path], None]) -> None:
         """Write a checkpoint, then remove those that are old.

@@ -101,12 +101,20 @@ class HardwareConfig:
 
     device: str
     precision: str
+    num_processes: int | None
+    sharded: bool
     num_workers: int
     threads: int | None
 
     def __post_init__(self) -> None:
         require_choice("hardware.device", self.device, DEVICES)
         require_choice("hardware.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        require(
+            self.num_processes is None or self.num_processes >= 1,
+            "hardware.num_processes",
+            self.num_processes,
+            "at least 1, or null for one on each GPU",
+        )
         require(self.num_workers >= 0, "hardware.num_workers", self.num_workers, "at least 0")
         require(
             self.threads is None or self.threads >= 1,

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertexp.models.export import export_model, write_model
+from bertexp.processes import group
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
 from bertexp.training.config import TrainerConfig
-from bertexp.training.snapshot import progress, write_tensors
+from bertexp.training.shards import gathered_weights, write_shards
+from bertexp.training.snapshot import generators, optimizer_states, progress, write_tensors
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import BertPreTrainedModel
 
     from bertexp.training.loop import Training
@@ -28,7 +31,7 @@ class Keeper:
 
     A checkpoint is a model that ``from_pretrained`` loads, with what training needs beside it.
     There is one every ``trainer.save_every``, one whenever an evaluation is the best so far,
-    and one at the end.
+    and one at the end. All processes of a run call all of this; the first one writes.
 
     Attributes:
         model: what is trained.
@@ -54,7 +57,7 @@ class Keeper:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Know the best model again, unless its checkpoint was lost."""
         step, loss = checkpoint.progress["best"], checkpoint.progress["best_loss"]
-        if step in [whole.step for whole in self._checkpoints.whole]:
+        if group.from_first(self._has(step)):
             self._adopt(loss, step, _name(step))
 
     def offer(self, loss: float, step: int) -> None:
@@ -84,25 +87,38 @@ class Keeper:
         Raises:
             UserError: the disk is full or cannot be written.
         """
-        if run.state.step not in [whole.step for whole in self._checkpoints.whole]:
-
-            def fill(folder: Path) -> None:
-                write_model(self.model, self.tokenizer, self.max_length, folder)
-                write_tensors(run, folder)
-
-            best = {"best": self.step, "best_loss": None if self.step is None else self.loss}
-            self._checkpoints.write(progress(run) | best | notes, fill)
         self._saved = time.monotonic()
+        if group.from_first(self._has(run.state.step)):
+            return
+        states = group.gathered(generators(run))
+        weights = gathered_weights(run.accelerator.unwrap_model(run.objective))
 
-    def finish(self, loss: float, step: int) -> None:
-        """Keep the model as the last one, which may be the best too."""
-        self.export()
+        def fill(folder: Path) -> None:
+            write_model(self.model, self.tokenizer, self.max_length, folder, weights)
+            write_tensors(run, states, folder)
+            if weights is not None:
+                write_shards(optimizer_states(run), group.from_first(folder))
+
+        best = {"best": self.step, "best_loss": None if self.step is None else self.loss}
+        if group.is_first():
+            self._checkpoints.write(progress(run) | best | notes, fill)
+        elif weights is not None:
+            write_shards(optimizer_states(run), group.from_first(self.folder))
+
+    def finish(self, loss: float, step: int, weights: dict[str, Tensor] | None = None) -> None:
+        """Keep the model as the last one, which may be the best too; see ``write_model``."""
+        self.export(weights)
         if loss < self.loss:
             self._adopt(loss, step, LAST)
 
-    def export(self) -> None:
-        """Write the model as it is to ``model/``."""
-        export_model(self.model, self.tokenizer, self.max_length, self.folder / LAST)
+    def export(self, weights: dict[str, Tensor] | None = None) -> None:
+        """Write the model as it is to ``model/``, see ``write_model``."""
+        if group.is_first():
+            last = self.folder / LAST
+            export_model(self.model, self.tokenizer, self.max_length, last, weights)
+
+    def _has(self, step: int) -> bool:
+        return step in [whole.step for whole in self._checkpoints.whole]
 
     def _adopt(self, loss: float, step: int, name: str) -> None:
         self.loss, self.step, self.best = loss, step, name

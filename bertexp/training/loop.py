@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -12,11 +12,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from bertexp.models.objective import flops_per_batch
+from bertexp.processes import group
 from bertexp.tasks.base import Batch
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor
 from bertexp.training.config import SchedulerConfig, TrainerConfig
-from bertexp.training.state import TrainState, Window
+from bertexp.training.shards import whole
+from bertexp.training.state import Tally, TrainState, Window
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Training:
         weights: what each objective's mean loss is multiplied with before they are added up.
         optimizer: its prepared optimizer.
         accelerator: device, precision and processes.
-        steps: the batches of each step, without end.
+        steps: what this process has of each step's batches, without end.
         budget: when to stop.
         trainer: clipping and the logging interval.
         scheduler: the learning rate's course.
@@ -36,6 +38,8 @@ class Training:
         on_log: gets the state, the fraction of the budget and the metrics of a logged line.
         on_evaluate: called between steps when it is time to evaluate; it may stop the run.
         on_step: called after every step, at last; what it raises ends the training.
+        machine_flops: floating-point operations a second of a matrix product, all processes
+            together; ``train/mfu`` is the share of it that training reaches.
         bad_steps: skips steps whose numbers are not finite.
         state, window: what was spent, and what happened since the last logged line.
     """
@@ -52,6 +56,7 @@ class Training:
     on_log: Callable[[TrainState, float, dict[str, float]], None]
     on_evaluate: Callable[[TrainState], None]
     on_step: Callable[[Training], None]
+    machine_flops: float
     bad_steps: BadSteps
     window: Window
     state: TrainState = field(default_factory=TrainState)
@@ -61,10 +66,10 @@ def train(run: Training) -> TrainState:
     """Train until the budget is spent; returns what was spent.
 
     The loss of a step is a sum over the predictions of all its batches, divided by their
-    number: how a step is cut into batches does not change it.
+    number: how a step is cut into batches and dealt to processes does not change it.
     """
     state, model = run.state, run.accelerator.unwrap_model(run.objective).model
-    peak = [group["lr"] for group in run.optimizer.param_groups]
+    peak = [parameters["lr"] for parameters in run.optimizer.param_groups]
     clip = run.trainer.gradient_clip or float("inf")
     steps = iter(run.steps)
     fraction = run.budget.fraction(state)
@@ -72,17 +77,21 @@ def train(run: Training) -> TrainState:
         clock = time.perf_counter()  # evaluating and saving are not training time
         batches = next(steps)
         factor = learning_rate_factor(run.scheduler, run.budget.midway(state))
-        for group, rate in zip(run.optimizer.param_groups, peak, strict=True):
-            group["lr"] = rate * factor
-        losses = accumulate_gradients(run.objective, run.accelerator, batches, run.weights)
-        norm = run.accelerator.clip_grad_norm_(run.objective.parameters(), clip)
+        for parameters, rate in zip(run.optimizer.param_groups, peak, strict=True):
+            parameters["lr"] = rate * factor
+        flops = sum(flops_per_batch(model, batch) for batch in batches)
+        tally = Tally.of(batches, flops).over_all_processes()
+        losses = accumulate_gradients(
+            run.objective, run.accelerator, batches, run.weights, tally.predictions
+        )
+        norm = whole(run.accelerator.clip_grad_norm_(run.objective.parameters(), clip))
         good = run.bad_steps.judge(run.optimizer, state, batches, norm, *losses.values())
         run.optimizer.step()
         run.optimizer.zero_grad()
 
-        elapsed = time.perf_counter() - clock
-        run.window.add(losses, good, batches, elapsed)
-        state.add(batches, elapsed, sum(flops_per_batch(model, batch) for batch in batches))
+        (elapsed,) = group.largest([time.perf_counter() - clock])
+        run.window.add(losses, good, tally, elapsed)
+        state.add(tally, elapsed)
         fraction = run.budget.fraction(state)
         if fraction < 1 and run.evaluate_every and state.step % run.evaluate_every == 0:
             run.on_evaluate(state)
@@ -90,7 +99,11 @@ def train(run: Training) -> TrainState:
             fraction = run.budget.fraction(state)
         if state.step % run.trainer.log_every == 0 or fraction >= 1:
             state.loss_sum += run.window.loss
-            rates = {"train/learning_rate": peak[0] * factor, "train/grad_norm": float(norm)}
+            rates = {
+                "train/learning_rate": peak[0] * factor,
+                "train/grad_norm": float(norm),
+                "train/mfu": run.window.flops / run.window.seconds / run.machine_flops,
+            }
             run.on_log(state, fraction, run.window.metrics() | rates)
             run.window = Window(run.weights)
         run.on_step(run)
@@ -102,27 +115,29 @@ def accumulate_gradients(
     accelerator: Accelerator,
     batches: list[Batch],
     weights: Mapping[str, float],
+    totals: Mapping[str, int],
 ) -> dict[str, torch.Tensor]:
     """Add the gradients of one step to the parameters' and return its losses, on the device.
 
     Each objective's losses are divided by the number of its predictions in the whole
-    step, so every predicted token weighs the same, whichever batch it is in; the means are
-    returned by objective, the gradients are those of their sum under ``weights``. A step
-    without a prediction (its text is all unknown) has a loss of 0.
+    step (``totals``), so every predicted token weighs the same, whichever batch and process it
+    is in; the means are returned by objective, the gradients are those of their sum under
+    ``weights``. A step without a prediction (its text is all unknown) has a loss of 0.
     """
-    totals: Counter[str] = Counter()
-    for batch in batches:
-        totals.update(batch.predictions)
     losses = {name: torch.zeros((), device=accelerator.device) for name in weights}
-    for batch in batches:
-        with accelerator.autocast():
-            sums = objective(batch.to(accelerator.device))
-        means = {name: total / max(totals[name], 1) for name, total in sums.items()}
-        weighted = [weights[name] * mean for name, mean in means.items()]
-        accelerator.backward(torch.stack(weighted).sum())
+    for index, batch in enumerate(batches, start=1):
+        # Gradients are exchanged once, with the last batch.
+        alone = accelerator.no_sync(objective) if index < len(batches) else nullcontext()
+        with alone:
+            with accelerator.autocast():
+                sums = objective(batch.to(accelerator.device))
+            means = {name: total / max(totals[name], 1) for name, total in sums.items()}
+            weighted = [weights[name] * mean for name, mean in means.items()]
+            # What is exchanged is a mean over the processes; a sum is wanted.
+            accelerator.backward(torch.stack(weighted).sum() * accelerator.num_processes)
         for name, mean in means.items():
             losses[name] += mean.detach()
-    return losses
+    return accelerator.reduce(losses, "sum")
 
 
 def measure_step(
@@ -133,13 +148,14 @@ def measure_step(
 ) -> float:
     """Return the seconds that forward and backward of one step take; nothing is changed by it."""
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    totals = Tally.of(batches, flops=0).over_all_processes().predictions
     seconds = []
     with torch.random.fork_rng(devices=devices):
         for _ in range(3):  # the first ones warm up
             clock = time.perf_counter()
-            losses = accumulate_gradients(objective, accelerator, batches, weights)
+            losses = accumulate_gradients(objective, accelerator, batches, weights, totals)
             for loss in losses.values():
                 loss.item()
             seconds.append(time.perf_counter() - clock)
     objective.zero_grad()
-    return min(seconds)
+    return group.largest([min(seconds)])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -26,15 +27,23 @@ class BatchPlan(Dataset[list[Batch]]):
         batch_size: examples of a batch; the last of an epoch's batches may have fewer.
         batches_per_step: batches whose gradients are added up; an epoch's last step may have fewer.
         seed: the run's seed.
+        rank, processes: for which of how many processes; each has its share of every step.
     """
 
     def __init__(
-        self, examples: Examples, batch_size: int, batches_per_step: int, seed: int
+        self,
+        examples: Examples,
+        batch_size: int,
+        batches_per_step: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         self._examples = examples
         self._batch_size = batch_size
         self._batches_per_step = batches_per_step
         self._seed = seed
+        self._rank, self._processes = rank, processes
         self.batches_per_epoch = -(-len(examples) // batch_size)
         self.steps_per_epoch = -(-self.batches_per_epoch // batches_per_step)
         self._epoch_batches = lru_cache(maxsize=2)(self._draw_epoch)
@@ -43,7 +52,7 @@ class BatchPlan(Dataset[list[Batch]]):
         return self.steps_per_epoch
 
     def __getitem__(self, asked: int | tuple[int, float]) -> list[Batch]:
-        """Return the batches of a step, which may lie in any epoch.
+        """Return this process's share of a step, which may lie in any epoch.
 
         Args:
             asked: the step, or the step and its mask rate.
@@ -52,13 +61,19 @@ class BatchPlan(Dataset[list[Batch]]):
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self._batches_per_step
         chosen = self._epoch_batches(epoch)[first : first + self._batches_per_step]
-        return [self._examples.batch(epoch, example_ids, mask_prob) for example_ids in chosen]
+        return [
+            self._examples.batch(epoch, example_ids, mask_prob)
+            if len(example_ids)
+            # A process takes part even where there are fewer examples than processes.
+            else self._examples.batch(epoch, chosen[0][:1], mask_prob).idle()
+            for example_ids in share(chosen, self._rank, self._processes)
+        ]
 
     def _draw_epoch(self, epoch: int) -> list[np.ndarray]:
         """Return the example ids of each batch of ``epoch``, neighbours in length together.
 
         Every batch has the epoch's shares of all strata, as nearly as whole examples allow,
-        and so has any stretch of it, which may go to one of several processes.
+        and so has every n-th example of it, which may go to one of several processes.
         """
         count = len(self._examples)
         strata, lengths = self._examples.strata(epoch), self._examples.lengths(epoch)
@@ -72,6 +87,16 @@ class BatchPlan(Dataset[list[Batch]]):
         batches = np.split(by_length, range(self._batch_size, count, self._batch_size))
         state = draws.combine(draws.key("batch-order", self._seed, epoch), np.arange(len(batches)))
         return [batches[index] for index in np.argsort(state)]
+
+
+def share(batches: list[np.ndarray], rank: int, processes: int) -> list[np.ndarray]:
+    """Return what one of several processes has of a step's batches, as many for each of them.
+
+    Whole batches as far as they can be dealt out evenly, else every n-th example of each.
+    """
+    hands = math.gcd(len(batches), processes)
+    rows = slice(rank // hands, None, processes // hands)
+    return [example_ids[rows] for example_ids in batches[rank % hands :: hands]]
 
 
 def _interleave(example_ids: np.ndarray, strata: np.ndarray) -> np.ndarray:

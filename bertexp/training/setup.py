@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.tracking import GeneralTracker
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+)
 from torch import nn
 
+from bertexp.processes import group
 from bertexp.training.config import HardwareConfig, OptimizerConfig
 from bertexp.validation import UserError
 
@@ -25,12 +33,37 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     on_cpu = choose_device(config.device).type == "cpu"
-    torch.set_num_threads(config.threads or DEFAULT_THREADS)
-    return Accelerator(
+    if not on_cpu and group.size() > 1:
+        _check_gpus(config)
+    # One group of all weights: the heads work on parts of modules, which only one forward calls.
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="no_wrap", cpu_ram_efficient_loading=False
+    )
+    accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=_mixed_precision(config.precision, on_cpu),
         log_with=trackers or None,
+        fsdp_plugin=plugin if config.sharded else None,
+        # Gradients are exchanged where they are.
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
+    if config.sharded and on_cpu:
+        # It leaves the plugin out on the CPU, where it works as well.
+        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = plugin
+    # After it: it sets them itself where there are several processes.
+    torch.set_num_threads(config.threads or DEFAULT_THREADS)
+    return accelerator
+
+
+def _check_gpus(config: HardwareConfig) -> None:
+    own = int(os.environ["LOCAL_WORLD_SIZE"])
+    if torch.cuda.is_available() and own > torch.cuda.device_count():
+        raise UserError(
+            f"hardware.num_processes={config.num_processes}: {own} processes on this machine, of "
+            f"which torch finds {torch.cuda.device_count()} GPUs; each needs its own."
+        )
 
 
 def choose_device(name: str) -> torch.device:

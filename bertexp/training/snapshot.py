@@ -1,7 +1,8 @@
 """What a run's future depends on: into files, and back, to the last bit.
 
 Data are not among it: a batch is a function of its step. Nor are the optimizer's settings,
-which the configuration has. All tensors are safetensors, all numbers JSON.
+which the configuration has. All tensors are safetensors, but those of which each process has its
+part; all numbers are JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from bertexp.processes import group
+from bertexp.training import shards
 from bertexp.training.state import Window
 from bertexp.validation import UserError
 
@@ -38,38 +41,75 @@ def progress(run: Training) -> dict[str, Any]:
     }
 
 
-def write_tensors(run: Training, folder: Path) -> None:
-    """Write the optimizer's state and the generators' (dropout draws from them)."""
-    tensors = {f"generator/{kind}": state for kind, state in _generators(run).items()}
-    for name, parameter in _model(run).named_parameters():
-        for key, value in run.optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = value
+def write_tensors(run: Training, generators: list[dict[str, torch.Tensor]], folder: Path) -> None:
+    """Write the state of each process's ``generators``, and the optimizer's if it is whole."""
+    tensors = {
+        _generator(kind, rank): state
+        for rank, states in enumerate(generators)
+        for kind, state in states.items()
+    }
+    if not run.accelerator.is_fsdp2:
+        tensors |= optimizer_states(run)
     save_file(tensors, folder / TENSORS_FILE)
 
 
+def optimizer_states(run: Training) -> dict[str, torch.Tensor]:
+    """Return the optimizer's state of each parameter, by names such as ``exp_avg/<parameter>``."""
+    return {
+        f"{key}/{name}": value
+        for name, parameter in trained_model(run).named_parameters()
+        for key, value in run.optimizer.state.get(parameter, {}).items()
+    }
+
+
+def trained_model(run: Training) -> nn.Module:
+    """Return the model, its weights in parts if it is sharded: a forward leaves them gathered."""
+    objective: Any = run.accelerator.unwrap_model(run.objective)
+    if run.accelerator.is_fsdp2:
+        objective.reshard()
+    return objective.model
+
+
+def generators(run: Training) -> dict[str, torch.Tensor]:
+    """Return the state of this process's random generators, which dropout draws from."""
+    device = run.accelerator.device
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
 def restore(run: Training, checkpoint: Checkpoint) -> None:
-    """Put a run where it was when the checkpoint was written.
+    """Put a run where it was when the checkpoint was written, by however many processes.
 
     Raises:
         UserError: its model is another one.
     """
-    device, model, found = run.accelerator.device, _model(run), checkpoint.progress
+    device, model, found = run.accelerator.device, trained_model(run), checkpoint.progress
     load_weights(model, checkpoint.path)
     tensors = load_file(checkpoint.path / TENSORS_FILE)
+    if shards.has_shards(checkpoint.path):
+        tensors |= _read_states(model, checkpoint.path)
     optimizer: Any = run.optimizer
     for name, parameter in model.named_parameters():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (value := tensors.get(f"{key}/{name}")) is not None:
                 # A copy: the file's own memory is not aligned as torch's is.
-                optimizer.state[parameter][key] = value.to(device, copy=True)
+                state = value.to(device, copy=True)
+                optimizer.state[parameter][key] = (
+                    state if key == "step" else shards.cut_like(parameter, state)
+                )
     vars(run.state).update(found["state"])
     run.window = Window.of(found["window"], device)
     run.bad_steps.in_a_row = found["bad_in_a_row"]
     if run.accelerator.scaler and found["scaler"]:
         run.accelerator.scaler.load_state_dict(found["scaler"])
-    torch.set_rng_state(tensors["generator/cpu"].clone())
-    if (state := tensors.get(f"generator/{device.type}")) is not None and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(state.clone())
+    # One that was not there then goes on with what its rank seeds it with.
+    if (generator := tensors.get(_generator("cpu", group.rank()))) is not None:
+        torch.set_rng_state(generator.clone())
+    generator = tensors.get(_generator(device.type, group.rank()))
+    if generator is not None and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(generator.clone())
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
@@ -79,26 +119,32 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         UserError: that is another model.
     """
     weights = load_file(folder / WEIGHTS_FILE)
+    own = model.state_dict()
     try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
+        parts = {n: shards.cut_like(own[n], w) if n in own else w for n, w in weights.items()}
+        missing, unexpected = model.load_state_dict(parts, strict=False)
     except RuntimeError as error:
         missing, unexpected = [], [str(error).strip().splitlines()[-1].strip()]
     # Tied weights are saved once, under the name of one of them.
     state = model.state_dict()
-    loaded = {state[name].data_ptr() for name in weights.keys() & state.keys()}
-    if unexpected or any(state[name].data_ptr() not in loaded for name in missing):
+    place = {name: shards.own_part(tensor).data_ptr() for name, tensor in state.items()}
+    loaded = {place[name] for name in weights.keys() & state.keys()}
+    if unexpected or any(place[name] not in loaded for name in missing):
         raise UserError(
             f"{folder}: is of another model ({', '.join([*missing, *unexpected][:3])})."
         )
 
 
-def _generators(run: Training) -> dict[str, torch.Tensor]:
-    device = run.accelerator.device
-    states = {"cpu": torch.get_rng_state()}
-    if device.type != "cpu":
-        states[device.type] = torch.get_device_module(device).get_rng_state()
+def _generator(kind: str, rank: int) -> str:
+    return f"generator/{kind}" + (f"/{rank}" if rank else "")
+
+
+def _read_states(model: nn.Module, folder: Path) -> dict[str, torch.Tensor]:
+    """Return the optimizer's states in ``folder``, cut as the parameters are here."""
+    states: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        like = parameter.detach()
+        states |= {f"{key}/{name}": torch.zeros_like(like) for key in ("exp_avg", "exp_avg_sq")}
+        states[f"step/{name}"] = torch.zeros(())
+    shards.read_shards(states, folder)
     return states
-
-
-def _model(run: Training) -> nn.Module:
-    return run.accelerator.unwrap_model(run.objective).model

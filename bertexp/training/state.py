@@ -4,14 +4,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from bertexp.processes import group
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from bertexp.tasks.base import Batch
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a step is on, counted over all its batches.
+
+    Attributes:
+        examples, tokens: sequences and tokens, padding not counted.
+        positions: tokens, padding counted.
+        maskable, helped: see ``Batch``.
+        requested: how many of the maskable were to be masked.
+        flops: floating-point operations, see ``flops_per_batch``.
+        mlm, nsp: predictions of each objective.
+    """
+
+    examples: int
+    tokens: int
+    positions: int
+    maskable: int
+    helped: int
+    requested: float
+    flops: float
+    mlm: int
+    nsp: int
+
+    @classmethod
+    def of(cls, batches: list[Batch], flops: float) -> Tally:
+        """Count what this process has of a step, and what it costs."""
+        return cls(
+            examples=sum(len(batch.example_ids) for batch in batches),
+            tokens=sum(batch.tokens for batch in batches),
+            positions=sum(batch.input_ids_BL.numel() for batch in batches),
+            maskable=sum(batch.maskable for batch in batches),
+            helped=sum(batch.helped for batch in batches),
+            requested=sum(batch.mask_prob * batch.maskable for batch in batches),
+            flops=flops,
+            mlm=sum(batch.predictions.get("mlm", 0) for batch in batches),
+            nsp=sum(batch.predictions.get("nsp", 0) for batch in batches),
+        )
+
+    def over_all_processes(self) -> Tally:
+        """Return the whole step's, which all processes ask for."""
+        return Tally(*group.total(astuple(self)))
+
+    @property
+    def predictions(self) -> dict[str, int]:
+        """How many predictions each objective makes."""
+        return {"mlm": self.mlm, "nsp": self.nsp}
 
 
 @dataclass
@@ -46,14 +96,14 @@ class TrainState:
         good = self.step - self.bad_steps
         return self.loss_sum / good if good else math.nan
 
-    def add(self, batches: list[Batch], seconds: float, flops: float) -> None:
+    def add(self, tally: Tally, seconds: float) -> None:
         """Count one step."""
         self.step += 1
-        self.examples += sum(len(batch.example_ids) for batch in batches)
-        self.tokens += sum(batch.tokens for batch in batches)
-        self.predicted_tokens += sum(batch.predictions.get("mlm", 0) for batch in batches)
+        self.examples += tally.examples
+        self.tokens += tally.tokens
+        self.predicted_tokens += tally.mlm
         self.seconds += seconds
-        self.flops += flops
+        self.flops += tally.flops
 
     def spent(self) -> dict[str, float]:
         """Return ``train/*``: what was spent, the axes on which runs are compared."""
@@ -87,20 +137,20 @@ class Window:
     requested: float = 0.0
     helped: int = 0
     seconds: float = 0.0
+    flops: float = 0.0
 
-    def add(
-        self, losses: Mapping[str, Tensor], good: Tensor, batches: list[Batch], seconds: float
-    ) -> None:
+    def add(self, losses: Mapping[str, Tensor], good: Tensor, tally: Tally, seconds: float) -> None:
         """Count one step; the mean losses of its objectives only if the step is ``good``."""
         for name, loss in losses.items():
             self.losses[name] = self.losses.get(name, 0.0) + loss.where(good, 0.0)
         self.good = self.good + good
-        self.tokens += sum(batch.tokens for batch in batches)
-        self.positions += sum(batch.input_ids_BL.numel() for batch in batches)
-        self.predicted += sum(batch.predictions.get("mlm", 0) for batch in batches)
-        self.maskable += sum(batch.maskable for batch in batches)
-        self.requested += sum(batch.mask_prob * batch.maskable for batch in batches)
-        self.helped += sum(batch.helped for batch in batches)
+        self.tokens += tally.tokens
+        self.positions += tally.positions
+        self.predicted += tally.mlm
+        self.maskable += tally.maskable
+        self.requested += tally.requested
+        self.helped += tally.helped
+        self.flops += tally.flops
         self.seconds += seconds
 
     @property

@@ -6,6 +6,7 @@ import time
 from functools import lru_cache
 
 import torch
+from accelerate import Accelerator
 
 # Rows and columns of the matrices: large enough to keep the device busy.
 SIZES = {"cpu": 1024, "cuda": 8192}
@@ -25,7 +26,8 @@ def matrix_product_flops(device: str, dtype: torch.dtype, threads: int) -> float
         threads: of the CPU, which have been set before.
     """
     size = SIZES.get(device, SIZES["cpu"])
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    # No random numbers: dropout's would move along.
+    left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = []
     for _ in range(REPEATS):
         clock = time.perf_counter()
@@ -36,8 +38,9 @@ def matrix_product_flops(device: str, dtype: torch.dtype, threads: int) -> float
     return 2 * size**3 / min(seconds)
 
 
-def machine_flops(device: torch.device, mixed_precision: str) -> float:
-    """Return ``matrix_product_flops`` of a device at one of Accelerate's precisions."""
+def machine_flops(accelerator: Accelerator) -> float:
+    """Return ``matrix_product_flops`` of all processes together, in the precision of training."""
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = dtypes.get(mixed_precision, torch.float32)
-    return matrix_product_flops(device.type, dtype, torch.get_num_threads())
+    dtype = dtypes.get(accelerator.mixed_precision, torch.float32)
+    own = matrix_product_flops(accelerator.device.type, dtype, torch.get_num_threads())
+    return own * accelerator.num_processes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from bertexp.models.objective import Objective, count_parameters, flops_per_batc
 from bertexp.tasks.base import Batch
 from bertexp.tokens.store import TokenStore
 from bertexp.training.loop import accumulate_gradients
+from bertexp.training.state import Tally
 
 CLASSES = {
     "mlm": "BertForMaskedLM",
@@ -92,12 +94,12 @@ def test_a_step_in_several_batches_is_the_same_step(
     weights = data.task.weights
     counts = [data.examples.batch(0, part).predictions[next(iter(weights))] for part in parts]
     assert len(set(counts)) > 1
-    whole = accumulate_gradients(
-        objective, accelerator, [data.examples.batch(0, examples)], weights
-    )
+    whole_batch = [data.examples.batch(0, examples)]
+    totals = Tally.of(whole_batch, 0).predictions
+    whole = accumulate_gradients(objective, accelerator, whole_batch, weights, totals)
     at_once = gradients(model)
     steps = [data.examples.batch(0, part) for part in parts]
-    accumulated = accumulate_gradients(objective, accelerator, steps, weights)
+    accumulated = accumulate_gradients(objective, accelerator, steps, weights, totals)
     assert accumulated.keys() == whole.keys() == weights.keys()
     for name, loss in whole.items():
         assert accumulated[name].item() == pytest.approx(loss.item(), abs=1e-5)
@@ -113,7 +115,10 @@ def test_the_weight_of_pairs_is_that_of_their_gradients(
         data = prepared("task=mlm_nsp", f"task.nsp_weight={weight}")
         batches = [data.examples.batch(0, np.arange(8))]
         objective = Objective(model)
-        losses = accumulate_gradients(objective, Accelerator(cpu=True), batches, data.task.weights)
+        totals = Tally.of(batches, 0).predictions
+        losses = accumulate_gradients(
+            objective, Accelerator(cpu=True), batches, data.task.weights, totals
+        )
         found[weight] = losses, gradients(model)
     assert found[0.5][0] == found[2.0][0], "losses are shown as they are"
     for name, half in found[0.5][1].items():
@@ -140,9 +145,29 @@ def test_a_step_without_a_prediction_changes_nothing(
     batch = data.task.examples(text, experiment_config().masking, 0).batch(0, np.arange(1))
     assert batch.predictions == {"mlm": 0}
     objective = Objective(model)
-    losses = accumulate_gradients(objective, Accelerator(cpu=True), [batch], data.task.weights)
+    losses = accumulate_gradients(
+        objective, Accelerator(cpu=True), [batch], data.task.weights, batch.predictions
+    )
     assert losses["mlm"].item() == 0
     assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_an_idle_batch_teaches_nothing_and_counts_nothing(
+    small_model: Callable[..., Any], prepared: Callable[..., Data], task: str
+) -> None:
+    data = prepared(f"task={task}")
+    model = small_model(CLASSES[task])
+    batch = data.examples.batch(0, np.arange(2)).idle()
+    tally = Tally.of([batch], 0)
+    losses = accumulate_gradients(
+        Objective(model), Accelerator(cpu=True), [batch], data.task.weights, tally.predictions
+    )
+    assert not any(vars(replace(tally, positions=0)).values())
+    assert {name: float(loss) for name, loss in losses.items()} == dict.fromkeys(losses, 0.0)
+    found = gradients(model)
+    assert found, "all weights take part, or processes would wait for each other"
+    assert not any(gradient.any() for gradient in found.values())
 
 
 @pytest.mark.parametrize("task", CLASSES)

@@ -56,7 +56,7 @@ class Jobs:
         """Return what a job logged, times left out."""
         lines = (self.root / name / "metrics.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
-        times = ("train/tokens_per_second", "train/seconds")
+        times = ("train/tokens_per_second", "train/seconds", "train/mfu")
         return [{k: v for k, v in row.items() if k not in times} for row in rows]
 
 

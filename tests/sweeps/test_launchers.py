@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +43,75 @@ def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable
         records = map(json.loads, leet(file).splitlines())
         (run,) = (record["run"] for record in records if "run" in record)
         assert run["run_group"] == "parallel"
+
+
+SHARES = """
+import os, sys, time
+from pathlib import Path
+from bertexp.sweeps.gpus import take_share
+take_share(Path("."), 2)
+take_share(Path("."), 2)
+print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_jobs_at_the_same_time_have_gpus_of_their_own(
+    clean_environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment = clean_environment | {"CUDA_VISIBLE_DEVICES": "4,5,6"}
+
+    def job() -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", SHARES]
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdin=pipe, stdout=pipe, text=True
+        )
+
+    found = []
+    first, second = job(), job()
+    for process in (first, second):
+        assert process.stdout
+        found.append(process.stdout.readline().strip())
+    assert sorted(found) == ["4,6", "5"]
+    first.communicate("")
+    third = job()
+    assert third.stdout
+    assert third.stdout.readline().strip() == found[0], "what the first one had"
+    for process in (second, third):
+        process.communicate("")
+
+
+def test_a_job_that_its_scheduler_stops_is_queued_again_and_goes_on(
+    small: tuple[str, ...], clean_environment: dict[str, str], tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bertexp", "-m", *small, "hydra/launcher=submitit_local"),
+            *("seed=0,1", "sweep=queued", "trainer.max_steps=3000", "trainer.log_every=1"),
+        ],
+        cwd=tmp_path,
+        env=clean_environment | {"BERTEXP_CACHE": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    root = tmp_path / "outputs" / "sweeps" / "queued"
+    while not (root / "seed=0" / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    holder = (root / "seed=0" / ".lock").read_text().split()
+    # What Slurm sends ahead of preemption, and before the time is up.
+    os.kill(int(holder[1]), signal.SIGUSR2)
+    output, _ = process.communicate(timeout=170)
+    assert process.returncode == 0, output
+    for name in ("seed=0", "seed=1"):
+        assert json.loads((root / name / "summary.json").read_text())["status"] == "finished"
+    steps = [json.loads(line) for line in (root / "seed=0" / "metrics.jsonl").open()]
+    trained = [line["step"] for line in steps if "train/loss" in line]
+    assert trained == list(range(1, 3001)), "each step once"
+    said = "".join(path.read_text() for path in (root / ".submitit").rglob("*.err"))
+    assert "SIGUSR2: finishing the step" in said, "it was stopped"
 
 
 def test_a_search_goes_on_after_a_failure_and_where_it_was(
@@ -83,6 +157,7 @@ def test_a_search_in_which_all_fail_says_why(sweep: Callable[..., Any]) -> None:
     ("option", "package"),
     [
         ("hydra/launcher=joblib", "hydra_joblib_launcher"),
+        ("hydra/launcher=submitit_slurm", "hydra_submitit_launcher"),
         ("hydra/sweeper=optuna", "hydra_optuna_sweeper"),
     ],
 )
@@ -98,6 +173,6 @@ def test_a_missing_package_is_named(
     (tmp_path / "sitecustomize.py").write_text(code)
     path = f"{tmp_path}:{clean_environment['PYTHONPATH']}"
     done = sweep("seed=0,1", option, "sweep=missing", cold=True, PYTHONPATH=path)
-    extra = option.partition("=")[2]
+    extra = option.partition("=")[2].replace("submitit_", "")
     line = f"error: {option}: the package is missing, pip install 'bertexp[{extra}]'."
     assert (done.code, done.said) == (1, [line])

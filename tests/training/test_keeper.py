@@ -23,7 +23,7 @@ from bertexp.training.loop import Training, accumulate_gradients
 from bertexp.training.plan import BatchPlan
 from bertexp.training.setup import build_accelerator, build_optimizer
 from bertexp.training.snapshot import restore
-from bertexp.training.state import Window
+from bertexp.training.state import Tally, Window
 from bertexp.validation import UserError
 
 Run = tuple[Training, Keeper]
@@ -157,13 +157,18 @@ def test_minutes_pass(begun: Callable[..., Run]) -> None:
 def after_steps(training: Training, plan: BatchPlan, steps: range) -> dict[str, Any]:
     """Train some steps; returns everything of the run that is a tensor, and what it counts."""
     for step in steps:
+        tally = Tally.of(plan[step], flops=1.0)
         losses = accumulate_gradients(
-            training.objective, training.accelerator, plan[step], training.weights
+            training.objective,
+            training.accelerator,
+            plan[step],
+            training.weights,
+            tally.predictions,
         )
         training.optimizer.step()
         training.optimizer.zero_grad()
-        training.window.add(losses, torch.tensor(True), plan[step], 0.5)
-        training.state.add(plan[step], 0.5, 1.0)
+        training.window.add(losses, torch.tensor(True), tally, 0.5)
+        training.state.add(tally, 0.5)
     return {
         "weights": training.objective.state_dict(),
         "optimizer": training.optimizer.state_dict()["state"],

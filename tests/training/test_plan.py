@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bertexp.tasks.base import Examples
-from bertexp.training.plan import BatchPlan, load_steps
+from bertexp.training.plan import BatchPlan, load_steps, share
 
 SIZES = st.integers(1, 40)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -114,6 +114,21 @@ def test_the_order_of_batches_says_nothing_of_their_length() -> None:
     plan = BatchPlan(examples, 32, 1, seed=0)
     means = [examples.lengths(0)[batch].mean() for step in steps(plan, 0) for batch in step]
     assert stats.spearmanr(np.arange(len(means)), means).pvalue > 1e-6
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), processes=st.integers(1, 12))
+def test_processes_share_a_step_between_them(sizes: list[int], processes: int) -> None:
+    ends = np.cumsum(sizes)
+    batches = np.split(np.arange(ends[-1]), ends[:-1])
+    shares = [share(batches, rank, processes) for rank in range(processes)]
+    assert len({len(found) for found in shares}) == 1, "each exchanges gradients as often"
+    everything = np.concatenate([part for found in shares for part in found])
+    assert sorted(everything) == list(range(ends[-1]))
+    # No part is of two batches, whose examples are of different lengths.
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    assert all(len({*owner[part]}) <= 1 for found in shares for part in found)
+    if len(sizes) % processes == 0:
+        assert all(len(found) == len(sizes) // processes for found in shares), "whole batches"
 
 
 def test_the_loader_goes_on_from_any_step_and_leaves_the_generator_alone() -> None:

@@ -1,0 +1,111 @@
+"""What the tests of several processes share: a place for small runs that are not repeated."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMALL = (
+    *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
+    *("model.hidden_size=16", "model.intermediate_size=16", "hardware=cpu", "tracker=none"),
+    *("trainer.epochs=null", "trainer.max_steps=50", "trainer.log_every=1", "trainer.batch_size=5"),
+    *("trainer.save_every=20", "trainer.keep_checkpoints=9", "evaluation.every=25"),
+    *("evaluation.max_examples=16", "evaluation.pseudo_perplexity=2"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs lie, with one cache, and what starts them."""
+
+    folder: Path
+    command: Callable[..., Any]
+    environment: dict[str, str]
+    small: tuple[str, ...] = SMALL
+
+    def run(self, name: str, *overrides: str) -> Any:
+        """Run a small experiment in the folder ``name`` and wait for it."""
+        return self.command(*SMALL, *overrides, f"hydra.run.dir={name}", folder=self.folder)
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """Start Python in a session of its own and do not wait for it."""
+        cache = {"BERTEXP_CACHE": str(self.folder / "cache")}
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.folder,
+            env=self.environment | cache | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """Return a run's summary."""
+        return json.loads((self.folder / name / "summary.json").read_text())
+
+    def lines(self, name: str) -> list[dict[str, float]]:
+        """Return what a run has logged."""
+        path = self.folder / name / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def until(self, name: str, count: int, process: subprocess.Popen[str]) -> None:
+        """Wait until a run has logged so many lines."""
+        while len(self.lines(name)) < count:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def place(
+    command: Callable[..., Any],
+    clean_environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Place:
+    return Place(tmp_path_factory.mktemp("processes"), command, clean_environment)
+
+
+@pytest.fixture(scope="session")
+def trained(place: Place) -> Callable[[str, int, int], str]:
+    """Return a function that trains for a task, with accumulation, in so many processes."""
+
+    @functools.cache
+    def train(task: str, accumulation: int, processes: int) -> str:
+        name = f"{task}-{accumulation}-{processes}"
+        done = place.run(
+            name,
+            *(f"task={task}", f"trainer.gradient_accumulation_steps={accumulation}"),
+            f"hardware.num_processes={processes}",
+        )
+        assert done.code == 0, done.said
+        assert "Traceback" not in done.errors
+        return name
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def assert_same_run(place: Place) -> Callable[[str, str], None]:
+    """Return a function that compares what two runs have logged, within 1e-4."""
+
+    def check(one: str, other: str) -> None:
+        lines, others = place.lines(one), place.lines(other)
+        assert [line["step"] for line in lines] == [line["step"] for line in others]
+        # Of the machine, and of what was padded.
+        incidental = ("tokens_per_second", "seconds", "padding", "flops", "mfu")
+        for line, again in zip(lines, others, strict=True):
+            assert line.keys() == again.keys()
+            for name in line.keys() - {f"train/{part}" for part in incidental}:
+                assert line[name] == pytest.approx(again[name], rel=0, abs=1e-4), line["step"]
+
+    return check

@@ -1,0 +1,69 @@
+"""A run is the same run, by however many processes: its losses, its folder, its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+
+# Two batches are dealt to two processes, of three each has every other example.
+@pytest.mark.parametrize(("task", "accumulation"), [("mlm", 2), ("mlm_nsp", 3)])
+def test_the_losses_are_those_of_one_process(
+    place: Any,
+    trained: Callable[..., str],
+    assert_same_run: Callable[..., None],
+    task: str,
+    accumulation: int,
+) -> None:
+    one, two = (trained(task, accumulation, processes) for processes in (1, 2))
+    assert_same_run(one, two)
+    assert len({line["step"] for line in place.lines(two) if "train/loss" in line}) == 50
+    paths = [place.folder / name / "model" / "model.safetensors" for name in (one, two)]
+    weights, others = map(load_file, paths)
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, others[name], atol=1e-4, rtol=0, msg=name)
+    summary, other = place.summary(one), place.summary(two)
+    assert summary["fingerprints"] == other["fingerprints"]
+    assert summary["best"]["step"] == other["best"]["step"]
+    for count in ("step", "examples", "tokens", "predicted_tokens"):
+        assert summary["budget"][count] == other["budget"][count]
+
+
+def test_the_folder_is_that_of_one_process(place: Any, trained: Callable[..., str]) -> None:
+    one, two = (
+        {str(path.relative_to(place.folder / name)) for path in (place.folder / name).rglob("*")}
+        for name in (trained("mlm", 2, 1), trained("mlm", 2, 2))
+    )
+    assert one == two
+    log = (place.folder / "mlm-2-2" / "bertexp.log").read_text()
+    assert log.count("learning rate") == 1, "said once"
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_one_number_of_processes_goes_on_from_another(
+    place: Any,
+    trained: Callable[..., str],
+    assert_same_run: Callable[..., None],
+    before: int,
+    after: int,
+) -> None:
+    whole = trained("mlm", 2, before)
+    run = place.folder / f"from-{before}-to-{after}"
+    shutil.copytree(place.folder / whole, run)
+    # As if it had been killed after step 40.
+    for later in ("checkpoints/step-50", "model"):
+        shutil.rmtree(run / later)
+    summary = json.loads((run / "summary.json").read_text()) | {"status": "running"}
+    (run / "summary.json").write_text(json.dumps(summary))
+    done = place.command(
+        f"trainer.resume={run.name}", f"hardware.num_processes={after}", folder=place.folder
+    )
+    assert done.code == 0, done.said
+    assert "going on from" in done.errors
+    assert_same_run(run.name, whole)

@@ -1,0 +1,121 @@
+"""Processes are started together, and end together: by themselves, a signal or an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+TWO = "hardware.num_processes=2"
+ENDLESS = "trainer.max_steps=100000"
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "bertexp")
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=30)[1]
+
+
+def to_the_process(process: subprocess.Popen[str]) -> int:
+    process.send_signal(signal.SIGTERM)
+    return signal.SIGTERM
+
+
+def to_its_terminal(process: subprocess.Popen[str]) -> int:
+    os.killpg(process.pid, signal.SIGINT)
+    return signal.SIGINT
+
+
+@pytest.mark.parametrize("send", [to_the_process, to_its_terminal])
+def test_a_signal_stops_all_after_the_same_step(
+    place: Any, send: Callable[[subprocess.Popen[str]], int]
+) -> None:
+    name = send.__name__
+    process = place.start("-m", "bertexp", *place.small, TWO, ENDLESS, f"hydra.run.dir={name}")
+    place.until(name, 5, process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    number = send(process)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert output.count("saved; to go on: python -m bertexp trainer.resume=") == 1
+    assert "Traceback" not in output
+    assert place.summary(name)["status"] == "interrupted"
+    last = place.lines(name)[-1]["step"]
+    assert (place.folder / name / "checkpoints" / f"step-{last}").is_dir()
+    assert all_gone(workers)
+
+
+def test_one_that_is_killed_ends_all(place: Any) -> None:
+    process = place.start("-m", "bertexp", *place.small, TWO, ENDLESS, "hydra.run.dir=killed")
+    place.until("killed", 3, process)
+    below = psutil.Process(process.pid).children(recursive=True)
+    ranks = [child for child in below if "spawn_main" in " ".join(child.cmdline())]
+    assert len(ranks) == 2
+    ranks[1].kill()
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: process ") and "was ended by SIGKILL" in error
+    assert "Traceback" not in output
+    assert place.summary("killed")["status"] == "failed"
+    assert all_gone(below)
+
+
+def test_a_mistake_is_one_line(place: Any) -> None:
+    done = place.run("nowhere", TWO, "dataset=text", "dataset.files=[missing.txt]")
+    (line,) = done.said
+    assert done.code == 1
+    assert line.startswith("error: ") and "missing.txt" in line
+    assert not (place.folder / "nowhere").exists(), "nothing is left behind"
+
+
+def test_torchrun_has_one_folder_and_the_same_losses(
+    place: Any, trained: Callable[..., str], assert_same_run: Callable[..., None]
+) -> None:
+    process = place.start(*TORCHRUN, *place.small, "trainer.gradient_accumulation_steps=2")
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    (run,) = (place.folder / "outputs").glob("20*/*")
+    assert_same_run(str(run.relative_to(place.folder)), trained("mlm", 2, 1))
+    assert output.count("eval/pseudo_perplexity") == 1
+
+
+SPOILT = """
+import os, sys
+if os.environ.get("RANK") == "1" and "bertexp" in " ".join(sys.orig_argv):
+    from bertexp.training.keeper import Keeper
+    from bertexp.validation import UserError
+    def refuse(_, run):
+        if run.state.step == 10:
+            raise UserError("only here")
+        return False
+    Keeper.is_due = refuse
+"""
+
+
+def test_an_error_of_another_process_is_the_runs(place: Any, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SPOILT)
+    path = f"{tmp_path}:{place.environment['PYTHONPATH']}"
+    process = place.start(*TORCHRUN, *place.small, "hydra.run.dir=spoilt", PYTHONPATH=path)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 1
+    assert "error: only here" in output
+    summary = place.summary("spoilt")
+    assert (summary["status"], summary["error"]) == ("failed", "UserError: only here")
+    assert "error: only here" in (place.folder / "spoilt" / "bertexp.log").read_text()
+
+
+def test_every_job_of_a_sweep_starts_them(place: Any) -> None:
+    process = place.start("-m", "bertexp", "-m", *place.small, "seed=0,1", "sweep=two", TWO)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    jobs = sorted((place.folder / "outputs" / "sweeps" / "two").glob("seed=*"))
+    assert [job.name for job in jobs] == ["seed=0", "seed=1"]
+    for job in jobs:
+        assert place.summary(str(job.relative_to(place.folder)))["status"] == "finished"
