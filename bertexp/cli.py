@@ -157,7 +157,7 @@ def checked_arguments(arguments: list[str]) -> list[str]:
     flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
     ordered = flags + [argument for argument in arguments if argument not in flags]
     for argument in ordered:
-        if re.match(r"[+~]*(=|$)", argument):
+        if re.match(r"[+~]*(@|=|$)", argument):
             raise UserError(f"'{argument}': names no key; a setting is key=value.")
     _, unknown = get_args_parser().parse_known_args(ordered)
     if unknown:

@@ -32,7 +32,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def require(condition: bool, key: str, found: object, allowed: str) -> None:
     """Raise a ``UserError`` that says what ``key`` must be, unless ``condition`` holds."""
     if not condition:
-        raise UserError(f"{key}={found}: must be {allowed}.")
+        raise UserError(f"{key}={_in_a_line(found)}: must be {allowed}.")
 
 
 def require_folder_name(key: str, found: str) -> None:
@@ -46,6 +46,10 @@ def require_choice(key: str, found: str, choices: Iterable[str]) -> None:
     """Raise a ``UserError`` with the nearest match unless ``found`` is one of ``choices``."""
     choices = list(choices)
     if found not in choices:
-        raise UserError(
-            f"{key}={found}: must be one of {', '.join(choices)}.{nearest(found, choices)}"
-        )
+        allowed = f"one of {', '.join(choices)}.{nearest(found, choices)}"
+        raise UserError(f"{key}={_in_a_line(found)}: must be {allowed}")
+
+
+def _in_a_line(found: object) -> str:
+    text = str(found)
+    return text if text.isprintable() else repr(text)

@@ -26,8 +26,8 @@ def _table(*columns: str) -> Table:
 
 
 def race_table(races: Sequence[Race]) -> Table:
-    """Return speed and memory of both sides, and how many times better bertexp is."""
-    table = _table("model, side", "tokens/s", "±", "bertexp's speedup", "peak memory", "and share")
+    """Return speed and memory of both sides, and bertexp's speedup and share of each other one."""
+    table = _table("model, side", "tokens/s", "±", "speedup", "peak memory", "share")
     for race in races:
         for side in race.measured:
             other = side != BERTEXP

@@ -26,7 +26,7 @@ class Tally:
         maskable, helped: see ``Batch``.
         requested: how many of the maskable were to be masked.
         flops: floating-point operations, see ``flops_per_batch``.
-        mlm, nsp: predictions of each objective.
+        mlm, nsp, label: predictions of each objective.
     """
 
     examples: int
@@ -38,6 +38,7 @@ class Tally:
     flops: float
     mlm: int
     nsp: int
+    label: int
 
     @classmethod
     def of(cls, batches: list[Batch], flops: float) -> Tally:
@@ -52,6 +53,7 @@ class Tally:
             flops=flops,
             mlm=sum(batch.predictions.get("mlm", 0) for batch in batches),
             nsp=sum(batch.predictions.get("nsp", 0) for batch in batches),
+            label=sum(batch.predictions.get("label", 0) for batch in batches),
         )
 
     def over_all_processes(self) -> Tally:
@@ -61,7 +63,7 @@ class Tally:
     @property
     def predictions(self) -> dict[str, int]:
         """How many predictions each objective makes."""
-        return {"mlm": self.mlm, "nsp": self.nsp}
+        return {"mlm": self.mlm, "nsp": self.nsp, "label": self.label}
 
 
 @dataclass

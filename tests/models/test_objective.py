@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from bertexp.config import Config
@@ -39,6 +40,12 @@ def dense_labels(batch: Batch) -> dict[str, torch.Tensor]:
         if batch.next_labels_B is None
         else found | {"next_sentence_label": batch.next_labels_B}
     )
+
+
+def in_float32() -> Accelerator:
+    """Return an accelerator that inherits no precision from one before."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=True, mixed_precision="no")
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -87,7 +94,7 @@ def test_a_step_in_several_batches_is_the_same_step(
 ) -> None:
     data = prepared(f"task={task}")
     model = small_model(CLASSES[task])
-    objective, accelerator = Objective(model), Accelerator(cpu=True)
+    objective, accelerator = Objective(model), in_float32()
     examples = np.arange(20)
     # Batches of different sizes: a mean of means would not do.
     parts = np.split(examples, [2, 9, 12])
@@ -116,9 +123,7 @@ def test_the_weight_of_pairs_is_that_of_their_gradients(
         batches = [data.examples.batch(0, np.arange(8))]
         objective = Objective(model)
         totals = Tally.of(batches, 0).predictions
-        losses = accumulate_gradients(
-            objective, Accelerator(cpu=True), batches, data.task.weights, totals
-        )
+        losses = accumulate_gradients(objective, in_float32(), batches, data.task.weights, totals)
         found[weight] = losses, gradients(model)
     assert found[0.5][0] == found[2.0][0], "losses are shown as they are"
     for name, half in found[0.5][1].items():
@@ -146,7 +151,7 @@ def test_a_step_without_a_prediction_changes_nothing(
     assert batch.predictions == {"mlm": 0}
     objective = Objective(model)
     losses = accumulate_gradients(
-        objective, Accelerator(cpu=True), [batch], data.task.weights, batch.predictions
+        objective, in_float32(), [batch], data.task.weights, batch.predictions
     )
     assert losses["mlm"].item() == 0
     assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
@@ -161,7 +166,7 @@ def test_an_idle_batch_teaches_nothing_and_counts_nothing(
     batch = data.examples.batch(0, np.arange(2)).idle()
     tally = Tally.of([batch], 0)
     losses = accumulate_gradients(
-        Objective(model), Accelerator(cpu=True), [batch], data.task.weights, tally.predictions
+        Objective(model), in_float32(), [batch], data.task.weights, tally.predictions
     )
     assert not any(vars(replace(tally, positions=0)).values())
     assert {name: float(loss) for name, loss in losses.items()} == dict.fromkeys(losses, 0.0)

@@ -20,6 +20,7 @@ SMALL = (
     *("trainer.epochs=null", "trainer.max_steps=50", "trainer.log_every=1", "trainer.batch_size=5"),
     *("trainer.save_every=20", "trainer.keep_checkpoints=9", "evaluation.every=25"),
     *("evaluation.max_examples=16", "evaluation.pseudo_perplexity=2"),
+    "hardware.precision=fp32",
 )
 
 
