@@ -8,7 +8,6 @@ with the exit code, or with null while it runs. Ends, with its processes, when i
 
 from __future__ import annotations
 
-import codecs
 import gc
 import json
 import os
@@ -38,9 +37,6 @@ from bertexp.config import conf_dir, parse
 
 
 def serve() -> None:
-    # A user who may read nothing could not load these any more.
-    for encoding in ("unicode_escape", "raw_unicode_escape"):
-        codecs.lookup(encoding)
     # Hydra reads the whole environment for plugins, and its parser learns as it goes.
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         parse(compose("config", overrides=["seed=1", "dataset=text", "dataset.files=['a']"]))

@@ -93,7 +93,7 @@ def test_a_pickle_in_the_cache_is_not_run(
     for path in paths:
         np.save(path, trap, allow_pickle=True)
     # Of another size, so that it is built again; and were it of the same, it is not executed.
-    with pytest.raises(ValueError, match="allow_pickle=False|Python objects"):
+    with pytest.raises(ValueError, match=r"allow_pickle=False|Python objects"):
         list(corpus.documents("train"))
     list(prepare(config).documents("train"))
     assert not (tmp_path / "sprung").exists()
