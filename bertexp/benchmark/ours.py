@@ -14,7 +14,7 @@ from bertexp.benchmark.config import BenchConfig
 from bertexp.benchmark.work import Measured, longest, peak_memory, prepare_work, read_model
 from bertexp.evaluation.answers import evaluate
 from bertexp.models.objective import Objective, count_parameters, flops_per_batch
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget

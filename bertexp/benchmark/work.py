@@ -17,7 +17,8 @@ from bertexp.config import conf_dir, parse
 from bertexp.data import Data, prepare_data
 from bertexp.models.build import bert_config, build_skeleton, load_model
 from bertexp.models.initialization import look_at_neighbours
-from bertexp.tasks.base import Batch, Examples, MaskedExamples
+from bertexp.tasks.base import Examples, MaskedExamples
+from bertexp.tasks.batch import Batch
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from bertexp.evaluation.slices import SLICES, Slicer
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.pairs import negative_shares
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import Batch, Examples, Task
+from bertexp.tasks.base import Examples, Task
+from bertexp.tasks.batch import Batch
 from bertexp.tasks.nsp import PairExamples
 from bertexp.tokens.store import TokenStore
 from bertexp.validation import UserError

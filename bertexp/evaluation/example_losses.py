@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from bertexp.evaluation.answers import Answers
 from bertexp.evaluation.bank import Bank
 from bertexp.runs.summary import LOSSES_FILE
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 
 BANK_KEY = b"bank"
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from bertexp.corpora.synthetic import HIDDEN, Language
 from bertexp.evaluation.bank import Bank
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 

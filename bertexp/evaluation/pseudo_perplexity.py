@@ -13,7 +13,7 @@ from bertexp import draws
 from bertexp.evaluation.answers import perplexity
 from bertexp.evaluation.bank import BANK_SEED
 from bertexp.models.objective import Objective
-from bertexp.tasks.base import Batch, attention_mask, pad
+from bertexp.tasks.batch import Batch, attention_mask, pad
 from bertexp.tasks.mlm import SPECIAL_PER_BLOCK
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer

@@ -10,7 +10,7 @@ import torch
 
 from bertexp.evaluation.bank import Bank
 from bertexp.models.objective import Objective
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 

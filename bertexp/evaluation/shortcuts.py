@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.tasks.nsp import PairExamples
 
 # Pairs that a classifier is fitted to, at most.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 

@@ -10,7 +10,8 @@ import torch
 from bertexp.cache import fingerprint
 from bertexp.finetuning.config import LabelledConfig
 from bertexp.finetuning.sources import Split, number_labels, read_splits
-from bertexp.tasks.base import Batch, Examples, attention_mask, only_cls, pad
+from bertexp.tasks.base import Examples
+from bertexp.tasks.batch import Batch, attention_mask, only_cls, pad
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 

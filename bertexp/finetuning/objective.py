@@ -12,7 +12,7 @@ from torch.nn import functional
 from bertexp.finetuning.labelled import LabelledExamples
 from bertexp.models.dropout import draw_masks_fast
 from bertexp.models.encoder import encode
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 
 if TYPE_CHECKING:
     from transformers import BertPreTrainedModel

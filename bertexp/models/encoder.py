@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bertexp.models.attention import attend
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 
 
 def encode(bert: Any, batch: Batch) -> Tensor:
@@ -44,18 +44,3 @@ def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
     """Return the output of a ``BertLayer`` whose heads read ``context`` for ``hidden``."""
     output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
     return output
-
-
-def compile_layers(bert: Any) -> None:
-    """Have inductor fuse what lies between the attention of one layer and that of the next.
-
-    The weights stay where they are, and so does what is exported. The last layer meets inputs
-    of ever new sizes, so its code is made for any.
-
-    Args:
-        bert: a ``BertModel`` of ``transformers``.
-    """
-    *layers, last = bert.encoder.layer
-    for layer in bert.encoder.layer:
-        for module in (layer.attention.output, layer.intermediate, layer.output):
-            module.compile(dynamic=layer is last and len(layers) > 0)

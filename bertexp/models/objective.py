@@ -10,7 +10,7 @@ from torch.nn import functional
 from bertexp.models.dropout import draw_masks_fast
 from bertexp.models.encoder import encode
 from bertexp.models.masked_loss import masked_loss
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 
 if TYPE_CHECKING:
     from transformers import BertPreTrainedModel

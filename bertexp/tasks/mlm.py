@@ -12,15 +12,8 @@ import torch
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import (
-    Batch,
-    Examples,
-    MaskedExamples,
-    Task,
-    attention_mask,
-    only_cls,
-    pad,
-)
+from bertexp.tasks.base import Examples, MaskedExamples, Task
+from bertexp.tasks.batch import Batch, attention_mask, only_cls, pad
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.stream import TokenStream
 from bertexp.tokens.tokenizer import WordPieceTokenizer

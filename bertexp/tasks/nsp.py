@@ -10,7 +10,8 @@ from bertexp.pairs import NEXT, SEGMENTS, negative_shares
 from bertexp.pairs.draw import PairDrawer
 from bertexp.pairs.text import Text
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import Batch, Examples, Task, attention_mask, only_cls, pad
+from bertexp.tasks.base import Examples, Task
+from bertexp.tasks.batch import Batch, attention_mask, only_cls, pad
 from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bertexp.processes import group
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.training.state import TrainState
 from bertexp.validation import UserError
 

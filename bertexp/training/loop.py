@@ -13,7 +13,7 @@ from torch import nn
 
 from bertexp.models.objective import flops_per_batch
 from bertexp.processes import group
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor
 from bertexp.training.config import SchedulerConfig, TrainerConfig

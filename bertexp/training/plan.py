@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from bertexp import draws
 from bertexp.runs.signals import ignore_signals
-from bertexp.tasks.base import Batch, Examples
+from bertexp.tasks.base import Examples
+from bertexp.tasks.batch import Batch
 
 # Examples are sorted by length within pools of this many batches: little padding, much shuffling.
 POOL_BATCHES = 64

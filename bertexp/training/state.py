@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from bertexp.tasks.base import Batch
+    from bertexp.tasks.batch import Batch
 
 
 @dataclass(frozen=True)

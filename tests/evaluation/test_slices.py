@@ -22,7 +22,7 @@ from bertexp.evaluation.bank import build_bank
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.evaluation.slices import SLICES, frequency_classes
 from bertexp.models.objective import Objective
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.tokens.store import TokenStore
 from bertexp.training.state import TrainState
 

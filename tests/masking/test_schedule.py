@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
 from bertexp.masking.schedule import mask_rate
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.training.budget import Budget
 from bertexp.training.plan import BatchPlan, load_steps
 

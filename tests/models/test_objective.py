@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, mm_flop
 from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.models.objective import Objective, count_parameters, flops_per_batch
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.tokens.store import TokenStore
 from bertexp.training.loop import accumulate_gradients
 from bertexp.training.state import Tally

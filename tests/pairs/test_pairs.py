@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.tasks.nsp import PairExamples
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError

@@ -15,7 +15,7 @@ from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.models.build import build_model
 from bertexp.models.objective import Objective
-from bertexp.tasks.base import Batch
+from bertexp.tasks.batch import Batch
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, train
