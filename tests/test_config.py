@@ -387,7 +387,8 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
     read_splits(finetuning(*own, "finetune.hub=hub").finetune)
     with pytest.raises(UserError, match="there is no such folder"):
         read_splits(finetuning("finetune=rte", "finetune.path=nowhere").finetune)
-    # As above; where nothing tracks, nothing of the tracker is read.
+    # As above; where nothing tracks, nothing of the tracker is read. The command itself reads
+    # how many processes there are to be.
     assert {key for key in unread if not key.startswith("tracker.")} <= {
-        *("sweep", "trainer.resume", "trainer.resume_force"),
+        *("sweep", "trainer.resume", "trainer.resume_force", "hardware.num_processes"),
     }

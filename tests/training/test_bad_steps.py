@@ -80,6 +80,7 @@ def trained(
             on_log=lambda state, fraction, metrics: lines.append(metrics),
             on_evaluate=lambda state: None,
             on_step=lambda run: weights.append(deepcopy(run.objective.state_dict())),
+            machine_flops=1e9,
             bad_steps=BadSteps(limit),
             window=Window(data.task.weights),
         )

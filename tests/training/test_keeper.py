@@ -60,6 +60,7 @@ def begun(
             on_log=lambda state, fraction, metrics: None,
             on_evaluate=lambda state: None,
             on_step=lambda run: None,
+            machine_flops=1e9,
             bad_steps=BadSteps(3),
             window=Window(data.task.weights),
         )
