@@ -26,6 +26,7 @@ def accuracy(features_ND: Any, questions: Questions) -> float:
     from sklearn.model_selection import StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     fitted, labels = questions.fitted, questions.labels
     classifier = make_pipeline(
@@ -38,7 +39,9 @@ def accuracy(features_ND: Any, questions: Questions) -> float:
     with warnings.catch_warnings():
         # A weak penalty may take more iterations; scikit-learn tells of defaults to come.
         warnings.simplefilter("ignore")
-        classifier.fit(features_ND[:fitted], labels[:fitted])
+        # Products this small lose more to threads that wait for each other than they gain.
+        with threadpool_limits(1, user_api="blas"):
+            classifier.fit(features_ND[:fitted], labels[:fitted])
     return float(classifier.score(features_ND[fitted:], labels[fitted:]))
 
 
