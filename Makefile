@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-run: $(READY)  ## train a small BERT on Python's own documentation, about two minutes
+run: $(READY)  ## train a small BERT on Python's own documentation, a minute or two
 	$(BIN)/python -m bertexp
 
 sweep: $(READY)  ## compare three mask rates on that corpus, about four minutes
