@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from bertexp.cache import fingerprint
 from bertexp.finetuning.config import LabelledConfig
 from bertexp.finetuning.sources import Split, number_labels, read_splits
 from bertexp.tasks.base import Examples
-from bertexp.tasks.batch import Batch, attention_mask, only_cls, pad
+from bertexp.tasks.batch import Batch, written
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 
@@ -59,25 +59,13 @@ class LabelledExamples(Examples):
         return np.array([len(row) for row in self._rows])
 
     def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
-        ids_BL, lengths_B = pad([self._rows[index] for index in example_ids], self._pad_id)
-        types_BL = None
-        if self._is_pair:
-            column_L = np.arange(ids_BL.shape[1])
-            begins_B1 = np.array([self._firsts[index] for index in example_ids])[:, None]
-            second_BL = (column_L >= begins_B1) & (column_L < lengths_B[:, None])
-            types_BL = torch.from_numpy(second_BL.astype(np.int64))
-        targets = self.targets
-        queries_BP, slots_U = only_cls(len(ids_BL))
-        return Batch(
-            example_ids=example_ids,
-            input_ids_BL=torch.from_numpy(ids_BL),
-            queries_BP=queries_BP,
-            slots_U=slots_U,
-            attention_mask_BL=attention_mask(ids_BL, lengths_B),
-            token_type_ids_BL=types_BL,
-            targets_B=None if targets is None else torch.from_numpy(targets[example_ids]),
-            tokens=int(lengths_B.sum()),
+        rows = [self._rows[index] for index in example_ids]
+        second_B = np.array([self._firsts[index] for index in example_ids])
+        batch = written(
+            example_ids, rows, self._pad_id, second_B=second_B if self._is_pair else None
         )
+        targets_B = None if self.targets is None else torch.from_numpy(self.targets[example_ids])
+        return replace(batch, targets_B=targets_B)
 
 
 def _fitting(first: int, second: int, room: int) -> tuple[int, int]:

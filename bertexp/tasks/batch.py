@@ -125,9 +125,36 @@ def attention_mask(ids_BL: np.ndarray, lengths_B: np.ndarray) -> torch.Tensor | 
     return torch.from_numpy((np.arange(ids_BL.shape[1]) < lengths_B[:, None]).astype(np.int64))
 
 
-def only_cls(batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ``queries_BP`` and ``slots_U`` of a batch of which only ``[CLS]`` is used."""
-    return torch.zeros((batch_size, 1), dtype=torch.int64), torch.arange(batch_size)
+def written(
+    example_ids: np.ndarray,
+    rows: list[np.ndarray],
+    pad_id: int,
+    pad_to: int | None = None,
+    second_B: np.ndarray | None = None,
+) -> Batch:
+    """Return the batch of rows of token ids in which nothing is predicted yet.
+
+    Args:
+        example_ids: which examples they are.
+        rows: the token ids of each; ``[CLS]`` alone is used of them.
+        pad_id, pad_to: see ``pad``.
+        second_B: where the second segment of each begins; None where there is only one.
+    """
+    ids_BL, lengths_B = pad(rows, pad_id, pad_to)
+    types_BL = None
+    if second_B is not None:
+        column_L = np.arange(ids_BL.shape[1])
+        second_BL = (column_L >= second_B[:, None]) & (column_L < lengths_B[:, None])
+        types_BL = torch.from_numpy(second_BL.astype(np.int64))
+    return Batch(
+        example_ids=example_ids,
+        input_ids_BL=torch.from_numpy(ids_BL),
+        queries_BP=torch.zeros((len(rows), 1), dtype=torch.int64),
+        slots_U=torch.arange(len(rows)),
+        attention_mask_BL=attention_mask(ids_BL, lengths_B),
+        token_type_ids_BL=types_BL,
+        tokens=int(lengths_B.sum()),
+    )
 
 
 def queries(predicted_BL: np.ndarray, with_cls: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,13 +7,12 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, MaskedExamples, Task
-from bertexp.tasks.batch import Batch, attention_mask, only_cls, pad
+from bertexp.tasks.batch import Batch, written
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.stream import TokenStream
 from bertexp.tokens.tokenizer import WordPieceTokenizer
@@ -70,16 +69,7 @@ class BlockExamples(Examples):
             np.concatenate((cls, self._tokens[start:end], sep))
             for start, end in zip(starts, ends, strict=True)
         ]
-        ids_BL, lengths_B = pad(rows, self._tokenizer.pad_id, self._pad_to)
-        queries_BP, slots_U = only_cls(len(ids_BL))
-        return Batch(
-            example_ids=example_ids,
-            input_ids_BL=torch.from_numpy(ids_BL),
-            queries_BP=queries_BP,
-            slots_U=slots_U,
-            attention_mask_BL=attention_mask(ids_BL, lengths_B),
-            tokens=int(lengths_B.sum()),
-        )
+        return written(example_ids, rows, self._tokenizer.pad_id, self._pad_to)
 
 
 class StreamedBlocks(Examples):

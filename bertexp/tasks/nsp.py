@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -11,7 +13,7 @@ from bertexp.pairs.draw import PairDrawer
 from bertexp.pairs.text import Text
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
-from bertexp.tasks.batch import Batch, attention_mask, only_cls, pad
+from bertexp.tasks.batch import Batch, written
 from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
@@ -87,20 +89,9 @@ class PairExamples(Examples):
             np.concatenate((cls, tokens[a : a + size_a], sep, tokens[b : b + size_b], sep))
             for a, size_a, b, size_b in zip(*segments, strict=True)
         ]
-        ids_BL, lengths_B = pad(rows, self._tokenizer.pad_id, self._pad_to)
-        column_L = np.arange(ids_BL.shape[1])
-        second_BL = (column_L >= pairs.first_sizes[:, None] + 2) & (column_L < lengths_B[:, None])
-        queries_BP, slots_U = only_cls(len(ids_BL))
-        return Batch(
-            example_ids=example_ids,
-            input_ids_BL=torch.from_numpy(ids_BL),
-            queries_BP=queries_BP,
-            slots_U=slots_U,
-            attention_mask_BL=attention_mask(ids_BL, lengths_B),
-            token_type_ids_BL=torch.from_numpy(second_BL.astype(np.int64)),
-            next_labels_B=torch.from_numpy(pairs.labels),
-            tokens=int(lengths_B.sum()),
-        )
+        second_B = pairs.first_sizes + 2
+        batch = written(example_ids, rows, self._tokenizer.pad_id, self._pad_to, second_B)
+        return replace(batch, next_labels_B=torch.from_numpy(pairs.labels))
 
 
 @TASKS.register("nsp")
