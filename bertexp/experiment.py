@@ -18,7 +18,7 @@ from bertexp.data import Data, prepare_data
 from bertexp.evaluation.answers import evaluate
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.samples import draw_samples, sample_tables
-from bertexp.evaluation.whole import evaluate_whole
+from bertexp.evaluation.whole import Evaluated, evaluate_whole
 from bertexp.files import shown
 from bertexp.masking.audit import audit
 from bertexp.masking.schedule import mask_rate
@@ -41,6 +41,7 @@ from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
 from bertexp.training.keeper import Keeper
 from bertexp.training.setup import build_accelerator
 from bertexp.training.shards import gathered_weights
+from bertexp.training.state import TrainState
 from bertexp.training_run import TrainingRun
 
 OUTPUTS = Path("outputs")
@@ -160,26 +161,38 @@ def _run(
     with clock.counting("evaluation"):
         found = evaluate_whole(config, data, objective, accelerator.device)
         metrics = found.metrics
-        answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     with clock.counting("checkpoints"):
         keeper.finish(metrics["eval/loss"], state.step, gathered_weights(objective))
     if not group.is_first():
         return metrics["eval/loss"]
+    _record(run, data, found, state, tracker)
+    return metrics["eval/loss"]
+
+
+def _record(
+    run: TrainingRun,
+    data: Data,
+    found: Evaluated,
+    state: TrainState,
+    tracker: SafeTracker | None,
+) -> None:
+    """Write, log and show what came of a run."""
+    folder, metrics = run.invocation.folder, found.metrics
+    answers = draw_samples(run.objective, data.bank, data.tokenizer, run.accelerator.device)
     write_example_losses(folder, example_losses(data.bank, found.answers))
     pictures = draw_probes(found.probed, folder)
-    with clock.counting("tracking"):
-        accelerator.log(metrics | state.spent(), step=state.step)
+    with run.clock.counting("tracking"):
+        run.accelerator.log(metrics | state.spent(), step=state.step)
         if tracker:
             for name, (columns, rows) in sample_tables(answers).items():
                 tracker.log_rows(name, columns, rows)
             tracker.log_pictures("evaluation", pictures)
     write_summary(folder, {"probes": [asdict(one) for one in found.probed]})
-    write_summary(folder, outcome.results(data, state, metrics, keeper, clock))
-    show = partial(report.show, log_only=invocation.job is not None)
+    write_summary(folder, outcome.results(data, state, metrics, run.keeper, run.clock))
+    show = partial(report.show, log_only=run.invocation.job is not None)
     show(report.results(metrics, data.bank.yardsticks, data.optimum, found.probed, state))
     show(report.samples(answers))
-    show(report.places(shown(folder), keeper, tracker.location if tracker else None))
-    return metrics["eval/loss"]
+    show(report.places(shown(folder), run.keeper, tracker.location if tracker else None))
 
 
 def _identify(config: Config, folder: Path, known_id: str | None) -> RunIdentity:
