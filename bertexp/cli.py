@@ -185,20 +185,32 @@ def run_job(
     """
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
+    dry_run = composed.trainer.dry_run
     if hydra_config.mode != RunMode.MULTIRUN:
-        return _run(composed, folder, None, schema, start)
+        if dry_run and not is_new(folder):
+            raise UserError(
+                f"trainer.dry_run: plans a run from its start, and {folder} has one already; leave "
+                "out trainer.resume, or choose another folder with hydra.run.dir."
+            )
+        try:
+            return _run(composed, folder, None, schema, start)
+        finally:
+            if dry_run:
+                discard(folder)
     if group.was_launched():
         raise UserError(
             "hydra.mode=MULTIRUN: a sweep starts the processes of each job by itself; use "
             "hardware.num_processes, without torchrun."
         )
     job = SweepJob.of(str(composed.sweep), hydra_config)
-    with one_of_the_jobs(folder.parent):
+    sweep = Path(hydra_config.sweep.dir)
+    with one_of_the_jobs(sweep):
         if job.at_once > 1:
-            take_share(folder.parent, job.at_once)
+            take_share(sweep, job.at_once)
         job.begin()
         objective = _run(composed, folder, job, schema, start)
-        job.finished(objective)
+        if not dry_run:
+            job.finished(objective)
     return objective
 
 

@@ -91,7 +91,7 @@ C = TypeVar("C", bound=RunConfig)
 # These say where, how fast and how closely watched a run is, and nothing of what comes out.
 _ONLY_HOW = re.compile(
     r"name|sweep|tracker\..*|hardware\.(?!precision$).*"
-    r"|trainer\.(log_every|save_every|keep_checkpoints|max_bad_steps|resume|resume_force)"
+    r"|trainer\.(log_every|save_every|keep_checkpoints|max_bad_steps|resume|resume_force|dry_run)"
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from operator import itemgetter
@@ -15,9 +15,10 @@ from accelerate import Accelerator
 from bertexp import draws, report
 from bertexp.config import Config, RunConfig
 from bertexp.data import Data, prepare_data
+from bertexp.dry_run.show import show_plan
 from bertexp.evaluation.answers import evaluate
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
-from bertexp.evaluation.samples import draw_samples, sample_tables
+from bertexp.evaluation.samples import MaskedSample, PairSample, draw_samples, sample_tables
 from bertexp.evaluation.whole import Evaluated, evaluate_whole
 from bertexp.files import shown
 from bertexp.masking.audit import audit
@@ -88,7 +89,8 @@ def tracked(
     """
     folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
     record, tracker = JsonLinesTracker(folder), None
-    if group.is_first():
+    is_tracked = group.is_first() and not config.trainer.dry_run
+    if is_tracked:
         known: dict[str, object] = {"versions": versions()}
         started = {"status": "running", "error": None, "tracker_id": identity.id}
         write_summary(folder, started | known)
@@ -96,7 +98,7 @@ def tracked(
             config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known
         )
         record.rewind(checkpoint.progress["logged"] if checkpoint else 0)
-    trackers = [each for each in (record, tracker) if each and group.is_first()]
+    trackers = [each for each in (record, tracker) if each and is_tracked]
     accelerator = build_accelerator(config.hardware, trackers)
     failed = True
     try:
@@ -155,6 +157,8 @@ def _run(
         every=config.evaluation.every,
         mask_rate=partial(mask_rate, config.masking),
     )
+    if config.trainer.dry_run:
+        return show_plan(run)
     if group.is_first():
         _describe(data, folder, tracker)
     state = run.train()
@@ -165,7 +169,8 @@ def _run(
         keeper.finish(metrics["eval/loss"], state.step, gathered_weights(objective))
     if not group.is_first():
         return metrics["eval/loss"]
-    _record(run, data, found, state, tracker)
+    answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
+    _record(run, data, found, answers, state, tracker)
     return metrics["eval/loss"]
 
 
@@ -173,12 +178,12 @@ def _record(
     run: TrainingRun,
     data: Data,
     found: Evaluated,
+    answers: Sequence[MaskedSample | PairSample],
     state: TrainState,
     tracker: SafeTracker | None,
 ) -> None:
     """Write, log and show what came of a run."""
     folder, metrics = run.invocation.folder, found.metrics
-    answers = draw_samples(run.objective, data.bank, data.tokenizer, run.accelerator.device)
     write_example_losses(folder, example_losses(data.bank, found.answers))
     pictures = draw_probes(found.probed, folder)
     with run.clock.counting("tracking"):

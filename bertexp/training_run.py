@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
+import torch
 from accelerate import Accelerator
 from rich.console import RenderableType
 from torch import nn
@@ -18,6 +19,7 @@ from bertexp.processes import group
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
 from bertexp.tasks.base import Examples
+from bertexp.tasks.batch import Batch
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.bad_steps import BadSteps
@@ -31,6 +33,28 @@ from bertexp.training.snapshot import restore
 from bertexp.training.state import TrainState, Window
 from bertexp.training.throughput import machine_flops
 from bertexp.validation import UserError
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the loop begins with.
+
+    Attributes:
+        batches: which examples each step has.
+        budget: when to stop.
+        objective, optimizer: as ``Accelerator.prepare`` gives them.
+        tokens_per_step: on average, padding not counted.
+        step_seconds: for forward and backward of a step.
+        steps: after which the budget ends the run, at that speed.
+    """
+
+    batches: BatchPlan
+    budget: Budget
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    tokens_per_step: float
+    step_seconds: float
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -79,65 +103,78 @@ class TrainingRun:
                 many bad steps.
             Interrupted: a signal has come, and what was trained is saved.
         """
-        config, accelerator, state = self.config, self.accelerator, TrainState()
-        trainer, checkpoint = config.trainer, self.invocation.beginning.checkpoint
-        plan = BatchPlan(
-            self.examples,
-            trainer.batch_size,
-            trainer.gradient_accumulation_steps,
-            config.seed,
-            group.rank(),
-            group.size(),
-        )
-        budget = Budget.of(trainer, plan.steps_per_epoch)
-        optimizer = build_optimizer(config.optimizer, self.objective)
-        prepared, optimizer = accelerator.prepare(self.objective, optimizer)
-        if accelerator.is_fsdp2:
-            register_fsdp_forward_method(prepared, "logits")
-        tokens_per_step = self.examples.lengths(0).sum() / plan.steps_per_epoch
-        step_seconds = measure_step(prepared, accelerator, plan[0], self.weights)
-        steps = budget.expected_steps(tokens_per_step, step_seconds)
+        ready, state = self.get_ready(), TrainState()
+        checkpoint = self.invocation.beginning.checkpoint
+        first = checkpoint.step if checkpoint else 0
+        seconds = ready.step_seconds * (ready.steps - first)
+        if group.is_first():
+            self._announce(ready.steps, seconds)
 
         def mask_prob(step: int) -> float:
             assert self.mask_rate is not None
-            return self.mask_rate(budget.progress(step, tokens_per_step, state.seconds))
+            progress = ready.budget.progress(step, ready.tokens_per_step, state.seconds)
+            return self.mask_rate(progress)
 
-        first = checkpoint.step if checkpoint else 0
-        seconds = step_seconds * (steps - first)
-        if group.is_first():
-            self._announce(steps, seconds)
+        steps = load_steps(
+            ready.batches,
+            first,
+            self.config.hardware.num_workers,
+            self.accelerator.device,
+            mask_prob if self.mask_rate else None,
+        )
         job = self.invocation.job
         hidden = not group.is_first() or (job is not None and not job.shows_bar)
-        with Progress(steps, disable=hidden) as progress, self.invocation.signals.deferred():
-            watch = _Watch(self, progress, plan.steps_per_epoch)
-            training = Training(
-                objective=prepared,
-                weights=self.weights,
-                optimizer=optimizer,
-                accelerator=accelerator,
-                steps=load_steps(
-                    plan,
-                    first,
-                    config.hardware.num_workers,
-                    accelerator.device,
-                    mask_prob if self.mask_rate else None,
-                ),
+        with Progress(ready.steps, disable=hidden) as progress, self.invocation.signals.deferred():
+            watch = _Watch(self, progress, ready.batches.steps_per_epoch)
+            training = replace(
+                self.training(ready, steps),
                 state=state,
-                budget=budget,
-                trainer=trainer,
-                scheduler=config.scheduler,
                 evaluate_every=self.every,
                 on_log=watch.log,
                 on_evaluate=watch.evaluate,
                 on_step=watch.step,
-                machine_flops=machine_flops(accelerator),
-                bad_steps=BadSteps(trainer.max_bad_steps),
-                window=Window(self.weights),
             )
             if checkpoint:
                 self._restore(training, checkpoint)
                 progress.note(f"step {first} · going on from {shown(checkpoint.path)}")
             return train(training)
+
+    def get_ready(self) -> Ready:
+        """Put together what the loop works with, and measure a step."""
+        trainer = self.config.trainer
+        batches = BatchPlan(
+            self.examples,
+            trainer.batch_size,
+            trainer.gradient_accumulation_steps,
+            self.config.seed,
+            group.rank(),
+            group.size(),
+        )
+        budget = Budget.of(trainer, batches.steps_per_epoch)
+        optimizer = build_optimizer(self.config.optimizer, self.objective)
+        objective, optimizer = self.accelerator.prepare(self.objective, optimizer)
+        if self.accelerator.is_fsdp2:
+            register_fsdp_forward_method(objective, "logits")
+        tokens_per_step = self.examples.lengths(0).sum() / batches.steps_per_epoch
+        seconds = measure_step(objective, self.accelerator, batches[0], self.weights)
+        steps = budget.expected_steps(tokens_per_step, seconds)
+        return Ready(batches, budget, objective, optimizer, tokens_per_step, seconds, steps)
+
+    def training(self, ready: Ready, steps: Iterable[list[Batch]]) -> Training:
+        """Return what the loop works with, on these steps, when nobody watches."""
+        return Training(
+            objective=ready.objective,
+            weights=self.weights,
+            optimizer=ready.optimizer,
+            accelerator=self.accelerator,
+            steps=steps,
+            budget=ready.budget,
+            trainer=self.config.trainer,
+            scheduler=self.config.scheduler,
+            machine_flops=machine_flops(self.accelerator),
+            bad_steps=BadSteps(self.config.trainer.max_bad_steps),
+            window=Window(self.weights),
+        )
 
     def _announce(self, steps: int, seconds: float) -> None:
         """Say what is about to happen."""

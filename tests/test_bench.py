@@ -45,6 +45,7 @@ def test_both_sides_do_the_same_work(command: Callable[..., Any], task: str) -> 
         assert re.search(rf"tiny, {side} +{speed:,.0f} ", done.output), done.output
         assert 1e8 < each["peak_bytes"] < 1e11
     assert 0 < race["utilisation"] < 1
+    assert 0 < race["model_utilisation"] < 1
     if to_loss:
         ours, theirs = race["losses"]
         # The same beginning, rates and amount of text: hardly another loss so soon.

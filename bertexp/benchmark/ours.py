@@ -1,17 +1,14 @@
-"""bertexp's side of the benchmark: its own loop, and where the time of a step goes."""
+"""bertexp's side of the benchmark: its own loop."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from accelerate import Accelerator
 
 from bertexp.benchmark.config import BenchConfig
-from bertexp.benchmark.work import Measured, longest, peak_memory, prepare_work, read_model
+from bertexp.benchmark.parts import measure_parts
+from bertexp.benchmark.work import Measured, longest, prepare_work, read_model
 from bertexp.evaluation.answers import evaluate
 from bertexp.models.objective import Objective, count_parameters, flops_per_batch
 from bertexp.tasks.batch import Batch
@@ -19,6 +16,7 @@ from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, train
+from bertexp.training.memory import peak_memory
 from bertexp.training.plan import BatchPlan, load_steps
 from bertexp.training.setup import build_accelerator, build_optimizer
 from bertexp.training.state import TrainState, Window
@@ -76,8 +74,9 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         seconds=seconds,
         peak_bytes=peak,
         losses=losses,
-        parts={} if loss_steps else _parts(training, plan, seconds / len(batches)),
+        parts={} if loss_steps else measure_parts(training, plan),
         flops=sum(flops_per_batch(objective.model, batch) for batch in batches) / seconds,
+        batch_flops=flops_per_batch(objective.model, plan[0][0]),
         machine_flops=training.machine_flops,
     )
 
@@ -88,46 +87,3 @@ def _loss(objective: Objective, batch: Batch) -> float:
     ((name, total),) = objective(batch).items()
     objective.train()
     return float(total) / batch.predictions[name]
-
-
-def _parts(run: Training, plan: BatchPlan, step_seconds: float) -> dict[str, float]:
-    """Return the milliseconds of each part of a step, and of a bare loop around a fixed batch."""
-    batch = plan[0][0].to(run.accelerator.device)
-    model = run.accelerator.unwrap_model(run.objective)
-
-    def forward() -> torch.Tensor:
-        with run.accelerator.autocast():
-            return torch.stack(list(model(batch).values())).sum()
-
-    def step() -> None:
-        run.optimizer.step()
-        run.optimizer.zero_grad()
-
-    def clip() -> None:
-        run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
-
-    def bare() -> None:
-        forward().backward()
-        clip()
-        step()
-
-    forward().backward()
-    parts = {
-        "data": _milliseconds(lambda: plan[1], run.accelerator),
-        "forward": _milliseconds(forward, run.accelerator),
-        "forward and backward": _milliseconds(lambda: forward().backward(), run.accelerator),
-        "clipping": _milliseconds(clip, run.accelerator),
-        "bare loop": _milliseconds(bare, run.accelerator),
-    }
-    return parts | {"whole loop": step_seconds * 1e3}
-
-
-def _milliseconds(job: Callable[[], object], accelerator: Accelerator, repeats: int = 7) -> float:
-    found = []
-    for _ in range(repeats):
-        clock = time.perf_counter()
-        job()
-        if accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - clock)
-    return float(np.median(found)) * 1e3

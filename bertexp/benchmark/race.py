@@ -56,13 +56,21 @@ class Race:
 
     @property
     def overhead(self) -> float:
-        """What the loop adds to a bare one around a fixed batch, relative to that."""
+        """What the loop adds to a bare one on the same batches, relative to that."""
         return self.part("whole loop") / self.part("bare loop") - 1
 
     @property
     def utilisation(self) -> float:
         """bertexp's floating-point operations a second, relative to the matrix product's."""
         return median(each.flops / each.machine_flops for each in self.measured[BERTEXP])
+
+    @property
+    def model_utilisation(self) -> float:
+        """The same of forward and backward alone: encoder, head and loss."""
+        return median(
+            1e3 * each.batch_flops / each.parts["forward and backward"] / each.machine_flops
+            for each in self.measured[BERTEXP]
+        )
 
     def seconds_to_loss(self) -> tuple[float, float] | None:
         """bertexp's and Trainer's seconds up to Trainer's last loss; None if it was not reached."""
@@ -94,7 +102,8 @@ class Race:
             }
             for side in self.measured
         }
-        found = {"sides": medians, "overhead": self.overhead, "utilisation": self.utilisation}
+        found: dict[str, Any] = {"sides": medians, "overhead": self.overhead}
+        found |= {"utilisation": self.utilisation, "model_utilisation": self.model_utilisation}
         if self.to_loss:
             found["seconds_to_loss"] = self.seconds_to_loss()
             found["losses"] = self.losses_at_the_end()

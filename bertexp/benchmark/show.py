@@ -53,8 +53,11 @@ def parts_table(races: Sequence[Race]) -> Table:
         table.add_row(name, *(f"{race.part(name):.1f}" for race in races))
     table.add_row("the loop adds", *(f"{race.overhead:+.1%}" for race in races))
     machine = races[0].measured[BERTEXP][0].machine_flops / 1e9
-    label = f"of the matrix product's {machine:,.0f} GFLOP/s"
-    table.add_row(label, *(f"{race.utilisation:.0%}" for race in races))
+    table.add_row(
+        f"forward and backward, of the product's {machine:,.0f} GFLOP/s",
+        *(f"{race.model_utilisation:.0%}" for race in races),
+    )
+    table.add_row("the whole step, of it", *(f"{race.utilisation:.0%}" for race in races))
     return table
 
 

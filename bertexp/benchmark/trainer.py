@@ -25,13 +25,13 @@ from bertexp.benchmark.work import (
     Measured,
     dense,
     longest,
-    peak_memory,
     prepare_work,
     read_model,
 )
 from bertexp.data import Data
 from bertexp.evaluation.answers import evaluate
 from bertexp.models.objective import Objective, count_parameters
+from bertexp.training.memory import peak_memory
 from bertexp.training.plan import BatchPlan
 from bertexp.training.setup import build_accelerator
 

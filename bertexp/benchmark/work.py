@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +49,7 @@ class Measured:
         losses: after how many steps and seconds of training which ``eval/loss`` was reached.
         parts: milliseconds of the parts of a step; of bertexp only.
         flops: floating-point operations a second of the measured steps; of bertexp only.
+        batch_flops: operations of forward and backward on the first batch; of bertexp only.
         machine_flops: of the machine's own matrix product; of bertexp only.
     """
 
@@ -61,6 +61,7 @@ class Measured:
     losses: list[tuple[int, float, float]]
     parts: dict[str, float]
     flops: float = 0.0
+    batch_flops: float = 0.0
     machine_flops: float = 0.0
 
     @property
@@ -150,10 +151,3 @@ def dense(batch: Batch) -> dict[str, torch.Tensor]:
 def longest(steps: int, loss_steps: int) -> int:
     """Return for how many steps bertexp trains: up to a quarter more than Trainer to its loss."""
     return loss_steps + loss_steps // 4 if loss_steps else steps
-
-
-def peak_memory() -> int:
-    """Return the most bytes that this process held; on a GPU, that torch held there."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from bertexp import report
+from bertexp.dry_run.show import show_plan
 from bertexp.experiment import tracked
 from bertexp.files import shown
 from bertexp.finetuning.config import FinetuneConfig
@@ -98,6 +99,8 @@ def _finetune(
         every=config.finetune.every or -(-len(data.train) // each_step),
         patience=config.finetune.patience,
     )
+    if config.trainer.dry_run:
+        return show_plan(run)
     write_summary(folder, {"fingerprints": fingerprints, "parent": _parent(saved)})
     state = run.train()
     with clock.counting("evaluation"):

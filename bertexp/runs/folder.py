@@ -55,8 +55,11 @@ def is_new(folder: Path) -> bool:
 def discard(folder: Path) -> None:
     """Remove the folder of a run that has only begun, and what that leaves empty in ``outputs/``.
 
-    It stays if there is anything in it that the run has made, or if it is where the user is.
+    It stays if there is anything in it that the run has made, or if it is where the user is. It
+    may be gone already.
     """
+    if not folder.exists():
+        return
     left = list(folder.iterdir())
     begun = {LOCK_FILE, RECORD, SUMMARY_FILE}
     if any(path.name not in begun and path.suffix != ".log" for path in left):
@@ -64,8 +67,13 @@ def discard(folder: Path) -> None:
     if Path.cwd().is_relative_to(folder):
         return
     shutil.rmtree(folder)
+    remove_empty_parents(folder)
+
+
+def remove_empty_parents(folder: Path) -> None:
+    """Remove what a folder that is gone leaves empty in ``outputs/``, which may be that itself."""
     outputs = Path.cwd() / "outputs"
-    for parent in folder.parents:
+    for parent in folder.absolute().parents:
         if not parent.is_relative_to(outputs) or any(parent.iterdir()):
             break
         parent.rmdir()

@@ -28,14 +28,39 @@ def close(config: DictConfig, jobs: Sequence[StoredJob]) -> None:
             _compare(config)
         except Exception as error:  # whatever it is, the jobs have ended and must be reported
             print(f"The comparison failed: {error}", file=sys.stderr)
-    failed = [job for job in jobs if not job.finished]
+    again = f"; the same command with sweep={config.sweep} tries them again"
+    _fail([job for job in jobs if not job.finished], len(jobs), again)
+
+
+def close_dry_run(jobs: Sequence[StoredJob], at_once: int) -> None:
+    """Say what each job of a sweep would take, and all of them; then which cannot be done.
+
+    Args:
+        jobs: those that are left to do.
+        at_once: jobs that run at the same time.
+
+    Raises:
+        UserError: there are jobs that failed.
+    """
+    from bertexp.dry_run.show import sweep_costs
+    from bertexp.report import show
+
+    plans = [(job.folder.name, job.plan) for job in jobs if job.plan]
+    if plans:
+        show(sweep_costs(plans, at_once))
+    _fail([job for job in jobs if not job.plan], len(jobs))
+
+
+def _fail(failed: Sequence[StoredJob], total: int, hint: str = "") -> None:
+    """Say which jobs failed, and why; does nothing where none did.
+
+    Raises:
+        UserError: there are any.
+    """
     for job in failed:
         print(f"failed: {job.folder}: {_reason(job)}", flush=True)
     if failed:
-        raise UserError(
-            f"{len(failed)} of {len(jobs)} jobs failed; the same command with "
-            f"sweep={config.sweep} tries them again."
-        )
+        raise UserError(f"{len(failed)} of {total} jobs failed{hint}.")
 
 
 def _compare(config: DictConfig) -> None:

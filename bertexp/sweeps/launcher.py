@@ -21,14 +21,17 @@ from bertexp.validation import UserError
 
 # A job's folder is named after its overrides, up to this many characters.
 FOLDER_NAME_LENGTH = 120
+# Where the jobs of a dry run work, within the sweep's folder.
+DRY_RUNS = ".dry_runs"
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A job to be: what it is composed of, and what its folder holds."""
+    """A job to be: what it is composed of, what is known of it, and the folder it works in."""
 
     overrides: list[str]
     stored: StoredJob
+    folder: Path
 
 
 class RemainingJobs(Launcher):
@@ -59,6 +62,8 @@ class RemainingJobs(Launcher):
         self._fixed = fixed
         self._total = total
         self._root = Path(config.hydra.sweep.dir)
+        # A dry run leaves the jobs' own folders alone.
+        self._work = self._root / DRY_RUNS if config.trainer.dry_run else self._root
         self._stored = stored_jobs(self._root)
         self.folders: dict[Path, None] = {}
 
@@ -81,11 +86,12 @@ class RemainingJobs(Launcher):
         total, done = self._total or len(unique), len(unique) - len(left)
         if initial_job_idx == 0:
             print(self._announcement(total, done), flush=True)
-        self.folders |= dict.fromkeys(unique)
+        shown = left if self._config.trainer.dry_run else unique.values()
+        self.folders |= dict.fromkeys(job.folder for job in shown)
         if left:
             sized = [[*job.overrides, f"+hydra.sweeper.total={total}"] for job in left]
             self._launcher.launch(sized, initial_job_idx=initial_job_idx + done)
-        return [_returned(read_job(job.stored.folder)) for job in jobs]
+        return [_returned(read_job(job.folder)) for job in jobs]
 
     def _plan(self, varied: Sequence[str]) -> _Planned:
         """Compose a job and find its folder: by its configuration, or else by its name."""
@@ -98,8 +104,9 @@ class RemainingJobs(Launcher):
             stored = read_job(self._root / folder_name(",".join(varied or self._fixed)))
             if stored.finished:
                 raise UserError(self._difference(stored, wanted))
-        subdir = f"hydra.sweep.subdir='{stored.folder.name}'"
-        return _Planned([*overrides, subdir, "trainer.resume=auto"], stored)
+        folder = self._work / stored.folder.name
+        subdir = f"hydra.sweep.subdir='{folder.relative_to(self._root)}'"
+        return _Planned([*overrides, subdir, "trainer.resume=auto"], stored, folder)
 
     def _difference(self, stored: StoredJob, wanted: dict[str, object]) -> str:
         key = next(key for key in wanted if stored.outcome[key] != wanted[key])

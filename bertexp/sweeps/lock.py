@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bertexp.runs.folder import remove_empty_parents
 from bertexp.validation import UserError
 
 LOCK_FILE = ".lock"
@@ -31,8 +32,9 @@ def only_sweep(folder: Path, name: str) -> Iterator[None]:
             yield
         finally:
             if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
-                # A mistake came before the first job.
+                # A mistake came before the first job, or it was a dry run.
                 shutil.rmtree(folder)
+                remove_empty_parents(folder)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from bertexp.sweeps.closing import close
-from bertexp.sweeps.launcher import RemainingJobs
-from bertexp.sweeps.lock import only_sweep
+from bertexp.sweeps.closing import close, close_dry_run
+from bertexp.sweeps.launcher import DRY_RUNS, RemainingJobs, jobs_at_once
+from bertexp.sweeps.lock import LOCK_FILE, only_sweep
 from bertexp.sweeps.stored import read_job
 from bertexp.validation import require_folder_name
 
@@ -35,10 +36,12 @@ def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterat
         UserError: the sweep's name is no folder's, it is running already, or jobs failed.
     """
     require_folder_name("sweep", str(sweeper.config.sweep))
+    root = Path(sweeper.config.hydra.sweep.dir)
+    is_new = not root.exists()
     varied, fixed = _split(arguments)
     sweeper.params = {key: value for key, value in sweeper.params.items() if key not in fixed}
     config, loader = sweeper.config, sweeper.hydra_context.config_loader
-    with only_sweep(Path(config.hydra.sweep.dir), config.sweep):
+    with only_sweep(root, config.sweep):
         jobs = RemainingJobs(sweeper.launcher, loader, config, [*fixed.values()], total)
         sweeper.launcher = jobs
         try:
@@ -50,7 +53,21 @@ def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterat
             # A search in which every job failed has nothing to choose from.
             if all(job.finished for job in map(read_job, jobs.folders)):
                 raise
-    close(config, [read_job(job) for job in jobs.folders])
+        finally:
+            ended = [read_job(job) for job in jobs.folders]
+            if config.trainer.dry_run:
+                _clear(root, is_new)
+    if config.trainer.dry_run:
+        close_dry_run(ended, jobs_at_once(config.hydra.launcher))
+    else:
+        close(config, ended)
+
+
+def _clear(root: Path, is_new: bool) -> None:
+    """Remove what a dry run has left in a sweep's folder: all of it, where it made the folder."""
+    for path in root.iterdir():
+        if path.name == DRY_RUNS or (is_new and path.name != LOCK_FILE):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _split(arguments: Iterable[str]) -> tuple[list[str], dict[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import changes_outcome, keys
+from bertexp.dry_run.plan import PLANNED, Plan
 from bertexp.finetuning.config import FinetuneConfig
 from bertexp.runs.summary import SUMMARY_FILE, read_summary
 
@@ -28,6 +29,7 @@ class StoredJob:
             process died), or None where it did not come so far as to say.
         error: why it failed, or None.
         objective: the final ``eval/loss``, or None.
+        plan: what it would take, if it was a dry run.
         outcome: what its result depends on, see ``outcome``.
     """
 
@@ -35,6 +37,7 @@ class StoredJob:
     status: str | None
     error: str | None
     objective: float | None
+    plan: Plan | None
     outcome: Mapping[str, object]
 
     @property
@@ -58,6 +61,7 @@ def read_job(folder: Path) -> StoredJob:
         status=summary.get("status"),
         error=summary.get("error"),
         objective=summary.get("metrics", {}).get("eval/loss"),
+        plan=Plan(**summary[PLANNED]) if PLANNED in summary else None,
         outcome=outcome(config),
     )
 

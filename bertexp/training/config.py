@@ -64,6 +64,7 @@ class TrainerConfig:
     max_bad_steps: int
     resume: str | None
     resume_force: bool
+    dry_run: bool
 
     @property
     def save_minutes(self) -> float | None:

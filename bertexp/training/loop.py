@@ -21,6 +21,10 @@ from bertexp.training.shards import whole
 from bertexp.training.state import Tally, TrainState, Window
 
 
+def _nothing(*_: object) -> None:
+    """Nobody watches."""
+
+
 @dataclass
 class Training:
     """Everything the loop works with.
@@ -34,14 +38,14 @@ class Training:
         budget: when to stop.
         trainer: clipping and the logging interval.
         scheduler: the learning rate's course.
+        machine_flops: floating-point operations a second of a matrix product, all processes
+            together; ``train/mfu`` is the share of it that training reaches.
+        bad_steps: skips steps whose numbers are not finite.
+        window, state: what happened since the last logged line, and what was spent.
         evaluate_every: steps between evaluations, None for none.
         on_log: gets the state, the fraction of the budget and the metrics of a logged line.
         on_evaluate: called between steps when it is time to evaluate; it may stop the run.
         on_step: called after every step, at last; what it raises ends the training.
-        machine_flops: floating-point operations a second of a matrix product, all processes
-            together; ``train/mfu`` is the share of it that training reaches.
-        bad_steps: skips steps whose numbers are not finite.
-        state, window: what was spent, and what happened since the last logged line.
     """
 
     objective: nn.Module
@@ -52,14 +56,14 @@ class Training:
     budget: Budget
     trainer: TrainerConfig
     scheduler: SchedulerConfig
-    evaluate_every: int | None
-    on_log: Callable[[TrainState, float, dict[str, float]], None]
-    on_evaluate: Callable[[TrainState], None]
-    on_step: Callable[[Training], None]
     machine_flops: float
     bad_steps: BadSteps
     window: Window
     state: TrainState = field(default_factory=TrainState)
+    evaluate_every: int | None = None
+    on_log: Callable[[TrainState, float, dict[str, float]], None] = _nothing
+    on_evaluate: Callable[[TrainState], None] = _nothing
+    on_step: Callable[[Training], None] = _nothing
 
 
 def train(run: Training) -> TrainState:

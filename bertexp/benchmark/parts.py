@@ -1,0 +1,93 @@
+"""Where the time of a step goes, and what the loop adds to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bertexp.tasks.batch import Batch
+from bertexp.training.budget import Budget
+from bertexp.training.loop import Training, train
+from bertexp.training.plan import BatchPlan, load_steps
+
+# How often each part is timed, and how many steps the whole loop makes beside the bare one.
+REPEATS, STEPS = 7, 12
+
+
+def measure_parts(run: Training, plan: BatchPlan) -> dict[str, float]:
+    """Return the milliseconds of each part of a step on the first batch, and of both loops.
+
+    Args:
+        run: one that has trained; it goes on training.
+        plan: its batches.
+    """
+    device = run.accelerator.device
+    model = run.accelerator.unwrap_model(run.objective)
+    optimizer: torch.optim.Optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
+
+    def forward(batch: Batch) -> torch.Tensor:
+        with run.accelerator.autocast():
+            return torch.stack(list(model(batch).values())).sum()
+
+    def clip() -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+    def bare(batch: Batch) -> None:
+        forward(batch).backward()
+        clip()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    batch = plan[0][0].to(device)
+    jobs: dict[str, Callable[[], Any]] = {
+        "data": lambda: plan[1],
+        "forward": lambda: forward(batch),
+        "forward and backward": lambda: forward(batch).backward(),
+        "clipping": clip,
+    }
+    parts = {
+        name: float(np.median([_milliseconds(job, device) for _ in range(REPEATS)]))
+        for name, job in jobs.items()
+    }
+    optimizer.zero_grad()
+    return parts | _loops(run, plan, bare)
+
+
+def _loops(run: Training, plan: BatchPlan, bare: Callable[[Batch], None]) -> dict[str, float]:
+    """Return the milliseconds of a step of the loop, and of ``bare``: each batch by both, in turn.
+
+    The bare loop finds its batch made and moved; it draws no masks, counts and logs nothing and
+    knows no Accelerate.
+    """
+    device, first = run.accelerator.device, run.state.step
+    ended, alone = [run.state.seconds], list[float]()
+
+    def compare(run: Training) -> None:
+        ended.append(run.state.seconds)
+        batch = plan[run.state.step - 1][0].to(device)
+        alone.append(_milliseconds(lambda: bare(batch), device))
+
+    again = replace(
+        run,
+        steps=load_steps(plan, first, 0, device),
+        budget=Budget(first + STEPS, None, None),
+        on_step=compare,
+    )
+    train(again)
+    return {
+        "bare loop": float(np.median(alone)),
+        "whole loop": float(np.median(np.diff(ended))) * 1e3,
+    }
+
+
+def _milliseconds(job: Callable[[], object], device: torch.device) -> float:
+    clock = time.perf_counter()
+    job()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - clock) * 1e3
