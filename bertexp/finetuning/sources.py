@@ -96,8 +96,9 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
     def read(name: str, labelled: bool) -> Split:
         columns, _ = _columns(task.text, task.text_b, task.label if labelled else None)
         rows = [*read_rows(folder / name, columns, (), task.header if labelled else None)]
-        # Some lines of QQP were cut in two; GLUE's own reader leaves them out too.
-        whole = [row for row in rows if None not in row]
+        # Some lines of QQP were cut in two; GLUE's own reader leaves them out too. Of what is
+        # submitted, where answers are counted, none may be missing.
+        whole = [row for row in rows if None not in row] if labelled else rows
         if rows and not whole:
             raise UserError(f"{folder / name}: no line has all columns, which tabs must part.")
         if len(whole) < len(rows):

@@ -191,6 +191,10 @@ GLUE_MISTAKES = {
         "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0 A. B. entailment\n",
         "{}/dev.tsv: no line has all columns, which tabs must part.",
     ),
+    "a test cut short": (
+        "test.tsv", "index\tsentence1\tsentence2\n0\tA.\tB.\n1\tC.\n",
+        "{}/test.tsv, row 2: has nothing where a text should be.",
+    ),
     "another folder": (
         "train.tsv", None, "finetune.path={}: has neither a folder RTE nor a train.tsv.",
     ),
