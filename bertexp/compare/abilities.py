@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 
 from bertexp.compare.comparable import OWN_TEXTS, refusals
@@ -10,10 +11,13 @@ from bertexp.compare.results import Ability, Setting
 from bertexp.compare.runs import Run
 from bertexp.compare.statistics import estimate
 
-# Figures that are judged by how likely they are and not by how right.
-NOT_SHOWN = ("loss",)
+PROBE = "eval/probe/"
+# A figure that is judged by how likely answers are and not by how right.
+NOT_SHOWN = "loss"
 # Of fine-tuned runs themselves.
 FINETUNED = "finetune.metrics"
+# Of a share of right answers: a thousandth is less than any of them can tell.
+DECIMALS = 3
 
 
 def find_abilities(
@@ -48,11 +52,41 @@ def find_abilities(
     return tuple(found)
 
 
+def by_metric(abilities: Sequence[Ability]) -> dict[str, dict[str, Ability]]:
+    """Return the abilities by metric and by the label of their setting."""
+    found: dict[str, dict[str, Ability]] = defaultdict(dict)
+    for ability in abilities:
+        found[ability.metric][ability.setting] = ability
+    return dict(found)
+
+
+def is_probe(metric: str) -> bool:
+    """Return whether a metric is a probe's; else models were fine-tuned for it."""
+    return metric.startswith(PROBE)
+
+
+def short(metric: str) -> str:
+    """Return what a metric is called in a table's head: ``probe/package``."""
+    return metric.removeprefix("eval/")
+
+
+def explained(abilities: Sequence[Ability]) -> str:
+    """Return what the figures are, in a sentence for each kind there is."""
+    kinds = {is_probe(ability.metric) for ability in abilities}
+    probes = "Probes: accuracy of a linear classifier on the frozen encoder's features."
+    finetuned = (
+        "Fine-tuned: on the task's validation data; a pre-trained run counts with the median of "
+        "its fine-tuned ones."
+    )
+    return " ".join([probes] * (True in kinds) + [finetuned] * (False in kinds))
+
+
 def _names(run: Run) -> list[str]:
     """Return the metrics of a run that say what its encoder can do."""
     judged = tuple(f"eval/{name}" for name in run.config.get(FINETUNED) or ())
     return [
         name
         for name in run.metrics
-        if name.startswith((*OWN_TEXTS, *judged)) and not name.endswith(NOT_SHOWN)
+        if name.startswith((*OWN_TEXTS, *judged))
+        and name.partition("@")[0].rpartition("/")[2] != NOT_SHOWN
     ]

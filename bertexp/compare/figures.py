@@ -13,8 +13,6 @@ from bertexp.compare.wording import finite, name
 RATE_PREFIX = "eval/loss@"
 # Line styles and marker shapes that are told apart; with more series, every setting is a row.
 MOST_SERIES = 4
-# Learning curves fall steeply first: that part would leave no room for the differences.
-STEEP_PART = 0.3
 
 Curve = tuple[tuple[float, float], ...]
 
@@ -124,35 +122,6 @@ def is_logarithmic(places: Iterable[float]) -> bool:
     """Return whether values span so much that only a logarithmic axis tells them apart."""
     places = list(places)
     return min(places) > 0 and max(places) / min(places) >= 100
-
-
-def metric_window(settings: Iterable[Drawn]) -> tuple[float, float]:
-    """Return the range of the metric to draw: all means and runs, and intervals as far as fits.
-
-    The interval of two seeds is thirteen standard errors wide on either side: it may be
-    cut, rather than everything else be pressed flat.
-    """
-    values: list[float] = []
-    bounds: list[float] = []
-    for entry in settings:
-        setting = entry.setting
-        values += _finite([setting.mean]) + entry.values
-        bounds += _finite([setting.low, setting.high])
-    low, high = min(values), max(values)
-    span = high - low or max(abs(high), 1e-9) * 0.05
-    return (
-        max(min([low, *bounds]), low - 0.75 * span) - 0.06 * span,
-        min(max([high, *bounds]), high + 0.75 * span) + 0.06 * span,
-    )
-
-
-def curve_window(settings: Iterable[Drawn]) -> tuple[float, float]:
-    """Return the range of the metric to draw learning curves in: without their steep beginning."""
-    curves = [c for s in settings for c in (s.mean_curve, *(finite_curve(r) for r in s.runs)) if c]
-    start = STEEP_PART * max(curve[-1][0] for curve in curves)
-    values = [y for curve in curves for x, y in curve if x >= start]
-    margin = 0.05 * (max(values) - min(values)) or abs(max(values)) * 0.05 or 1.0
-    return min(values) - margin, max(values) + margin
 
 
 def finite_curve(run: ComparedRun) -> Curve:

@@ -15,6 +15,7 @@ from bertexp.compare import figures
 from bertexp.compare.figures import Drawn
 from bertexp.compare.plot_style import FAINT, LINES, MARKERS, OTHERS, colour, legend
 from bertexp.compare.results import Comparison
+from bertexp.compare.windows import metric_window
 from bertexp.compare.wording import axis, finite, shortened
 
 
@@ -27,7 +28,7 @@ def metric_figure(comparison: Comparison) -> Figure | None:
     height = 4.2 if key else 1.5 + 0.34 * len(settings)
     figure = Figure(figsize=(7.2, height), layout="constrained")
     axes = figure.add_subplot()
-    window = figures.metric_window(settings)
+    window = metric_window(settings)
     if key:
         _against_key(axes, settings, key)
         axes.set(ylim=window, ylabel=axis(comparison.metric))

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bertexp.compare import figures, wording
+from bertexp.compare import abilities, figures, wording
 from bertexp.compare.figures import Curve, Drawn, Rates
-from bertexp.compare.results import ComparedRun, Comparison, Difference, Setting
+from bertexp.compare.page_rows import paint, setting_rows
+from bertexp.compare.results import ComparedRun, Comparison
+from bertexp.compare.windows import curve_window, metric_window
 from bertexp.compare.wording import finite, number
 from bertexp.pages import render_page
 
 ASSETS = Path(__file__).parent / "assets"
 STATUS_MARKS = {"finished": "●", "running": "◐", "interrupted": "■", "failed": "✕"}
-# Colours of a palette, those of ``page.css``; settings beyond them are grey.
-HUES = 7
-
-
-@dataclass(frozen=True)
-class Bar:
-    """An interval as a bar in a table: places in percent of its width."""
-
-    left: float
-    width: float
-    mean: float
-    reference: float | None
-    cut_left: bool
-    cut_right: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """A setting in the table, with what it is against the baseline."""
-
-    setting: Setting
-    name: str
-    paint: str
-    values: tuple[str, ...]
-    is_baseline: bool
-    bar: Bar | None
-    difference: Difference | None
-    difference_bar: Bar | None
 
 
 def write_page(comparison: Comparison, folder: Path) -> Path:
@@ -61,88 +34,34 @@ def write_page(comparison: Comparison, folder: Path) -> Path:
 def render(comparison: Comparison) -> str:
     """Return the page's HTML."""
     settings, rates = figures.drawn(comparison), figures.rates(comparison)
+    found = comparison.abilities
     return render_page(
         ASSETS,
         styles=("page.css",),
         scripts=("page.js", "charts.js"),
-        filters={"number": number, "p_value": wording.p_value, "finite": _plain},
+        filters={
+            "number": number,
+            "p_value": wording.p_value,
+            "plural": wording.plural,
+            "finite": _plain,
+        },
         comparison=comparison,
         headline=wording.headline(comparison),
-        examples=wording.example_by_example(found) if (found := comparison.examples) else "",
+        examples=wording.example_by_example(comparison.examples) if comparison.examples else "",
         circumstances=wording.circumstances(comparison),
         baseline=wording.shortened(wording.name(comparison.baseline or "")),
         digits=wording.decimals(comparison),
         unit=wording.unit(comparison.metric),
-        rows=_rows(comparison, settings),
+        rows=setting_rows(comparison, settings),
+        abilities=[*abilities.by_metric(found)],
+        explained=abilities.explained(found),
+        with_median=not all(abilities.is_probe(one.metric) for one in found),
+        decimals=abilities.DECIMALS,
         tested=comparison.ranked and bool(comparison.differences),
         rates=rates.rates if rates else (),
         heat=_heat(rates) if rates else [],
         marks=STATUS_MARKS,
         data=_data(comparison, settings),
-    )
-
-
-def paint(setting: Drawn) -> str:
-    """Return the CSS colour of a setting, the same in every table and chart."""
-    if setting.ramp is not None:
-        return f"color-mix(in oklch, var(--ramp-end) {100 * setting.ramp:.0f}%, var(--ramp-start))"
-    return f"var(--hue-{setting.hue})" if setting.hue < HUES else "var(--others)"
-
-
-def _rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[Row]:
-    """Return the table's rows in the comparison's order."""
-    as_drawn = {s.setting.label: s for s in settings}
-    differences = {d.setting: d for d in comparison.differences}
-    measured = [s for s in settings if finite(s.setting.mean) is not None]
-    window = figures.metric_window(measured) if measured else (0.0, 1.0)
-    reach = _reach(comparison.differences)
-    baseline = next((s.mean for s in comparison.settings if s.label == comparison.baseline), None)
-    rows = []
-    for setting in comparison.settings:
-        difference = differences.get(setting.label)
-        rows.append(
-            Row(
-                setting=setting,
-                name=wording.name(setting.label),
-                paint=paint(as_drawn[setting.label]),
-                values=tuple(figures.shown(setting.values.get(key)) for key in comparison.keys),
-                is_baseline=setting.label == comparison.baseline,
-                bar=_bar(setting, window, baseline),
-                difference=difference,
-                difference_bar=_bar(difference, reach, 0.0) if difference else None,
-            )
-        )
-    return rows
-
-
-def _reach(differences: Iterable[Difference]) -> tuple[float, float]:
-    """Return the range of differences to draw: twice the largest to both sides of zero."""
-    widest = max((abs(d.mean) for d in differences if finite(d.mean) is not None), default=0.0)
-    return -2 * (widest or 1.0), 2 * (widest or 1.0)
-
-
-def _bar(
-    found: Setting | Difference, window: tuple[float, float], reference: float | None
-) -> Bar | None:
-    """Return an interval as a bar; one that is wider than the window is cut."""
-    mean = finite(found.mean)
-    if mean is None:
-        return None
-    low, high = finite(found.low), finite(found.high)
-    low, high = (mean, mean) if low is None or high is None else (low, high)
-
-    def place(value: float) -> float:
-        share = (value - window[0]) / (window[1] - window[0])
-        return round(100 * min(max(share, 0), 1), 2)
-
-    left, right = place(low), place(high)
-    return Bar(
-        left=left,
-        width=round(right - left, 2),
-        mean=place(mean),
-        reference=None if finite(reference) is None else place(reference or 0.0),
-        cut_left=low < window[0],
-        cut_right=high > window[1],
     )
 
 
@@ -174,8 +93,8 @@ def _data(comparison: Comparison, settings: Sequence[Drawn]) -> dict[str, Any]:
         "baseline": comparison.baseline,
         "key": figures.x_key(comparison),
         "logarithmic": bool(places) and figures.is_logarithmic(places),
-        "metricWindow": figures.metric_window(measured) if len(measured) > 1 else None,
-        "curveWindow": figures.curve_window(with_curve) if with_curve else None,
+        "metricWindow": metric_window(measured) if len(measured) > 1 else None,
+        "curveWindow": curve_window(with_curve) if with_curve else None,
         "settings": [_setting_data(s) for s in settings],
     }
 

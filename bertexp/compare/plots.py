@@ -17,6 +17,7 @@ from bertexp.compare.figures import Drawn
 from bertexp.compare.metric_plot import metric_figure
 from bertexp.compare.plot_style import FAINT, HEAT, HUES, INK, LINES, STYLE, colour, legend
 from bertexp.compare.results import Comparison
+from bertexp.compare.windows import curve_window
 from bertexp.compare.wording import UNITS, axis, compact, decimals, number, shortened
 
 # What fits in a legend and what in a heat map, before it cannot be read.
@@ -62,7 +63,7 @@ def curves_figure(comparison: Comparison) -> Figure | None:
         for run in s.runs:
             axes.plot(*_columns(figures.finite_curve(run)), **look, lw=0.7, alpha=0.3)
         axes.plot(*_columns(s.mean_curve), LINES[s.style], **look, lw=2)
-    axes.set_ylim(figures.curve_window(settings))
+    axes.set_ylim(curve_window(settings))
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: compact(x)))
     axes.set_xlabel(UNITS[comparison.at])

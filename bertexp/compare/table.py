@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bertexp.compare.abilities import DECIMALS, by_metric, explained, is_probe, short
 from bertexp.compare.results import Ability, Comparison, Difference, Setting
 from bertexp.compare.settings import text
 from bertexp.compare.wording import (
+    MISSING,
     decimals,
     example_by_example,
     headline,
@@ -21,7 +23,7 @@ from bertexp.compare.wording import (
 )
 
 PLAIN_WIDTH = 80
-PROBE = "eval/probe/"
+RUNS = "runs"
 # As many as 80 columns have room for.
 PROBES_ABREAST = 4
 STYLES = {"better": "green", "worse": "red", "not resolved": "yellow", "one seed": "dim"}
@@ -68,7 +70,7 @@ def _settings(comparison: Comparison) -> Table:
     table.add_column(
         comparison.keys[0] if len(comparison.keys) == 1 else "setting", overflow="fold"
     )
-    table.add_column("runs", justify="right", no_wrap=True)
+    table.add_column(RUNS, justify="right", no_wrap=True)
     table.add_column(comparison.metric, no_wrap=True)
     if compared:
         table.add_column("difference", no_wrap=True)
@@ -90,21 +92,17 @@ def _settings(comparison: Comparison) -> Table:
 
 def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
     """Yield what the encoders can do: a table of the probes, and one for each fine-tuned metric."""
-    by_metric: dict[str, dict[str, Ability]] = defaultdict(dict)
-    for found in comparison.abilities:
-        by_metric[found.metric][found.setting] = found
-    probes = [metric for metric in by_metric if metric.startswith(PROBE)]
+    found = by_metric(comparison.abilities)
+    probes = [metric for metric in found if is_probe(metric)]
     for first in range(0, len(probes), PROBES_ABREAST):
         shown = probes[first : first + PROBES_ABREAST]
-        columns = [metric.removeprefix("eval/") for metric in shown]
+        columns = [short(metric) for metric in shown]
+        yield from _ability_table(comparison, columns, [(found[metric], _mean) for metric in shown])
+    for metric in [metric for metric in found if metric not in probes]:
+        columns = [RUNS, short(metric), "median", "lowest", "highest"]
+        figures = (_runs, _mean, *(_figure(name) for name in columns[2:]))
         yield from _ability_table(
-            comparison, columns, [(by_metric[metric], _mean) for metric in shown]
-        )
-    for metric in [metric for metric in by_metric if metric not in probes]:
-        columns = [metric.removeprefix("eval/"), "median", "lowest", "highest"]
-        figures = (_mean, *(_figure(name) for name in columns[1:]))
-        yield from _ability_table(
-            comparison, columns, [(by_metric[metric], figure) for figure in figures]
+            comparison, columns, [(found[metric], figure) for figure in figures]
         )
 
 
@@ -116,13 +114,17 @@ def _ability_table(
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     key = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
     for column in (key, *columns):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", justify="right" if column == RUNS else "left")
     for setting in comparison.settings:
         found = [(known.get(setting.label), figure) for known, figure in cells]
-        shown = [figure(one, 3) if one else number(None, 3) for one, figure in found]
+        shown = [figure(one, DECIMALS) if one else MISSING for one, figure in found]
         table.add_row(_name(comparison, setting), *map(Text, shown))
     yield Text("")
     yield table
+
+
+def _runs(found: Ability, _: int) -> str:
+    return str(found.runs)
 
 
 def _figure(name: str) -> Callable[[Ability, int], str]:
@@ -132,14 +134,23 @@ def _figure(name: str) -> Callable[[Ability, int], str]:
 def _name(comparison: Comparison, setting: Setting) -> Text:
     """Return a setting's label, as short as is clear."""
     if len(comparison.keys) == 1:
-        return Text(text(setting.values[comparison.keys[0]]))
+        key = comparison.keys[0]
+        return Text(_without_folder(text(setting.values[key]), comparison, key))
     ends = Counter(key.rpartition(".")[2] for key in comparison.keys)
-    short = {key: key.rpartition(".")[2] for key in comparison.keys}
+    brief = {key: key.rpartition(".")[2] for key in comparison.keys}
     parts = [
-        f"{short[key] if ends[short[key]] == 1 else key}={text(value)}"
+        f"{brief[key] if ends[brief[key]] == 1 else key}={text(value)}"
         for key, value in setting.values.items()
     ]
     return Text(", ".join(parts) or setting.label)
+
+
+def _without_folder(name: str, comparison: Comparison, key: str) -> str:
+    """Return a value less the folder that all values of the key lie in, as runs of a sweep do."""
+    values = [setting.values[key] for setting in comparison.settings]
+    folders = {value.rpartition("/")[0] if isinstance(value, str) else "" for value in values}
+    (shared,) = folders if len(folders) == 1 else ("",)
+    return name.removeprefix(f"{shared}/") if shared else name
 
 
 def _mean(setting: Setting | Ability, digits: int) -> str:
@@ -178,6 +189,8 @@ def _legend(comparison: Comparison) -> str:
         )
     if any(d.seeds_needed for d in comparison.differences):
         parts.append("Seeds needed: for a power of 80%, if difference and spread are as seen.")
+    if comparison.abilities:
+        parts.append(explained(comparison.abilities))
     return " ".join(parts)
 
 

@@ -16,6 +16,7 @@ from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
 
+TRAIN = "train.tsv"
 KEYS = ("finetune.text", "finetune.text_b", "finetune.label")
 
 
@@ -87,19 +88,26 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
         folder = folder / task.folder
     if not folder.is_dir():
         raise UserError(f"finetune.path={config.path}: there is no such folder.")
+    if not (folder / TRAIN).exists():
+        raise UserError(
+            f"finetune.path={config.path}: has neither a folder {task.folder} nor a {TRAIN}."
+        )
 
     def read(name: str, labelled: bool) -> Split:
-        columns, keys = _columns(task.text, task.text_b, task.label if labelled else None)
-        rows = [*read_rows(folder / name, columns, keys, task.header if labelled else None)]
-        # Some lines of QQP were cut in two; GLUE's own reader leaves them out too.
-        whole = [row for row in rows if None not in row]
+        columns, _ = _columns(task.text, task.text_b, task.label if labelled else None)
+        rows = [*read_rows(folder / name, columns, (), task.header if labelled else None)]
+        # Some lines of QQP were cut in two; GLUE's own reader leaves them out too. Of what is
+        # submitted, where answers are counted, none may be missing.
+        whole = [row for row in rows if None not in row] if labelled else rows
+        if rows and not whole:
+            raise UserError(f"{folder / name}: no line has all columns, which tabs must part.")
         if len(whole) < len(rows):
             log.info("%s: %d damaged lines are left out.", folder / name, len(rows) - len(whole))
         return _filled(str(folder / name), whole, config, labelled)
 
     validation = {name: read(file, True) for name, file in task.validation.items()}
     test = {n: read(file, False) for n, file in task.test.items() if (folder / file).exists()}
-    return Splits(read("train.tsv", True), validation, test)
+    return Splits(read(TRAIN, True), validation, test)
 
 
 def _hub(config: LabelledConfig) -> Splits:
@@ -157,7 +165,7 @@ def _filled(source: str, rows: Iterable[Row], config: LabelledConfig, labelled: 
             labels.append(_label(row[-1], config, place))
     split.labels = labels
     if not split.texts:
-        raise UserError(f"{source}: has no rows.")
+        raise UserError(f"{source}: has no rows; at least one is needed.")
     return split
 
 
@@ -173,7 +181,9 @@ def _label(value: Any, config: LabelledConfig, place: str) -> str | float:
     except (TypeError, ValueError):
         score = math.nan
     if not math.isfinite(score):
-        raise UserError(f"{place}: the score is {_shown(value)}, not a number.")
+        raise UserError(
+            f"{place}: the score is {_shown(value)} where finetune.kind=regression needs a number."
+        )
     return score
 
 
@@ -191,12 +201,14 @@ def number_labels(splits: Splits, wanted: Sequence[str] | None) -> list[str]:
     labels = found if wanted is None else [*wanted]
     if len(found) < 2:
         raise UserError(f"{splits.train.source}: has the one label '{found[0]}'; two are needed.")
+    known = f"finetune.labels=[{', '.join(labels)}]."
+    if wanted is None:
+        known = f"those to train on ({', '.join(labels)}); finetune.labels=[...] can name it."
     for split in (splits.train, *splits.validation.values()):
         for number, label in enumerate(split.labels, start=1):
             if label not in labels:
                 raise UserError(
-                    f"{split.source}, row {number}: the label '{label}' is none of "
-                    f"{', '.join(labels)}."
+                    f"{split.source}, row {number}: the label '{label}' is none of {known}"
                 )
     return labels
 

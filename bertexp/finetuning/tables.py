@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def read_rows(
     Args:
         path: the file; its ending says what it is.
         columns: which columns.
-        keys: the configuration keys that name them, for error messages.
+        keys: the configuration keys that name them, for error messages; none where none does.
         header: what the columns are called, where the file's first line does not say.
 
     Raises:
@@ -50,11 +51,16 @@ def read_rows(
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
-def missing(key: str, column: str, place: str, present: Sequence[str]) -> UserError:
+def missing(key: str | None, column: str, place: str, present: Sequence[str]) -> UserError:
     """Return the error for data that lack a column."""
+    there = f"it has {', '.join(present)}."
+    if key is None:
+        return UserError(
+            f"{place}: has no column '{column}', as GLUE's file does; {there} finetune=text takes "
+            "columns of any name."
+        )
     return UserError(
-        f"{key}={column}: {place} has no such column; it has {', '.join(present)}."
-        f"{nearest(column, present)}"
+        f"{key}={column}: {place} has no such column; {there}{nearest(column, present)}"
     )
 
 
@@ -71,7 +77,9 @@ def _separated(
     else:
         rows = csv.reader(lines)
     try:
-        present = [*header] if header else next(rows, [])
+        present = [*header] if header else next(rows, None)
+        if present is None:
+            return  # an empty file has no rows, whatever they are made of
         places = _places(columns, keys, present, str(path))
         for row in rows:
             if any(row):
@@ -113,7 +121,7 @@ def _parquet(path: Path, columns: Sequence[str], keys: Sequence[str]) -> Iterato
 def _places(
     columns: Sequence[str], keys: Sequence[str], present: Sequence[str], place: str
 ) -> list[int]:
-    for column, key in zip(columns, keys, strict=True):
+    for column, key in zip_longest(columns, keys):
         if column not in present:
             raise missing(key, column, place, present)
     return [present.index(column) for column in columns]

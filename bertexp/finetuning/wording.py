@@ -65,10 +65,11 @@ def results(
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"after {state.step:,} steps{stopped}; the best, of step {best}")
     table.add_column("model", justify="right")
-    table.add_column("majority", justify="right")
+    if yardsticks:
+        table.add_column("majority", justify="right")
     for name, value in metrics.items():
-        known = f"{yardsticks[name]:.3f}" if name in yardsticks else ""
-        table.add_row(name, f"{value:.3f}", known)
+        known = [f"{yardsticks[name]:.3f}" if name in yardsticks else ""] if yardsticks else []
+        table.add_row(name, f"{value:.3f}", *known)
     first, *others = map(str, places)
     rows = {"model": first} | ({"predicted": ", ".join(others)} if others else {})
     return Group("", table, "", listed(rows))

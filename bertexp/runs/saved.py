@@ -98,6 +98,8 @@ def find_saved(name: str) -> Saved:
             read_checkpoint(folder)
         except ValueError as error:
             raise UserError(f"run={name}: {error}.") from error
+    if not (folder / "config.json").exists():
+        raise UserError(f"run={name}: the folder has neither a run nor a model in it.")
     above = (parent for parent in list(folder.resolve().parents)[:2] if recorded(parent, "config"))
     return Saved(str(folder), next(above, None))
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from bertexp.finetuning.records import FOLDER, PREFIX
 from bertexp.sweeps.stored import StoredJob
 from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from bertexp.compare.results import Comparison
 
 
 def close(config: DictConfig, jobs: Sequence[StoredJob]) -> None:
@@ -57,8 +64,10 @@ def _fail(failed: Sequence[StoredJob], total: int, hint: str = "") -> None:
     Raises:
         UserError: there are any.
     """
-    for job in failed:
-        print(f"failed: {job.folder}: {_reason(job)}", flush=True)
+    for reason, folders in _by_reason(failed).items():
+        more = len(folders) - 1
+        others = f" and {more} other{'s' if more > 1 else ''}" if more else ""
+        print(f"failed: {folders[0]}{others}: {reason}", flush=True)
     if failed:
         raise UserError(f"{len(failed)} of {total} jobs failed{hint}.")
 
@@ -82,6 +91,29 @@ def _compare(config: DictConfig) -> None:
     if location:
         # Offline, one command uploads the jobs as well.
         print("", re.sub(r"(wandb sync \S*/offline-run-)\S+", r"\1*", location), sep="\n")
+    if judged and (fine_tuned := _fine_tuned(comparison)):
+        where = shlex.join(sorted({str(Path(run).parent) for run in fine_tuned}))
+        metric = f"{PREFIX}{config.finetune.name}/{judged[0]}"
+        print(
+            "",
+            "To compare the runs that were fine-tuned, in the settings they were pre-trained with:",
+            f"python -m bertexp.compare {where} --metric {metric}",
+            sep="\n",
+        )
+
+
+def _fine_tuned(comparison: Comparison) -> list[str]:
+    """Return the runs that jobs differ in and that have their figures now."""
+    named = (setting.values.get("run") for setting in comparison.settings)
+    return [str(run) for run in named if run and (Path(str(run)) / FOLDER).is_dir()]
+
+
+def _by_reason(jobs: Sequence[StoredJob]) -> dict[str, list[Path]]:
+    """Return the folders of jobs without a result by the reason, which many may have in common."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for job in jobs:
+        found[_reason(job)].append(job.folder)
+    return found
 
 
 def _reason(job: StoredJob) -> str:

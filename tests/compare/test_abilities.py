@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from bertexp.compare.comparison import compare
+from bertexp.compare.files import write_csv_file, write_json_file
 from bertexp.compare.runs import Run, merged
 from bertexp.compare.table import render
 
@@ -68,8 +72,62 @@ def test_what_encoders_can_do_stands_beside_any_metric(having: Make) -> None:
     lines = printed(runs)
     assert all(len(line) <= 80 for line in lines)
     assert any(line.split() == ["masking.prob", "probe/package"] for line in lines)
-    (head,) = (n for n, line in enumerate(lines) if "median" in line)
-    assert lines[head + 1].split() == ["0.15", "0.750", "±", "0.448", "0.700", "0.600", "0.950"]
+    (head,) = (n for n, line in enumerate(lines) if "lowest" in line)
+    shown = ["0.15", "3", "0.750", "±", "0.448", "0.700", "0.600", "0.950"]
+    assert lines[head + 1].split() == shown
+
+
+def test_five_settings_of_three_seeds_fit_on_a_terminal(having: Make) -> None:
+    probes = {f"eval/probe/{name}": 0.5 for name in ("package", "order", "word", "length")}
+    runs = [
+        having(rate, seed, {**probes, PROBE: 0.5 + rate / 10 + seed / 100, TUNED: 0.5 + seed / 50})
+        for rate in (0.1, 0.15, 0.25, 0.4, 0.6)
+        for seed in range(3)
+    ]
+    lines = printed(runs)
+    assert all(len(line) <= 80 for line in lines)
+    (head,) = (n for n, line in enumerate(lines) if "probe/package" in line)
+    names = ["probe/package", "probe/order", "probe/word", "probe/length"]
+    assert lines[head].split() == ["masking.prob", *names]
+    # A row a setting, and no cell on two lines.
+    assert [line.split()[:4] for line in lines[head + 1 : head + 6]] == [
+        [rate, f"{0.51 + float(rate) / 10:.3f}", "±", "0.025"]
+        for rate in ("0.1", "0.15", "0.25", "0.4", "0.6")
+    ]
+    (head,) = (n for n, line in enumerate(lines) if "lowest" in line)
+    assert lines[head].split() == [
+        *("masking.prob", "runs", "finetune/rte/accuracy", "median", "lowest", "highest")
+    ]
+    assert lines[head + 1].split()[:3] == ["0.1", "3", "0.520"]
+    said = " ".join(" ".join(lines).split())
+    assert "Probes: accuracy of a linear classifier" in said
+    assert "Fine-tuned: on the task's validation data" in said
+
+
+def test_files_have_what_the_table_has(having: Make, tmp_path: Path) -> None:
+    runs = [
+        having(rate, seed, {PROBE: rate + seed / 100, TUNED: 0.9 - rate})
+        for rate in (0.15, 0.4)
+        for seed in range(2)
+    ]
+    comparison = compare(runs)
+    found = json.loads(write_json_file(comparison, tmp_path).read_text())["abilities"]
+    assert {(one["metric"], one["setting"], one["runs"]) for one in found} == {
+        (metric, f"masking.prob={rate}", 2) for metric in (PROBE, TUNED) for rate in (0.15, 0.4)
+    }
+    assert found[0]["low"] < found[0]["mean"] < found[0]["high"]
+    with write_csv_file(comparison, tmp_path).open() as file:
+        rows = [*csv.DictReader(file)]
+    assert {(row["masking.prob"], row["seed"], row[PROBE]) for row in rows} == {
+        (str(rate), str(seed), str(rate + seed / 100)) for rate in (0.15, 0.4) for seed in (0, 1)
+    }
+    assert {row[TUNED] for row in rows} == {"0.75", "0.5"}
+
+
+def test_how_likely_answers_are_is_no_ability(having: Make) -> None:
+    losses = {"finetune/rte/loss": 0.7, "finetune/mnli/loss@mismatched": 1.1}
+    assert compare([having(0.15, 0, {TUNED: 0.5, **losses})]).abilities[0].metric == TUNED
+    assert len(compare([having(0.15, 0, {TUNED: 0.5, **losses})]).abilities) == 1
 
 
 def test_figures_of_other_texts_are_not_shown_together(having: Make) -> None:

@@ -21,6 +21,7 @@ from bertexp.compare.metric_plot import metric_figure
 from bertexp.compare.plot_style import STYLE
 from bertexp.compare.plots import write_plots
 from bertexp.compare.results import ComparedRun, Comparison, Setting
+from bertexp.compare.windows import metric_window
 
 Simulate = Callable[..., Comparison]
 RATES = {"masking.prob": [0.15, 0.4]}
@@ -156,7 +157,7 @@ def test_the_window_shows_every_run_and_is_no_wider_than_it_needs(
     setting = Setting("a", {}, len(values), mean, None, low, high)
     runs = [ComparedRun("", "", "finished", None, 0, "a", value, {}, ()) for value in values]
     entry = figures.Drawn(setting, tuple(runs), "a", None, "", 0, 0, None, ())
-    low, high = figures.metric_window([entry])
+    low, high = metric_window([entry])
     span = max(values) - min(values) or max(abs(max(values)), 1e-9) * 0.05
     assert low < min(values) and max(values) < high
     assert high - low <= 2.7 * span

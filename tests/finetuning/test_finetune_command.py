@@ -129,6 +129,42 @@ def test_a_stopped_run_goes_on(work: Path, command: Callable[..., Any]) -> None:
     assert json.loads((work / "going" / "summary.json").read_text())["budget"]["step"] == 15
 
 
+def test_of_several_runs_it_says_how_to_compare_them(
+    work: Path, command: Callable[..., Any]
+) -> None:
+    for name in ("prob=0.15", "prob=0.4"):
+        shutil.copytree(work / "run", work / "both" / name, ignore=lambda *_: ["finetuned"])
+    done = command(
+        *("both", *SETTINGS, "trainer.epochs=1", "sweep=of-both"),
+        module="bertexp.finetune",
+        folder=work,
+    )
+    assert done.code == 0, done.said
+    # Less the folder that both are in: the table has a line for each.
+    assert any(line.startswith("prob=0.15  ") for line in done.said), done.said
+    asked = done.said[-1].removeprefix("python -m bertexp.compare ")
+    assert asked == "both --metric finetune/text/accuracy"
+    compared = command(*asked.split(), module="bertexp.compare", folder=work)
+    assert compared.code == 0, compared.said
+    assert any("finetune/text/accuracy  median" in line for line in compared.said)
+
+
+def test_a_mistake_that_all_jobs_make_is_listed_once(
+    work: Path, command: Callable[..., Any]
+) -> None:
+    done = command(
+        *("run", *SETTINGS, "finetune.label=none", "seed=0,1,2", "sweep=wrong"),
+        module="bertexp.finetune",
+        folder=work,
+    )
+    assert done.code == 1
+    (listed,) = (line for line in done.said if line.startswith("failed: "))
+    assert listed == (
+        "failed: outputs/finetune/sweeps/wrong/seed=0 and 2 others: finetune.label=none: "
+        "train.tsv has no such column; it has text, label."
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -136,6 +172,7 @@ def test_a_stopped_run_goes_on(work: Path, command: Callable[..., Any]) -> None:
         (("run", "finetune=sst3"), "finetune=sst3: must be one of cola, mnli, mrpc, qnli, qqp, "
          "rte, sst2, stsb, text, wnli. Did you mean 'sst2'?"),
         (("no/such/run",), "run=no/such/run: there is no such folder."),
+        (("outputs",), "run=outputs: the folder has neither a run nor a model in it."),
         (("run", "finetune.train=dev.tsv", "finetune.validation=none.tsv"),
          "none.tsv: cannot be read (No such file or directory)."),
     ],

@@ -137,16 +137,21 @@ MISTAKES: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
         "text, y.",
     ),
     "unknown label": (
-        [*ROWS, {"text": "b", "label": 7}], [], "{}.csv, row 5: the label '7' is none of 0, 1.",
+        [*ROWS, {"text": "b", "label": 7}], [], "{}.csv, row 5: the label '7' is none of those to "
+        "train on (0, 1); finetune.labels=[...] can name it.",
+    ),
+    "a label that is not wanted": (
+        [*ROWS, {"text": "b", "label": 7}], ["finetune.labels=[0, 1, 2]"],
+        "{}.csv, row 5: the label '7' is none of finetune.labels=[0, 1, 2].",
     ),
     "no label": ([*ROWS, {"text": "b", "label": ""}], [], "{}.csv, row 5: has no label."),
     "a score that is text": (
         [{"text": "a", "label": "high"}], SCORES,
-        "{}.csv, row 1: the score is 'high', not a number.",
+        "{}.csv, row 1: the score is 'high' where finetune.kind=regression needs a number.",
     ),
     "a score that is none": (
         [{"text": "a", "label": "nan"}], SCORES,
-        "{}.csv, row 1: the score is 'nan', not a number.",
+        "{}.csv, row 1: the score is 'nan' where finetune.kind=regression needs a number.",
     ),
 }  # fmt: skip
 
@@ -167,9 +172,55 @@ def test_a_mistake_names_the_file_and_the_row(
     assert str(caught.value) == said.format(tmp_path / "dev")
 
 
+GLUE_MISTAKES = {
+    "another column": (
+        "dev.tsv", "index\tpremise\tsentence2\tlabel\n0\tA.\tB.\tentailment\n",
+        "{}/dev.tsv: has no column 'sentence1', as GLUE's file does; it has index, premise, "
+        "sentence2, label. finetune=text takes columns of any name.",
+    ),
+    "an unknown label": (
+        "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\tA.\tB.\tyes\n",
+        "{}/dev.tsv, row 1: the label 'yes' is none of finetune.labels=[entailment, "
+        "not_entailment].",
+    ),
+    "only names": (
+        "dev.tsv", "index\tsentence1\tsentence2\tlabel\n",
+        "{}/dev.tsv: has no rows; at least one is needed.",
+    ),
+    "spaces for tabs": (
+        "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0 A. B. entailment\n",
+        "{}/dev.tsv: no line has all columns, which tabs must part.",
+    ),
+    "a test cut short": (
+        "test.tsv", "index\tsentence1\tsentence2\n0\tA.\tB.\n1\tC.\n",
+        "{}/test.tsv, row 2: has nothing where a text should be.",
+    ),
+    "another folder": (
+        "train.tsv", None, "finetune.path={}: has neither a folder RTE nor a train.tsv.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", GLUE_MISTAKES)
+def test_a_mistake_in_the_files_of_glue(
+    mistake: str, tmp_path: Path, glue: Path, labelled_config: Configure
+) -> None:
+    name, content, said = GLUE_MISTAKES[mistake]
+    for file in (glue / "RTE").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    config = labelled_config("finetune=rte", f"finetune.path={tmp_path}")
+    with pytest.raises(UserError) as caught:
+        number_labels(read_splits(config), config.labels)
+    assert str(caught.value) == said.format(tmp_path)
+
+
 FILES = {
-    "empty.csv": ("", "finetune.text=text: {} has no such column; it has ."),
-    "header.csv": ("text,label\n", "{}: has no rows."),
+    "empty.csv": ("", "{}: has no rows; at least one is needed."),
+    "empty.jsonl": ("", "{}: has no rows; at least one is needed."),
+    "header.csv": ("text,label\n", "{}: has no rows; at least one is needed."),
     "nowhere.csv": (None, "{}: cannot be read (No such file or directory)."),
     "table.xlsx": ("", "{}: must end in one of .csv, .tsv, .jsonl, .parquet."),
     "list.jsonl": ("[1]\n", "{}, line 1: is no JSON object ({{...}})."),

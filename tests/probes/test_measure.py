@@ -77,6 +77,27 @@ def test_a_run_ends_with_its_probes(command: Callable[..., Any], trained: Any) -
     assert "questions  not those" in done.output
 
 
+def test_a_run_logs_its_probes_and_draws_their_layers(command: Callable[..., Any]) -> None:
+    done = command(
+        *("dataset=synthetic", "dataset.synthetic.documents=60", "dataset.validation_fraction=0.2"),
+        *("evaluation.probes=[length,word]", "evaluation.probe_examples=120"),
+        *("tokenizer.vocab_size=256", "evaluation.max_examples=8", "trainer.max_steps=2"),
+        *("model.hidden_size=32", "evaluation.pseudo_perplexity=0", "hydra.run.dir=run"),
+        *("tracker=wandb", "tracker.mode=offline"),
+    )
+    assert done.code == 0, done.said
+    run = done.folder / "run"
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    summary = json.loads((run / "summary.json").read_text())
+    for probed in summary["probes"]:
+        assert last[f"eval/probe/{probed['name']}"] == probed["accuracy"]
+        assert len(probed["layers"]) == 3
+    picture = (run / "probes.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    logged = done.folder.glob("outputs/wandb/offline-run-*/files/media/images/evaluation/*.png")
+    assert [path.read_bytes() for path in logged] == [picture]
+
+
 def test_a_layer_that_is_not_there_is_said_in_one_line(
     command: Callable[..., Any], trained: Any
 ) -> None:

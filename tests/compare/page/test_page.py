@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bertexp.compare.page import write_page
-from bertexp.compare.results import Comparison, ExampleDifference
+from bertexp.compare.results import Ability, Comparison, ExampleDifference
 
 Simulate = Callable[..., Comparison]
 HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=1><!--'\"&{{7*7}}"
@@ -182,6 +182,78 @@ def test_a_phone_scrolls_tables_and_never_the_page(
     wide = "[...document.querySelectorAll('.scroll')].some((b) => b.scrollWidth > b.clientWidth)"
     assert browser.evaluate(wide)
     assert browser.evaluate("document.querySelector('#curves figure svg').clientWidth") <= 360
+    assert problems(browser) == []
+
+
+PROBES = ("package", "order", "word", "length")
+TUNED = "finetune/rte/accuracy"
+
+
+@pytest.fixture(scope="module")
+def able(simulate: Simulate) -> Comparison:
+    """Five rates, their probes, and a task that all but one were fine-tuned on."""
+    comparison = simulate()
+    found = []
+    for metric in (*(f"eval/probe/{name}" for name in PROBES), TUNED):
+        for number, setting in enumerate(comparison.settings):
+            mean = 0.5 + 0.01 * number - 0.002 * len(metric)
+            spread = (mean - 0.004, mean - 0.02, mean + 0.03)
+            seeds = 2 if (metric, number) == (TUNED, 1) else 3
+            one = Ability(metric, setting.label, seeds, mean, mean - 0.025, mean + 0.025, *spread)
+            found += [one] * ((metric, number) != (TUNED, 0))
+    return replace(comparison, abilities=tuple(found))
+
+
+def test_what_encoders_can_do_is_a_table(browser: Any, able: Comparison, tmp_path: Path) -> None:
+    path = write_page(able, tmp_path)
+    browser.open(path)
+    heads = "[...document.querySelectorAll('#abilities th[scope=col]')].map((h) => h.innerText)"
+    assert [head.strip("↕ \n") for head in browser.evaluate(heads)] == [
+        *("masking.prob", "seeds"),
+        *(f"eval/probe/{name}" for name in PROBES),
+        TUNED,
+    ]
+    assert column(browser, "abilities", 2) == ["0.464", "0.474", "0.484", "0.494", "0.504"]
+    assert column(browser, "abilities", 6) == ["–", "0.468", "0.478", "0.488", "0.498"]
+    lines = "document.querySelector('#abilities tbody tr:nth-child({})').cells[{}].innerText"
+    assert browser.evaluate(lines.format(2, 2)).split("\n") == ["0.474", "0.449 to 0.499"]
+    assert browser.evaluate(lines.format(2, 6)).split("\n") == [
+        *("0.468", "0.443 to 0.493", "median 0.464", "range 0.448 to 0.498", "2 seeds"),
+    ]
+    # The best of every column, and of none but that.
+    best = "[...document.querySelectorAll('#abilities .best')].map((b) => b.innerText)"
+    assert browser.evaluate(best) == ["0.504", "0.508", "0.510", "0.506", "0.498"]
+    weight = "getComputedStyle(document.querySelector('#abilities .best')).fontWeight"
+    assert browser.evaluate(weight) == "700"
+    text = browser.evaluate("document.body.innerText")
+    assert "accuracy of a linear classifier on the frozen encoder's features" in text
+    assert "on the task's validation data" in text
+    browser.click("#abilities th:nth-child(7) button")
+    browser.click("#abilities th:nth-child(7) button")
+    assert column(browser, "abilities", 6) == ["0.498", "0.488", "0.478", "0.468", "–"]
+    assert problems(browser) == []
+    browser.open(path, scripts=False)
+    assert len(column(browser, "abilities", 0)) == 5
+    browser.open(path, width=360)
+    assert browser.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_a_comparison_without_abilities_has_no_table_of_them(browser: Any, page: Path) -> None:
+    browser.open(page)
+    assert browser.evaluate("document.querySelector('#abilities')") is None
+    assert "encoders" not in browser.evaluate("document.body.innerText")
+
+
+def test_one_setting_is_not_the_best_of_anything(
+    browser: Any, simulate: Simulate, tmp_path: Path
+) -> None:
+    comparison = simulate({}, seeds=1)
+    (setting,) = comparison.settings
+    alone = Ability(TUNED, setting.label, 1, 0.5, None, None, 0.5, 0.5, 0.5)
+    browser.open(write_page(replace(comparison, abilities=(alone,)), tmp_path))
+    assert column(browser, "abilities", 2) == ["0.500"]
+    assert "median 0.5" not in browser.evaluate("document.body.innerText")
+    assert browser.evaluate("document.querySelectorAll('#abilities .best').length") == 0
     assert problems(browser) == []
 
 
