@@ -32,7 +32,10 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     # Accelerate's state is a singleton that a second job of a sweep would inherit.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    on_cpu = choose_device(config.device).type == "cpu"
+    device = choose_device(config.device)
+    on_cpu = device.type == "cpu"
+    # On a GPU products of float32 are computed in TF32; a CPU has settings of its own for "high".
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
     if not on_cpu and group.size() > 1:
         _check_gpus(config)
     # One group of all weights: the heads work on parts of modules, which only one forward calls.

@@ -33,6 +33,14 @@ def test_hardware_that_is_not_there_is_the_users_error(
         build_accelerator(experiment_config(*overrides).hardware, [])
 
 
+def test_a_job_on_a_cpu_inherits_no_products_in_tf32(
+    experiment_config: Callable[..., Config],
+) -> None:
+    torch.set_float32_matmul_precision("high")
+    build_accelerator(experiment_config("hardware=cpu").hardware, [])
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_a_job_inherits_no_precision_from_the_one_before(
     experiment_config: Callable[..., Config],
 ) -> None:
