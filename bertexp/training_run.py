@@ -14,6 +14,7 @@ from torch.distributed.fsdp import register_fsdp_forward_method
 from bertexp import report
 from bertexp.config import RunConfig
 from bertexp.files import shown
+from bertexp.models.compiled import compile_layers
 from bertexp.processes import group
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
@@ -88,7 +89,10 @@ class TrainingRun:
             config.seed,
             group.rank(),
             group.size(),
+            few_shapes=config.hardware.compile,
         )
+        if config.hardware.compile:
+            compile_layers(self.objective, plan.shapes)
         budget = Budget.of(trainer, plan.steps_per_epoch)
         optimizer = build_optimizer(config.optimizer, self.objective)
         prepared, optimizer = accelerator.prepare(self.objective, optimizer)

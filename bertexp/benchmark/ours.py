@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from bertexp.benchmark.config import BenchConfig
 from bertexp.benchmark.work import Measured, longest, peak_memory, prepare_work, read_model
 from bertexp.evaluation.answers import evaluate
+from bertexp.models.compiled import compile_layers
 from bertexp.models.objective import Objective, count_parameters, flops_per_batch
 from bertexp.tasks.batch import Batch
 from bertexp.tracking.trackers import JsonLinesTracker
@@ -33,7 +34,10 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
     accelerator = build_accelerator(config.hardware, [])
     data = prepare_work(config)
     objective = Objective(read_model(data, folder)).to(accelerator.device)
-    plan = BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed)
+    compiles = config.hardware.compile
+    plan = BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed, few_shapes=compiles)
+    if compiles:
+        compile_layers(objective, plan.shapes)
     first = plan[0][0].to(accelerator.device)
     first_loss = _loss(objective, first)
     total = longest(steps, loss_steps)

@@ -105,6 +105,7 @@ class HardwareConfig:
     sharded: bool
     num_workers: int
     threads: int | None
+    compile: bool
 
     def __post_init__(self) -> None:
         require_choice("hardware.device", self.device, DEVICES)
@@ -122,3 +123,7 @@ class HardwareConfig:
             self.threads,
             "at least 1, or null for all cores",
         )
+        if self.compile and self.sharded:
+            raise UserError(
+                "hardware.compile=true: not with hardware.sharded=true, whose weights are parts."
+            )

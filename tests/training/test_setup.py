@@ -19,6 +19,7 @@ NO_GPU = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     ("overrides", "says"),
     [
         (["hardware=cpu", "hardware.precision=fp16"], r"^hardware\.precision=fp16: needs a GPU"),
+        (["hardware=cpu", "hardware.compile=true"], r"^hardware\.compile=true: .* is on cpu; "),
         pytest.param(
             ["hardware=gpu"],
             r"^hardware\.device=gpu: .*hardware=cpu",
