@@ -73,7 +73,8 @@ def plan(
         f"{keeper.model.num_parameters():,} parameters",
         "steps": f"{steps:,} of {batch}, learning rate {config.optimizer.lr:g} "
         f"({config.scheduler.name})",
-        "hardware": f"{accelerator.device.type}, {_precision(accelerator)}",
+        "hardware": f"{accelerator.device.type}, {_precision(accelerator)}"
+        f"{', compiled' * config.hardware.compile}",
         "time": f"about {clock(seconds)} of training",
     }
     return Group("", listed(rows), "")

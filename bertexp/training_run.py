@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from accelerate import Accelerator
 from rich.console import RenderableType
 from torch import nn
-from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import report
 from bertexp.config import RunConfig
@@ -19,42 +17,16 @@ from bertexp.processes import group
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
 from bertexp.tasks.base import Examples
-from bertexp.tasks.batch import Batch
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
-from bertexp.training.bad_steps import BadSteps
-from bertexp.training.budget import Budget
 from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.keeper import Keeper
-from bertexp.training.loop import Training, measure_step, train
-from bertexp.training.plan import BatchPlan, load_steps
-from bertexp.training.setup import build_optimizer
+from bertexp.training.loop import Training, train
+from bertexp.training.plan import load_steps
+from bertexp.training.ready import Ready, get_ready
 from bertexp.training.snapshot import restore
-from bertexp.training.state import TrainState, Window
-from bertexp.training.throughput import machine_flops
+from bertexp.training.state import TrainState
 from bertexp.validation import UserError
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What the loop begins with.
-
-    Attributes:
-        batches: which examples each step has.
-        budget: when to stop.
-        objective, optimizer: as ``Accelerator.prepare`` gives them.
-        tokens_per_step: on average, padding not counted.
-        step_seconds: for forward and backward of a step.
-        steps: after which the budget ends the run, at that speed.
-    """
-
-    batches: BatchPlan
-    budget: Budget
-    objective: nn.Module
-    optimizer: torch.optim.Optimizer
-    tokens_per_step: float
-    step_seconds: float
-    steps: int
 
 
 @dataclass(frozen=True)
@@ -127,7 +99,7 @@ class TrainingRun:
         with Progress(ready.steps, disable=hidden) as progress, self.invocation.signals.deferred():
             watch = _Watch(self, progress, ready.batches.steps_per_epoch)
             training = replace(
-                self.training(ready, steps),
+                ready.training(steps),
                 state=state,
                 evaluate_every=self.every,
                 on_log=watch.log,
@@ -140,41 +112,8 @@ class TrainingRun:
             return train(training)
 
     def get_ready(self) -> Ready:
-        """Put together what the loop works with, and measure a step."""
-        trainer = self.config.trainer
-        batches = BatchPlan(
-            self.examples,
-            trainer.batch_size,
-            trainer.gradient_accumulation_steps,
-            self.config.seed,
-            group.rank(),
-            group.size(),
-        )
-        budget = Budget.of(trainer, batches.steps_per_epoch)
-        optimizer = build_optimizer(self.config.optimizer, self.objective)
-        objective, optimizer = self.accelerator.prepare(self.objective, optimizer)
-        if self.accelerator.is_fsdp2:
-            register_fsdp_forward_method(objective, "logits")
-        tokens_per_step = self.examples.lengths(0).sum() / batches.steps_per_epoch
-        seconds = measure_step(objective, self.accelerator, batches[0], self.weights)
-        steps = budget.expected_steps(tokens_per_step, seconds)
-        return Ready(batches, budget, objective, optimizer, tokens_per_step, seconds, steps)
-
-    def training(self, ready: Ready, steps: Iterable[list[Batch]]) -> Training:
-        """Return what the loop works with, on these steps, when nobody watches."""
-        return Training(
-            objective=ready.objective,
-            weights=self.weights,
-            optimizer=ready.optimizer,
-            accelerator=self.accelerator,
-            steps=steps,
-            budget=ready.budget,
-            trainer=self.config.trainer,
-            scheduler=self.config.scheduler,
-            machine_flops=machine_flops(self.accelerator),
-            bad_steps=BadSteps(self.config.trainer.max_bad_steps),
-            window=Window(self.weights),
-        )
+        """Put together what the loop begins with, and measure a step."""
+        return get_ready(self.config, self.examples, self.weights, self.objective, self.accelerator)
 
     def _announce(self, steps: int, seconds: float) -> None:
         """Say what is about to happen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,14 +14,13 @@ from bertexp.evaluation.answers import evaluate
 from bertexp.models.objective import Objective, count_parameters, flops_per_batch
 from bertexp.tasks.batch import Batch
 from bertexp.tracking.trackers import JsonLinesTracker
-from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Training, train
+from bertexp.training.loop import train
 from bertexp.training.memory import peak_memory
-from bertexp.training.plan import BatchPlan, load_steps
-from bertexp.training.setup import build_accelerator, build_optimizer
-from bertexp.training.state import TrainState, Window
-from bertexp.training.throughput import machine_flops
+from bertexp.training.plan import load_steps
+from bertexp.training.ready import get_ready
+from bertexp.training.setup import build_accelerator
+from bertexp.training.state import TrainState
 
 # How often it is looked at whether Trainer's loss is reached, in Trainer's steps.
 LOOKS = 20
@@ -31,12 +31,10 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
     accelerator = build_accelerator(config.hardware, [])
     data = prepare_work(config)
     objective = Objective(read_model(data, folder)).to(accelerator.device)
-    plan = BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed)
-    first = plan[0][0].to(accelerator.device)
+    ready = get_ready(config, data.examples, data.task.weights, objective, accelerator)
+    first = ready.batches[0][0].to(accelerator.device)
     first_loss = _loss(objective, first)
     total = longest(steps, loss_steps)
-    optimizer = build_optimizer(config.optimizer, objective)
-    prepared, optimizer = accelerator.prepare(objective, optimizer)
     ended: list[float] = []
     losses: list[tuple[int, float, float]] = []
     record = JsonLinesTracker(folder)
@@ -45,26 +43,19 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         metrics = evaluate(objective, data.bank, accelerator.device)
         losses.append((state.step, state.seconds, metrics["eval/loss"]))
 
-    training = Training(
-        objective=prepared,
-        weights=data.task.weights,
-        optimizer=optimizer,
-        accelerator=accelerator,
-        steps=load_steps(plan, 0, config.hardware.num_workers, accelerator.device),
+    training = replace(
+        ready.training(
+            load_steps(ready.batches, 0, config.hardware.num_workers, accelerator.device)
+        ),
         budget=Budget(total, None, None),
-        trainer=config.trainer,
-        scheduler=config.scheduler,
         evaluate_every=max(1, loss_steps // LOOKS) if loss_steps else None,
         on_log=lambda state, _, metrics: record.log(metrics, step=state.step),
         on_evaluate=look,
         on_step=lambda run: ended.append(run.state.seconds),
-        machine_flops=machine_flops(accelerator),
-        bad_steps=BadSteps(config.trainer.max_bad_steps),
-        window=Window(data.task.weights),
     )
     train(training)
     warmup = config.bench.warmup
-    batches = [plan[step][0] for step in range(warmup, total)]
+    batches = [ready.batches[step][0] for step in range(warmup, total)]
     seconds = ended[-1] - ended[warmup - 1]
     peak = peak_memory()
     return Measured(
@@ -74,9 +65,9 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         seconds=seconds,
         peak_bytes=peak,
         losses=losses,
-        parts={} if loss_steps else measure_parts(training, plan),
+        parts={} if loss_steps else measure_parts(training, ready.batches),
         flops=sum(flops_per_batch(objective.model, batch) for batch in batches) / seconds,
-        batch_flops=flops_per_batch(objective.model, plan[0][0]),
+        batch_flops=flops_per_batch(objective.model, first),
         machine_flops=training.machine_flops,
     )
 

@@ -18,7 +18,7 @@ from bertexp.models.build import bert_config, build_skeleton, load_model
 from bertexp.models.initialization import look_at_neighbours
 from bertexp.tasks.base import Examples, MaskedExamples
 from bertexp.tasks.batch import Batch
-from bertexp.validation import UserError
+from bertexp.validation import UserError, require
 
 if TYPE_CHECKING:
     from transformers import BertPreTrainedModel
@@ -85,6 +85,10 @@ def prepare_work(config: BenchConfig) -> Data:
     """
     if config.task.name not in ("mlm", "nsp"):
         raise UserError(f"bench: task={config.task.name} is not measured; use task=mlm or nsp.")
+    accumulated = config.trainer.gradient_accumulation_steps
+    require(
+        accumulated == 1, "trainer.gradient_accumulation_steps", accumulated, "1 in a benchmark"
+    )
     data = prepare_data(config)
     if isinstance(data.examples, MaskedExamples):
         object.__setattr__(data, "examples", FullLength(data.examples, config.task.max_length))

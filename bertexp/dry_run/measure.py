@@ -17,7 +17,8 @@ from bertexp.training.memory import forget_peak, peak_memory
 
 if TYPE_CHECKING:
     from bertexp.tasks.batch import Batch
-    from bertexp.training_run import Ready, TrainingRun
+    from bertexp.training.ready import Ready
+    from bertexp.training_run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def make_plan(run: TrainingRun) -> Plan:
         parameters=parameters,
         steps=steps,
         epochs=steps / ready.batches.steps_per_epoch,
-        tokens=float(steps * ready.tokens_per_step),
+        tokens=steps * ready.tokens_per_step,
         flops=steps * step.flops,
         step_seconds=step.seconds,
         evaluation_seconds=evaluation * (1 + ((steps - 1) // run.every if run.every else 0)),
@@ -74,7 +75,7 @@ def _make_steps(run: TrainingRun, ready: Ready) -> _Steps:
     """Train for the steps that are measured, and one before: it makes the optimizer's states."""
     spent: list[tuple[float, float]] = []
     training = replace(
-        run.training(ready, _batches(run, ready)),
+        ready.training(_batches(run, ready)),
         budget=Budget(steps=1 + MEASURED, tokens=None, seconds=None),
         on_step=lambda training: spent.append((training.state.seconds, training.state.flops)),
     )

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bertexp.finetuning.labelled import LabelledExamples
 from bertexp.models.dropout import draw_masks_fast
-from bertexp.models.encoder import encode
+from bertexp.models.encoder import Layer, encode, whole_layer
 from bertexp.tasks.batch import Batch
 
 if TYPE_CHECKING:
@@ -25,17 +25,22 @@ class SequenceObjective(nn.Module):
 
     With one label it predicts a score, and its loss is the squared error; else a class, and its
     loss is the cross-entropy in nats (Devlin et al. 2019, section 4.1).
+
+    Attributes:
+        train_layer: computes the layers in training.
     """
 
     def __init__(self, model: BertPreTrainedModel) -> None:
         super().__init__()
         draw_masks_fast(model)
         self.model: Any = model
+        self.train_layer: Layer = whole_layer
 
     def logits(self, batch: Batch) -> Tensor:
         """Return the head's output, shape (batch, labels)."""
         # The pooler reads the first position of each sequence: give it nothing but [CLS].
-        cls_B1D = encode(self.model.bert, batch)[:, None]
+        run_layer = self.train_layer if self.training else whole_layer
+        cls_B1D = encode(self.model.bert, batch, run_layer)[:, None]
         pooled_BD = self.model.bert.pooler(cls_B1D)
         return self.model.classifier(self.model.dropout(pooled_BD))
 

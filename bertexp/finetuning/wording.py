@@ -47,7 +47,7 @@ def plan(
         "judged by": ", ".join(task.metrics),
         "steps": f"{steps:,} of {trainer.batch_size} examples, learning rate "
         f"{config.optimizer.lr:g} ({config.scheduler.name})",
-        "hardware": accelerator.device.type,
+        "hardware": f"{accelerator.device.type}{', compiled' * config.hardware.compile}",
         "time": f"about {clock(seconds)} of training",
     }
     return Group("", listed(rows), "")

@@ -1,4 +1,9 @@
-"""BERT's self-attention, in the way that is fastest where it runs."""
+"""BERT's self-attention, in the way that is fastest where it runs.
+
+On a GPU torch chooses the kernel: flash attention in bfloat16 or float16 where no position of a
+batch is padded, the memory-efficient one where some are (flash attention takes no mask) and in
+float32.
+"""
 
 from __future__ import annotations
 

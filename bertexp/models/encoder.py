@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,8 +11,23 @@ from torch import Tensor
 from bertexp.models.attention import attend
 from bertexp.tasks.batch import Batch
 
+# Gives the output of a ``BertLayer`` at all positions, see ``whole_layer``.
+Layer = Callable[[Any, Tensor, Tensor | None], Tensor]
 
-def encode(bert: Any, batch: Batch) -> Tensor:
+
+def whole_layer(layer: Any, hidden_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
+    """Return the output of a ``BertLayer`` at all positions, shape (batch, length, hidden).
+
+    Args:
+        layer: a ``BertLayer`` of ``transformers``.
+        hidden_BLD: what it reads.
+        mask_B11L: whether a position may be read; None if all may.
+    """
+    context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask_B11L)
+    return _read(layer, context_BLD, hidden_BLD)
+
+
+def encode(bert: Any, batch: Batch, run_layer: Layer = whole_layer) -> Tensor:
     """Return the last hidden states at ``batch.slots_U``, shape (used, hidden).
 
     They equal those of ``bert(...)`` at these positions: after the last layer's keys and
@@ -21,6 +37,7 @@ def encode(bert: Any, batch: Batch) -> Tensor:
     Args:
         bert: a ``BertModel`` of ``transformers``.
         batch: what it reads.
+        run_layer: computes all layers but the last.
     """
     mask_BL = batch.attention_mask_BL
     mask_B11L = None if mask_BL is None else mask_BL[:, None, None, :].bool()
@@ -29,8 +46,7 @@ def encode(bert: Any, batch: Batch) -> Tensor:
     )
     *layers, last = bert.encoder.layer
     for layer in layers:
-        context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask_B11L)
-        hidden_BLD = _read(layer, context_BLD, hidden_BLD)
+        hidden_BLD = run_layer(layer, hidden_BLD, mask_B11L)
     rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
     queried_BPD = hidden_BLD[rows_B1, batch.queries_BP]
     context_BPD = attend(last.attention.self, queried_BPD, hidden_BLD, mask_B11L)

@@ -131,7 +131,8 @@ class _Tile:
         self._is_here_N1 = ((labels_N >= 0) & (labels_N < words))[:, None]
         self._label_N1 = labels_N.clamp(0, words - 1)[:, None]
         found_N1 = logits_MW[: len(labels_N)].gather(1, self._label_N1)
-        self.label_logit_N = found_N1.where(self._is_here_N1, 0.0)[:, 0]
+        # A scalar in `where` is copied to a GPU, which is waited for.
+        self.label_logit_N = found_N1.masked_fill(~self._is_here_N1, 0.0)[:, 0]
         self.top_M1 = logits_MW.amax(-1, keepdim=True)
         self._shares_MW = logits_MW.sub_(self.top_M1).exp_()
         self.total_M1 = self._shares_MW.sum(-1, keepdim=True)

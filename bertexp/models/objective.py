@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertexp.models.dropout import draw_masks_fast
-from bertexp.models.encoder import encode
+from bertexp.models.encoder import Layer, encode, whole_layer
 from bertexp.models.masked_loss import masked_loss
 from bertexp.tasks.batch import Batch
 
@@ -25,12 +25,16 @@ class Objective(nn.Module):
     Args:
         model: a ``BertForMaskedLM``, ``BertForNextSentencePrediction`` or
             ``BertForPreTraining``.
+
+    Attributes:
+        train_layer: computes the layers in training.
     """
 
     def __init__(self, model: BertPreTrainedModel) -> None:
         super().__init__()
         draw_masks_fast(model)
         self.model: Any = model
+        self.train_layer: Layer = whole_layer
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``"mlm"`` of shape (predictions, vocabulary) and ``"nsp"`` of shape (batch, 2)."""
@@ -44,7 +48,8 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return each objective's loss in nats, summed over the batch's predictions."""
-        hidden_UD = encode(self.model.bert, batch)
+        run_layer = self.train_layer if self.training else whole_layer
+        hidden_UD = encode(self.model.bert, batch, run_layer)
         losses = {}
         if batch.labels_N is not None:
             head = self.model.cls.predictions

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 # See ``queries``.
 QUERIES_MULTIPLE, PREDICTIONS_MULTIPLE = 8, 32
@@ -86,6 +87,21 @@ class Batch:
         if self.next_labels_B is not None:
             none["next_labels_B"] = torch.full_like(self.next_labels_B, IGNORED)
         return replace(self, **none, tokens=0, maskable=0, helped=0)
+
+    def padded_to(self, length: int) -> Batch:
+        """Return the batch with all sequences padded to ``length`` tokens, no fewer than now."""
+        own = self.input_ids_BL.shape[1]
+        mask_BL, types_BL, at_N = self.attention_mask_BL, self.token_type_ids_BL, self.positions_N
+        if mask_BL is None:
+            mask_BL = torch.ones_like(self.input_ids_BL)
+        more = (0, length - own)
+        return replace(
+            self,
+            input_ids_BL=functional.pad(self.input_ids_BL, more),
+            attention_mask_BL=functional.pad(mask_BL, more),
+            token_type_ids_BL=None if types_BL is None else functional.pad(types_BL, more),
+            positions_N=None if at_N is None else at_N // own * length + at_N % own,
+        )
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, from where copies to a GPU need no wait."""

@@ -106,6 +106,7 @@ class HardwareConfig:
     sharded: bool
     num_workers: int
     threads: int | None
+    compile: bool
 
     def __post_init__(self) -> None:
         require_choice("hardware.device", self.device, DEVICES)
@@ -123,3 +124,7 @@ class HardwareConfig:
             self.threads,
             "at least 1, or null for all cores",
         )
+        if self.compile and self.sharded:
+            raise UserError(
+                "hardware.compile=true: not with hardware.sharded=true, whose weights are parts."
+            )

@@ -65,6 +65,16 @@ class Training:
     on_evaluate: Callable[[TrainState], None] = _nothing
     on_step: Callable[[Training], None] = _nothing
 
+    def wait_before_reading(self) -> None:
+        """Wait for a GPU after a step whose numbers are read, so that its work counts as training.
+
+        It is waited for in these steps anyway, but by then the clock would have stopped.
+        """
+        intervals = (self.trainer.log_every, self.evaluate_every)
+        is_read = any(every and (self.state.step + 1) % every == 0 for every in intervals)
+        if is_read and self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+
 
 def train(run: Training) -> TrainState:
     """Train until the budget is spent; returns what was spent.
@@ -93,6 +103,7 @@ def train(run: Training) -> TrainState:
         run.optimizer.step()
         run.optimizer.zero_grad()
 
+        run.wait_before_reading()
         (elapsed,) = group.largest([time.perf_counter() - clock])
         run.window.add(losses, good, tally, elapsed)
         state.add(tally, elapsed)

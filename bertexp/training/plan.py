@@ -18,6 +18,8 @@ from bertexp.tasks.batch import Batch
 
 # Examples are sorted by length within pools of this many batches: little padding, much shuffling.
 POOL_BATCHES = 64
+# With ``few_shapes`` batches have one of so many lengths.
+FEW_LENGTHS = 4
 
 
 class BatchPlan(Dataset[list[Batch]]):
@@ -29,6 +31,11 @@ class BatchPlan(Dataset[list[Batch]]):
         batches_per_step: batches whose gradients are added up; an epoch's last step may have fewer.
         seed: the run's seed.
         rank, processes: for which of how many processes; each has its share of every step.
+        few_shapes: pad nearly all batches to one of ``shapes``.
+
+    Attributes:
+        shapes: the (examples, tokens) of nearly all this process's batches if there are to be few.
+            Not of an epoch's last ones, which may have fewer examples.
     """
 
     def __init__(
@@ -39,6 +46,7 @@ class BatchPlan(Dataset[list[Batch]]):
         seed: int,
         rank: int = 0,
         processes: int = 1,
+        few_shapes: bool = False,
     ) -> None:
         self._examples = examples
         self._batch_size = batch_size
@@ -48,6 +56,7 @@ class BatchPlan(Dataset[list[Batch]]):
         self.batches_per_epoch = -(-len(examples) // batch_size)
         self.steps_per_epoch = -(-self.batches_per_epoch // batches_per_step)
         self._epoch_batches = lru_cache(maxsize=2)(self._draw_epoch)
+        self.shapes: frozenset[tuple[int, int]] = self._few_shapes() if few_shapes else frozenset()
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -62,13 +71,29 @@ class BatchPlan(Dataset[list[Batch]]):
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self._batches_per_step
         chosen = self._epoch_batches(epoch)[first : first + self._batches_per_step]
-        return [
+        batches = [
             self._examples.batch(epoch, example_ids, mask_prob)
             if len(example_ids)
             # A process takes part even where there are fewer examples than processes.
             else self._examples.batch(epoch, chosen[0][:1], mask_prob).idle()
             for example_ids in share(chosen, self._rank, self._processes)
         ]
+        return [self._padded(batch) for batch in batches] if self.shapes else batches
+
+    def _few_shapes(self) -> frozenset[tuple[int, int]]:
+        whole = np.arange(min(self._batch_size, len(self._examples)))
+        batches = [whole] * min(self._batches_per_step, self.batches_per_epoch)
+        rows = len(share(batches, self._rank, self._processes)[0])
+        longest = int(self._examples.lengths(0).max())
+        # A multiple of 8: the shapes that tensor cores are fast at.
+        unit = 8 * math.ceil(longest / FEW_LENGTHS / 8)
+        return frozenset((rows, min(n * unit, longest)) for n in range(1, FEW_LENGTHS + 1))
+
+    def _padded(self, batch: Batch) -> Batch:
+        rows, own = batch.input_ids_BL.shape
+        fitting = (length for count, length in self.shapes if count == rows and length >= own)
+        length = min(fitting, default=own)
+        return batch if length == own else batch.padded_to(length)
 
     def _draw_epoch(self, epoch: int) -> list[np.ndarray]:
         """Return the example ids of each batch of ``epoch``, neighbours in length together.

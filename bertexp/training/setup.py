@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 
 import torch
 from accelerate import Accelerator
@@ -27,12 +29,18 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     """Return the accelerator for ``hardware.*``; what an earlier job left behind is forgotten.
 
     Raises:
-        UserError: a GPU that is not there, or a precision the device does not have.
+        UserError: a GPU that is not there, a precision the device does not have, or compiling
+            where it does not pay or cannot be done.
     """
     # Accelerate's state is a singleton that a second job of a sweep would inherit.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    on_cpu = choose_device(config.device).type == "cpu"
+    device = choose_device(config.device)
+    on_cpu = device.type == "cpu"
+    # On a GPU products of float32 are computed in TF32; a CPU has settings of its own for "high".
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
+    if config.compile:
+        _check_compiler(device)
     if not on_cpu and group.size() > 1:
         _check_gpus(config)
     # One group of all weights: the heads work on parts of modules, which only one forward calls.
@@ -55,6 +63,22 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     # After it: it sets them itself where there are several processes.
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     return accelerator
+
+
+def _check_compiler(device: torch.device) -> None:
+    if device.type != "cuda":
+        raise UserError(
+            "hardware.compile=true: is for NVIDIA and AMD GPUs, and this run is on "
+            f"{device.type}; on a CPU compiling took minutes and made a step at most 4% faster."
+        )
+    if importlib.util.find_spec("triton") is None:
+        raise UserError(
+            "hardware.compile=true: needs the package triton, which this build of torch lacks."
+        )
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        raise UserError(
+            "hardware.compile=true: triton needs a C compiler, gcc or clang; none is found."
+        )
 
 
 def _check_gpus(config: HardwareConfig) -> None:

@@ -144,7 +144,8 @@ class Window:
     def add(self, losses: Mapping[str, Tensor], good: Tensor, tally: Tally, seconds: float) -> None:
         """Count one step; the mean losses of its objectives only if the step is ``good``."""
         for name, loss in losses.items():
-            self.losses[name] = self.losses.get(name, 0.0) + loss.where(good, 0.0)
+            # A scalar in `where` is copied to a GPU, which is waited for.
+            self.losses[name] = self.losses.get(name, 0.0) + loss.masked_fill(~good, 0.0)
         self.good = self.good + good
         self.tokens += tally.tokens
         self.positions += tally.positions

@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from bertexp.config import Config
@@ -19,7 +20,7 @@ from bertexp.models.objective import Objective, count_parameters, flops_per_batc
 from bertexp.tasks.batch import Batch
 from bertexp.tokens.store import TokenStore
 from bertexp.training.loop import accumulate_gradients
-from bertexp.training.state import Tally
+from bertexp.training.state import Tally, Window
 
 CLASSES = {
     "mlm": "BertForMaskedLM",
@@ -194,3 +195,41 @@ def test_shared_weights_count_once(small_model: Callable[..., Any]) -> None:
     model = small_model("BertForMaskedLM")
     stored = {parameter.data_ptr(): parameter.numel() for parameter in model.parameters()}
     assert count_parameters(model) == sum(stored.values()) == model.num_parameters()
+
+
+class Waits(TorchDispatchMode):
+    """Names the operations for which a GPU would be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        aten = torch.ops.aten
+        reads = func in (aten._local_scalar_dense.default, aten.nonzero.default)
+        # A scalar is a tensor on the CPU, which `where` copies to where the others are.
+        copies = func is aten.where.self and any(each.ndim == 0 for each in args)
+        if reads or copies:
+            self.found.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_a_gpu(
+    small_model: Callable[..., Any], prepared: Callable[..., Data]
+) -> None:
+    data = prepared("task=mlm_nsp")
+    batches = [data.examples.batch(0, np.arange(8))]
+    window, tally = Window(data.task.weights), Tally.of(batches, flops=0)
+    objective, accelerator = Objective(small_model(CLASSES["mlm_nsp"])).train(), in_float32()
+    with Waits() as waits:
+        losses = accumulate_gradients(
+            objective, accelerator, batches, data.task.weights, tally.predictions
+        )
+        norm = accelerator.clip_grad_norm_(objective.parameters(), 1.0)
+        window.add(losses, torch.isfinite(norm), tally, seconds=1.0)
+    assert not waits.found
+    with waits:
+        window.metrics()
+    assert waits.found, "what is logged is read"

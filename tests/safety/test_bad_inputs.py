@@ -118,6 +118,8 @@ SETTINGS = {
     ),
     "masking=pmi masking.pmi_min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
     "hardware.precision=fp16": r"hardware\.precision=fp16: needs a GPU",
+    "hardware.compile=true": r"hardware\.compile=true: is for NVIDIA and AMD GPUs, and this run is",
+    "hardware.compile=true hardware.sharded=true": r"hardware\.compile=true: not with hardware\.sh",
     "hardware=gpu": r"hardware\.device=gpu: torch finds no GPU",
     "tracker.mode=online": r"tracker\.mode=online: W&B has no API key\. Log in with `wandb login`",
     "tracker.project=a/b": r"tracker\.project=a/b: must be 1 to 128 characters",

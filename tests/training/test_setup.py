@@ -19,6 +19,7 @@ NO_GPU = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     ("overrides", "says"),
     [
         (["hardware=cpu", "hardware.precision=fp16"], r"^hardware\.precision=fp16: needs a GPU"),
+        (["hardware=cpu", "hardware.compile=true"], r"^hardware\.compile=true: .* is on cpu; "),
         pytest.param(
             ["hardware=gpu"],
             r"^hardware\.device=gpu: .*hardware=cpu",
@@ -31,6 +32,14 @@ def test_hardware_that_is_not_there_is_the_users_error(
 ) -> None:
     with pytest.raises(UserError, match=says):
         build_accelerator(experiment_config(*overrides).hardware, [])
+
+
+def test_a_job_on_a_cpu_inherits_no_products_in_tf32(
+    experiment_config: Callable[..., Config],
+) -> None:
+    torch.set_float32_matmul_precision("high")
+    build_accelerator(experiment_config("hardware=cpu").hardware, [])
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_job_inherits_no_precision_from_the_one_before(
