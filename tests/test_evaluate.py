@@ -87,7 +87,8 @@ def _notes(folder: Path) -> Path:
     [
         ((), "RUN is missing: python -m bertexp.evaluate RUN [overrides]."),
         (("no/such/run",), "run=no/such/run: there is no such folder."),
-        (("{run}/..",), "run={run}/..: no run's folder, it has no .hydra/config.yaml."),
+        (("{run}/..",), "run={run}/..: the folder has neither a run nor a model in it."),
+        (("bert-base",), "run=bert-base: no run's folder, it has no .hydra/config.yaml."),
         (("{run}", "task=nsp"), "task=nsp: {run}/model is a BertForMaskedLM, which has no head "
          "for it."),
         (("{run}", "evaluation.mask_prob=[1]"), "evaluation.mask_prob: no such key. Did you mean "

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from bertexp.compare.comparable import OWN_TEXTS, refusals
-from bertexp.compare.results import Ability, Setting
+from bertexp.compare.results import Ability, Setting, Yardstick
 from bertexp.compare.runs import Run
 from bertexp.compare.statistics import estimate
 
@@ -52,6 +52,32 @@ def find_abilities(
     return tuple(found)
 
 
+def find_yardsticks(runs: Sequence[Run], abilities: Sequence[Ability]) -> tuple[Yardstick, ...]:
+    """Return those of the abilities that are probes, as any of the runs has measured them."""
+    asked = {ability.metric for ability in abilities}
+    found = {
+        metric: Yardstick(metric, one["majority"], one["tfidf"])
+        for run in runs
+        for one in run.summary.get("probes", ())
+        if (metric := PROBE + one["name"]) in asked
+    }
+    return tuple(found.values())
+
+
+def yardstick_rows(
+    yardsticks: Sequence[Yardstick], metrics: Sequence[str]
+) -> list[tuple[str, list[float | None]]]:
+    """Return a row for each kind of yardstick, with a value for each metric; none without any."""
+    known = {one.metric: one for one in yardsticks}
+    if known.keys().isdisjoint(metrics):
+        return []
+    kinds = {"majority": "majority", "tfidf": "TF-IDF"}
+    return [
+        (name, [getattr(known.get(metric), kind, None) for metric in metrics])
+        for kind, name in kinds.items()
+    ]
+
+
 def by_metric(abilities: Sequence[Ability]) -> dict[str, dict[str, Ability]]:
     """Return the abilities by metric and by the label of their setting."""
     found: dict[str, dict[str, Ability]] = defaultdict(dict)
@@ -73,7 +99,10 @@ def short(metric: str) -> str:
 def explained(abilities: Sequence[Ability]) -> str:
     """Return what the figures are, in a sentence for each kind there is."""
     kinds = {is_probe(ability.metric) for ability in abilities}
-    probes = "Probes: accuracy of a linear classifier on the frozen encoder's features."
+    probes = (
+        "Probes: accuracy of a linear classifier on the frozen encoder's features, beside the "
+        "majority class and the same classifier on the words alone (TF-IDF)."
+    )
     finetuned = (
         "Fine-tuned: on the task's validation data; a pre-trained run counts with the median of "
         "its fine-tuned ones."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from bertexp.compare.abilities import find_abilities
+from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway
 from bertexp.compare.comparable import cautions, lower_is_better, refusals, unequal_steps
 from bertexp.compare.examples import clustered_difference
@@ -62,6 +62,7 @@ def compare(
     if not refused:
         settings.sort(key=lambda s: (s.mean is None, (s.mean or 0) * (1 if better else -1)))
     found = _differences(counted, chosen, better)
+    abilities = find_abilities([(run, grouping.label(run)) for run in runs], settings)
     return Comparison(
         metric=metric,
         lower_is_better=better,
@@ -75,7 +76,8 @@ def compare(
         differences=found,
         runs=tuple(_compared(m) for m in measured),
         examples=_examples(counted, chosen, metric, budget),
-        abilities=find_abilities([(run, grouping.label(run)) for run in runs], settings),
+        abilities=abilities,
+        yardsticks=find_yardsticks(runs, abilities),
     )
 
 

@@ -35,6 +35,7 @@ def render(comparison: Comparison) -> str:
     """Return the page's HTML."""
     settings, rates = figures.drawn(comparison), figures.rates(comparison)
     found = comparison.abilities
+    metrics = [*abilities.by_metric(found)]
     return render_page(
         ASSETS,
         styles=("page.css",),
@@ -53,7 +54,8 @@ def render(comparison: Comparison) -> str:
         digits=wording.decimals(comparison),
         unit=wording.unit(comparison.metric),
         rows=setting_rows(comparison, settings),
-        abilities=[*abilities.by_metric(found)],
+        abilities=metrics,
+        yardsticks=abilities.yardstick_rows(comparison.yardsticks, metrics),
         explained=abilities.explained(found),
         with_median=not all(abilities.is_probe(one.metric) for one in found),
         decimals=abilities.DECIMALS,

@@ -128,6 +128,21 @@ class Ability:
 
 
 @dataclass(frozen=True)
+class Yardstick:
+    """What a probe's questions are worth without the encoder, the same for all settings.
+
+    Attributes:
+        metric: the probe's.
+        majority: accuracy of the commonest class.
+        tfidf: accuracy of the same classifier on the words alone.
+    """
+
+    metric: str
+    majority: float
+    tfidf: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Settings side by side.
 
@@ -146,6 +161,7 @@ class Comparison:
         runs: all runs, those without a value included.
         examples: where two single runs are compared, what their examples tell.
         abilities: what the encoders can do at the end of their runs, by metric and setting.
+        yardsticks: of those abilities that are probes.
     """
 
     metric: str
@@ -161,3 +177,4 @@ class Comparison:
     runs: tuple[ComparedRun, ...]
     examples: ExampleDifference | None = None
     abilities: tuple[Ability, ...] = ()
+    yardsticks: tuple[Yardstick, ...] = ()

@@ -9,7 +9,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.compare.abilities import DECIMALS, by_metric, explained, is_probe, short
+from bertexp.compare.abilities import (
+    DECIMALS,
+    by_metric,
+    explained,
+    is_probe,
+    short,
+    yardstick_rows,
+)
 from bertexp.compare.results import Ability, Comparison, Difference, Setting
 from bertexp.compare.settings import text
 from bertexp.compare.wording import (
@@ -97,20 +104,22 @@ def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
     for first in range(0, len(probes), PROBES_ABREAST):
         shown = probes[first : first + PROBES_ABREAST]
         columns = [short(metric) for metric in shown]
-        yield from _ability_table(comparison, columns, [(found[metric], _mean) for metric in shown])
+        table = _ability_table(comparison, columns, [(found[metric], _mean) for metric in shown])
+        for name, values in yardstick_rows(comparison.yardsticks, shown):
+            table.add_row(name, *(number(value, DECIMALS) for value in values), style="dim")
+        yield from (Text(""), table)
     for metric in [metric for metric in found if metric not in probes]:
         columns = [RUNS, short(metric), "median", "lowest", "highest"]
         figures = (_runs, _mean, *(_figure(name) for name in columns[2:]))
-        yield from _ability_table(
-            comparison, columns, [(found[metric], figure) for figure in figures]
-        )
+        cells = [(found[metric], figure) for figure in figures]
+        yield from (Text(""), _ability_table(comparison, columns, cells))
 
 
 def _ability_table(
     comparison: Comparison,
     columns: Sequence[str],
     cells: Sequence[tuple[Mapping[str, Ability], Callable[[Ability, int], str]]],
-) -> Iterator[RenderableType]:
+) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     key = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
     for column in (key, *columns):
@@ -119,8 +128,7 @@ def _ability_table(
         found = [(known.get(setting.label), figure) for known, figure in cells]
         shown = [figure(one, DECIMALS) if one else MISSING for one, figure in found]
         table.add_row(_name(comparison, setting), *map(Text, shown))
-    yield Text("")
-    yield table
+    return table
 
 
 def _runs(found: Ability, _: int) -> str:

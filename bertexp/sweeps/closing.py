@@ -96,7 +96,7 @@ def _compare(config: DictConfig) -> None:
         metric = f"{PREFIX}{config.finetune.name}/{judged[0]}"
         print(
             "",
-            "To compare the runs that were fine-tuned, in the settings they were pre-trained with:",
+            "To compare what was fine-tuned by how it was pre-trained:",
             f"python -m bertexp.compare {where} --metric {metric}",
             sep="\n",
         )

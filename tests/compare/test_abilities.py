@@ -104,6 +104,18 @@ def test_five_settings_of_three_seeds_fit_on_a_terminal(having: Make) -> None:
     assert "Fine-tuned: on the task's validation data" in said
 
 
+def test_probes_stand_above_their_yardsticks(having: Make) -> None:
+    run = having(0.15, 0, {PROBE: 0.5, "eval/probe/order": 0.6, TUNED: 0.5})
+    probed = {"name": "package", "accuracy": 0.5, "majority": 0.125, "tfidf": 0.8, "layers": []}
+    asked = [probed, {**probed, "name": "word"}]
+    run = replace(run, summary={**run.summary, "probes": asked})
+    # Of what is not compared, here the word, nothing is said.
+    assert [one.metric for one in compare([run]).yardsticks] == [PROBE]
+    lines = [line.split() for line in printed([run])]
+    assert ["majority", "0.125", "–"] in lines
+    assert ["TF-IDF", "0.800", "–"] in lines
+
+
 def test_files_have_what_the_table_has(having: Make, tmp_path: Path) -> None:
     runs = [
         having(rate, seed, {PROBE: rate + seed / 100, TUNED: 0.9 - rate})

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bertexp.compare.page import write_page
-from bertexp.compare.results import Ability, Comparison, ExampleDifference
+from bertexp.compare.results import Ability, Comparison, ExampleDifference, Yardstick
 
 Simulate = Callable[..., Comparison]
 HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=1><!--'\"&{{7*7}}"
@@ -201,7 +201,8 @@ def able(simulate: Simulate) -> Comparison:
             seeds = 2 if (metric, number) == (TUNED, 1) else 3
             one = Ability(metric, setting.label, seeds, mean, mean - 0.025, mean + 0.025, *spread)
             found += [one] * ((metric, number) != (TUNED, 0))
-    return replace(comparison, abilities=tuple(found))
+    yardsticks = [Yardstick(f"eval/probe/{name}", 0.125, 0.8) for name in PROBES]
+    return replace(comparison, abilities=tuple(found), yardsticks=tuple(yardsticks))
 
 
 def test_what_encoders_can_do_is_a_table(browser: Any, able: Comparison, tmp_path: Path) -> None:
@@ -219,6 +220,11 @@ def test_what_encoders_can_do_is_a_table(browser: Any, able: Comparison, tmp_pat
     assert browser.evaluate(lines.format(2, 2)).split("\n") == ["0.474", "0.449 to 0.499"]
     assert browser.evaluate(lines.format(2, 6)).split("\n") == [
         *("0.468", "0.443 to 0.493", "median 0.464", "range 0.448 to 0.498", "2 seeds"),
+    ]
+    below = "[...document.querySelectorAll('#abilities tfoot tr')].map((row) => row.innerText)"
+    assert [row.split() for row in browser.evaluate(below)] == [
+        ["majority", *["0.125"] * 4],
+        ["TF-IDF", *["0.800"] * 4],
     ]
     # The best of every column, and of none but that.
     best = "[...document.querySelectorAll('#abilities .best')].map((b) => b.innerText)"
