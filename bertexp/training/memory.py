@@ -1,8 +1,10 @@
-"""The most memory that a process has held."""
+"""Memory that is freed is kept, and the most that a process has held."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import platform
 import re
 import resource
 import sys
@@ -12,6 +14,22 @@ import torch
 
 # What Linux tells of this process.
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+# What glibc calls M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX (mallopt(3)).
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for what is asked for next, instead of returning it.
+
+    A step asks for the same large blocks as the one before. From the system they come anew each
+    time, and page by page it fills them with zeros first.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(MMAP_MAX, 0)
+    mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(TOP_PAD, 2**26)
 
 
 def forget_peak() -> None:

@@ -19,6 +19,7 @@ from torch import nn
 
 from bertexp.processes import group
 from bertexp.training.config import HardwareConfig, OptimizerConfig
+from bertexp.training.memory import keep_freed_memory
 from bertexp.validation import UserError
 
 # What torch takes by itself: the physical cores, or OMP_NUM_THREADS.
@@ -39,6 +40,8 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     on_cpu = device.type == "cpu"
     # On a GPU products of float32 are computed in TF32; a CPU has settings of its own for "high".
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
+    if on_cpu:
+        keep_freed_memory()
     if config.compile:
         _check_compiler(device)
     if not on_cpu and group.size() > 1:
