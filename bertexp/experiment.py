@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -44,6 +44,9 @@ from bertexp.training.setup import build_accelerator
 from bertexp.training.shards import gathered_weights
 from bertexp.training.state import TrainState
 from bertexp.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from transformers import BertPreTrainedModel
 
 OUTPUTS = Path("outputs")
 
@@ -123,28 +126,18 @@ def _run(
     """Prepare data, train, evaluate, export, report; returns the final ``eval/loss``."""
     folder, checkpoint = invocation.folder, invocation.beginning.checkpoint
     clock = Clock(**checkpoint.progress["seconds"]) if checkpoint else Clock()
-    length = config.task.max_length
     with clock.counting("preparation"):
-        # Said first if it is wrong: the corpus may take long.
-        check_model(config.model, length, accelerator.device)
-        with group.first_before_others():
-            data = prepare_data(config)
-    task = data.task
-    model = build_model(config.model, task.model_class, data.tokenizer, length, config.seed)
-    must_have_layer(config.evaluation, model.config.num_hidden_layers)
-    if not group.is_first():
-        # The same weights, but dropout of its own.
-        torch.manual_seed(draws.key("dropout", config.seed, group.rank()).item())
+        data, model = _prepare(config, accelerator.device)
     if not accelerator.trackers:
         # Not before: a mistake found so far leaves no tracked run behind.
         accelerator.init_trackers(config.tracker.project)
     objective = Objective(model).to(accelerator.device)
-    keeper = Keeper(model, data.tokenizer, length, folder, config.trainer)
+    keeper = Keeper(model, data.tokenizer, config.task.max_length, folder, config.trainer)
     run = TrainingRun(
         config=config,
         invocation=invocation,
         examples=data.examples,
-        weights=task.weights,
+        weights=data.task.weights,
         objective=objective,
         accelerator=accelerator,
         keeper=keeper,
@@ -172,6 +165,22 @@ def _run(
     answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     _record(run, data, found, answers, state, tracker)
     return metrics["eval/loss"]
+
+
+def _prepare(config: Config, device: torch.device) -> tuple[Data, BertPreTrainedModel]:
+    """Prepare the data and the model, which is the same in all processes."""
+    length = config.task.max_length
+    # Said first if it is wrong: the corpus may take long.
+    check_model(config.model, length, device)
+    with group.first_before_others():
+        data = prepare_data(config)
+    model_class = data.task.model_class
+    model = build_model(config.model, model_class, data.tokenizer, length, config.seed)
+    must_have_layer(config.evaluation, model.config.num_hidden_layers)
+    if not group.is_first():
+        # The same weights, but dropout of its own.
+        torch.manual_seed(draws.key("dropout", config.seed, group.rank()).item())
+    return data, model
 
 
 def _record(
