@@ -158,11 +158,12 @@ def _run(
     with clock.counting("evaluation"):
         found = evaluate_whole(config, data, objective, accelerator.device)
         metrics = found.metrics
+        # By all processes: each may have but a part of the weights.
+        answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     with clock.counting("checkpoints"):
         keeper.finish(metrics["eval/loss"], state.step, gathered_weights(objective))
     if not group.is_first():
         return metrics["eval/loss"]
-    answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
     _record(run, data, found, answers, state, tracker)
     return metrics["eval/loss"]
 
