@@ -9,7 +9,7 @@ import torch
 
 from bertexp.benchmark.config import BenchConfig
 from bertexp.benchmark.parts import measure_parts
-from bertexp.benchmark.work import Measured, longest, prepare_work, read_model
+from bertexp.benchmark.work import Measured, first_batch, longest, prepare_work, read_model
 from bertexp.evaluation.answers import evaluate
 from bertexp.models.objective import Objective, count_parameters, flops_per_batch
 from bertexp.tasks.batch import Batch
@@ -31,9 +31,10 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
     accelerator = build_accelerator(config.hardware, [])
     data = prepare_work(config)
     objective = Objective(read_model(data, folder)).to(accelerator.device)
-    ready = get_ready(config, data.examples, data.task.weights, objective, accelerator)
-    first = ready.batches[0][0].to(accelerator.device)
+    first = first_batch(config, data).to(accelerator.device)
+    # Before mixed precision, which comes with getting ready.
     first_loss = _loss(objective, first)
+    ready = get_ready(config, data.examples, data.task.weights, objective, accelerator)
     total = longest(steps, loss_steps)
     ended: list[float] = []
     losses: list[tuple[int, float, float]] = []

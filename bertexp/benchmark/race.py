@@ -57,7 +57,7 @@ class Race:
     @property
     def overhead(self) -> float:
         """What the loop adds to a bare one on the same batches, relative to that."""
-        return self.part("whole loop") / self.part("bare loop") - 1
+        return self.part("the loop adds")
 
     @property
     def utilisation(self) -> float:

@@ -24,6 +24,7 @@ from bertexp.benchmark.work import (
     FullLength,
     Measured,
     dense,
+    first_batch,
     longest,
     prepare_work,
     read_model,
@@ -31,9 +32,8 @@ from bertexp.benchmark.work import (
 from bertexp.data import Data
 from bertexp.evaluation.answers import evaluate
 from bertexp.models.objective import Objective, count_parameters
-from bertexp.training.memory import peak_memory
-from bertexp.training.plan import BatchPlan
-from bertexp.training.setup import build_accelerator
+from bertexp.training.memory import keep_freed_memory, peak_memory
+from bertexp.training.setup import DEFAULT_THREADS, choose_device, mixed_precision
 
 PAIRS_AT_ONCE = 1000
 
@@ -51,13 +51,15 @@ class _Clock(TrainerCallback):
 def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps: int) -> Measured:
     """Train with ``Trainer`` for ``steps`` or ``loss_steps``, and say what it took."""
     data = prepare_work(config)
-    precision = build_accelerator(config.hardware, []).mixed_precision
+    on_cpu = choose_device(config.hardware.device).type == "cpu"
+    precision = mixed_precision(config.hardware.precision, on_cpu)
+    torch.set_num_threads(config.hardware.threads or DEFAULT_THREADS)
     model: Any = read_model(data, folder)
-    if side == TUNED:
-        # On a CPU the products of the eager attention are faster than the fused one.
-        model.set_attn_implementation("eager" if not torch.cuda.is_available() else "sdpa")
-    batch = BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed)[0][0]
-    first_loss = _loss(model, dense(batch))
+    if side == TUNED and on_cpu:
+        # Its products are faster than the fused ones; and memory is kept as bertexp keeps it.
+        model.set_attn_implementation("eager")
+        keep_freed_memory()
+    first_loss = _loss(model, dense(first_batch(config, data)))
     clock = _Clock()
     counted: list[int] = []
     total = loss_steps or steps

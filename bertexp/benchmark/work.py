@@ -18,6 +18,7 @@ from bertexp.models.build import bert_config, build_skeleton, load_model
 from bertexp.models.initialization import look_at_neighbours
 from bertexp.tasks.base import Examples, MaskedExamples
 from bertexp.tasks.batch import Batch
+from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError, require
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ class Measured:
 
     Attributes:
         parameters: of the model.
-        first_loss: in nats, on the first batch before training, in evaluation mode.
+        first_loss: in nats, on the first batch before training, in evaluation mode and float32.
         tokens: in the measured steps, padding not counted.
         seconds: that these took.
         peak_bytes: the most memory that the process held; on a GPU, that torch held there.
         losses: after how many steps and seconds of training which ``eval/loss`` was reached.
-        parts: milliseconds of the parts of a step; of bertexp only.
+        parts: milliseconds of the parts of a step, and what share the loop adds to a bare one; of
+            bertexp only.
         flops: floating-point operations a second of the measured steps; of bertexp only.
         batch_flops: operations of forward and backward on the first batch; of bertexp only.
         machine_flops: of the machine's own matrix product; of bertexp only.
@@ -135,6 +137,11 @@ def read_model(data: Data, folder: Path) -> BertPreTrainedModel:
     model = load_model(str(folder), data.task.model_class)
     model.train()
     return model
+
+
+def first_batch(config: BenchConfig, data: Data) -> Batch:
+    """Return the batch on which both sides' losses are compared before they train."""
+    return BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed)[0][0]
 
 
 def dense(batch: Batch) -> dict[str, torch.Tensor]:

@@ -52,7 +52,7 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     )
     accelerator = Accelerator(
         cpu=on_cpu,
-        mixed_precision=_mixed_precision(config.precision, on_cpu),
+        mixed_precision=mixed_precision(config.precision, on_cpu),
         log_with=trackers or None,
         fsdp_plugin=plugin if config.sharded else None,
         # Gradients are exchanged where they are.
@@ -108,7 +108,12 @@ def choose_device(name: str) -> torch.device:
     return torch.device(found if has_gpu and name != "cpu" else "cpu")
 
 
-def _mixed_precision(precision: str, on_cpu: bool) -> str:
+def mixed_precision(precision: str, on_cpu: bool) -> str:
+    """Return what Accelerate calls ``hardware.precision``: "no", "bf16" or "fp16".
+
+    Raises:
+        UserError: a precision the device does not have.
+    """
     if precision == "fp16" and on_cpu:
         raise UserError("hardware.precision=fp16: needs a GPU; on the CPU use fp32 or bf16.")
     if precision == "auto":
