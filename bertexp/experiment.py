@@ -154,18 +154,7 @@ def _run(
         return show_plan(run)
     if group.is_first():
         _describe(data, folder, tracker)
-    state = run.train()
-    with clock.counting("evaluation"):
-        found = evaluate_whole(config, data, objective, accelerator.device)
-        metrics = found.metrics
-        # By all processes: each may have but a part of the weights.
-        answers = draw_samples(objective, data.bank, data.tokenizer, accelerator.device)
-    with clock.counting("checkpoints"):
-        keeper.finish(metrics["eval/loss"], state.step, gathered_weights(objective))
-    if not group.is_first():
-        return metrics["eval/loss"]
-    _record(run, data, found, answers, state, tracker)
-    return metrics["eval/loss"]
+    return _conclude(config, run, data, objective, run.train(), tracker)
 
 
 def _prepare(config: Config, device: torch.device) -> tuple[Data, BertPreTrainedModel]:
@@ -182,6 +171,28 @@ def _prepare(config: Config, device: torch.device) -> tuple[Data, BertPreTrained
         # The same weights, but dropout of its own.
         torch.manual_seed(draws.key("dropout", config.seed, group.rank()).item())
     return data, model
+
+
+def _conclude(
+    config: Config,
+    run: TrainingRun,
+    data: Data,
+    objective: Objective,
+    state: TrainState,
+    tracker: SafeTracker | None,
+) -> float:
+    """Evaluate, export and record what was trained; returns the final ``eval/loss``."""
+    device = run.accelerator.device
+    with run.clock.counting("evaluation"):
+        found = evaluate_whole(config, data, objective, device)
+        # By all processes: each may have but a part of the weights.
+        answers = draw_samples(objective, data.bank, data.tokenizer, device)
+    loss = found.metrics["eval/loss"]
+    with run.clock.counting("checkpoints"):
+        run.keeper.finish(loss, state.step, gathered_weights(objective))
+    if group.is_first():
+        _record(run, data, found, answers, state, tracker)
+    return loss
 
 
 def _record(

@@ -47,10 +47,20 @@ class LabelledConfig:
                 "finetune.path: is for GLUE's own folders; finetune=text takes "
                 "finetune.train=FILE and finetune.validation=FILE."
             )
+        if self.name != TEXT or self.hub:
+            self._check_files()
         for key, least in (("max_length", 8), ("every", 1), ("patience", 1)):
             value = getattr(self, key)
             allowed = f"at least {least}, or null"
             require(value is None or value >= least, f"finetune.{key}", value, allowed)
+
+    def _check_files(self) -> None:
+        for key in ("train", "validation", "test"):
+            if getattr(self, key) is not None:
+                raise UserError(
+                    f"finetune.{key}: is for finetune=text with files of one's own; "
+                    "finetune.hub and finetune.path have splits already."
+                )
 
 
 @dataclass(kw_only=True)

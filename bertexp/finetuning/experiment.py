@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from bertexp.tracking.identity import identify
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.keeper import LAST, Keeper
 from bertexp.training.snapshot import load_weights
+from bertexp.training.state import TrainState
 from bertexp.training_run import TrainingRun
 
 
@@ -78,7 +80,6 @@ def _finetune(
     if not accelerator.trackers:
         accelerator.init_trackers(config.tracker.project)
     objective = SequenceObjective(keeper.model).to(accelerator.device)
-    metrics_of = partial(judge, objective, data, config.finetune.metrics, accelerator.device)
     trainer = config.trainer
     each_step = trainer.batch_size * trainer.gradient_accumulation_steps
     fingerprints = {"bank": {"label": data.fingerprint}}
@@ -94,7 +95,7 @@ def _finetune(
         clock=clock,
         fingerprints=fingerprints,
         plan=partial(plan, config, saved, data, keeper, accelerator),
-        evaluate=metrics_of,
+        evaluate=partial(judge, objective, data, config.finetune.metrics, accelerator.device),
         badness=partial(_badness, config.finetune.metrics[0]),
         every=config.finetune.every or -(-len(data.train) // each_step),
         patience=config.finetune.patience,
@@ -103,28 +104,55 @@ def _finetune(
         return show_plan(run)
     write_summary(folder, {"fingerprints": fingerprints, "parent": _parent(saved)})
     state = run.train()
-    with clock.counting("evaluation"):
-        keeper.offer(run.badness(metrics_of()), state.step)
+    metrics, predicted = _judge_best(config, run, data, objective, state)
+    _record(config, run, saved, data, metrics, predicted, state)
+    return metrics["eval/loss"]
+
+
+def _judge_best(
+    config: FinetuneConfig,
+    run: TrainingRun,
+    data: LabelledData,
+    objective: SequenceObjective,
+    state: TrainState,
+) -> tuple[dict[str, float], list[Path]]:
+    """Export the best model; returns its metrics, and where its predictions are."""
+    folder, keeper, device = run.invocation.folder, run.keeper, run.accelerator.device
+    with run.clock.counting("evaluation"):
+        keeper.offer(run.badness(run.evaluate()), state.step)
         if keeper.best and keeper.step != state.step:
             load_weights(keeper.model, folder / keeper.best)
-        metrics = metrics_of()
-        predicted = write_predictions(objective, data, config.finetune, folder, accelerator.device)
-    with clock.counting("tracking"):
-        accelerator.log(metrics | state.spent(), step=state.step)
-    with clock.counting("checkpoints"):
+        metrics = run.evaluate()
+        predicted = write_predictions(objective, data, config.finetune, folder, device)
+    with run.clock.counting("tracking"):
+        run.accelerator.log(metrics | state.spent(), step=state.step)
+    with run.clock.counting("checkpoints"):
         keeper.export()
+    return metrics, predicted
+
+
+def _record(
+    config: FinetuneConfig,
+    run: TrainingRun,
+    saved: Saved,
+    data: LabelledData,
+    metrics: dict[str, float],
+    predicted: Sequence[Path],
+    state: TrainState,
+) -> None:
+    """Write and show what came of it, also in the folder of the run that was fine-tuned."""
+    folder, best = run.invocation.folder, run.keeper.step
     commonest = yardsticks(data, config.finetune.metrics)
     known = {
         "metrics": metrics,
         "yardsticks": commonest,
-        "best": {"step": keeper.step, "folder": LAST},
+        "best": {"step": best, "folder": LAST},
     }
-    write_summary(folder, known | outcome.trained(state, len(data.train), clock))
+    write_summary(folder, known | outcome.trained(state, len(data.train), run.clock))
     write_record(config, saved, folder, metrics, data.fingerprint)
-    if invocation.job is None:
+    if run.invocation.job is None:
         places = [folder / LAST, *predicted]
-        report.show(results(metrics, commonest, state, keeper.step, [*map(shown, places)]))
-    return metrics["eval/loss"]
+        report.show(results(metrics, commonest, state, best, [*map(shown, places)]))
 
 
 def _prepare(config: FinetuneConfig, folder: Path) -> tuple[Saved, LabelledData, Keeper]:

@@ -16,19 +16,18 @@ class GlueTask:
 
     Attributes:
         folder: of the files, as the download names it.
-        text, text_b, label: columns; what is asked about, and the right answer.
+        columns: what the files call the columns that the Hub's copy, and so ``conf/finetune``,
+            call otherwise.
         validation: the file of each validation set; the first one is what counts.
         test: the file of each test set, by the name of what is submitted for it.
         header: the columns of a training or validation file without a first line that names them.
     """
 
     folder: str
-    text: str
-    text_b: str | None
-    label: str
     test: Mapping[str, str]
     validation: Mapping[str, str] = field(default_factory=lambda: {"": "dev.tsv"})
     header: tuple[str, ...] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def _one(name: str) -> dict[str, str]:
@@ -37,28 +36,25 @@ def _one(name: str) -> dict[str, str]:
 
 GLUE = {
     "cola": GlueTask(
-        "CoLA",
-        "sentence",
-        None,
-        "label",
-        _one("CoLA"),
-        header=("source", "label", "original_label", "sentence"),
+        "CoLA", _one("CoLA"), header=("source", "label", "original_label", "sentence")
     ),
-    "sst2": GlueTask("SST-2", "sentence", None, "label", _one("SST-2")),
-    "mrpc": GlueTask("MRPC", "#1 String", "#2 String", "Quality", _one("MRPC")),
-    "qqp": GlueTask("QQP", "question1", "question2", "is_duplicate", _one("QQP")),
-    "stsb": GlueTask("STS-B", "sentence1", "sentence2", "score", _one("STS-B")),
+    "sst2": GlueTask("SST-2", _one("SST-2")),
+    "mrpc": GlueTask(
+        "MRPC",
+        _one("MRPC"),
+        columns={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"},
+    ),
+    "qqp": GlueTask("QQP", _one("QQP"), columns={"label": "is_duplicate"}),
+    "stsb": GlueTask("STS-B", _one("STS-B"), columns={"label": "score"}),
     "mnli": GlueTask(
         "MNLI",
-        "sentence1",
-        "sentence2",
-        "gold_label",
         {"MNLI-m": "test_matched.tsv", "MNLI-mm": "test_mismatched.tsv"},
         {"": "dev_matched.tsv", "mismatched": "dev_mismatched.tsv"},
+        columns={"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"},
     ),
-    "qnli": GlueTask("QNLI", "question", "sentence", "label", _one("QNLI")),
-    "rte": GlueTask("RTE", "sentence1", "sentence2", "label", _one("RTE")),
-    "wnli": GlueTask("WNLI", "sentence1", "sentence2", "label", _one("WNLI")),
+    "qnli": GlueTask("QNLI", _one("QNLI")),
+    "rte": GlueTask("RTE", _one("RTE")),
+    "wnli": GlueTask("WNLI", _one("WNLI")),
 }
 # What the Hub's copies call the splits of MNLI.
 HUB_SPLITS = {

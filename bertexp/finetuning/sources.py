@@ -74,7 +74,7 @@ def _own_files(config: LabelledConfig) -> Splits:
 
     def read(name: str | None, labelled: bool) -> Split:
         path = Path(str(name)).expanduser()
-        columns, keys = _columns(config.text, config.text_b, config.label if labelled else None)
+        columns, keys = _columns(config, labelled)
         return _filled(str(name), read_rows(path, columns, keys), config, labelled)
 
     test = {"test": read(config.test, False)} if config.test else {}
@@ -94,8 +94,9 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
         )
 
     def read(name: str, labelled: bool) -> Split:
-        columns, _ = _columns(task.text, task.text_b, task.label if labelled else None)
-        rows = [*read_rows(folder / name, columns, (), task.header if labelled else None)]
+        named, keys = _columns(config, labelled)
+        columns = [task.columns.get(column, column) for column in named]
+        rows = [*read_rows(folder / name, columns, keys, task.header if labelled else None)]
         # Some lines of QQP were cut in two; GLUE's own reader leaves them out too. Of what is
         # submitted, where answers are counted, none may be missing.
         whole = [row for row in rows if None not in row] if labelled else rows
@@ -122,7 +123,7 @@ def _hub(config: LabelledConfig) -> Splits:
         data = load_split(config, split, optional)
         if data is None:
             return None
-        columns, keys = _columns(config.text, config.text_b, config.label if labelled else None)
+        columns, keys = _columns(config, labelled)
         for column, key in zip(columns, keys, strict=True):
             if column not in data.column_names:
                 raise missing(key, column, f"'{config.hub}'", data.column_names)
@@ -143,10 +144,10 @@ def _hub(config: LabelledConfig) -> Splits:
     )
 
 
-def _columns(text: str, text_b: str | None, label: str | None) -> tuple[list[str], list[str]]:
-    """Return the columns that there are, and the keys that name them."""
-    named = zip((text, text_b, label), KEYS, strict=True)
-    pairs = [(column, key) for column, key in named if column is not None]
+def _columns(config: LabelledConfig, labelled: bool) -> tuple[list[str], list[str]]:
+    """Return the columns that are asked for, and the keys that name them."""
+    wanted = (config.text, config.text_b, config.label if labelled else None)
+    pairs = [(column, key) for column, key in zip(wanted, KEYS, strict=True) if column is not None]
     return [column for column, _ in pairs], [key for _, key in pairs]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def read_rows(
     Args:
         path: the file; its ending says what it is.
         columns: which columns.
-        keys: the configuration keys that name them, for error messages; none where none does.
+        keys: the configuration keys that name them, for error messages.
         header: what the columns are called, where the file's first line does not say.
 
     Raises:
@@ -51,14 +50,9 @@ def read_rows(
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
-def missing(key: str | None, column: str, place: str, present: Sequence[str]) -> UserError:
+def missing(key: str, column: str, place: str, present: Sequence[str]) -> UserError:
     """Return the error for data that lack a column."""
     there = f"it has {', '.join(present)}."
-    if key is None:
-        return UserError(
-            f"{place}: has no column '{column}', as GLUE's file does; {there} finetune=text takes "
-            "columns of any name."
-        )
     return UserError(
         f"{key}={column}: {place} has no such column; {there}{nearest(column, present)}"
     )
@@ -121,7 +115,7 @@ def _parquet(path: Path, columns: Sequence[str], keys: Sequence[str]) -> Iterato
 def _places(
     columns: Sequence[str], keys: Sequence[str], present: Sequence[str], place: str
 ) -> list[int]:
-    for column, key in zip_longest(columns, keys):
+    for column, key in zip(columns, keys, strict=True):
         if column not in present:
             raise missing(key, column, place, present)
     return [present.index(column) for column in columns]

@@ -125,6 +125,25 @@ def test_a_data_set_in_the_form_of_the_hub(
         read_splits(labelled_config(f"finetune.hub={tmp_path}/hub"))
 
 
+def test_other_columns_of_the_files_of_glue(glue: Path, labelled_config: Configure) -> None:
+    place = ("finetune=stsb", f"finetune.path={glue}")
+    turned = ("finetune.text=sentence2", "finetune.text_b=sentence1", "finetune.label=year")
+    splits = read_splits(labelled_config(*place, *turned))
+    assert splits.train.texts_b == ["A plane.", "A cat."]
+    assert splits.train.texts == ["A jet.", "A jet."]
+    assert splits.train.labels == [2012.0, 2012.0]
+
+
+@pytest.mark.parametrize("other", ["finetune=rte", "finetune.hub=somebody/something"])
+@pytest.mark.parametrize("key", ["train", "validation", "test"])
+def test_files_beside_splits_that_there_are(
+    key: str, other: str, labelled_config: Configure
+) -> None:
+    said = f"finetune.{key}: is for finetune=text with files of one's own; finetune.hub and"
+    with pytest.raises(UserError, match=said):
+        labelled_config(other, f"finetune.{key}=a.csv")
+
+
 SCORES = ["finetune.kind=regression", "finetune.metrics=[pearson]"]
 ROWS = [{"text": f"text {n}", "label": n % 2} for n in range(4)]
 MISTAKES: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
@@ -175,8 +194,8 @@ def test_a_mistake_names_the_file_and_the_row(
 GLUE_MISTAKES = {
     "another column": (
         "dev.tsv", "index\tpremise\tsentence2\tlabel\n0\tA.\tB.\tentailment\n",
-        "{}/dev.tsv: has no column 'sentence1', as GLUE's file does; it has index, premise, "
-        "sentence2, label. finetune=text takes columns of any name.",
+        "finetune.text=sentence1: {}/dev.tsv has no such column; it has index, premise, "
+        "sentence2, label. Did you mean 'sentence2'?",
     ),
     "an unknown label": (
         "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\tA.\tB.\tyes\n",
