@@ -7,6 +7,7 @@ import io
 from dataclasses import asdict
 from pathlib import Path
 
+from bertexp.compare.abilities import by_metric
 from bertexp.compare.results import Comparison
 from bertexp.compare.settings import text
 from bertexp.files import write_text
@@ -46,14 +47,19 @@ def write_csv_file(comparison: Comparison, output: Path) -> Path:
 
 
 def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
-    """Return a row a setting, beside its difference to the baseline, and what the columns are."""
+    """Return a row a setting, and what the columns are.
+
+    A setting stands beside its difference to the baseline, and what its encoders can do.
+    """
+    abilities = by_metric(comparison.abilities)
     differences = {difference.setting: difference for difference in comparison.differences}
     own = ("label", "runs", "mean", "low", "high")
     paired = ("mean", "low", "high", "p_corrected", "verdict", "seeds_needed")
-    columns = [*own, *(f"difference_{name}" for name in paired)]
+    columns = [*own, *(f"difference_{name}" for name in paired), *abilities]
     rows = [
         [getattr(setting, name) for name in own]
         + [getattr(differences.get(setting.label), name, None) for name in paired]
+        + [getattr(known.get(setting.label), "mean", None) for known in abilities.values()]
         for setting in comparison.settings
     ]
     return columns, rows

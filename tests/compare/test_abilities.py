@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bertexp.compare.comparison import compare
-from bertexp.compare.files import write_csv_file, write_json_file
+from bertexp.compare.files import setting_rows, write_csv_file, write_json_file
 from bertexp.compare.runs import Run, merged
 from bertexp.compare.table import render
 
@@ -134,6 +134,12 @@ def test_files_have_what_the_table_has(having: Make, tmp_path: Path) -> None:
         (str(rate), str(seed), str(rate + seed / 100)) for rate in (0.15, 0.4) for seed in (0, 1)
     }
     assert {row[TUNED] for row in rows} == {"0.75", "0.5"}
+    # What trackers show of it.
+    columns, settings = setting_rows(comparison)
+    told = [dict(zip(columns, row, strict=True)) for row in settings]
+    assert {(row["label"], round(float(row[PROBE]), 6), row[TUNED]) for row in told} == {
+        ("masking.prob=0.15", 0.155, 0.75), ("masking.prob=0.4", 0.405, 0.5)
+    }  # fmt: skip
 
 
 def test_how_likely_answers_are_is_no_ability(having: Make) -> None:

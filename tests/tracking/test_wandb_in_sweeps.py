@@ -97,6 +97,8 @@ def test_the_comparison_is_a_run_of_the_same_group_and_one_command_uploads_all(
     assert compared.totals["state"] == "finished"
     media = [path.name for path in (sweep.folder / "outputs/wandb").rglob("media/**/*.*")]
     assert any("metric" in name or "comparison" in name for name in media), media
+    (table,) = (sweep.folder / "outputs/wandb").rglob("media/table/comparison/*.json")
+    assert {"label", "mean", "eval/probe/length"} < set(json.loads(table.read_text())["columns"])
     assert "wandb leet outputs/wandb" in sweep.output.splitlines()
     assert "wandb sync outputs/wandb/offline-run-*" in sweep.output.splitlines()
 
