@@ -37,7 +37,7 @@ class MeasureConfig:
         """Return what is measured: less of it if it is to be ``quick``."""
         if not self.quick:
             return self
-        return replace(self, models=self.models[:1], repeats=2, steps=6, warmup=2, loss_steps=0)
+        return replace(self, models=self.models[:1], repeats=1, steps=8, warmup=2, loss_steps=0)
 
 
 @dataclass(kw_only=True)

@@ -83,10 +83,11 @@ def run(config: Config, resolved: dict[str, Any], invocation: Invocation) -> flo
         UserError: something the user can mend.
         Interrupted: a signal has come; the run can go on from where it is.
     """
-    from bertexp.experiment import run_experiment
-
     alone = number_to_start(config.hardware) == 1 and not config.hardware.sharded
     if alone and not group.was_launched():
+        # Not before: those that are started import it themselves.
+        from bertexp.experiment import run_experiment
+
         return run_experiment(config, resolved, invocation)
     log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     folder, beginning, job = invocation.folder, invocation.beginning, invocation.job
