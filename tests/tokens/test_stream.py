@@ -71,7 +71,7 @@ def blocks_of(stream: TokenStream, number: int, blocks: int) -> list[tuple[int, 
     return cut[buffer.first : buffer.first + blocks]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=60)
 @given(
     shards=SHARDS,
     blocks=st.integers(1, 9),
