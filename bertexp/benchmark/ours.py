@@ -59,6 +59,7 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
     batches = [ready.batches[step][0] for step in range(warmup, total)]
     seconds = ended[-1] - ended[warmup - 1]
     peak = peak_memory()
+    parts, overhead = ({}, 0.0) if loss_steps else measure_parts(training, ready.batches)
     return Measured(
         parameters=count_parameters(objective.model),
         first_loss=first_loss,
@@ -66,7 +67,8 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         seconds=seconds,
         peak_bytes=peak,
         losses=losses,
-        parts={} if loss_steps else measure_parts(training, ready.batches),
+        parts=parts,
+        overhead=overhead,
         flops=sum(flops_per_batch(objective.model, batch) for batch in batches) / seconds,
         batch_flops=flops_per_batch(objective.model, first),
         machine_flops=training.machine_flops,

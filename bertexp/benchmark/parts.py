@@ -20,8 +20,10 @@ from bertexp.training.plan import BatchPlan, load_steps
 REPEATS, STEPS = 7, 20
 
 
-def measure_parts(run: Training, plan: BatchPlan) -> dict[str, float]:
+def measure_parts(run: Training, plan: BatchPlan) -> tuple[dict[str, float], float]:
     """Return the milliseconds of each part of a step on the first batch, and of both loops.
+
+    Beside them: the share that the loop adds to a bare one.
 
     Args:
         run: one that has trained; it goes on training.
@@ -56,13 +58,16 @@ def measure_parts(run: Training, plan: BatchPlan) -> dict[str, float]:
         for name, job in jobs.items()
     }
     optimizer.zero_grad()
-    return parts | _loops(run, plan, bare)
+    whole_ms, bare_ms = _loops(run, plan, bare)
+    loops = {"bare loop": float(np.median(bare_ms)), "whole loop": float(np.median(whole_ms))}
+    # A machine's speed drifts by more than what is looked for: each pair is compared.
+    return parts | loops, float(np.median(whole_ms / bare_ms - 1))
 
 
-def _loops(run: Training, plan: BatchPlan, bare: Callable[[Batch], None]) -> dict[str, float]:
-    """Return the milliseconds of a step of the loop and of ``bare``, and what share it adds.
-
-    Each batch is trained on by both, in turn.
+def _loops(
+    run: Training, plan: BatchPlan, bare: Callable[[Batch], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the milliseconds of steps of the loop, and of ``bare`` on the same batches, in turn.
 
     The bare loop finds its batch made and moved; it draws no masks, counts and logs nothing and
     knows no Accelerate.
@@ -85,13 +90,8 @@ def _loops(run: Training, plan: BatchPlan, bare: Callable[[Batch], None]) -> dic
         on_step=compare,
     )
     train(again)
-    # Nobody knows when the first one began; and a machine's speed drifts, so each pair is compared.
-    bare_ms, whole_ms = np.array(alone[1:]), np.array(whole[1:])
-    return {
-        "bare loop": float(np.median(bare_ms)),
-        "whole loop": float(np.median(whole_ms)),
-        "the loop adds": float(np.median(whole_ms / bare_ms - 1)),
-    }
+    # Nobody knows when the first one began.
+    return np.array(whole[1:]), np.array(alone[1:])
 
 
 def _milliseconds(job: Callable[[], object], device: torch.device) -> float:

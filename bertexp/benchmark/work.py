@@ -48,8 +48,8 @@ class Measured:
         seconds: that these took.
         peak_bytes: the most memory that the process held; on a GPU, that torch held there.
         losses: after how many steps and seconds of training which ``eval/loss`` was reached.
-        parts: milliseconds of the parts of a step, and what share the loop adds to a bare one; of
-            bertexp only.
+        parts: milliseconds of the parts of a step; of bertexp only.
+        overhead: what share the loop adds to a bare step; of bertexp only.
         flops: floating-point operations a second of the measured steps; of bertexp only.
         batch_flops: operations of forward and backward on the first batch; of bertexp only.
         machine_flops: of the machine's own matrix product; of bertexp only.
@@ -62,6 +62,7 @@ class Measured:
     peak_bytes: int
     losses: list[tuple[int, float, float]]
     parts: dict[str, float]
+    overhead: float = 0.0
     flops: float = 0.0
     batch_flops: float = 0.0
     machine_flops: float = 0.0
