@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from bertexp.benchmark.clock import Clock
 from bertexp.benchmark.config import BenchConfig
 from bertexp.benchmark.parts import measure_parts
 from bertexp.benchmark.work import Measured, first_batch, longest, prepare_work, read_model
@@ -36,7 +37,7 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
     first_loss = _loss(objective, first)
     ready = get_ready(config, data.examples, data.task.weights, objective, accelerator)
     total = longest(steps, loss_steps)
-    ended: list[float] = []
+    clock = Clock(config.bench.warmup, total)
     losses: list[tuple[int, float, float]] = []
     record = JsonLinesTracker(folder)
 
@@ -52,24 +53,23 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         evaluate_every=max(1, loss_steps // LOOKS) if loss_steps else None,
         on_log=lambda state, _, metrics: record.log(metrics, step=state.step),
         on_evaluate=look,
-        on_step=lambda run: ended.append(run.state.seconds),
+        on_step=lambda run: clock.tick(lambda: run.state.seconds),
     )
     train(training)
     warmup = config.bench.warmup
     batches = [ready.batches[step][0] for step in range(warmup, total)]
-    seconds = ended[-1] - ended[warmup - 1]
     peak = peak_memory()
     parts, overhead = ({}, 0.0) if loss_steps else measure_parts(training, ready.batches)
     return Measured(
         parameters=count_parameters(objective.model),
         first_loss=first_loss,
         tokens=sum(batch.tokens for batch in batches),
-        seconds=seconds,
+        seconds=clock.seconds,
         peak_bytes=peak,
         losses=losses,
         parts=parts,
         overhead=overhead,
-        flops=sum(flops_per_batch(objective.model, batch) for batch in batches) / seconds,
+        flops=sum(flops_per_batch(objective.model, batch) for batch in batches) / clock.seconds,
         batch_flops=flops_per_batch(objective.model, first),
         machine_flops=training.machine_flops,
     )

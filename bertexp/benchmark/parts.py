@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bertexp.benchmark.clock import wait_for_device
 from bertexp.tasks.batch import Batch
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, train
@@ -54,7 +55,7 @@ def measure_parts(run: Training, plan: BatchPlan) -> tuple[dict[str, float], flo
         "clipping": clip,
     }
     parts = {
-        name: float(np.median([_milliseconds(job, device) for _ in range(REPEATS)]))
+        name: float(np.median([_milliseconds(job) for _ in range(REPEATS)]))
         for name, job in jobs.items()
     }
     optimizer.zero_grad()
@@ -78,9 +79,9 @@ def _loops(
 
     def compare(run: Training) -> None:
         nonlocal clock
-        whole.append(_milliseconds_since(clock, device))
+        whole.append(_milliseconds_since(clock))
         batch = plan[run.state.step - 1][0].to(device)
-        alone.append(_milliseconds(lambda: bare(batch), device))
+        alone.append(_milliseconds(lambda: bare(batch)))
         clock = time.perf_counter()
 
     again = replace(
@@ -94,13 +95,12 @@ def _loops(
     return np.array(whole[1:]), np.array(alone[1:])
 
 
-def _milliseconds(job: Callable[[], object], device: torch.device) -> float:
+def _milliseconds(job: Callable[[], object]) -> float:
     clock = time.perf_counter()
     job()
-    return _milliseconds_since(clock, device)
+    return _milliseconds_since(clock)
 
 
-def _milliseconds_since(clock: float, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+def _milliseconds_since(clock: float) -> float:
+    wait_for_device()
     return (time.perf_counter() - clock) * 1e3

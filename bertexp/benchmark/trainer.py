@@ -16,6 +16,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from bertexp.benchmark.clock import Clock
 from bertexp.benchmark.config import BenchConfig
 from bertexp.benchmark.work import (
     NOTEBOOK_LENGTH,
@@ -38,14 +39,26 @@ from bertexp.training.setup import DEFAULT_THREADS, choose_device, mixed_precisi
 PAIRS_AT_ONCE = 1000
 
 
-class _Clock(TrainerCallback):
-    """Notes when each step ended, and how many tokens that are no padding it had."""
+class _Watch(TrainerCallback):
+    """Tells a clock when a step has ended."""
 
-    def __init__(self) -> None:
-        self.ended: list[float] = []
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.ended.append(time.perf_counter())
+        self._clock.tick(time.perf_counter)
+
+
+class _Counting(Trainer):
+    """Notes how many tokens of each batch are no padding, which its collator says."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.tokens: list[int] = []
+
+    def training_step(self, model: Any, inputs: Any, *others: Any) -> torch.Tensor:
+        self.tokens.append(inputs.pop("tokens"))
+        return super().training_step(model, inputs, *others)
 
 
 def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps: int) -> Measured:
@@ -60,19 +73,18 @@ def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps
         model.set_attn_implementation("eager")
         keep_freed_memory()
     first_loss = _loss(model, dense(first_batch(config, data)))
-    clock = _Clock()
-    counted: list[int] = []
     total = loss_steps or steps
+    clock = Clock(config.bench.warmup, total)
     # Both warm up for as many steps.
     warmup_steps = int(config.scheduler.warmup * longest(steps, loss_steps))
     arguments = _arguments(config, folder, side, precision, total)
     arguments.warmup_steps = warmup_steps
-    trainer = Trainer(
+    trainer = _Counting(
         model=model,
         args=arguments,
         train_dataset=_rows(data, config),
-        data_collator=_collator(data, config, side, counted),
-        callbacks=[clock],
+        data_collator=_collator(data, config, side),
+        callbacks=[_Watch(clock)],
     )
     began = time.perf_counter()
     trainer.train()
@@ -80,13 +92,12 @@ def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps
     losses = []
     if loss_steps:
         metrics = evaluate(Objective(model), data.bank, model.device)
-        losses.append((total, clock.ended[-1] - began, metrics["eval/loss"]))
-    warmup = config.bench.warmup
+        losses.append((total, clock.ended - began, metrics["eval/loss"]))
     return Measured(
         parameters=count_parameters(model),
         first_loss=first_loss,
-        tokens=sum(counted[warmup:total]),
-        seconds=clock.ended[-1] - clock.ended[warmup - 1],
+        tokens=sum(trainer.tokens[config.bench.warmup : total]),
+        seconds=clock.seconds,
         peak_bytes=peak,
         losses=losses,
         parts={},
@@ -97,6 +108,7 @@ def _arguments(
     config: BenchConfig, folder: Path, side: str, precision: str, steps: int
 ) -> TrainingArguments:
     optimizer, scheduler = config.optimizer, config.scheduler
+    on_cpu = choose_device(config.hardware.device).type == "cpu"
     return TrainingArguments(
         output_dir=str(folder / "trainer"),
         per_device_train_batch_size=config.trainer.batch_size,
@@ -110,14 +122,19 @@ def _arguments(
         lr_scheduler_type="linear" if scheduler.name == "linear" else "constant_with_warmup",
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        use_cpu=not torch.cuda.is_available() or config.hardware.device == "cpu",
+        use_cpu=on_cpu,
         seed=config.seed,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         logging_steps=10**6 if side == TUNED else config.trainer.log_every,
+        # It looks at every loss: on a GPU it waits for it.
+        logging_nan_inf_filter=side != TUNED,
+        torch_compile=config.hardware.compile,
         dataloader_drop_last=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=not on_cpu,
+        # On a GPU the next batch is made meanwhile.
+        dataloader_num_workers=4 if side == TUNED and not on_cpu else 0,
     )
 
 
@@ -137,8 +154,8 @@ def _rows(data: Data, config: BenchConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def _collator(data: Data, config: BenchConfig, side: str, counted: list[int]) -> Any:
-    """Return the collator that its users take, which also notes each batch's real tokens."""
+def _collator(data: Data, config: BenchConfig, side: str) -> Any:
+    """Return the collator that its users take, which also says each batch's real tokens."""
     length = NOTEBOOK_LENGTH if side == PADDED else config.task.max_length
     tokenizer = data.tokenizer.to_transformers(length)
     collate: Any
@@ -152,8 +169,10 @@ def _collator(data: Data, config: BenchConfig, side: str, counted: list[int]) ->
         collate = DataCollatorWithPadding(tokenizer)
 
     def collator(rows: list[dict[str, Any]]) -> Any:
-        counted.append(sum(len(row["input_ids"]) for row in rows))
-        return collate(rows)
+        tokens = sum(len(row["input_ids"]) for row in rows)
+        collated = collate(rows)
+        collated["tokens"] = tokens
+        return collated
 
     return collator
 

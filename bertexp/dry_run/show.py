@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import psutil
+import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +18,7 @@ from bertexp.dry_run.plan import MEASURED, Plan
 from bertexp.processes import group
 from bertexp.report import listed, show
 from bertexp.tracking.progress import clock
+from bertexp.training.memory import total_memory
 
 if TYPE_CHECKING:
     from bertexp.training_run import TrainingRun
@@ -40,14 +41,13 @@ def show_plan(run: TrainingRun) -> float:
 
 def costs(plan: Plan) -> RenderableType:
     """Return what one run would take, to be shown below what it would do."""
-    total = psutil.virtual_memory().total
     free = shutil.disk_usage(".").free
     rows = {
         "training": f"{compact(plan.tokens)} tokens, {plan.epochs:.3g} epochs",
         "compute": f"{plan.flops:.2e} floating-point operations, at {plan.utilisation:.0%} of "
         "this machine's matrix product",
-        "memory": f"{_bytes(plan.peak_bytes)} at most in a process; the machine has "
-        f"{_bytes(total)}",
+        "memory": f"{_bytes(plan.peak_bytes)} at most in a process; "
+        f"{'a GPU' if torch.cuda.is_initialized() else 'the machine'} has {_bytes(total_memory())}",
         "disk": f"{_bytes(plan.disk_bytes)}: {plural(plan.checkpoints, 'checkpoint')} of "
         f"{_bytes(plan.checkpoint_bytes)}, the model {_bytes(plan.model_bytes)}; "
         f"{_bytes(free)} are free",

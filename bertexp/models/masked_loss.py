@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits that exist at the same time: 32 MiB in float32, whatever the mask rate.
-CHUNK_LOGITS = 1 << 23
+# Logits that exist at the same time, whatever the mask rate: 32 MiB in float32; on a GPU 256 MiB,
+# as it is slow at many small products.
+CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
 # Words whose logits are worked on at a time on a CPU, so that they stay in its cache.
 TILE_WORDS = 2048
 
@@ -43,7 +44,7 @@ class _MaskedLoss(torch.autograd.Function):
             vocabulary = _Vocabulary(weight_VD, bias_V, dtype)
             hidden_grad_MD = torch.zeros_like(hidden_MD, dtype=torch.float32)
             loss = torch.zeros((), device=hidden_MD.device)
-            rows = max(1, CHUNK_LOGITS // len(weight_VD))
+            rows = max(1, CHUNK_LOGITS.get(device, CHUNK_LOGITS["cpu"]) // len(weight_VD))
             for part_MD, part_grad_MD in zip(
                 hidden_MD.to(dtype).split(rows), hidden_grad_MD.split(rows), strict=True
             ):

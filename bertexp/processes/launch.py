@@ -143,9 +143,10 @@ def _start(number: int, errand: Errand, signals: Signals) -> float:
     def workers() -> list[int]:
         return [child.pid for child in multiprocessing.active_children() if child.pid]
 
+    threads = max(1, torch.get_num_threads() // number)
     with (
         tempfile.TemporaryDirectory(prefix="bertexp-") as scratch,
-        _threads_each(max(1, torch.get_num_threads() // number)),
+        _environment(OMP_NUM_THREADS=threads, TORCH_ELASTIC_SHUTDOWN_TIMEOUT=SECONDS_TO_END),
         _quiet(),
         # A thread, so that elastic_launch leaves the signals to this one.
         ThreadPoolExecutor(1) as thread,
@@ -161,7 +162,6 @@ def _start(number: int, errand: Errand, signals: Signals) -> float:
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=scratch),
-            shutdown_timeout=SECONDS_TO_END,
         )
         try:
             ends = thread.submit(launch).result()
@@ -226,17 +226,17 @@ def _explain(rank: int, failure: ProcessFailure, number: int) -> NoReturn:
 
 
 @contextmanager
-def _threads_each(number: int) -> Iterator[None]:
-    """Let processes that are started in a ``with`` block use so many threads."""
-    name = "OMP_NUM_THREADS"
-    before = os.environ.get(name)
-    os.environ[name] = str(number)
+def _environment(**numbers: int) -> Iterator[None]:
+    """Set variables for the processes that are started in a ``with`` block."""
+    before = {name: os.environ.get(name) for name in numbers}
+    os.environ.update({name: str(number) for name, number in numbers.items()})
     try:
         yield
     finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import resource
 import sys
 from pathlib import Path
 
+import psutil
 import torch
 
 # What Linux tells of this process.
@@ -34,15 +35,22 @@ def keep_freed_memory() -> None:
 
 def forget_peak() -> None:
     """Let ``peak_memory`` count from now on, where the system can (Linux, CUDA)."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         CLEAR.write_text("5")
 
 
+def total_memory() -> int:
+    """Return how many bytes there are of what ``peak_memory`` counts."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.get_device_properties().total_memory
+    return psutil.virtual_memory().total
+
+
 def peak_memory() -> int:
     """Return the most bytes that this process held; on a GPU, that torch held there."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
     if STATUS.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text())):
         return int(found[1]) * 1024

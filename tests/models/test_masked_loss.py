@@ -41,7 +41,7 @@ def test_loss_and_gradients_are_torchs_whatever_the_chunks(
     hidden, *others = found
     unused = torch.full((more, width), 99.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK_LOGITS", rows * vocabulary)
+        patch.setitem(module.CHUNK_LOGITS, "cpu", rows * vocabulary)
         patch.setattr(module, "TILE_WORDS", words)
         loss = masked_loss(torch.cat([hidden, unused]), *others)
     (scale * loss).backward()
