@@ -104,7 +104,7 @@ class HardwareConfig:
     precision: str
     num_processes: int | None
     sharded: bool
-    num_workers: int
+    num_workers: int | None
     threads: int | None
     compile: bool
 
@@ -117,7 +117,12 @@ class HardwareConfig:
             self.num_processes,
             "at least 1, or null for one on each GPU",
         )
-        require(self.num_workers >= 0, "hardware.num_workers", self.num_workers, "at least 0")
+        require(
+            self.num_workers is None or self.num_workers >= 0,
+            "hardware.num_workers",
+            self.num_workers,
+            "at least 0, or null for two on a GPU",
+        )
         require(
             self.threads is None or self.threads >= 1,
             "hardware.threads",

@@ -40,8 +40,8 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     on_cpu = device.type == "cpu"
     # On a GPU products of float32 are computed in TF32; a CPU has settings of its own for "high".
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
-    # cuDNN plans its attention anew for every shape, and nearly every batch has its own: measured
-    # on an H100, planning made a step of sentence pairs 40 times as long.
+    # cuDNN plans its attention anew for every shape, and nearly every batch has its own: with it a
+    # step of base on 64 sentence pairs took 485 ms on an H100, without it 69 ms.
     torch.backends.cuda.enable_cudnn_sdp(False)
     if on_cpu:
         keep_freed_memory()

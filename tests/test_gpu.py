@@ -1,0 +1,114 @@
+"""On a GPU: the numbers of the CPU, and no waiting for it. Skipped where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bertexp.config import Config
+from bertexp.data import Data
+from bertexp.models.build import build_model
+from bertexp.models.compiled import compile_layers
+from bertexp.models.objective import Objective
+from bertexp.tasks.batch import Batch
+from bertexp.training.bad_steps import BadSteps
+from bertexp.training.budget import Budget
+from bertexp.training.loop import Training, train
+from bertexp.training.plan import load_steps
+from bertexp.training.ready import get_ready
+from bertexp.training.setup import build_accelerator
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+SIZES = ("model.hidden_size=64", "model.num_hidden_layers=3", "model.dropout=0")
+
+
+@pytest.fixture(scope="module")
+def data(prepared: Callable[..., Data]) -> Data:
+    return prepared("task=mlm_nsp")
+
+
+@pytest.fixture(scope="module")
+def batch(data: Data) -> Batch:
+    """Sentence pairs of several lengths."""
+    order = np.argsort(data.examples.lengths(0))
+    return data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
+
+
+@pytest.fixture
+def model(experiment_config: Callable[..., Config], data: Data) -> Any:
+    config = experiment_config("task=mlm_nsp", *SIZES)
+    longest = config.task.max_length
+    return build_model(config.model, "BertForPreTraining", data.tokenizer, longest, config.seed)
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def computed(objective: Objective, batch: Batch, precision: torch.dtype | None = None) -> Any:
+    """Return losses and gradients, on the CPU."""
+    device = next(objective.parameters()).device
+    with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
+        losses = objective(batch.to(device))
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = torch.cat([p.grad.flatten().cpu() for p in objective.parameters()])
+    objective.zero_grad()
+    return torch.stack(list(losses.values())).detach().cpu(), gradients
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_compiled", "error"),
+    [(None, False, 1e-5), (None, True, 1e-5), (torch.bfloat16, False, 3e-2)],
+)
+def test_losses_and_gradients_are_those_of_the_cpu(
+    model: Any, batch: Batch, precision: torch.dtype | None, is_compiled: bool, error: float
+) -> None:
+    torch.set_float32_matmul_precision("highest")
+    objective = Objective(model)
+    expected = computed(objective, batch)
+    objective.cuda()
+    if is_compiled:
+        compile_layers(objective, frozenset([tuple(batch.input_ids_BL.shape)]))
+    for ours, theirs in zip(computed(objective, batch, precision), expected, strict=True):
+        assert (ours - theirs).norm() / theirs.norm() < error
+
+
+def test_no_step_waits_for_the_gpu_but_those_that_are_logged(
+    experiment_config: Callable[..., Config], data: Data, model: Any
+) -> None:
+    overrides = ("task=mlm_nsp", *SIZES, "trainer.batch_size=8", "trainer.log_every=1000000")
+    config = experiment_config(*overrides)
+    accelerator = build_accelerator(config.hardware, [])
+    objective = Objective(model).to(accelerator.device)
+    ready = get_ready(config, data.examples, data.task.weights, objective, accelerator)
+    # Every shape has been met, and what it takes has been loaded.
+    steps, device = ready.batches.steps_per_epoch, accelerator.device
+    seen: list[int] = []
+
+    def watch(run: Training) -> None:
+        seen.append(run.state.step)
+        if run.state.step == steps:
+            torch.cuda.set_sync_debug_mode("error")
+        if run.state.step == 2 * steps - 1:
+            torch.cuda.set_sync_debug_mode("default")
+
+    training = replace(
+        ready.training(load_steps(ready.batches, 0, 0, device)),
+        budget=Budget(2 * steps, None, None),
+        bad_steps=BadSteps(limit=1000000),
+        on_step=watch,
+    )
+    try:
+        train(training)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert seen[-1] == 2 * steps
