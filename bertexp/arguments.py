@@ -1,10 +1,13 @@
-"""Command lines that are no configuration."""
+"""Command lines, before a configuration is made of them."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import NoReturn
+
+from bertexp.validation import UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -12,3 +15,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}.")
+
+
+def checked_arguments(arguments: list[str]) -> list[str]:
+    """Return a command line's arguments with ``-m``, which may stand anywhere, as Hydra has it.
+
+    Raises:
+        UserError: an option that does not exist, or a setting without a key.
+    """
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    ordered = flags + [argument for argument in arguments if argument not in flags]
+    for argument in ordered:
+        if re.match(r"[+~]*(@|=|$)", argument):
+            raise UserError(f"'{argument}': names no key; a setting is key=value.")
+    # Loaded where it is needed: not every command is composed by Hydra.
+    from hydra._internal.utils import get_args_parser
+
+    _, unknown = get_args_parser().parse_known_args(ordered)
+    if unknown:
+        raise UserError(f"{unknown[0]}: no such option; a setting is key=value; see --help.")
+    return ordered

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bertexp.arguments import checked_arguments
 from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
+from bertexp.help import asks_for_help, help_text
 from bertexp.processes import group
 from bertexp.runs.folder import claimed, discard, is_new, record_config
 from bertexp.runs.invocation import Invocation
@@ -100,6 +101,9 @@ def enter(
 
     try:
         sys.argv[1:] = resume_arguments(checked_arguments(sys.argv[1:]))
+        if asks_for_help(sys.argv[1:]):
+            print(help_text(config_name, sys.argv[1:]))
+            sys.exit()
         job()
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wants_traceback:
@@ -146,23 +150,6 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
 def _one_line(error: Exception) -> str:
     # The name of a file may have several.
     return " ".join(str(error).splitlines())
-
-
-def checked_arguments(arguments: list[str]) -> list[str]:
-    """Return a command line's arguments with ``-m``, which may stand anywhere, as Hydra has it.
-
-    Raises:
-        UserError: an option that does not exist, or a setting without a key.
-    """
-    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    ordered = flags + [argument for argument in arguments if argument not in flags]
-    for argument in ordered:
-        if re.match(r"[+~]*(@|=|$)", argument):
-            raise UserError(f"'{argument}': names no key; a setting is key=value.")
-    _, unknown = get_args_parser().parse_known_args(ordered)
-    if unknown:
-        raise UserError(f"{unknown[0]}: no such option; a setting is key=value; see --help.")
-    return ordered
 
 
 def _pretrain(config: Config, resolved: dict[str, Any], invocation: Invocation) -> float:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp.cli import checked_arguments, explain
+from bertexp.arguments import checked_arguments
+from bertexp.cli import explain
 from bertexp.config import conf_dir, keys, parse
 from bertexp.corpora import CORPORA
 from bertexp.corpora.config import FORMATS
