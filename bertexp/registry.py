@@ -46,7 +46,8 @@ class Registry(Generic[Builder]):
 
     def check(self, name: str) -> None:
         """Raise a ``UserError`` that says which names exist unless ``name`` is one of them."""
-        require_choice(self._key, name, self.names())
+        if name not in self._builders:
+            require_choice(self._key, name, self.names())
 
     def __getitem__(self, name: str) -> Builder:
         """Return the builder called ``name``; a ``UserError`` for a wrong one says which exist."""

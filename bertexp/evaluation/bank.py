@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 BANK_SEED = 20181011
 ONLY_MASK = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
 BATCH_SIZE = 64
+# Examples whose answers people get to read.
+SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Questions:
         weight: what they count among those of the objective, 0 for those that are only
             looked at by themselves.
         batches: what is asked.
+        shown: a few of the same examples, for people to read.
         documents: the document of each validation example, by the example's number.
         slices: for every way in ``SLICES`` the number of the slice that each masked token is
             in, over all batches; empty for pairs.
@@ -56,6 +59,7 @@ class Questions:
     condition: float | str
     weight: float
     batches: list[Batch]
+    shown: Batch
     documents: np.ndarray
     slices: dict[str, np.ndarray]
 
@@ -173,10 +177,10 @@ def _masked_questions(
     for rate in config.mask_probs:
         masking = MaskingConfig(prob=rate, strategy="token", replace=ONLY_MASK)
         examples = mlm.examples(tokens["validation"], masking, BANK_SEED)
-        batches = _cut(examples, _shuffled(len(examples))[: config.max_examples])
+        batches, shown = _cut(examples, _shuffled(len(examples))[: config.max_examples])
         parted = [slicer.kinds(batch) for batch in batches]
         slices = {way: np.concatenate([part[way] for part in parted]) for way in SLICES}
-        yield Questions("mlm", rate, 1.0, batches, examples.documents(), slices)
+        yield Questions("mlm", rate, 1.0, batches, shown, examples.documents(), slices)
 
 
 def _pair_questions(
@@ -193,9 +197,9 @@ def _pair_questions(
         for split in ("train", "validation")
     )
     asked = _choose_pairs(validation, config.max_examples)
-    batches, documents = _cut(validation, asked), validation.documents()
+    batches, shown = _cut(validation, asked)
     reached = shortcut_accuracies(kind, train, validation, asked)
-    return Questions("nsp", kind, weight, batches, documents, {}), reached
+    return Questions("nsp", kind, weight, batches, shown, validation.documents(), {}), reached
 
 
 def _choose_pairs(examples: PairExamples, count: int | None) -> np.ndarray:
@@ -210,8 +214,9 @@ def _shuffled(count: int) -> np.ndarray:
     return np.argsort(draws.combine(draws.key("bank", BANK_SEED, 0), np.arange(count)))
 
 
-def _cut(examples: Examples, chosen: np.ndarray) -> list[Batch]:
-    """Return batches of the chosen examples, those of a length together."""
+def _cut(examples: Examples, chosen: np.ndarray) -> tuple[list[Batch], Batch]:
+    """Return batches of the chosen examples, those of a length together, and one to be shown."""
     by_length = chosen[np.argsort(examples.lengths(0)[chosen], kind="stable")]
     parts = np.split(by_length, range(BATCH_SIZE, len(by_length), BATCH_SIZE))
-    return [examples.batch(0, part) for part in parts]
+    shown = parts[len(parts) // 2][:SHOWN]
+    return [examples.batch(0, part) for part in parts], examples.batch(0, shown)

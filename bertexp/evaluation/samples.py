@@ -63,10 +63,8 @@ def draw_samples(
     objective.eval()
     samples: list[MaskedSample | PairSample] = []
     for name in bank.objectives:
-        batches = bank.of(name)[0].batches
-        batch = batches[len(batches) // 2].to(device)
         draw = _masked_samples if name == "mlm" else _pair_samples
-        samples += draw(objective, batch, tokenizer)
+        samples += draw(objective, bank.of(name)[0].shown.to(device), tokenizer)
     return samples
 
 
@@ -98,16 +96,15 @@ def _masked_samples(
     objective: Objective,
     batch: Batch,
     tokenizer: WordPieceTokenizer,
-    count: int = 3,
     length: int = 24,
     top: int = 3,
 ) -> list[MaskedSample]:
-    """Return a stretch of ``length`` tokens around the first mask of ``count`` examples."""
+    """Return a stretch of ``length`` tokens around the first mask of each example."""
     assert batch.positions_N is not None and batch.labels_N is not None
     probabilities_NV = objective.logits(batch)["mlm"].float().softmax(-1)
     rows, width = batch.input_ids_BL.shape
     samples = []
-    for row in range(min(count, rows)):
+    for row in range(rows):
         inside = (batch.positions_N >= row * width + 1) & (batch.positions_N < (row + 1) * width)
         if not inside.any():  # a text of unknown words
             continue
@@ -128,16 +125,14 @@ def _masked_samples(
 
 
 def _pair_samples(
-    objective: Objective, batch: Batch, tokenizer: WordPieceTokenizer, count: int = 3
+    objective: Objective, batch: Batch, tokenizer: WordPieceTokenizer
 ) -> list[PairSample]:
-    """Return ``count`` pairs with the model's answers."""
+    """Return pairs with the model's answers."""
     assert batch.next_labels_B is not None
     follows_B = objective.logits(batch)["nsp"].float().softmax(-1)[:, 0]
     return [
         PairSample(*_segments(batch, row, tokenizer), bool(label == 0), float(probability))
-        for row, (label, probability) in enumerate(
-            zip(batch.next_labels_B[:count], follows_B[:count], strict=True)
-        )
+        for row, (label, probability) in enumerate(zip(batch.next_labels_B, follows_B, strict=True))
     ]
 
 

@@ -6,14 +6,15 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from bertexp.sweeps.stored import StoredJob, outcome, read_job, seconds_a_job, stored_jobs
 from bertexp.tracking.progress import clock
@@ -30,8 +31,40 @@ class _Planned:
     """A job to be: what it is composed of, what is known of it, and the folder it works in."""
 
     overrides: list[str]
+    composed: DictConfig
     stored: StoredJob
     folder: Path
+
+    def placed(self, subdir: Path, total: int) -> tuple[list[str], DictConfig]:
+        """Return its overrides and its configuration, with its folder and the number of jobs."""
+        more = [f"hydra.sweep.subdir='{subdir}'", f"+hydra.sweeper.total={total}"]
+        with open_dict(self.composed):
+            hydra = self.composed.hydra
+            hydra.sweep.subdir, hydra.sweeper.total = str(subdir), total
+            hydra.overrides.hydra += more
+        return [*self.overrides, *more], self.composed
+
+
+class _Composed:
+    """Hands out configurations that were composed before; in another process composes them anew.
+
+    Args:
+        loader: composes.
+        configs: what it made, by the overrides.
+    """
+
+    def __init__(self, loader: ConfigLoader, configs: dict[tuple[str, ...], DictConfig]) -> None:
+        self._loader = loader
+        self._configs = configs
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> Any:
+        """Return a job's configuration, as Hydra's loader does."""
+        if (found := self._configs.pop(tuple(sweep_overrides), None)) is not None:
+            return found
+        return self._loader.load_sweep_config(master_config, sweep_overrides)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_loader": self._loader, "_configs": {}}
 
 
 class RemainingJobs(Launcher):
@@ -89,14 +122,20 @@ class RemainingJobs(Launcher):
         shown = left if self._config.trainer.dry_run else unique.values()
         self.folders |= dict.fromkeys(job.folder for job in shown)
         if left:
-            sized = [[*job.overrides, f"+hydra.sweeper.total={total}"] for job in left]
-            self._launcher.launch(sized, initial_job_idx=initial_job_idx + done)
+            placed = [job.placed(job.folder.relative_to(self._root), total) for job in left]
+            launcher: Any = self._launcher
+            launcher.hydra_context = replace(
+                launcher.hydra_context,
+                config_loader=_Composed(self._loader, {tuple(each): cfg for each, cfg in placed}),
+            )
+            launcher.launch([each for each, _ in placed], initial_job_idx=initial_job_idx + done)
         return [_returned(read_job(job.folder)) for job in jobs]
 
     def _plan(self, varied: Sequence[str]) -> _Planned:
         """Compose a job and find its folder: by its configuration, or else by its name."""
-        overrides = [*self._fixed, *varied]
-        wanted = outcome(self._loader.load_sweep_config(self._config, overrides))
+        overrides = [*self._fixed, *varied, "trainer.resume=auto"]
+        composed = self._loader.load_sweep_config(self._config, overrides)
+        wanted = outcome(composed)
         same = [job for job in self._stored if job.outcome == wanted]
         # A finished one first.
         stored = max(same, key=lambda job: job.finished, default=None)
@@ -105,8 +144,7 @@ class RemainingJobs(Launcher):
             if stored.finished:
                 raise UserError(self._difference(stored, wanted))
         folder = self._work / stored.folder.name
-        subdir = f"hydra.sweep.subdir='{folder.relative_to(self._root)}'"
-        return _Planned([*overrides, subdir, "trainer.resume=auto"], stored, folder)
+        return _Planned(overrides, composed, stored, folder)
 
     def _difference(self, stored: StoredJob, wanted: dict[str, object]) -> str:
         key = next(key for key in wanted if stored.outcome[key] != wanted[key])
