@@ -30,7 +30,7 @@ SETTINGS = ("WANDB_", "TRACKIO_", "HYDRA_", "HF_", "BERTEXP_", "XDG_", "PYTHONHA
 # A corpus that is prepared in a moment.
 SYNTHETIC = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "dataset.validation_fraction=0.2"),
-    "evaluation.probes=[]",
+    *("evaluation.probes=[]", "evaluation.pseudo_perplexity=2"),
     *("tokenizer.vocab_size=256", "evaluation.max_examples=24"),
 )
 

@@ -8,14 +8,16 @@ with the exit code, or with null while it runs. Ends, with its processes, when i
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
 import runpy
 import signal
 import sys
+import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 # What a call would load: seconds that are spent once here. Not W&B, which makes a temporary folder
 # when it is loaded: the first fork to end would take it away from the others.
@@ -72,8 +74,28 @@ def wait(pid: int, seconds: float) -> int | None:
         time.sleep(0.002)
 
 
-def call(request: dict[str, Any]) -> None:
-    """Be the process that was asked for: raises ``SystemExit``, as a program does."""
+def call(request: dict[str, Any]) -> NoReturn:
+    """Be the process that was asked for, and end as it does."""
+    code = 1
+    try:
+        _run(request)
+        code = 0
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        if isinstance(ending.code, str):
+            print(ending.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    # What an interpreter does at its end, but for taking everything apart, module by module: that
+    # takes a fork of this one half a second.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
+def _run(request: dict[str, Any]) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         descriptor = os.open(request[name], os.O_WRONLY | os.O_APPEND if number else os.O_RDONLY)
         os.dup2(descriptor, number)
@@ -91,7 +113,6 @@ def call(request: dict[str, Any]) -> None:
     else:
         sys.argv[0] = how
         exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
-    sys.exit(0)
 
 
 if __name__ == "__main__":
