@@ -131,7 +131,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    for module in ("bertexp.experiment", "transformers.models.bert.modeling_bert"):
+    modeling = "transformers.models.bert.modeling_bert"
+    for module in ("bertexp.cli", "bertexp.experiment", "pandas", modeling):
         importlib.import_module(module)
     with tempfile.TemporaryDirectory() as work:
         os.environ["BERTEXP_CACHE"] = str(Path(work) / "cache")
