@@ -19,12 +19,15 @@ import threading
 import time
 from typing import Any, NoReturn
 
-# What a call would load: seconds that are spent once here.
+# What a call would load: seconds that are spent once here. Not W&B, which makes temporary folders
+# when it is loaded, and whose calls over a network hang now and then in a fork.
 import accelerate.tracking  # noqa: F401
 import datasets  # noqa: F401
 import matplotlib.backends.backend_agg
 import matplotlib.figure  # noqa: F401
 import pandas  # noqa: F401
+import pydantic  # noqa: F401
+import requests  # noqa: F401
 import scipy.stats  # noqa: F401
 import sklearn.linear_model
 import sklearn.pipeline  # noqa: F401
@@ -32,8 +35,6 @@ import tokenizers  # noqa: F401
 from hydra import compose, initialize_config_dir
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertTokenizer  # noqa: F401
 from transformers.models.bert import modeling_bert  # noqa: F401
-from wandb.sdk.artifacts.artifact import Artifact
-from wandb.sdk.data_types._private import MEDIA_TMP
 
 import bertexp.experiment  # noqa: F401
 from bertexp.config import conf_dir, parse
@@ -77,10 +78,6 @@ def wait(pid: int, seconds: float) -> int | None:
 
 def call(request: dict[str, Any]) -> NoReturn:
     """Be the process that was asked for, and end as it does."""
-    # W&B makes temporary folders when it is loaded: no fork is to take them away from the others.
-    for folder in (MEDIA_TMP, Artifact._TMP_DIR):
-        atexit.unregister(folder.cleanup)
-        folder._finalizer.detach()  # type: ignore[attr-defined]
     code = 1
     try:
         _run(request)
