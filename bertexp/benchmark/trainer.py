@@ -65,7 +65,6 @@ def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps
     """Train with ``Trainer`` for ``steps`` or ``loss_steps``, and say what it took."""
     data = prepare_work(config)
     on_cpu = choose_device(config.hardware.device).type == "cpu"
-    precision = mixed_precision(config.hardware.precision, on_cpu)
     torch.set_num_threads(config.hardware.threads or DEFAULT_THREADS)
     model: Any = read_model(data, folder)
     if side == TUNED and on_cpu:
@@ -77,7 +76,7 @@ def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps
     clock = Clock(config.bench.warmup, total)
     # Both warm up for as many steps.
     warmup_steps = int(config.scheduler.warmup * longest(steps, loss_steps))
-    arguments = _arguments(config, folder, side, precision, total)
+    arguments = _arguments(config, folder, side, on_cpu, total)
     arguments.warmup_steps = warmup_steps
     trainer = _Counting(
         model=model,
@@ -105,10 +104,10 @@ def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps
 
 
 def _arguments(
-    config: BenchConfig, folder: Path, side: str, precision: str, steps: int
+    config: BenchConfig, folder: Path, side: str, on_cpu: bool, steps: int
 ) -> TrainingArguments:
     optimizer, scheduler = config.optimizer, config.scheduler
-    on_cpu = choose_device(config.hardware.device).type == "cpu"
+    precision = mixed_precision(config.hardware.precision, on_cpu)
     return TrainingArguments(
         output_dir=str(folder / "trainer"),
         per_device_train_batch_size=config.trainer.batch_size,
