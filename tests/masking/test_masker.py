@@ -12,13 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from bertexp.masking import STRATEGIES
 from bertexp.masking.config import ReplaceConfig
 from bertexp.masking.masker import Masked
+from bertexp.masking.strategies import Strategy
 
 ALARM = 1e-9
 # Standard errors that no measured rate should be away from its expectation.
 SIGMAS = 6
-ALL = ("token", "whole_word", "span", "ngram", "pmi", "frequency")
+# A strategy that is added is tested with the others.
+ALL = STRATEGIES.names()
+# Every unit of these has the same weight.
+UNWEIGHTED = [name for name in ALL if STRATEGIES[name].weights is Strategy.weights]
 SEEDS = st.integers(0, 2**32 - 1)
 RATES = st.floats(0.001, 0.999)
 # Rows of ordinary tokens, pieces and [UNK] between them, to be put between [CLS] and [SEP].
@@ -95,7 +100,7 @@ def test_the_rate_is_the_one_asked_for(
     assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum())
 
 
-@pytest.mark.parametrize("strategy", ["token", "whole_word", "span", "ngram", "pmi"])
+@pytest.mark.parametrize("strategy", UNWEIGHTED)
 @pytest.mark.parametrize("prob", [0.01, 0.15, 0.5])
 def test_help_adds_exactly_what_empty_sequences_lack(lab: Any, strategy: str, prob: float) -> None:
     rows = lab.cut(lab.texts, 6)
@@ -141,7 +146,7 @@ def test_every_ordinary_token_is_put_in_as_often(lab: Any) -> None:
     assert stats.chisquare(counts[5:]).pvalue > ALARM
 
 
-@pytest.mark.parametrize("strategy", ["token", "whole_word", "span"])
+@every_strategy
 def test_devlins_shares_by_default(lab: Any, strategy: str) -> None:
     ids = lab.padded(lab.texts)
     masked = lab.masker(strategy, 0.5).mask(ids, np.arange(len(ids)), epoch=0)

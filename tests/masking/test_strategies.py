@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from bertexp.masking import STRATEGIES
 from bertexp.masking import counts as counts_module
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.counts import count_runs
@@ -20,10 +21,11 @@ from bertexp.masking.masker import Masker
 from bertexp.masking.pmi import collocation_scores, find_collocations
 from bertexp.masking.runs import cut
 from bertexp.masking.strategies import Context, Vocabulary
-from bertexp.masking.words import RunHashes, Words
+from bertexp.masking.words import RunHashes, Words, WordStrategy
 from bertexp.validation import UserError
 
 ALARM = 1e-9
+OF_WORDS = [name for name in STRATEGIES.names() if issubclass(STRATEGIES[name], WordStrategy)]
 BERT = ReplaceConfig(mask=0.8, random=0.1, keep=0.1)
 
 
@@ -238,7 +240,7 @@ def test_a_word_the_corpus_does_not_have_has_a_typical_rate(lab: Any) -> None:
     assert strategy.weights(ids, ~lab.is_special[ids])[0, 1] == 1.0
 
 
-@pytest.mark.parametrize("strategy", ["whole_word", "span", "ngram", "pmi", "frequency"])
+@pytest.mark.parametrize("strategy", OF_WORDS)
 def test_words_need_a_tokenizer_that_tells_them_apart(lab: Any, strategy: str) -> None:
     vocabulary = Vocabulary(lab.is_special, np.zeros(lab.size, dtype=bool), lab.mask_id)
     config = MaskingConfig(prob=0.15, strategy=strategy, replace=BERT)

@@ -1,0 +1,64 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project in which the README's strategy is written to its file."""
+    folder = tmp_path_factory.mktemp("checkout") / "bertexp"
+    left_out = shutil.ignore_patterns(".*", "outputs", "__pycache__")
+    shutil.copytree(ROOT, folder, ignore=left_out)
+    example = re.search(r"```python\n# (bertexp/\S+)\n(.*?)```", README, re.DOTALL)
+    assert example
+    (folder / example[1]).write_text(example[2], encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(folder), "BERTEXP_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_strategy_passes_the_projects_own_checks(checkout: Path) -> None:
+    run(checkout, "ruff", "check", "bertexp")
+    run(checkout, "ruff", "format", "--check", "bertexp")
+    # Strict of this module; the others, which take most of a minute, are checked by `make lint`.
+    run(checkout, "mypy", "--follow-imports=skip", "-m", "bertexp.masking.pairs")
+
+
+def test_the_strategy_is_tested_like_every_other(checkout: Path) -> None:
+    found = run(checkout, "pytest", "-q", "-p", "no:cacheprovider", "tests/masking", "-k", "pairs")
+    passed = re.search(r"(\d+) passed", found)
+    assert passed and int(passed[1]) > 5
+
+
+def test_the_strategy_masks_pairs_at_the_rate_that_was_set(checkout: Path) -> None:
+    options = ["dataset=synthetic", "tokenizer.vocab_size=256", "masking.strategy=pairs"]
+    found = run(checkout, "bertexp.inspect", *options)
+    rate = re.search(r"realised rate +([\d.]+)% ± ([\d.]+)%", found)
+    assert rate and abs(float(rate[1]) - 15) < 4 * float(rate[2])
+    # Of independent tokens 0.18 follow each other: 1.18 on average.
+    mean = re.search(r"([\d.]+) tokens on average", found)
+    assert mean and float(mean[1]) > 2
