@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run sweep test soak lint clean
+.PHONY: help run sweep test soak pictures lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -27,6 +27,9 @@ test: $(READY)  ## run the tests
 
 soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/soak.py --trials 200
+
+pictures: $(READY)  ## make the README's pictures again, ten minutes
+	$(BIN)/python .assets/pictures.py
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .

@@ -62,3 +62,23 @@ def test_the_strategy_masks_pairs_at_the_rate_that_was_set(checkout: Path) -> No
     # Of independent tokens 0.18 follow each other: 1.18 on average.
     mean = re.search(r"([\d.]+) tokens on average", found)
     assert mean and float(mean[1]) > 2
+
+
+def test_every_picture_is_made_by_the_command(tmp_path: Path) -> None:
+    shown = {Path(name).stem for name in re.findall(r"\]\(\.assets/(\S+)\)", README)}
+    script = ROOT / ".assets" / "pictures.py"
+    helped = subprocess.run([sys.executable, script, "--only", "none"], capture_output=True)
+    named = re.search(rb"is none of (.*)", helped.stderr)
+    assert named and shown == set(named[1].decode().split(", "))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "BERTEXP_CACHE": str(tmp_path / "cache")}
+    wanted = ["run", "tokens", "hidden", *(["sweep"] if shutil.which("chromium") else [])]
+    options = ["--folder", tmp_path, "--only", ",".join(wanted), "+size=smoke"]
+    subprocess.run([sys.executable, script, *options], env=environment, check=True, timeout=600)
+    for name in wanted:
+        (picture,) = tmp_path.glob(f"{name}.*")
+        assert picture.stat().st_size > 5000
+    drawn = (tmp_path / "run.svg").read_text(encoding="utf-8")
+    for row in ("corpus", "hardware", "100%", "eval/loss", "model"):
+        assert row in drawn
+    # Nothing of a progress bar's earlier states, and no control codes.
+    assert drawn.count("tokens/s") == 1 and "\x1b" not in drawn
