@@ -23,6 +23,7 @@ from bertexp.tokens.encoding import TextEncoder
 from bertexp.tokens.store import TokenStore, prepare_tokens
 from bertexp.tokens.stream import TokenStream
 from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer, train_tokenizer
+from bertexp.tokens.unknown import check_unknown
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,18 @@ def _prepare_text(
     tokens = prepare_tokens(
         corpus, tokenizer, sentences, config.dataset.language, preparation_processes(config)
     )
+    for split, store in tokens.items():
+        texts = (text for document in corpus.documents(split) for text in document.paragraphs)
+        counts_V = store.counts(tokenizer.vocab_size)
+        source = f"dataset={config.dataset.name} ({split})"
+        check_unknown(counts_V, tokenizer, texts, source, _vocabulary_advice(config))
     return corpus, tokenizer, tokens, task_class(config.task, tokenizer)
+
+
+def _vocabulary_advice(config: Config) -> str:
+    if config.tokenizer.name == "wordpiece":
+        return f"a larger tokenizer.vocab_size than {config.tokenizer.vocab_size} has more of them"
+    return "tokenizer=wordpiece trains a vocabulary on this corpus"
 
 
 def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Task) -> Examples:

@@ -16,6 +16,7 @@ from bertexp.evaluation.samples import MaskedSample, PairSample
 from bertexp.evaluation.shortcuts import FEATURES
 from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
 from bertexp.masking.audit import LONGEST_RUN, Audit
+from bertexp.tokens.unknown import unknown_share
 from bertexp.tracking.progress import clock
 
 if TYPE_CHECKING:
@@ -55,12 +56,14 @@ def plan(
     batch = f"{trainer.batch_size} examples"
     if trainer.gradient_accumulation_steps > 1:
         batch += f" × {trainer.gradient_accumulation_steps}"
+    tokens, tokenizer = data.tokens["train"], data.tokenizer
+    unknown = unknown_share(tokens.counts(tokenizer.vocab_size), tokenizer)
     rows = {
         "corpus": f"{config.dataset.name}{', streamed; its head' * config.dataset.streaming}: "
         f"{train.documents:,} documents, "
         f"{train.characters / 1e6:.1f} MB; {validation.documents:,} for validation",
-        "tokens": f"{len(data.tokens['train'].tokens):,}; vocabulary of "
-        f"{data.tokenizer.vocab_size:,} ({config.tokenizer.name})",
+        "tokens": f"{len(tokens.tokens):,}, {unknown:.2%} unknown; vocabulary of "
+        f"{tokenizer.vocab_size:,} ({config.tokenizer.name})",
         "task": f"{config.task.name}: {len(data.examples):,} examples of up to "
         f"{config.task.max_length} tokens",
     }

@@ -13,6 +13,7 @@ from bertexp.finetuning.sources import Split, number_labels, read_splits
 from bertexp.tasks.base import Examples
 from bertexp.tasks.batch import Batch, written
 from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.tokens.unknown import check_unknown
 
 
 class LabelledExamples(Examples):
@@ -51,6 +52,10 @@ class LabelledExamples(Examples):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def counts(self, vocab_size: int) -> np.ndarray:
+        """Return how often each id occurs, ``int64`` of shape (vocab_size,)."""
+        return np.bincount(np.concatenate(self._rows), minlength=vocab_size)
 
     def documents(self) -> np.ndarray:
         return np.arange(len(self))
@@ -109,7 +114,12 @@ def prepare_labelled(
     labels = number_labels(splits, config.labels) if config.kind == "classification" else []
 
     def cut(split: Split) -> LabelledExamples:
-        return LabelledExamples(split, labels, tokenizer, max_length)
+        examples = LabelledExamples(split, labels, tokenizer, max_length)
+        counts_V = examples.counts(tokenizer.vocab_size)
+        advice = "a model of this language, with a vocabulary for it, would know them"
+        texts = [*split.texts, *split.texts_b]
+        check_unknown(counts_V, tokenizer, texts, split.source, advice)
+        return examples
 
     judged = [[s.texts, s.texts_b, s.labels] for s in splits.validation.values()]
     return LabelledData(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bertexp.corpora.store import CorpusStore
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -11,34 +11,69 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
 
 
+# How many characters an alphabet has at least, if a quarter of the vocabulary is as many.
+COMMONEST = 1000
+# The share of a text that an alphabet is to cover, if it takes half of the vocabulary at most.
+COVERED = 0.9995
+
+
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool) -> Tokenizer:
     """Train a WordPiece vocabulary with BERT's normalisation and word boundaries.
 
     The same texts, which are gone through twice, give the same vocabulary in every process.
     """
     backend = bert_backend({}, lowercase)
-    alphabet = _alphabet(texts, backend, size=min(1000, vocab_size // 4))
+    counts = _count_characters(texts, backend)
+    pieces = {character: _pieces(character, backend) for character in counts}
+    size = _alphabet_size(counts, pieces, vocab_size)
+    alphabet = sorted([*pieces][:size])
+    continuing = [piece for character in alphabet for piece in pieces[character][1:]]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         # The trainer numbers characters in the order of a hash table and breaks ties by these
         # numbers: given here, they are always the same.
-        special_tokens=[*SPECIAL_TOKENS, *alphabet, *(CONTINUATION + c for c in alphabet)],
+        special_tokens=[*SPECIAL_TOKENS, *alphabet, *continuing],
         limit_alphabet=0,
         continuing_subword_prefix=CONTINUATION,
         show_progress=False,
     )
     backend.train_from_iterator(_in_chunks(texts), trainer)
+    vocabulary = backend.get_vocab()
+    # Chinese has no longer words to learn: the places that are left are for rarer characters.
+    left = [piece for character in [*pieces][size:] for piece in pieces[character]]
+    for piece in left[: vocab_size - len(vocabulary)]:
+        vocabulary.setdefault(piece, len(vocabulary))
     # Built anew, or the characters would stay special and be cut out of any word.
-    return bert_backend(backend.get_vocab(), lowercase)
+    return bert_backend(vocabulary, lowercase)
 
 
-def _alphabet(texts: Iterable[str], backend: Tokenizer, size: int) -> list[str]:
-    """Return the ``size`` commonest characters; the others become [UNK], not tokens."""
+def _pieces(character: str, backend: Tokenizer) -> list[str]:
+    """Return a character as the beginning of a word and, if it can be, within one."""
+    # Of every Chinese character, BERT makes a word of its own.
+    is_word = backend.normalizer.normalize_str(character) == f" {character} "
+    return [character] if is_word else [character, CONTINUATION + character]
+
+
+def _alphabet_size(counts: Counter[str], pieces: dict[str, list[str]], vocab_size: int) -> int:
+    """Return how many of the commonest characters are in the alphabet; others become [UNK]."""
+    covered = places = size = 0
+    for character, count in counts.items():
+        places += len(pieces[character])
+        is_enough = covered >= COVERED * counts.total() or places > vocab_size // 2
+        if is_enough and size >= min(COMMONEST, vocab_size // 4):
+            break
+        covered += count
+        size += 1
+    return size
+
+
+def _count_characters(texts: Iterable[str], backend: Tokenizer) -> Counter[str]:
+    """Return how often each character occurs in normalised texts, the commonest first."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(backend.normalizer.normalize_str(text))
-    ranked = sorted(counts, key=lambda character: (-counts[character], character))
-    return sorted([character for character in ranked if not character.isspace()][:size])
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Counter({character: count for character, count in ranked if not character.isspace()})
 
 
 def bert_backend(vocabulary: dict[str, int], lowercase: bool) -> Tokenizer:
