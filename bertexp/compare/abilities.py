@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from bertexp.compare.comparable import OWN_TEXTS, refusals
 from bertexp.compare.results import Ability, Setting, Yardstick
 from bertexp.compare.runs import Run
+from bertexp.compare.settings import Grouping
 from bertexp.compare.statistics import estimate
+from bertexp.metrics import describe
 
 PROBE = "eval/probe/"
 # A figure that is judged by how likely answers are and not by how right.
@@ -21,34 +23,30 @@ DECIMALS = 3
 
 
 def find_abilities(
-    runs: Sequence[tuple[Run, str]], settings: Sequence[Setting]
+    runs: Sequence[Run], grouping: Grouping, settings: Sequence[Setting]
 ) -> tuple[Ability, ...]:
-    """Return what each setting's encoders came to, metric by metric, the settings in their order.
+    """Return what each setting's encoders can do, metric by metric, the settings in their order.
 
-    Metrics that runs were asked differently about are left out.
-
-    Args:
-        runs: each with the label of its setting; those that have not finished do not count.
-        settings: all of them.
+    Metrics that runs were asked differently about are left out, and runs that have not finished.
     """
-    finished = [(run, label) for run, label in runs if run.status == "finished"]
-    names = dict.fromkeys(name for run, _ in finished for name in _names(run))
+    finished = [run for run in runs if run.status == "finished"]
     found = []
-    for name in names:
-        if refusals([run for run, _ in finished if name in run.metrics], name):
+    for name in dict.fromkeys(name for run in finished for name in _names(run)):
+        having = [run for run in finished if name in run.metrics]
+        if refusals(having, name):
             continue
+        known = describe(name)
         for setting in settings:
-            known = [
-                run.metrics[name]
-                for run, label in finished
-                if label == setting.label and name in run.metrics
-            ]
-            if known:
-                e = estimate(known)
-                spread = (statistics.median(known), min(known), max(known))
-                found.append(
-                    Ability(name, setting.label, len(known), e.mean, e.low, e.high, *spread)
-                )
+            by_seed: dict[str, list[float]] = defaultdict(list)
+            for run in having:
+                if grouping.label(run) == setting.label:
+                    by_seed[grouping.unit(run)].append(run.metrics[name])
+            means = [statistics.fmean(values) for values in by_seed.values()]
+            if means:
+                e = estimate(means, known.low, known.high)
+                spread = (statistics.median(means), min(means), max(means))
+                told = (len(means), e.mean, e.low, e.high, *spread)
+                found.append(Ability(name, setting.label, *told))
     return tuple(found)
 
 

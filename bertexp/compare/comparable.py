@@ -17,11 +17,6 @@ LENGTH = "task.max_length"
 SAME_TOKENS = 1.02
 
 
-def lower_is_better(metric: str) -> bool:
-    """Return whether a lower value of the metric is a better one."""
-    return any(word in metric for word in ("loss", "perplexity", "error"))
-
-
 def bank_fingerprint(summary: Mapping[str, Any], metric: str) -> str | None:
     """Return the fingerprint of the questions that ``metric`` is measured on.
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway
-from bertexp.compare.comparable import cautions, lower_is_better, refusals, unequal_steps
+from bertexp.compare.comparable import cautions, refusals, unequal_steps
+from bertexp.compare.effects import find_effects
 from bertexp.compare.examples import clustered_difference
 from bertexp.compare.measured import Measured, measure
 from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
 from bertexp.compare.runs import Run
 from bertexp.compare.settings import (
+    ENCODER,
     SEED,
     Grouping,
     find_setting,
@@ -20,9 +22,10 @@ from bertexp.compare.settings import (
     in_order,
     nearest_to_defaults,
 )
-from bertexp.compare.statistics import differences, estimate
+from bertexp.compare.statistics import Values, by_seed, differences, estimate
 from bertexp.compare.wording import spent
 from bertexp.files import shown
+from bertexp.metrics import Metric, describe
 from bertexp.validation import UserError, nearest, require_choice
 
 DEFAULT_METRIC = "eval/loss"
@@ -56,13 +59,18 @@ def compare(
     budget, measured = measure(runs, grouping, metric, at)
     counted = [m for m in measured if m.value is not None]
     refused = refusals([m.run for m in counted], metric)
-    settings = _settings(measured, grouping)
+    values, known = _values(counted), describe(metric)
+    settings = _settings(measured, grouping, values, known)
     chosen = _baseline(settings, baseline) if settings and not refused else None
-    better = lower_is_better(metric)
+    better = known.lower_is_better
     if not refused:
         settings.sort(key=lambda s: (s.mean is None, (s.mean or 0) * (1 if better else -1)))
-    found = _differences(counted, chosen, better)
-    abilities = find_abilities([(run, grouping.label(run)) for run in runs], settings)
+    found: tuple[Difference, ...] = ()
+    effects: tuple[Difference, ...] = ()
+    if chosen is not None and chosen in values:
+        found = differences(values, chosen, known)
+        effects = find_effects({s.label: s.values for s in settings}, values, chosen, known)
+    abilities = find_abilities(runs, grouping, settings)
     return Comparison(
         metric=metric,
         lower_is_better=better,
@@ -74,6 +82,7 @@ def compare(
         warnings=(*refused, *_notes(measured, counted, grouping, found, at, budget)),
         settings=tuple(settings),
         differences=found,
+        effects=effects,
         runs=tuple(_compared(m) for m in measured),
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
@@ -88,19 +97,29 @@ def _require_metric(runs: Sequence[Run], metric: str) -> None:
         raise UserError(f"--metric {metric}: no run has it.{hint}")
 
 
-def _settings(measured: Sequence[Measured], grouping: Grouping) -> list[Setting]:
+def _values(counted: Sequence[Measured]) -> Values:
+    found: dict[str, dict[str, dict[tuple[str, ...], float]]] = {}
+    for m in counted:
+        assert m.value is not None
+        found.setdefault(m.setting, {}).setdefault(m.unit, {})[m.pair] = m.value
+    return found
+
+
+def _settings(
+    measured: Sequence[Measured], grouping: Grouping, values: Values, metric: Metric
+) -> list[Setting]:
     """Return the settings in the order of their values."""
-    values = {m.setting: grouping.values(m.run) for m in measured}
+    swept = {m.setting: grouping.values(m.run) for m in measured}
     found = []
-    for label in sorted(values, key=lambda label: in_order(values[label])):
-        known = [m.value for m in measured if m.setting == label and m.value is not None]
-        if known:
-            e = estimate(known)
-            found.append(
-                Setting(label, values[label], len(known), e.mean, e.deviation, e.low, e.high)
-            )
+    for label in sorted(swept, key=lambda label: in_order(swept[label])):
+        if label in values:
+            means = by_seed(values, label)
+            runs = sum(map(len, values[label].values()))
+            e = estimate(means, metric.low, metric.high)
+            told = (runs, len(means), e.mean, e.deviation, e.low, e.high)
+            found.append(Setting(label, swept[label], *told))
         else:
-            found.append(Setting(label, values[label], 0, None, None, None, None))
+            found.append(Setting(label, swept[label], 0, 0, None, None, None, None))
     return found
 
 
@@ -111,16 +130,6 @@ def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:
         return find_setting(wanted, values)
     known = {s.label: s.values for s in settings if s.mean is not None}
     return nearest_to_defaults(known) if len(known) > 1 else None
-
-
-def _differences(
-    counted: Sequence[Measured], baseline: str | None, better: bool
-) -> tuple[Difference, ...]:
-    values: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
-    for m in counted:
-        assert m.value is not None
-        values[m.setting][m.pair] = m.value
-    return differences(values, baseline, better) if baseline in values else ()
 
 
 def _notes(
@@ -137,10 +146,9 @@ def _notes(
     for label, number in all_of.items():
         if lacking := number - valued[label]:
             notes.append(f"{label}: {lacking} of {number} runs without a value.")
-    if pooled := [key for key in grouping.others if key != SEED]:
-        notes.append(f"Settings pool runs that differ in {', '.join(pooled)}; pairs do not.")
+    notes += _pooled(runs, grouping)
     notes += [
-        f"{d.setting}: no run is a pair with one of the baseline." for d in found if not d.pairs
+        f"{d.setting}: no run is a pair with one of the baseline." for d in found if not d.seeds
     ]
     if midway := sum(is_midway(m.curve, budget) for m in counted if budget is not None):
         assert budget is not None
@@ -149,6 +157,27 @@ def _notes(
             "compared in mid-course, not at the end of their schedule."
         )
     return notes + (unequal_steps(runs) if at == "steps" else []) + cautions(runs)
+
+
+def _pooled(runs: Sequence[Run], grouping: Grouping) -> list[str]:
+    """Return what intervals are over, a line each, where that is not the seed alone."""
+    notes = []
+    if others := [key for key in grouping.others if key not in (SEED, ENCODER)]:
+        notes.append(
+            f"Settings pool runs that differ in {', '.join(others)}: they are averaged within "
+            "each seed, and intervals are over seeds."
+        )
+    if ENCODER in grouping.others:
+        notes.append(
+            "Seeds are those that the encoders were pre-trained with: runs fine-tuned from one "
+            "encoder, or from encoders of one seed, are averaged."
+        )
+    elif any(run.encoder for run in runs):
+        notes.append(
+            "Seeds are those of fine-tuning: intervals are about these encoders, not about how "
+            "they were pre-trained."
+        )
+    return notes
 
 
 def _examples(

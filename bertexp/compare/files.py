@@ -16,7 +16,7 @@ from bertexp.runs.summary import write_json
 CSV_FILE = "compare.csv"
 JSON_FILE = "compare.json"
 # Raised whenever what compare.json means changes.
-FORMAT = 1
+FORMAT = 2
 
 
 def write_json_file(comparison: Comparison, output: Path) -> Path:
@@ -53,7 +53,7 @@ def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]
     """
     abilities = by_metric(comparison.abilities)
     differences = {difference.setting: difference for difference in comparison.differences}
-    own = ("label", "runs", "mean", "low", "high")
+    own = ("label", "runs", "seeds", "mean", "low", "high")
     paired = ("mean", "low", "high", "p_corrected", "verdict", "seeds_needed")
     columns = [*own, *(f"difference_{name}" for name in paired), *abilities]
     rows = [

@@ -19,6 +19,7 @@ class Measured:
     Attributes:
         run: the run.
         setting: label of its setting.
+        unit: the seed that it shares its luck by, see ``Grouping.unit``.
         pair: what a run of another setting has in common with it if the two are a pair.
         curve: (spent, metric) of every evaluation.
         value: the metric at the budget, or None.
@@ -27,6 +28,7 @@ class Measured:
 
     run: Run
     setting: str
+    unit: str
     pair: tuple[str, ...]
     curve: Curve
     value: float | None
@@ -49,7 +51,8 @@ def measure(
         missing = _missing(run, curve, value, metric, at, budget)
         if missing:
             value = None
-        found.append(Measured(run, grouping.label(run), grouping.pair(run), curve, value, missing))
+        place = (grouping.label(run), grouping.unit(run), grouping.pair(run))
+        found.append(Measured(run, *place, curve, value, missing))
     return budget, _without_repeated(found)
 
 

@@ -54,8 +54,8 @@ class Row:
 
     @property
     def able(self) -> int:
-        """How many runs the abilities are of, where they are not of fewer."""
-        return max((cell.found.runs for cell in self.abilities if cell), default=0)
+        """How many seeds the abilities are of, where they are not of fewer."""
+        return max((cell.found.seeds for cell in self.abilities if cell), default=0)
 
 
 def paint(setting: Drawn) -> str:

@@ -34,19 +34,22 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ in nothing but the seed.
+    """Runs that differ in nothing but the seed, or in what is averaged within each seed.
 
     Attributes:
-        label: ``"masking.prob=0.4"``, keys in order, joined by ``", "``.
+        label: the user's name for it, or ``"prob=0.4, strategy=span"``: keys in order, each
+            called by as much of its end as tells it from the others.
         values: the keys that differ between settings, with this one's values.
         runs: how many have the metric.
+        seeds: how many seeds these have.
         mean, deviation: of the metric over seeds; the deviation is None for fewer than two.
-        low, high: 95% interval of the mean, None for fewer than two runs.
+        low, high: 95% interval of the mean, None for fewer than two seeds.
     """
 
     label: str
     values: dict[str, object]
     runs: int
+    seeds: int
     mean: float | None
     deviation: float | None
     low: float | None
@@ -55,22 +58,23 @@ class Setting:
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting against the baseline, over pairs of runs with the same seed.
+    """A setting against the baseline, over seeds: the mean of each seed's pairs of runs.
 
     Attributes:
-        setting: its label.
-        pairs: number of seeds that both have.
+        setting: its label; of an effect, the value or the two values of keys that have it.
+        seeds: how many both have.
         mean: setting minus baseline, in the metric's unit; without a pair of their means.
-        low, high: 95% interval of the difference, None for fewer than two pairs.
-        p_value: two-sided, of the paired t test; None for fewer than two pairs.
+        low, high: 95% interval of the difference, None for fewer than two seeds.
+        p_value: two-sided, of the paired t test; None for fewer than two seeds.
         p_corrected: the same after Holm's correction for all comparisons.
-        verdict: ``better``, ``worse``, ``not resolved`` or ``one seed``.
+        verdict: ``better``, ``worse``, ``not resolved`` or ``one seed``; of an interaction
+            ``resolved`` instead of the first two.
         seeds_needed: seeds that would resolve a difference of this size with a power of 80%,
             None where it is resolved or cannot be told.
     """
 
     setting: str
-    pairs: int
+    seeds: int
     mean: float
     low: float | None
     high: float | None
@@ -111,14 +115,14 @@ class Ability:
     Attributes:
         metric: its name.
         setting: label of the setting.
-        runs: how many have it.
-        mean, low, high: over seeds, with a 95% interval, which fewer than two runs do not have.
-        median, lowest, highest: of the same runs.
+        seeds: how many have it.
+        mean, low, high: over seeds, with a 95% interval, which fewer than two do not have.
+        median, lowest, highest: of the same.
     """
 
     metric: str
     setting: str
-    runs: int
+    seeds: int
     mean: float
     low: float | None
     high: float | None
@@ -158,6 +162,7 @@ class Comparison:
         warnings: why not, and what else a reader must know, a line each.
         settings: from best to worst where they are ranked, else in the order of their values.
         differences: one for each setting with a mean but the baseline; none unless ranked.
+        effects: of a full grid of keys, what each does and what two do together.
         runs: all runs, those without a value included.
         examples: where two single runs are compared, what their examples tell.
         abilities: what the encoders can do at the end of their runs, by metric and setting.
@@ -175,6 +180,7 @@ class Comparison:
     settings: tuple[Setting, ...]
     differences: tuple[Difference, ...]
     runs: tuple[ComparedRun, ...]
+    effects: tuple[Difference, ...] = ()
     examples: ExampleDifference | None = None
     abilities: tuple[Ability, ...] = ()
     yardsticks: tuple[Yardstick, ...] = ()

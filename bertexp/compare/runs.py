@@ -39,6 +39,8 @@ class Run:
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
         error: why it did not finish, as far as that can be told.
         written: when it last wrote something, in seconds since 1970.
+        encoder: of a fine-tuned run, the seed that its encoder was pre-trained with, or what the
+            encoder is where that is not known.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Run:
     status: str
     error: str | None
     written: float
+    encoder: str | None = None
 
     @property
     def seed(self) -> int | None:
@@ -116,6 +119,7 @@ def read_run(folder: Path) -> Run:
         status=status,
         error=error,
         written=written,
+        encoder=_encoder(summary.get("parent")),
     )
 
 
@@ -172,6 +176,15 @@ def _read_config(path: Path) -> dict[str, Any]:
         return dict(_flatten(OmegaConf.to_container(OmegaConf.load(path)), ""))
     except YAMLError as error:
         raise UserError(f"{path}: is no YAML ({str(error).splitlines()[0]}).") from error
+
+
+def _encoder(parent: Mapping[str, str | None] | None) -> str | None:
+    """Return which seed a model that was fine-tuned is of, or which model."""
+    if parent is None:
+        return None
+    config = Path(parent["run"]) / CONFIG_FILE if parent["run"] else None
+    seed = _read_config(config).get("seed") if config and config.is_file() else None
+    return parent["model"] if seed is None else str(seed)
 
 
 def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

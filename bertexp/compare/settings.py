@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bertexp.compare.runs import Run
@@ -13,6 +14,8 @@ from bertexp.config import changes_outcome
 from bertexp.validation import UserError, nearest
 
 SEED = "seed"
+# Of a fine-tuned run: the model it began with.
+ENCODER = "run"
 # They say how closely a run is looked at, not what it is.
 ONLY_LOOKS = (
     *("evaluation.every", "evaluation.pseudo_perplexity"),
@@ -28,18 +31,34 @@ class Grouping:
     Attributes:
         keys: they tell the settings apart.
         others: the seed, and what else differs within a setting; runs alike in them are a pair.
+        names: the user's own for settings, by what they are called without.
     """
 
     keys: tuple[str, ...]
     others: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def label(self, run: Run) -> str:
         """Return the label of the run's setting."""
-        return ", ".join(f"{key}={text(run.config.get(key))}" for key in self.keys) or ALL_RUNS
+        described = self.described(run)
+        return self.names.get(described, described)
+
+    def described(self, run: Run) -> str:
+        """Return the values of the run's setting, each with its key."""
+        brief = short_keys(self.keys)
+        return ", ".join(f"{brief[k]}={text(run.config.get(k))}" for k in self.keys) or ALL_RUNS
 
     def values(self, run: Run) -> dict[str, Any]:
         """Return the values of the run's setting."""
         return {key: run.config.get(key) for key in self.keys}
+
+    def unit(self, run: Run) -> str:
+        """Return what a run shares its luck by: its seed.
+
+        Where several encoders were fine-tuned it is that of the encoder's pre-training: seeds of
+        fine-tuning tell nothing about other encoders.
+        """
+        return text(run.encoder if ENCODER in self.others else run.config.get(SEED))
 
     def pair(self, run: Run) -> tuple[str, ...]:
         """Return what a run of another setting must have in common to be paired with this one."""
@@ -48,6 +67,8 @@ class Grouping:
 
 def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     """Return the grouping by the keys ``by``, or else by all that differ except the seed.
+
+    A setting has the ``name`` of its runs where it is that of no other setting.
 
     Raises:
         UserError: a key of ``by`` is in no run's configuration.
@@ -59,7 +80,29 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
             raise UserError(f"--by {key}: no such key.{nearest(key, known)}")
     differing = differing_keys(configs)
     keys = tuple(dict.fromkeys(by)) or tuple(differing)
-    return Grouping(keys, tuple(key for key in (SEED, *differing) if key not in keys))
+    plain = Grouping(keys, tuple(key for key in (SEED, *differing) if key not in keys))
+    named: dict[str, set[Any]] = defaultdict(set)
+    for run in runs:
+        named[plain.described(run)].add(run.config.get("name"))
+    single = {
+        label: str(*names) for label, names in named.items() if names != {None} and len(names) == 1
+    }
+    used = Counter([*single.values(), *named])
+    return replace(plain, names={k: name for k, name in single.items() if used[name] == 1 and keys})
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Return what to call each of several keys: as much of its end as tells it from the others.
+
+    A single one is called by its whole name.
+    """
+    if len(keys) < 2:
+        return {key: key for key in keys}
+    ends = {key: [key.split(".", place)[-1] for place in range(key.count(".") + 1)] for key in keys}
+    used = Counter(end for known in ends.values() for end in known)
+    return {
+        key: next((e for e in reversed(known) if used[e] == 1), key) for key, known in ends.items()
+    }
 
 
 def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -93,11 +136,14 @@ def find_setting(wanted: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
     """
     from omegaconf import OmegaConf
 
+    if wanted in settings:
+        return wanted
     parts = re.split(r",\s*(?=[\w.]+=)", wanted)
     keys = [part.partition("=")[0] for part in parts]
     parsed = OmegaConf.from_dotlist(parts)
-    asked = {key: text(OmegaConf.select(parsed, key)) for key in keys}
     known = dict.fromkeys(key for values in settings.values() for key in values)
+    whole = {brief: key for key, brief in short_keys([*known]).items()}
+    asked = {whole.get(key, key): text(OmegaConf.select(parsed, key)) for key in keys}
     for key in asked:
         if key not in known:
             differ = f"the settings differ in {', '.join(known)}" if known else "no key differs"

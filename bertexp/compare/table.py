@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -17,8 +16,8 @@ from bertexp.compare.abilities import (
     short,
     yardstick_rows,
 )
-from bertexp.compare.results import Ability, Comparison, Difference, Setting
-from bertexp.compare.settings import text
+from bertexp.compare.cells import add_verdicts, against, mean, open_table, setting_name
+from bertexp.compare.results import Ability, Comparison, Difference
 from bertexp.compare.wording import (
     MISSING,
     decimals,
@@ -26,14 +25,14 @@ from bertexp.compare.wording import (
     headline,
     number,
     spent,
-    two_digits,
 )
 
 PLAIN_WIDTH = 80
-RUNS = "runs"
+SEEDS = "seeds"
 # As many as 80 columns have room for.
 PROBES_ABREAST = 4
-STYLES = {"better": "green", "worse": "red", "not resolved": "yellow", "one seed": "dim"}
+# Effects of a large grid are many: the rest is in compare.json.
+MOST_EFFECTS = 16
 
 
 def open_console() -> Console:
@@ -52,6 +51,8 @@ def render(comparison: Comparison) -> RenderableType:
         *(Text(headline(comparison), "bold"), Text("")),
         _settings(comparison),
     ]
+    if comparison.effects:
+        parts += [Text(""), _effects(comparison)]
     if comparison.examples:
         parts += [Text(""), Text(example_by_example(comparison.examples))]
     parts += [
@@ -73,27 +74,31 @@ def _warnings(comparison: Comparison) -> list[RenderableType]:
 def _settings(comparison: Comparison) -> Table:
     compared = {d.setting: d for d in comparison.differences}
     digits = decimals(comparison)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(
-        comparison.keys[0] if len(comparison.keys) == 1 else "setting", overflow="fold"
-    )
-    table.add_column(RUNS, justify="right", no_wrap=True)
+    key = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
+    table = open_table(key)
+    table.add_column(SEEDS, justify="right", no_wrap=True)
     table.add_column(comparison.metric, no_wrap=True)
-    if compared:
-        table.add_column("difference", no_wrap=True)
-        table.add_column("verdict", no_wrap=True)
-    needs = any(d.seeds_needed for d in compared.values())
-    if needs:
-        table.add_column("seeds\nneeded", justify="right", no_wrap=True)
+    needs = add_verdicts(table, comparison.differences)
     for setting in comparison.settings:
-        cells = [_name(comparison, setting), Text(str(setting.runs)), Text(_mean(setting, digits))]
+        cells = [
+            setting_name(comparison, setting),
+            Text(str(setting.seeds)),
+            Text(mean(setting, digits)),
+        ]
         if compared:
             is_baseline = setting.label == comparison.baseline
-            cells += _against(compared.get(setting.label), is_baseline)
-        if needs:
-            found = compared.get(setting.label)
-            cells.append(Text(f"{found.seeds_needed:,}" if found and found.seeds_needed else ""))
+            cells += against(compared.get(setting.label), is_baseline, needs)
         table.add_row(*cells)
+    return table
+
+
+def _effects(comparison: Comparison) -> Table:
+    table = open_table("effect of")
+    needs = add_verdicts(table, comparison.effects)
+    for effect in comparison.effects[:MOST_EFFECTS]:
+        table.add_row(Text(effect.setting), *against(effect, False, needs))
+    if (left := len(comparison.effects) - MOST_EFFECTS) > 0:
+        table.add_row(f"and {left} more", style="dim")
     return table
 
 
@@ -104,13 +109,13 @@ def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
     for first in range(0, len(probes), PROBES_ABREAST):
         shown = probes[first : first + PROBES_ABREAST]
         columns = [short(metric) for metric in shown]
-        table = _ability_table(comparison, columns, [(found[metric], _mean) for metric in shown])
+        table = _ability_table(comparison, columns, [(found[metric], mean) for metric in shown])
         for name, values in yardstick_rows(comparison.yardsticks, shown):
             table.add_row(name, *(number(value, DECIMALS) for value in values), style="dim")
         yield from (Text(""), table)
     for metric in [metric for metric in found if metric not in probes]:
-        columns = [RUNS, short(metric), "median", "lowest", "highest"]
-        figures = (_runs, _mean, *(_figure(name) for name in columns[2:]))
+        columns = [SEEDS, short(metric), "median", "lowest", "highest"]
+        figures = (_seeds, mean, *(_figure(name) for name in columns[2:]))
         cells = [(found[metric], figure) for figure in figures]
         yield from (Text(""), _ability_table(comparison, columns, cells))
 
@@ -120,63 +125,22 @@ def _ability_table(
     columns: Sequence[str],
     cells: Sequence[tuple[Mapping[str, Ability], Callable[[Ability, int], str]]],
 ) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    key = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
-    for column in (key, *columns):
-        table.add_column(column, overflow="fold", justify="right" if column == RUNS else "left")
+    table = open_table(comparison.keys[0] if len(comparison.keys) == 1 else "setting")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column == SEEDS else "left")
     for setting in comparison.settings:
         found = [(known.get(setting.label), figure) for known, figure in cells]
         shown = [figure(one, DECIMALS) if one else MISSING for one, figure in found]
-        table.add_row(_name(comparison, setting), *map(Text, shown))
+        table.add_row(setting_name(comparison, setting), *map(Text, shown))
     return table
 
 
-def _runs(found: Ability, _: int) -> str:
-    return str(found.runs)
+def _seeds(found: Ability, _: int) -> str:
+    return str(found.seeds)
 
 
 def _figure(name: str) -> Callable[[Ability, int], str]:
     return lambda found, digits: number(getattr(found, name), digits)
-
-
-def _name(comparison: Comparison, setting: Setting) -> Text:
-    """Return a setting's label, as short as is clear."""
-    if len(comparison.keys) == 1:
-        key = comparison.keys[0]
-        return Text(_without_folder(text(setting.values[key]), comparison, key))
-    ends = Counter(key.rpartition(".")[2] for key in comparison.keys)
-    brief = {key: key.rpartition(".")[2] for key in comparison.keys}
-    parts = [
-        f"{brief[key] if ends[brief[key]] == 1 else key}={text(value)}"
-        for key, value in setting.values.items()
-    ]
-    return Text(", ".join(parts) or setting.label)
-
-
-def _without_folder(name: str, comparison: Comparison, key: str) -> str:
-    """Return a value less the folder that all values of the key lie in, as runs of a sweep do."""
-    values = [setting.values[key] for setting in comparison.settings]
-    folders = {value.rpartition("/")[0] if isinstance(value, str) else "" for value in values}
-    (shared,) = folders if len(folders) == 1 else ("",)
-    return name.removeprefix(f"{shared}/") if shared else name
-
-
-def _mean(setting: Setting | Ability, digits: int) -> str:
-    if setting.mean is None or setting.high is None:
-        return number(setting.mean, digits)
-    return f"{number(setting.mean, digits)} ± {number(setting.high - setting.mean, digits)}"
-
-
-def _against(difference: Difference | None, is_baseline: bool) -> list[Text]:
-    if difference is None:
-        return [Text("baseline" if is_baseline else "", "dim"), Text("")]
-    # Pairs can differ far less than seeds do: a difference has digits of its own.
-    half = None if difference.high is None else difference.high - difference.mean
-    digits = two_digits(half or abs(difference.mean))
-    amount = number(difference.mean, digits, signed=True)
-    if half is not None:
-        amount += f" ± {number(half, digits)}"
-    return [Text(amount), Text(difference.verdict, STYLES[difference.verdict])]
 
 
 def _legend(comparison: Comparison) -> str:
@@ -187,19 +151,26 @@ def _legend(comparison: Comparison) -> str:
             "between evaluations."
         )
     if any(setting.high is not None for setting in comparison.settings):
-        parts.append("±: 95% t interval over seeds.")
+        parts.append("± or (low to high): 95% interval over seeds.")
     if comparison.differences:
-        count = len(comparison.differences)
-        together = f" for all {count} together (Holm)" if count > 1 else ""
         parts.append(
             f"Differences from {comparison.baseline} in pairs with the same seed; verdicts at "
-            f"5%{together}."
+            f"5%{_together(comparison.differences)}."
         )
-    if any(d.seeds_needed for d in comparison.differences):
+    if comparison.effects:
+        parts.append(
+            "Effects: a key's value against the baseline's, averaged over the other keys; ×: what "
+            f"two change together beyond that{_together(comparison.effects)}."
+        )
+    if any(d.seeds_needed for d in (*comparison.differences, *comparison.effects)):
         parts.append("Seeds needed: for a power of 80%, if difference and spread are as seen.")
     if comparison.abilities:
         parts.append(explained(comparison.abilities))
     return " ".join(parts)
+
+
+def _together(found: Sequence[Difference]) -> str:
+    return f" for all {len(found)} together (Holm)" if len(found) > 1 else ""
 
 
 def _unusual(comparison: Comparison) -> list[RenderableType]:
@@ -207,8 +178,7 @@ def _unusual(comparison: Comparison) -> list[RenderableType]:
     shown = [run for run in comparison.runs if run.error or run.status != "finished"]
     if not shown:
         return []
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("runs to know of", overflow="fold")
+    table = open_table("runs to know of")
     table.add_column("seed", justify="right")
     table.add_column("status", no_wrap=True)
     table.add_column("why", overflow="fold")

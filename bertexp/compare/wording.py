@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
+from bertexp.metrics import describe
 from bertexp.tracking.progress import clock
 
 UNITS = {
@@ -62,7 +63,7 @@ def two_digits(spread: float) -> int:
 
 def unit(metric: str) -> str:
     """Return a metric's unit: nats for a loss, nothing for a share or a perplexity."""
-    return "nats" if "loss" in metric else ""
+    return describe(metric).unit
 
 
 def axis(metric: str) -> str:
@@ -146,7 +147,7 @@ def example_by_example(found: ExampleDifference) -> str:
 def _average(setting: Setting, comparison: Comparison) -> str:
     """Return a setting's mean: what is left to say where there is nothing to compare."""
     value = f"{number(setting.mean, decimals(comparison))} {unit(comparison.metric)}".rstrip()
-    between = _between(setting.low, setting.high, setting.runs, decimals(comparison))
+    between = _between(setting.low, setting.high, setting.seeds, decimals(comparison))
     return f"{shortened(name(setting.label))}: {comparison.metric} is {value} ({between})"
 
 
@@ -169,12 +170,12 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
         # The size of a gain or loss is told without a sign, and so is its interval.
         if mean < 0 and low is not None and high is not None:
             low, high = -high, -low
-        between = _between(low, high, difference.pairs, digits)
+        between = _between(low, high, difference.seeds, digits)
         return f"{setting} is {difference.verdict} than {baseline} by {size} ({between})."
     apart = f"{size} {'below' if mean < 0 else 'above'} {baseline}"
     if difference.verdict == "one seed":
         return f"One seed cannot tell: {setting} is {apart}, which may be chance."
-    known = _between(low, high, difference.pairs, digits, signed=True)
+    known = _between(low, high, difference.seeds, digits, signed=True)
     if low is not None and high is not None and low * high > 0:
         known += f", p {p_value(difference.p_corrected)} after correction"
     needed = difference.seeds_needed

@@ -14,6 +14,7 @@ import wandb
 from accelerate.tracking import WandBTracker
 
 from bertexp.files import shown
+from bertexp.metrics import Metric, describe
 from bertexp.tracking.base import Metrics, SafeTracker, first_line
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity
@@ -188,9 +189,7 @@ def _forget_service() -> None:
 
 def best_value(name: str) -> str | None:
     """Return ``min`` or ``max``, whichever of an evaluation metric's values a summary keeps."""
-    metric = name.partition("@")[0]
-    if not metric.startswith("eval/"):
+    known = describe(name)
+    if not name.startswith("eval/") or known == Metric():
         return None
-    if metric.endswith(("loss", "perplexity")):
-        return "min"
-    return "max" if metric.endswith("accuracy") or metric.startswith("eval/probe/") else None
+    return "min" if known.lower_is_better else "max"

@@ -102,10 +102,12 @@ def _setting(label: str, point: dict[str, Any], runs: Sequence[ComparedRun]) -> 
     values = np.array([run.value for run in runs if run.value is not None])
     mean = float(values.mean())
     if len(values) < 2:
-        return Setting(label, point, len(values), mean, None, None, None)
+        return Setting(label, point, len(values), len(values), mean, None, None, None)
     deviation = float(values.std(ddof=1))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
-    return Setting(label, point, len(values), mean, deviation, mean - half, mean + half)
+    return Setting(
+        label, point, len(values), len(values), mean, deviation, mean - half, mean + half
+    )
 
 
 def _difference(label: str, baseline: str, runs: Sequence[ComparedRun]) -> Difference:

@@ -67,13 +67,14 @@ def test_what_encoders_can_do_stands_beside_any_metric(having: Make) -> None:
     found = {(one.metric, one.setting): one for one in compare(runs).abilities}
     assert len(found) == 4
     tuned = found[TUNED, "masking.prob=0.4"]
-    assert (tuned.runs, tuned.lowest, tuned.median, tuned.highest) == (3, 0.6, 0.7, 0.95)
+    assert (tuned.seeds, tuned.lowest, tuned.median, tuned.highest) == (3, 0.6, 0.7, 0.95)
     assert found[PROBE, "masking.prob=0.4"].mean == 0.5
     lines = printed(runs)
     assert all(len(line) <= 80 for line in lines)
     assert any(line.split() == ["masking.prob", "probe/package"] for line in lines)
     (head,) = (n for n, line in enumerate(lines) if "lowest" in line)
-    shown = ["0.15", "3", "0.750", "±", "0.448", "0.700", "0.600", "0.950"]
+    # Within the range of an accuracy: 0.750 ± 0.448 would not be.
+    shown = ["0.15", "3", "0.750", "(0.216", "to", "0.970)", "0.700", "0.600", "0.950"]
     assert lines[head + 1].split() == shown
 
 
@@ -96,7 +97,7 @@ def test_five_settings_of_three_seeds_fit_on_a_terminal(having: Make) -> None:
     ]
     (head,) = (n for n, line in enumerate(lines) if "lowest" in line)
     assert lines[head].split() == [
-        *("masking.prob", "runs", "finetune/rte/accuracy", "median", "lowest", "highest")
+        *("masking.prob", "seeds", "finetune/rte/accuracy", "median", "lowest", "highest")
     ]
     assert lines[head + 1].split()[:3] == ["0.1", "3", "0.520"]
     said = " ".join(" ".join(lines).split())
@@ -124,7 +125,7 @@ def test_files_have_what_the_table_has(having: Make, tmp_path: Path) -> None:
     ]
     comparison = compare(runs)
     found = json.loads(write_json_file(comparison, tmp_path).read_text())["abilities"]
-    assert {(one["metric"], one["setting"], one["runs"]) for one in found} == {
+    assert {(one["metric"], one["setting"], one["seeds"]) for one in found} == {
         (metric, f"masking.prob={rate}", 2) for metric in (PROBE, TUNED) for rate in (0.15, 0.4)
     }
     assert found[0]["low"] < found[0]["mean"] < found[0]["high"]

@@ -78,7 +78,7 @@ def test_the_figures_are_scipys_on_what_the_runs_recorded(sweep: Path, compared:
     for rate, _, summary, _, _ in sorted(jobs(sweep / RATES), key=by_seed):
         if summary["status"] == "finished":
             losses[rate].append(summary["metrics"]["eval/loss"])
-    assert (found["format"], found["at"], found["budget"]) == (1, "steps", 20)
+    assert (found["format"], found["at"], found["budget"]) == (2, "steps", 20)
     assert found["baseline"] == "masking.prob=0.15"
     for setting in found["settings"]:
         values = losses[setting["values"]["masking.prob"]]

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertexp.compare.comparable import bank_fingerprint, lower_is_better
+from bertexp.compare.comparable import bank_fingerprint
 from bertexp.compare.comparison import compare
 from bertexp.compare.results import Comparison
 from bertexp.compare.runs import Run
+from bertexp.metrics import describe
 from bertexp.validation import UserError
 
 MakeRun = Callable[..., Run]
@@ -73,7 +74,9 @@ def test_a_higher_accuracy_is_better(make_run: MakeRun) -> None:
     assert not found.lower_is_better
     assert found.settings[-1].label == "masking.prob=0.4"
     assert verdicts(found)["masking.prob=0.4"] == "worse"
-    assert [lower_is_better(name) for name in ("eval/perplexity", "eval/loss@0.4", "eval/f1")] == [
+    assert [
+        describe(name).lower_is_better for name in ("eval/perplexity", "eval/loss@0.4", "eval/f1")
+    ] == [
         *(True, True, False),
     ]
 
@@ -150,6 +153,42 @@ def test_a_run_made_over_again_is_counted_once(make_run: MakeRun) -> None:
     assert left_out.error == "a newer run has the same setting and seed"
 
 
+def test_a_grid_has_its_effects(make_run: MakeRun) -> None:
+    runs = [
+        make_run((2.0 + seed + rate - (span and 1.5 * seed),), seed=seed,
+                 masking__prob=rate, masking__span=span)
+        for rate in (0.15, 0.4)
+        for span in (0, 10)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    found = compare(runs)
+    assert [e.setting for e in found.effects] == ["prob=0.4", "span=10", "prob=0.4 × span=10"]
+    assert [e.mean for e in found.effects] == pytest.approx([0.25, -0.75, 0])
+    assert not compare(runs, by=["masking.prob"]).effects
+
+
+def test_runs_fine_tuned_from_one_encoder_count_as_one(make_run: MakeRun) -> None:
+    """Six encoders of three seeds, each fine-tuned at two rates under three seeds."""
+    runs = [
+        dataclasses.replace(
+            make_run((1.0 + seed + tuned / 9 - (lr > 1) * (seed + 1) / 10,), seed=tuned, run=path,
+                     optimizer__lr=lr),
+            encoder=str(seed),
+        )
+        for seed in range(3)
+        for path in (f"a{seed}", f"b{seed}")
+        for lr in (1, 2)
+        for tuned in range(3)
+    ]  # fmt: skip
+    found = compare(runs, by=["optimizer.lr"])
+    assert [(s.runs, s.seeds) for s in found.settings] == [(18, 3), (18, 3)]
+    assert (found.differences[0].seeds, found.differences[0].mean) == (3, pytest.approx(-0.2))
+    assert any("were pre-trained with" in line for line in found.warnings)
+    alone = compare([run for run in runs if run.config["run"] == "a0"])
+    assert alone.differences[0].seeds == 3
+    assert any("about these encoders" in line for line in alone.warnings)
+
+
 def test_by_pools_and_says_so(make_run: MakeRun) -> None:
     runs = [
         make_run((2.0 + seed + by + span,), seed=seed, masking__prob=prob, masking__span=span)
@@ -158,7 +197,7 @@ def test_by_pools_and_says_so(make_run: MakeRun) -> None:
         for span in (0, 10)
     ]
     found = compare(runs, by=["masking.prob"])
-    assert found.differences[0].pairs == 4
+    assert found.differences[0].seeds == 2
     assert found.differences[0].verdict == "better"
     assert any("pool runs that differ in masking.span" in line for line in found.warnings)
 

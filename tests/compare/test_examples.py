@@ -122,3 +122,31 @@ def test_other_questions_are_not_compared(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     assert clustered_difference(run, other, "eval/loss") is None
     assert clustered_difference(run, tmp_path / "none", "eval/loss") is None
+
+
+@pytest.mark.parametrize("documents", [2, 5, 20])
+def test_the_interval_covers_with_few_documents_of_different_sizes(
+    monkeypatch: pytest.MonkeyPatch, documents: int
+) -> None:
+    """Documents have an effect of their own; the true difference is 0."""
+    generator, covered, simulations = np.random.default_rng(documents), 0, 1000
+    for _ in range(simulations):
+        sizes = np.ceil(generator.lognormal(1.5, 1, documents)).astype(int)
+        document = np.repeat(np.arange(documents), sizes)
+        own = generator.normal(size=documents)[document] + generator.normal(size=len(document))
+        tables = [
+            pa.table(
+                {
+                    **{"example": np.arange(len(own)), "document": document, "loss": loss},
+                    **{"count": np.ones(len(own), int), "weight": np.ones(len(own))},
+                    **{"rate": np.full(len(own), 0.15), "negatives": [None] * len(own)},
+                }
+            )
+            for loss in (own, np.zeros(len(own)))
+        ]
+        drawn = iter(tables)
+        monkeypatch.setattr("bertexp.compare.examples._rows", lambda *_, drawn=drawn: next(drawn))
+        found = clustered_difference(Path(), Path(), "eval/loss")
+        assert found and found[3] is not None and found[4] is not None
+        covered += found[3] <= 0 <= found[4]
+    assert 0.93 <= covered / simulations <= 0.98

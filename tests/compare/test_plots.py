@@ -154,7 +154,7 @@ def test_the_window_shows_every_run_and_is_no_wider_than_it_needs(
 ) -> None:
     mean = min(max(float(np.mean(values)), min(values)), max(values))
     low, high = (None, None) if half is None else (mean - half, mean + half)
-    setting = Setting("a", {}, len(values), mean, None, low, high)
+    setting = Setting("a", {}, len(values), len(values), mean, None, low, high)
     runs = [ComparedRun("", "", "finished", None, 0, "a", value, {}, ()) for value in values]
     entry = figures.Drawn(setting, tuple(runs), "a", None, "", 0, 0, None, ())
     low, high = metric_window([entry])

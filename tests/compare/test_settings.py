@@ -101,6 +101,7 @@ def test_by_pools_the_rest_and_pairs_within_it(make_run: Callable[..., Any]) -> 
         for seed in (0, 1)
     ]
     grouping = group(runs, ["masking.prob"])
+    assert {grouping.unit(run) for run in runs} == {"0", "1"}
     assert {grouping.label(run) for run in runs} == {"masking.prob=0.15", "masking.prob=0.4"}
     assert len({grouping.pair(run) for run in runs}) == 4
     with pytest.raises(UserError, match=r"--by masking\.pro: no such key\. Did you mean 'mask"):
@@ -162,3 +163,41 @@ def test_numbers_are_in_order_of_size_and_before_texts() -> None:
 def test_equal_values_are_written_alike() -> None:
     written = [text(v) for v in (None, True, 0.4, 1, 1.0, 1e-5, [0.15, 2.0], "span")]
     assert written == ["null", "true", "0.4", "1", "1", "1e-05", "[0.15,2]", "span"]
+
+
+def test_labels_leave_out_what_keys_have_in_common(make_run: Callable[..., Any]) -> None:
+    runs = [make_run(masking__prob=p, masking__strategy=s) for p in (0.15, 0.4) for s in "ab"]
+    assert [group(runs).label(run) for run in runs] == [
+        f"prob={p}, strategy={s}" for p in (0.15, 0.4) for s in "ab"
+    ]
+    alike = [make_run(optimizer__name=o, model__name=m) for o in "ab" for m in "cd"]
+    assert group(alike).label(alike[0]) == "optimizer.name=a, model.name=c"
+    assert group(runs, ["masking.prob"]).label(runs[0]) == "masking.prob=0.15"
+
+
+def test_a_setting_is_called_by_its_name_where_no_other_has_it(
+    make_run: Callable[..., Any],
+) -> None:
+    def labels(*names: str | None) -> list[str]:
+        runs = [
+            make_run(name=name, seed=seed, masking__prob=p)
+            for p, name in zip((0.1, 0.2, 0.3), names, strict=True)
+            for seed in (0, 1)
+        ]
+        return list(dict.fromkeys(map(group(runs).label, runs)))
+
+    assert labels("few", "some", "many") == ["few", "some", "many"]
+    plain = [f"masking.prob={p}" for p in (0.1, 0.2, 0.3)]
+    assert labels("few", None, "few") == plain
+    assert labels("few", None, "masking.prob=0.2")[1:] == plain[1:]
+    each_seed = [make_run(name=f"s{s}", seed=s, masking__prob=p) for p in (1, 2) for s in (0, 1)]
+    assert group(each_seed).label(each_seed[0]) == "masking.prob=1"
+
+
+def test_a_baseline_is_found_by_its_label(make_run: Callable[..., Any]) -> None:
+    runs = [make_run(masking__prob=p, masking__strategy=s) for p in (0.15, 0.4) for s in "ab"]
+    grouping = group(runs)
+    settings = {grouping.label(run): grouping.values(run) for run in runs}
+    for wanted in ("prob=0.4, strategy=b", "masking.prob=0.4,strategy=b"):
+        assert find_setting(wanted, settings) == "prob=0.4, strategy=b"
+    assert find_setting("big", {"big": {"x": 1}, "x=2": {"x": 2}}) == "big"

@@ -32,7 +32,7 @@ def test_a_row_says_what_a_setting_is_worth(make_run: MakeRun) -> None:
     ]
     lines = shown(compare(runs))
     head = next(line for line in lines if line.startswith("masking.prob "))
-    assert head.split() == ["masking.prob", "runs", "eval/loss", "difference", "verdict", "needed"]
+    assert head.split() == ["masking.prob", "seeds", "eval/loss", "difference", "verdict", "needed"]
     rows = {line.split()[0]: line for line in lines[lines.index(head) + 1 :] if line.strip()}
     # 4.303 standard errors at two degrees of freedom: 4.303 × 0.02 / √3 = 0.0497.
     assert "2.5 ± 2.5  −0.500 ± 0.050  better" in rows["0.4"]

@@ -1,0 +1,51 @@
+"""What is known of a metric from its name: which way is better, its unit and its range."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric's values are read.
+
+    Attributes:
+        lower_is_better: whether a lower value is a better one.
+        unit: of its values, empty where they have none.
+        low, high: the ends of the range that no value leaves.
+    """
+
+    lower_is_better: bool = False
+    unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+
+
+SHARE = Metric(low=0.0, high=1.0)
+CORRELATION = Metric(low=-1.0, high=1.0)
+PERPLEXITY = Metric(lower_is_better=True, low=1.0)
+
+# By the end of a metric's name, without its prefix and its condition: `nsp_accuracy` in
+# `eval/nsp_accuracy@swap` ends in `accuracy`.
+METRICS = {
+    "loss": Metric(lower_is_better=True, unit="nats", low=0.0),
+    "perplexity": PERPLEXITY,
+    "calibration_error": Metric(lower_is_better=True, low=0.0, high=1.0),
+    "accuracy": SHARE,
+    "f1": SHARE,
+    "matthews": CORRELATION,
+    "pearson": CORRELATION,
+    "spearman": CORRELATION,
+}
+# Every metric below these is an accuracy, whatever it is called.
+ACCURACIES = ("eval/probe/", "eval/nsp_shortcut")
+
+
+def describe(name: str) -> Metric:
+    """Return what is known of a metric; one that is not in the table has no unit and no range."""
+    if name.startswith(ACCURACIES):
+        return SHARE
+    stem = name.partition("@")[0].rpartition("/")[2]
+    ends = (known for end, known in METRICS.items() if stem == end or stem.endswith(f"_{end}"))
+    return next(ends, Metric())
