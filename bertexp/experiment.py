@@ -216,8 +216,11 @@ def _record(
     write_summary(folder, {"probes": [asdict(one) for one in found.probed]})
     write_summary(folder, outcome.results(data, state, metrics, run.keeper, run.clock))
     show = partial(report.show, log_only=run.invocation.job is not None)
-    show(report.results(metrics, data.bank.yardsticks, data.optimum, found.probed, state))
+    yardsticks, lines = data.bank.yardsticks, run.record.lines()
+    before = outcome.before_training(lines)
+    show(report.results(metrics, yardsticks, data.optimum, found.probed, state, before))
     show(report.samples(answers))
+    show(report.remarks(outcome.remarks(lines, metrics, yardsticks, run.keeper)))
     show(report.places(shown(folder), run.keeper, tracker.location if tracker else None))
 
 

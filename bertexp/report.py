@@ -15,7 +15,6 @@ from rich.text import Text
 from bertexp.evaluation.samples import MaskedSample, PairSample
 from bertexp.evaluation.shortcuts import FEATURES
 from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
-from bertexp.masking.audit import LONGEST_RUN, Audit
 from bertexp.tokens.unknown import unknown_share
 from bertexp.tracking.progress import clock
 
@@ -53,11 +52,12 @@ def plan(
     train, validation = sizes["train"], sizes["validation"]
     trainer, bert = config.trainer, keeper.model.config
     source = config.model.pretrained or f"{config.model.name}, from scratch"
-    batch = f"{trainer.batch_size} examples"
-    if trainer.gradient_accumulation_steps > 1:
-        batch += f" × {trainer.gradient_accumulation_steps}"
     tokens, tokenizer = data.tokens["train"], data.tokenizer
     unknown = unknown_share(tokens.counts(tokenizer.vocab_size), tokenizer)
+    # No step has more than an epoch.
+    size = min(trainer.batch_size, len(data.examples))
+    passes = min(trainer.gradient_accumulation_steps, -(-len(data.examples) // size))
+    batch = f"{size} examples" + f" × {passes}" * (passes > 1)
     rows = {
         "corpus": f"{config.dataset.name}{', streamed; its head' * config.dataset.streaming}: "
         f"{train.documents:,} documents, "
@@ -97,21 +97,25 @@ def results(
     optimum: dict[str, float],
     probed: Sequence[Probed],
     state: TrainState,
+    before: dict[str, float] | None = None,
 ) -> RenderableType:
-    """Return the evaluation beside what can be had without looking at the input, and at best."""
+    """Return the evaluation beside the one before the first step, the yardsticks and the optimum.
+
+    Columns without a figure are left out.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"after {state.step:,} steps, {clock(state.seconds)}")
-    table.add_column("model", justify="right")
-    table.add_column("yardstick", justify="right")
-    if optimum:
-        table.add_column("optimum", justify="right")
+    table.add_column(f"after {state.step:,} step{'s' * (state.step != 1)}, {clock(state.seconds)}")
+    beside = {"before": before, "model": metrics, "yardstick": yardsticks, "optimum": optimum}
+    columns = {name: known for name, known in beside.items() if known}
+    for name in columns:
+        table.add_column(name, justify="right")
     slices = {SLICE_PREFIX + name for names in SLICES.values() for name in names}
-    for name, value in metrics.items():
+    for name in metrics:
         is_kind = name.startswith("eval/nsp_") and "@" in name
         if name in slices or is_kind or name.startswith("eval/probe/"):
             continue
-        others = (f"{known[name]:.3f}" if name in known else "" for known in (yardsticks, optimum))
-        table.add_row(name, f"{value:.3f}", *list(others)[: len(table.columns) - 2])
+        known = (column.get(name) for column in columns.values())
+        table.add_row(name, *("" if value is None else f"{value:.3f}" for value in known))
     note = Text("Yardstick: the best that can be done without looking at the input.", "dim")
     parts = (*_slices(metrics), *_negatives(metrics), *_probes(probed))
     return Group("", table, note, "", *parts)
@@ -166,32 +170,16 @@ def samples(found: Sequence[MaskedSample | PairSample]) -> RenderableType:
     return Group(*shown)
 
 
-def masking_audit(found: Audit) -> RenderableType:
-    """Return the measured figures of a run's masks."""
-    total = max(sum(found.runs.values()), 1)
-    longest = max(found.runs.values(), default=1)
-    rows = {
-        "requested rate": f"{found.requested:.2%}",
-        "realised rate": f"{found.realised:.2%} ± {found.error:.2%}",
-        "predicted become": f"{found.mask:.1%} [MASK], {found.random:.1%} random, "
-        f"{found.keep:.1%} kept",
-        "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
-        "whole words": f"{found.whole_words:.1%} of the words with a prediction",
-        "helped": f"{found.helped:,} of {found.sequences:,} sequences",
-        "runs of predicted": f"{found.mean_run:.2f} tokens on average",
-    }
-    bars = {
-        f"  {size}{'+' if size == LONGEST_RUN else ''}": f"{count / total:6.1%} "
-        + "▇" * round(36 * count / longest)
-        for size, count in found.runs.items()
-    }
-    return listed(rows | bars)
+def remarks(found: Sequence[str]) -> RenderableType:
+    """Return what is to be known about a result, a paragraph each; see ``outcome.remarks``."""
+    return Group(*(Text(f"! {one}\n", "yellow") for one in found))
 
 
 def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
     """Return where everything was written."""
     rows = {"run": str(folder), "model": str(folder / "model")}
     if keeper.best and keeper.best != "model":
+        rows["model"] += " (of the last step)"
         rows["best"] = f"{folder / keeper.best} (eval/loss {keeper.loss:.3f})"
     if tracker:
         rows["tracker"] = tracker

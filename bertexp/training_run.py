@@ -75,29 +75,29 @@ class TrainingRun:
                 many bad steps.
             Interrupted: a signal has come, and what was trained is saved.
         """
-        ready, state = self.get_ready(), TrainState()
-        checkpoint = self.invocation.beginning.checkpoint
-        first = checkpoint.step if checkpoint else 0
-        seconds = ready.step_seconds * (ready.steps - first)
+        ready = self.get_ready()
+        state, first = replace(ready.state), ready.state.step
+        ahead = ready.budget.ahead
         if group.is_first():
-            self._announce(ready.steps, seconds)
+            self._announce(ready.steps, ready.step_seconds * (ready.steps - first))
 
-        def mask_prob(step: int) -> float:
+        def mask_prob(number: int) -> float:
             assert self.mask_rate is not None
+            step = number - ahead
             progress = ready.budget.progress(step, ready.tokens_per_step, state.seconds)
             return self.mask_rate(progress)
 
         steps = load_steps(
             ready.batches,
-            first,
+            first + ahead,
             self.config.hardware.num_workers,
             self.accelerator.device,
             mask_prob if self.mask_rate else None,
         )
         job = self.invocation.job
         hidden = not group.is_first() or (job is not None and not job.shows_bar)
-        with Progress(ready.steps, disable=hidden) as progress, self.invocation.signals.deferred():
-            watch = _Watch(self, progress, ready.batches.steps_per_epoch)
+        with Progress(ready.steps, disable=hidden) as progress:
+            watch = _Watch(self, progress, ready)
             training = replace(
                 ready.training(steps),
                 state=state,
@@ -106,14 +106,23 @@ class TrainingRun:
                 on_evaluate=watch.evaluate,
                 on_step=watch.step,
             )
-            if checkpoint:
-                self._restore(training, checkpoint)
-                progress.note(f"step {first} · going on from {shown(checkpoint.path)}")
-            return train(training)
+            watch.begin(training)
+            with self.invocation.signals.deferred():
+                train(training)
+            if overshoot := ready.budget.overshoot(state):
+                progress.note(overshoot)
+        return state
 
     def get_ready(self) -> Ready:
         """Put together what the loop begins with, and measure a step."""
-        return get_ready(self.config, self.examples, self.weights, self.objective, self.accelerator)
+        return get_ready(
+            self.config,
+            self.examples,
+            self.weights,
+            self.objective,
+            self.accelerator,
+            self.invocation.beginning.checkpoint,
+        )
 
     def _announce(self, steps: int, seconds: float) -> None:
         """Say what is about to happen."""
@@ -122,7 +131,12 @@ class TrainingRun:
         if job:
             job.planned(seconds)
 
-    def _restore(self, training: Training, checkpoint: Checkpoint) -> None:
+    def restore(self, training: Training, checkpoint: Checkpoint) -> None:
+        """Put training where it was when the checkpoint was written.
+
+        Raises:
+            UserError: its model or its data are others.
+        """
         known, found = checkpoint.progress["fingerprints"], self.fingerprints
         changed = [name for name in found if found[name] != known[name]]
         if changed and not self.invocation.beginning.forced:
@@ -140,29 +154,49 @@ class _Watch:
 
     run: TrainingRun
     progress: Progress
-    steps_per_epoch: int
+    ready: Ready
+
+    def begin(self, training: Training) -> None:
+        """Evaluate the model as it is before the first step, or resume from the checkpoint."""
+        checkpoint = self.run.invocation.beginning.checkpoint
+        if checkpoint is None:
+            self._measure(training.state)
+            training.objective.train()
+            return
+        self.run.restore(training, checkpoint)
+        spent = training.budget.fraction(training.state) >= 1
+        where = f"step {checkpoint.step} · going on from {shown(checkpoint.path)}"
+        self.progress.note(where + ": the budget is spent, nothing is left to train" * spent)
 
     def log(self, state: TrainState, fraction: float, metrics: dict[str, float]) -> None:
         """Log and show one line."""
-        epoch = {"train/epoch": state.step / self.steps_per_epoch}
+        epoch = {"train/epoch": state.examples / len(self.run.examples)}
         with self.run.clock.counting("tracking"):
             self.run.accelerator.log(metrics | epoch | state.spent(), step=state.step)
         speed = metrics["train/tokens_per_second"]
-        self.progress.update(state.step, fraction, metrics["train/loss"], speed)
+        self.progress.update(state.step, min(fraction, 1.0), metrics["train/loss"], speed)
 
     def evaluate(self, state: TrainState) -> None:
         """Evaluate, and keep the model if it is the best so far."""
         run = self.run
+        run.keeper.offer(run.badness(self._measure(state)), state.step)
+        if run.patience is not None and run.every:
+            since = state.step - (run.keeper.step or 0)
+            state.stopped = since >= run.patience * run.every
+
+    def _measure(self, state: TrainState) -> dict[str, float]:
+        """Evaluate, log and show it; returns the metrics."""
+        run, spent = self.run, state.spent()
+        if "mlm" in run.weights:
+            # A point to compare at, also where nothing was predicted yet.
+            spent["train/predicted_tokens"] = state.predicted_tokens
         with run.clock.counting("evaluation"):
             # To the last bit the same for all: what is best is decided by them.
             metrics = group.from_first(run.evaluate())
         with run.clock.counting("tracking"):
-            run.accelerator.log(metrics | state.spent(), step=state.step)
-        run.keeper.offer(run.badness(metrics), state.step)
+            run.accelerator.log(metrics | spent, step=state.step)
         self.progress.note(report.evaluation_line(state.step, metrics))
-        if run.patience is not None and run.every:
-            since = state.step - (run.keeper.step or 0)
-            state.stopped = since >= run.patience * run.every
+        return metrics
 
     def step(self, training: Training) -> None:
         """Save if it is time to, or the last chance; stop if a signal asks for it."""
@@ -175,7 +209,8 @@ class _Watch:
             notes = {
                 "logged": run.record.position(),
                 "seconds": run.clock.read(),
-                "steps_per_epoch": self.steps_per_epoch,
+                "steps_per_epoch": self.ready.batches.steps_per_epoch,
+                "ahead": self.ready.budget.ahead,
                 "fingerprints": run.fingerprints,
             }
             with run.clock.counting("checkpoints"):

@@ -123,7 +123,7 @@ def test_metrics_have_their_promised_names(mlm: Any) -> None:
     train = [row for row in rows if "train/loss" in row]
     evaluated = [row for row in rows if "eval/loss" in row]
     assert [row["step"] for row in train] == [5, 10, 15, 20]
-    assert [row["step"] for row in evaluated] == [8, 16, 20]
+    assert [row["step"] for row in evaluated] == [0, 8, 16, 20]
     for row in train:
         assert row.keys() >= {
             *("train/loss", "train/learning_rate", "train/grad_norm"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,8 +224,6 @@ def test_a_folder_that_cannot_be_used_is_named(
 def test_a_longer_budget_goes_on(
     command: Callable[..., Any], untouched: Path, work: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     run = tmp_path / "longer"
     shutil.copytree(untouched, run)
     # The folder has moved, and is the same run.
@@ -242,6 +241,47 @@ def test_a_longer_budget_goes_on(
     # All but the evaluation at the end of the shorter one is there, once.
     assert second[: len(first) - 1] == first[:-1]
     assert [row["step"] for row in second[len(first) - 1 :]] == [63, 70, 70]
+
+
+def test_by_force_a_run_resumes_with_other_steps_or_a_budget_that_is_spent(
+    command: Callable[..., Any], untouched: Path, work: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "forced"
+    shutil.copytree(untouched, run)
+    seen = summary(run)["budget"]["examples"]
+    epoch = seen / summary(run)["epoch"]
+    force = (f"trainer.resume={run}", "trainer.resume_force=true", "trainer.epochs=null")
+    larger = command(*force, "trainer.max_steps=64", "trainer.batch_size=12", folder=work)
+    assert larger.code == 0, larger.said
+    assert summary(run)["budget"]["examples"] > seen + 30
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (last,) = [row for row in rows if row["step"] == 64 and "train/epoch" in row]
+    assert last["train/epoch"] == summary(run)["epoch"]
+    assert last["train/epoch"] == pytest.approx(summary(run)["budget"]["examples"] / epoch)
+    # What was finished stays as it is; what was not ends here.
+    again = command(*force, "trainer.max_steps=30", folder=work)
+    assert "the run is finished; a longer budget" in again.said[0]
+    (run / "summary.json").write_text(json.dumps(summary(run) | {"status": "interrupted"}))
+    spent = command(*force, "trainer.max_steps=30", "trainer.log_every=3", folder=work)
+    assert spent.code == 0, spent.said
+    note = f"step 64 · going on from {run}/checkpoints/step-64: the budget is spent"
+    assert any(line.startswith(note) for line in spent.said), spent.said
+    assert any(line.endswith("about 0:00 of training") for line in map(str.rstrip, spent.said))
+    assert "after 64 steps" in spent.output
+    assert summary(run)["status"] == "finished"
+    assert summary(run)["budget"]["step"] == 64
+
+
+def test_a_budget_below_one_step_ends_at_a_hundred_percent(
+    command: Callable[..., Any], work: Path
+) -> None:
+    tiny = ("trainer.epochs=null", "trainer.max_steps=null", "trainer.max_tokens=1")
+    done = command(*SMALL, *tiny, "tracker=none", folder=work)
+    assert done.code == 0, done.said
+    (line,) = [line for line in done.said if line.startswith("step 1/1")]
+    assert " · 100% · " in line
+    assert any("tokens for trainer.max_tokens=1: the last step is" in said for said in done.said)
+    assert "after 1 step," in done.output
 
 
 def test_two_at_once_are_refused(command: Callable[..., Any], untouched: Path, work: Path) -> None:

@@ -14,7 +14,7 @@ from bertexp.masking import STRATEGIES
 from bertexp.models.build import build_model
 from bertexp.models.objective import Objective
 from bertexp.tasks.base import MaskedExamples
-from bertexp.training.loop import measure_step
+from bertexp.training.loop import measure_seconds_per_token
 from bertexp.training.setup import build_accelerator
 from bertexp.validation import UserError
 
@@ -138,4 +138,5 @@ def _step_ms(config: BenchConfig, data: Data, part: np.ndarray) -> float:
     model = build_model(config.model, data.task.model_class, data.tokenizer, length, config.seed)
     objective = Objective(model).to(accelerator.device)
     batches = [data.examples.batch(0, part)]
-    return measure_step(objective, accelerator, batches, data.task.weights) * 1e3
+    seconds = measure_seconds_per_token(objective, accelerator, [batches], data.task.weights)
+    return seconds * batches[0].tokens * 1e3

@@ -8,12 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from bertexp.dry_run.plan import MEASURED, PLANNED, TRAINED_BYTES, Plan
-from bertexp.models.objective import count_parameters
+from bertexp.models.objective import count_parameters, flops_per_batch
 from bertexp.processes import group
 from bertexp.runs.summary import write_summary
+from bertexp.tasks.base import MaskedExamples
 from bertexp.training.budget import Budget
 from bertexp.training.loop import train
 from bertexp.training.memory import forget_peak, peak_memory
+from bertexp.training.plan import BatchPlan
+from bertexp.training.state import TrainState
 
 if TYPE_CHECKING:
     from bertexp.tasks.batch import Batch
@@ -21,18 +24,21 @@ if TYPE_CHECKING:
     from bertexp.training_run import TrainingRun
 
 
+# What the plans of all seeds are counted under, and in how many steps.
+SEED, SAMPLED = 0, 16
+
+
 @dataclass(frozen=True)
 class _Steps:
-    """What a step took, and the machine's limit.
+    """What the measured steps took, and the machine's limit.
 
     Attributes:
-        seconds, flops: of a step, the mean of those that were measured.
-        machine_flops: floating-point operations a second of a matrix product.
+        seconds: for a token, padding not counted.
+        utilisation: share of the machine's own matrix product that they reached.
     """
 
     seconds: float
-    flops: float
-    machine_flops: float
+    utilisation: float
 
 
 def make_plan(run: TrainingRun) -> Plan:
@@ -43,28 +49,31 @@ def make_plan(run: TrainingRun) -> Plan:
     """
     ready, trainer = run.get_ready(), run.config.trainer
     forget_peak()
-    step = _make_steps(run, ready)
+    measured = _make_steps(run, ready)
+    step_seconds = measured.seconds * ready.tokens_per_step
     clock = time.perf_counter()
     run.evaluate()
     evaluation = time.perf_counter() - clock
     # Where time is limited, whole steps count, not forward and backward alone.
-    steps = ready.budget.expected_steps(ready.tokens_per_step, step.seconds)
+    steps = ready.budget.expected_steps(ready.state, ready.tokens_per_step, step_seconds)
+    tokens = steps * ready.tokens_per_step
     parameters = count_parameters(run.objective)
     plan = Plan(
         parameters=parameters,
         steps=steps,
         epochs=steps / ready.batches.steps_per_epoch,
-        tokens=steps * ready.tokens_per_step,
-        flops=steps * step.flops,
-        step_seconds=step.seconds,
-        evaluation_seconds=evaluation * (1 + ((steps - 1) // run.every if run.every else 0)),
+        tokens=tokens,
+        flops=tokens * _flops_per_token(run),
+        step_seconds=step_seconds,
+        # Before the first step, every so many, and at the end.
+        evaluation_seconds=evaluation * (2 + ((steps - 1) // run.every if run.every else 0)),
         peak_bytes=group.largest([peak_memory()])[0],
         checkpoint_bytes=TRAINED_BYTES * parameters,
-        checkpoints=_checkpoints(run, steps, steps * step.seconds),
+        checkpoints=_checkpoints(run, steps, steps * step_seconds),
         processes=group.size(),
         step_examples=trainer.batch_size * trainer.gradient_accumulation_steps,
         sharded=run.config.hardware.sharded,
-        utilisation=step.flops / step.seconds / step.machine_flops,
+        utilisation=measured.utilisation,
     )
     if group.is_first():
         write_summary(run.invocation.folder, {"status": PLANNED, PLANNED: asdict(plan)})
@@ -73,17 +82,44 @@ def make_plan(run: TrainingRun) -> Plan:
 
 def _make_steps(run: TrainingRun, ready: Ready) -> _Steps:
     """Train for the steps that are measured, and one before: it makes the optimizer's states."""
-    spent: list[tuple[float, float]] = []
+    spent: list[TrainState] = []
     training = replace(
         ready.training(_batches(run, ready)),
         budget=Budget(steps=1 + MEASURED, tokens=None, seconds=None),
-        on_step=lambda training: spent.append((training.state.seconds, training.state.flops)),
+        on_step=lambda training: spent.append(replace(training.state)),
     )
     train(training)
-    seconds, flops = (
-        (last - first) / MEASURED for first, last in zip(spent[0], spent[-1], strict=True)
+    first, last = spent[0], spent[-1]
+    seconds = last.seconds - first.seconds
+    return _Steps(
+        seconds=seconds / (last.tokens - first.tokens),
+        utilisation=(last.flops - first.flops) / seconds / training.machine_flops,
     )
-    return _Steps(seconds, flops, training.machine_flops)
+
+
+def _flops_per_token(run: TrainingRun) -> float:
+    """Return the operations that training takes for a token, for any seed the same.
+
+    It is the mean over steps that are spread over an epoch, drawn and masked under one seed.
+    """
+    trainer, examples = run.config.trainer, run.examples
+    if isinstance(examples, MaskedExamples):
+        examples = MaskedExamples(examples.text, examples.masker.under(SEED))
+    plan = BatchPlan(
+        examples,
+        trainer.batch_size,
+        trainer.gradient_accumulation_steps,
+        SEED,
+        few_shapes=run.config.hardware.compile,
+    )
+    model = run.accelerator.unwrap_model(run.objective).model
+    flops, tokens = 0.0, 0
+    for place, number in enumerate(plan.spread(SAMPLED)):
+        rate = run.mask_rate((place + 0.5) / SAMPLED) if run.mask_rate else None
+        batches = plan[number if rate is None else (number, rate)]
+        flops += sum(flops_per_batch(model, batch) for batch in batches)
+        tokens += sum(batch.tokens for batch in batches)
+    return flops / tokens
 
 
 def _batches(run: TrainingRun, ready: Ready) -> Iterator[list[Batch]]:

@@ -19,8 +19,9 @@ class Plan:
     Attributes:
         parameters: of the model, shared ones once.
         steps: of the whole run.
-        epochs, tokens, flops: after so many steps; padding is no token.
-        step_seconds: for a step, the mean of ``MEASURED`` real ones.
+        epochs, tokens, flops: after so many steps; padding is no token. The same for all seeds,
+            where examples are: the operations are counted under a seed of the plan's own.
+        step_seconds: for a step of the mean number of tokens, by ``MEASURED`` real ones.
         evaluation_seconds: for all evaluations of the bank, by one that was measured. Probes and
             pseudo-perplexity, once at the end, are not among them.
         peak_bytes: the most memory that a process held in these steps and that evaluation; on a

@@ -152,7 +152,9 @@ def _record(
     write_record(config, saved, folder, metrics, data.fingerprint)
     if run.invocation.job is None:
         places = [folder / LAST, *predicted]
-        report.show(results(metrics, commonest, state, best, [*map(shown, places)]))
+        judged, before = config.finetune.metrics[0], outcome.before_training(run.record.lines())
+        files = [*map(shown, places)]
+        report.show(results(f"eval/{judged}", metrics, commonest, before, state, best, files))
 
 
 def _prepare(config: FinetuneConfig, folder: Path) -> tuple[Saved, LabelledData, Keeper]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from bertexp.report import listed
+from bertexp.report import listed, remarks
 from bertexp.tracking.progress import clock
 
 if TYPE_CHECKING:
@@ -54,22 +54,38 @@ def plan(
 
 
 def results(
+    judged: str,
     metrics: Mapping[str, float],
     yardsticks: Mapping[str, float],
+    before: Mapping[str, float],
     state: TrainState,
     best: int | None,
     places: Sequence[Path],
 ) -> RenderableType:
-    """Return the metrics of the best model beside those of the commonest class, and where it is."""
+    """Return the metrics of the best model, what they were before, and where it is.
+
+    Beside them are those of the commonest class, named where the model is no better by ``judged``,
+    the metric that decides.
+    """
     stopped = ", stopped early" if state.stopped else ""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"after {state.step:,} steps{stopped}; the best, of step {best}")
-    table.add_column("model", justify="right")
-    if yardsticks:
-        table.add_column("majority", justify="right")
-    for name, value in metrics.items():
-        known = [f"{yardsticks[name]:.3f}" if name in yardsticks else ""] if yardsticks else []
-        table.add_row(name, f"{value:.3f}", *known)
+    after = f"after {state.step:,} step{'s' * (state.step != 1)}{stopped}"
+    table.add_column(f"{after}; the best, of step {best}")
+    beside = {"before": before, "model": metrics, "majority": yardsticks}
+    columns = {name: known for name, known in beside.items() if known}
+    for name in columns:
+        table.add_column(name, justify="right")
+    for name in metrics:
+        known = (column.get(name) for column in columns.values())
+        table.add_row(name, *("" if value is None else f"{value:.3f}" for value in known))
+    found = []
+    if judged in yardsticks and not metrics[judged] > yardsticks[judged]:
+        found.append(
+            f"No better than always answering with the commonest class: {judged} is "
+            f"{metrics[judged]:.3f}, and {yardsticks[judged]:.3f} without a model."
+        )
+    if judged in before and not metrics[judged] > before[judged]:
+        found.append(f"No better than before training: {judged} was {before[judged]:.3f}.")
     first, *others = map(str, places)
     rows = {"model": first} | ({"predicted": ", ".join(others)} if others else {})
-    return Group("", table, "", listed(rows))
+    return Group("", table, "", remarks(found), listed(rows))

@@ -10,7 +10,7 @@ from bertexp import report
 from bertexp.data import prepare_training
 from bertexp.inspection import TOPICS
 from bertexp.inspection.subject import Subject
-from bertexp.masking.audit import audit, masked_batches
+from bertexp.masking.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.masking.masker import Masked
 from bertexp.tasks.base import MaskedExamples
 from bertexp.tokens.tokenizer import WordPieceTokenizer
@@ -43,8 +43,30 @@ def show_masking(subject: Subject) -> None:
         for before, after, style, meaning in KINDS.values()
     )
     found = audit(examples)
-    report.show(Group(*_lines(ids_BL, masked, tokenizer), legend, "", report.masking_audit(found)))
+    report.show(Group(*_lines(ids_BL, masked, tokenizer), legend, "", _figures(found)))
     found.warn()
+
+
+def _figures(found: Audit) -> RenderableType:
+    """Return the measured figures of a run's masks."""
+    total = max(sum(found.runs.values()), 1)
+    longest = max(found.runs.values(), default=1)
+    rows = {
+        "requested rate": f"{found.requested:.2%}",
+        "realised rate": f"{found.realised:.2%} ± {found.error:.2%}",
+        "predicted become": f"{found.mask:.1%} [MASK], {found.random:.1%} random, "
+        f"{found.keep:.1%} kept",
+        "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
+        "whole words": f"{found.whole_words:.1%} of the words with a prediction",
+        "helped": f"{found.helped:,} of {found.sequences:,} sequences",
+        "runs of predicted": f"{found.mean_run:.2f} tokens on average",
+    }
+    bars = {
+        f"  {size}{'+' if size == LONGEST_RUN else ''}": f"{count / total:6.1%} "
+        + "▇" * round(36 * count / longest)
+        for size, count in found.runs.items()
+    }
+    return report.listed(rows | bars)
 
 
 def _lines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,12 @@ class Masker:
         is_special_V = context.vocabulary.is_special_V
         self._random_ids = np.flatnonzero(~is_special_V | context.config.replace.special)
         self._seed = seed
+
+    def under(self, seed: int) -> Masker:
+        """Return a masker that is the same but for the seed of its draws."""
+        other = copy.copy(self)
+        other._seed = seed
+        return other
 
     def mask(
         self, ids_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int, prob: float | None = None

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertexp.probes.measure import PREFIX
+from bertexp.training.keeper import LAST
 
 if TYPE_CHECKING:
     from bertexp.data import Data
     from bertexp.training.keeper import Keeper
     from bertexp.training.state import TrainState
+
+
+# An evaluation loss that is above the best by less than this share of it goes without saying.
+NOTABLE = 0.01
+# Logged lines whose mean is taken for the training loss at a step.
+SMOOTHED = 10
 
 
 @dataclass
@@ -54,6 +63,52 @@ def fingerprints(data: Data) -> dict[str, object]:
         "bank": data.bank.fingerprints
         | {f"{PREFIX}{asked.name}": asked.fingerprint for asked in data.probes},
     }
+
+
+def before_training(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return ``eval/*`` before the first step, from a run's logged lines; nothing without it."""
+    first = next((line for line in lines if "eval/loss" in line), {"step": None})
+    found = {name: value for name, value in first.items() if name.startswith("eval/")}
+    return {name: math.nan if v is None else v for name, v in found.items() if first["step"] == 0}
+
+
+def remarks(
+    lines: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, float],
+    yardsticks: Mapping[str, float],
+    keeper: Keeper,
+) -> list[str]:
+    """Return what is wrong with the last model of a pre-training run, in plain words.
+
+    Args:
+        lines: that the run has logged.
+        metrics: of the last model.
+        yardsticks: what can be had without looking at the input.
+        keeper: knows the best model.
+    """
+    found = []
+    for name in (name for name in yardsticks if name.endswith("loss")):
+        if not metrics[name] <= yardsticks[name]:
+            found.append(
+                f"Worse than its yardstick: {name} is {metrics[name]:.3f}, and a predictor that "
+                f"does not look at the input has {yardsticks[name]:.3f}."
+            )
+    loss, start = metrics["eval/loss"], before_training(lines).get("eval/loss", math.inf)
+    if not loss <= start:
+        found.append(f"Worse than before training: eval/loss was {start:.3f}, now {loss:.3f}.")
+    if keeper.step and keeper.best != LAST and not loss <= (1 + NOTABLE) * keeper.loss:
+        rose = f"eval/loss rose from {keeper.loss:.3f} at step {keeper.step} to {loss:.3f}"
+        trained = [line for line in lines if line.get("train/loss") is not None]
+        early = [line["train/loss"] for line in trained if line["step"] <= keeper.step]
+        late = [line["train/loss"] for line in trained if line["step"] > keeper.step]
+        if early and late and (then := _recent(early)) > (now := _recent(late)):
+            rose = f"Overfitting: {rose}, while train/loss fell from {then:.3f} to {now:.3f}"
+        found.append(f"{rose}. model/ is the model of the last step; the best is in {keeper.best}.")
+    return found
+
+
+def _recent(losses: Sequence[float]) -> float:
+    return statistics.fmean(losses[-SMOOTHED:])
 
 
 def results(

@@ -167,7 +167,7 @@ def _with_overrides(
 
 
 def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
-    """Refuse what alters the outcome; returns whether the budget is longer."""
+    """Refuse what alters the outcome; returns whether the budget is longer in any respect."""
     old, new = _flat(asdict(before)), _flat(asdict(after))
     changed = [key for key in new if new[key] != old.get(key) and changes_outcome(key)]
     per_epoch = checkpoint.progress["steps_per_epoch"]
@@ -181,7 +181,7 @@ def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
             f"trainer.resume: the outcome would be another one with {', '.join(what[:NAMED])}"
             f"{others}; trainer.resume_force=true goes on all the same."
         )
-    return budgets[1] != budgets[0]
+    return not budgets[0].covers(budgets[1])
 
 
 def _settled(composed: DictConfig) -> DictConfig:

@@ -62,6 +62,11 @@ class JsonLinesTracker(GeneralTracker):
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what was logged, those lines included that a resumed run began with."""
+        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
+
     def position(self) -> int:
         """Return how many bytes were logged so far, and force them to disk."""
         if not self._path.exists():

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bertexp.training.config import SchedulerConfig, TrainerConfig
 from bertexp.training.state import TrainState
 
 # What a first step is taken to be worth where only tokens or time are limited: it is not known yet.
 FIRST_STEP = 1e-3
+# A budget that is exceeded by less than this factor goes without saying.
+NOTABLE = 1.05
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may spend: steps, tokens and seconds of training, None for no limit."""
+    """What a run may spend: steps, tokens and seconds of training, None for no limit.
+
+    Attributes:
+        ahead: how many steps the run is further in its data than in its own count of steps: not 0
+            only after it was resumed with steps of another size, see ``steps_ahead``.
+    """
 
     steps: int | None
     tokens: int | None
     seconds: float | None
+    ahead: int = 0
 
     @classmethod
-    def of(cls, config: TrainerConfig, steps_per_epoch: int) -> Budget:
+    def of(cls, config: TrainerConfig, steps_per_epoch: int, ahead: int = 0) -> Budget:
         """Return the budget of ``trainer.*``; epochs and steps become the lower of the two."""
         limits = []
         if config.epochs is not None:
-            limits.append(math.ceil(config.epochs * steps_per_epoch))
+            limits.append(max(math.ceil(config.epochs * steps_per_epoch) - ahead, 1))
         if config.max_steps is not None:
             limits.append(config.max_steps)
         return cls(
             steps=min(limits) if limits else None,
             tokens=config.max_tokens,
             seconds=None if config.max_time is None else config.max_time * 60,
+            ahead=ahead,
         )
 
     def covers(self, other: Budget) -> bool:
@@ -70,19 +81,34 @@ class Budget:
         middle = step + 0.5
         spent = (
             (self.steps, middle),
-            (self.tokens, middle * tokens_per_step),
+            (self.tokens, (middle + self.ahead) * tokens_per_step),
             (self.seconds, seconds),
         )
         return min(1.0, max(value / limit for limit, value in spent if limit is not None))
 
-    def expected_steps(self, tokens_per_step: float, seconds_per_step: float) -> int:
-        """Return the steps after which the first limit ends the run, at the rates given."""
-        limits = [math.inf if self.steps is None else self.steps]
+    def expected_steps(
+        self, state: TrainState, tokens_per_step: float, seconds_per_step: float
+    ) -> int:
+        """Return the step after which the first limit ends the run, at the rates given.
+
+        No earlier one than that of ``state``.
+        """
+        left = [math.inf if self.steps is None else self.steps - state.step]
         if self.tokens is not None:
-            limits.append(self.tokens / tokens_per_step)
+            left.append((self.tokens - state.tokens) / tokens_per_step)
         if self.seconds is not None:
-            limits.append(self.seconds / seconds_per_step)
-        return math.ceil(min(limits))
+            left.append((self.seconds - state.seconds) / seconds_per_step)
+        return state.step + max(math.ceil(min(left)), 0)
+
+    def overshoot(self, state: TrainState) -> str | None:
+        """Return what was spent beyond a limit if it is much: a step is never cut into parts."""
+        spent = []
+        if self.tokens is not None and state.tokens > NOTABLE * self.tokens:
+            spent.append(f"{state.tokens:,} tokens for trainer.max_tokens={self.tokens}")
+        if self.seconds is not None and state.seconds > NOTABLE * self.seconds:
+            limit = f"trainer.max_time={self.seconds / 60:g}"
+            spent.append(f"{state.seconds / 60:.3g} minutes for {limit}")
+        return f"{', '.join(spent)}: the last step is a whole one" if spent else None
 
     def _nearest(self, state: TrainState, steps: float) -> float:
         scale = steps / max(state.step, 1)
@@ -92,6 +118,22 @@ class Budget:
             (self.seconds, state.seconds * scale),
         )
         return max(value / limit for limit, value in spent if limit is not None)
+
+
+def steps_ahead(progress: Mapping[str, Any], examples: int, steps_per_epoch: int) -> int:
+    """Return ``Budget.ahead`` of a run that is resumed.
+
+    With as many steps an epoch as before it is what it was. With another number, after the batch
+    size or the data changed, the run resumes at the share of its data that it has really seen.
+
+    Args:
+        progress: of its checkpoint.
+        examples, steps_per_epoch: of an epoch from now on.
+    """
+    if progress["steps_per_epoch"] == steps_per_epoch:
+        return int(progress.get("ahead", 0))
+    seen = progress["state"]["examples"] / examples
+    return round(seen * steps_per_epoch) - int(progress["step"])
 
 
 def learning_rate_factor(config: SchedulerConfig, progress: float) -> float:

@@ -20,6 +20,9 @@ from bertexp.training.config import SchedulerConfig, TrainerConfig
 from bertexp.training.shards import whole
 from bertexp.training.state import Tally, TrainState, Window
 
+# Steps are measured for so long before training, to say how long it will take.
+MEASURED_SECONDS = 1.0
+
 
 def _nothing(*_: object) -> None:
     """Nobody watches."""
@@ -87,6 +90,9 @@ def train(run: Training) -> TrainState:
     clip = run.trainer.gradient_clip or float("inf")
     steps = iter(run.steps)
     fraction = run.budget.fraction(state)
+    if fraction >= 1 and run.window.seconds:
+        # Resumed with nothing left to train: the steps since its last line are logged here.
+        _log(run, fraction, {})
     while fraction < 1:
         clock = time.perf_counter()  # evaluating and saving are not training time
         batches = next(steps)
@@ -113,16 +119,19 @@ def train(run: Training) -> TrainState:
             run.objective.train()
             fraction = run.budget.fraction(state)
         if state.step % run.trainer.log_every == 0 or fraction >= 1:
-            state.loss_sum += run.window.loss
-            rates = {
-                "train/learning_rate": peak[0] * factor,
-                "train/grad_norm": float(norm),
-                "train/mfu": run.window.flops / run.window.seconds / run.machine_flops,
-            }
-            run.on_log(state, fraction, run.window.metrics() | rates)
-            run.window = Window(run.weights)
+            rates = {"train/learning_rate": peak[0] * factor, "train/grad_norm": float(norm)}
+            _log(run, fraction, rates)
         run.on_step(run)
     return state
+
+
+def _log(run: Training, fraction: float, rates: dict[str, float]) -> None:
+    """Log what happened since the last line, and begin another."""
+    window = run.window
+    run.state.loss_sum += window.loss
+    mfu = {"train/mfu": window.flops / window.seconds / run.machine_flops}
+    run.on_log(run.state, fraction, window.metrics() | rates | mfu)
+    run.window = Window(run.weights)
 
 
 def accumulate_gradients(
@@ -155,23 +164,33 @@ def accumulate_gradients(
     return accelerator.reduce(losses, "sum")
 
 
-def measure_step(
+def measure_seconds_per_token(
     objective: nn.Module,
     accelerator: Accelerator,
-    batches: list[Batch],
+    steps: Iterable[list[Batch]],
     weights: Mapping[str, float],
 ) -> float:
-    """Return the seconds that forward and backward of one step take; nothing is changed by it."""
+    """Return the seconds that forward and backward take for a token, padding not counted.
+
+    Nothing is changed by it. Each step is repeated, as it is slow at first; a second is enough.
+    """
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    totals = Tally.of(batches, flops=0).over_all_processes().predictions
-    seconds = list[float]()
+    spent, tokens, elapsed = 0.0, 0, 0.0
     with torch.random.fork_rng(devices=devices):
-        # The first ones warm up: there are more until one is hardly faster than those before.
-        while len(seconds) < 2 or (len(seconds) < 3 and seconds[-1] < 0.8 * seconds[-2]):
-            clock = time.perf_counter()
-            losses = accumulate_gradients(objective, accelerator, batches, weights, totals)
-            for loss in losses.values():
-                loss.item()
-            seconds += group.largest([time.perf_counter() - clock])
-    objective.zero_grad()
-    return min(seconds)
+        for batches in steps:
+            tally, taken = Tally.of(batches, flops=0).over_all_processes(), list[float]()
+            while len(taken) < 2 or (len(taken) < 3 and taken[-1] < 0.8 * taken[-2]):
+                clock = time.perf_counter()
+                losses = accumulate_gradients(
+                    objective, accelerator, batches, weights, tally.predictions
+                )
+                for loss in losses.values():
+                    loss.item()
+                objective.zero_grad()
+                taken += group.largest([time.perf_counter() - clock])
+            spent += min(taken)
+            tokens += tally.tokens
+            elapsed += sum(taken)
+            if elapsed > MEASURED_SECONDS:
+                break
+    return spent / tokens

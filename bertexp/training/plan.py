@@ -83,6 +83,10 @@ class BatchPlan(Dataset[list[Batch]]):
         ]
         return [self._padded(batch) for batch in batches] if self.shapes else batches
 
+    def spread(self, count: int) -> list[int]:
+        """Return the numbers of so many steps of the first epoch, spread over it."""
+        return [number * self.steps_per_epoch // count for number in range(count)]
+
     def _few_shapes(self) -> frozenset[tuple[int, int]]:
         whole = np.arange(min(self._batch_size, len(self._examples)))
         batches = [whole] * min(self._batches_per_step, self.batches_per_epoch)

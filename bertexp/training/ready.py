@@ -16,15 +16,20 @@ from bertexp.processes import group
 from bertexp.tasks.base import Examples
 from bertexp.tasks.batch import Batch
 from bertexp.training.bad_steps import BadSteps
-from bertexp.training.budget import Budget
-from bertexp.training.loop import Training, measure_step
+from bertexp.training.budget import Budget, steps_ahead
+from bertexp.training.loop import Training, measure_seconds_per_token
 from bertexp.training.plan import BatchPlan
 from bertexp.training.setup import build_optimizer
-from bertexp.training.state import Window
+from bertexp.training.state import TrainState, Window
 from bertexp.training.throughput import machine_flops
 
 if TYPE_CHECKING:
     from bertexp.config import RunConfig
+    from bertexp.training.checkpoints import Checkpoint
+
+
+# Steps that are measured at most.
+SAMPLED = 8
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,9 @@ class Ready:
         objective, optimizer: as ``Accelerator.prepare`` gives them.
         batches: which examples each step has.
         budget: when to stop.
+        state: where training begins.
         tokens_per_step: on average, padding not counted.
-        step_seconds: for forward and backward of a step.
+        step_seconds: for forward and backward of a step, on average.
     """
 
     config: RunConfig
@@ -47,13 +53,14 @@ class Ready:
     optimizer: torch.optim.Optimizer
     batches: BatchPlan
     budget: Budget
+    state: TrainState
     tokens_per_step: float
     step_seconds: float
 
     @property
     def steps(self) -> int:
         """After which the budget ends the run, at the speed that was measured."""
-        return self.budget.expected_steps(self.tokens_per_step, self.step_seconds)
+        return self.budget.expected_steps(self.state, self.tokens_per_step, self.step_seconds)
 
     def training(self, steps: Iterable[list[Batch]]) -> Training:
         """Return what the loop works with, on these steps, when nobody watches."""
@@ -78,6 +85,7 @@ def get_ready(
     weights: Mapping[str, float],
     objective: nn.Module,
     accelerator: Accelerator,
+    checkpoint: Checkpoint | None = None,
 ) -> Ready:
     """Put a model, an optimizer and batches together, and measure a step.
 
@@ -87,6 +95,7 @@ def get_ready(
         weights: what the mean loss of each objective is multiplied with.
         objective: the model and its losses, on its device.
         accelerator: device, precision and processes.
+        checkpoint: what training resumes from; its weights are not read here.
     """
     trainer = config.trainer
     batches = BatchPlan(
@@ -104,6 +113,12 @@ def get_ready(
     objective, optimizer = accelerator.prepare(objective, optimizer)
     if accelerator.is_fsdp2:
         register_fsdp_forward_method(objective, "logits")
+    tokens = float(examples.lengths(0).sum() / batches.steps_per_epoch)
+    # The first one is not like all others: batches differ in length.
+    sample = (batches[number] for number in batches.spread(SAMPLED))
+    progress = checkpoint.progress if checkpoint else {}
+    per_epoch = batches.steps_per_epoch
+    ahead = steps_ahead(progress, len(examples), per_epoch) if progress else 0
     return Ready(
         config=config,
         weights=weights,
@@ -111,7 +126,8 @@ def get_ready(
         objective=objective,
         optimizer=optimizer,
         batches=batches,
-        budget=Budget.of(trainer, batches.steps_per_epoch),
-        tokens_per_step=float(examples.lengths(0).sum() / batches.steps_per_epoch),
-        step_seconds=measure_step(objective, accelerator, batches[0], weights),
+        budget=Budget.of(trainer, per_epoch, ahead),
+        state=TrainState(**progress.get("state", {})),
+        tokens_per_step=tokens,
+        step_seconds=tokens * measure_seconds_per_token(objective, accelerator, sample, weights),
     )

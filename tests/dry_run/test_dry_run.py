@@ -70,8 +70,15 @@ def test_a_sweep_is_planned_job_by_job_and_its_finished_jobs_stay(
     rates = "masking.prob=0.15,0.4"
     planned = command("-m", *SHORT, rates, "seed=0,1", DRY, folder=tmp_path)
     assert planned.code == 0, planned.output + planned.errors
-    rows = re.findall(r"^masking\.prob=(\S+),seed=(\d) .* 24 .*$", planned.output, re.MULTILINE)
-    assert rows == [("0.15", "0"), ("0.15", "1"), ("0.4", "0"), ("0.4", "1")]
+    pattern = r"^masking\.prob=(\S+),seed=(\d) +\S+ +24 +(\S+) +(\S+) .*$"
+    rows = re.findall(pattern, planned.output, re.MULTILINE)
+    assert [row[:2] for row in rows] == [("0.15", "0"), ("0.15", "1"), ("0.4", "0"), ("0.4", "1")]
+    # Seeds do not differ in what they cost; rates do.
+    (low, same), (high, also) = rows[:2], rows[2:]
+    assert low[2:] == same[2:]
+    assert high[2:] == also[2:]
+    assert low[2] == high[2]
+    assert low[3] != high[3]
     assert re.search(r"^4 jobs +96 ", planned.output, re.MULTILINE)
     assert max(map(len, planned.output.splitlines())) <= 80
     assert {path.name for path in tmp_path.iterdir()} == {"cache"}

@@ -63,7 +63,7 @@ def test_a_run_leaves_what_any_run_leaves(work: Path, swept: Any) -> None:
     assert summary["yardsticks"]["eval/accuracy"] == pytest.approx(0.5)
     assert summary["budget"]["step"] == 15
     lines = [json.loads(line) for line in (job / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "eval/loss" in line] == [5, 10, 15]
+    assert [line["step"] for line in lines if "eval/loss" in line] == [0, 5, 10, 15]
     assert (job / ".hydra" / "config.yaml").exists()
 
 

@@ -129,7 +129,7 @@ def test_every_job_that_trained_has_its_history_and_its_best_values(jobs: list[T
     for job in trained:
         rows = [record["item"] for record in job.records["history"]]
         losses = [row["eval/loss"] for row in rows if "eval/loss" in row]
-        assert [row["trainer/step"] for row in rows if "eval/loss" in row] == [5, 10]
+        assert [row["trainer/step"] for row in rows if "eval/loss" in row] == [0, 5, 10]
         assert [row["trainer/step"] for row in rows if "train/loss" in row] == [5, 10]
         assert job.totals["summary"]["eval/loss"] == {"min": min(losses), "last": losses[-1]}
         assert job.totals["summary"]["samples/masked"]["nrows"] > 0

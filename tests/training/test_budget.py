@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.training.budget import Budget, learning_rate_factor
+from bertexp.training.budget import Budget, learning_rate_factor, steps_ahead
 from bertexp.training.config import SchedulerConfig
 from bertexp.training.state import TrainState
 
@@ -68,7 +68,10 @@ def test_whichever_limit_is_reached_first_ends_the_run(
     last = math.ceil(min(limits) * (1 - 1e-12))
     assert budget.fraction(after(last + 1)) >= 1
     assert budget.fraction(after(last - 1)) < 1
-    assert abs(budget.expected_steps(per_step, pace) - last) <= 1
+    assert abs(budget.expected_steps(TrainState(), per_step, pace) - last) <= 1
+    # Resumed anywhere it ends there too; resumed beyond its end it has no step left.
+    assert abs(budget.expected_steps(after(last // 2), per_step, pace) - last) <= 1
+    assert budget.expected_steps(after(2 * last), per_step, pace) == 2 * last
     fractions = [budget.fraction(after(step)) for step in range(0, last, max(1, last // 10))]
     assert fractions == sorted(fractions)
 
@@ -94,6 +97,35 @@ def test_the_factor_rises_in_the_warmup_and_never_after(
             assert change >= -1e-12
         elif first >= warmup:
             assert change <= 1e-12
+
+
+def test_a_run_resumed_with_larger_steps_sees_the_epochs_that_are_left(
+    experiment_config: Callable[..., Config],
+) -> None:
+    # All 800 examples were seen six times, 8 at a step; now it takes 32.
+    progress = {"step": 600, "steps_per_epoch": 100, "state": {"examples": 4800}}
+    assert steps_ahead(progress, 800, 100) == 0
+    ahead = steps_ahead(progress, 800, 25)
+    assert 600 + ahead == 6 * 25, "its place in the data"
+    budget = Budget.of(experiment_config("trainer.epochs=10").trainer, 25, ahead)
+    assert budget.expected_steps(TrainState(step=600), 1.0, 1.0) == 600 + 4 * 25
+    # A mask schedule by tokens continues where it was.
+    by_tokens = Budget(None, 10 * 25 * 7, None, ahead)
+    assert by_tokens.progress(600, 7.0, 0.0) == pytest.approx(0.6 + 0.5 / 250)
+    # Resumed once more, with the same steps.
+    again = {"step": 650, "steps_per_epoch": 25, "ahead": ahead, "state": {"examples": 6400}}
+    assert steps_ahead(again, 800, 25) == ahead
+    # There are fewer epochs in the budget than it has seen.
+    assert Budget.of(experiment_config("trainer.epochs=1").trainer, 25, 40).steps == 1
+
+
+def test_what_a_step_spends_beyond_a_limit_is_reported() -> None:
+    state = TrainState(step=1, tokens=772, seconds=3.0)
+    assert Budget(1, 760, 2.9).overshoot(state) is None
+    found = Budget(None, 1, 0.6).overshoot(state)
+    expected = "772 tokens for trainer.max_tokens=1, 0.05 minutes for trainer.max_time=0.01: "
+    assert found is not None
+    assert found.startswith(expected)
 
 
 @given(warmup=WARMUPS, progress=PROGRESS)
