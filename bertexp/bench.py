@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from bertexp.benchmark.config import BenchConfig
 from bertexp.cli import enter
 from bertexp.config import parse
+from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 
 
 def main() -> None:
@@ -22,6 +23,8 @@ def main() -> None:
 
 def _bench(composed: DictConfig) -> None:
     config = parse(composed, BenchConfig)
+    named = written_keys(HydraConfig.get().overrides.task)
+    refuse_unread(dict.fromkeys(named, COMMAND_LINE), composed, BenchConfig)
     folder = Path(HydraConfig.get().runtime.output_dir)
     from bertexp.runs.summary import versions
 

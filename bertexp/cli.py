@@ -31,6 +31,7 @@ from bertexp.sweeps.config import register_search
 from bertexp.sweeps.gpus import take_share
 from bertexp.sweeps.job import SweepJob
 from bertexp.sweeps.lock import one_of_the_jobs
+from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError, is_mistake, nearest
 
 R = TypeVar("R", bound=RunConfig)
@@ -219,6 +220,8 @@ def _run(
         try:
             record_config(folder, composed)
             config = parse(composed, schema)
+            if job is None:  # a sweep looks at all its jobs before the first
+                refuse_unread(written(HydraConfig.get()), composed, schema)
             resolved: Any = OmegaConf.to_container(composed, resolve=True)
             module = str(HydraConfig.get().job.name)
             return start(config, resolved, Invocation(folder, beginning, signals, job, module))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +30,10 @@ from bertexp.validation import UserError, nearest, require, require_folder_name
 @dataclass(kw_only=True)
 class RunConfig:
     """What every run that trains has, whatever it trains on."""
+
+    # What is run after ``python -m``, and the keys and groups that it does not read.
+    command: ClassVar[str] = "bertexp"
+    passes_over: ClassVar[tuple[str, ...]] = ()
 
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -16,6 +16,7 @@ from bertexp.cli import enter
 from bertexp.config import Config, parse
 from bertexp.runs.resuming import as_recorded, quoted
 from bertexp.sweeps.launcher import folder_name
+from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 from bertexp.validation import UserError, require
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ _ONLY_HOW = re.compile(r"[+~]*(run|save|hardware|tracker|hydra)[./=@]")
 @dataclass(kw_only=True)
 class EvaluateConfig(Config):
     """An experiment, and which run of it to evaluate."""
+
+    command: ClassVar[str] = "bertexp.evaluate"
+    # The model and its tokenizer are the run's, and what it was trained with does not matter.
+    passes_over: ClassVar[tuple[str, ...]] = (
+        *("masking", "tokenizer", "model", "optimizer", "scheduler", "trainer", "tracker"),
+        *("seed", "name", "sweep", "evaluation.every"),
+    )
 
     run: str | None
     save: str | None
@@ -56,7 +64,9 @@ def _evaluate(composed: DictConfig) -> float:
     if saved.run is None:
         raise UserError(f"run={composed.run}: no run's folder, it has no .hydra/config.yaml.")
     named = list(HydraConfig.get().overrides.task)
-    config = parse(as_recorded(composed, saved.run, named), EvaluateConfig)
+    composed = as_recorded(composed, saved.run, named)
+    config = parse(composed, EvaluateConfig)
+    refuse_unread(dict.fromkeys(written_keys(named), COMMAND_LINE), composed, EvaluateConfig)
     from bertexp.reevaluation import reevaluate
 
     changed = [one for one in named if not _ONLY_HOW.match(one)]

@@ -15,6 +15,7 @@ from bertexp.config import parse
 from bertexp.inspection import TOPICS
 from bertexp.inspection.config import InspectConfig
 from bertexp.runs.resuming import as_recorded, quoted
+from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 
 if TYPE_CHECKING:
     from bertexp.inspection.subject import Subject
@@ -49,6 +50,8 @@ def _inspect(composed: DictConfig) -> None:
     if saved and saved.run:
         composed = as_recorded(composed, saved.run, HydraConfig.get().overrides.task)
     subject = Subject(parse(composed, InspectConfig), saved)
+    named = written_keys(HydraConfig.get().overrides.task)
+    refuse_unread(dict.fromkeys(named, COMMAND_LINE), composed, InspectConfig)
     for number, topic in enumerate(subject.config.what):
         if number:
             print()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from bertexp.validation import require_choice
 
@@ -21,19 +21,29 @@ class Registry(Generic[Builder]):
     Args:
         key: the configuration key that selects a name, for error messages.
         package: dotted name of the package whose modules register themselves.
+
+    Attributes:
+        all: every registry there is.
+        reads: by name the keys that only this builder and some others read, each with all
+            below it; see ``bertexp.unread``.
     """
 
+    all: ClassVar[list[Registry[Any]]] = []
+
     def __init__(self, key: str, package: str) -> None:
-        self._key = key
+        self.key = key
         self._package = package
         self._builders: dict[str, Builder] = {}
+        self.reads: dict[str, tuple[str, ...]] = {}
+        Registry.all.append(self)
 
-    def register(self, name: str) -> Callable[[Builder], Builder]:
-        """Return a decorator that files its target under ``name``."""
+    def register(self, name: str, reads: tuple[str, ...] = ()) -> Callable[[Builder], Builder]:
+        """Return a decorator that files its target under ``name``, with the keys it ``reads``."""
 
         def decorate(builder: Builder) -> Builder:
-            assert name not in self._builders, f"{self._key}: '{name}' is registered twice"
+            assert name not in self._builders, f"{self.key}: '{name}' is registered twice"
             self._builders[name] = builder
+            self.reads[name] = reads
             return builder
 
         return decorate
@@ -47,7 +57,7 @@ class Registry(Generic[Builder]):
     def check(self, name: str) -> None:
         """Raise a ``UserError`` that says which names exist unless ``name`` is one of them."""
         if name not in self._builders:
-            require_choice(self._key, name, self.names())
+            require_choice(self.key, name, self.names())
 
     def __getitem__(self, name: str) -> Builder:
         """Return the builder called ``name``; a ``UserError`` for a wrong one says which exist."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from bertexp.config import Config
 from bertexp.validation import require, require_choice
@@ -43,5 +44,13 @@ class MeasureConfig:
 @dataclass(kw_only=True)
 class BenchConfig(Config):
     """An experiment, and how to measure its parts."""
+
+    command: ClassVar[str] = "bertexp.bench"
+    # It takes as many steps as ``bench`` says, and keeps nothing of them.
+    passes_over: ClassVar[tuple[str, ...]] = (
+        *("tracker", "name", "sweep", "evaluation.every", "evaluation.pseudo_perplexity"),
+        *("trainer.epochs", "trainer.max_steps", "trainer.max_tokens", "trainer.max_time"),
+        *("trainer.save_every", "trainer.keep_checkpoints", "trainer.resume", "trainer.dry_run"),
+    )
 
     bench: MeasureConfig

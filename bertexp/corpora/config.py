@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bertexp.unread import read_with
 from bertexp.validation import require, require_choice
 
 FORMATS = ("auto", "plain", "wrapped", "wikitext", "jsonl", "parquet")
@@ -64,11 +65,11 @@ class DatasetConfig:
     errors: str
     packages: list[str]
     language: str
-    validation_fraction: float
+    validation_fraction: float = read_with("dataset.hub.validation", None)
     max_documents: int | None
     streaming: bool
-    shuffle_buffer: int
-    head_documents: int
+    shuffle_buffer: int = read_with("dataset.streaming", True)
+    head_documents: int = read_with("dataset.streaming", True)
     hub: HubConfig
     synthetic: SyntheticConfig
 

@@ -28,6 +28,7 @@ VERSION = 1
 ROWS_AT_ONCE = 1000
 SENTENCES_PER_PARAGRAPH = 10
 SENTENCES_PER_DOCUMENT = 100
+READS = ("dataset.hub", "dataset.column")
 
 ReadRows = Callable[[Iterable[str], str, int], Iterator[Document]]
 
@@ -196,20 +197,20 @@ def _joined(sentences: list[str]) -> list[str]:
     return [" ".join(sentences[start : start + SENTENCES_PER_PARAGRAPH]) for start in starts]
 
 
-@CORPORA.register("wikitext2")
-@CORPORA.register("wikitext103")
+@CORPORA.register("wikitext2", reads=READS)
+@CORPORA.register("wikitext103", reads=READS)
 def wikitext(config: DatasetConfig) -> Corpus:
     """Return a corpus whose rows are the lines of WikiText: its titles part documents."""
     return HubCorpus(config, _row_a_line, rows_together=None)
 
 
-@CORPORA.register("wikipedia")
+@CORPORA.register("wikipedia", reads=READS)
 def wikipedia(config: DatasetConfig) -> Corpus:
     """Return a corpus with a document a row, as most data sets have it."""
     return HubCorpus(config, _row_a_document, rows_together=1)
 
 
-@CORPORA.register("bookcorpus")
+@CORPORA.register("bookcorpus", reads=READS)
 def bookcorpus(config: DatasetConfig) -> Corpus:
     """Return a corpus of rows that are sentences, one after the other."""
     return HubCorpus(config, _row_a_sentence, SENTENCES_PER_DOCUMENT)

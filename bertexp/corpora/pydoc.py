@@ -19,7 +19,7 @@ from bertexp.validation import UserError
 _SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 
 
-@CORPORA.register("pydoc")
+@CORPORA.register("pydoc", reads=("dataset.packages",))
 class PydocCorpus(Corpus):
     """The topics of ``pydoc``, the standard library and ``dataset.packages``, in that order.
 

@@ -159,7 +159,7 @@ def _pseudo_words(generator: np.random.Generator, count: int) -> list[str]:
     return list(words)
 
 
-@CORPORA.register("synthetic")
+@CORPORA.register("synthetic", reads=("dataset.synthetic",))
 class SyntheticCorpus(Corpus):
     """Documents of ``DOCUMENT_WORDS`` words in a made-up language, each about one topic.
 

@@ -24,7 +24,10 @@ WRAPPED_WIDTHS = range(40, 101)
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
 
 
-@CORPORA.register("text")
+READS = ("dataset.files", "dataset.format", "dataset.column", "dataset.errors")
+
+
+@CORPORA.register("text", reads=READS)
 @dataclass
 class TextCorpus(Corpus):
     """The documents of ``dataset.files``.

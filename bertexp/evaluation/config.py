@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bertexp.pairs import NEGATIVES
 from bertexp.probes import POOLINGS, PROBES
+from bertexp.unread import read_with
 from bertexp.validation import require, require_choice
 
 # Classifiers need some of each class, to be fitted to and to be tested on.
@@ -23,9 +24,9 @@ class EvaluationConfig:
     max_examples: int | None
     pseudo_perplexity: int | None
     probes: list[str]
-    probe_examples: int
-    probe_pooling: str
-    probe_layer: int | None
+    probe_examples: int = read_with("evaluation.probes")
+    probe_pooling: str = read_with("evaluation.probes")
+    probe_layer: int | None = read_with("evaluation.probes")
 
     def __post_init__(self) -> None:
         require(

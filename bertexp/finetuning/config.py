@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bertexp.config import RunConfig
 from bertexp.finetuning.glue import GLUE
+from bertexp.unread import read_with
 from bertexp.validation import UserError, require, require_choice
 
 TEXT = "text"
@@ -22,7 +24,7 @@ class LabelledConfig:
     name: str
     path: str | None
     hub: str | None
-    hub_config: str | None
+    hub_config: str | None = read_with("finetune.hub")
     train: str | None
     validation: str | None
     test: str | None
@@ -66,6 +68,8 @@ class LabelledConfig:
 @dataclass(kw_only=True)
 class FinetuneConfig(RunConfig):
     """A run that fine-tunes: the model it starts from, and the data."""
+
+    command: ClassVar[str] = "bertexp.finetune"
 
     run: str | None
     finetune: LabelledConfig

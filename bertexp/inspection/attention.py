@@ -53,7 +53,7 @@ class Attention:
         return self.weights.mean(0) if layer is None else self.weights[layer - 1]
 
 
-@TOPICS.register("attention")
+@TOPICS.register("attention", reads=("text", "text_b", "layer"))
 def show_attention(subject: Subject) -> None:
     """Print each head's entropy and distance, draw the heads, and write the page."""
     from bertexp.inspection.page import write_page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bertexp.config import Config
 from bertexp.inspection import TOPICS
@@ -12,6 +13,11 @@ from bertexp.validation import require
 @dataclass(kw_only=True)
 class InspectConfig(Config):
     """An experiment, and what of it to look at."""
+
+    command: ClassVar[str] = "bertexp.inspect"
+    passes_over: ClassVar[tuple[str, ...]] = (
+        *("evaluation", "optimizer", "scheduler", "trainer", "name", "sweep"),
+    )
 
     what: list[str]
     text: str

@@ -37,7 +37,7 @@ class Neighbourhood:
     cosines: np.ndarray
 
 
-@TOPICS.register("embeddings")
+@TOPICS.register("embeddings", reads=("text", "text_b"))
 def show_embeddings(subject: Subject) -> None:
     """Print the nearest neighbours of the text's tokens, and draw all in two dimensions."""
     from bertexp.inspection.pictures.embeddings import draw_embeddings

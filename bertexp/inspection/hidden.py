@@ -38,7 +38,7 @@ class HiddenState:
     change: float | None
 
 
-@TOPICS.register("hidden")
+@TOPICS.register("hidden", reads=("text", "text_b"))
 def show_hidden(subject: Subject) -> None:
     """Print what every layer gives, and draw it."""
     from bertexp.inspection.pictures.hidden import draw_hidden

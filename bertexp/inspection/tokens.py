@@ -14,7 +14,7 @@ from bertexp.tokens.inputs import ModelInput
 UNKNOWN = "bold red"
 
 
-@TOPICS.register("tokens")
+@TOPICS.register("tokens", reads=("text", "text_b"))
 def show_tokens(subject: Subject) -> None:
     """Print a row for each token of the text, and what they come to."""
     found, limit = subject.input, subject.max_length

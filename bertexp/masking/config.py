@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from bertexp.masking import STRATEGIES
+from bertexp.unread import read_with
 from bertexp.validation import UserError, require, require_choice
 
 SCHEDULES = ("constant", "linear", "cosine", "step")
@@ -22,7 +23,7 @@ class ReplaceConfig:
     mask: float
     random: float
     keep: float
-    special: bool = False
+    special: bool = read_with("masking.replace.random", default=False)
 
     def __post_init__(self) -> None:
         for name, share in (("mask", self.mask), ("random", self.random), ("keep", self.keep)):
@@ -41,7 +42,7 @@ class ScheduleConfig:
 
     name: str = "constant"
     end: float | None = None
-    at: float = 0.5
+    at: float = read_with("masking.schedule.name", "step", default=0.5)
 
     def __post_init__(self) -> None:
         require_choice("masking.schedule.name", self.name, SCHEDULES)

@@ -15,7 +15,7 @@ from bertexp.masking.words import RunHashes, WholeWordStrategy
 FORMAT_VERSION = 1
 
 
-@STRATEGIES.register("frequency")
+@STRATEGIES.register("frequency", reads=("masking.frequency_exponent",))
 class FrequencyStrategy(WholeWordStrategy):
     """Whole words, each with a rate in proportion to its frequency ** -exponent.
 

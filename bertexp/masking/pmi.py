@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 LONGEST = 5
 
 
-@STRATEGIES.register("pmi")
+@STRATEGIES.register("pmi", reads=("masking.pmi_min_count", "masking.pmi_share"))
 class PmiStrategy(WordStrategy):
     """Collocations of 2 to 5 words, or words (Levine et al. 2021, "PMI-Masking").
 

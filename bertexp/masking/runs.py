@@ -63,7 +63,7 @@ class RunStrategy(WordStrategy):
         return begins_N.reshape(ids_BL.shape)
 
 
-@STRATEGIES.register("span")
+@STRATEGIES.register("span", reads=("masking.span_p", "masking.span_max"))
 class SpanStrategy(RunStrategy):
     """Spans of whole words with geometric lengths (Joshi et al. 2020, "SpanBERT", section 3.1).
 
@@ -79,7 +79,7 @@ class SpanStrategy(RunStrategy):
         super().__init__(context, law / law.sum())
 
 
-@STRATEGIES.register("ngram")
+@STRATEGIES.register("ngram", reads=("masking.ngram_max",))
 class NgramStrategy(RunStrategy):
     """Runs of 1 to ``masking.ngram_max`` words, every length as likely.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bertexp.unread import read_with
 from bertexp.validation import UserError, require, require_choice
 
 # More is a slip, which would only be noticed when the memory is full.
@@ -21,20 +22,19 @@ MOST = {
 class ModelConfig:
     """The size of a BERT trained from scratch, or the checkpoint to go on from.
 
-    With ``pretrained`` set, the sizes are the checkpoint's and the other keys but
-    ``name`` are ignored.
+    With ``pretrained`` set, the sizes are the checkpoint's, and only ``name`` is read besides.
     """
 
     name: str
     pretrained: str | None
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    dropout: float
-    initializer_range: float
-    initialization: str
+    hidden_size: int = read_with("model.pretrained", None)
+    num_hidden_layers: int = read_with("model.pretrained", None)
+    num_attention_heads: int = read_with("model.pretrained", None)
+    intermediate_size: int = read_with("model.pretrained", None)
+    max_position_embeddings: int = read_with("model.pretrained", None)
+    dropout: float = read_with("model.pretrained", None)
+    initializer_range: float = read_with("model.pretrained", None)
+    initialization: str = read_with("model.pretrained", None)
 
     def __post_init__(self) -> None:
         for key, most in MOST.items():

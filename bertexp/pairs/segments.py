@@ -148,7 +148,7 @@ class Paragraphs(Segmentation):
         return self._ends[np.searchsorted(self.starts, starts)]
 
 
-@SEGMENTS.register("fill")
+@SEGMENTS.register("fill", reads=("task.short_prob",))
 class FilledSegments(Segmentation):
     """As many sentences as fit, as in BERT (Devlin et al. 2019, appendix A.2).
 

@@ -93,6 +93,8 @@ def begin(
     resume = OmegaConf.select(composed, "trainer.resume")
     whole = find_checkpoints(folder)
     if resume is None:
+        if OmegaConf.select(composed, "trainer.resume_force"):
+            raise UserError("trainer.resume_force=true: no run is resumed; add trainer.resume=.")
         if whole:
             raise UserError(
                 f"{folder}: has a run already, up to step {whole[-1].step}; trainer.resume={AUTO} "

@@ -16,8 +16,17 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from bertexp.sweeps.stored import StoredJob, outcome, read_job, seconds_a_job, stored_jobs
+from bertexp.sweeps.stored import (
+    KEYS,
+    SCHEMAS,
+    StoredJob,
+    outcome,
+    read_job,
+    seconds_a_job,
+    stored_jobs,
+)
 from bertexp.tracking.progress import clock
+from bertexp.unread import refuse_unread_in_sweep
 from bertexp.validation import UserError
 
 # A job's folder is named after its overrides, up to this many characters.
@@ -111,9 +120,13 @@ class RemainingJobs(Launcher):
         """Run the jobs that are left and return the results of all, None for one that failed.
 
         Raises:
-            UserError: a folder holds a finished run of another configuration.
+            UserError: a folder holds a finished run of another configuration, no job reads a
+                setting, or two jobs are the same run.
         """
         jobs = [self._plan(overrides) for overrides in job_overrides]
+        if initial_job_idx == 0:
+            varied = job_overrides[0] if self._total else None
+            refuse_unread_in_sweep([job.composed for job in jobs], KEYS, SCHEMAS, varied)
         unique = {job.stored.folder: job for job in jobs}
         left = [job for job in unique.values() if not job.stored.finished]
         total, done = self._total or len(unique), len(unique) - len(left)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.config import changes_outcome, keys
+from bertexp.config import Config, changes_outcome, keys
 from bertexp.dry_run.plan import PLANNED, Plan
 from bertexp.finetuning.config import FinetuneConfig
 from bertexp.runs.summary import SUMMARY_FILE, read_summary
@@ -16,7 +16,8 @@ from bertexp.runs.summary import SUMMARY_FILE, read_summary
 # Where Hydra keeps what it composed for a run.
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 # A run has those of one command; the others are missing in all that it is held against.
-KEYS = tuple(dict.fromkeys([*keys(), *keys(FinetuneConfig)]))
+SCHEMAS = (Config, FinetuneConfig)
+KEYS = tuple(dict.fromkeys(key for schema in SCHEMAS for key in keys(schema)))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,13 @@ from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
+# What only tasks with masked tokens read, and what only those with sentence pairs do.
+READ_BY_MASKED = ("masking", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
+READ_BY_PAIRS = (
+    *("task.sentences", "task.segments", "task.short_prob", "task.negatives", "task.next_prob"),
+    *("task.dynamic", "task.nsp_weight", "evaluation.negatives", "evaluation.count_negatives"),
+)
+
 
 class Examples(ABC):
     """The examples of one split. Which batch they give depends on nothing but the arguments."""

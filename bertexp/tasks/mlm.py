@@ -11,7 +11,7 @@ import numpy as np
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import Examples, MaskedExamples, Task
+from bertexp.tasks.base import READ_BY_MASKED, Examples, MaskedExamples, Task
 from bertexp.tasks.batch import Batch, written
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.stream import TokenStream
@@ -108,7 +108,7 @@ class StreamedBlocks(Examples):
         return replace(blocks.batch(0, first + example_ids), example_ids=example_ids)
 
 
-@TASKS.register("mlm")
+@TASKS.register("mlm", reads=READ_BY_MASKED)
 class MaskedLanguageModelling(Task):
     """Predict the masked tokens of a block of text."""
 

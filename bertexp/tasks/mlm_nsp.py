@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bertexp.masking.config import MaskingConfig
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import MaskedExamples, Task
+from bertexp.tasks.base import READ_BY_MASKED, READ_BY_PAIRS, MaskedExamples, Task
 from bertexp.tasks.nsp import PairExamples
 from bertexp.tokens.store import TokenStore
 
 
-@TASKS.register("mlm_nsp")
+@TASKS.register("mlm_nsp", reads=(*READ_BY_MASKED, *READ_BY_PAIRS))
 class JointPreTraining(Task):
     """Predict the masked tokens of a pair of segments and whether the second follows.
 

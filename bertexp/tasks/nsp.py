@@ -12,7 +12,7 @@ from bertexp.pairs import NEXT, SEGMENTS, negative_shares
 from bertexp.pairs.draw import PairDrawer
 from bertexp.pairs.text import Text
 from bertexp.tasks import TASKS
-from bertexp.tasks.base import Examples, Task
+from bertexp.tasks.base import READ_BY_PAIRS, Examples, Task
 from bertexp.tasks.batch import Batch, written
 from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.store import TokenStore
@@ -94,7 +94,7 @@ class PairExamples(Examples):
         return replace(batch, next_labels_B=torch.from_numpy(pairs.labels))
 
 
-@TASKS.register("nsp")
+@TASKS.register("nsp", reads=READ_BY_PAIRS)
 class NextSentencePrediction(Task):
     """Say whether the second segment follows the first."""
 
@@ -106,7 +106,7 @@ class NextSentencePrediction(Task):
         return PairExamples(tokens, self.config, self.tokenizer, seed)
 
 
-@TASKS.register("sop")
+@TASKS.register("sop", reads=READ_BY_PAIRS)
 class SentenceOrderPrediction(NextSentencePrediction):
     """Say whether two consecutive segments are in order or swapped (Lan et al. 2020, "ALBERT")."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertexp.unread import read_with
 from bertexp.validation import UserError, require, require_choice
 
 
@@ -12,9 +13,9 @@ class TokenizerConfig:
     """Which vocabulary cuts the text: one trained on the corpus, or one that exists."""
 
     name: str
-    vocab_size: int
+    vocab_size: int = read_with("tokenizer.name", "wordpiece")
     lowercase: bool
-    path: str | None
+    path: str | None = read_with("tokenizer.name", "pretrained")
 
     def __post_init__(self) -> None:
         require_choice("tokenizer.name", self.name, ("wordpiece", "pretrained"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertexp.unread import read_with
 from bertexp.validation import require, require_choice
 
 TRACKERS = ("wandb", "tensorboard", "trackio", "none")
@@ -25,10 +26,10 @@ class TrackerConfig:
 
     name: str
     mode: str
-    project: str
-    entity: str | None
-    group: str | None
-    tags: list[str]
+    project: str = read_with("tracker.name", "wandb", "trackio")
+    entity: str | None = read_with("tracker.name", "wandb")
+    group: str | None = read_with("tracker.name", "wandb", "trackio")
+    tags: list[str] = read_with("tracker.name", "wandb")
 
     def __post_init__(self) -> None:
         require_choice("tracker.name", self.name, TRACKERS)

@@ -37,7 +37,7 @@ def test_a_job_gets_what_its_overrides_come_to(tmp_path: Path, is_elsewhere: boo
 
         context = HydraContext(config_loader=loader, callbacks=None)  # type: ignore[arg-type]
         launcher: Any = SimpleNamespace(launch=launch, hydra_context=context)
-        jobs = RemainingJobs(launcher, loader, config, ["task=nsp", "sweep=one"], None)
+        jobs = RemainingJobs(launcher, loader, config, ["seed=1", "sweep=one"], None)
         jobs.launch([["masking.prob=0.1"], ["masking.prob=0.4", "+size=smoke"]], 0)
     assert [made.hydra.sweep.subdir for made, _ in seen] == [
         "masking.prob=0.1",

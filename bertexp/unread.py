@@ -1,0 +1,252 @@
+"""Settings that somebody wrote and that the run does not read: an error, not a silence.
+
+A key that is read only under a condition says so where it belongs: in the field of its
+dataclass (``read_with``), or in the registration of the class that reads it (``reads=``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from bertexp.registry import Registry
+from bertexp.validation import UserError
+
+COMMAND_LINE = "the command line"
+# A size makes any run smaller, whatever that run reads.
+SIZES = "size"
+STUDIES = "experiment"
+# What a run is called changes nothing of it.
+LABELS = ("name", "model.name")
+_READ_WITH = "read_with"
+_PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
+
+
+def read_with(key: str, *values: object, default: Any = MISSING) -> Any:
+    """Return a dataclass field that is read only where ``key`` has one of ``values``.
+
+    Without values: where it has any but null, 0, false and nothing.
+    """
+    return field(default=default, metadata={_READ_WITH: (key, values)})
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``prefix`` and all keys below it are read only where ``key`` has one of ``values``."""
+
+    prefix: str
+    key: str
+    values: tuple[object, ...]
+
+    def is_about(self, key: str) -> bool:
+        """Whether a dotted key, or all of a group, is read under this condition."""
+        return _is_below(key, self.prefix)
+
+    def holds(self, config: DictConfig) -> bool:
+        """Whether a configuration fulfils it."""
+        found = OmegaConf.select(config, self.key)
+        if not self.values:
+            return bool(found)
+        chosen = found if isinstance(found, ListConfig | DictConfig) else [found]
+        return any(value in self.values for value in chosen)
+
+    def chosen_by(self, keys: Iterable[str]) -> bool:
+        """Whether one of some dotted keys and groups decides whether it holds."""
+        return any(_is_below(self.key, key) for key in keys)
+
+    def explained(self, key: str, config: DictConfig) -> str:
+        """Return what would read ``key``, which ``config`` does not."""
+        if not self.values:
+            return f"{key} is read only where {self.key} is set: set it, or leave {key} out"
+        options = [self._setting(value) for value in self.values]
+        readers = " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
+        now = self._setting(OmegaConf.select(config, self.key))
+        add = f"add {options[0]}" if len(options) == 1 else "choose one"
+        return f"{key} is read by {readers} only, and this run has {now}: {add}, or leave {key} out"
+
+    def _setting(self, value: object) -> str:
+        """Return a value as the command line sets it; a group's name is set by its option."""
+        group, _, last = self.key.rpartition(".")
+        key = group if last == "name" and "." not in group else self.key
+        text = str(value).lower() if isinstance(value, bool) else value
+        return f"{key}={'null' if value is None else text}"
+
+
+def conditions(*schemas: type) -> list[Condition]:
+    """Return the conditions under which keys of some schemas are read."""
+    found = list(dict.fromkeys(each for schema in schemas for each in _of_fields(schema, "")))
+    for registry in Registry.all:
+        names: dict[str, list[str]] = {}
+        for name in registry.names():
+            for prefix in registry.reads[name]:
+                names.setdefault(prefix, []).append(name)
+        found += [Condition(prefix, registry.key, tuple(every)) for prefix, every in names.items()]
+    return found
+
+
+def written(hydra: HydraConf | DictConfig) -> dict[str, str]:
+    """Return the keys and groups that somebody wrote, and where: all but defaults and sizes."""
+    found = _in_files(hydra)
+    return found | dict.fromkeys(written_keys(hydra.overrides.task), COMMAND_LINE)
+
+
+def written_keys(overrides: Iterable[str]) -> Iterator[str]:
+    """Yield the dotted keys and groups that overrides set to something."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        value = None if override.is_sweep_override() else override.value()
+        if override.is_sweep_override() or not _is_nothing(value):
+            yield from _flat(override.key_or_group.replace("/", "."), value)
+
+
+def unread(
+    found: Mapping[str, str], config: DictConfig, every: Iterable[Condition]
+) -> dict[str, str]:
+    """Return for each key that was written and that this run does not read what would read it.
+
+    A file's keys are passed over where the command line chose what does not read them.
+    """
+    unmet = [condition for condition in every if not condition.holds(config)]
+    named = [key for key, source in found.items() if source == COMMAND_LINE]
+    reasons = {}
+    for key, source in found.items():
+        for condition in unmet:
+            if condition.is_about(key) and (
+                source == COMMAND_LINE or not condition.chosen_by(named)
+            ):
+                place = "" if source == COMMAND_LINE else f"{source}: "
+                reasons[key] = f"{place}{condition.explained(key, config)}"
+    return reasons
+
+
+def refuse_unread(found: Mapping[str, str], config: DictConfig, schema: type[Any]) -> None:
+    """Raise a ``UserError`` for a key that was written and that this run does not read."""
+    for key in found:
+        if any(_is_below(key, prefix) for prefix in schema.passes_over):
+            raise UserError(f"{key}: python -m {schema.command} does not read it; leave it out.")
+    for reason in unread(found, config, conditions(schema)).values():
+        raise UserError(f"{reason}.")
+
+
+def refuse_unread_in_sweep(
+    jobs: Sequence[DictConfig],
+    keys: Sequence[str],
+    schemas: Sequence[type],
+    searched: Sequence[str] | None,
+) -> None:
+    """Raise a ``UserError`` for a key that was written and that no job reads, or for equal jobs.
+
+    Args:
+        jobs: what was composed for each, with Hydra's part.
+        keys: all that there are.
+        schemas: what the jobs may hold.
+        searched: the overrides of the first job of a search, whose other jobs are not known yet
+            and may be equal; None for a sweep that is known as a whole.
+    """
+    every = conditions(*schemas)
+    if searched is not None:
+        varied = [*written_keys(searched)]
+        every = [condition for condition in every if not condition.chosen_by(varied)]
+    reasons: dict[str, list[str | None]] = {}
+    for job in jobs:
+        found = written(job.hydra)
+        why = unread(found, job, every)
+        for key in found:
+            reasons.setdefault(key, []).append(why.get(key))
+    for each in reasons.values():
+        if all(each):
+            raise UserError(f"{each[0]}.")
+    if searched is None:
+        _refuse_equal(jobs, keys, every)
+
+
+def _refuse_equal(
+    jobs: Sequence[DictConfig], keys: Sequence[str], every: Sequence[Condition]
+) -> None:
+    """Raise a ``UserError`` if two jobs read the same values, whatever they are called."""
+    known: dict[str, DictConfig] = {}
+    for job in jobs:
+        unmet = [condition for condition in every if not condition.holds(job)]
+        values = {
+            key: OmegaConf.select(job, key)
+            for key in keys
+            if key not in LABELS and not any(condition.is_about(key) for condition in unmet)
+        }
+        same = known.setdefault(str(values), job)
+        if same is job:
+            continue
+        differ = [_only(one, other) for one, other in ((same, job), (job, same))]
+        if not any(differ):
+            raise UserError("two jobs of this sweep are the same run: a value is listed twice.")
+        named = written_keys(differ[1] or differ[0])
+        why = unread(dict.fromkeys(named, COMMAND_LINE), job, every).values()
+        raise UserError(
+            f"two jobs of this sweep are the same run: {' and '.join(map(','.join, differ))}."
+            + "".join(f" {reason}." for reason in [*why][:1])
+        )
+
+
+def _only(job: DictConfig, other: DictConfig) -> list[str]:
+    """Return the overrides that one job has and another has not."""
+    return [one for one in job.hydra.overrides.task if one not in other.hydra.overrides.task]
+
+
+def _in_files(hydra: HydraConf | DictConfig) -> dict[str, str]:
+    """Return the keys that studies and the user's own YAML files set, and the file of each."""
+    found: dict[str, str] = {}
+    chosen = dict(hydra.runtime.choices) | {"": hydra.job.config_name}
+    for source in hydra.runtime.config_sources:
+        if source.schema != "file":
+            continue
+        for group, option in chosen.items():
+            is_own = source.provider != "main" or group == STUDIES
+            if not is_own or group == SIZES or group.startswith("hydra/") or not option:
+                continue
+            path = Path(source.path) / group / f"{Path(str(option)).with_suffix('')}.yaml"
+            if path.is_file():
+                found |= dict.fromkeys(_keys_of(path, group), path.name)
+    return found
+
+
+def _keys_of(path: Path, group: str) -> list[str]:
+    """Return the dotted keys that a file in a group's folder sets."""
+    package = _PACKAGE.search(path.read_text(encoding="utf-8"))
+    prefix = package[1] if package else group.replace("/", ".")
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    kept = {key: value for key, value in values.items() if key not in ("defaults", "hydra")}
+    return [*_flat("" if prefix == "_global_" else prefix, kept)]
+
+
+def _of_fields(part: type, prefix: str) -> Iterator[Condition]:
+    hints = get_type_hints(part)
+    for each in fields(part):
+        name = f"{prefix}{each.name}"
+        if is_dataclass(hints[each.name]):
+            yield from _of_fields(hints[each.name], f"{name}.")
+        elif _READ_WITH in each.metadata:
+            yield Condition(name, *each.metadata[_READ_WITH])
+
+
+def _flat(key: str, value: object) -> Iterator[str]:
+    """Yield the dotted keys that a value sets."""
+    if not isinstance(value, dict):
+        yield key
+        return
+    for inner, below in value.items():
+        if not _is_nothing(below):
+            yield from _flat(f"{key}.{inner}" if key else str(inner), below)
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether a setting asks for nothing, so that nothing is missing where it is not read."""
+    return value is None or value == []
+
+
+def _is_below(key: str, prefix: str) -> bool:
+    return key == prefix or key.startswith(f"{prefix}.")

@@ -1,0 +1,222 @@
+"""What somebody wrote and a run does not read is an error that says what would read it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from bertexp.config import Config, conf_dir
+from bertexp.finetuning.config import FinetuneConfig
+from bertexp.sweeps.stored import KEYS, SCHEMAS
+from bertexp.unread import refuse_unread, refuse_unread_in_sweep, written
+from bertexp.validation import UserError
+
+ROOT = Path(__file__).parents[1]
+STUDIES = sorted((conf_dir() / "experiment").glob("*.yaml"))
+PAIRS = "task=mlm_nsp, task=nsp or task=sop"
+
+
+def composed(*overrides: str, name: str = "config") -> DictConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(name, overrides=list(overrides), return_hydra_config=True)
+
+
+def refuse(*overrides: str, name: str = "config") -> None:
+    config = composed(*overrides, name=name)
+    refuse_unread(written(config.hydra), config, FinetuneConfig if name == "finetune" else Config)
+
+
+PASSED_OVER = {
+    "dataset.files=[my.txt]": "dataset=text only, and this run has dataset=pydoc: add dataset=text",
+    "dataset=wikitext2 dataset.packages=[numpy]": "dataset=pydoc only",
+    "dataset=text dataset.hub.path=x": "dataset=wikipedia",
+    "dataset=text dataset.synthetic.words=8": "dataset=synthetic only",
+    "dataset=synthetic dataset.column=body": "dataset=text",
+    "dataset.shuffle_buffer=30": "dataset.streaming=true only",
+    "dataset=wikitext2 dataset.validation_fraction=0.2": "dataset.hub.validation=null only",
+    "tokenizer.path=vocab.txt": "tokenizer=pretrained only",
+    "tokenizer=pretrained tokenizer.path=x tokenizer.vocab_size=300": "tokenizer=wordpiece only",
+    "masking.span_p=0.3": "masking.strategy=span only",
+    "masking.ngram_max=2": "masking.strategy=ngram only",
+    "masking.pmi_share=0.2": "masking.strategy=pmi only",
+    "masking.frequency_exponent=1": "masking.strategy=frequency only",
+    "masking.schedule.at=0.3": "masking.schedule.name=step only",
+    "masking=mask40 masking.replace.special=true": "where masking.replace.random is set",
+    "task=nsp masking.prob=0.4": "task=mlm or task=mlm_nsp only",
+    "task=nsp masking=span": "task=mlm or task=mlm_nsp only",
+    "task=sop evaluation.mask_probs=[0.3]": "task=mlm or task=mlm_nsp only",
+    "task.negatives=swap": f"{PAIRS} only, and this run has task=mlm: choose one",
+    "task.negatives={swap:0.5,other_document:0.5}": PAIRS,
+    "evaluation.negatives=[swap]": PAIRS,
+    "task=nsp task.short_prob=0.3": "task.segments=fill only",
+    "model.pretrained=/x model.dropout=0.1": "model.pretrained=null only",
+    "model.pretrained=/x model.hidden_size=64": "model.pretrained=null only",
+    "evaluation.probes=[] evaluation.probe_layer=1": "where evaluation.probes is set",
+    "tracker=tensorboard tracker.tags=[a]": "tracker=wandb only",
+}
+
+
+@pytest.mark.parametrize("line", PASSED_OVER)
+def test_what_is_written_and_not_read_is_an_error_that_names_what_would_read_it(line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        refuse(*line.split())
+    key = line.split()[-1].partition("=")[0]
+    assert re.match(rf"{re.escape(key)}[\w.]* is read (by|only) ", str(caught.value))
+    assert PASSED_OVER[line] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "task=nsp",
+        "+size=smoke model.pretrained=/x task=nsp",  # a size is for any run
+        "dataset.files=[] tokenizer.path=null masking.schedule.end=null",  # asks for nothing
+        "masking=span masking.span_p=0.1",
+        "masking.strategy=step masking.schedule.name=step masking.schedule.at=0.2",
+        "task=nsp task.negatives={swap:0.5,other_document:0.5}",
+        "dataset=wikipedia dataset.hub.config=20231101.ko",
+        "model=bert_base_uncased model.name=mine",
+        "+experiment=nsp_synthetic dataset=pydoc",  # the user's word against the file's
+        "+experiment=notebook_nsp task=mlm",
+    ],
+)
+def test_what_is_read_or_nobody_wrote_is_no_error(line: str) -> None:
+    refuse(*line.split())
+
+
+def test_fine_tuning_is_looked_at_too() -> None:
+    refuse("run=x", "finetune=rte", "seed=1", name="finetune")
+    with pytest.raises(UserError, match=r"hub_config is read only where finetune\.hub is set"):
+        refuse("run=x", "finetune.hub_config=x", name="finetune")
+
+
+def commands() -> Iterator[str]:
+    """Every command of an experiment or a sweep that the README and ``conf/`` show."""
+    for path in [ROOT / "README.md", *conf_dir().rglob("*.yaml")]:
+        text = re.sub(r"\\\n#?", " ", path.read_text(encoding="utf-8"))
+        yield from re.findall(r"python -m bertexp ([^`\n#]*)", text)
+
+
+def test_the_commands_of_the_documentation_and_every_study_are_read_as_a_whole() -> None:
+    shown = {*commands()} | {f"+experiment={path.stem}" for path in STUDIES}
+    for line in sorted(shown):
+        words = [word for word in shlex.split(line) if re.match(r"[+\w./]+=", word)]
+        if words and "group" not in line and "..." not in line:
+            # Seeds only make it take longer.
+            check_sweep(*(word for word in words if not word.startswith("seed=")), "seed=0")
+
+
+def check_sweep(*overrides: str) -> None:
+    """Compose every job of what may be a sweep, as the sweep does, and check them all."""
+    parser = OverridesParser.create()
+    parsed = parser.parse_overrides(list(overrides))
+    fixed = [str(each.input_line) for each in parsed if not each.is_sweep_override()]
+    sweeper = composed(*fixed).hydra.sweeper
+    swept = {key: f"{key}={values}" for key, values in (sweeper.params or {}).items()}
+    named = {each.get_key_element(): str(each.input_line) for each in parsed}
+    lines = [line for key, line in (swept | named).items() if line not in fixed]
+    # Not before: Hydra loads its plugins anew when it looks for them.
+    from hydra_plugins.bertexp_sweepers import GridSweeper
+
+    grid = GridSweeper(None, [key for key in sweeper.together if key not in named])
+    (jobs,) = grid.split_arguments(parser.parse_overrides(lines), None)
+    refuse_unread_in_sweep([composed(*fixed, *job) for job in jobs], KEYS, SCHEMAS, None)
+
+
+SWEEPS = {
+    "masking.span_p=0.1,0.2": "masking.span_p is read by masking.strategy=span only",
+    "model.pretrained=/x model.dropout=0.0,0.5": "model.dropout is read by model.pretrained=null",
+    "model.pretrained=/x model=tiny,mini": "the same run: model=tiny and model=mini.",
+    "masking.strategy=token,span masking.span_p=0.1,0.2": "the same run: masking.span_p=0.1 and "
+    "masking.span_p=0.2. masking.span_p is read by masking.strategy=span only",
+    "seed=0,0": "the same run: a value is listed twice",
+    "seed=0,1 dataset.files=[x]": "dataset.files is read by dataset=text only",
+}
+
+
+@pytest.mark.parametrize("line", SWEEPS)
+def test_a_sweep_over_what_is_not_read_is_refused(line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_sweep(*line.split())
+    assert SWEEPS[line] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "masking.strategy=token,span masking.span_p=0.3",  # one of the jobs reads it
+        "task=mlm,nsp task.segments=fill masking.prob=0.2",
+        "hardware.threads=1,2",
+        "model=tiny,mini seed=0,1",
+    ],
+)
+def test_a_sweep_of_which_some_jobs_read_a_setting_runs(line: str) -> None:
+    check_sweep(*line.split())
+
+
+def test_a_search_may_be_over_what_only_some_of_its_jobs_read() -> None:
+    job = composed("masking.strategy=token", "masking.span_p=0.3")
+    refuse_unread_in_sweep([job], KEYS, SCHEMAS, ["masking.strategy=token", "masking.span_p=0.3"])
+    with pytest.raises(UserError, match=r"masking\.span_p is read by masking\.strategy=span only"):
+        refuse_unread_in_sweep([job], KEYS, SCHEMAS, ["masking.span_p=0.3"])
+
+
+def test_files_of_the_users_own_are_looked_at(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    study = tmp_path / "conf" / "experiment" / "mine.yaml"
+    study.write_text("# @package _global_\nmasking: {span_p: 0.3}\ntrainer: {max_steps: 1}\n")
+    own = ("--config-dir=conf", "+experiment=mine", "dataset=synthetic", "tracker=none")
+    done = command(*own, folder=tmp_path)
+    assert done.code == 1
+    assert done.said == [
+        "error: mine.yaml: masking.span_p is read by masking.strategy=span only, and this run has "
+        "masking.strategy=token: add masking.strategy=span, or leave masking.span_p out."
+    ]
+    assert not done.cache.exists()
+    assert not (tmp_path / "outputs").exists()
+    done = command(*own, "-m", "seed=0,1", folder=tmp_path)
+    assert done.code == 1
+    assert done.said[-1].startswith("error: mine.yaml: masking.span_p is read by masking.strategy")
+    assert not done.cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "said"),
+    [
+        ("evaluate", ("{run}", "trainer.max_steps=3"), "trainer.max_steps: python -m bertexp.ev"),
+        (
+            "evaluate",
+            ("{run}", "evaluation.negatives=[swap]"),
+            f"evaluation.negatives is read by {PAIRS}",
+        ),
+        (
+            "inspect",
+            ("optimizer.lr=1",),
+            "optimizer.lr: python -m bertexp.inspect does not",
+        ),
+        ("inspect", ("layer=1",), "layer is read by what=attention only, and this run"),
+        ("bench", ("trainer.max_steps=3",), "trainer.max_steps: python -m bertexp.bench does not"),
+    ],
+)
+def test_other_commands_read_less(
+    command: Callable[..., Any],
+    trained: Callable[[str], Path],
+    module: str,
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    run = trained("mlm")
+    done = command(*(each.format(run=run) for each in arguments), module=f"bertexp.{module}")
+    assert done.code == 1
+    assert len(done.said) == 1
+    assert done.said[0].startswith(f"error: {said}")
