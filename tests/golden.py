@@ -34,7 +34,9 @@ COMMANDS: dict[str, list[tuple[str, list[str]]]] = {
     "mlm": [("bertexp", [*TRAIN, SINGLE])],
     "whole_word": [("bertexp", [*TRAIN, "masking=decay", "masking.strategy=whole_word", SINGLE])],
     "span": [("bertexp", [*TRAIN, "masking=span", "masking.prob=0.4", SINGLE])],
-    "nsp": [("bertexp", [*TRAIN, "task=nsp", SINGLE])],
+    "nsp": [
+        ("bertexp", [*(each for each in TRAIN if "perplexity" not in each), "task=nsp", SINGLE])
+    ],
     "joint": [
         ("bertexp", [*TRAIN, "task=mlm_nsp", "trainer.gradient_accumulation_steps=2", SINGLE])
     ],
