@@ -217,8 +217,9 @@ def _record(
     write_summary(folder, outcome.results(data, state, metrics, run.keeper, run.clock))
     show = partial(report.show, log_only=run.invocation.job is not None)
     yardsticks, lines = data.bank.yardsticks, run.record.lines()
-    before = outcome.before_training(lines)
-    show(report.results(metrics, yardsticks, data.optimum, found.probed, state, before))
+    before, answered = outcome.before_training(lines), outcome.answered(data)
+    optimum, probed = data.optimum, found.probed
+    show(report.results(metrics, yardsticks, optimum, probed, state, answered, before))
     show(report.samples(answers))
     show(report.remarks(outcome.remarks(lines, metrics, yardsticks, run.keeper)))
     show(report.places(shown(folder), run.keeper, tracker.location if tracker else None))

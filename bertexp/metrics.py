@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,25 @@ def describe(name: str) -> Metric:
     stem = name.partition("@")[0].rpartition("/")[2]
     ends = (known for end, known in METRICS.items() if stem == end or stem.endswith(f"_{end}"))
     return next(ends, Metric())
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Return the 95% interval of a share of ``count`` independent answers (Wilson 1927)."""
+    z = NormalDist().inv_cdf(0.975)
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count**2)) ** 0.5
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def known_to(name: str, value: float, answered: Mapping[str, int]) -> str:
+    """Return an accuracy's 95% interval and its number of examples; nothing for another metric.
+
+    Args:
+        name: the metric's.
+        value: its value.
+        answered: the number of examples of each accuracy, by name.
+    """
+    if not answered.get(name) or math.isnan(value):
+        return ""
+    low, high = wilson(value, answered[name])
+    return f"{low:.3f} to {high:.3f} ({answered[name]:,})"

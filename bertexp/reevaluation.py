@@ -63,11 +63,14 @@ def reevaluate(config: Config, saved: Saved, save: str | None, changed: Sequence
             "probes": [asdict(one) for one in found.probed],
             "yardsticks": yardsticks,
             "optimum": data.optimum,
+            "answered": outcome.answered(data),
             "fingerprints": outcome.fingerprints(data),
             "versions": versions(),
         }
         write_json(path, record)
-    report.show(report.results(metrics, yardsticks, data.optimum, found.probed, _spent(saved)))
+    answered = outcome.answered(data)
+    spent = _spent(saved)
+    report.show(report.results(metrics, yardsticks, data.optimum, found.probed, spent, answered))
     report.show(Group(Text(f"model      {shown(saved.source)}"), _questions(saved.run, data)))
     if path:
         # In one line, however long: to be copied.

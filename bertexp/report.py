@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from bertexp.evaluation.samples import MaskedSample, PairSample
 from bertexp.evaluation.shortcuts import FEATURES
 from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
+from bertexp.metrics import known_to, wilson
 from bertexp.tokens.unknown import unknown_share
 from bertexp.tracking.progress import clock
 
@@ -97,6 +99,7 @@ def results(
     optimum: dict[str, float],
     probed: Sequence[Probed],
     state: TrainState,
+    answered: Mapping[str, int],
     before: dict[str, float] | None = None,
 ) -> RenderableType:
     """Return the evaluation beside the one before the first step, the yardsticks and the optimum.
@@ -116,12 +119,16 @@ def results(
             continue
         known = (column.get(name) for column in columns.values())
         table.add_row(name, *("" if value is None else f"{value:.3f}" for value in known))
-    note = Text("Yardstick: the best that can be done without looking at the input.", "dim")
-    parts = (*_slices(metrics), *_negatives(metrics), *_probes(probed))
+    pairs = "eval/nsp_accuracy"
+    known_pairs = known_to(pairs, metrics.get(pairs, math.nan), answered)
+    told = "Yardstick: the best that can be done without looking at the input."
+    told += f"\n{pairs} by its pairs (Wilson): 95% {known_pairs}" * bool(known_pairs)
+    note = Text(told, "dim")
+    parts = (*_slices(metrics), *_negatives(metrics, answered), *_probes(probed, answered))
     return Group("", table, note, "", *parts)
 
 
-def _negatives(metrics: dict[str, float]) -> list[RenderableType]:
+def _negatives(metrics: dict[str, float], answered: Mapping[str, int]) -> list[RenderableType]:
     """Return the accuracy at each kind of negatives beside what trivial features reach there."""
     kinds = [name.partition("@")[2] for name in metrics if name.startswith("eval/nsp_loss@")]
     if not kinds:
@@ -133,7 +140,13 @@ def _negatives(metrics: dict[str, float]) -> list[RenderableType]:
     for kind in kinds:
         columns = ("loss", "accuracy", *(f"shortcut{each}" for each in FEATURES), "shortcut")
         table.add_row(kind, *(f"{metrics[f'eval/nsp_{name}@{kind}']:.3f}" for name in columns))
-    note = Text("The last four: accuracy of a logistic regression on trivial features.", "dim")
+    count = answered[f"eval/nsp_accuracy@{kinds[0]}"]
+    low, high = wilson(0.5, count)
+    note = Text(
+        f"Of {count:,} pairs each, which tell an accuracy to ± {(high - low) / 2:.3f} (95%). The "
+        "last four: accuracy of a logistic regression on trivial features.",
+        "dim",
+    )
     return [table, note, ""]
 
 
@@ -148,18 +161,20 @@ def _slices(metrics: dict[str, float]) -> list[RenderableType]:
     return [grid, ""] if grid.row_count else []
 
 
-def _probes(found: Sequence[Probed]) -> list[RenderableType]:
+def _probes(found: Sequence[Probed], answered: Mapping[str, int]) -> list[RenderableType]:
     """Return what linear classifiers make of frozen features, beside the yardsticks; or nothing."""
     if not found:
         return []
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("probe")
-    for name in ("accuracy", "majority", "TF-IDF", "best layer"):
+    for name in ("accuracy", "95% (texts)", "majority", "TF-IDF", "best layer"):
         table.add_column(name, justify="right")
     for probed in found:
         best = max(range(len(probed.layers)), key=probed.layers.__getitem__)
-        figures = (f"{value:.3f}" for value in (probed.accuracy, probed.majority, probed.tfidf))
-        table.add_row(probed.name, *figures, f"{probed.layers[best]:.3f} ({best})")
+        figures = [f"{value:.3f}" for value in (probed.accuracy, probed.majority, probed.tfidf)]
+        known = known_to(f"eval/probe/{probed.name}", probed.accuracy, answered)
+        best_layer = f"{probed.layers[best]:.3f} ({best})"
+        table.add_row(probed.name, figures[0], known, *figures[1:], best_layer)
     note = Text("A linear classifier on frozen features; layer 0 are the embeddings.", "dim")
     return [table, note, ""]
 

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from bertexp.compare.comparable import OWN_TEXTS, refusals
-from bertexp.compare.results import Ability, Setting, Yardstick
+from bertexp.compare.results import Ability, Comparison, Setting, Yardstick
 from bertexp.compare.runs import Run
 from bertexp.compare.settings import Grouping
 from bertexp.compare.statistics import estimate
-from bertexp.metrics import describe
+from bertexp.compare.wording import MISSING, number
+from bertexp.metrics import describe, wilson
 
 PROBE = "eval/probe/"
 # A figure that is judged by how likely answers are and not by how right.
@@ -62,18 +63,31 @@ def find_yardsticks(runs: Sequence[Run], abilities: Sequence[Ability]) -> tuple[
     return tuple(found.values())
 
 
-def yardstick_rows(
-    yardsticks: Sequence[Yardstick], metrics: Sequence[str]
-) -> list[tuple[str, list[float | None]]]:
-    """Return a row for each kind of yardstick, with a value for each metric; none without any."""
-    known = {one.metric: one for one in yardsticks}
-    if known.keys().isdisjoint(metrics):
-        return []
-    kinds = {"majority": "majority", "tfidf": "TF-IDF"}
-    return [
-        (name, [getattr(known.get(metric), kind, None) for metric in metrics])
-        for kind, name in kinds.items()
+def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return what a table of abilities has below: a name, and text for each metric."""
+    known = {one.metric: one for one in comparison.yardsticks}
+    kinds = {"majority": "majority", "TF-IDF": "tfidf"}
+    rows = [
+        (name, [number(getattr(known.get(m), kind, None), DECIMALS) for m in metrics])
+        for name, kind in kinds.items()
+        if not known.keys().isdisjoint(metrics)
     ]
+    counts = [comparison.answered.get(metric) for metric in metrics]
+    if any(counts):
+        rows.append(("examples", [f"{count:,}" if count else MISSING for count in counts]))
+        halves = [_half(comparison, metric) for metric in metrics]
+        rows.append(("± of one run", [number(half, DECIMALS) for half in halves]))
+    return rows
+
+
+def _half(comparison: Comparison, metric: str) -> float | None:
+    """Return to what an accuracy of one run is known, at the mean of all settings."""
+    means = [one.mean for one in comparison.abilities if one.metric == metric]
+    count = comparison.answered.get(metric)
+    if not count or not means:
+        return None
+    low, high = wilson(statistics.fmean(means), count)
+    return (high - low) / 2
 
 
 def by_metric(abilities: Sequence[Ability]) -> dict[str, dict[str, Ability]]:
@@ -94,9 +108,9 @@ def short(metric: str) -> str:
     return metric.removeprefix("eval/")
 
 
-def explained(abilities: Sequence[Ability]) -> str:
+def explained(comparison: Comparison) -> str:
     """Return what the figures are, in a sentence for each kind there is."""
-    kinds = {is_probe(ability.metric) for ability in abilities}
+    kinds = {is_probe(ability.metric) for ability in comparison.abilities}
     probes = (
         "Probes: accuracy of a linear classifier on the frozen encoder's features, beside the "
         "majority class and the same classifier on the words alone (TF-IDF)."
@@ -105,7 +119,13 @@ def explained(abilities: Sequence[Ability]) -> str:
         "Fine-tuned: on the task's validation data; a pre-trained run counts with the median of "
         "its fine-tuned ones."
     )
-    return " ".join([probes] * (True in kinds) + [finetuned] * (False in kinds))
+    counted = (
+        "± of one run: what an accuracy on so many examples is known to (Wilson, 95%); the "
+        "others are over seeds, on the same examples."
+    )
+    is_counted = any(ability.metric in comparison.answered for ability in comparison.abilities)
+    parts = [probes] * (True in kinds) + [finetuned] * (False in kinds) + [counted] * is_counted
+    return " ".join(parts)
 
 
 def _names(run: Run) -> list[str]:

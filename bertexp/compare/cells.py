@@ -54,7 +54,15 @@ def _without_folder(name: str, comparison: Comparison, key: str) -> str:
     return name.removeprefix(f"{shared}/") if shared else name
 
 
-def mean(setting: Setting | Ability, digits: int) -> str:
+def ability(found: Ability, digits: int) -> str:
+    """Return a mean with the ends of its interval, in little room."""
+    if found.low is None or found.high is None:
+        return number(found.mean, digits)
+    low, high = (number(end, 2).replace("0.", ".", 1) for end in (found.low, found.high))
+    return f"{number(found.mean, digits)} ({low}–{high})"
+
+
+def mean(setting: Setting, digits: int) -> str:
     """Return a mean with its interval."""
     return interval(setting.mean, setting.low, setting.high, digits)
 

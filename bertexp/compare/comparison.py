@@ -87,6 +87,12 @@ def compare(
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
         yardsticks=find_yardsticks(runs, abilities),
+        answered={
+            name: count
+            for run in runs
+            for name, count in run.summary.get("answered", {}).items()
+            if count
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ class Comparison:
         examples: where two single runs are compared, what their examples tell.
         abilities: what the encoders can do at the end of their runs, by metric and setting.
         yardsticks: of those abilities that are probes.
+        answered: how many examples an accuracy of one run is of, by the metric's name.
     """
 
     metric: str
@@ -184,3 +185,4 @@ class Comparison:
     examples: ExampleDifference | None = None
     abilities: tuple[Ability, ...] = ()
     yardsticks: tuple[Yardstick, ...] = ()
+    answered: dict[str, int] = field(default_factory=dict)

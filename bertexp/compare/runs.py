@@ -103,11 +103,11 @@ def read_run(folder: Path) -> Run:
     """
     summary = _read_summary(folder / SUMMARY_FILE)
     history = _read_history(folder / METRICS_FILE)
-    finetuned, asked = read_records(folder)
-    if finetuned and history:
-        # What the last model came to: beside what it was evaluated on.
-        history[-1] = {**history[-1], **finetuned}
-        summary = merged(summary, finetuned, asked)
+    finetuned = read_records(folder)
+    if finetuned["metrics"] and history:
+        # What the last model is worth fine-tuned: beside what it was evaluated on.
+        history[-1] = {**history[-1], **finetuned["metrics"]}
+        summary = merged(summary, **finetuned)
     files = [folder / name for name in (SUMMARY_FILE, METRICS_FILE, CONFIG_FILE)]
     written = max(file.stat().st_mtime for file in files if file.is_file())
     status, error = _status(summary, written)
@@ -124,15 +124,18 @@ def read_run(folder: Path) -> Run:
 
 
 def merged(
-    summary: Mapping[str, Any], metrics: Mapping[str, float], asked: Mapping[str, str]
+    summary: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    bank: Mapping[str, str],
+    answered: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Return a summary with metrics, and the fingerprints of what they were measured on."""
+    """Return a summary with more metrics, see ``read_records``."""
     fingerprints = summary.get("fingerprints", {})
-    bank = {**fingerprints.get("bank", {}), **asked}
     return {
         **summary,
         "metrics": {**summary.get("metrics", {}), **metrics},
-        "fingerprints": {**fingerprints, "bank": bank},
+        "answered": {**summary.get("answered", {}), **answered},
+        "fingerprints": {**fingerprints, "bank": {**fingerprints.get("bank", {}), **bank}},
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit, nctdtr, ndtri, stdtr, stdtrit
+from scipy.special import expit, logit, nctdtr, stdtr, stdtrit
 
 from bertexp.compare.results import Difference
 from bertexp.metrics import Metric
@@ -67,14 +67,6 @@ def estimate(values: Sequence[float], low: float = -math.inf, high: float = math
         distance = abs(mean)
     size = distance / error if error else math.inf if mean else 0.0
     return Estimate(mean, deviation, ends[0], ends[1], 2 * float(stdtr(count - 1, -size)))
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95% interval of a share of ``count`` independent answers (Wilson 1927)."""
-    z = float(ndtri(1 - ALPHA / 2))
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count**2)) ** 0.5
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -16,7 +16,7 @@ from bertexp.compare.abilities import (
     short,
     yardstick_rows,
 )
-from bertexp.compare.cells import add_verdicts, against, mean, open_table, setting_name
+from bertexp.compare.cells import ability, add_verdicts, against, mean, open_table, setting_name
 from bertexp.compare.results import Ability, Comparison, Difference
 from bertexp.compare.wording import (
     MISSING,
@@ -109,15 +109,18 @@ def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
     for first in range(0, len(probes), PROBES_ABREAST):
         shown = probes[first : first + PROBES_ABREAST]
         columns = [short(metric) for metric in shown]
-        table = _ability_table(comparison, columns, [(found[metric], mean) for metric in shown])
-        for name, values in yardstick_rows(comparison.yardsticks, shown):
-            table.add_row(name, *(number(value, DECIMALS) for value in values), style="dim")
+        table = _ability_table(comparison, columns, [(found[metric], ability) for metric in shown])
+        for name, values in yardstick_rows(comparison, shown):
+            table.add_row(name, *values, style="dim")
         yield from (Text(""), table)
     for metric in [metric for metric in found if metric not in probes]:
         columns = [SEEDS, short(metric), "median", "lowest", "highest"]
-        figures = (_seeds, mean, *(_figure(name) for name in columns[2:]))
+        figures = (_seeds, ability, *(_figure(head) for head in columns[2:]))
         cells = [(found[metric], figure) for figure in figures]
-        yield from (Text(""), _ability_table(comparison, columns, cells))
+        table = _ability_table(comparison, columns, cells)
+        for name, values in yardstick_rows(comparison, [metric]):
+            table.add_row(name, "", *values, style="dim")
+        yield from (Text(""), table)
 
 
 def _ability_table(
@@ -165,7 +168,7 @@ def _legend(comparison: Comparison) -> str:
     if any(d.seeds_needed for d in (*comparison.differences, *comparison.effects)):
         parts.append("Seeds needed: for a power of 80%, if difference and spread are as seen.")
     if comparison.abilities:
-        parts.append(explained(comparison.abilities))
+        parts.append(explained(comparison))
     return " ".join(parts)
 
 

@@ -146,15 +146,17 @@ def _record(
     known = {
         "metrics": metrics,
         "yardsticks": commonest,
+        "answered": data.answered,
         "best": {"step": best, "folder": LAST},
     }
     write_summary(folder, known | outcome.trained(state, len(data.train), run.clock))
-    write_record(config, saved, folder, metrics, data.fingerprint)
+    write_record(config, saved, folder, metrics, data)
     if run.invocation.job is None:
         places = [folder / LAST, *predicted]
         judged, before = config.finetune.metrics[0], outcome.before_training(run.record.lines())
         files = [*map(shown, places)]
-        report.show(results(f"eval/{judged}", metrics, commonest, before, state, best, files))
+        figures = (metrics, commonest, before, data.answered)
+        report.show(results(f"eval/{judged}", *figures, state, best, files))
 
 
 def _prepare(config: FinetuneConfig, folder: Path) -> tuple[Saved, LabelledData, Keeper]:

@@ -101,6 +101,14 @@ class LabelledData:
     test: dict[str, LabelledExamples]
     fingerprint: str
 
+    @property
+    def answered(self) -> dict[str, int]:
+        """How many examples each accuracy is of, by the metric's name."""
+        return {
+            f"eval/accuracy{f'@{name}' if name else ''}": len(examples)
+            for name, examples in self.validation.items()
+        }
+
 
 def prepare_labelled(
     config: LabelledConfig, tokenizer: WordPieceTokenizer, max_length: int

@@ -15,6 +15,7 @@ from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from bertexp.finetuning.config import FinetuneConfig
+    from bertexp.finetuning.labelled import LabelledData
     from bertexp.runs.saved import Saved
 
 FOLDER = "finetuned"
@@ -24,16 +25,20 @@ SEARCHED = ("optimizer", "scheduler", "trainer", "finetune")
 
 
 def write_record(
-    config: FinetuneConfig, saved: Saved, folder: Path, metrics: Mapping[str, float], data: str
+    config: FinetuneConfig,
+    saved: Saved,
+    folder: Path,
+    metrics: Mapping[str, float],
+    data: LabelledData,
 ) -> None:
-    """Record what came of a run's last model; nothing for checkpoints and models from elsewhere.
+    """Record the figures of a run's last model; nothing for checkpoints and models from elsewhere.
 
     Args:
         config: how it was fine-tuned.
         saved: what was.
         folder: of the run that fine-tuned.
         metrics: its final ones.
-        data: the fingerprint of what it was judged on.
+        data: what it was judged on.
     """
     from bertexp.runs.saved import MODEL
 
@@ -45,21 +50,23 @@ def write_record(
         "task": config.finetune.name,
         "seed": config.seed,
         "settings": {part: known[part] for part in SEARCHED},
-        "data": data,
+        "data": data.fingerprint,
+        "answered": data.answered,
         "metrics": metrics,
     }
     write_json(saved.run / FOLDER / f"{read_summary(folder)['tracker_id']}.json", record)
 
 
-def read_records(run: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """Return what a run's model came to on every task, and the data it was judged on.
+def read_records(run: Path) -> dict[str, Any]:
+    """Return what a run's model is worth on every task, in the form of a summary.
 
     Of several settings the one counts that has the best median over its seeds, and of that each
     metric's median, as GLUE is reported (Devlin et al. 2019, section 4.1): it was chosen by the
-    same data.
+    same data. So a run is one value, however many seeds it was fine-tuned under.
 
     Returns:
-        ``finetune/<task>/<metric>``, and a fingerprint for each of these names.
+        ``metrics`` named ``finetune/<task>/<metric>``; and for each of these names in ``bank`` the
+        fingerprint of the data it was judged on, in ``answered`` the number of its examples.
 
     Raises:
         UserError: a record is damaged.
@@ -78,17 +85,17 @@ def read_records(run: Path) -> tuple[dict[str, float], dict[str, str]]:
             by_task[task][setting][found["seed"]] = found
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: is damaged; remove it.") from error
-    metrics: dict[str, float] = {}
-    fingerprints: dict[str, str] = {}
+    known: dict[str, Any] = {"metrics": {}, "bank": {}, "answered": {}}
     for task, settings in by_task.items():
         best = max((list(seeds.values()) for seeds in settings.values()), key=_median_of_first)
         for name in best[0]["metrics"]:
             values = [record["metrics"][name] for record in best]
             if None not in values:
                 full = PREFIX + f"{task}/{name.removeprefix('eval/')}"
-                metrics[full] = statistics.median(values)
-                fingerprints[full] = data[task]
-    return metrics, fingerprints
+                known["metrics"][full] = statistics.median(values)
+                known["bank"][full] = data[task]
+                known["answered"][full] = best[0].get("answered", {}).get(name)
+    return known
 
 
 def _median_of_first(records: list[dict[str, Any]]) -> float:

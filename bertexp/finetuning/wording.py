@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
+from bertexp.metrics import known_to
 from bertexp.report import listed, remarks
 from bertexp.tracking.progress import clock
 
@@ -58,6 +60,7 @@ def results(
     metrics: Mapping[str, float],
     yardsticks: Mapping[str, float],
     before: Mapping[str, float],
+    answered: Mapping[str, int],
     state: TrainState,
     best: int | None,
     places: Sequence[Path],
@@ -88,4 +91,6 @@ def results(
         found.append(f"No better than before training: {judged} was {before[judged]:.3f}.")
     first, *others = map(str, places)
     rows = {"model": first} | ({"predicted": ", ".join(others)} if others else {})
-    return Group("", table, "", remarks(found), listed(rows))
+    told = {name: known_to(name, value, answered) for name, value in metrics.items()}
+    notes = [Text(f"{n} by its examples (Wilson): 95% {t}", "dim") for n, t in told.items() if t]
+    return Group("", table, *notes, "", remarks(found), listed(rows))

@@ -111,6 +111,17 @@ def _recent(losses: Sequence[float]) -> float:
     return statistics.fmean(losses[-SMOOTHED:])
 
 
+def answered(data: Data) -> dict[str, int]:
+    """Return how many examples each accuracy is of, by the metric's name.
+
+    Not that of masked tokens: those of one document are no independent examples.
+    """
+    pairs = {f"eval/nsp_accuracy@{q.name}": len(q.labels) for q in data.bank.of("nsp")}
+    counted = sum(len(q.labels) for q in data.bank.of("nsp") if q.weight)
+    probes = {f"eval/{PREFIX}{q.name}": len(q.texts) - q.fitted for q in data.probes}
+    return pairs | probes | ({"eval/nsp_accuracy": counted} if counted else {})
+
+
 def results(
     data: Data, state: TrainState, metrics: dict[str, float], keeper: Keeper, clock: Clock
 ) -> dict[str, object]:
@@ -119,6 +130,7 @@ def results(
         "metrics": metrics,
         "yardsticks": data.bank.yardsticks,
         "optimum": data.optimum,
+        "answered": answered(data),
         "best": {"eval/loss": keeper.loss, "step": keeper.step, "folder": keeper.best},
         **trained(state, len(data.examples), clock),
     }

@@ -26,7 +26,7 @@ def having(make_run: Make) -> Make:
 
     def make(rate: float, seed: int, metrics: Mapping[str, float], asked: str = "p") -> Run:
         run = make_run([3.0 - rate], seed=seed, masking__prob=rate)
-        summary = merged(run.summary, metrics, {"probe/package": asked, TUNED: "f"})
+        summary = merged(run.summary, metrics, {"probe/package": asked, TUNED: "f"}, {PROBE: 78})
         # The tokenizers differ: what is right does not depend on them.
         summary["fingerprints"]["tokenizer"] = f"t{rate}"
         return replace(run, summary=summary, history=[{**run.history[0], **metrics}])
@@ -74,7 +74,7 @@ def test_what_encoders_can_do_stands_beside_any_metric(having: Make) -> None:
     assert any(line.split() == ["masking.prob", "probe/package"] for line in lines)
     (head,) = (n for n, line in enumerate(lines) if "lowest" in line)
     # Within the range of an accuracy: 0.750 ± 0.448 would not be.
-    shown = ["0.15", "3", "0.750", "(0.216", "to", "0.970)", "0.700", "0.600", "0.950"]
+    shown = ["0.15", "3", "0.750", "(.22–.97)", "0.700", "0.600", "0.950"]
     assert lines[head + 1].split() == shown
 
 
@@ -91,9 +91,12 @@ def test_five_settings_of_three_seeds_fit_on_a_terminal(having: Make) -> None:
     names = ["probe/package", "probe/order", "probe/word", "probe/length"]
     assert lines[head].split() == ["masking.prob", *names]
     # A row a setting, and no cell on two lines.
-    assert [line.split()[:4] for line in lines[head + 1 : head + 6]] == [
-        [rate, f"{0.51 + float(rate) / 10:.3f}", "±", "0.025"]
-        for rate in ("0.1", "0.15", "0.25", "0.4", "0.6")
+    assert [line.split()[:3] for line in lines[head + 1 : head + 6]] == [
+        ["0.1", "0.520", "(.50–.54)"],
+        ["0.15", "0.525", "(.50–.55)"],
+        ["0.25", "0.535", "(.51–.56)"],
+        ["0.4", "0.550", "(.53–.57)"],
+        ["0.6", "0.570", "(.55–.59)"],
     ]
     (head,) = (n for n, line in enumerate(lines) if "lowest" in line)
     assert lines[head].split() == [

@@ -19,9 +19,8 @@ from bertexp.compare.statistics import (
     holm,
     power,
     seeds_needed,
-    wilson,
 )
-from bertexp.metrics import SHARE, Metric
+from bertexp.metrics import SHARE, Metric, wilson
 
 SIMULATIONS = 2000
 SPREAD = 0.02

@@ -173,14 +173,14 @@ def test_the_report_shows_slices_below_the_table_in_80_columns() -> None:
     metrics = {"eval/loss": 12.345678, "eval/accuracy": 0.1, "eval/loss@0.15": 2.0}
     slices = {f"eval/loss@{name}": 10 + index / 7 for index, name in enumerate(sorted(NAMES))}
     state = TrainState(step=1000, seconds=60.0)
-    lines = shown(report.results(metrics | slices, metrics, {}, [], state))
+    lines = shown(report.results(metrics | slices, metrics, {}, [], state, {}))
     assert max(map(len, lines)) <= 80
     for name, value in slices.items():
         short = name.removeprefix("eval/loss@")
         (line,) = [line for line in lines if f"{short} {value:.3f}" in line]
         assert line.startswith("eval/loss by ")
     assert len([line for line in lines if line.startswith("eval/loss")]) == 2 + len(SLICES)
-    without = shown(report.results(metrics, {}, {}, [], state))
+    without = shown(report.results(metrics, {}, {}, [], state, {}))
     assert not any("eval/loss by" in line for line in without)
 
 

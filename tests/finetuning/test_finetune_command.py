@@ -87,16 +87,19 @@ def test_the_model_is_what_transformers_loads_and_says_the_same(work: Path, swep
 def test_the_run_that_was_fine_tuned_has_the_median_beside_its_own_figures(
     work: Path, swept: Any
 ) -> None:
-    metrics, fingerprints = read_records(work / "run")
+    known = read_records(work / "run")
+    metrics = known["metrics"]
     both = [
         json.loads(path.read_text())["metrics"]["eval/accuracy"]
         for path in (work / "outputs" / "finetune").rglob("summary.json")
     ]
     assert metrics["finetune/text/accuracy"] == pytest.approx(sum(both) / 2)
-    assert fingerprints.keys() == metrics.keys()
+    assert known["bank"].keys() == known["answered"].keys() == metrics.keys()
+    assert known["answered"]["finetune/text/accuracy"] == len(ROWS[40:])
     runs = read_runs([work / "run"])
     found = compare(runs, metric="finetune/text/accuracy")
     assert found.settings[0].mean == metrics["finetune/text/accuracy"]
+    assert found.answered["finetune/text/accuracy"] == len(ROWS[40:])
     assert {one.metric for one in compare(runs).abilities} >= {"finetune/text/accuracy"}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from bertexp.metrics import wilson
 from bertexp.probes.classifier import accuracy, tfidf_accuracy
 from bertexp.probes.features import layer_features
 from bertexp.probes.questions import Questions
@@ -72,8 +73,13 @@ def test_a_run_ends_with_its_probes(command: Callable[..., Any], trained: Any) -
     assert found["metrics"]["eval/probe/length"] == length["accuracy"] == length["layers"][-1]
     assert length["majority"] == pytest.approx(1 / 6)
     assert word["majority"] == 0.5
+    assert found["answered"] == {"eval/probe/length": 42, "eval/probe/word": 40}
+    low, high = wilson(length["accuracy"], 42)
+    assert f"{low:.3f} to {high:.3f} (42)" in done.output
     assert {"probe/length", "probe/word"} <= found["fingerprints"]["bank"].keys()
-    assert re.search(r"^probe +accuracy +majority +TF-IDF +best layer$", done.output, re.MULTILINE)
+    assert re.search(
+        r"^probe +accuracy +95% \(texts\) +majority +TF-IDF +best layer$", done.output, re.MULTILINE
+    )
     assert "questions  not those" in done.output
 
 
