@@ -1,3 +1,8 @@
 """bertexp: honest experiments on BERT's pre-training objectives."""
 
+from bertexp.home import ensure_home
+
 __version__ = "0.1.0"
+
+# Before any library is loaded that looks for it.
+ensure_home()

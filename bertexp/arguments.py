@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bertexp.validation import UserError
 
@@ -31,7 +31,25 @@ def checked_arguments(arguments: list[str]) -> list[str]:
     # Loaded where it is needed: not every command is composed by Hydra.
     from hydra._internal.utils import get_args_parser
 
+    _allow_lazy_help()
+
     _, unknown = get_args_parser().parse_known_args(ordered)
     if unknown:
         raise UserError(f"{unknown[0]}: no such option; a setting is key=value; see --help.")
     return ordered
+
+
+def _allow_lazy_help() -> None:
+    """Let Python 3.14, which reads every option's help at once, make Hydra 1.3's parser.
+
+    One of its options has a help that becomes a text only when it is shown.
+    """
+    check: Any = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None or check.__module__ != argparse.__name__:
+        return
+
+    def check_text(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if isinstance(action.help, str):
+            check(parser, action)
+
+    argparse.ArgumentParser._check_help = check_text  # type: ignore[attr-defined]

@@ -13,9 +13,11 @@ from omegaconf import DictConfig
 from bertexp.benchmark.config import BenchConfig
 from bertexp.cli import enter
 from bertexp.config import parse
+from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 
 
+@command()
 def main() -> None:
     """Measure what the command line asks for, then exit."""
     enter("bench", BenchConfig, _bench)

@@ -6,7 +6,6 @@ processes need at once is built by one of them, while the others wait.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -14,11 +13,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+import platformdirs
 
 from bertexp.files import sync
+from bertexp.locks import Timeout, acquire, holder
 from bertexp.validation import UserError
 
 MANIFEST_FILE = "manifest.json"
@@ -27,10 +28,13 @@ log = logging.getLogger(__name__)
 
 
 def cache_root() -> Path:
-    """Return the cache folder: ``$BERTEXP_CACHE``, else ``bertexp`` in the user's cache folder."""
+    """Return the cache folder: ``$BERTEXP_CACHE``, else the system's place for such.
+
+    That is ``~/.cache/bertexp`` on Linux, or below ``$XDG_CACHE_HOME``.
+    """
     if chosen := os.environ.get("BERTEXP_CACHE"):
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "bertexp"
+    return platformdirs.user_cache_path("bertexp", appauthor=False)
 
 
 def fingerprint(parts: object) -> str:
@@ -44,8 +48,7 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
 
     ``build`` fills a temporary folder beside the final one; only a whole one is renamed
     into place, with a list of its files and their sizes. Of two processes that need the same
-    artefact at once the second waits for the first; where the file system has no locks, both
-    build it, and the second keeps the first one's folder.
+    artefact at once the second waits for the first.
 
     Args:
         kind: what it is (``"corpus"``, ``"tokens"``, ...), the folder above.
@@ -88,33 +91,22 @@ def _only_builder(final: Path) -> Iterator[None]:
     path = final.with_name(f".{final.name}.lock")
     with _cache_errors():
         final.parent.mkdir(parents=True, exist_ok=True)
-        file, locked = _lock(path)
-    with file:
-        if locked:
-            # Whoever left these was killed: it holds no lock.
-            for left in final.parent.glob(f".{final.name}-*"):
-                shutil.rmtree(left, ignore_errors=True)
+        try:
+            lock = acquire(path, 0)
+        except Timeout as error:
+            what = final.parent.name + holder(error)
+            log.info("Waiting for another process that prepares %s", what)
+            lock = acquire(path, -1)
+    with lock:
+        # Whoever left these was killed: it holds no lock.
+        for left in final.parent.glob(f".{final.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
-
-
-def _lock(path: Path) -> tuple[IO[str], bool]:
-    """Return a file, and whether it is locked: some file systems have no locks."""
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("Waiting for another process that prepares %s", path.parent.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            return file, False
-        # Who had the lock before took the file away; by now there may be another.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file, True
-        file.close()
+            # Windows removes no file that is open.
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _empty_folder(final: Path) -> Path:

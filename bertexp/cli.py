@@ -30,7 +30,7 @@ from bertexp.runs.summary import write_summary
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.gpus import take_share
 from bertexp.sweeps.job import SweepJob
-from bertexp.sweeps.lock import one_of_the_jobs
+from bertexp.terminal import command
 from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError, is_mistake, nearest
 
@@ -43,6 +43,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 SPIN_COUNT = "3000"
 
 
+@command()
 def main() -> None:
     """Run the experiment or the sweep that the command line asks for, then exit."""
 
@@ -191,14 +192,12 @@ def run_job(
             "hardware.num_processes, without torchrun."
         )
     job = SweepJob.of(str(composed.sweep), hydra_config)
-    sweep = Path(hydra_config.sweep.dir)
-    with one_of_the_jobs(sweep):
-        if job.at_once > 1:
-            take_share(sweep, job.at_once)
-        job.begin()
-        objective = _run(composed, folder, job, schema, start)
-        if not dry_run:
-            job.finished(objective)
+    if job.at_once > 1:
+        take_share(Path(hydra_config.sweep.dir), job.at_once)
+    job.begin()
+    objective = _run(composed, folder, job, schema, start)
+    if not dry_run:
+        job.finished(objective)
     return objective
 
 

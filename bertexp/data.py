@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+import psutil
+
 from bertexp.cache import cache_root, fingerprint
 from bertexp.config import Config
 from bertexp.corpora import CORPORA
@@ -147,4 +149,10 @@ def _prepare_corpus(config: Config) -> CorpusStore:
 def preparation_processes(config: Config) -> int:
     """Return how many processes prepare a corpus: as many as there are cores, if none are set."""
     hardware = config.hardware
-    return hardware.num_workers or hardware.threads or len(os.sched_getaffinity(0))
+    return hardware.num_workers or hardware.threads or _cores()
+
+
+def _cores() -> int:
+    process = psutil.Process()
+    # macOS has no affinity.
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1

@@ -10,8 +10,12 @@ et al. 2014, "Fast splittable pseudorandom number generators") as the hash.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -45,3 +49,22 @@ def uniform(state: np.ndarray) -> np.ndarray:
 def integers(state: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
     """Return an ``int64`` in [0, bound) for each state; its bias is below bound / 2**53."""
     return (uniform(state) * bound).astype(np.int64)
+
+
+class LastEpochs(Generic[T]):
+    """A function of the epoch that keeps its last two results; pickled, it keeps none.
+
+    Loader workers that are spawned get a pickled copy of what they load from.
+    """
+
+    def __init__(self, draw: Callable[[int], T]) -> None:
+        self._draw = draw
+        self._kept: dict[int, T] = {}
+
+    def __call__(self, epoch: int) -> T:
+        if epoch not in self._kept:
+            self._kept = dict([*self._kept.items()][-1:]) | {epoch: self._draw(epoch)}
+        return self._kept[epoch]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_draw": self._draw, "_kept": {}}

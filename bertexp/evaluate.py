@@ -16,6 +16,7 @@ from bertexp.cli import enter
 from bertexp.config import Config, parse
 from bertexp.runs.resuming import as_recorded, quoted
 from bertexp.sweeps.launcher import folder_name
+from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 from bertexp.validation import UserError, require
 
@@ -48,6 +49,7 @@ class EvaluateConfig(Config):
         require(is_name, "save", self.save, allowed)
 
 
+@command()
 def main() -> None:
     """Evaluate the run that the command line names, then exit."""
     if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):

@@ -23,7 +23,11 @@ def write_text(path: Path, text: str) -> None:
 def sync(*paths: Path) -> None:
     """Force files, or what folders list, to disk: a rename must never name unwritten data."""
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
+        if os.name == "nt" and path.is_dir():
+            # Windows opens no folders; NTFS keeps a journal of what they list.
+            continue
+        # Windows syncs only what can be written.
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

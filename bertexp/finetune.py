@@ -16,9 +16,11 @@ from bertexp.runs.invocation import Invocation
 from bertexp.runs.resuming import quoted
 from bertexp.runs.saved import MODEL
 from bertexp.sweeps.stored import CONFIG_FILE
+from bertexp.terminal import command
 from bertexp.validation import UserError
 
 
+@command()
 def main() -> None:
     """Fine-tune the model that the command line names, then exit."""
     arguments = sys.argv[1:]

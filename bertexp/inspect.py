@@ -15,6 +15,7 @@ from bertexp.config import parse
 from bertexp.inspection import TOPICS
 from bertexp.inspection.config import InspectConfig
 from bertexp.runs.resuming import as_recorded, quoted
+from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _LITERAL = re.compile(r"(text|text_b|run)=(.+)", re.DOTALL)
 _TOPICS = re.compile(r"what=([\w,]+)")
 
 
+@command()
 def main() -> None:
     """Show what the command line asks for, then exit."""
     sys.argv[1:] = [_as_hydra_reads(argument) for argument in sys.argv[1:]]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bertexp.arguments import Parser
+from bertexp.terminal import command, reader_is_gone
 from bertexp.training.config import DEVICES
 from bertexp.validation import UserError
 
@@ -26,6 +27,7 @@ EPILOG = """examples:
 """
 
 
+@command()
 def main() -> None:
     """Answer what the command line or standard input asks, then exit.
 
@@ -36,7 +38,7 @@ def main() -> None:
         sys.exit(_answer(options))
     except UserError as error:
         sys.exit(f"error: {error}")
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         sys.exit(130)
 
 
@@ -49,25 +51,36 @@ def _answer(options: argparse.Namespace) -> int:
         _show(predict(options.text, options.text_b), options.json)
         return 0
     failed = 0
-    for number, text, text_b in _lines():
+    for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
-            _show(predict(text, text_b), options.json)
+            _show(predict(*_texts(line)), options.json)
         except UserError as error:
             failed = 1
             print(f"error: line {number}: {error}", file=sys.stderr)
+        if reader_is_gone():
+            break
     return failed
 
 
-def _lines() -> Iterator[tuple[int, str, str | None]]:
-    """Yield the lines of standard input: the number, the text, and what follows a tab."""
-    for number, line in enumerate(sys.stdin, start=1):
-        text, tab, text_b = line.rstrip("\r\n").partition("\t")
-        yield number, text, text_b if tab else None
+def _texts(line: bytes) -> tuple[str, str | None]:
+    """Return the text of a line, and what follows a tab.
+
+    Raises:
+        UserError: it is not UTF-8, whatever the terminal's encoding is.
+    """
+    try:
+        text, tab, text_b = line.decode("utf-8-sig").rstrip("\r\n").partition("\t")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(f"is not UTF-8 (byte 0x{byte:02x} at {error.start + 1}).") from error
+    return text, text_b if tab else None
 
 
 def _show(found: Prediction, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_plain(found), ensure_ascii=False), flush=True)
+        # JSON is UTF-8; where the output is not, every character has an escape.
+        is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        print(json.dumps(_plain(found), ensure_ascii=not is_utf8), flush=True)
         return
     from bertexp import report
 

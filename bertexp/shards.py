@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bertexp.cache import cache_root, cached, fingerprint
-from bertexp.runs.signals import ignore_signals
+from bertexp.runs.signals import end_with_parent, ignore_signals
 from bertexp.validation import UserError
 
 Shard = TypeVar("Shard")
@@ -97,16 +96,8 @@ def _begin_worker(build: Build[Any]) -> None:
     ignore_signals(0)
     # The shards are enough for all cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _work(shelf: str, number: int, shard: Any) -> Path:
     return _build_shard(shelf, number, shard, _build)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, which may have been killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -51,7 +51,7 @@ class Door:
         """
         self._calls += 1
         names = [self._files / f"{self._calls}.{name}" for name in ("in", "out", "err")]
-        names[0].write_text(stdin)
+        names[0].write_text(stdin, encoding="utf-8", errors="surrogateescape")
         for name in names[1:]:
             name.touch()
             name.chmod(0o666)

@@ -170,3 +170,15 @@ def test_a_model_that_is_none_is_refused_in_one_line(
     AutoTokenizer.from_pretrained(trained("mlm") / "model").save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match="predicts neither masked tokens nor pairs"):
         Predictor(find_saved(str(tmp_path / "other")))
+
+
+def test_a_line_that_is_not_utf_8_stops_no_other(
+    command: Callable[..., Any], trained: Trained
+) -> None:
+    run = trained("mlm_nsp")
+    one, two, _ = texts(run)
+    lines = "\n".join((one, "caf\udce9 .", two))
+    done = command(str(run), "--json", module="bertexp.predict", stdin=lines)
+    assert done.code == 1
+    assert done.errors.splitlines() == ["error: line 2: is not UTF-8 (byte 0xe9 at 4)."]
+    assert [json.loads(line)["text"] for line in done.output.splitlines()] == [one, two]

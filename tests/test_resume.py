@@ -85,7 +85,7 @@ def interrupted(started: Callable[..., Any], untouched: Path, work: Path) -> Pat
     run = work / "p=0.15,seed='0'"
     quoted = str(run).replace("'", r"\'")
     begin = (*SMALL, "tracker.mode=offline", f"hydra.run.dir='{quoted}'")
-    for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         process = started(*begin)
         before = lines(run)
         process.until(lambda before=before: lines(run) >= before + 2)
@@ -114,7 +114,7 @@ def test_a_run_that_signals_stopped_ends_as_if_untouched(
     assert differences(interrupted, expected, done.code) == []
     found = summary(interrupted)
     assert found["tracker_id"] == identity
-    assert len(list((work / "outputs" / "wandb").glob(f"offline-run-*-{identity}"))) == 4
+    assert len(list((work / "outputs" / "wandb").glob(f"offline-run-*-{identity}"))) == 5
     assert found["seconds"]["total"] > before["seconds"]["total"]
     assert found["budget"]["seconds"] > before["state"]["seconds"]
     # What went on is in the folder, and no other folder was made.

@@ -52,6 +52,15 @@ def test_a_schedulers_second_signal_waits_too() -> None:
         assert caught.value.code == 128 + signal.SIGUSR1
 
 
+def test_what_a_process_was_started_to_ignore_it_ignores() -> None:
+    # `nohup`, and `&` in a script.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Signals() as signals:
+        send(signal.SIGHUP)
+        signals.check()
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_signals_are_what_they_were_afterwards() -> None:
     before = [signal.getsignal(number) for number in STOPPING]
     with Signals():

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ from bertexp.corpora.store import SPLITS, CorpusStore, prepare
 from bertexp.data import prepare_tokenizer
 from bertexp.tokens.store import prepare_tokens
 from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.training.memory import peak_memory, peak_of_children
 
 # Paragraphs of a document of the text that is prepared.
 PARAGRAPHS = 8
@@ -44,7 +43,7 @@ class PreparationCost:
             before.
         second_start_seconds: until the same preparation is found in the cache.
         peak_megabytes: the most memory that the main process and the largest other one held,
-            by the number of processes.
+            by the number of processes; of the other 0 on Windows.
     """
 
     megabytes: float
@@ -130,12 +129,9 @@ def _prepare(
     clock = time.perf_counter()
     prepare_tokens(prepare(dataset, processes), tokenizer, None, dataset.language, processes)
     seconds = time.perf_counter() - clock
-    return _Preparation(seconds, *map(_peak, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
-
-
-def _peak(who: int) -> float:
-    # Linux counts in KiB, macOS in bytes.
-    return resource.getrusage(who).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+    # Not measured on Windows.
+    largest = peak_of_children() or 0
+    return _Preparation(seconds, peak_memory() / 1e6, largest / 1e6)
 
 
 def _encode_batch(path: Path, tokenizer: WordPieceTokenizer) -> float:

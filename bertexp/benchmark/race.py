@@ -150,7 +150,7 @@ class _Start:
     def process(self, side: str, loss_steps: int = 0) -> Measured:
         """Return what a process of ``side`` measured."""
         result = self._run(side, loss_steps)
-        found = Measured(**json.loads(result.read_text()))
+        found = Measured(**json.loads(result.read_text(encoding="utf-8")))
         result.unlink()
         return found
 

@@ -27,7 +27,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     if found:
-        Path(asked["result"]).write_text(json.dumps(asdict(found)))
+        Path(asked["result"]).write_text(json.dumps(asdict(found)), encoding="utf-8")
 
 
 def _do(asked: dict[str, Any]) -> Measured | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bertexp.arguments import Parser
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS
+from bertexp.terminal import command
 from bertexp.validation import UserError
 
 EPILOG = """examples:
@@ -17,6 +18,7 @@ EPILOG = """examples:
 """
 
 
+@command()
 def main() -> None:
     """Compare what the command line names, then exit."""
     parser = _parser()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from bertexp.config import keys
 from bertexp.finetuning.records import PREFIX, read_records
-from bertexp.runs.summary import METRICS_FILE, SUMMARY_FILE
+from bertexp.runs.summary import METRICS_FILE, SUMMARY_FILE, status
 from bertexp.validation import UserError
 
 KEYS = frozenset(keys())
@@ -21,8 +20,6 @@ KEYS = frozenset(keys())
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 HYDRA_FILE = Path(".hydra") / "hydra.yaml"
 EXPERIMENTS = ("config", "finetune")
-# A killed run cannot say so. One that wrote nothing for this long is taken to have been killed.
-SILENT_MINUTES = 30
 
 Line = dict[str, float | None]
 
@@ -36,7 +33,7 @@ class Run:
         config: its configuration, flat, with dotted keys.
         summary: its ``summary.json``; empty where there is none.
         history: the lines of its ``metrics.jsonl``; what is not a number there is None.
-        status: ``finished``, ``running``, ``interrupted`` or ``failed``.
+        status: ``finished``, ``running``, ``interrupted``, ``failed`` or ``killed``.
         error: why it did not finish, as far as that can be told.
         written: when it last wrote something, in seconds since 1970.
         encoder: of a fine-tuned run, the seed that its encoder was pre-trained with, or what the
@@ -110,13 +107,13 @@ def read_run(folder: Path) -> Run:
         summary = merged(summary, **finetuned)
     files = [folder / name for name in (SUMMARY_FILE, METRICS_FILE, CONFIG_FILE)]
     written = max(file.stat().st_mtime for file in files if file.is_file())
-    status, error = _status(summary, written)
+    how, error = _status(folder, summary)
     return Run(
         folder=folder,
         config=_read_config(folder / CONFIG_FILE),
         summary=summary,
         history=history,
-        status=status,
+        status=how,
         error=error,
         written=written,
         encoder=_encoder(summary.get("parent")),
@@ -220,10 +217,10 @@ def _read_history(path: Path) -> list[Line]:
     return found
 
 
-def _status(summary: Mapping[str, Any], written: float) -> tuple[str, str | None]:
-    status = summary.get("status", "running")
-    if status != "running":
-        return status, summary.get("error")
-    if time.time() - written > 60 * SILENT_MINUTES:
-        return "interrupted", f"wrote nothing for over {SILENT_MINUTES} minutes"
-    return "running", None if summary else "has no summary.json yet"
+def _status(folder: Path, summary: Mapping[str, Any]) -> tuple[str, str | None]:
+    how = status(folder, summary)
+    if how == "killed":
+        return how, "its process is gone"
+    if how == "running":
+        return how, None if summary else "has no summary.json yet"
+    return how, summary.get("error")

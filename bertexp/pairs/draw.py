@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
 
 import numpy as np
 
@@ -81,7 +80,7 @@ class PairDrawer:
         possible = np.logical_and.reduce([negative.possible() for negative in self._negatives])
         self._chosen = np.flatnonzero(possible)
         self.sentences = segmentation.sentences[self._chosen]
-        self._pairs = lru_cache(maxsize=2)(self._draw)
+        self._pairs = draws.LastEpochs(self._draw)
 
     def pairs(self, epoch: int) -> Pairs:
         """Return the pairs of ``epoch``."""

@@ -24,8 +24,9 @@ from bertexp.processes import group
 from bertexp.processes.failure import Failure
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.resuming import Beginning
-from bertexp.runs.signals import STOPPING, Interrupted, Signals
+from bertexp.runs.signals import STOPPING, Interrupted, Signals, end_with_parent
 from bertexp.sweeps.job import SweepJob
+from bertexp.terminal import tolerant
 from bertexp.training.config import HardwareConfig
 from bertexp.validation import UserError
 
@@ -130,6 +131,10 @@ def follow() -> int:
 
 def _start(number: int, errand: Errand, signals: Signals) -> float:
     """Run an errand in new processes of this machine, see ``run``."""
+    if not hasattr(os, "setpgrp"):
+        raise UserError(
+            f"hardware.num_processes={number}: several processes need Linux or macOS; use 1."
+        )
     import torch
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -188,15 +193,11 @@ class _Told(Exception):
 
 def _take_part(errand: Errand) -> _End:
     """Do an errand as one of the processes that ``_start`` has started."""
-    from torch.multiprocessing.spawn import (  # type: ignore[attr-defined]
-        _prctl_pr_set_pdeathsig,
-    )
-
     # Ctrl-C in a terminal goes to all of its group; this one gets it from the process above, and
     # dies with it: with it the claim on the folder ends.
     os.setpgrp()
-    _prctl_pr_set_pdeathsig(signal.SIGKILL)
-    with Signals() as signals:
+    end_with_parent()
+    with tolerant(), Signals() as signals:
         try:
             group.join()
             if group.is_first():

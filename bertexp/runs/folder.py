@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +11,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from bertexp import locks
 from bertexp.files import write_text
-from bertexp.runs.summary import SUMMARY_FILE
+from bertexp.runs.summary import LOCK_FILE, SUMMARY_FILE
 from bertexp.validation import UserError
 
-LOCK_FILE = ".lock"
 RECORD = ".hydra"
 
 
@@ -25,25 +23,20 @@ RECORD = ".hydra"
 def claimed(folder: Path) -> Iterator[None]:
     """Have the folder for this process alone, for the time of a ``with`` block.
 
-    The claim ends with the process, however that ends. It is not handed down to loader
-    workers, and holds between machines that share the folder, where the file system knows
-    POSIX locks.
+    The claim ends with the process, however that ends.
 
     Raises:
         UserError: another process has it.
     """
-    with (folder / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            raise UserError(
-                f"{folder}: another run is at work there ({file.read().strip()}); wait for its "
-                "end, or choose another folder with hydra.run.dir."
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
+    try:
+        # Readers hold it for a moment, see ``status``.
+        lock = locks.acquire(folder / LOCK_FILE, seconds=2)
+    except locks.Timeout as error:
+        raise UserError(
+            f"{folder}: another run is at work there{locks.holder(error)}; wait for its end, or "
+            "choose another folder with hydra.run.dir."
+        ) from error
+    with lock:
         yield
 
 

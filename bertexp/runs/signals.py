@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -10,9 +11,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-# Of a person, of a job scheduler, and what Slurm sends ahead of the end (`--signal=USR1@60`;
-# submitit has it send USR2).
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# Of a person, of a job scheduler, of a terminal that closes, and what Slurm sends ahead of the end
+# (`--signal=USR1@60`; submitit has it send USR2). Windows has only the first two.
+_NAMES = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP", "SIGUSR1", "SIGUSR2")
+STOPPING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -44,17 +46,22 @@ class Signals:
     def __enter__(self) -> Signals:
         # Python hands signals to the main thread alone; others cannot ask for them.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in STOPPING}
-            # Where the process was started with them held back.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            for number in STOPPING:
+                # What it was started to ignore it ignores: `nohup`, or `&` in a script.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
+            if hasattr(signal, "pthread_sigmask"):
+                # Where the process was started with them held back.
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self.received == signal.SIGUSR2 and callable(self._before.get(signal.SIGUSR2)):
+        requeue: int | None = getattr(signal, "SIGUSR2", None)
+        if requeue and self.received == requeue and callable(self._before.get(requeue)):
             # Submitit's, which sends the job back into the queue.
-            signal.raise_signal(signal.SIGUSR2)
+            signal.raise_signal(requeue)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -92,7 +99,9 @@ class Signals:
         if not again:
             # Neither print nor a logger: both may be at work where the signal came.
             name = signal.Signals(number).name
-            os.write(2, f"\n{name}: finishing the step; Ctrl-C stops at once.\n".encode())
+            # A terminal that has closed takes no more of it.
+            with suppress(OSError):
+                os.write(2, f"\n{name}: finishing the step; Ctrl-C stops at once.\n".encode())
 
 
 def ignore_signals(_: int) -> None:
@@ -102,3 +111,18 @@ def ignore_signals(_: int) -> None:
     """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_parent() -> None:
+    """End this process, made by ``multiprocessing``, when the one that started it is gone.
+
+    That may have been killed, and its claim on a run's folder ends with it.
+    """
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

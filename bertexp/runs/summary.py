@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.files import write_text
+from bertexp.locks import is_held
 from bertexp.validation import UserError
 
 SUMMARY_FILE = "summary.json"
+# Held by the process that works in the run's folder.
+LOCK_FILE = ".lock"
 # What else a run leaves beside it: a line a logged step, and the loss of every bank example.
 METRICS_FILE = "metrics.jsonl"
 LOSSES_FILE = "bank_losses.parquet"
@@ -46,6 +49,16 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not isinstance(summary, dict):
         raise UserError(f"{path}: is damaged; remove it, and the run can be resumed.")
     return summary
+
+
+def status(folder: Path, summary: Mapping[str, Any]) -> str:
+    """Return ``finished``, ``failed``, ``interrupted``, ``running``, or ``killed``.
+
+    A run that is killed can no longer write that it is; but nobody holds its folder any more.
+    """
+    written = str(summary.get("status", "running"))
+    is_dead = written == "running" and not is_held(folder / LOCK_FILE)
+    return "killed" if is_dead else written
 
 
 def write_summary(folder: Path, values: Mapping[str, object]) -> None:

@@ -5,14 +5,15 @@ Their share of the cores joblib gives them: it sets OMP_NUM_THREADS.
 
 from __future__ import annotations
 
-import fcntl
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TextIO
+
+from bertexp.locks import Timeout, acquire
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # Held until the process ends: a process has its GPUs for all the jobs it does.
-_held: list[TextIO] = []
+_held: list[AbstractContextManager[object]] = []
 
 
 def take_share(sweep: Path, at_once: int) -> None:
@@ -43,12 +44,9 @@ def share(gpus: list[str], place: int, places: int) -> list[str]:
 
 def _free_place(sweep: Path, places: int) -> int:
     for place in range(places):
-        file = (sweep / f".gpus-{place}").open("w")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-        else:
-            _held.append(file)
-            return place
+            _held.append(acquire(sweep / f".gpus-{place}", seconds=0))
+        except Timeout:
+            continue
+        return place
     raise AssertionError("more jobs at once than were said")

@@ -1,17 +1,16 @@
-"""One sweep of a name at a time: a lock that the sweep holds, and each of its jobs."""
+"""One sweep of a name at a time: it holds a lock, and each of its jobs one of its own."""
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bertexp import locks
 from bertexp.runs.folder import remove_empty_parents
+from bertexp.runs.summary import LOCK_FILE
 from bertexp.validation import UserError
-
-LOCK_FILE = ".lock"
 
 
 @contextmanager
@@ -22,24 +21,22 @@ def only_sweep(folder: Path, name: str) -> Iterator[None]:
         UserError: another sweep holds it, or a job that outlived its killed sweep.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"sweep={name}: is running already, in another process.") from error
-        fcntl.flock(file, fcntl.LOCK_SH)
+    try:
+        lock = locks.acquire(folder / LOCK_FILE, seconds=0)
+    except locks.Timeout as error:
+        raise _is_running(name, locks.holder(error)) from error
+    with lock:
+        for job in folder.glob(f"*/{LOCK_FILE}"):
+            if locks.is_held(job):
+                raise _is_running(name, f": {job.parent}")
         try:
             yield
         finally:
-            if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+            if all(path.name.startswith(LOCK_FILE) for path in folder.iterdir()):
                 # A mistake came before the first job, or it was a dry run.
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
                 remove_empty_parents(folder)
 
 
-@contextmanager
-def one_of_the_jobs(folder: Path) -> Iterator[None]:
-    """Hold the folder of a job's sweep as long as the job runs, which may be a process apart."""
-    with (folder / LOCK_FILE).open() as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
+def _is_running(name: str, what: str) -> UserError:
+    return UserError(f"sweep={name}: is running already, in another process{what}.")

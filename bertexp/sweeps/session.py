@@ -13,9 +13,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from bertexp.runs.summary import LOCK_FILE
 from bertexp.sweeps.closing import close, close_dry_run
 from bertexp.sweeps.launcher import DRY_RUNS, RemainingJobs, jobs_at_once
-from bertexp.sweeps.lock import LOCK_FILE, only_sweep
+from bertexp.sweeps.lock import only_sweep
 from bertexp.sweeps.stored import read_job
 from bertexp.validation import require_folder_name
 
@@ -66,7 +67,7 @@ def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterat
 def _clear(root: Path, is_new: bool) -> None:
     """Remove what a dry run has left in a sweep's folder: all of it, where it made the folder."""
     for path in root.iterdir():
-        if path.name == DRY_RUNS or (is_new and path.name != LOCK_FILE):
+        if path.name == DRY_RUNS or (is_new and not path.name.startswith(LOCK_FILE)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.config import Config, changes_outcome, keys
 from bertexp.dry_run.plan import PLANNED, Plan
 from bertexp.finetuning.config import FinetuneConfig
-from bertexp.runs.summary import SUMMARY_FILE, read_summary
+from bertexp.runs.summary import SUMMARY_FILE, read_summary, status
 
 # Where Hydra keeps what it composed for a run.
 CONFIG_FILE = Path(".hydra") / "config.yaml"
@@ -26,8 +26,8 @@ class StoredJob:
 
     Attributes:
         folder: the job's folder.
-        status: ``finished``, ``failed``, ``interrupted``, ``running`` (which it stays where its
-            process died), or None where it did not come so far as to say.
+        status: ``finished``, ``failed``, ``interrupted``, ``killed``, ``running``, or None where
+            it did not come so far as to say.
         error: why it failed, or None.
         objective: the final ``eval/loss``, or None.
         plan: what it would take, if it was a dry run.
@@ -59,7 +59,7 @@ def read_job(folder: Path) -> StoredJob:
     assert isinstance(config, DictConfig)
     return StoredJob(
         folder=folder,
-        status=summary.get("status"),
+        status=status(folder, summary) if summary else None,
         error=summary.get("error"),
         objective=summary.get("metrics", {}).get("eval/loss"),
         plan=Plan(**summary[PLANNED]) if PLANNED in summary else None,

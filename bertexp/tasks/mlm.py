@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
+from bertexp.draws import LastEpochs
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.tasks import TASKS
@@ -85,7 +85,7 @@ class StreamedBlocks(Examples):
         self, stream: TokenStream, count: int, open_blocks: Callable[[TokenStore], BlockExamples]
     ) -> None:
         self._stream, self._count, self._open_blocks = stream, count, open_blocks
-        self._opened = lru_cache(maxsize=2)(self._open)
+        self._opened = LastEpochs(self._open)
 
     def _open(self, epoch: int) -> tuple[BlockExamples, int]:
         buffer = self._stream.buffer(epoch)

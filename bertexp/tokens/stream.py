@@ -70,6 +70,9 @@ class TokenStream:
         self._at: tuple[int, int] | None = None
         self._reading: Iterator[tuple[Start, list[np.ndarray]]] = iter(())
 
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"_at": None, "_reading": iter(())}
+
     def buffer(self, number: int) -> Buffer:
         """Return a buffer; one after the other is fastest.
 

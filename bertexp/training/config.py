@@ -10,7 +10,7 @@ from bertexp.validation import UserError, require, require_choice
 
 MINUTES = re.compile(r"(\d+(?:\.\d+)?)min")
 
-DEVICES = ("auto", "cpu", "gpu")
+DEVICES = ("auto", "cpu", "gpu", "mps")
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import platform
 import re
-import resource
 import sys
 from pathlib import Path
 
@@ -54,6 +53,22 @@ def peak_memory() -> int:
         return torch.cuda.max_memory_allocated()
     if STATUS.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text())):
         return int(found[1]) * 1024
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):
+        return int(memory.peak_wset)
+    return _largest("RUSAGE_SELF") or memory.rss
+
+
+def peak_of_children() -> int | None:
+    """Return the most bytes that one process held which this one started; None on Windows."""
+    return _largest("RUSAGE_CHILDREN")
+
+
+def _largest(whose: str) -> int | None:
+    try:
+        import resource
+    except ImportError:
+        return None
     # macOS counts in bytes, others in KiB.
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(getattr(resource, whose)).ru_maxrss * unit

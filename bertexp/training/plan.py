@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
+import sys
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class BatchPlan(Dataset[list[Batch]]):
         self._rank, self._processes = rank, processes
         self.batches_per_epoch = -(-len(examples) // batch_size)
         self.steps_per_epoch = -(-self.batches_per_epoch // batches_per_step)
-        self._epoch_batches = lru_cache(maxsize=2)(self._draw_epoch)
+        self._epoch_batches = draws.LastEpochs(self._draw_epoch)
         self.shapes: frozenset[tuple[int, int]] = self._few_shapes() if few_shapes else frozenset()
 
     def __len__(self) -> int:
@@ -160,6 +161,9 @@ def load_steps(
             worker; None for ``masking.prob``.
     """
     numbers = itertools.count(first)
+    # Also where it is no longer the default (Python 3.14): a fork shares the tokens. CUDA is not
+    # used by workers.
+    forks = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
     if num_workers is None:
         num_workers = GPU_WORKERS if device.type == "cuda" else 0
     return DataLoader(
@@ -171,4 +175,5 @@ def load_steps(
         # A generator of its own: making an iterator must not move the global one (dropout's).
         generator=torch.Generator(),
         worker_init_fn=ignore_signals,
+        multiprocessing_context="fork" if forks and num_workers else None,
     )

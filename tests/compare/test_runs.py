@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bertexp.compare.runs import read_run, read_runs
+from bertexp.runs.folder import claimed
 from bertexp.validation import UserError
 
 
@@ -59,27 +59,24 @@ def test_a_configuration_is_flat_and_its_numbers_are_numbers(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("summary", "minutes", "status", "error"),
+    ("summary", "is_held", "status", "error"),
     [
-        ({"status": "finished"}, 900, "finished", None),
-        ({"status": "failed", "error": "ValueError: no"}, 900, "failed", "ValueError: no"),
-        ({"status": "interrupted"}, 0, "interrupted", None),
-        ({"status": "running"}, 0, "running", None),
-        ({"status": "running"}, 31, "interrupted", "wrote nothing for over 30 minutes"),
-        (None, 0, "running", "has no summary.json yet"),
-        (None, 31, "interrupted", "wrote nothing for over 30 minutes"),
+        ({"status": "finished"}, False, "finished", None),
+        ({"status": "failed", "error": "ValueError: no"}, False, "failed", "ValueError: no"),
+        ({"status": "interrupted"}, False, "interrupted", None),
+        ({"status": "running"}, True, "running", None),
+        ({"status": "running"}, False, "killed", "its process is gone"),
+        (None, True, "running", "has no summary.json yet"),
+        (None, False, "killed", "its process is gone"),
     ],
 )
 def test_every_state_is_told(
-    tmp_path: Path, summary: dict[str, Any] | None, minutes: int, status: str, error: str | None
+    tmp_path: Path, summary: dict[str, Any] | None, is_held: bool, status: str, error: str | None
 ) -> None:
     folder = leave(tmp_path / "run", summary)
-    then = time.time() - 60 * minutes
-    for file in (folder / "summary.json", folder / ".hydra" / "config.yaml"):
-        if file.exists():
-            os.utime(file, (then, then))
-    found = read_run(folder)
-    assert (found.status, found.error) == (status, error)
+    with claimed(folder) if is_held else nullcontext():
+        found = read_run(folder)
+        assert (found.status, found.error) == (status, error)
 
 
 def test_a_line_cut_short_is_left_out_and_others_are_not_forgiven(tmp_path: Path) -> None:

@@ -328,7 +328,9 @@ def test_without_permission(
     # The user who may read nothing cannot load W&B either.
     given = ["tracker=none", *(override.format(guarded) for override in overrides)]
     cache = guarded / ("cache" if not overrides else "work/cache")
-    ended = attempt(*base_for(*given), folder=guarded / "work", user=NOBODY, BERTEXP_CACHE=str(cache))
+    ended = attempt(
+        *base_for(*given), folder=guarded / "work", user=NOBODY, BERTEXP_CACHE=str(cache)
+    )
     assert ended.code == 1, ended.said
     assert ended.said[-1].startswith("error: " + says.format(guarded)), "\n".join(ended.said)
     assert "Traceback" not in "\n".join(ended.said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -14,7 +13,9 @@ from typing import Any
 import pytest
 from door import Door
 
+from bertexp.runs.folder import claimed
 from bertexp.sweeps.launcher import folder_name
+from bertexp.sweeps.lock import only_sweep
 
 MIXED = ("masking.prob=0.1,7,0.15", "sweep=mixed")
 
@@ -102,11 +103,16 @@ def test_a_finished_job_of_another_configuration_is_not_taken_for_this_one(
 
 
 def test_a_sweep_runs_once_at_a_time(mixed: Any, sweep: Callable[..., Any]) -> None:
-    with (mixed.folder / "outputs/sweeps/mixed/.lock").open() as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+    root = mixed.folder / "outputs/sweeps/mixed"
+    told = "error: sweep=mixed: is running already, in another process"
+    with only_sweep(root, "mixed"):
         second = sweep(*MIXED)
     assert second.code == 1
-    assert second.said == ["error: sweep=mixed: is running already, in another process."]
+    assert re.fullmatch(rf"{told} \(process {os.getpid()} on \S+\)\.", second.said[0])
+    # A job that runs in a process apart has outlived its sweep.
+    with claimed(root / "masking.prob=0.1"):
+        second = sweep(*MIXED)
+    assert second.said == [f"{told}: outputs/sweeps/mixed/masking.prob=0.1."]
 
 
 LONG = ("trainer.max_steps=250", "seed=0,1,2")

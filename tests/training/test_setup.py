@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from bertexp.config import Config
-from bertexp.training.setup import build_accelerator, build_optimizer
+from bertexp.training.config import DEVICES
+from bertexp.training.setup import build_accelerator, build_optimizer, choose_device
 from bertexp.validation import UserError
 
 NO_GPU = not (torch.cuda.is_available() or torch.backends.mps.is_available())
@@ -25,6 +26,11 @@ NO_GPU = not (torch.cuda.is_available() or torch.backends.mps.is_available())
             r"^hardware\.device=gpu: .*hardware=cpu",
             marks=pytest.mark.skipif(not NO_GPU, reason="there is a GPU"),
         ),
+        pytest.param(
+            ["hardware.device=mps"],
+            r"^hardware\.device=mps: ",
+            marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one"),
+        ),
     ],
 )
 def test_hardware_that_is_not_there_is_the_users_error(
@@ -32,6 +38,13 @@ def test_hardware_that_is_not_there_is_the_users_error(
 ) -> None:
     with pytest.raises(UserError, match=says):
         build_accelerator(experiment_config(*overrides).hardware, [])
+
+
+def test_a_gpu_of_apples_is_used_only_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = {name: choose_device(name).type for name in DEVICES}
+    assert found == {"auto": "cpu", "cpu": "cpu", "gpu": "mps", "mps": "mps"}
 
 
 def test_a_job_on_a_cpu_inherits_no_products_in_tf32(

@@ -1,0 +1,82 @@
+"""Locks between processes: they end with the process that holds them, however that ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import warnings
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from filelock import FileLock, SoftFileLock, Timeout
+
+__all__ = ["Timeout", "acquire", "holder", "is_held"]
+
+# What file systems answer that have no locks (some mounts of NFS and Lustre).
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+# Of ENOSYS it says so, and does what is done here of the others.
+warnings.filterwarnings("ignore", "flock not supported")
+
+
+def acquire(path: Path, seconds: float) -> AbstractContextManager[object]:
+    """Return a lock that is held: until the end of a ``with`` block, or of this process.
+
+    Where the file system has no locks, a file beside ``path`` is one; what a process of this
+    machine has left there that is gone is taken over.
+
+    Args:
+        path: the lock's file, made if it is not there.
+        seconds: how long to wait for another process; -1 for ever.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: the file cannot be made.
+    """
+    held, is_file = _acquire(path, seconds)
+    if not is_file:
+        # For ``holder``; Windows lets nobody write it.
+        with suppress(OSError):
+            text = f"process {os.getpid()} on {platform.node()}\n"
+            path.write_text(text, encoding="utf-8")
+    return held
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock; also if that cannot be tried."""
+    if not (path.exists() or _beside(path).exists()):
+        return False
+    try:
+        with _acquire(path, 0)[0]:
+            return False
+    except OSError:
+        return True
+
+
+def holder(lock: Timeout) -> str:
+    """Return in brackets which process holds a lock, as far as that is known; else nothing."""
+    try:
+        text = Path(lock.lock_file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+    process, _, host = text.partition("\n")
+    if host:
+        # On another machine nobody can tell whether it is still there.
+        host = host.splitlines()[0]
+        text = f"process {process} on {host}; if it is gone, remove {lock.lock_file}"
+    return f" ({text})" if text else ""
+
+
+def _acquire(path: Path, seconds: float) -> tuple[AbstractContextManager[object], bool]:
+    """Return a lock that is held, and whether it is but a file."""
+    try:
+        lock = FileLock(path)
+        return lock.acquire(timeout=seconds), isinstance(lock, SoftFileLock)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return SoftFileLock(_beside(path)).acquire(timeout=seconds), True
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.held")
