@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,11 @@ from omegaconf import DictConfig
 
 from bertexp.cli import enter
 from bertexp.config import Config, parse
-from bertexp.runs.resuming import as_recorded, quoted
+from bertexp.runs.resuming import as_recorded
 from bertexp.sweeps.launcher import folder_name
 from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
-from bertexp.validation import UserError, require
+from bertexp.validation import UserError, is_mistake, require
 
 if TYPE_CHECKING:
     from bertexp.runs.saved import Saved
@@ -51,29 +52,56 @@ class EvaluateConfig(Config):
 
 @command()
 def main() -> None:
-    """Evaluate the run that the command line names, then exit."""
-    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
-        sys.argv[1] = f"run={quoted(sys.argv[1])}"
-    enter("evaluate", EvaluateConfig, _evaluate)
+    """Evaluate the runs that the command line names, then exit."""
+    named = [*itertools.takewhile(_is_path, sys.argv[1:])]
+    del sys.argv[1 : 1 + len(named)]
+    enter("evaluate", EvaluateConfig, lambda composed: _evaluate_all(named, composed))
 
 
-def _evaluate(composed: DictConfig) -> float:
+def _is_path(argument: str) -> bool:
+    return not argument.startswith("-") and "=" not in argument.split("/")[0]
+
+
+def _evaluate_all(named: Sequence[str], composed: DictConfig) -> float | None:
+    """Evaluate one model with its report, several with a line each; those that fail are named."""
+    from bertexp.runs.saved import runs_in
+
+    names = [run for name in (*named, composed.run) if name for run in runs_in(name)]
+    if not names:
+        raise UserError("RUN is missing: python -m bertexp.evaluate RUN... [overrides].")
+    if len(names) == 1:
+        return _evaluate(composed, names[0])
+    failed = 0
+    for number, name in enumerate(names, start=1):
+        print(f"{number}/{len(names)} · {name}", flush=True)
+        try:
+            _evaluate(composed, name, in_a_line=True)
+        except Exception as error:
+            if not is_mistake(error):
+                raise
+            failed += 1
+            print(f"failed: {error}", flush=True)
+    if failed:
+        raise UserError(f"{failed} of {len(names)} runs were not evaluated.")
+    return None
+
+
+def _evaluate(composed: DictConfig, name: str, *, in_a_line: bool = False) -> float:
     from bertexp.runs.saved import find_saved
 
-    if composed.run is None:
-        raise UserError("RUN is missing: python -m bertexp.evaluate RUN [overrides].")
-    saved = find_saved(composed.run)
-    if saved.run is None:
-        raise UserError(f"run={composed.run}: no run's folder, it has no .hydra/config.yaml.")
+    saved = find_saved(name)
     named = list(HydraConfig.get().overrides.task)
-    composed = as_recorded(composed, saved.run, named)
+    composed = composed.copy()
+    composed.run = name
+    if saved.run:
+        composed = as_recorded(composed, saved.run, named)
     config = parse(composed, EvaluateConfig)
     refuse_unread(dict.fromkeys(written_keys(named), COMMAND_LINE), composed, EvaluateConfig)
     from bertexp.reevaluation import reevaluate
 
     changed = [one for one in named if not _ONLY_HOW.match(one)]
     save = _name(saved, changed) if config.save == AUTO else config.save
-    return reevaluate(config, saved, save, changed)
+    return reevaluate(config, saved, save, changed, in_a_line=in_a_line)
 
 
 def _name(saved: Saved, changed: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,8 +13,7 @@ from bertexp.cli import enter, run_job
 from bertexp.finetuning.config import FinetuneConfig
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.resuming import quoted
-from bertexp.runs.saved import MODEL
-from bertexp.sweeps.stored import CONFIG_FILE
+from bertexp.runs.saved import runs_in
 from bertexp.terminal import command
 from bertexp.validation import UserError
 
@@ -25,20 +23,11 @@ def main() -> None:
     """Fine-tune the model that the command line names, then exit."""
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0].split("/")[0]:
-        arguments[0] = "run=" + ",".join(quoted(run) for run in _runs(arguments[0]))
+        arguments[0] = "run=" + ",".join(quoted(run) for run in runs_in(arguments[0]))
     if not {"-m", "--multirun"} & {*arguments} and _has_several_values(arguments):
         arguments = ["-m", *arguments]
     sys.argv[1:] = arguments
     enter("finetune", FinetuneConfig, lambda composed: run_job(composed, FinetuneConfig, _finetune))
-
-
-def _runs(named: str) -> list[str]:
-    """Return the runs of a sweep's folder that have a model; anything else as it is."""
-    folder = Path(named).expanduser()
-    if (folder / CONFIG_FILE).exists():
-        return [named]
-    found = sorted(path.parents[1] for path in folder.glob(f"*/{CONFIG_FILE}"))
-    return [str(run) for run in found if (run / MODEL).is_dir()] or [named]
 
 
 def _has_several_values(arguments: Sequence[str]) -> bool:

@@ -21,43 +21,57 @@ from bertexp.probes.measure import must_have_layer
 from bertexp.runs import outcome
 from bertexp.runs.saved import Saved
 from bertexp.runs.summary import read_summary, versions, write_json
+from bertexp.sweeps.launcher import folder_name
 from bertexp.tasks import TASKS
 from bertexp.training.checkpoints import PROGRESS_FILE
 from bertexp.training.setup import build_accelerator
 from bertexp.training.state import TrainState
-from bertexp.validation import UserError
+from bertexp.validation import UserError, require
 
 FOLDER = "evaluations"
+# For models that are of no run.
+PLACE = Path("outputs/evaluate")
 HEADS = {"mlm": "predictions", "nsp": "seq_relationship"}
 
 
-def reevaluate(config: Config, saved: Saved, save: str | None, changed: Sequence[str]) -> float:
-    """Evaluate a saved run as it was evaluated at its end; returns ``eval/loss``.
+def reevaluate(
+    config: Config,
+    saved: Saved,
+    save: str | None,
+    changed: Sequence[str],
+    *,
+    in_a_line: bool = False,
+) -> float:
+    """Evaluate a saved model, as its run was at its end if it has one; returns ``eval/loss``.
 
     The text is cut with the model's own tokenizer, whatever the corpus.
 
     Args:
         config: what the run was asked to do, with what is to be otherwise now.
         saved: its model.
-        save: the name of the file in the run's ``evaluations`` to write; None for none.
+        save: the name of the file to write, see ``_place``; None for none.
         changed: what is otherwise than it was, as overrides, for the record.
+        in_a_line: show only that, and not the whole report.
 
     Raises:
         UserError: data that cannot be prepared, or a task that the model has no head for.
     """
-    assert saved.run is not None
     model: Any = saved.load_model()
     _must_have_heads(config, saved, model)
+    positions = model.config.max_position_embeddings
+    length, allowed = config.task.max_length, f"at most {positions}, the model's positions"
+    require(length <= positions, "task.max_length", length, allowed)
     data = prepare_data(config, saved.load_tokenizer())
     device = build_accelerator(config.hardware, []).device
     objective = Objective(model).to(device)
     must_have_layer(config.evaluation, model.config.num_hidden_layers)
     found = evaluate_whole(config, data, objective, device)
     metrics, yardsticks = found.metrics, data.bank.yardsticks
-    path = saved.run / FOLDER / f"{save}.json" if save else None
+    path = _place(saved) / f"{save}.json" if save else None
     if path:
+        source = Path(saved.source).resolve()
         record = {
-            "model": str(Path(saved.source).resolve().relative_to(saved.run.resolve())),
+            "model": str(source.relative_to(saved.run.resolve())) if saved.run else saved.source,
             "overrides": list(changed),
             "metrics": metrics,
             "probes": [asdict(one) for one in found.probed],
@@ -68,10 +82,15 @@ def reevaluate(config: Config, saved: Saved, save: str | None, changed: Sequence
             "versions": versions(),
         }
         write_json(path, record)
-    answered = outcome.answered(data)
-    spent = _spent(saved)
-    report.show(report.results(metrics, yardsticks, data.optimum, found.probed, spent, answered))
-    report.show(Group(Text(f"model      {shown(saved.source)}"), _questions(saved.run, data)))
+    if in_a_line:
+        report.show(Text(report.evaluation_line(None, metrics)))
+    else:
+        spent, answered = _spent(saved), outcome.answered(data)
+        figures = (metrics, yardsticks, data.optimum, found.probed, spent, answered)
+        report.show(report.results(*figures))
+        report.show(
+            Group(Text(f"model      {shown(saved.source)}"), *_questions(config, saved, data))
+        )
     if path:
         # In one line, however long: to be copied.
         print(f"saved      {shown(path)}")
@@ -87,18 +106,29 @@ def _must_have_heads(config: Config, saved: Saved, model: Any) -> None:
             )
 
 
-def _spent(saved: Saved) -> TrainState:
-    """Return what had been spent on the model."""
-    assert saved.run is not None
+def _place(saved: Saved) -> Path:
+    """Return where evaluations are saved: in the run, else in ``outputs/evaluate/<model>/``."""
+    return saved.run / FOLDER if saved.run else PLACE / folder_name(saved.source)
+
+
+def _spent(saved: Saved) -> TrainState | None:
+    """Return what had been spent on the model, None where nobody knows."""
+    if saved.run is None:
+        return None
     progress = Path(saved.source) / PROGRESS_FILE
     if progress.exists():
         return TrainState(**json.loads(progress.read_text(encoding="utf-8"))["state"])
-    return TrainState(**read_summary(saved.run)["budget"])
+    budget = read_summary(saved.run).get("budget")
+    return TrainState(**budget) if budget else None
 
 
-def _questions(run: Path, data: Data) -> Text:
-    """Say whether the run was asked the same at its end."""
-    then = read_summary(run).get("fingerprints", {}).get("bank")
+def _questions(config: Config, saved: Saved, data: Data) -> list[Text]:
+    """Return what the model was evaluated on, and whether its run was evaluated on the same."""
+    if saved.run is None:
+        documents = data.corpus.sizes["validation"].documents
+        asked = f"{config.task.name} on {documents:,} documents of {config.dataset.name}"
+        return [Text(f"questions  {asked}")]
+    then = read_summary(saved.run).get("fingerprints", {}).get("bank")
     if then == outcome.fingerprints(data)["bank"]:
-        return Text("questions  those that the run is asked at its end")
-    return Text("questions  not those that the run is asked at its end: do not compare with it")
+        return [Text("questions  those that the run is asked at its end")]
+    return [Text("questions  not those that the run is asked at its end: do not compare with it")]

@@ -85,12 +85,12 @@ def plan(
     return Group("", listed(rows), "")
 
 
-def evaluation_line(step: int, metrics: dict[str, float]) -> str:
-    """Return an evaluation in one line."""
+def evaluation_line(step: int | None, metrics: dict[str, float]) -> str:
+    """Return an evaluation in one line; ``step`` is None where it is not known."""
     shown = ("loss", "accuracy", "nsp_accuracy", "f1", "matthews", "pearson", "spearman")
     names = (f"eval/{name}" for name in shown if f"eval/{name}" in metrics)
     values = (f"{name} {metrics[name]:.3f}" for name in names)
-    return " · ".join((f"step {step}", *values))
+    return " · ".join((*([] if step is None else [f"step {step}"]), *values))
 
 
 def results(
@@ -98,7 +98,7 @@ def results(
     yardsticks: dict[str, float],
     optimum: dict[str, float],
     probed: Sequence[Probed],
-    state: TrainState,
+    state: TrainState | None,
     answered: Mapping[str, int],
     before: dict[str, float] | None = None,
 ) -> RenderableType:
@@ -107,7 +107,10 @@ def results(
     Columns without a figure are left out.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"after {state.step:,} step{'s' * (state.step != 1)}, {clock(state.seconds)}")
+    after = ""
+    if state:
+        after = f"after {state.step:,} step{'s' * (state.step != 1)}, {clock(state.seconds)}"
+    table.add_column(after)
     beside = {"before": before, "model": metrics, "yardstick": yardsticks, "optimum": optimum}
     columns = {name: known for name, known in beside.items() if known}
     for name in columns:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bertexp.runs.saved import find_saved
+
 Trained = Callable[[str], Path]
 
 
@@ -76,6 +78,68 @@ def test_a_name_of_ones_own_or_none(
     assert [path.name for path in run.glob("evaluations/*")] == written
 
 
+def test_all_runs_of_a_sweep_are_evaluated_and_those_that_fail_are_named(
+    command: Callable[..., Any], trained: Trained, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        shutil.copytree(
+            *(trained("mlm"), tmp_path / "sweep" / f"seed={seed}"),
+            ignore=shutil.ignore_patterns("evaluations"),
+        )
+    cache = {"BERTEXP_CACHE": str(trained("mlm").parent / "cache")}
+    done = command("sweep", "nowhere/at/all", module="bertexp.evaluate", folder=tmp_path, **cache)
+    assert done.code == 1
+    assert "2/3 · sweep/seed=1" in done.said
+    assert "failed: run=nowhere/at/all: there is no such folder." in done.said
+    assert done.said[-1] == "error: 1 of 3 runs were not evaluated."
+    for seed in (0, 1):
+        found = json.loads((tmp_path / f"sweep/seed={seed}/evaluations/model.json").read_text())
+        line = f"eval/loss {found['metrics']['eval/loss']:.3f} · eval/accuracy "
+        assert sum(said.startswith(line) for said in done.said) == 2
+
+
+def test_a_folder_of_no_run_is_evaluated_on_the_data_that_are_named(
+    command: Callable[..., Any], trained: Trained, tmp_path: Path
+) -> None:
+    shutil.copytree(trained("mlm") / "model", tmp_path / "copied")
+    data = ("dataset=text", "dataset.files=[notes.txt]", "dataset.validation_fraction=0.3")
+    done = command(
+        *("copied", *data, "evaluation.probes=[]", "save=notes"),
+        module="bertexp.evaluate",
+        folder=_notes(tmp_path),
+    )
+    assert done.code == 0, done.said
+    assert "model      copied" in done.output
+    assert "documents of text" in done.output
+    assert "saved      outputs/evaluate/copied/notes.json" in done.output
+    found = json.loads((tmp_path / "outputs/evaluate/copied/notes.json").read_text())
+    assert found["model"] == "copied"
+    # As its run evaluates it: by the model's own tokenizer.
+    as_run = command(
+        *(str(trained("mlm")), *data, "save=null", "evaluation.max_examples=256"),
+        *("evaluation.pseudo_perplexity=100", "task.max_length=128"),
+        module="bertexp.evaluate",
+        folder=tmp_path,
+    )
+    line = next(one for one in as_run.said if one.startswith("eval/loss "))
+    assert line.split()[1] == f"{found['metrics']['eval/loss']:.3f}"
+
+
+def test_a_resumed_run_that_has_not_ended_is_its_newest_checkpoint(
+    trained: Trained, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained("mlm"), run)
+    summary = json.loads((run / "summary.json").read_text())
+    assert find_saved(str(run)).source == str(run / "model")
+    summary["status"] = "interrupted"
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert find_saved(str(run)).source == str(run / "model"), "it is as new"
+    summary["budget"]["step"] = 9
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert find_saved(str(run)).source == str(run / "checkpoints" / "step-12")
+
+
 def _notes(folder: Path) -> Path:
     texts = [f"The cat number {n} sat. It saw {n} dogs! They ran off." for n in range(40)]
     (folder / "notes.txt").write_text("\n\n".join(texts))
@@ -85,10 +149,10 @@ def _notes(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "RUN is missing: python -m bertexp.evaluate RUN [overrides]."),
+        ((), "RUN is missing: python -m bertexp.evaluate RUN... [overrides]."),
         (("no/such/run",), "run=no/such/run: there is no such folder."),
-        (("{run}/..",), "run={run}/..: the folder has neither a run nor a model in it."),
-        (("bert-base",), "run=bert-base: no run's folder, it has no .hydra/config.yaml."),
+        (("{run}/checkpoints",), "run={run}/checkpoints: the folder has neither a run nor a model "
+         "in it."),
         (("{run}", "task=nsp"), "task=nsp: {run}/model is a BertForMaskedLM, which has no head "
          "for it."),
         (("{run}", "evaluation.mask_prob=[1]"), "evaluation.mask_prob: no such key. Did you mean "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertexp.runs.folder import recorded
+from bertexp.runs.summary import read_summary
 from bertexp.training.checkpoints import FOLDER, find_checkpoints, read_checkpoint
 from bertexp.validation import UserError
 
@@ -104,10 +105,24 @@ def find_saved(name: str) -> Saved:
     return Saved(str(folder), next(above, None))
 
 
+def runs_in(named: str) -> list[str]:
+    """Return the runs of a sweep's folder that have a model; anything else as it is."""
+    folder = Path(named).expanduser()
+    if recorded(folder, "config") is not None:
+        return [named]
+    found = sorted(path.parents[1] for path in folder.glob("*/.hydra/config.yaml"))
+    return [str(run) for run in found if (run / MODEL).is_dir()] or [named]
+
+
 def _last_model(run: Path) -> Path:
-    if (run / MODEL / "config.json").exists():
-        return run / MODEL
+    """Return ``model/``, or the newest checkpoint where there is none or the run has resumed."""
+    summary, model = read_summary(run), run / MODEL
+    exported = (model / "config.json").exists()
+    if exported and summary.get("status") not in ("running", "interrupted", "failed"):
+        return model
     checkpoints = find_checkpoints(run)
+    if exported and (not checkpoints or checkpoints[-1].step <= summary["budget"]["step"]):
+        return model
     if not checkpoints:
         raise UserError(f"run={run}: the run has saved no model yet.")
     return checkpoints[-1].path
