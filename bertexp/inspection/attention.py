@@ -48,16 +48,22 @@ class Attention:
         away_LL = (place_L[:, None] - place_L[None, :]).abs()
         return (self.weights * away_LL).sum(-1).mean(-1)
 
-    def drawn(self, layer: int | None) -> Tensor:
-        """Return the weights to draw, (heads, tokens, tokens): of a layer from 1, or the mean."""
-        return self.weights.mean(0) if layer is None else self.weights[layer - 1]
+    def drawn(self, layer: int | None) -> dict[str, Tensor]:
+        """Return what to draw, each (tokens, tokens), by name.
+
+        The heads of a layer, counted from 1; for None all layers, each the mean over its heads.
+        Heads of different layers that have the same number have nothing else in common.
+        """
+        if layer is None:
+            return {f"layer {n}": heads.mean(0) for n, heads in enumerate(self.weights, start=1)}
+        return {f"head {n}": head for n, head in enumerate(self.weights[layer - 1], start=1)}
 
 
 @TOPICS.register("attention", reads=("text", "text_b", "layer"))
 def show_attention(subject: Subject) -> None:
-    """Print each head's entropy and distance, draw the heads, and write the page."""
+    """Print each head's entropy and distance, draw heads or layers, and write the page."""
     from bertexp.inspection.page import write_page
-    from bertexp.inspection.pictures.attention import draw_heads
+    from bertexp.inspection.pictures.attention import draw_attention
 
     layer, layers = subject.config.layer, subject.model.config.num_hidden_layers
     require(layer is None or 1 <= layer <= layers, "layer", layer, f"1 to {layers}, or null")
@@ -77,7 +83,7 @@ def show_attention(subject: Subject) -> None:
             ),
         )
     )
-    draw_heads(found, layer, subject.file("attention.png"))
+    draw_attention(found, layer, subject.file("attention.png"))
     write_page(found, subject.name, subject.file("attention.html"))
 
 

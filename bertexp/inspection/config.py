@@ -20,7 +20,7 @@ class InspectConfig(Config):
     )
 
     what: list[str]
-    text: str
+    text: str | None
     text_b: str | None
     run: str | None
     layer: int | None

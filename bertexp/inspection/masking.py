@@ -32,18 +32,26 @@ KINDS = {
 
 @TOPICS.register("masking")
 def show_masking(subject: Subject) -> None:
-    """Print ten masked training examples and the audit."""
+    """Print a text ten times, each masked anew; or ten training examples, and the audit."""
     config = subject.config
     tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
     if not isinstance(examples, MaskedExamples):
         raise UserError(f"what=masking: task={config.task.name} masks nothing; try task=mlm.")
-    ids_BL, masked = next(masked_batches(examples, 1, EXAMPLES))
     legend = Text("\n").join(
         Text.assemble((f"{before}token{after}", style), f"  {meaning}")
         for before, after, style, meaning in KINDS.values()
     )
+    if config.text is not None or config.text_b is not None:
+        subject.input.must_fit(config.task.max_length)
+        ids_BL = np.tile(subject.input.ids, (EXAMPLES, 1))
+        masked = examples.masker.mask(ids_BL, np.arange(EXAMPLES), epoch=0)
+        share = f"{masked.predicted_BL.sum()} of {masked.maskable} tokens"
+        report.show(Group(*_lines(ids_BL, masked, tokenizer, len(ids_BL[0])), legend, ""))
+        report.show(Text(f"predicted in {EXAMPLES} draws: {share}, {masked.prob:.3g} asked for"))
+        return
+    ids_BL, masked = next(masked_batches(examples, 1, EXAMPLES))
     found = audit(examples)
-    report.show(Group(*_lines(ids_BL, masked, tokenizer), legend, "", _figures(found)))
+    report.show(Group(*_lines(ids_BL, masked, tokenizer, TOKENS), legend, "", _figures(found)))
     found.warn()
 
 
@@ -70,15 +78,15 @@ def _figures(found: Audit) -> RenderableType:
 
 
 def _lines(
-    ids_BL: np.ndarray, masked: Masked, tokenizer: WordPieceTokenizer
+    ids_BL: np.ndarray, masked: Masked, tokenizer: WordPieceTokenizer, most: int
 ) -> list[RenderableType]:
-    """Return the first ``TOKENS`` tokens of each example, as they were written, marked."""
+    """Return the first ``most`` tokens of each example, as they were written, marked."""
     lines: list[RenderableType] = []
     for written_L, seen_L, predicted_L in zip(
         ids_BL, masked.input_ids_BL, masked.predicted_BL, strict=True
     ):
         line = Text()
-        end = 1 + min(TOKENS, int((written_L != tokenizer.pad_id).sum()) - 2)
+        end = 1 + min(most, int((written_L != tokenizer.pad_id).sum()) - 2)
         for column in range(1, end):
             written, seen = int(written_L[column]), int(seen_L[column])
             kind = _kind(written, seen, bool(predicted_L[column]), tokenizer.mask_id)

@@ -21,6 +21,9 @@ from bertexp.training.setup import choose_device
 if TYPE_CHECKING:
     from transformers import BertPreTrainedModel
 
+# What is looked at where no text is named.
+EXAMPLE = "I love NLP!"
+
 
 class Subject:
     """A configured model, or a saved one; each part is prepared when it is first asked for.
@@ -83,7 +86,8 @@ class Subject:
         Raises:
             UserError: one is empty.
         """
-        return ModelInput.of(self.tokenizer, self.config.text, self.config.text_b)
+        text = EXAMPLE if self.config.text is None else self.config.text
+        return ModelInput.of(self.tokenizer, text, self.config.text_b)
 
     @torch.no_grad()
     def read(self, wanted: str) -> tuple[Tensor, ...]:

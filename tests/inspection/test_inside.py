@@ -24,7 +24,7 @@ from bertexp.inspection import TOPICS
 from bertexp.inspection.attention import Attention
 from bertexp.inspection.config import InspectConfig
 from bertexp.inspection.page import render
-from bertexp.inspection.pictures.attention import draw_heads
+from bertexp.inspection.pictures.attention import draw_attention
 from bertexp.inspection.subject import Subject
 from bertexp.models.build import build_model
 from bertexp.runs.saved import find_saved
@@ -170,17 +170,17 @@ def test_pictures_and_the_page_are_in_wandb_too(look: Look, leet: Callable[..., 
     assert "wandb sync outputs/wandb/offline-run-" in look.output
 
 
-def test_a_heat_map_a_head_is_labelled_with_the_tokens(
+def test_a_heat_map_a_head_or_a_layer_is_labelled_with_the_tokens(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    weights = torch.rand(3, 5, 4, 4, dtype=torch.float64).softmax(-1)
+    weights = torch.rand(5, 5, 4, 4, dtype=torch.float64).softmax(-1)
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     found = Attention(["[CLS]", "it", "$is$", "[SEP]"], weights)
-    for layer, expected in ((2, weights[1]), (None, weights.mean(0))):
-        draw_heads(found, layer, tmp_path / "attention.png")
+    for layer, kind, expected in ((2, "head", weights[1]), (None, "layer", weights.mean(1))):
+        draw_attention(found, layer, tmp_path / "attention.png")
         maps = [axes for axes in drawn[-1].axes if axes.get_title(loc="left")]
-        assert [axes.get_title(loc="left") for axes in maps] == [f"head {n}" for n in range(1, 6)]
+        assert [axes.get_title(loc="left") for axes in maps] == [f"{kind} {n}" for n in range(1, 6)]
         for axes, head in zip(maps, expected, strict=True):
             np.testing.assert_array_equal(axes.images[0].get_array(), head)
         # Four maps a row: the last of each column is labelled below, the first of a row beside.

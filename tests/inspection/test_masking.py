@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 TOPICS = "architecture, attention, embeddings, hidden, masking, pairs, tokens"
 MISSPELT = f"error: what=maskin: must be one of {TOPICS}. Did you mean 'masking'?"
@@ -28,6 +30,33 @@ def test_ten_examples_and_the_audit_are_shown_without_colour_too(
         assert figure in said
     # Nothing is written but the cache.
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_text_of_ones_own_is_masked_as_a_run_masks(
+    command: Callable[..., Any], trained: Callable[[str], Path]
+) -> None:
+    run = trained("mlm")
+    vocabulary = AutoTokenizer.from_pretrained(run / "model").get_vocab()
+    words = sorted(word for word in vocabulary if re.fullmatch("[a-z]{2,6}", word))[-7:]
+    cache = {"BERTEXP_CACHE": str(run.parent / "cache")}
+    done = command(
+        *("what=masking", f"run={run}", f"text={' '.join(words[:4])}"),
+        *(f"text_b={' '.join(words[4:])}", "masking.prob=0.4"),
+        module="bertexp.inspect",
+        **cache,
+    )
+    assert done.code == 0, done.said
+    lines = [line for line in done.said if "[SEP]" in line]
+    assert len(lines) == 10, "each of one line"
+    for line in lines:
+        bare = re.sub(r"\{\w+<", "", line)
+        assert re.findall(r"\w+", bare) == [*words[:4], "SEP", *words[4:]]
+    assert len({*lines}) > 5, "each draw is another"
+    predicted = sum(len(re.findall(r"[\[({]", line)) - 1 for line in lines)
+    assert f"predicted in 10 draws: {predicted} of 70 tokens, 0.4 asked for" in done.said
+    assert 15 < predicted < 42
+    long = command(f"text={'a ' * 200}", *CORPUS, module="bertexp.inspect")
+    assert long.said[-1].startswith("error: text: has ")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Heat maps of attention, one a head."""
+"""Heat maps of attention, one a head or a layer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ MOST_COLUMNS = 4
 MOST_NAMED = 40
 
 
-def draw_heads(found: Attention, layer: int | None, path: Path) -> None:
-    """Draw every head of a layer, counted from 1, or of the mean over the layers."""
-    weights = found.drawn(layer)
-    heads, count = len(weights), len(found.tokens)
-    columns = min(heads, MOST_COLUMNS)
-    rows = math.ceil(heads / columns)
+def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
+    """Draw every head of a layer, counted from 1; for None every layer, the mean of its heads."""
+    maps, count = found.drawn(layer), len(found.tokens)
+    columns, most = min(len(maps), MOST_COLUMNS), max(float(one.max()) for one in maps.values())
+    rows = math.ceil(len(maps) / columns)
     side = min(max(0.16 * count, 1.8), 6.0)
     step = math.ceil(count / MOST_NAMED)
     names = [shortened(token) for token in found.tokens[::step]]
@@ -38,20 +37,19 @@ def draw_heads(found: Attention, layer: int | None, path: Path) -> None:
         )
         grid = figure.subplots(rows, columns, squeeze=False)
         image: Any = None
-        for number, axes in enumerate(grid.flat):
-            if number >= heads:
-                axes.set_visible(False)
-                continue
-            image = axes.imshow(weights[number], cmap=HEAT, vmin=0, vmax=float(weights.max()))
-            axes.set_title(f"head {number + 1}", fontsize=10, loc="left")
+        for axes in grid.flat[len(maps) :]:
+            axes.set_visible(False)
+        for number, (axes, name) in enumerate(zip(grid.flat, maps, strict=False)):
+            image = axes.imshow(maps[name], cmap=HEAT, vmin=0, vmax=most)
+            axes.set_title(name, fontsize=10, loc="left")
             axes.set_xticks(range(0, count, step), names, rotation=90, fontsize=8)
             axes.set_yticks(range(0, count, step), names, fontsize=8)
             # Named where no other map is beneath, or to the left.
-            below, left = number + columns >= heads, number % columns == 0
+            below, left = number + columns >= len(maps), number % columns == 0
             axes.tick_params(length=0, labelbottom=below, labelleft=left)
             axes.spines[:].set_visible(False)
             axes.grid(visible=False)
-        where = "mean over the layers" if layer is None else f"layer {layer}"
+        where = "mean over the heads of each layer" if layer is None else f"layer {layer}"
         figure.suptitle(f"Attention, {where}", x=0.01, ha="left", fontsize=11)
         figure.supxlabel("attended to", fontsize=9)
         figure.supylabel("attending", fontsize=9)
