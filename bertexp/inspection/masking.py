@@ -30,7 +30,7 @@ KINDS = {
 }
 
 
-@TOPICS.register("masking")
+@TOPICS.register("masking", reads=("text", "text_b"))
 def show_masking(subject: Subject) -> None:
     """Print a text ten times, each masked anew; or ten training examples, and the audit."""
     config = subject.config
