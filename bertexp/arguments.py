@@ -7,7 +7,14 @@ import re
 import sys
 from typing import Any, NoReturn
 
+from bertexp.files import expanded
 from bertexp.validation import UserError
+
+_SETTING = re.compile(r"([+~]*[A-Za-z_][\w./@:-]*)=(.*)", re.DOTALL)
+# Paths that Hydra uses before there is a configuration.
+_PATH = re.compile(
+    r"(\+*(?:hydra\.(?:run|sweep)\.dir|trainer\.resume)=|--config-dir=)(['\"]?)(~.*)\2"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,25 +25,91 @@ class Parser(argparse.ArgumentParser):
 
 
 def checked_arguments(arguments: list[str]) -> list[str]:
-    """Return a command line's arguments with ``-m``, which may stand anywhere, as Hydra has it.
+    """Return a command line's arguments as Hydra reads them: options first, odd text quoted.
+
+    Options may stand anywhere.
 
     Raises:
-        UserError: an option that does not exist, or a setting without a key.
+        UserError: an option that does not exist, or what is no setting.
     """
-    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    ordered = flags + [argument for argument in arguments if argument not in flags]
-    for argument in ordered:
+    for argument in arguments:
         if re.match(r"[+~]*(@|=|$)", argument):
             raise UserError(f"'{argument}': names no key; a setting is key=value.")
     # Loaded where it is needed: not every command is composed by Hydra.
     from hydra._internal.utils import get_args_parser
 
     _allow_lazy_help()
-
-    _, unknown = get_args_parser().parse_known_args(ordered)
+    found = [_with_home(argument) for argument in arguments]
+    parsed, unknown = get_args_parser().parse_known_intermixed_args(found)
     if unknown:
-        raise UserError(f"{unknown[0]}: no such option; a setting is key=value; see --help.")
-    return ordered
+        after = found[found.index(unknown[0]) + 1 :]
+        raise UserError(f"{unknown[0]}: no such option{_instead(unknown[0].lstrip('-'), after)}.")
+    settings = list(parsed.overrides)
+    options = [argument for argument in found if argument not in settings]
+    return [*options, *(_as_hydra_reads(settings, index) for index in range(len(settings)))]
+
+
+def quoted(value: str) -> str:
+    """Return a value for an override in which no sign means anything to Hydra."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text=value, quote=Quote.single).with_quotes()
+
+
+def _as_hydra_reads(settings: list[str], index: int) -> str:
+    """Return a setting with the signs quoted that Hydra's grammar does not know."""
+    setting = settings[index]
+    if "=" not in setting and not setting.startswith("~"):
+        raise UserError(f"'{setting}': sets nothing{_instead(setting, settings[index + 1 :])}.")
+    if _is_read(setting):
+        return setting
+    match = _SETTING.fullmatch(setting)
+    if not match:
+        raise UserError(f"'{setting}': {setting.partition('=')[0]!r} cannot be the name of a key.")
+    key, value = match.groups()
+    if value.startswith("="):
+        raise UserError(f"'{setting}': has one '=' too many; write {key}={value.lstrip('=')}.")
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else None
+    if inner is not None and not set(inner) & set("[]{}'\""):
+        return f"{key}=[{','.join(_element(part.strip()) for part in inner.split(','))}]"
+    if value[0] in "[{'\"":
+        raise UserError(
+            f"{setting}: its brackets or quotes do not match; quote text that has such signs in "
+            f"it for the shell and for bertexp: \"{key}='...'\"."
+        )
+    parts = [value] if set(value) & set("()[]{}'\"") else value.split(",")
+    return f"{key}={','.join(map(_element, parts))}"
+
+
+def _element(text: str) -> str:
+    return text if _is_read(f"key={text}") else quoted(text)
+
+
+def _is_read(setting: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(setting)
+    except HydraException:
+        return False
+    return True
+
+
+def _instead(words: str, after: list[str]) -> str:
+    """Return how to write a setting of which the '=' is missing, or only its dashes are wrong."""
+    key, *values = re.split(r"[=\s]+", words, maxsplit=1)
+    values = values or [word for word in after[:1] if "=" not in word and word[:1] != "-"]
+    example = f"; write {key}={values[0]}" if values and key else "; see --help"
+    return f"; a setting is key=value{example}"
+
+
+def _with_home(argument: str) -> str:
+    match = _PATH.fullmatch(argument)
+    if not match:
+        return argument
+    path = str(expanded(match[3]))
+    return f"{match[1]}{path if argument.startswith('--') else quoted(path)}"
 
 
 def _allow_lazy_help() -> None:

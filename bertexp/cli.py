@@ -32,7 +32,7 @@ from bertexp.sweeps.gpus import take_share
 from bertexp.sweeps.job import SweepJob
 from bertexp.terminal import command
 from bertexp.unread import refuse_unread, written
-from bertexp.validation import UserError, is_mistake, nearest
+from bertexp.validation import UserError, is_mistake, nearest, nearest_key
 
 R = TypeVar("R", bound=RunConfig)
 
@@ -132,7 +132,9 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
         return f"hydra.run.dir: cannot write {disk.filename} ({disk.strerror})."
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"{match[1]}: no such key.{nearest(match[1], [*groups(schema), *keys(schema)])}"
+        return f"{match[1]}: no such key.{nearest_key(match[1], [*groups(schema), *keys(schema)])}"
+    if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^'].*)'", text):
+        return f"{match[1]}: several values are a sweep, with -m; a list is written [a,b]."
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         extra = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.corpora.config import DatasetConfig
 from bertexp.evaluation.config import EvaluationConfig
+from bertexp.files import expanded
 from bertexp.masking.config import MaskingConfig
 from bertexp.models.config import ModelConfig
 from bertexp.secrets import refuse_secrets
@@ -24,7 +26,7 @@ from bertexp.training.config import (
     SchedulerConfig,
     TrainerConfig,
 )
-from bertexp.validation import UserError, nearest, require, require_folder_name
+from bertexp.validation import UserError, nearest_key, require, require_folder_name
 
 
 @dataclass(kw_only=True)
@@ -90,12 +92,17 @@ class Config(RunConfig):
         require(limit is None, "dataset.max_documents", limit, f"null {because}")
 
 
-C = TypeVar("C", bound=RunConfig)
+C = TypeVar("C")
 
 # These say where, how fast and how closely watched a run is, and nothing of what comes out.
 _ONLY_HOW = re.compile(
     r"name|sweep|tracker\..*|hardware\.(?!precision$).*"
     r"|trainer\.(log_every|save_every|keep_checkpoints|max_bad_steps|resume|resume_force|dry_run)"
+)
+
+_PATHS = re.compile(
+    r"run|output|tokenizer\.path|model\.pretrained|dataset\.(files|hub\.path)|trainer\.resume"
+    r"|finetune\.(path|hub|train|validation|test)"
 )
 
 
@@ -118,12 +125,39 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
             a secret of the environment.
     """
     try:
-        plain: Any = OmegaConf.to_container(composed, resolve=True)
+        plain: Any = _fitted(OmegaConf.to_container(composed, resolve=True), schema)
         refuse_secrets(plain)
         typed = OmegaConf.merge(OmegaConf.structured(schema), plain)
         return OmegaConf.to_object(typed)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error, schema)) from error
+
+
+def _fitted(value: Any, kind: Any, key: str = "") -> Any:
+    """Return a value as its type has it, where there is no doubt what was meant.
+
+    One value is a list of one, 1e2 an integer where integers are wanted, and ``~`` in a path the
+    home folder.
+    """
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        return {
+            name: _fitted(each, hints.get(name), f"{key}.{name}" if key else str(name))
+            for name, each in value.items()
+        }
+    kinds = {kind, *get_args(kind)} if isinstance(kind, UnionType) else {kind}
+    if lists := [each for each in kinds if get_origin(each) is list]:
+        if value is None:
+            return None
+        (inner,) = get_args(lists[0])
+        return [
+            _fitted(each, inner, key) for each in (value if isinstance(value, list) else [value])
+        ]
+    if int in kinds and float not in kinds and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.startswith("~") and _PATHS.fullmatch(key):
+        return str(expanded(value))
+    return value
 
 
 def keys(part: Any = Config, prefix: str = "") -> list[str]:
@@ -143,12 +177,12 @@ def groups(schema: type[RunConfig] = Config) -> list[str]:
     return [field.name for field in fields(schema) if is_dataclass(hints[field.name])]
 
 
-def _explain(error: OmegaConfBaseException, schema: type[RunConfig]) -> str:
+def _explain(error: OmegaConfBaseException, schema: type[Any]) -> str:
     """Return one line that names the key and what is wrong with it."""
     key: Any = error.full_key or error.key
     reason = str(error.msg or error).splitlines()[0].rstrip(".")
     if "not in" in reason:
-        return f"{key}: no such key.{nearest(str(key), keys(schema))}"
+        return f"{key}: no such key.{nearest_key(str(key), keys(schema))}"
     if "Missing mandatory value" in reason:
         return f"{key}: has no value; set {key}=..."
     return f"{key}: {reason[0].lower()}{reason[1:]}."

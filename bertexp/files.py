@@ -34,6 +34,11 @@ def sync(*paths: Path) -> None:
             os.close(descriptor)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path that a user gives, with ``~`` for the home folder, where there is one."""
+    return Path(os.path.expanduser(path))
+
+
 def shown(path: str | Path) -> Path:
     """Return a path as a person in the current folder would write it."""
     absolute = Path(os.path.abspath(path))

@@ -9,10 +9,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from bertexp.arguments import quoted
 from bertexp.cli import enter, run_job
 from bertexp.finetuning.config import FinetuneConfig
 from bertexp.runs.invocation import Invocation
-from bertexp.runs.resuming import quoted
 from bertexp.runs.saved import runs_in
 from bertexp.terminal import command
 from bertexp.validation import UserError

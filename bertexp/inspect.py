@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from bertexp.arguments import quoted
 from bertexp.cli import enter
 from bertexp.config import parse
 from bertexp.inspection import TOPICS
 from bertexp.inspection.config import InspectConfig
-from bertexp.runs.resuming import as_recorded, quoted
+from bertexp.runs.resuming import as_recorded
 from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 

@@ -29,6 +29,17 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{match[0]}'?" if match else ""
 
 
+def nearest_key(name: str, keys: Iterable[str]) -> str:
+    """Return ``" Did you mean 'a.x'?"`` for the key that ends like ``name``, or else most alike."""
+    keys = list(keys)
+    last = name.rpartition(".")[2]
+    alike = [key for key in keys if key.rpartition(".")[2] == last]
+    if alike:
+        likeness = [difflib.SequenceMatcher(None, name, key).ratio() for key in alike]
+        return f" Did you mean '{alike[likeness.index(max(likeness))]}'?"
+    return nearest(name, keys)
+
+
 def require(condition: bool, key: str, found: object, allowed: str) -> None:
     """Raise a ``UserError`` that says what ``key`` must be, unless ``condition`` holds."""
     if not condition:

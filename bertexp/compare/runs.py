@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.config import keys
+from bertexp.files import expanded
 from bertexp.finetuning.records import PREFIX, read_records
 from bertexp.runs.summary import METRICS_FILE, SUMMARY_FILE, status
 from bertexp.validation import UserError
@@ -152,9 +153,10 @@ def is_run(folder: Path) -> bool:
 
 
 def _expand(path: str | Path) -> list[Path]:
-    if Path(path).exists():
-        return [Path(path)]
-    if matches := sorted(glob.glob(str(path), recursive=True)):
+    found = expanded(path)
+    if found.exists():
+        return [found]
+    if matches := sorted(glob.glob(str(found), recursive=True)):
         return [Path(match) for match in matches]
     raise UserError(f"{path}: no such folder.")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bertexp.cache import cached
+from bertexp.files import expanded
 from bertexp.validation import UserError, nearest
 
 HEAD = 1 << 16
@@ -61,7 +62,7 @@ def find(patterns: list[str]) -> list[Path]:
 
 
 def _expand(pattern: str) -> list[Path]:
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.is_dir():
         raise UserError(
             f"dataset.files: '{pattern}' is a folder; write '{path / '**' / '*.txt'}'"

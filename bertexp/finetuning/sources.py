@@ -6,9 +6,9 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from bertexp.files import expanded
 from bertexp.finetuning.config import TEXT, LabelledConfig
 from bertexp.finetuning.glue import GLUE, HUB_SPLITS, GlueTask
 from bertexp.finetuning.tables import Row, missing, read_rows
@@ -73,7 +73,7 @@ def _own_files(config: LabelledConfig) -> Splits:
             )
 
     def read(name: str | None, labelled: bool) -> Split:
-        path = Path(str(name)).expanduser()
+        path = expanded(str(name))
         columns, keys = _columns(config, labelled)
         return _filled(str(name), read_rows(path, columns, keys), config, labelled)
 
@@ -82,7 +82,7 @@ def _own_files(config: LabelledConfig) -> Splits:
 
 
 def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
-    folder = Path(str(config.path)).expanduser()
+    folder = expanded(str(config.path))
     # Either the task's own folder or the one that has all nine.
     if (folder / task.folder).is_dir():
         folder = folder / task.folder

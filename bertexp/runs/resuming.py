@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bertexp.arguments import quoted
 from bertexp.config import Config, RunConfig, changes_outcome, parse
 from bertexp.runs.folder import recorded
 from bertexp.runs.summary import read_summary
@@ -66,11 +66,6 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
         found[index] = f"trainer.resume={quoted(match[2])}"
         found.append(f"hydra.run.dir={quoted(match[2])}")
     return found
-
-
-def quoted(value: str) -> str:
-    """Return a value for an override in which no sign means anything to Hydra."""
-    return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
 def begin(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertexp.files import expanded
 from bertexp.runs.folder import recorded
 from bertexp.runs.summary import read_summary
 from bertexp.training.checkpoints import FOLDER, find_checkpoints, read_checkpoint
@@ -86,7 +87,7 @@ def find_saved(name: str) -> Saved:
     Raises:
         UserError: a folder that is not there, a run without a model, or a damaged checkpoint.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if not folder.is_dir():
         # Said here: of a folder that is misspelt, the Hub would only say that it is no name.
         if folder.is_absolute() or len(folder.parts) > 2:
@@ -107,7 +108,7 @@ def find_saved(name: str) -> Saved:
 
 def runs_in(named: str) -> list[str]:
     """Return the runs of a sweep's folder that have a model; anything else as it is."""
-    folder = Path(named).expanduser()
+    folder = expanded(named)
     if recorded(folder, "config") is not None:
         return [named]
     found = sorted(path.parents[1] for path in folder.glob("*/.hydra/config.yaml"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from bertexp.config import parse
 from bertexp.finetuning.records import FOLDER, PREFIX
 from bertexp.sweeps.stored import StoredJob
 from bertexp.validation import UserError
@@ -82,8 +83,9 @@ def _compare(config: DictConfig) -> None:
     folder = Path(config.hydra.sweep.dir)
     # A fine-tuned model is judged by what its task asks for.
     judged = OmegaConf.select(config, "finetune.metrics")
+    judged = [judged] if isinstance(judged, str) else judged
     comparison = compare_runs([folder], folder, metric=f"eval/{judged[0]}" if judged else None)
-    tracker = TrackerConfig(**OmegaConf.to_container(config.tracker, resolve=True))  # type: ignore[arg-type]
+    tracker = parse(config.tracker, TrackerConfig)
     columns, rows = setting_rows(comparison)
     group = tracker.group or str(config.sweep)
     pictures = sorted(folder.glob("*.png"))

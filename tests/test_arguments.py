@@ -1,0 +1,88 @@
+"""Command lines as people write them: understood where there is no doubt, else one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from bertexp.arguments import checked_arguments
+from bertexp.config import conf_dir, parse
+from bertexp.validation import UserError
+
+HOME = str(Path.home())
+
+READ = {
+    "name=李明": ("name", "李明"),
+    "name=it's": ("name", "it's"),
+    "name=a=b": ("name", "a=b"),
+    "name=run(2)": ("name", "run(2)"),
+    "name=#1 again": ("name", "#1 again"),
+    "name='a,b'": ("name", "a,b"),
+    "dataset.files=x.txt": ("dataset.files", ["x.txt"]),
+    "dataset.files=[李明.txt, b c.txt]": ("dataset.files", ["李明.txt", "b c.txt"]),
+    "dataset.files=~/x.txt": ("dataset.files", [f"{HOME}/x.txt"]),
+    "tokenizer.path=~/vocab.txt": ("tokenizer.path", f"{HOME}/vocab.txt"),
+    "tracker.tags=mine": ("tracker.tags", ["mine"]),
+    "evaluation.mask_probs=0.3": ("evaluation.mask_probs", [0.3]),
+    "trainer.max_steps=1e2": ("trainer.max_steps", 100),
+    "trainer.max_steps=1_000": ("trainer.max_steps", 1000),
+    "trainer.save_every=10.0": ("trainer.save_every", 10),
+    "seed=2e0": ("seed", 2),
+}
+
+
+@pytest.mark.parametrize("argument", READ)
+def test_what_can_only_mean_one_thing_is_taken_so(argument: str) -> None:
+    key, value = READ[argument]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config: Any = parse(compose("config", overrides=checked_arguments([argument])))
+    for part in key.split("."):
+        config = getattr(config, part)
+    assert (config, type(config)) == (value, type(value))
+
+
+def test_a_list_in_a_file_may_be_one_value_too() -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        composed = compose("config")
+    OmegaConf.update(composed, "dataset.files", "x.txt", merge=False)
+    assert parse(composed).dataset.files == ["x.txt"]
+
+
+REFUSED = {
+    ("masking.prob 0.4",): "'masking.prob 0.4': sets nothing; a setting is key=value; write "
+    "masking.prob=0.4.",
+    ("masking.prob", "0.4"): "'masking.prob': sets nothing; a setting is key=value; write "
+    "masking.prob=0.4.",
+    ("--masking.prob", "0.4"): "--masking.prob: no such option; a setting is key=value; write "
+    "masking.prob=0.4.",
+    ("seed=1", "--masking.prob=0.4"): "--masking.prob=0.4: no such option; a setting is key=value;"
+    " write masking.prob=0.4.",
+    ("--verbose",): "--verbose: no such option; a setting is key=value; see --help.",
+    ("masking",): "'masking': sets nothing; a setting is key=value; see --help.",
+    ("masking.prob==0.4",): "'masking.prob==0.4': has one '=' too many; write masking.prob=0.4.",
+    ("trainer.epochs=[1",): "trainer.epochs=[1: its brackets or quotes do not match; quote text "
+    "that has such signs in it for the shell and for bertexp: \"trainer.epochs='...'\".",
+    ("name='a",): "name='a: its brackets or quotes do not match; quote text that has such signs "
+    "in it for the shell and for bertexp: \"name='...'\".",
+    ("a b=c",): "'a b=c': 'a b' cannot be the name of a key.",
+    ("=3",): "'=3': names no key; a setting is key=value.",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_what_cannot_be_read_says_what_to_write(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        checked_arguments([*arguments])
+    assert str(caught.value) == REFUSED[arguments]
+
+
+def test_options_may_stand_anywhere_and_paths_begin_at_home() -> None:
+    given = ["task=nsp", "--config-dir=~/conf", "hydra.run.dir=~/x y", "-m", "seed=0,1"]
+    assert checked_arguments(given) == [
+        *(f"--config-dir={HOME}/conf", "-m", "task=nsp"),
+        *(f"hydra.run.dir='{HOME}/x y'", "seed=0,1"),
+    ]
