@@ -115,6 +115,7 @@ def test_a_run_that_signals_stopped_ends_as_if_untouched(
     found = summary(interrupted)
     assert found["tracker_id"] == identity
     assert len(list((work / "outputs" / "wandb").glob(f"offline-run-*-{identity}"))) == 5
+    assert f"wandb sync outputs/wandb/offline-run-*-{identity}" in done.output
     assert found["seconds"]["total"] > before["seconds"]["total"]
     assert found["budget"]["seconds"] > before["state"]["seconds"]
     # What went on is in the folder, and no other folder was made.
