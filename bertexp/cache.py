@@ -6,13 +6,13 @@ processes need at once is built by one of them, while the others wait.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from bertexp.locks import Timeout, acquire, holder
 from bertexp.validation import UserError
 
 MANIFEST_FILE = "manifest.json"
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]
         log.warning("%s: is %s; it is built again.", final, reason)
     partial = _empty_folder(final)
     try:
-        build(partial)
+        with _cache_errors(only=DISK_IS_FULL):
+            build(partial)
         manifest = {"key": key, "sizes": _sizes(partial)}
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
@@ -110,34 +112,41 @@ def _only_builder(final: Path) -> Iterator[None]:
 
 
 def _empty_folder(final: Path) -> Path:
+    """Return a new folder beside ``final``, which others can read where the user lets them."""
     with _cache_errors():
-        return Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}-"))
+        folder = final.with_name(f".{final.name}-{os.getpid()}")
+        folder.mkdir()
+        return folder
 
 
 @contextmanager
-def _cache_errors() -> Iterator[None]:
-    """Turn what the system says when the cache cannot be written into a ``UserError``."""
+def _cache_errors(only: Container[int | None] | None = None) -> Iterator[None]:
+    """Turn the system's errors when the cache cannot be written into a ``UserError``.
+
+    Args:
+        only: those with these numbers; None for all.
+    """
     try:
         yield
     except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        reason = os.strerror(error.errno) if error.errno else error
         raise UserError(
-            f"{cache_root()}: the cache cannot be written ({error.strerror}); choose another "
-            "folder with BERTEXP_CACHE."
+            f"{cache_root()}: the cache cannot be written ({reason}); choose another folder with "
+            "BERTEXP_CACHE."
         ) from error
 
 
 def _publish(partial: Path, final: Path) -> None:
-    try:
-        partial.rename(final)
-    except OSError:
-        # Another process published the same content first: its folder is used.
-        if not final.exists():
-            raise
-        if not _is_whole(final):
-            damaged = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}-"))
-            final.rename(damaged / "was")
-            partial.rename(final)
-            shutil.rmtree(damaged, ignore_errors=True)
+    """Rename a folder into place; what is damaged there is removed."""
+    damaged = final.with_name(f".{final.name}-damaged")
+    if final.exists():
+        # It may be a file.
+        damaged.mkdir()
+        final.rename(damaged / "was")
+    partial.rename(final)
+    shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _is_whole(folder: Path) -> bool:

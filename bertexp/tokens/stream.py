@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -125,9 +126,11 @@ class TokenStream:
     def _note(self, number: int, start: Start) -> None:
         if self._last_known(number) == (number, start):
             return
-        self._notes.parent.mkdir(parents=True, exist_ok=True)
-        with self._notes.open("a") as file:
-            file.write(json.dumps([number, *astuple(start.place), start.block]) + "\n")
+        # Without it all is found as well, only later: in a cache that cannot be written, say.
+        with suppress(OSError):
+            self._notes.parent.mkdir(parents=True, exist_ok=True)
+            with self._notes.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([number, *astuple(start.place), start.block]) + "\n")
 
     def _last_known(self, number: int) -> tuple[int, Start]:
         """Return the number and beginning of the last buffer up to ``number`` that is noted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -70,6 +71,24 @@ def test_a_failure_leaves_nothing(empty_cache: Path) -> None:
     with pytest.raises(UserError):
         cached("things", {"of": 1}, fail)
     assert list((empty_cache / "things").iterdir()) == []
+
+
+def test_others_read_what_one_has_prepared(empty_cache: Path) -> None:
+    before = os.umask(0o022)
+    folder = cached("things", {"of": 1}, build)
+    os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "a.bin")]
+    assert modes == [0o755, 0o644]
+
+
+def test_a_full_disk_is_the_caches(empty_cache: Path) -> None:
+    def fill(folder: Path) -> None:
+        # As Arrow says it.
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space")
+
+    told = rf"^{empty_cache}: .* \(No space left on device\); .* with BERTEXP_CACHE\.$"
+    with pytest.raises(UserError, match=told):
+        cached("things", {"of": 1}, fill)
 
 
 def test_every_file_of_a_prepared_corpus_may_be_cut_off(
