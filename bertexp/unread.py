@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from hydra.conf import HydraConf
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bertexp.registry import Registry
 from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
 
 COMMAND_LINE = "the command line"
 # A size makes any run smaller, whatever that run reads.
@@ -99,6 +100,8 @@ def written(hydra: HydraConf | DictConfig) -> dict[str, str]:
 
 def written_keys(overrides: Iterable[str]) -> Iterator[str]:
     """Yield the dotted keys and groups that overrides set to something."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         value = None if override.is_sweep_override() else override.value()
         if override.is_sweep_override() or not _is_nothing(value):

@@ -15,6 +15,7 @@ EPILOG = """examples:
   python -m bertexp.compare outputs/sweeps/mask_rate
   python -m bertexp.compare 'outputs/sweeps/rate-*' --at predicted_tokens
   python -m bertexp.compare RUN_A RUN_B --metric eval/loss@0.15
+  python -m bertexp.compare --list              # the runs in outputs/
 """
 
 
@@ -23,6 +24,8 @@ def main() -> None:
     """Compare what the command line names, then exit."""
     parser = _parser()
     options = parser.parse_args()
+    if options.list and not options.paths:
+        options.paths = ["outputs"]
     if not (options.paths or options.workspace):
         parser.error("the following arguments are required: PATH")
     try:
@@ -39,12 +42,23 @@ def main() -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from bertexp.compare.evaluations import evaluated
+    from bertexp.compare.listing import show_list, unrelated
     from bertexp.compare.report import compare_runs, default_output, watch
+    from bertexp.compare.runs import read_runs
 
     chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at")}
     if options.watch:
         watch(options.paths, **chosen)
-    compare_runs(options.paths, options.output or default_output(options.paths), **chosen)
+    runs = read_runs(options.paths)
+    if options.evaluation:
+        runs = evaluated(runs, options.evaluation)
+    is_forced = options.by or options.baseline or options.at
+    why = None if is_forced else unrelated(runs)
+    if options.list or why:
+        return show_list(runs, options.metric, None if options.list else why)
+    output = options.output or default_output(options.paths)
+    compare_runs(runs, output, **chosen, evaluation=options.evaluation)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
         "--at",
         metavar="UNIT",
         help=f"compare where runs had spent as much: {', '.join(UNITS)} ({DEFAULT_UNIT})",
+    )
+    parser.add_argument(
+        "--evaluation",
+        metavar="NAME",
+        help="compare by RUN/evaluations/NAME.json, which bertexp.evaluate has saved",
+    )
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="list the runs instead (in outputs/); so are runs that are not about one question",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, help="where to write (the sweep's folder)"

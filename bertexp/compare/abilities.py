@@ -17,8 +17,6 @@ from bertexp.metrics import describe, wilson
 PROBE = "eval/probe/"
 # A figure that is judged by how likely answers are and not by how right.
 NOT_SHOWN = "loss"
-# Of fine-tuned runs themselves.
-FINETUNED = "finetune.metrics"
 # Of a share of right answers: a thousandth is less than any of them can tell.
 DECIMALS = 3
 
@@ -130,10 +128,9 @@ def explained(comparison: Comparison) -> str:
 
 def _names(run: Run) -> list[str]:
     """Return the metrics of a run that say what its encoder can do."""
-    judged = tuple(f"eval/{name}" for name in run.config.get(FINETUNED) or ())
     return [
         name
         for name in run.metrics
-        if name.startswith((*OWN_TEXTS, *judged))
+        if name.startswith((*OWN_TEXTS, *run.judged))
         and name.partition("@")[0].rpartition("/")[2] != NOT_SHOWN
     ]

@@ -34,8 +34,12 @@ def read_curve(history: Iterable[Line], metric: str, at: str) -> Curve:
 
 
 def common_budget(curves: Iterable[Curve]) -> float | None:
-    """Return the largest budget that all curves have reached; None without a point to go by."""
-    return min((curve[-1][0] for curve in curves if curve), default=None)
+    """Return the largest budget that all curves have reached; None without a point to go by.
+
+    Those that were evaluated before their first step alone have spent nothing yet.
+    """
+    ends = [curve[-1][0] for curve in curves if curve]
+    return min((end for end in ends if end > 0), default=max(ends, default=None))
 
 
 def value_at(curve: Curve, budget: float) -> float | None:

@@ -47,11 +47,11 @@ def refusals(runs: Sequence[Run], metric: str) -> list[str]:
     # How many of a probe's answers are right can be compared whatever text is cut into.
     parts = ("bank",) if metric.startswith(OWN_TEXTS) else MUST_AGREE
     for part in parts:
-        distinct = _distinct(fingerprint(run, part, metric) for run in runs)
-        if len(distinct) > 1:
+        values = distinct(fingerprint(run, part, metric) for run in runs)
+        if len(values) > 1:
             whose = f"{metric}'s bank" if part == "bank" else part
             found.append(
-                f"Not ranked: the {whose} is not the same in all runs ({_some(distinct)}); "
+                f"Not ranked: the {whose} is not the same in all runs ({_some(values)}); "
                 f"compare those of one {part}."
             )
     return found
@@ -60,20 +60,18 @@ def refusals(runs: Sequence[Run], metric: str) -> list[str]:
 def cautions(runs: Sequence[Run]) -> list[str]:
     """Return in what else runs differ that must not decide between them, a line each."""
     found = []
-    lengths = _distinct(run.config.get(LENGTH) for run in runs)
+    lengths = distinct(run.config.get(LENGTH) for run in runs)
     if len(lengths) > 1:
         found.append(f"Runs differ in {LENGTH} ({_some(lengths)}).")
-    inputs = [
-        _distinct(fingerprint(run, part, "") for run in runs) for part in ("corpus", "tokens")
-    ]
+    inputs = [distinct(fingerprint(run, part, "") for run in runs) for part in ("corpus", "tokens")]
     if len(inputs[0]) == 1 < len(inputs[1]):
         found.append("Runs were trained on different tokens of the same corpus.")
     versions = [run.summary.get("versions", {}) for run in runs]
     for name in dict.fromkeys(name for known in versions for name in known):
-        distinct = _distinct(known.get(name) for known in versions)
-        if len(distinct) > 1:
+        values = distinct(known.get(name) for known in versions)
+        if len(values) > 1:
             what = "the code" if name == "git_commit" else name
-            found.append(f"Runs are of different versions of {what} ({_some(distinct)}).")
+            found.append(f"Runs are of different versions of {what} ({_some(values)}).")
     return found
 
 
@@ -89,7 +87,8 @@ def unequal_steps(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _distinct(values: Iterable[Any]) -> list[str]:
+def distinct(values: Iterable[Any]) -> list[str]:
+    """Return the values that are not None as text, each once, in order."""
     return sorted({text(value) for value in values if value is not None})
 
 

@@ -38,6 +38,7 @@ def compare(
     by: Sequence[str] = (),
     baseline: str | None = None,
     at: str | None = None,
+    evaluation: str | None = None,
 ) -> Comparison:
     """Compare runs.
 
@@ -48,6 +49,7 @@ def compare(
         baseline: ``"key=value, ..."`` of the setting to compare the others with; by default
             the one nearest to what ``conf/`` ships.
         at: the unit of the budget, see ``Comparison``; ``steps`` by default.
+        evaluation: the name of the saved evaluation whose figures the runs were read with.
 
     Raises:
         UserError: no such metric, key, setting or unit.
@@ -56,7 +58,7 @@ def compare(
     require_choice("--at", at, UNITS)
     _require_metric(runs, metric)
     grouping = group(runs, by)
-    budget, measured = measure(runs, grouping, metric, at)
+    budget, measured = measure(runs, grouping, metric, at, evaluation)
     counted = [m for m in measured if m.value is not None]
     refused = refusals([m.run for m in counted], metric)
     values, known = _values(counted), describe(metric)
@@ -156,13 +158,45 @@ def _notes(
     notes += [
         f"{d.setting}: no run is a pair with one of the baseline." for d in found if not d.seeds
     ]
+    notes += _unmeasured(measured, at, budget)
     if midway := sum(is_midway(m.curve, budget) for m in counted if budget is not None):
         assert budget is not None
         notes.append(
             f"{midway} of {len(counted)} runs went on after {spent(at, budget)}: they are "
             "compared in mid-course, not at the end of their schedule."
         )
-    return notes + (unequal_steps(runs) if at == "steps" else []) + cautions(runs)
+    is_in_steps = at == "steps" and budget is not None
+    return notes + (unequal_steps(runs) if is_in_steps else []) + cautions(runs)
+
+
+def _unmeasured(measured: Sequence[Measured], at: str, budget: float | None) -> list[str]:
+    """Return a line if runs have no evaluation near the budget, and what to set for one."""
+    late = [
+        m
+        for m in measured
+        if budget and (first := next((x for x, _ in m.curve if x > 0), None)) and first > budget
+    ]
+    if not late or not budget:
+        return []
+    every = min(
+        (
+            int(rate * budget / next(x for x, _ in m.curve if x > 0))
+            for m in late
+            if isinstance(rate := m.run.config.get("evaluation.every"), int)
+        ),
+        default=0,
+    )
+    advice = f"evaluation.every={every}" if every else "a smaller evaluation.every"
+    read = sum(m.value is not None for m in late)
+    line = (
+        f"{len(late)} of {len(measured)} runs had no evaluation up to {spent(at, budget)} but the "
+        f"one before their first step: {advice} gives them one"
+    )
+    if read:
+        line += (
+            "; on the straight line that they are read from instead they look worse than they are"
+        )
+    return [f"{line}."]
 
 
 def _pooled(runs: Sequence[Run], grouping: Grouping) -> list[str]:

@@ -36,12 +36,15 @@ class Measured:
 
 
 def measure(
-    runs: Sequence[Run], grouping: Grouping, metric: str, at: str
+    runs: Sequence[Run], grouping: Grouping, metric: str, at: str, evaluation: str | None = None
 ) -> tuple[float | None, list[Measured]]:
     """Return the budget that all finished runs have reached, and every run's value there.
 
-    As long as none has finished it is what all evaluated ones have reached.
+    As long as none has finished it is what all evaluated ones have reached. The figures of a saved
+    ``evaluation`` have no budget.
     """
+    if evaluation:
+        return None, _without_repeated([_saved(run, grouping, metric, evaluation) for run in runs])
     curves = [read_curve(run.history, metric, at) for run in runs]
     finished = [curve for run, curve in zip(runs, curves, strict=True) if run.status == "finished"]
     budget = common_budget(finished if any(finished) else curves)
@@ -56,6 +59,13 @@ def measure(
     return budget, _without_repeated(found)
 
 
+def _saved(run: Run, grouping: Grouping, metric: str, evaluation: str) -> Measured:
+    value = run.metrics.get(metric)
+    missing = None if value is not None else f"has no {metric} in evaluations/{evaluation}.json"
+    place = (grouping.label(run), grouping.unit(run), grouping.pair(run))
+    return Measured(run, *place, (), value, missing)
+
+
 def _missing(
     run: Run, curve: Curve, value: float | None, metric: str, at: str, budget: float | None
 ) -> str | None:
@@ -64,8 +74,11 @@ def _missing(
         evaluated = any(metric in line for line in run.history)
         return f"did not log {UNITS[at]}" if evaluated else f"has no {metric}"
     assert budget is not None
+    if value is None and curve[0][0] > budget:
+        first = spent(at, curve[0][0])
+        return f"has no {metric} before {first}, and is compared at {spent(at, budget)}"
     if value is None:
-        return f"has no {metric} {'before' if curve[0][0] > budget else 'at'} " + spent(at, budget)
+        return f"has no {metric} at {spent(at, budget)}: it ended at {spent(at, curve[-1][0])}"
     return f"{metric} is not a number" if math.isnan(value) else None
 
 

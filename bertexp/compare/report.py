@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -14,7 +15,7 @@ from bertexp.compare.files import write_csv_file, write_json_file
 from bertexp.compare.page import write_page
 from bertexp.compare.plots import write_plots
 from bertexp.compare.results import Comparison
-from bertexp.compare.runs import is_run, read_runs
+from bertexp.compare.runs import Run, is_run, read_runs
 from bertexp.compare.table import open_console, render
 from bertexp.validation import UserError
 
@@ -22,26 +23,18 @@ OUTPUTS = Path("outputs") / "compare"
 SECONDS_BETWEEN_LOOKS = 5
 
 
-def compare_runs(
-    paths: Sequence[str | Path],
-    output: Path,
-    *,
-    metric: str | None = None,
-    by: Sequence[str] = (),
-    baseline: str | None = None,
-    at: str | None = None,
-) -> Comparison:
-    """Compare the runs in and below ``paths``, write all files to ``output``, print the table.
+def compare_runs(runs: Sequence[Run], output: Path, **chosen: Any) -> Comparison:
+    """Compare runs, write all files to ``output``, print the table.
 
     Args:
-        paths: folders of runs or of sweeps, or patterns of such.
+        runs: at least one.
         output: a folder; it is made if it is not there.
-        metric, by, baseline, at: see ``compare``.
+        chosen: see ``compare``.
 
     Raises:
-        UserError: something the user can mend.
+        UserError: something the user can correct.
     """
-    comparison = compare(read_runs(paths), metric=metric, by=by, baseline=baseline, at=at)
+    comparison = compare(runs, **chosen)
     console = open_console()
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -67,19 +60,12 @@ def write_all(comparison: Comparison, output: Path) -> list[Path]:
     ]
 
 
-def watch(
-    paths: Sequence[str | Path],
-    *,
-    metric: str | None = None,
-    by: Sequence[str] = (),
-    baseline: str | None = None,
-    at: str | None = None,
-) -> None:
+def watch(paths: Sequence[str | Path], **chosen: Any) -> None:
     """Show the table again whenever it has changed, until no run is running any more."""
     console = open_console()
     before = None
     while True:
-        comparison = compare(read_runs(paths), metric=metric, by=by, baseline=baseline, at=at)
+        comparison = compare(read_runs(paths), **chosen)
         if all(run.status != "running" for run in comparison.runs):
             return
         if comparison != before:

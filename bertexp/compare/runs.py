@@ -21,6 +21,8 @@ KEYS = frozenset(keys())
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 HYDRA_FILE = Path(".hydra") / "hydra.yaml"
 EXPERIMENTS = ("config", "finetune")
+# What Hydra leaves in the folder of a sweep.
+SWEEP_FILE = "multirun.yaml"
 
 Line = dict[str, float | None]
 
@@ -62,6 +64,18 @@ class Run:
         return self.config.get("name") or identity.rpartition("-")[0] or identity
 
     @property
+    def judged(self) -> list[str]:
+        """Of a fine-tuned run, the metrics of its task, the one that counts first."""
+        names = self.config.get("finetune.metrics") or []
+        return [f"eval/{name}" for name in ([names] if isinstance(names, str) else names)]
+
+    @property
+    def sweep(self) -> Path | None:
+        """The folder of the sweep that it is a job of, or None."""
+        parent = self.folder.parent
+        return parent if (parent / SWEEP_FILE).is_file() else None
+
+    @property
     def metrics(self) -> dict[str, float]:
         """What it was evaluated on at its end; of an unfinished run, the last time."""
         lines = [line for line in self.history if "eval/loss" in line]
@@ -76,20 +90,21 @@ class Run:
 def read_runs(paths: Sequence[str | Path]) -> list[Run]:
     """Return the runs in and below ``paths``, in the order of their folders' names.
 
+    Whatever else is there is passed over: a pattern may fit a comparison's own files.
+
     Args:
         paths: folders of runs or of sweeps, or patterns of such (``outputs/sweeps/rate-*``).
 
     Raises:
-        UserError: a path does not exist or has no run, or a run's record cannot be read.
+        UserError: a path does not exist, there is no run, or a run's record cannot be read.
     """
     found: dict[Path, Run] = {}
     for path in paths:
-        folders = [folder for start in _expand(path) for folder in _run_folders(start)]
-        if not folders:
-            raise UserError(f"{path}: no run is there, nor below it.")
-        for folder in folders:
+        for folder in (folder for start in _expand(path) for folder in _run_folders(start)):
             if folder.resolve() not in found:
                 found[folder.resolve()] = read_run(folder)
+    if not found:
+        raise UserError(f"{', '.join(map(str, paths))}: no run is there, nor below it.")
     return list(found.values())
 
 
@@ -99,7 +114,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         UserError: its record cannot be read.
     """
-    summary = _read_summary(folder / SUMMARY_FILE)
+    summary = read_record(folder / SUMMARY_FILE)
     history = _read_history(folder / METRICS_FILE)
     finetuned = read_records(folder)
     if finetuned["metrics"] and history:
@@ -198,7 +213,12 @@ def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", inner
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds; nothing where there is none.
+
+    Raises:
+        UserError: it is no JSON.
+    """
     if not path.is_file():
         return {}
     try:

@@ -77,6 +77,7 @@ def _compare(config: DictConfig) -> None:
     """Compare the runs, and track the comparison as they were tracked."""
     from bertexp.compare.files import setting_rows
     from bertexp.compare.report import compare_runs
+    from bertexp.compare.runs import read_runs
     from bertexp.tracking.comparison import log_comparison
     from bertexp.tracking.config import TrackerConfig
 
@@ -84,7 +85,8 @@ def _compare(config: DictConfig) -> None:
     # A fine-tuned model is judged by what its task asks for.
     judged = OmegaConf.select(config, "finetune.metrics")
     judged = [judged] if isinstance(judged, str) else judged
-    comparison = compare_runs([folder], folder, metric=f"eval/{judged[0]}" if judged else None)
+    runs = read_runs([folder])
+    comparison = compare_runs(runs, folder, metric=f"eval/{judged[0]}" if judged else None)
     tracker = parse(config.tracker, TrackerConfig)
     columns, rows = setting_rows(comparison)
     group = tracker.group or str(config.sweep)

@@ -98,7 +98,7 @@ def test_values_are_read_where_all_finished_runs_have_been(make_run: MakeRun) ->
     found = compare(runs)
     assert found.budget == 20
     assert [run.value for run in found.runs] == [3.0, 2.0, None, 3.5]
-    assert found.runs[2].error == "has no eval/loss at 20 steps"
+    assert found.runs[2].error == "has no eval/loss at 20 steps: it ended at 10 steps"
     assert [run.status for run in found.runs[2:]] == ["running", "failed"]
     by_tokens = compare(runs, at="tokens")
     assert by_tokens.budget == 3000
@@ -118,8 +118,38 @@ def test_before_the_first_evaluation_nothing_is_known(make_run: MakeRun) -> None
     ]
     found = compare(runs)
     assert found.budget == 20
-    assert found.runs[0].error == "has no eval/loss before 20 steps"
+    assert found.runs[0].error == "has no eval/loss before 50 steps, and is compared at 20 steps"
     assert found.settings[-1].mean is None and found.differences == ()
+
+
+@pytest.mark.parametrize("start", [[9.0], []])
+def test_runs_first_evaluated_too_late_say_what_to_set(
+    make_run: MakeRun, start: list[float]
+) -> None:
+    """A run at 40% has spent twice as many predicted tokens at every step."""
+    runs = []
+    for rate, each in ((0.15, 50.0), (0.4, 150.0)):
+        run = make_run([*start, 4.0, 3.0], every=100, seed=0, masking__prob=rate,
+                       evaluation__every=100)  # fmt: skip
+        history = [
+            {"step": 100 * n, "train/predicted_tokens": 100 * n * each, "eval/loss": loss}
+            for n, loss in enumerate([*start, 4.0, 3.0], 1 - len(start))
+        ]
+        runs.append(dataclasses.replace(run, history=history))
+    found = compare(runs, at="predicted_tokens")
+    (line,) = (line for line in found.warnings if "before their first step" in line)
+    assert line.startswith("1 of 2 runs had no evaluation up to 10k predicted tokens")
+    assert "evaluation.every=66 gives them one" in line
+    assert ("they look worse than they are" in line) == bool(start)
+    assert (found.runs[1].value is not None) == bool(start)
+
+
+def test_an_evaluation_before_the_first_step_is_no_common_budget(make_run: MakeRun) -> None:
+    runs = [make_run((4.0, 3.0), status="running"), make_run((), seed=1, status="running")]
+    untrained = [{"step": 0, "train/tokens": 0, "eval/loss": 9.0}]
+    runs[1] = dataclasses.replace(runs[1], history=untrained)
+    assert compare(runs).budget == 20
+    assert compare(runs[1:]).budget == 0
 
 
 def test_while_nothing_has_finished_all_that_was_evaluated_counts(make_run: MakeRun) -> None:
