@@ -61,9 +61,11 @@ def plan(
     passes = min(trainer.gradient_accumulation_steps, -(-len(data.examples) // size))
     batch = f"{size} examples" + f" × {passes}" * (passes > 1)
     rows = {
-        "corpus": f"{config.dataset.name}{', streamed; its head' * config.dataset.streaming}: "
-        f"{train.documents:,} documents, "
-        f"{train.characters / 1e6:.1f} MB; {validation.documents:,} for validation",
+        "corpus": f"{config.dataset.name}{f' ({data.corpus.source})' * bool(data.corpus.source)}"
+        f"{', streamed; its head' * config.dataset.streaming}: "
+        f"{_counted(train.documents, 'document')}{', parts of one,' * data.corpus.parted} of "
+        f"{_counted(train.paragraphs, 'paragraph')}, {train.characters / 1e6:.1f} MB; "
+        f"{validation.documents:,} for validation",
         "tokens": f"{len(tokens.tokens):,}, {unknown:.2%} unknown; vocabulary of "
         f"{tokenizer.vocab_size:,} ({config.tokenizer.name})",
         "task": f"{config.task.name}: {len(data.examples):,} examples of up to "
@@ -222,6 +224,10 @@ def listed(rows: dict[str, str]) -> Table:
     for name, value in rows.items():
         grid.add_row(name, Text(value))
     return grid
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _precision(accelerator: Accelerator) -> str:

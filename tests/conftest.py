@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_dir
 
 from bertexp.compare.runs import Run
 from bertexp.config import Config, conf_dir, parse
+from bertexp.finetuning.config import FinetuneConfig, LabelledConfig
 
 if TYPE_CHECKING:
     from bertexp.data import Data
@@ -66,6 +67,18 @@ def experiment_config() -> Callable[..., Config]:
     def configure(*overrides: str) -> Config:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return parse(compose("config", overrides=list(overrides)))
+
+    return configure
+
+
+@pytest.fixture(scope="session")
+def labelled_config() -> Callable[..., LabelledConfig]:
+    """Return a function that composes ``finetune.*``."""
+
+    def configure(*overrides: str) -> LabelledConfig:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = compose("finetune", overrides=["run=somewhere", *overrides])
+        return parse(composed, FinetuneConfig).finetune
 
     return configure
 

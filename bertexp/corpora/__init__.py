@@ -43,6 +43,10 @@ class Corpus(ABC):
         may be among them: the store leaves them out.
         """
 
+    def described(self) -> str:
+        """Return in what form the documents were found, where there are several."""
+        return ""
+
     def shards(self) -> Sequence[ReadDocuments]:
         """Return functions that give the documents part by part, each in a process of its own."""
         return [self.documents]

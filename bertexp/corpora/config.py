@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from bertexp.unread import read_with
 from bertexp.validation import require, require_choice
 
-FORMATS = ("auto", "plain", "wrapped", "wikitext", "jsonl", "parquet")
+TEXTS = ("plain", "wrapped", "lines", "wikitext")
+TABLES = ("csv", "tsv", "json", "jsonl", "parquet", "arrow")
+FORMATS = ("auto", *TEXTS, *TABLES)
 # A transition takes eight bytes, so this is most of a gigabyte.
 MOST_TRANSITIONS = 100_000_000
 
@@ -61,7 +64,7 @@ class DatasetConfig:
     name: str
     files: list[str]
     format: str
-    column: str
+    column: Any  # a name, or a list of several
     errors: str
     packages: list[str]
     language: str
@@ -73,7 +76,16 @@ class DatasetConfig:
     hub: HubConfig
     synthetic: SyntheticConfig
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that have the text, in the order in which a document has them."""
+        return self.column if isinstance(self.column, list) else [self.column]
+
     def __post_init__(self) -> None:
+        if isinstance(self.files, str):
+            self.files = [self.files]
+        are_names = bool(self.columns) and all(isinstance(name, str) for name in self.columns)
+        require(are_names, "dataset.column", self.column, "a column's name, or a list of several")
         require_choice("dataset.format", self.format, FORMATS)
         require_choice("dataset.errors", self.errors, ("strict", "replace"))
         require(

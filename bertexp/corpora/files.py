@@ -1,33 +1,53 @@
-"""Local files: which ones ``dataset.files`` means, and their text line by line."""
+"""Local files: their bytes, unpacked, and their text line by line."""
 
 from __future__ import annotations
 
 import bz2
 import codecs
-import glob
 import gzip
 import hashlib
 import io
 import lzma
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from bertexp.cache import cached
-from bertexp.files import expanded
-from bertexp.validation import UserError, nearest
+from bertexp.validation import UserError
 
 HEAD = 1 << 16
+# Characters of a line; a longer one is cut, as no line of text has so many.
+LONGEST_LINE = 1 << 24
+
+
+def _arrow(compression: str, path: Path, _: str) -> IO[bytes]:
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.input_stream(str(path), compression=compression))
+
 
 _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": partial(_arrow, "zstd"),
+    b"\x04\x22\x4d\x18": partial(_arrow, "lz4"),
 }
-_BROKEN = (EOFError, zlib.error, lzma.LZMAError)
+_BROKEN = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    # Before the one of UTF-16, with which it begins.
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @dataclass(frozen=True)
@@ -39,52 +59,14 @@ class Part:
         start, end: the stretch, in bytes of a text file or in row groups of a Parquet file;
             None for the file's end.
         first: the number of its first line or row in the file.
+        key: the configuration key that names it, for error messages.
     """
 
     path: Path
     start: int = 0
     end: int | None = None
     first: int = 1
-
-
-def find(patterns: list[str]) -> list[Path]:
-    """Return the files that paths and glob patterns name, each once, in the given order.
-
-    Files of one pattern are sorted by name; empty ones are passed over.
-
-    Raises:
-        UserError: no pattern, or one that names nothing, a folder or an empty file.
-    """
-    if not patterns:
-        raise UserError("dataset.files=[]: name at least one file, as in dataset.files=[a.txt].")
-    found = [path for pattern in patterns for path in _expand(pattern)]
-    return list({path.resolve(): path for path in found}.values())
-
-
-def _expand(pattern: str) -> list[Path]:
-    path = expanded(pattern)
-    if path.is_dir():
-        raise UserError(
-            f"dataset.files: '{pattern}' is a folder; write '{path / '**' / '*.txt'}'"
-            " for the text files in it."
-        )
-    if path.is_file():
-        if path.stat().st_size == 0:
-            raise UserError(f"dataset.files: '{pattern}' is empty.")
-        return [path]
-    if not glob.has_magic(pattern):
-        siblings = [other.name for other in path.parent.glob("*")]
-        raise UserError(
-            f"dataset.files: there is no file '{pattern}' (looked in {path.parent.resolve()})."
-            f"{nearest(path.name, siblings)}"
-        )
-    matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    files = [match for match in matches if match.is_file() and match.stat().st_size]
-    if not files:
-        raise UserError(
-            f"dataset.files: '{pattern}' matches no file with text (looked from {Path.cwd()})."
-        )
-    return files
+    key: str = "dataset.files"
 
 
 def state(path: Path) -> dict[str, str | int]:
@@ -93,11 +75,11 @@ def state(path: Path) -> dict[str, str | int]:
     return {"path": str(path.resolve()), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
 
-def digest(path: Path) -> str:
+def digest(path: Path, key: str = "dataset.files") -> str:
     """Return a hash of the file's bytes, remembered for its ``state``."""
 
     def build(folder: Path) -> None:
-        with reading(path), path.open("rb") as stream:
+        with reading(path, key), path.open("rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
         (folder / "digest").write_text(found.hexdigest())
 
@@ -105,25 +87,25 @@ def digest(path: Path) -> str:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, key: str = "dataset.files") -> Iterator[None]:
     """Turn what the system says when ``path`` cannot be read into a ``UserError``."""
     try:
         yield
     except _BROKEN as error:
-        raise UserError(f"dataset.files: '{path}' is damaged or cut off: {error}") from error
+        raise UserError(f"{key}: '{path}' is damaged or cut off: {error}.") from error
     except OSError as error:
         # Arrow's has several lines.
         reason = error.strerror or " ".join(str(error).split())
-        raise UserError(f"dataset.files: cannot read '{path}': {reason}.") from error
+        raise UserError(f"{key}: cannot read '{path}': {reason}.") from error
 
 
 def is_packed(path: Path) -> bool:
-    """Say whether a file was packed by gzip, bzip2 or xz."""
+    """Say whether a file was packed by gzip, bzip2, xz, zstd or lz4."""
     return _opener(path) is not open
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for its bytes, unpacked if it was packed by gzip, bzip2 or xz."""
+    """Open a file for its bytes, unpacked if ``is_packed``."""
     stream: IO[bytes] = _opener(path)(path, "rb")
     return stream
 
@@ -135,38 +117,60 @@ def _opener(path: Path) -> Callable[..., Any]:
 
 
 def lines(part: Part, errors: str) -> Iterator[str]:
-    r"""Yield the lines of UTF-8 text without their ends (``\n``, ``\r\n`` or ``\r``).
+    r"""Yield the lines of a text without their ends (``\n``, ``\r\n`` or ``\r``).
+
+    A line of over ``LONGEST_LINE`` characters is cut into several. See ``open_text``.
+    """
+    with open_text(part, errors) as text:
+        while line := text.readline(LONGEST_LINE):
+            yield line.removesuffix("\n")
+
+
+@contextmanager
+def open_text(part: Part, errors: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
+    """Open a text in UTF-8, or in what its byte order mark says.
 
     Args:
-        part: of a file, packed or not, with or without a byte order mark.
+        part: of a file, packed or not.
         errors: ``"strict"``, or ``"replace"`` for U+FFFD in place of what is not UTF-8.
+        newline: see ``open``.
 
     Raises:
         UserError: the file is no text, is not UTF-8, is damaged or may not be read.
     """
     path = part.path
-    with reading(path), open_bytes(path) as stream:
+    with reading(path, part.key), open_bytes(path) as stream:
         # The head comes from a second look, because a packed stream is slow to wind back.
-        if b"\0" in head(path):
-            raise UserError(f"dataset.files: '{path}' is not a text file: it holds zero bytes.")
-        encoding = "utf-8" if part.start else "utf-8-sig"
+        start = head(path, part.key)
+        encoding = encoding_of(start)
+        if b"\0" in start and not encoding.startswith("utf-16") and encoding != "utf-32":
+            raise UserError(f"{part.key}: '{path}' is not a text file: it holds zero bytes.")
         if part.end is not None:
+            encoding = "utf-8" if part.start else "utf-8-sig"
             stream.seek(part.start)
             stream = io.BytesIO(stream.read(part.end - part.start))
-        text = io.TextIOWrapper(stream, encoding=encoding, errors=errors)
         try:
-            for line in text:
-                yield line.removesuffix("\n")
-        except UnicodeDecodeError as error:
+            yield io.TextIOWrapper(stream, encoding, errors, newline)
+        except UnicodeError as error:
+            place, advice = "", ""
+            if encoding.startswith("utf-8"):
+                place = f" at byte {_first_bad_byte(path)}"
+            if part.key == "dataset.files":
+                advice = ", or set dataset.errors=replace"
+            name = encoding.removesuffix("-sig").upper()
             raise UserError(
-                f"dataset.files: '{path}' is not UTF-8 at byte {_first_bad_byte(path)};"
-                " convert it, or set dataset.errors=replace."
+                f"{part.key}: '{path}' is not {name}{place}; convert it{advice}."
             ) from error
 
 
-def head(path: Path) -> bytes:
+def encoding_of(head: bytes) -> str:
+    """Return the encoding that a byte order mark tells, else UTF-8."""
+    return next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
+
+
+def head(path: Path, key: str = "dataset.files") -> bytes:
     """Return the first ``HEAD`` bytes of a file, unpacked."""
-    with reading(path), open_bytes(path) as stream:
+    with reading(path, key), open_bytes(path) as stream:
         return stream.read(HEAD)
 
 

@@ -14,7 +14,7 @@ from bertexp.cache import fingerprint
 from bertexp.corpora import CORPORA, Corpus, Document, ReadDocuments
 from bertexp.corpora.config import DatasetConfig
 from bertexp.corpora.parts import PART_BYTES
-from bertexp.corpora.tables import missing_column, text_lines
+from bertexp.corpora.rows import pick, pick_columns, row_paragraphs, text_lines, wanted
 from bertexp.corpora.wikitext import wikitext_documents
 from bertexp.hub import hub_answers
 from bertexp.validation import UserError
@@ -38,7 +38,7 @@ class HubCorpus(Corpus):
     """The rows of a data set that ``datasets.load_dataset`` finds, as documents.
 
     Args:
-        config: ``hub`` says where it is, ``column`` which column has the text.
+        config: ``hub`` says where it is, ``column`` which columns have the text.
         read_rows: makes documents of the texts of rows, given a name for them and the number
             of the first.
         rows_together: where documents end, if that is behind every so many rows; None if only
@@ -76,7 +76,7 @@ class HubCorpus(Corpus):
 
     def shards(self) -> Sequence[ReadDocuments]:
         """Return what reads a number of rows each, or a file where the data set is streamed."""
-        read = partial(_read, column=self.config.column, read_rows=self.read_rows)
+        read = partial(_read, config=self.config, read_rows=self.read_rows)
         parted = "validation" in self._splits
         return [
             partial(read, rows, name=name, first=first, split=name if parted else None)
@@ -112,8 +112,8 @@ def _load(config: DatasetConfig, split: str) -> Rows:
     with _loading(config, split) as path:
         rows = load_dataset(path, config.hub.config, split=split, streaming=config.streaming)
     # Of some streams the columns are known only when they are read.
-    if rows.column_names is not None and config.column not in rows.column_names:
-        raise missing_column(f"'{path}'", config.column, rows.column_names)
+    if rows.column_names is not None:
+        pick_columns(rows.column_names, wanted(config), f"'{path}'")
     return rows
 
 
@@ -157,16 +157,25 @@ def offline_unless(online: bool) -> Iterator[None]:
 
 
 def _read(
-    rows: Rows, column: str, read_rows: ReadRows, name: str, first: int, split: str | None
+    rows: Rows, config: DatasetConfig, read_rows: ReadRows, name: str, first: int, split: str | None
 ) -> Iterator[Document]:
-    for document in read_rows(_texts(rows, column), name, first):
+    for document in read_rows(_texts(rows, config, name, first), name, first):
         yield Document(document.name, document.paragraphs, split)
 
 
-def _texts(dataset: Rows, column: str) -> Iterator[str]:
-    """Yield the texts of all rows, nulls left out."""
-    for batch in dataset.select_columns([column]).iter(batch_size=ROWS_AT_ONCE):
-        yield from (text for text in batch[column] if text is not None)
+def _texts(dataset: Rows, config: DatasetConfig, name: str, first: int) -> Iterator[str]:
+    """Yield the texts of all rows; that of a null is empty."""
+    columns = wanted(config)
+    # Of some streams the columns are known only when they are read.
+    if dataset.column_names is not None:
+        dataset = dataset.select_columns(pick_columns(dataset.column_names, columns, name))
+    number = first
+    for batch in dataset.iter(batch_size=ROWS_AT_ONCE):
+        for values in zip(*batch.values(), strict=True):
+            number += 1
+            place = f"{config.hub.path}, {name}, row {number}"
+            row = pick(dict(zip(batch, values, strict=True)), columns, place)
+            yield "\n".join(row_paragraphs(row, config, place))
 
 
 def _row_a_document(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:

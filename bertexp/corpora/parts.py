@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from bertexp.corpora import files
+from bertexp.corpora.columnar import row_groups
 from bertexp.corpora.files import Part
-from bertexp.corpora.tables import row_groups
 from bertexp.corpora.wikitext import is_title
 
 PART_BYTES = 1 << 24
@@ -20,6 +20,7 @@ _BOUNDARIES = {
     "plain": re.compile(rb"(?:\r?\n){2,}"),
     "wrapped": re.compile(rb"(?:\r?\n){3,}"),
     "wikitext": re.compile(rb"\n ?\r?\n(?= ?= )"),
+    "lines": re.compile(rb"\n"),
     "jsonl": re.compile(rb"\n"),
 }
 
@@ -30,7 +31,8 @@ def parts(path: Path, kind: str) -> list[Part]:
         return row_groups(path, PART_BYTES)
     with files.reading(path):
         size = path.stat().st_size
-        if size <= PART_BYTES or files.is_packed(path):
+        is_whole = kind not in _BOUNDARIES or files.is_packed(path)
+        if size <= PART_BYTES or is_whole or files.encoding_of(files.head(path))[:5] != "utf-8":
             return [Part(path)]
         found = []
         first = 1

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,10 +23,12 @@ from bertexp.corpora.shard import TALLY, file_name, write_shard
 from bertexp.shards import cached_in_shards
 from bertexp.validation import UserError
 
-VERSION = 2
+VERSION = 3
 SPLITS = ("train", "validation")
 # The side of a training document that is also in the corpus's own validation split.
 LEFT_OUT = len(SPLITS)
+# Characters of a part of a document that is cut into several.
+SHORTEST_PART = 200
 SIDES = "sides.npy"
 SUMMARY = "summary.json"
 
@@ -49,6 +52,8 @@ class CorpusStore:
         fingerprint: a hash of all paragraphs, their order and their split.
         sizes: the size of each split, by its name.
         rows: the documents of each file, those left out included.
+        source: in what form they were found, see ``Corpus.described``.
+        parted: whether they are the parts of one document.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,6 +62,8 @@ class CorpusStore:
         self.fingerprint: str = summary["fingerprint"]
         self.sizes = {split: SplitSize(**size) for split, size in summary["sizes"].items()}
         self.rows: list[int] = summary["rows"]
+        self.source: str = summary["source"]
+        self.parted: bool = summary["parted"]
 
     def documents(self, split: str, files: Iterable[int] | None = None) -> Iterator[Document]:
         """Yield the documents of ``"train"`` or ``"validation"`` in the corpus's order.
@@ -67,15 +74,25 @@ class CorpusStore:
         """
         sides = np.load(self.folder / SIDES, mmap_mode="r")
         for number in range(len(self.rows)) if files is None else files:
-            start = sum(self.rows[:number])
-            with pa.memory_map(str(self.folder / file_name(number))) as file:
-                reader = pa.ipc.open_file(file)
-                for batch in map(reader.get_batch, range(reader.num_record_batches)):
-                    chosen = sides[start : start + batch.num_rows] == SPLITS.index(split)
-                    start += batch.num_rows
-                    names, paragraphs = batch.filter(pa.array(chosen)).columns
-                    rows = zip(names.to_pylist(), paragraphs.to_pylist(), strict=True)
-                    yield from (Document(name, texts, split) for name, texts in rows)
+            own = sides[sum(self.rows[:number]) :][: self.rows[number]] == SPLITS.index(split)
+            yield from _read(self.folder / file_name(number), own, split)
+
+
+def _read(
+    path: Path, chosen: NDArray[np.bool_] | None = None, split: str | None = None
+) -> Iterator[Document]:
+    """Yield the documents of an Arrow file, all or those that are chosen."""
+    start = 0
+    with pa.memory_map(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        for batch in map(reader.get_batch, range(reader.num_record_batches)):
+            if chosen is not None:
+                mask = pa.array(chosen[start : start + batch.num_rows])
+                start += batch.num_rows
+                batch = batch.filter(mask)
+            names, paragraphs = batch.columns
+            rows = zip(names.to_pylist(), paragraphs.to_pylist(), strict=True)
+            yield from (Document(name, texts, split) for name, texts in rows)
 
 
 def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
@@ -84,14 +101,15 @@ def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
     Where the corpus does not come in splits, ``validation_fraction`` of the documents are
     set apart by a hash of their text: the choice depends neither on their order nor on a
     seed, and equal documents are on one side. ``max_documents`` keeps that many from the
-    beginning, of each split where the corpus comes in splits.
+    beginning, of each split where the corpus comes in splits. A corpus of one document, such
+    as a book, is cut into parts of consecutive paragraphs that are documents each.
 
     Args:
         config: ``dataset.*``.
         processes: how many read it, if it has parts that can be read by themselves.
 
     Raises:
-        UserError: the corpus cannot be read, or has not two different documents.
+        UserError: the corpus cannot be read, or has not two different documents or paragraphs.
     """
     corpus = CORPORA[config.name](config)
     limit = config.max_documents
@@ -109,24 +127,83 @@ def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
         return corpus.shards() if limit is None else [corpus.documents]
 
     build = partial(write_shard, limit=limit)
-    merge = partial(_merge, config=config)
-    return CorpusStore(cached_in_shards("corpus", key, shards, build, merge, processes))
+
+    def merge(folders: list[Path], folder: Path) -> None:
+        _merge(folders, folder, config, corpus.described())
+
+    store = CorpusStore(cached_in_shards("corpus", key, shards, build, merge, processes))
+    _warn_of_few_documents(store, config)
+    return store
 
 
-def _merge(folders: list[Path], folder: Path, config: DatasetConfig) -> None:
+def _warn_of_few_documents(store: CorpusStore, config: DatasetConfig) -> None:
+    """Warn if much more text is for validation than was wanted, as documents are not cut."""
+    train, validation = (store.sizes[split] for split in SPLITS)
+    share = validation.characters / (train.characters + validation.characters)
+    if config.hub.validation is None and share > max(0.25, 3 * config.validation_fraction):
+        _log.warning(
+            "dataset=%s: %.0f%% of the text is for validation, not "
+            "dataset.validation_fraction=%g, as there are only %d documents and none is cut%s.",
+            config.name,
+            100 * share,
+            config.validation_fraction,
+            train.documents + validation.documents,
+            "; dataset.format says how files are parted" if config.name == "text" else "",
+        )
+
+
+def _merge(folders: list[Path], folder: Path, config: DatasetConfig, source: str) -> None:
     """Bring the shards' files together, and part the documents."""
-    tallies = [np.load(shard / TALLY) for shard in folders]
-    known = np.concatenate([tally["every"] for tally in tallies])
-    rows = np.concatenate([tally["rows"] for tally in tallies])
-    sides = _part(known, config)
-    counts = [len(tally["rows"]) for tally in tallies]
-    shards = zip(folders, counts, strict=True)
-    files = (shard / file_name(number) for shard, count in shards for number in range(count))
-    for number, file in enumerate(files):
-        _take(file, folder / file_name(number))
+    known, rows = _tallied(folders)
+    is_one = len(np.unique(known["hash"])) == 1 and not config.streaming
+    with tempfile.TemporaryDirectory(dir=folder) as parts:
+        if is_one:
+            _log.info("The corpus is one document; parts of it are for validation.")
+            files = (shard / file_name(0) for shard in folders)
+            document = next(_read(next(file for file in files if file.exists())))
+            write_shard(partial(_parts, document, config.validation_fraction), Path(parts), None)
+            folders = [Path(parts)]
+            known, rows = _tallied(folders)
+        sides = _part(known, config)
+        files = (file for shard in folders for file in sorted(shard.glob("*.arrow")))
+        for number, file in enumerate(files):
+            _take(file, folder / file_name(number))
     np.save(folder / SIDES, sides)
-    summary = _summary(known, sides) | {"rows": rows.tolist()}
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=1))
+    found = {"rows": rows.tolist(), "source": source, "parted": is_one}
+    (folder / SUMMARY).write_text(json.dumps(_summary(known, sides) | found, indent=1))
+
+
+def _tallied(folders: list[Path]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Return what is known of each document in the shards, and the documents of each file."""
+    tallies = [np.load(shard / TALLY) for shard in folders]
+    return (
+        np.concatenate([tally["every"] for tally in tallies]),
+        np.concatenate([tally["rows"] for tally in tallies]),
+    )
+
+
+def _parts(document: Document, validation_fraction: float) -> Iterator[Document]:
+    """Yield a document as several, so many that two or so of them are for validation."""
+    texts = document.paragraphs
+    size = max(SHORTEST_PART, int(sum(map(len, texts)) * validation_fraction / 2))
+    part: list[str] = []
+    number, left = 1, size
+    for text in _pieces(texts[0], size) if len(texts) == 1 else texts:
+        part.append(text)
+        left -= len(text)
+        if left <= 0:
+            yield Document(f"{document.name}, part {number}", part)
+            part, number, left = [], number + 1, size
+    yield Document(f"{document.name}, part {number}", part)
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    """Yield a text in pieces of about ``size`` characters, cut at spaces."""
+    start = 0
+    while start < len(text):
+        end = text.find(" ", start + size) % (len(text) + 1)
+        yield text[start:end]
+        start = end
 
 
 def _take(file: Path, new: Path) -> None:
@@ -146,7 +223,7 @@ def _part(known: NDArray[np.void], config: DatasetConfig) -> NDArray[np.uint8]:
         raise UserError(
             f"dataset={config.name}: the corpus has only one document, and training and"
             " validation need one each; part a text file into documents by blank lines"
-            " (two in a row where lines are wrapped), or name a second file."
+            " (two in a row where lines are wrapped), or by lines with dataset.format=lines."
         )
     if own.any():
         sides: NDArray[np.uint8] = np.where(np.isin(hashes, hashes[own]), LEFT_OUT, 0)

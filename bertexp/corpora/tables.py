@@ -1,130 +1,157 @@
-"""Files with a document a row: JSON lines and Parquet."""
+"""Files with a row of columns for each text: CSV, TSV, JSON, JSON Lines, Parquet and Arrow."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import IO, Any
 
-from bertexp.corpora import Document, files
-from bertexp.corpora.config import DatasetConfig
+from bertexp.corpora import files
+from bertexp.corpora.columnar import Rows, arrow_rows, parquet_rows
 from bertexp.corpora.files import Part
-from bertexp.validation import UserError, nearest
+from bertexp.corpora.rows import Columns, Row, pick, pick_columns
+from bertexp.validation import UserError
 
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
-
-ROWS_AT_ONCE = 256
+JSON_AT_ONCE = 1 << 16
 
 
-def text_lines(text: str) -> list[str]:
-    """Return the lines of a row's text that are not blank: its paragraphs."""
-    return [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
+def read_rows(
+    part: Part,
+    kind: str,
+    columns: Columns,
+    errors: str = "strict",
+    header: Sequence[str] | None = None,
+) -> Iterator[tuple[int, str, Row]]:
+    """Yield the rows of a table: the number, a place for messages, and the columns' values.
 
+    A value is None where a row has none. ``a.b`` is ``b`` in the column ``a``, unless a column
+    has that name. CSV is read as RFC 4180 has it, with quotes around fields and commas,
+    semicolons or tabs between them; in TSV, as GLUE has it, a quotation mark is like any other
+    character and every tab ends a field.
 
-def missing_column(place: str, column: str, present: list[str]) -> UserError:
-    """Return the error for a file, row or data set that has no ``dataset.column``."""
-    return UserError(
-        f"dataset.column={column}: {place} has no such column;"
-        f" it has {', '.join(present)}.{nearest(column, present)}"
-    )
-
-
-def read_jsonl(part: Part, config: DatasetConfig) -> Iterator[Document]:
-    """Yield a document for each line of JSON; a null text gives none.
+    Args:
+        part: a file, or a stretch of one.
+        kind: one of ``READERS``.
+        columns: which columns.
+        errors: see ``files.open_text``.
+        header: what the columns of TSV are called, if the first line does not tell.
 
     Raises:
-        UserError: a line that is no JSON object, lacks the column or has no text there.
+        UserError: a file that cannot be read or lacks a column.
     """
-    path = part.path
-    for number, line in enumerate(files.lines(part, config.errors), start=part.first):
-        if not line.strip():
-            continue
-        place = f"'{path}', line {number}"
+    noun = "line" if kind == "jsonl" else "row"
+    read = partial(_tsv, header=header) if kind == "tsv" else READERS[kind]
+    for number, row in read(part, columns, errors):
+        place = f"'{part.path}', {noun} {number}"
+        yield number, place, pick(row, columns, place)
+
+
+def _csv(part: Part, columns: Columns, errors: str) -> Rows:
+    csv.field_size_limit(1 << 30)
+    with files.open_text(part, errors, newline="") as text:
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            reason = f"{error.msg} at character {error.pos + 1}"
-            raise UserError(f"dataset.files: {place} is not JSON: {reason}.") from error
-        except (ValueError, RecursionError) as error:
-            # A number of thousands of digits, or brackets nested as deep.
-            raise UserError(f"dataset.files: {place} cannot be read as JSON: {error}.") from error
-        if not isinstance(row, dict):
-            raise UserError(f"dataset.files: {place} is not a JSON object ({{...}}).")
-        if config.column not in row:
-            raise missing_column(place, config.column, list(row))
-        text = row[config.column]
-        if text is None:
+            first = next(text, "")
+            # The separator by which the header has the columns, or else the most names.
+            headers = {each: next(csv.reader([first], delimiter=each), []) for each in ",;\t"}
+            fits = (each for each in headers if {name for name, _ in columns} <= {*headers[each]})
+            separator = next(fits, max(headers, key=lambda each: len(headers[each])))
+            rows = csv.reader(text, delimiter=separator)
+            yield from _named(part, columns, headers[separator], rows)
+        except csv.Error as error:
+            raise UserError(f"{part.key}: '{part.path}' cannot be read as CSV: {error}.") from error
+
+
+def _tsv(part: Part, columns: Columns, errors: str, header: Sequence[str] | None = None) -> Rows:
+    # Lines end at line feeds alone: a carriage return may be within a text.
+    with files.open_text(part, errors, newline="\n") as text:
+        rows = (line.rstrip("\r\n").split("\t") for line in text)
+        yield from _named(part, columns, header or next(rows, []), rows)
+
+
+def _named(part: Part, columns: Columns, names: Sequence[str], rows: Iterable[list[str]]) -> Rows:
+    if not names:
+        return  # an empty file has no rows, whatever they are made of
+    wanted = pick_columns(names, columns, f"'{part.path}'")
+    places = {name: names.index(name) for name in wanted}
+    for number, row in enumerate(filter(any, rows), start=1):
+        yield number, {name: row[n] if n < len(row) else None for name, n in places.items()}
+
+
+def _json_lines(part: Part, columns: Columns, errors: str) -> Rows:
+    with files.open_text(part, errors) as text:
+        for number, line in enumerate(text, start=part.first):
+            if line.strip():
+                place = f"'{part.path}', line {number}"
+                with _parsing(part.key, place):
+                    row = json.loads(line.removesuffix("\n"))
+                yield number, _object(row, part.key, place)
+
+
+def _json(part: Part, columns: Columns, errors: str) -> Rows:
+    """Yield the rows of an array of objects, or of objects one after the other."""
+    with files.open_text(part, errors) as stream:
+        for number, row in enumerate(_objects(stream, part), start=1):
+            yield number, _object(row, part.key, f"'{part.path}', row {number}")
+
+
+def _objects(stream: IO[str], part: Part) -> Iterator[Any]:
+    decoder, gap = json.JSONDecoder(), re.compile(r"[\s,]*")
+    text = stream.read(JSON_AT_ONCE).lstrip()
+    is_array, number, at_end = text[:1] == "[", 1, not text
+    start = int(is_array)
+    while True:
+        start = gap.match(text, start).end()  # type: ignore[union-attr]
+        if is_array and text[start : start + 1] == "]":
+            return
+        if at_end and start == len(text):
+            if is_array:
+                raise UserError(f"{part.key}: '{part.path}' is cut off: it ends without a ']'.")
+            return
+        try:
+            with _parsing(part.key, f"'{part.path}', row {number}"):
+                row, start = decoder.raw_decode(text, start)
+        except UserError as error:
+            cause = error.__cause__
+            # What is cut off goes wrong at its end, or where the last string begins.
+            cut = isinstance(cause, json.JSONDecodeError) and (
+                cause.pos > len(text) - 16 or cause.msg.startswith("Unterminated")
+            )
+            if at_end or not cut:
+                raise
+            chunk = stream.read(max(JSON_AT_ONCE, len(text) - start))
+            text, start, at_end = text[start:] + chunk, 0, not chunk
             continue
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise UserError(f"dataset.column={config.column}: {place} has {kind} there, not text.")
-        yield Document(f"{path.name}:{number}", text_lines(_well_formed(text, place, config)))
-
-
-def _well_formed(text: str, place: str, config: DatasetConfig) -> str:
-    r"""Return ``text`` without lone surrogates, which JSON can spell (``\ud800``) but UTF-8 not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        if config.errors == "strict":
-            raise UserError(
-                f"dataset.files: {place} has half a surrogate pair;"
-                " mend it, or set dataset.errors=replace."
-            ) from error
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def read_parquet(part: Part, config: DatasetConfig) -> Iterator[Document]:
-    """Yield a document for each row of a Parquet file's row groups; a null text gives none.
-
-    Raises:
-        UserError: the file is no Parquet, or has no column of text by that name.
-    """
-    import pyarrow as pa
-
-    path, column = part.path, config.column
-    with _open_parquet(path) as table:
-        schema = table.schema_arrow
-        if column not in schema.names:
-            raise missing_column(f"'{path}'", column, schema.names)
-        kind = schema.field(column).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise UserError(f"dataset.column={column}: '{path}' has {kind} there, not text.")
-        groups = range(table.num_row_groups)[part.start : part.end]
-        batches = table.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column])
-        texts = chain.from_iterable(batch.column(0).to_pylist() for batch in batches)
-        for row, text in enumerate(texts, start=part.first):
-            if text is not None:
-                yield Document(f"{path.name}:{row}", text_lines(text))
-
-
-def row_groups(path: Path, size: int) -> list[Part]:
-    """Return the parts of a Parquet file: row groups that together hold ``size`` bytes or more."""
-    with _open_parquet(path) as table:
-        found, start, first, rows, held = [], 0, 1, 0, 0
-        for number in range(table.num_row_groups):
-            group = table.metadata.row_group(number)
-            rows, held = rows + group.num_rows, held + group.total_byte_size
-            if held >= size or number + 1 == table.num_row_groups:
-                found.append(Part(path, start, number + 1, first))
-                start, first, rows, held = number + 1, first + rows, 0, 0
-    return found
+        yield row
+        number += 1
 
 
 @contextmanager
-def _open_parquet(path: Path) -> Iterator[ParquetFile]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _parsing(key: str, place: str) -> Iterator[None]:
     try:
-        with files.reading(path), pq.ParquetFile(path) as table:
-            yield table
-    except pa.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"dataset.files: '{path}' is not readable as Parquet: {reason}") from error
+        yield
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at character {error.pos + 1}"
+        raise UserError(f"{key}: {place} is not JSON: {reason}.") from error
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or brackets nested as deep.
+        raise UserError(f"{key}: {place} cannot be read as JSON: {error}.") from error
+
+
+def _object(row: Any, key: str, place: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise UserError(f"{key}: {place} is not a JSON object ({{...}}).")
+    return row
+
+
+READERS: dict[str, Callable[[Part, Columns, str], Rows]] = {
+    "csv": _csv,
+    "tsv": _tsv,
+    "json": _json,
+    "jsonl": _json_lines,
+    "parquet": parquet_rows,
+    "arrow": arrow_rows,
+}

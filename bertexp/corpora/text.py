@@ -1,27 +1,29 @@
-"""A user's own files: plain or wrapped text, WikiText, JSON lines or Parquet."""
+"""A user's own files: text in several forms, or tables with a column of text."""
 
 from __future__ import annotations
 
-import re
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, pairwise
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 
 from bertexp.cache import fingerprint
 from bertexp.corpora import CORPORA, Corpus, Document, ReadDocuments, files
-from bertexp.corpora.config import DatasetConfig
+from bertexp.corpora.config import TABLES, DatasetConfig
 from bertexp.corpora.files import Part
+from bertexp.corpora.finding import find
+from bertexp.corpora.formats import detect
 from bertexp.corpora.parts import parts
-from bertexp.corpora.tables import read_jsonl, read_parquet
-from bertexp.corpora.wikitext import is_title, wikitext_documents
+from bertexp.corpora.rows import row_paragraphs, wanted
+from bertexp.corpora.tables import read_rows
+from bertexp.corpora.wikitext import wikitext_documents
 
-VERSION = 1
-# Prose wrapped by an editor: lines of about this many characters, most cut in mid-sentence.
-WRAPPED_WIDTHS = range(40, 101)
+VERSION = 2
 
-_SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
+log = logging.getLogger(__name__)
 
 
 READS = ("dataset.files", "dataset.format", "dataset.column", "dataset.errors")
@@ -37,9 +39,10 @@ class TextCorpus(Corpus):
     - ``plain``: a line is a paragraph, a blank line parts documents;
     - ``wrapped``: lines are joined to paragraphs at blank lines, two or more blank lines
       part documents (books, mail and whatever else is filled to a width);
+    - ``lines``: a line is a document;
     - ``wikitext``: `` = Title = `` opens a document, a line is a paragraph;
-    - ``jsonl``, ``parquet``: a row is a document, its text in ``dataset.column``, and each
-      line of that text a paragraph.
+    - ``csv``, ``tsv``, ``json``, ``jsonl``, ``parquet``, ``arrow``: a row is a document, its text
+      in ``dataset.column``, and each line of that text a paragraph.
 
     Wherever a file ends, its last document ends too.
 
@@ -50,7 +53,7 @@ class TextCorpus(Corpus):
     config: DatasetConfig
 
     def __post_init__(self) -> None:
-        self._files = files.find(self.config.files)
+        self._files = find(self.config.files)
 
     def fingerprint(self) -> str:
         """Return a value for the files' names and contents and the way they are read.
@@ -66,44 +69,36 @@ class TextCorpus(Corpus):
         """Yield the documents of each file in turn; memory holds one document at a time."""
         return chain.from_iterable(read() for read in self.shards())
 
+    def described(self) -> str:
+        """Return the format of the files, or how many have which."""
+        kinds = Counter(kind for _, kind in self._formats)
+        several = (f"{count} {kind}" for kind, count in kinds.items())
+        return ", ".join(kinds if len(kinds) == 1 else several)
+
     def shards(self) -> Sequence[ReadDocuments]:
         """Return what reads the files, large ones in parts."""
         found = []
-        for path in self._files:
-            kind = self.config.format
-            kind = detect(path) if kind == "auto" else kind
+        for path, kind in self._formats:
             # To find the parts of a text file is to read it.
             whole = self.config.streaming and kind != "parquet"
             pieces = [Part(path)] if whole else parts(path, kind)
             found += [partial(_READERS[kind], piece, self.config) for piece in pieces]
         return found
 
-
-def detect(path: Path) -> str:
-    """Return the format of a file, judged by its name and its first 64 KiB."""
-    head = files.head(path)
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if {".jsonl", ".ndjson"}.intersection(path.suffixes):
-        return "jsonl"
-    lines = re.split(r"\r\n|\r|\n", head.decode("utf-8-sig", "replace"))
-    first = next((line for line in lines if line.strip()), "")
-    if is_title(first):
-        return "wikitext"
-    if first.startswith('{"'):
-        return "jsonl"
-    # The last line may be cut off by the limit.
-    return "wrapped" if _is_wrapped(lines[:-1]) else "plain"
-
-
-def _is_wrapped(lines: list[str]) -> bool:
-    """Say whether lines that have another right below them look cut to a width."""
-    inner = [line for line, below in pairwise(lines) if line.strip() and below.strip()]
-    if not inner or max(map(len, lines)) >= WRAPPED_WIDTHS.stop:
-        return False
-    full = sum(len(line.strip()) in WRAPPED_WIDTHS for line in inner)
-    cut = sum(not _SENTENCE_END.search(line.strip()) for line in inner)
-    return min(full, cut) > len(inner) / 2
+    @cached_property
+    def _formats(self) -> list[tuple[Path, str]]:
+        """Each file with its format."""
+        config, alone = self.config, len(self._files) == 1
+        if config.format != "auto":
+            return [(path, config.format) for path in self._files]
+        found = [(path, detect(path, config.columns, alone)) for path in self._files]
+        if by_line := [path for path, kind in found if kind == "lines"]:
+            log.info(
+                "%s: has no blank lines, so a line is a document; with dataset.format=plain it is "
+                "a paragraph of one document.",
+                by_line[0] if len(by_line) == 1 else f"{len(by_line)} files",
+            )
+        return found
 
 
 def _read_plain(part: Part, config: DatasetConfig) -> Iterator[Document]:
@@ -137,14 +132,24 @@ def _read_wrapped(part: Part, config: DatasetConfig) -> Iterator[Document]:
     yield Document(f"{part.path.name}:{start}", [*paragraphs, " ".join(block)])
 
 
+def _read_lines(part: Part, config: DatasetConfig) -> Iterator[Document]:
+    for number, line in enumerate(files.lines(part, config.errors), start=part.first):
+        yield Document(f"{part.path.name}:{number}", [line])
+
+
 def _read_wikitext(part: Part, config: DatasetConfig) -> Iterator[Document]:
     yield from wikitext_documents(files.lines(part, config.errors), name=part.path.name)
+
+
+def _read_table(part: Part, config: DatasetConfig, kind: str) -> Iterator[Document]:
+    for number, place, row in read_rows(part, kind, wanted(config), config.errors):
+        yield Document(f"{part.path.name}:{number}", row_paragraphs(row, config, place))
 
 
 _READERS: dict[str, Callable[[Part, DatasetConfig], Iterator[Document]]] = {
     "plain": _read_plain,
     "wrapped": _read_wrapped,
+    "lines": _read_lines,
     "wikitext": _read_wikitext,
-    "jsonl": read_jsonl,
-    "parquet": read_parquet,
+    **{kind: partial(_read_table, kind=kind) for kind in TABLES},
 }

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertexp.corpora.files import Part
+from bertexp.corpora.finding import find
+from bertexp.corpora.formats import detect_table
+from bertexp.corpora.rows import Row, missing_column
+from bertexp.corpora.tables import read_rows
 from bertexp.files import expanded
 from bertexp.finetuning.config import TEXT, LabelledConfig
 from bertexp.finetuning.glue import GLUE, HUB_SPLITS, GlueTask
-from bertexp.finetuning.tables import Row, missing, read_rows
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
@@ -72,13 +76,26 @@ def _own_files(config: LabelledConfig) -> Splits:
                 "finetune.validation=FILE, or finetune.hub=NAME."
             )
 
-    def read(name: str | None, labelled: bool) -> Split:
-        path = expanded(str(name))
-        columns, keys = _columns(config, labelled)
-        return _filled(str(name), read_rows(path, columns, keys), config, labelled)
+    def read(split: str, labelled: bool) -> Split:
+        name, key = str(getattr(config, split)), f"finetune.{split}"
+        return _filled(name, _rows(name, key, *_columns(config, labelled)), config, labelled)
 
-    test = {"test": read(config.test, False)} if config.test else {}
-    return Splits(read(config.train, True), {"": read(config.validation, True)}, test)
+    test = {"test": read("test", False)} if config.test else {}
+    return Splits(read("train", True), {"": read("validation", True)}, test)
+
+
+def _rows(
+    name: str,
+    key: str,
+    columns: Sequence[str],
+    keys: Sequence[str],
+    header: Sequence[str] | None = None,
+) -> Iterator[Row]:
+    """Yield the values of columns, for each row of the files that ``key`` names."""
+    for path in find([name], key):
+        kind, part = detect_table(path, columns, key), Part(path, key=key)
+        wanted = [*zip(columns, keys, strict=True)]
+        yield from (row for _, _, row in read_rows(part, kind, wanted, header=header))
 
 
 def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
@@ -96,7 +113,8 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
     def read(name: str, labelled: bool) -> Split:
         named, keys = _columns(config, labelled)
         columns = [task.columns.get(column, column) for column in named]
-        rows = [*read_rows(folder / name, columns, keys, task.header if labelled else None)]
+        header = task.header if labelled else None
+        rows = [*_rows(str(folder / name), "finetune.path", columns, keys, header)]
         # Some lines of QQP were cut in two; GLUE's own reader leaves them out too. Of what is
         # submitted, where answers are counted, none may be missing.
         whole = [row for row in rows if None not in row] if labelled else rows
@@ -126,7 +144,7 @@ def _hub(config: LabelledConfig) -> Splits:
         columns, keys = _columns(config, labelled)
         for column, key in zip(columns, keys, strict=True):
             if column not in data.column_names:
-                raise missing(key, column, f"'{config.hub}'", data.column_names)
+                raise missing_column(key, column, f"'{config.hub}'", data.column_names)
         names = getattr(data.features.get(config.label), "names", None)
         # The names of classes where the task knows them, their numbers where it does not.
         known = config.labels is None or set(names or ()) == set(config.labels)

@@ -120,7 +120,7 @@ def test_wrong_name_lists_the_corpora(configure):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", "csv"),
+        ("format", "xml"),
         ("errors", "ignore"),
         ("validation_fraction", 1.0),
         ("max_documents", 1),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from bertexp.corpora import CORPORA
 from bertexp.corpora.config import DatasetConfig
-from bertexp.corpora.text import detect
+from bertexp.corpora.formats import detect
 from bertexp.validation import UserError
 
 _CHARACTERS = st.characters(codec="utf-8", exclude_characters="\r\n\0", exclude_categories=["Z"])
@@ -222,7 +222,7 @@ def test_bad_json_lines_are_named(configure, tmp_path, line, message):
 def test_bad_parquet_is_named(configure, tmp_path):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"text": [1, 2], "title": ["a", "b"]}), path)
-    assert "has int64 there, not text" in complaint(configure, path)
+    assert "has int there, not text" in complaint(configure, path)
     assert "it has text, title" in complaint(configure, path, column="body")
     path.write_bytes(path.read_bytes()[:-20])
     assert "is not readable as Parquet" in complaint(configure, path)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-
-from bertexp.config import conf_dir, parse
-from bertexp.finetuning.config import FinetuneConfig, LabelledConfig
 
 # The first lines of GLUE's files: names of columns, order and marks as they are there, texts anew.
 # A quotation mark may open a field and never close.
@@ -57,18 +52,6 @@ GLUE_FILES = {
     "WNLI/dev.tsv": "index\tsentence1\tsentence2\tlabel\n0\tE.\tF.\t0\n",
     "WNLI/test.tsv": "index\tsentence1\tsentence2\n0\tG.\tH.\n",
 }
-
-
-@pytest.fixture(scope="session")
-def labelled_config() -> Callable[..., LabelledConfig]:
-    """Return a function that composes ``finetune.*``."""
-
-    def configure(*overrides: str) -> LabelledConfig:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed = compose("finetune", overrides=["run=somewhere", *overrides])
-        return parse(composed, FinetuneConfig).finetune
-
-    return configure
 
 
 @pytest.fixture(scope="session")

@@ -148,11 +148,11 @@ SCORES = ["finetune.kind=regression", "finetune.metrics=[pearson]"]
 ROWS = [{"text": f"text {n}", "label": n % 2} for n in range(4)]
 MISTAKES: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
     "missing column": (
-        [{"txet": "a", "label": 1}], [], "finetune.text=text: {}.csv has no such column; it has "
+        [{"txet": "a", "label": 1}], [], "finetune.text=text: '{}.csv' has no such column; it has "
         "txet, label. Did you mean 'txet'?",
     ),
     "missing label": (
-        [{"text": "a", "y": 1}], [], "finetune.label=label: {}.csv has no such column; it has "
+        [{"text": "a", "y": 1}], [], "finetune.label=label: '{}.csv' has no such column; it has "
         "text, y.",
     ),
     "unknown label": (
@@ -194,7 +194,7 @@ def test_a_mistake_names_the_file_and_the_row(
 GLUE_MISTAKES = {
     "another column": (
         "dev.tsv", "index\tpremise\tsentence2\tlabel\n0\tA.\tB.\tentailment\n",
-        "finetune.text=sentence1: {}/dev.tsv has no such column; it has index, premise, "
+        "finetune.text=sentence1: '{}/dev.tsv' has no such column; it has index, premise, "
         "sentence2, label. Did you mean 'sentence2'?",
     ),
     "an unknown label": (
@@ -237,18 +237,17 @@ def test_a_mistake_in_the_files_of_glue(
 
 
 FILES = {
-    "empty.csv": ("", "{}: has no rows; at least one is needed."),
-    "empty.jsonl": ("", "{}: has no rows; at least one is needed."),
+    "empty.csv": ("", "finetune.train: '{}' is empty."),
     "header.csv": ("text,label\n", "{}: has no rows; at least one is needed."),
-    "nowhere.csv": (None, "{}: cannot be read (No such file or directory)."),
-    "table.xlsx": ("", "{}: must end in one of .csv, .tsv, .jsonl, .parquet."),
-    "list.jsonl": ("[1]\n", "{}, line 1: is no JSON object ({{...}})."),
-    "cut.jsonl": ('{"text": "a', "{}, line 1: is no JSON (Unterminated string"),
-    "junk.parquet": ("PAR1 junk", "{}: cannot be read as Parquet ("),
+    "nowhere.csv": (None, "finetune.train: there is no file '{}' (looked in "),
+    "table.xlsx": ("PK", "finetune.train: '{}' is no CSV, TSV, JSON, JSON Lines, Parquet or Arrow"),
+    "list.jsonl": ("[1]\n", "finetune.train: '{}', line 1 is not a JSON object ({{...}})."),
+    "cut.jsonl": ('{"text": "a', "finetune.train: '{}', line 1 is not JSON: Unterminated string"),
+    "junk.parquet": ("PAR1 junk", "finetune.train: '{}' is not readable as Parquet: "),
     "null.jsonl": ('{"text": null, "label": 1}', "{}, row 1: has nothing where a text should be."),
     "number.jsonl": ('{"text": 3, "label": 1}', "{}, row 1: has '3' where a text should be."),
     "one.csv": ("text,label\na,1\nb,1\n", "{}: has the one label '1'; two are needed."),
-    "latin.csv": (b"text,label\n\xe9,1\n", "{}: is not UTF-8."),
+    "latin.csv": (b"text,label\n\xe9,1\n", "finetune.train: '{}' is not UTF-8 at byte 11; convert"),
 }
 
 

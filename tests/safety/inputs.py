@@ -65,7 +65,7 @@ def _texts(root: Path) -> None:
         "binary.txt": bytes(range(256)) * 9,
         "latin.txt": TEXT.encode() + "café".encode("latin-1"),
         "cut.txt": TEXT.encode() + "é".encode()[:1],
-        "utf16.txt": TEXT.encode("utf-16"),
+        "utf16.txt": TEXT.encode("utf-16-le"),
         "long.txt": b"word " * 2_000_000,
         "cut.gz": packed[:-30],
         "junk.gz": packed[:10] + b"\xff" * 99,
