@@ -65,7 +65,7 @@ def run_experiment(config: Config, resolved: dict[str, Any], invocation: Invocat
         UserError: something the user can mend.
         Interrupted: a signal has come; the run can go on from where it is.
     """
-    identity = _identify(config, invocation.folder, invocation.beginning.tracker_id)
+    identity = _identify(config, invocation)
     return tracked(config, resolved, invocation, identity, _run)
 
 
@@ -225,7 +225,7 @@ def _record(
     show(report.places(shown(folder), run.keeper, tracker.location if tracker else None))
 
 
-def _identify(config: Config, folder: Path, known_id: str | None) -> RunIdentity:
+def _identify(config: Config, invocation: Invocation) -> RunIdentity:
     masks = "mlm" in TASKS[config.task.name].objectives
     return identify(
         config.tracker,
@@ -233,9 +233,10 @@ def _identify(config: Config, folder: Path, known_id: str | None) -> RunIdentity
         model=config.model.name,
         masking=config.masking if masks else None,
         seed=config.seed,
-        sweep=config.sweep if started_by_sweep(folder) else None,
-        known_id=known_id,
+        sweep=config.sweep if started_by_sweep(invocation.folder) else None,
+        known_id=invocation.beginning.tracker_id,
         name=config.name,
+        swept=invocation.job.overrides if invocation.job else (),
     )
 
 

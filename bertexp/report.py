@@ -6,6 +6,7 @@ import io
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,9 @@ def show(content: RenderableType, *, log_only: bool = False) -> None:
     console = Console(quiet=log_only)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
-    console.print(content)
+    console.print(content, crop=False)
     plain = io.StringIO()
-    Console(file=plain, width=PLAIN_WIDTH).print(content)
+    Console(file=plain, width=PLAIN_WIDTH).print(content, crop=False)
     log.debug("\n%s", plain.getvalue().rstrip())
 
 
@@ -201,9 +202,13 @@ def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
     if keeper.best and keeper.best != "model":
         rows["model"] += " (of the last step)"
         rows["best"] = f"{folder / keeper.best} (eval/loss {keeper.loss:.3f})"
-    if tracker:
-        rows["tracker"] = tracker
-    return listed(rows)
+    lines = [
+        # Each command in one line, however long: to be copied.
+        Text.assemble((label.ljust(9), "bold"), line, no_wrap=True, overflow="ignore")
+        for label, line in zip_longest(["tracker"], (tracker or "").splitlines(), fillvalue="")
+        if line
+    ]
+    return Group(listed(rows), *lines)
 
 
 def _rate(config: MaskingConfig) -> str:

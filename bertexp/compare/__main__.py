@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -107,7 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     wandb.add_argument(
         "--workspace", action="store_true", help="build one for all runs of a project, and save it"
     )
-    wandb.add_argument("--project", default="bertexp", help="the runs' tracker.project (bertexp)")
+    wandb.add_argument(
+        "--project",
+        default=os.environ.get("WANDB_PROJECT", "bertexp"),
+        help="the runs' tracker.project (WANDB_PROJECT, or bertexp)",
+    )
     wandb.add_argument("--entity", help="their tracker.entity (the default one of the key)")
     return parser
 

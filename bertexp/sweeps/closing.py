@@ -80,6 +80,7 @@ def _compare(config: DictConfig) -> None:
     from bertexp.compare.runs import read_runs
     from bertexp.tracking.comparison import log_comparison
     from bertexp.tracking.config import TrackerConfig
+    from bertexp.tracking.identity import group_of
 
     folder = Path(config.hydra.sweep.dir)
     # A fine-tuned model is judged by what its task asks for.
@@ -89,7 +90,7 @@ def _compare(config: DictConfig) -> None:
     comparison = compare_runs(runs, folder, metric=f"eval/{judged[0]}" if judged else None)
     tracker = parse(config.tracker, TrackerConfig)
     columns, rows = setting_rows(comparison)
-    group = tracker.group or str(config.sweep)
+    group = group_of(tracker, str(config.sweep)) or ""
     pictures = sorted(folder.glob("*.png"))
     location = log_comparison(tracker, group, columns, rows, pictures, Path("outputs"))
     if location:

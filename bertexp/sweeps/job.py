@@ -44,6 +44,11 @@ class SweepJob:
         )
 
     @property
+    def overrides(self) -> list[str]:
+        """What it differs in from the others, as far as its folder's name tells."""
+        return self.folder.name.split(",")
+
+    @property
     def shows_bar(self) -> bool:
         """Whether the terminal is its own to draw a bar on."""
         return self.at_once == 1 and sys.stderr.isatty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -18,7 +19,7 @@ from bertexp.sweeps.closing import close, close_dry_run
 from bertexp.sweeps.launcher import DRY_RUNS, RemainingJobs, jobs_at_once
 from bertexp.sweeps.lock import only_sweep
 from bertexp.sweeps.stored import read_job
-from bertexp.validation import require_folder_name
+from bertexp.validation import UserError, require_folder_name
 
 
 @contextmanager
@@ -37,6 +38,8 @@ def session(sweeper: Any, arguments: Iterable[str], total: int | None) -> Iterat
         UserError: the sweep's name is no folder's, it is running already, or jobs failed.
     """
     require_folder_name("sweep", str(sweeper.config.sweep))
+    if sweeper.config.tracker.name == "wandb" and os.environ.get("WANDB_RUN_ID"):
+        raise UserError("WANDB_RUN_ID: is one run's id, and a sweep has several runs; unset it.")
     root = Path(sweeper.config.hydra.sweep.dir)
     is_new = not root.exists()
     varied, fixed = _split(arguments)

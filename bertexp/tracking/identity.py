@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertexp.masking.config import MaskingConfig
@@ -12,6 +13,9 @@ from bertexp.tracking.config import TAG_LENGTH, TrackerConfig
 
 _ID_LENGTH = 128
 _PLAIN_STRATEGY = "token"
+_IN_EVERY_LABEL = re.compile(
+    r"task|seed|masking|masking\.(prob|strategy|corrupt_prob|dynamic|(replace|schedule)\..*)"
+)
 # Of Devlin et al. 2019, in percent: what the label leaves out.
 _PLAIN_REPLACEMENT = "80-10-10"
 
@@ -46,11 +50,13 @@ def identify(
     known_id: str | None = None,
     name: str | None = None,
     job_type: str = "pretrain",
+    swept: Sequence[str] = (),
 ) -> RunIdentity:
     """Make a run's identity from what it does.
 
     A new id ends in random digits, so that no two runs share one, wherever they ran. A run that
     W&B's sweep agent started has the id the agent gave it, and the agent's sweep for a group.
+    What the configuration leaves open is as W&B's variables in the environment have it.
 
     Args:
         config: the user's own group and tags.
@@ -62,18 +68,33 @@ def identify(
         known_id: the id of a run that goes on.
         name: the user's name for the run.
         job_type: what kind of work it does.
+        swept: what it differs in from the other jobs of its sweep, as overrides.
     """
-    label = "-".join([task, *_masks(masking), f"s{seed}"])
-    agents_sweep, agents_run = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
+    label = "-".join([task, *_told(swept), *_masks(masking), f"s{seed}"])
+    named = wandb_setting(config, "NAME")
+    if named and sweep:
+        named = f"{named}-{label}"  # or all its jobs have one name
+    given_id, agents_sweep = wandb_setting(config, "RUN_ID"), wandb_setting(config, "SWEEP_ID")
     strategy = masking.strategy if masking else None
-    tags = [tag[:TAG_LENGTH] for tag in (task, model, strategy, *config.tags) if tag]
+    own = config.tags or (wandb_setting(config, "TAGS") or "").split(",")
+    tags = [tag[:TAG_LENGTH] for tag in (task, model, strategy, *own) if tag]
     return RunIdentity(
-        id=(agents_run if agents_sweep else None) or known_id or new_id(label),
-        name=name or label,
-        group=config.group or sweep or agents_sweep,
+        id=(given_id if agents_sweep else None) or known_id or given_id or new_id(label),
+        name=name or named or label,
+        group=group_of(config, sweep) or agents_sweep,
         tags=tuple(dict.fromkeys(tags)),
-        job_type=job_type,
+        job_type=wandb_setting(config, "JOB_TYPE") or job_type,
     )
+
+
+def group_of(config: TrackerConfig, sweep: str | None) -> str | None:
+    """Return the group of a run, or of a sweep's jobs and their comparison."""
+    return config.group or wandb_setting(config, "RUN_GROUP") or sweep
+
+
+def wandb_setting(config: TrackerConfig, name: str) -> str | None:
+    """Return one of W&B's own variables in the environment, where W&B is the tracker."""
+    return os.environ.get(f"WANDB_{name}") or None if config.name == "wandb" else None
 
 
 def new_id(label: str) -> str:
@@ -81,6 +102,17 @@ def new_id(label: str) -> str:
     digits = secrets.token_hex(4)
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", label)
     return f"{safe[: _ID_LENGTH - len(digits) - 1]}-{digits}"
+
+
+def _told(swept: Sequence[str]) -> list[str]:
+    """Return in short what a job of a sweep differs in, but for what each label tells anyway."""
+    found = []
+    for override in swept:
+        key, _, value = override.lstrip("+").partition("=")
+        if value and not _IN_EVERY_LABEL.fullmatch(key):
+            is_number = re.fullmatch(r"[-+.\de_]+|true|false|null", value)
+            found.append(f"{key.rpartition('.')[2]}{value}" if is_number else value)
+    return found
 
 
 def _masks(masking: MaskingConfig | None) -> list[str]:

@@ -24,10 +24,13 @@ from bertexp.files import shown, sync
 from bertexp.runs.summary import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker
 from bertexp.tracking.config import TrackerConfig
-from bertexp.tracking.identity import RunIdentity
+from bertexp.tracking.identity import RunIdentity, wandb_setting
 from bertexp.validation import UserError
 
 logger = logging.getLogger(__name__)
+
+# What Hugging Face's Trainer takes for yes in WANDB_DISABLED.
+_TRUE = ("1", "on", "yes", "true")
 
 
 class JsonLinesTracker(GeneralTracker):
@@ -168,6 +171,8 @@ def open_tracker(
         UserError: the tracker's package is not installed.
     """
     if config.name == "none" or config.mode == "disabled":
+        return None
+    if config.mode == "auto" and (wandb_setting(config, "DISABLED") or "").lower() in _TRUE:
         return None
     if importlib.util.find_spec(config.name) is None:
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,11 @@ import psutil
 import wandb
 from accelerate.tracking import WandBTracker
 
-from bertexp.files import shown
+from bertexp.files import expanded, shown
 from bertexp.metrics import Metric, describe
 from bertexp.tracking.base import Metrics, SafeTracker, first_line
 from bertexp.tracking.config import TrackerConfig
-from bertexp.tracking.identity import RunIdentity
+from bertexp.tracking.identity import RunIdentity, wandb_setting
 from bertexp.validation import UserError
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class WandbTracker(SafeTracker):
         resolved_config: dict[str, Any],
     ) -> None:
         self._config = config
-        self._root = root
+        self._root = expanded(wandb_setting(config, "DIR") or root)
         self._defined: set[str] = set()
         self._arguments: dict[str, Any] = {
             "entity": config.entity,
@@ -67,11 +68,11 @@ class WandbTracker(SafeTracker):
             "id": identity.id,
             "name": identity.name,
             "job_type": identity.job_type,
-            "dir": str(root),
+            "dir": str(self._root),
             "config": resolved_config,
             # Without this a run that follows a crashed one in the same process logs into it.
             "reinit": "finish_previous",
-            "settings": wandb.Settings(
+            "settings": _settings(
                 console="off",
                 silent=True,
                 init_timeout=_INIT_SECONDS,
@@ -88,7 +89,7 @@ class WandbTracker(SafeTracker):
             UserError: ``tracker.mode=online`` and there is no key or no answer.
         """
         self._root.mkdir(parents=True, exist_ok=True)
-        chosen = wandb.setup(settings=wandb.Settings(silent=True)).settings.mode
+        chosen = wandb.setup(settings=_settings(silent=True)).settings.mode
         if self._config.mode == "offline":
             self._open("offline")
         elif self._config.mode == "auto" and chosen != "online":
@@ -117,7 +118,7 @@ class WandbTracker(SafeTracker):
         try:
             # Verifying first leaves no empty run behind where there is no network.
             if wandb.login(prompt=False, verify=True):
-                self._open("online", resume="allow")
+                self._open("online", resume=wandb_setting(self._config, "RESUME") or "allow")
                 return None
         except Exception as error:
             problem = first_line(error)
@@ -184,6 +185,14 @@ class WandbTracker(SafeTracker):
             if child.name() == _SERVICE:
                 child.kill()
         _forget_service()
+
+
+def _settings(**values: Any) -> wandb.Settings:
+    """Return W&B's settings, but what the environment sets as the environment sets it."""
+    ours = {
+        name: value for name, value in values.items() if f"WANDB_{name.upper()}" not in os.environ
+    }
+    return wandb.Settings(**ours)
 
 
 def _forget_service() -> None:

@@ -72,7 +72,35 @@ def test_group_and_name_are_the_users_first() -> None:
 
 def test_under_wandbs_agent_its_id_and_sweep_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "k2v9x1")
-    assert make().id != "k2v9x1", "only an agent's id: it would be every job's of a sweep"
+    assert make().id == "k2v9x1"
+    assert make(known_id="mlm-old").id == "mlm-old", "a run that goes on is the run it was"
     monkeypatch.setenv("WANDB_SWEEP_ID", "q7w3")
     found = make(known_id="mlm-old")
     assert (found.id, found.name, found.group) == ("k2v9x1", "mlm-p0.40-s1", "q7w3")
+
+
+def test_wandbs_variables_fill_in_what_the_configuration_leaves_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {"NAME": "run7", "TAGS": "a,b", "RUN_GROUP": "g", "JOB_TYPE": "j"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    bare = dataclasses.replace(CONFIG, tags=[])
+    found = make(bare, sweep="ratios")
+    assert (found.name, found.group, found.job_type) == ("run7-mlm-p0.40-s1", "g", "j")
+    assert found.tags == ("mlm", "tiny", "token", "a", "b")
+    assert make(bare).name == "run7"
+    ours = make(dataclasses.replace(CONFIG, group="mine"), name="first", sweep="ratios")
+    assert (ours.name, ours.group, ours.tags[-1]) == ("first", "mine", "mine")
+    other = make(dataclasses.replace(bare, name="trackio"), sweep="ratios")
+    assert (other.name, other.group, other.job_type) == ("mlm-p0.40-s1", "ratios", "pretrain")
+
+
+def test_ids_of_a_sweep_say_what_it_varies_in_their_first_characters() -> None:
+    def label(*swept: str) -> str:
+        return make(swept=swept).id[:-9]
+
+    assert label("optimizer.lr=0.003", "seed=1") == "mlm-lr0.003-p0.40-s1"
+    assert label("+model=mini", "masking.prob=0.4") == "mlm-mini-p0.40-s1"
+    assert make(task="nsp", masking=None, swept=["task.negatives=swap"]).id[:11] == "nsp-swap-s1"
+    assert label("default") == "mlm-p0.40-s1"

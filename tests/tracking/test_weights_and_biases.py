@@ -219,3 +219,45 @@ def test_a_comparison_is_a_run_of_the_group(
 def test_a_comparison_without_wandb_is_no_run(script: Callable, tmp_path: Path) -> None:
     assert script(COMPARE.format(name="none")).stdout == "None\n"
     assert not (tmp_path / "outputs").exists()
+
+
+def test_wandbs_variables_are_obeyed_and_a_key_of_the_command_line_comes_first(
+    command: Callable, leet: Callable[..., str], tmp_path: Path
+) -> None:
+    small = (
+        *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
+        *("model.hidden_size=16", "trainer.max_steps=2", "evaluation.pseudo_perplexity=0"),
+        *("evaluation.probes=[]", "evaluation.max_examples=8", "hardware.threads=1"),
+    )
+    given = {"MODE": "offline", "PROJECT": "theirs", "NAME": "run7", "TAGS": "a,b", "DIR": "wd"}
+    environment = {f"WANDB_{name}": value for name, value in given.items()}
+
+    def run(*overrides: str, **more: str) -> tuple[dict, list[str]]:
+        done = command(*small, *overrides, folder=tmp_path, **(environment | more))
+        assert done.code == 0, done.said
+        folders = sorted(tmp_path.glob("wd/wandb/offline-run-*"))
+        if not folders:
+            return {}, done.said
+        records = map(json.loads, leet(next(folders[-1].glob("*.wandb"))).splitlines())
+        return next(each["run"] for each in records if each["type"] == "run"), done.said
+
+    disabled, _ = run(WANDB_DISABLED="true")
+    assert not disabled
+    found, said = run()
+    assert (found["project"], found["display_name"]) == ("theirs", "run7")
+    assert {"a", "b"} <= {*found["tags"]}
+    # In one line, to be copied.
+    (upload,) = [line for line in said if "wandb sync" in line]
+    assert (tmp_path / shlex.split(upload)[-1]).is_dir()
+    found, _ = run("tracker.project=mine", "name=first", "tracker.tags=[c]", WANDB_DISABLED="0")
+    assert (found["project"], found["display_name"]) == ("mine", "first")
+    assert "c" in found["tags"]
+    assert "a" not in found["tags"]
+
+
+def test_one_id_for_several_runs_is_refused(command: Callable) -> None:
+    done = command("-m", "seed=0,1", "dataset=synthetic", WANDB_RUN_ID="mine")
+    assert done.code == 1
+    assert done.said == [
+        "error: WANDB_RUN_ID: is one run's id, and a sweep has several runs; unset it."
+    ]
