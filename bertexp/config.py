@@ -64,6 +64,7 @@ class Config(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_tokenizer()
         key = "max_length" if self.task.pad_to is None else "pad_to"
         longest = getattr(self.task, key)
         if not self.model.pretrained and longest > self.model.max_position_embeddings:
@@ -73,6 +74,18 @@ class Config(RunConfig):
             )
         if self.dataset.streaming:
             self._check_streaming()
+
+    def _check_tokenizer(self) -> None:
+        if self.tokenizer.name == "pretrained" and not self.tokenizer.path:
+            raise UserError(
+                "tokenizer.path is not set: tokenizer=pretrained needs a vocabulary file, a folder "
+                "or a Hub name."
+            )
+        if self.tokenizer.name != "pretrained" and self.model.pretrained:
+            raise UserError(
+                f"tokenizer={self.tokenizer.name}: trains a vocabulary on the corpus, and "
+                f"model.pretrained={self.model.pretrained} has one; tokenizer=pretrained takes it."
+            )
 
     def _check_streaming(self) -> None:
         """Raise a ``UserError`` for what needs a corpus whose end is known."""

@@ -17,14 +17,16 @@ from bertexp.corpora.stream import DocumentStream
 from bertexp.corpora.synthetic import Language
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.optimum import optimal_losses
+from bertexp.models.checkpoint import check_fit, read_architecture
 from bertexp.probes.questions import Passages, Questions, prepare_questions
 from bertexp.tasks import TASKS
 from bertexp.tasks.base import Examples, Task
 from bertexp.tasks.mlm import MaskedLanguageModelling
 from bertexp.tokens.encoding import TextEncoder
+from bertexp.tokens.saved import load_tokenizer
 from bertexp.tokens.store import TokenStore, prepare_tokens
 from bertexp.tokens.stream import TokenStream
-from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer, train_tokenizer
+from bertexp.tokens.tokenizer import WordPieceTokenizer, train_tokenizer
 from bertexp.tokens.unknown import check_unknown
 
 
@@ -55,10 +57,24 @@ class Data:
 
 def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
     """Prepare the tokenizer alone; one that exists needs no corpus."""
-    if config.tokenizer.name == "pretrained":
-        return load_tokenizer(config.tokenizer)
-    corpus = _prepare_corpus(config)
-    return train_tokenizer(config.tokenizer, corpus)
+    return _existing(config) or train_tokenizer(config.tokenizer, _prepare_corpus(config))
+
+
+def _existing(config: Config) -> WordPieceTokenizer | None:
+    """Return the tokenizer, None if it is to be trained.
+
+    Raises:
+        UserError: there is none, or it does not fit the checkpoint that is trained.
+    """
+    if config.tokenizer.name != "pretrained":
+        return None
+    tokenizer, model = load_tokenizer(config.tokenizer), config.model
+    if model.pretrained:
+        path = config.tokenizer.path
+        other = "" if path == model.pretrained else f"tokenizer.path={path}"
+        named = f"model.pretrained={model.pretrained}"
+        check_fit(read_architecture(model.pretrained), tokenizer, named, other, model.resize)
+    return tokenizer
 
 
 def prepare_training(
@@ -95,9 +111,8 @@ def _prepare_text(
     config: Config, tokenizer: WordPieceTokenizer | None
 ) -> tuple[CorpusStore, WordPieceTokenizer, dict[str, TokenStore], Task]:
     task_class = TASKS[config.task.name]
-    # A path that is wrong is said first: the corpus may take long.
-    if tokenizer is None and config.tokenizer.name == "pretrained":
-        tokenizer = load_tokenizer(config.tokenizer)
+    # What is wrong with it is said first: the corpus may take long.
+    tokenizer = tokenizer or _existing(config)
     corpus = _prepare_corpus(config)
     tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
     sentences = config.task.sentences if task_class.uses_sentences else None

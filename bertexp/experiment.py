@@ -161,7 +161,8 @@ def _prepare(config: Config, device: torch.device) -> tuple[Data, BertPreTrained
     """Prepare the data and the model, which is the same in all processes."""
     length = config.task.max_length
     # Said first if it is wrong: the corpus may take long.
-    check_model(config.model, length, device)
+    reads_pairs = TASKS[config.task.name].uses_sentences
+    check_model(config.model, length, device, reads_pairs)
     with group.first_before_others():
         data = prepare_data(config)
     model_class = data.task.model_class

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face Hub is there."""
+"""The Hugging Face Hub: whether it is there, and single files of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ from functools import cache
 from pathlib import Path
 
 SECONDS_TO_ANSWER = 5
+
+
+def find_file(path: str, name: str) -> Path | None:
+    """Return a file of a local folder or of a Hub name, None where there is none.
+
+    Raises:
+        OSError, ValueError: the Hub knows no such name, or it is none.
+    """
+    if Path(path).is_dir():
+        file = Path(path) / name
+        return file if file.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(path, name, local_files_only=must_be_local(path)))
+    except EntryNotFoundError:
+        return None
 
 
 def must_be_local(path: str) -> bool:

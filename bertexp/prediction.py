@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
+from bertexp.models.checkpoint import must_read_pairs
 from bertexp.models.objective import Objective
 from bertexp.runs.saved import Saved
 from bertexp.tokens.inputs import ModelInput
@@ -84,6 +85,8 @@ class Predictor:
         Raises:
             UserError: a text is empty or too long, or the model cannot answer that.
         """
+        if text_b is not None:
+            must_read_pairs(self._model.config, "text_b")
         read = ModelInput.of(self._tokenizer, text, text_b)
         read.must_fit(self._limit)
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
@@ -116,7 +119,9 @@ class Predictor:
         return output.last_hidden_state[0]
 
     def _fill(self, hidden_LD: Tensor, places: list[int]) -> list[Mask]:
-        best = self._model.cls.predictions(hidden_LD[places]).float().softmax(-1).topk(TOP)
+        chances_PV = self._model.cls.predictions(hidden_LD[places]).float().softmax(-1)
+        # The table may have rows that no token has.
+        best = chances_PV[:, : self._tokenizer.vocab_size].topk(TOP)
         masks = []
         for place, ids, chances in zip(
             places, best.indices.tolist(), best.values.tolist(), strict=True

@@ -16,6 +16,7 @@ from bertexp.config import Config
 from bertexp.data import Data, prepare_data
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.files import shown
+from bertexp.models.checkpoint import must_read_pairs
 from bertexp.models.objective import Objective
 from bertexp.probes.measure import must_have_layer
 from bertexp.runs import outcome
@@ -58,6 +59,8 @@ def reevaluate(
     """
     model: Any = saved.load_model()
     _must_have_heads(config, saved, model)
+    if TASKS[config.task.name].uses_sentences:
+        must_read_pairs(model.config, "task")
     positions = model.config.max_position_embeddings
     length, allowed = config.task.max_length, f"at most {positions}, the model's positions"
     require(length <= positions, "task.max_length", length, allowed)

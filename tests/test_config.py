@@ -299,8 +299,7 @@ def test_no_key_exists_that_nothing_reads(
     for strategy in ("span", "ngram", "pmi", "frequency"):
         run(strategy, *synthetic, "tracker=none", "masking=decay", f"masking.strategy={strategy}",
             "masking.schedule.name=step", "masking.pmi_min_count=3")  # fmt: skip
-    run("on", *text, "tracker=none", "model=pretrained", "model.pretrained=mlm/model",
-        "tokenizer=pretrained")  # fmt: skip
+    run("on", *text, "tracker=none", "model=pretrained", "model.pretrained=mlm/model")
     prepare_data(experiment_config(*small, "dataset=wikipedia", "dataset.hub.path=hub",
                                    "dataset.hub.config=null"))  # fmt: skip
     CORPORA["pydoc"](experiment_config("dataset=pydoc").dataset)

@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_dir
 from bertexp.benchmark.config import BenchConfig
 from bertexp.config import conf_dir, parse
 from bertexp.data import Data, prepare_data
-from bertexp.models.build import bert_config, build_skeleton, load_model
+from bertexp.models.build import bert_config, build_skeleton
+from bertexp.models.checkpoint import load_model
 from bertexp.models.initialization import look_at_neighbours
 from bertexp.tasks.base import Examples, MaskedExamples
 from bertexp.tasks.batch import Batch

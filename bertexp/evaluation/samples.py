@@ -101,7 +101,9 @@ def _masked_samples(
 ) -> list[MaskedSample]:
     """Return a stretch of ``length`` tokens around the first mask of each example."""
     assert batch.positions_N is not None and batch.labels_N is not None
-    probabilities_NV = objective.logits(batch)["mlm"].float().softmax(-1)
+    # The table may have rows that no token has.
+    own = slice(tokenizer.vocab_size)
+    probabilities_NV = objective.logits(batch)["mlm"].float().softmax(-1)[:, own]
     rows, width = batch.input_ids_BL.shape
     samples = []
     for row in range(rows):

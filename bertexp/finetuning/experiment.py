@@ -21,7 +21,7 @@ from bertexp.finetuning.labelled import LabelledData, prepare_labelled
 from bertexp.finetuning.objective import SequenceObjective
 from bertexp.finetuning.records import write_record
 from bertexp.finetuning.wording import plan, results
-from bertexp.models.build import load_classifier
+from bertexp.models.checkpoint import load_classifier, must_read_pairs
 from bertexp.runs import outcome
 from bertexp.runs.folder import started_by_sweep
 from bertexp.runs.invocation import Invocation
@@ -162,7 +162,10 @@ def _record(
 def _prepare(config: FinetuneConfig, folder: Path) -> tuple[Saved, LabelledData, Keeper]:
     saved = find_saved(str(config.run))
     # A path that is wrong is said first: the data may take long.
-    length = saved.max_length(saved.architecture())
+    architecture = saved.architecture()
+    length = saved.max_length(architecture)
+    if config.finetune.text_b:
+        must_read_pairs(architecture, "finetune.text_b")
     if config.finetune.max_length:
         length = min(length, config.finetune.max_length)
     tokenizer = saved.load_tokenizer()

@@ -48,6 +48,8 @@ def show_embeddings(subject: Subject) -> None:
         raise UserError("text: has no word of the vocabulary to look up.")
     model: Any = subject.model
     table_VD = getattr(model, "bert", model).embeddings.word_embeddings.weight.detach().numpy()
+    # Without the rows that no token has.
+    table_VD = table_VD[: tokenizer.vocab_size]
     found = neighbourhood(table_VD, ids[:MOST], tokenizer.is_special_V)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("token")

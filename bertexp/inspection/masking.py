@@ -14,7 +14,6 @@ from bertexp.masking.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.masking.masker import Masked
 from bertexp.tasks.base import MaskedExamples
 from bertexp.tokens.tokenizer import WordPieceTokenizer
-from bertexp.tokens.wordpiece import CONTINUATION
 from bertexp.validation import UserError
 
 EXAMPLES = 10
@@ -92,7 +91,7 @@ def _lines(
             kind = _kind(written, seen, bool(predicted_L[column]), tokenizer.mask_id)
             if column > 1 and not tokenizer.is_continuation_V[written]:
                 line.append(" ")
-            text = tokenizer.tokens[written].removeprefix(CONTINUATION)
+            text = tokenizer.tokens[written].removeprefix(tokenizer.continuation)
             if kind is None:
                 line.append(text)
                 continue

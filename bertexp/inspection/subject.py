@@ -12,6 +12,7 @@ from torch import Tensor
 from bertexp.data import prepare_tokenizer
 from bertexp.inspection.config import InspectConfig
 from bertexp.models.build import bert_config, build_model, build_skeleton
+from bertexp.models.checkpoint import must_read_pairs
 from bertexp.runs.saved import Saved
 from bertexp.tasks import TASKS
 from bertexp.tokens.inputs import ModelInput
@@ -100,6 +101,8 @@ class Subject:
             UserError: the text is empty or too long, or the device is not there.
         """
         self.input.must_fit(self.max_length)
+        if self.config.text_b is not None:
+            must_read_pairs(self.model.config, "text_b")
         device = choose_device(self.config.hardware.device)
         model: Any = self.model
         # Other implementations never have the attention weights at hand.

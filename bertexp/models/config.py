@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os.path
 from dataclasses import dataclass
 
 from bertexp.unread import read_with
@@ -22,11 +23,13 @@ MOST = {
 class ModelConfig:
     """The size of a BERT trained from scratch, or the checkpoint to go on from.
 
-    With ``pretrained`` set, the sizes are the checkpoint's, and only ``name`` is read besides.
+    With ``pretrained`` set, the sizes and dropout are the checkpoint's, and of the other keys only
+    ``name`` and ``resize`` are read.
     """
 
     name: str
     pretrained: str | None
+    resize: bool = read_with("model.pretrained")
     hidden_size: int = read_with("model.pretrained", None)
     num_hidden_layers: int = read_with("model.pretrained", None)
     num_attention_heads: int = read_with("model.pretrained", None)
@@ -37,6 +40,8 @@ class ModelConfig:
     initialization: str = read_with("model.pretrained", None)
 
     def __post_init__(self) -> None:
+        if self.pretrained:
+            self.pretrained = os.path.expanduser(self.pretrained)
         for key, most in MOST.items():
             size = getattr(self, key)
             require(1 <= size <= most, f"model.{key}", size, f"at least 1 and at most {most:,}")

@@ -39,7 +39,7 @@ class Saved:
         Raises:
             UserError: there is no BERT.
         """
-        from bertexp.models.build import load_model
+        from bertexp.models.checkpoint import load_model
 
         return load_model(self.source, key="run").eval()
 
@@ -49,26 +49,22 @@ class Saved:
         Raises:
             UserError: there is no BERT.
         """
-        from bertexp.models.build import read_architecture
+        from bertexp.models.checkpoint import read_architecture
 
         return read_architecture(self.source, key="run")
 
     def load_tokenizer(self) -> WordPieceTokenizer:
-        """Return its tokenizer: for a run that trained one, equal to that to the last bit.
+        """Return its tokenizer: for a run, equal to that it was trained with to the last bit.
 
         Raises:
-            UserError: there is no WordPiece tokenizer.
+            UserError: there is no WordPiece tokenizer, or the model has no room for its tokens.
         """
-        from bertexp.tokens.tokenizer import WordPieceTokenizer, load_pretrained
-        from bertexp.tokens.wordpiece import bert_backend
+        from bertexp.models.checkpoint import check_fit
+        from bertexp.tokens.saved import open_tokenizer
 
-        found = load_pretrained(self.source, lowercase=True)
-        # What ``save_pretrained`` adds does not cut text otherwise, but would change the
-        # fingerprint, and with it all that is cached.
-        backend = bert_backend(found.backend.get_vocab(), found.lowercase)
-        backend.normalizer = found.backend.normalizer
-        backend.pre_tokenizer = found.backend.pre_tokenizer
-        return WordPieceTokenizer(backend, found.lowercase)
+        tokenizer = open_tokenizer(self.source, key="run")
+        check_fit(self.architecture(), tokenizer, f"run={self.source}")
+        return tokenizer
 
     def max_length(self, config: BertConfig) -> int:
         """Return the longest input: what the model was trained on, else all its positions."""

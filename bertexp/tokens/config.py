@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass
 
 from bertexp.unread import read_with
-from bertexp.validation import UserError, require, require_choice
+from bertexp.validation import require, require_choice
 
 
 @dataclass(kw_only=True)
@@ -15,6 +16,7 @@ class TokenizerConfig:
     name: str
     vocab_size: int = read_with("tokenizer.name", "wordpiece")
     lowercase: bool
+    strip_accents: bool | None
     path: str | None = read_with("tokenizer.name", "pretrained")
 
     def __post_init__(self) -> None:
@@ -25,8 +27,5 @@ class TokenizerConfig:
             self.vocab_size,
             "between 64 and 1000000",
         )
-        if self.name == "pretrained" and not self.path:
-            raise UserError(
-                "tokenizer.path is not set: tokenizer=pretrained needs a vocabulary file, "
-                "a folder or a Hub name."
-            )
+        if self.path:
+            self.path = os.path.expanduser(self.path)

@@ -1,22 +1,20 @@
-"""WordPiece tokenizers: trained on the corpus and cached, or loaded."""
+"""WordPiece tokenizers: how they cut and number text, and how one is trained on a corpus."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, normalizers, processors
 
 from bertexp.cache import cached, fingerprint
-from bertexp.hub import must_be_local
 from bertexp.tokens.config import TokenizerConfig
-from bertexp.tokens.wordpiece import CONTINUATION, SPECIAL_TOKENS, bert_backend, train_wordpiece
-from bertexp.validation import UserError
+from bertexp.tokens.wordpiece import train_wordpiece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,16 +25,27 @@ FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
+class Roles:
+    """Which tokens pad, stand for unknown words, open, close and mask a text."""
+
+    pad: str = "[PAD]"
+    unk: str = "[UNK]"
+    cls: str = "[CLS]"
+    sep: str = "[SEP]"
+    mask: str = "[MASK]"
+
+
+@dataclass(frozen=True)
 class WordPieceTokenizer:
-    """A fast WordPiece tokenizer with BERT's five special tokens.
+    """A WordPiece tokenizer, as it was trained or read.
 
     Attributes:
         backend: the tokenizer of the ``tokenizers`` library; encodes without special tokens.
-        lowercase: whether it folds case, for the exported tokenizer's configuration.
+        roles: its special tokens. Others that were added to it are words like any.
     """
 
     backend: Tokenizer
-    lowercase: bool
+    roles: Roles = Roles()
 
     @property
     def vocab_size(self) -> int:
@@ -45,35 +54,45 @@ class WordPieceTokenizer:
 
     @cached_property
     def pad_id(self) -> int:
-        return self._special_id("[PAD]")
+        return self._id(self.roles.pad)
 
     @cached_property
     def unk_id(self) -> int:
-        return self._special_id("[UNK]")
+        return self._id(self.roles.unk)
 
     @cached_property
     def cls_id(self) -> int:
-        return self._special_id("[CLS]")
+        return self._id(self.roles.cls)
 
     @cached_property
     def sep_id(self) -> int:
-        return self._special_id("[SEP]")
+        return self._id(self.roles.sep)
 
     @cached_property
     def mask_id(self) -> int:
-        return self._special_id("[MASK]")
+        return self._id(self.roles.mask)
 
     @cached_property
     def is_special_V(self) -> np.ndarray:
-        """Whether an id is one of ``SPECIAL_TOKENS``: ``bool`` of shape (vocab_size,)."""
+        """Whether an id has one of the ``roles``: ``bool`` of shape (vocab_size,)."""
         flags = np.zeros(self.vocab_size, dtype=bool)
-        flags[[self._special_id(token) for token in SPECIAL_TOKENS]] = True
+        flags[[self._id(token) for token in asdict(self.roles).values()]] = True
         return flags
+
+    @property
+    def continuation(self) -> str:
+        """What the pieces of a word begin with that are not its first."""
+        prefix: str = self.backend.model.continuing_subword_prefix
+        return prefix
 
     @cached_property
     def is_continuation_V(self) -> np.ndarray:
         """Whether an id goes on with the word before it: ``bool`` of shape (vocab_size,)."""
-        return np.array([token.startswith(CONTINUATION) for token in self.tokens])
+        prefix = self.continuation
+        flags = np.array([bool(prefix) and token.startswith(prefix) for token in self.tokens])
+        # What was added is cut out of the text as a whole.
+        flags[[*self.backend.get_added_tokens_decoder()]] = False
+        return flags
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -83,7 +102,8 @@ class WordPieceTokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """16 digits that change whenever the tokenizer cuts or numbers anything otherwise."""
-        return fingerprint(json.loads(self.backend.to_str()))
+        own = {} if self.roles == Roles() else {"roles": asdict(self.roles)}
+        return fingerprint(_cutting(self.backend) | own)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Return the ids of each text, without special tokens, using all cores."""
@@ -91,58 +111,76 @@ class WordPieceTokenizer:
         return [encoding.ids for encoding in encodings]
 
     def to_transformers(self, max_length: int) -> PreTrainedTokenizerFast:
-        """Return it as the ``BertTokenizer`` that ``AutoTokenizer`` loads from a saved model."""
-        from transformers import BertTokenizer
+        """Return it as what ``AutoTokenizer`` loads from a saved model, see ``open_tokenizer``.
+
+        That is a ``BertTokenizer`` where this class cuts text in the same way: it keeps nothing
+        of a tokenizer but its vocabulary, case and accents. The special tokens are put around a
+        text as in training: ``[CLS] A [SEP]``, ``[CLS] A [SEP] B [SEP]``.
+        """
+        from transformers import BertTokenizer, PreTrainedTokenizerFast
 
         normalizer = self.backend.normalizer
-        tokenizer: PreTrainedTokenizerFast = BertTokenizer(
-            vocab=self.backend.get_vocab(),
-            do_lower_case=self.lowercase,
-            strip_accents=getattr(normalizer, "strip_accents", None),
-            tokenize_chinese_chars=getattr(normalizer, "handle_chinese_chars", True),
-            model_max_length=max_length,
-        )
-        return tokenizer
-
-    def _special_id(self, token: str) -> int:
-        index = self.backend.token_to_id(token)
-        if index is None:
-            raise UserError(
-                f"The tokenizer has no {token}: bertexp needs BERT's {', '.join(SPECIAL_TOKENS)}."
+        settings: dict[str, Any] = {
+            **{f"{role}_token": token for role, token in asdict(self.roles).items()},
+            "model_max_length": max_length,
+        }
+        if isinstance(normalizer, normalizers.BertNormalizer):
+            bert: PreTrainedTokenizerFast = BertTokenizer(
+                vocab=self.backend.get_vocab(with_added_tokens=False),
+                do_lower_case=normalizer.lowercase,
+                strip_accents=normalizer.strip_accents,
+                tokenize_chinese_chars=normalizer.handle_chinese_chars,
+                **settings,
             )
+            if _cutting(bert.backend_tokenizer) == _cutting(self.backend):
+                return bert
+        whole = PreTrainedTokenizerFast(
+            tokenizer_object=self.backend,
+            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+            **settings,
+        )
+        whole.backend_tokenizer.post_processor = self._template()
+        return whole
+
+    def _template(self) -> processors.TemplateProcessing:
+        cls, sep = self.roles.cls, self.roles.sep
+        return processors.TemplateProcessing(
+            single=f"{cls}:0 $A:0 {sep}:0",
+            pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+            special_tokens=[(cls, self.cls_id), (sep, self.sep_id)],
+        )
+
+    def _id(self, token: str) -> int:
+        index = self.backend.token_to_id(token)
+        assert index is not None, token
         return int(index)
 
 
-def load_tokenizer(config: TokenizerConfig) -> WordPieceTokenizer:
-    """Return the tokenizer at ``config.path``.
-
-    Raises:
-        UserError: the path holds no WordPiece vocabulary, or one that lacks a special token.
-    """
-    assert config.path is not None
-    tokenizer = load_pretrained(config.path, config.lowercase)
-    assert tokenizer.is_special_V.sum() == len(SPECIAL_TOKENS)
-    return tokenizer
+def _cutting(backend: Tokenizer) -> dict[str, Any]:
+    """Return what decides how a text is cut and numbered, without what is put around it."""
+    described: dict[str, Any] = json.loads(backend.to_str())
+    return described | dict.fromkeys(("post_processor", "padding", "truncation"))
 
 
 def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> WordPieceTokenizer:
     """Return a tokenizer trained on the corpus's training documents, or find it in the cache.
 
-    There it is named by the corpus's content, the vocabulary's size and the case folding.
+    There it is named by the corpus's content and by ``tokenizer.*``.
     """
+    settings = (config.vocab_size, config.lowercase, config.strip_accents)
+    names = ("vocab_size", "lowercase", "strip_accents")
     key = {
         "format": FORMAT_VERSION,
         "corpus": corpus.fingerprint,
-        "vocab_size": config.vocab_size,
-        "lowercase": config.lowercase,
+        **dict(zip(names, settings, strict=True)),
     }
 
     def build(folder: Path) -> None:
-        backend = train_wordpiece(_Paragraphs(corpus), config.vocab_size, config.lowercase)
+        backend = train_wordpiece(_Paragraphs(corpus), *settings)
         backend.save(str(folder / "tokenizer.json"))
 
     folder = cached("tokenizer", key, build)
-    return WordPieceTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), config.lowercase)
+    return WordPieceTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
 
 @dataclass(frozen=True)
@@ -154,74 +192,3 @@ class _Paragraphs:
     def __iter__(self) -> Iterator[str]:
         for document in self.corpus.documents("train"):
             yield from document.paragraphs
-
-
-def load_pretrained(path: str, lowercase: bool) -> WordPieceTokenizer:
-    """Return the tokenizer of a ``vocab.txt``, a ``tokenizer.json``, a folder or a Hub name.
-
-    Args:
-        path: where it is.
-        lowercase: whether it folds case, where ``path`` does not say.
-
-    Raises:
-        UserError: there is no WordPiece vocabulary.
-    """
-    local = Path(path).expanduser()
-    if local.suffix == ".txt" or (local.is_file() and local.suffix != ".json"):
-        return WordPieceTokenizer(bert_backend(_read_vocabulary(local), lowercase), lowercase)
-    backend = _read_tokenizer(local) if local.suffix == ".json" else _from_transformers(path)
-    if not isinstance(backend.model, models.WordPiece):
-        raise UserError(
-            f"tokenizer.path={path}: is a {type(backend.model).__name__} tokenizer; "
-            "bertexp needs WordPiece, as BERT's."
-        )
-    backend.no_truncation()
-    backend.no_padding()
-    return WordPieceTokenizer(backend, bool(getattr(backend.normalizer, "lowercase", lowercase)))
-
-
-def _read_tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more precise
-        raise UserError(
-            f"tokenizer.path={path}: cannot be read as a tokenizer: {error}."
-        ) from error
-
-
-def _read_vocabulary(path: Path) -> dict[str, int]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(
-            f"tokenizer.path={path}: cannot be read as a vocabulary: {error}."
-        ) from error
-    if lines[-1] == "":
-        lines.pop()
-    vocabulary = {token: index for index, token in enumerate(lines)}
-    missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    if missing:
-        raise UserError(
-            f"tokenizer.path={path}: no {', '.join(missing)} among its {len(vocabulary)} lines; "
-            "a BERT vocabulary holds a token a line."
-        )
-    if len(vocabulary) < len(lines) or "" in vocabulary:
-        line = next(n for n, token in enumerate(lines) if not token or vocabulary[token] != n) + 1
-        raise UserError(f"tokenizer.path={path}: line {line} is empty or stands there twice.")
-    return vocabulary
-
-
-def _from_transformers(path: str) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=False, local_files_only=must_be_local(path)
-        )
-    except Exception as error:  # what it raises depends on where the files do not fit
-        reason = str(error).strip().splitlines()[0].rstrip(".: ")
-        raise UserError(
-            f"tokenizer.path={path}: no vocabulary file, no folder with a tokenizer, and the "
-            f"Hub gave none ({reason})."
-        ) from error
-    return tokenizer.backend_tokenizer

@@ -18,8 +18,6 @@ MANY = 0.03
 # Characters that are searched for examples, and how many of these are named.
 SEARCHED = 1 << 18
 NAMED = 3
-# What tokenizers.models.WordPiece does not cut, unless its model has a limit of its own.
-LONGEST_WORD = 100
 
 
 def unknown_share(counts_V: np.ndarray, tokenizer: WordPieceTokenizer) -> float:
@@ -50,11 +48,12 @@ def check_unknown(
     if share <= MANY:
         return
     words = Counter(_unknown_words(texts, tokenizer))
-    shown = [f"'{word}'" for word, _ in words.most_common(NAMED) if len(word) <= LONGEST_WORD]
+    longest = tokenizer.backend.model.max_input_chars_per_word
+    shown = [f"'{word}'" for word, _ in words.most_common(NAMED) if len(word) <= longest]
     examples = f", such as {', '.join(shown)}" if shown else ""
-    if sum(n for word, n in words.items() if len(word) > LONGEST_WORD) > words.total() / 2:
+    if sum(n for word, n in words.items() if len(word) > longest) > words.total() / 2:
         advice = (
-            f"most are over {LONGEST_WORD} characters long, which no WordPiece vocabulary knows: "
+            f"most are over {longest} characters long, which no WordPiece vocabulary knows: "
             "put spaces between words, or between groups of characters"
         )
     known = np.flatnonzero((counts_V > 0) & ~tokenizer.is_special_V)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
+# More than this share of a corpus's letters make a script its own, and not foreign words.
+FOREIGN = 0.01
+# The last character of Latin, Greek and Cyrillic and of the accents that they take.
+_LAST_WESTERN = 0x052F
 
 
 # How many characters an alphabet has at least, if a quarter of the vocabulary is as many.
@@ -17,13 +22,20 @@ COMMONEST = 1000
 COVERED = 0.9995
 
 
-def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool) -> Tokenizer:
+def train_wordpiece(
+    texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accents: bool | None = None
+) -> Tokenizer:
     """Train a WordPiece vocabulary with BERT's normalisation and word boundaries.
 
     The same texts, which are gone through twice, give the same vocabulary in every process.
     """
-    backend = bert_backend({}, lowercase)
-    counts = _count_characters(texts, backend)
+    written: Counter[str] = Counter()
+    for text in texts:
+        written.update(text)
+    if strip_accents is None and lowercase and needs_accents(written):
+        strip_accents = False
+    backend = bert_backend({}, lowercase, strip_accents)
+    counts = _normalized(written, backend)
     pieces = {character: _pieces(character, backend) for character in counts}
     size = _alphabet_size(counts, pieces, vocab_size)
     alphabet = sorted([*pieces][:size])
@@ -44,7 +56,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool) -> T
     for piece in left[: vocab_size - len(vocabulary)]:
         vocabulary.setdefault(piece, len(vocabulary))
     # Built anew, or the characters would stay special and be cut out of any word.
-    return bert_backend(vocabulary, lowercase)
+    return bert_backend(vocabulary, lowercase, strip_accents)
 
 
 def _pieces(character: str, backend: Tokenizer) -> list[str]:
@@ -67,19 +79,49 @@ def _alphabet_size(counts: Counter[str], pieces: dict[str, list[str]], vocab_siz
     return size
 
 
-def _count_characters(texts: Iterable[str], backend: Tokenizer) -> Counter[str]:
-    """Return how often each character occurs in normalised texts, the commonest first."""
+def _normalized(written: Counter[str], backend: Tokenizer) -> Counter[str]:
+    """Return how often each character occurs after normalisation, the commonest first."""
     counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(backend.normalizer.normalize_str(text))
+    for character, count in written.items():
+        for each in backend.normalizer.normalize_str(character):
+            counts[each] += count
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return Counter({character: count for character, count in ranked if not character.isspace()})
 
 
-def bert_backend(vocabulary: dict[str, int], lowercase: bool) -> Tokenizer:
+def needs_accents(counts: Mapping[str, int]) -> bool:
+    """Whether stripping accents, as BERT does with case, would take a script's letters apart.
+
+    What Latin, Greek and Cyrillic have on their letters can be left out. Elsewhere the same rule
+    splits Hangul into its parts and drops Japanese voicing marks, and Thai and Indic vowels.
+
+    Args:
+        counts: how often each character occurs; a few foreign words change nothing.
+    """
+    letters = {character: count for character, count in counts.items() if character.isalpha()}
+    marks = (count for mark, count in counts.items() if _is_mark(mark))
+    apart = (count for letter, count in letters.items() if _comes_apart(letter))
+    total = sum(letters.values())
+    return sum(marks) + sum(apart) > FOREIGN * total
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character) == "Mn" and ord(character) > _LAST_WESTERN
+
+
+def _comes_apart(letter: str) -> bool:
+    parts = unicodedata.normalize("NFD", letter)
+    return parts != letter and ord(parts[0]) > _LAST_WESTERN
+
+
+def bert_backend(
+    vocabulary: dict[str, int], lowercase: bool, strip_accents: bool | None = None
+) -> Tokenizer:
     """Return a tokenizer that normalises and parts words as BERT does."""
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents
+    )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix=CONTINUATION)
     # In a text, "[MASK]" is the token and not three.

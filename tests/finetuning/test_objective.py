@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from bertexp.finetuning.labelled import LabelledExamples
 from bertexp.finetuning.objective import SequenceObjective, predict
 from bertexp.finetuning.sources import Split
-from bertexp.models.build import load_classifier
+from bertexp.models.checkpoint import load_classifier
 from bertexp.models.objective import flops_per_batch
 from bertexp.runs.saved import find_saved
 

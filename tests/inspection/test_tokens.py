@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from bertexp.data import Data
 from bertexp.tokens.inputs import ModelInput
-from bertexp.tokens.tokenizer import load_pretrained
+from bertexp.tokens.saved import open_tokenizer
 from bertexp.validation import UserError
 
 
 def test_a_pair_is_cut_as_by_bert(real_vocabulary: Path) -> None:
     """The ids are those of ``bert-base-uncased`` for the tutorial's pair."""
-    tokenizer = load_pretrained(str(real_vocabulary), lowercase=True)
+    tokenizer = open_tokenizer(str(real_vocabulary), "tokenizer.path")
     found = ModelInput.of(tokenizer, "I love NLP!", "I love ai")
     assert found.ids == [101, 1045, 2293, 17953, 2361, 999, 102, 1045, 2293, 9932, 102]
     assert found.segments == [0] * 7 + [1] * 4

@@ -66,7 +66,7 @@ def tokenizer() -> WordPieceTokenizer:
     """The five special tokens, then w0, w1, ..., each an id."""
     names = [*SPECIAL_TOKENS, *(f"w{number}" for number in range(WORDS))]
     backend = bert_backend({name: index for index, name in enumerate(names)}, lowercase=True)
-    return WordPieceTokenizer(backend, lowercase=True)
+    return WordPieceTokenizer(backend)
 
 
 @pytest.fixture(scope="session")

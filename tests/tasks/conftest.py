@@ -45,4 +45,4 @@ def tokenizer() -> WordPieceTokenizer:
     names = [*SPECIAL_TOKENS, *(f"w{number}" for number in range(WORDS))]
     vocabulary = {name: index for index, name in enumerate(names)}
     backend = bert_backend(vocabulary, lowercase=True)
-    return WordPieceTokenizer(backend, lowercase=True)
+    return WordPieceTokenizer(backend)

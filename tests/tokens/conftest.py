@@ -10,8 +10,9 @@ import pytest
 
 from bertexp.tokens.config import TokenizerConfig
 from bertexp.tokens.encoding import TextEncoder
+from bertexp.tokens.saved import load_tokenizer
 from bertexp.tokens.spool import join, spool
-from bertexp.tokens.tokenizer import WordPieceTokenizer, load_tokenizer
+from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 Load = Callable[..., WordPieceTokenizer]
 
@@ -22,7 +23,11 @@ def load() -> Load:
 
     def from_path(path: Path | str, lowercase: bool = True) -> WordPieceTokenizer:
         config = TokenizerConfig(
-            name="pretrained", vocab_size=8192, lowercase=lowercase, path=str(path)
+            name="pretrained",
+            vocab_size=8192,
+            lowercase=lowercase,
+            strip_accents=None,
+            path=str(path),
         )
         return load_tokenizer(config)
 

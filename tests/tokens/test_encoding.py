@@ -32,7 +32,7 @@ TEXTS = st.lists(
 def test_texts_are_cut_as_by_the_tokenizer(
     calls: list[list[str]], lowercase: bool, limit: int
 ) -> None:
-    tokenizer = WordPieceTokenizer(bert_backend(VOCABULARY, lowercase), lowercase)
+    tokenizer = WordPieceTokenizer(bert_backend(VOCABULARY, lowercase))
     encoder = TextEncoder(tokenizer, np.dtype(np.uint16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "TABLE_CHARACTERS", limit)
@@ -59,7 +59,7 @@ def test_a_tokenizer_that_looks_across_spaces_gets_whole_texts() -> None:
     backend = Tokenizer(models.WordPiece({**VOCABULARY, "the_cat": 20}, unk_token="[UNK]"))
     backend.normalizer = normalizers.Replace("the cat", "the_cat")
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = WordPieceTokenizer(backend, lowercase=False)
+    tokenizer = WordPieceTokenizer(backend)
     ids, sizes = TextEncoder(tokenizer, np.dtype(np.uint16)).encode(["the cat the", "", "the"])
     assert (ids.tolist(), sizes.tolist()) == ([20, 5, 5], [2, 0, 1])
 

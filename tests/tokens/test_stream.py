@@ -33,7 +33,7 @@ from bertexp.validation import UserError
 
 WORDS = [f"w{number}" for number in range(2000)]
 VOCABULARY = {word: number for number, word in enumerate([*SPECIAL_TOKENS, *WORDS])}
-TOKENIZER = WordPieceTokenizer(bert_backend(VOCABULARY, lowercase=True), lowercase=True)
+TOKENIZER = WordPieceTokenizer(bert_backend(VOCABULARY, lowercase=True))
 BLOCK = 4
 
 # Shards of documents of so many words.

@@ -25,7 +25,7 @@ Write = Callable[..., None]
 def number_words(words: Iterable[str]) -> tuple[dict[str, int], WordPieceTokenizer]:
     vocabulary = {word: index for index, word in enumerate([*SPECIAL_TOKENS, *words])}
     backend = bert_backend(vocabulary, lowercase=True)
-    return vocabulary, WordPieceTokenizer(backend, lowercase=True)
+    return vocabulary, WordPieceTokenizer(backend)
 
 
 VOCABULARY, TOKENIZER = number_words(f"w{number}" for number in range(WORDS))

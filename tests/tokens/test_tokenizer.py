@@ -71,7 +71,7 @@ import sys
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.tokens.wordpiece import train_wordpiece
 texts = open(sys.argv[1], encoding="utf-8").read().splitlines()
-print(WordPieceTokenizer(train_wordpiece(texts, 600, True), True).fingerprint)
+print(WordPieceTokenizer(train_wordpiece(texts, 600, True)).fingerprint)
 """
 
 
@@ -81,7 +81,7 @@ def test_training_gives_the_same_in_every_process(
     words = [f"{a}{b}{c}" for a in "bdfgk" for b in ("a", "ei", "ou") for c in ("n", "st", "rk")]
     texts = [" ".join(words[i % 7 :: 1 + i % 5]) + f" {i}." for i in range(300)]
     (tmp_path / "texts").write_text("\n".join(texts), encoding="utf-8")
-    here = WordPieceTokenizer(train_wordpiece(texts, 600, True), True)
+    here = WordPieceTokenizer(train_wordpiece(texts, 600, True))
     assert 100 < here.vocab_size <= 600
     assert here.tokens[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
     for hash_seed, threads in (("1", "1"), ("2", "2")):
@@ -104,7 +104,7 @@ def test_an_exported_tokenizer_is_the_same_for_autotokenizer_and_for_us(
 
     texts = ["The cat sat on the mat.", "Éfs CATS 漢字 naïve", "", "[MASK] the", "x" * 150]
     backend = train_wordpiece(["The cat sat on the Mat. É漢"] * 3, 80, lowercase)
-    ours = WordPieceTokenizer(backend, lowercase)
+    ours = WordPieceTokenizer(backend)
     ours.to_transformers(64).save_pretrained(tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     assert theirs(texts, add_special_tokens=False)["input_ids"] == ours.encode(texts)

@@ -31,7 +31,7 @@ def made_up(first: str, characters: int, words: range, gap: str, step: int = 2) 
 
 
 def share(texts: list[str], vocab_size: int, lowercase: bool) -> float:
-    tokenizer = WordPieceTokenizer(train_wordpiece(texts, vocab_size, lowercase), lowercase)
+    tokenizer = WordPieceTokenizer(train_wordpiece(texts, vocab_size, lowercase))
     assert tokenizer.vocab_size <= vocab_size
     return unknown_share(counts(tokenizer, texts), tokenizer)
 
@@ -61,13 +61,13 @@ def test_a_trained_vocabulary_has_the_characters_of_its_corpus(
 def test_the_vocabulary_of_a_small_alphabet_is_the_one_it_always_was() -> None:
     words = [f"{a}{b}{c}" for a in "bdfgk" for b in ("a", "ei", "ou") for c in ("n", "st", "rk")]
     texts = [" ".join(words[i % 7 :: 1 + i % 5]) + f" {i}." for i in range(300)]
-    tokens = WordPieceTokenizer(train_wordpiece(texts, 600, True), True).tokens
+    tokens = WordPieceTokenizer(train_wordpiece(texts, 600, True)).tokens
     assert fingerprint(tokens) == "81600dcadbaea05c"
 
 
 def check(texts: list[str], others: list[str]) -> None:
     """Check texts under a tokenizer that was trained on others."""
-    tokenizer = WordPieceTokenizer(train_wordpiece(others, 256, True), True)
+    tokenizer = WordPieceTokenizer(train_wordpiece(others, 256, True))
     check_unknown(counts(tokenizer, texts), tokenizer, texts, "these", "do something")
 
 

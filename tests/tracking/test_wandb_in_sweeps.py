@@ -61,7 +61,7 @@ def tracked(leet: Callable[..., str]) -> Callable[[Path], list[Tracked]]:
 @pytest.fixture(scope="module")
 def sweep(command: Callable[..., Any]) -> Any:
     """A sweep with a key but no network, of whose four jobs two, in the middle, fail."""
-    jobs = ("masking.prob=0.15,0.4", "model.pretrained=null,/nowhere")
+    jobs = ("masking.prob=0.15,0.4", "model.hidden_size=32,1048576")
     return command("-m", *jobs, *SMALL, "sweep=ratios", "seed=3", "tracker.tags=[mine]", **NOBODY)
 
 
@@ -105,11 +105,11 @@ def test_the_comparison_is_a_run_of_the_same_group_and_one_command_uploads_all(
 
 def test_every_job_has_its_configuration_and_where_it_came_from(jobs: list[Tracked]) -> None:
     found = [job.totals["config"] for job in jobs]
-    points = sorted((c["masking"]["prob"], c["model"]["pretrained"] is None) for c in found)
+    points = sorted((c["masking"]["prob"], c["model"]["hidden_size"] == 32) for c in found)
     assert points == [(0.15, False), (0.15, True), (0.4, False), (0.4, True)]
     for config in found:
         assert config["versions"].keys() >= {"python", "torch", "wandb", "git_commit"}
-    trained = [config for config in found if config["model"]["pretrained"] is None]
+    trained = [config for config in found if config["model"]["hidden_size"] == 32]
     for config in trained:
         assert config["fingerprints"].keys() >= {"corpus", "tokenizer", "bank"}
     assert trained[0]["fingerprints"] == trained[1]["fingerprints"]
@@ -117,7 +117,7 @@ def test_every_job_has_its_configuration_and_where_it_came_from(jobs: list[Track
 
 def test_every_job_ends_as_it_did(jobs: list[Tracked]) -> None:
     for job in jobs:
-        failed = job.totals["config"]["model"]["pretrained"] is not None
+        failed = job.totals["config"]["model"]["hidden_size"] > 32
         assert job.totals["state"] == ("failed" if failed else "finished")
         (end,) = job.records["exit"]
         assert end["exit_code"] == int(failed)
