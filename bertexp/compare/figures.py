@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bertexp.compare.results import ComparedRun, Comparison, Setting
-from bertexp.compare.wording import finite, name
+from bertexp.compare.settings import short_keys
+from bertexp.compare.wording import finite, shortened_apart
 
 RATE_PREFIX = "eval/loss@"
 # Line styles and marker shapes that are told apart; with more series, every setting is a row.
@@ -24,7 +25,7 @@ class Drawn:
     Attributes:
         setting: its numbers.
         runs: its runs.
-        name: the values of its keys: without the key where there is only one.
+        name: its label, without the key where there is only one; as short as tells it from others.
         x: its value of the key on the x axis, None where settings are rows instead.
         series: its values of the other keys, ``""`` where there are none.
         style: the number of its series, for line style and marker.
@@ -83,6 +84,7 @@ def drawn(comparison: Comparison) -> list[Drawn]:
         settings.sort(key=lambda s: _order(s, [*others, key]))
     places = sorted({_place(s, key) for s in settings}) if key else []
     series = list(dict.fromkeys(_described(s, others) for s in settings)) if key else [""]
+    names = shortened_apart(_plain(s.label, keys) for s in settings)
     found: list[Drawn] = []
     for number, setting in enumerate(settings):
         runs = tuple(run for run in comparison.runs if run.setting == setting.label)
@@ -92,7 +94,7 @@ def drawn(comparison: Comparison) -> list[Drawn]:
             Drawn(
                 setting=setting,
                 runs=runs,
-                name=shown(setting.values.get(keys[0])) if len(keys) == 1 else name(setting.label),
+                name=names[_plain(setting.label, keys)],
                 x=_place(setting, key) if key else None,
                 series=series[style],
                 style=style,
@@ -102,6 +104,10 @@ def drawn(comparison: Comparison) -> list[Drawn]:
             )
         )
     return found
+
+
+def _plain(label: str, keys: tuple[str, ...]) -> str:
+    return label.removeprefix(f"{keys[0]}=") if len(keys) == 1 else label
 
 
 def x_key(comparison: Comparison) -> str | None:
@@ -199,7 +205,8 @@ def _place(setting: Setting, key: str) -> float:
 
 
 def _described(setting: Setting, keys: Iterable[str]) -> str:
-    return ", ".join(f"{key}={shown(setting.values.get(key))}" for key in keys)
+    brief = short_keys([*setting.values])
+    return ", ".join(f"{brief[key]}={shown(setting.values.get(key))}" for key in keys)
 
 
 def shown(value: object) -> str:

@@ -16,7 +16,7 @@ from bertexp.compare.figures import Drawn
 from bertexp.compare.plot_style import FAINT, LINES, MARKERS, OTHERS, colour, legend
 from bertexp.compare.results import Comparison
 from bertexp.compare.windows import metric_window
-from bertexp.compare.wording import axis, finite, shortened
+from bertexp.compare.wording import axis, finite
 
 
 def metric_figure(comparison: Comparison) -> Figure | None:
@@ -43,7 +43,7 @@ def metric_figure(comparison: Comparison) -> Figure | None:
         if s.setting.label == comparison.baseline and s.setting.mean is not None:
             line = axes.axhline if key else axes.axvline
             line(s.setting.mean, color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
-            parts.append(f"dashed: baseline {shortened(s.name)}")
+            parts.append(f"dashed: baseline {s.name}")
     figure.suptitle("; ".join(parts), x=0.01, ha="left", fontsize=8.5, color=FAINT)
     return figure
 
@@ -78,7 +78,7 @@ def _as_rows(axes: Axes, settings: Sequence[Drawn]) -> None:
     """Draw a row for every setting, its label beside it."""
     for row, s in enumerate(settings):
         _draw(axes, s, row, upright=False)
-    axes.set_yticks(range(len(settings)), [shortened(s.name) for s in settings])
+    axes.set_yticks(range(len(settings)), [s.name for s in settings])
     axes.set_ylim(len(settings) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

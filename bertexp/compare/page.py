@@ -8,8 +8,9 @@ from typing import Any
 
 from bertexp.compare import abilities, figures, wording
 from bertexp.compare.figures import Curve, Drawn, Rates
-from bertexp.compare.page_rows import paint, setting_rows
+from bertexp.compare.page_rows import effect_rows, paint, setting_rows
 from bertexp.compare.results import ComparedRun, Comparison
+from bertexp.compare.settings import short_keys
 from bertexp.compare.windows import curve_window, metric_window
 from bertexp.compare.wording import finite, number
 from bertexp.pages import render_page
@@ -50,10 +51,12 @@ def render(comparison: Comparison) -> str:
         headline=wording.headline(comparison),
         examples=wording.example_by_example(comparison.examples) if comparison.examples else "",
         circumstances=wording.circumstances(comparison),
-        baseline=wording.shortened(wording.name(comparison.baseline or "")),
+        baseline=wording.short_names(comparison).get(comparison.baseline or "", ""),
         digits=wording.decimals(comparison),
         unit=wording.unit(comparison.metric),
+        brief=short_keys(comparison.keys),
         rows=setting_rows(comparison, settings),
+        effects=effect_rows(comparison.effects),
         abilities=metrics,
         yardsticks=abilities.yardstick_rows(comparison, metrics),
         explained=abilities.explained(comparison),

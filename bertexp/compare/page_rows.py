@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bertexp.compare import figures, wording
+from bertexp.compare import figures
 from bertexp.compare.abilities import by_metric, is_probe
 from bertexp.compare.figures import Drawn
 from bertexp.compare.results import Ability, Comparison, Difference, Setting
+from bertexp.compare.settings import ALL_RUNS, short_keys, text
 from bertexp.compare.windows import metric_window, window
 from bertexp.compare.wording import finite
 
@@ -44,6 +45,7 @@ class Row:
 
     setting: Setting
     name: str
+    named: str
     paint: str
     values: tuple[str, ...]
     is_baseline: bool
@@ -87,7 +89,8 @@ def setting_rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[Row]
         rows.append(
             Row(
                 setting=setting,
-                name=wording.name(setting.label),
+                name=setting.label,
+                named="" if _described(setting) == setting.label else setting.label,
                 paint=paint(as_drawn[setting.label]),
                 values=tuple(figures.shown(setting.values.get(key)) for key in comparison.keys),
                 is_baseline=setting.label == comparison.baseline,
@@ -98,6 +101,18 @@ def setting_rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[Row]
             )
         )
     return rows
+
+
+def effect_rows(effects: Sequence[Difference]) -> list[tuple[Difference, Bar | None]]:
+    """Return each effect with its bar."""
+    reach = _reach(effects)
+    return [(effect, _bar(effect, reach, 0.0)) for effect in effects]
+
+
+def _described(setting: Setting) -> str:
+    """Return a setting's label without a name of the user's."""
+    brief = short_keys([*setting.values])
+    return ", ".join(f"{brief[k]}={text(v)}" for k, v in setting.values.items()) or ALL_RUNS
 
 
 def _cells(known: Mapping[str, Ability], baseline: str | None) -> dict[str, Cell]:

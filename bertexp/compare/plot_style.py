@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bertexp.compare.figures import Drawn
-from bertexp.compare.wording import shortened
+from bertexp.compare.wording import shortened_apart
 
 INK, FAINT, OTHERS, GRID = "#222222", "#767676", "#b0b0b0", "#e6e6e6"
 # Okabe and Ito (2008), but for their yellow, which white swallows.
@@ -62,7 +62,8 @@ def legend(
     figure: Figure, handles: Sequence[Line2D], labels: Sequence[str], title: str | None = None
 ) -> None:
     """Put a legend beside the plot where its labels are short, else below."""
-    labels = [shortened(label) for label in labels]
+    short = shortened_apart(labels)
+    labels = [short[label] for label in labels]
     longest = max(map(len, labels))
     if longest <= 14:
         figure.legend(handles, labels, loc="outside right upper", title=title, fontsize=9)

@@ -18,7 +18,7 @@ from bertexp.compare.metric_plot import metric_figure
 from bertexp.compare.plot_style import FAINT, HEAT, HUES, INK, LINES, STYLE, colour, legend
 from bertexp.compare.results import Comparison
 from bertexp.compare.windows import curve_window
-from bertexp.compare.wording import UNITS, axis, compact, decimals, number, shortened
+from bertexp.compare.wording import UNITS, axis, compact, decimals, number
 
 # What fits in a legend and what in a heat map, before it cannot be read.
 MOST_NAMED, MOST_ANNOTATED = 12, 25
@@ -92,7 +92,7 @@ def rates_figure(comparison: Comparison) -> Figure | None:
     if found is None:
         return None
     excess = [[math.nan if x is None else x for x in row] for row in found.excess]
-    names = [shortened(label) for label, _ in found.rows]
+    names = [label for label, _ in found.rows]
     longest = max(map(len, names))
     width, height = 2.4 + 0.08 * longest + 0.9 * len(found.rates), 1.5 + 0.38 * len(names)
     figure = Figure(figsize=(width, min(max(height, 2.8), 11)), layout="constrained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 
 from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
 from bertexp.metrics import describe
@@ -90,17 +91,26 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def name(label: str) -> str:
-    """Return what to call a setting: its label, or ``all runs`` where nothing differs."""
-    return label or "all runs"
-
-
-def shortened(label: str) -> str:
+def shortened(label: str, longest: int = LONGEST_LABEL) -> str:
     """Return a label with its middle left out where it is too long for a sentence or a plot."""
-    if len(label) <= LONGEST_LABEL:
+    if len(label) <= longest:
         return label
-    half = (LONGEST_LABEL - 1) // 2
+    half = (longest - 1) // 2
     return f"{label[:half]}…{label[-half:]}"
+
+
+def shortened_apart(labels: Iterable[str]) -> dict[str, str]:
+    """Return labels shortened, as far as no two that differ read alike."""
+    distinct = dict.fromkeys(labels)
+    longest = LONGEST_LABEL
+    while len({shortened(label, longest) for label in distinct}) < len(distinct):
+        longest += 8
+    return {label: shortened(label, longest) for label in distinct}
+
+
+def short_names(comparison: Comparison) -> dict[str, str]:
+    """Return what to call each setting in a sentence or a plot, by its label."""
+    return shortened_apart(setting.label for setting in comparison.settings)
 
 
 def headline(comparison: Comparison) -> str:
@@ -137,8 +147,9 @@ def example_by_example(found: ExampleDifference) -> str:
     digits = two_digits(abs(found.mean) if low is None or high is None else (high - low) / 2)
     bounds = [number(bound, digits, signed=True) for bound in (low, high)]
     known = "" if MISSING in bounds else f" (95% {' to '.join(bounds)})"
+    names = shortened_apart([found.setting, found.baseline])
     return (
-        f"Example by example, {shortened(found.setting)} minus {shortened(found.baseline)} is "
+        f"Example by example, {names[found.setting]} minus {names[found.baseline]} is "
         f"{number(found.mean, digits, signed=True)} nats{known}, from {found.examples:,} examples "
         f"of {plural(found.documents, 'document')}: this is about {found.scope}."
     )
@@ -148,7 +159,7 @@ def _average(setting: Setting, comparison: Comparison) -> str:
     """Return a setting's mean: what is left to say where there is nothing to compare."""
     value = f"{number(setting.mean, decimals(comparison))} {unit(comparison.metric)}".rstrip()
     between = _between(setting.low, setting.high, setting.seeds, decimals(comparison))
-    return f"{shortened(name(setting.label))}: {comparison.metric} is {value} ({between})"
+    return f"{short_names(comparison)[setting.label]}: {comparison.metric} is {value} ({between})"
 
 
 def _chief(comparison: Comparison) -> Difference | None:
@@ -201,10 +212,11 @@ def _others(comparison: Comparison) -> str:
 
 def _pair(label: str, comparison: Comparison) -> tuple[str, str]:
     """Return the names of a setting and the baseline, the latter by its value where that does."""
-    baseline = name(comparison.baseline or "")
+    names = short_names(comparison)
+    baseline = names.get(comparison.baseline or "", comparison.baseline or "")
     if len(comparison.keys) == 1:
         baseline = baseline.removeprefix(f"{comparison.keys[0]}=")
-    return shortened(name(label)), shortened(baseline)
+    return names.get(label, label), baseline
 
 
 def _between(

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from bertexp.compare.results import ComparedRun, Comparison, Difference, Setting
+from bertexp.compare.settings import ALL_RUNS, short_keys, text
 
 STEPS = np.linspace(0, 1e6, 21)[1:]
 EVALUATION_RATES = (0.15, 0.4, 0.8)
@@ -40,7 +41,11 @@ def _simulate(
 ) -> Comparison:
     grid = {"masking.prob": [0.1, 0.15, 0.2, 0.3, 0.4]} if grid is None else grid
     points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
-    labels = [", ".join(f"{key}={value}" for key, value in point.items()) for point in points]
+    brief = short_keys([*grid])
+    labels = [
+        ", ".join(f"{brief[key]}={text(value)}" for key, value in point.items()) or ALL_RUNS
+        for point in points
+    ]
     runs = [
         _run(label, point, seed, effect(point), spread)
         for label, point in zip(labels, points, strict=True)

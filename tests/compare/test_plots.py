@@ -114,7 +114,7 @@ def test_a_category_is_a_row_with_its_text(simulate: Simulate) -> None:
         (
             RATES | STRATEGIES,
             "masking.prob",
-            {f"masking.strategy={name}" for name in STRATEGIES["masking.strategy"]},
+            {f"strategy={name}" for name in STRATEGIES["masking.strategy"]},
         ),
         ({"a": [1, 2], "b": [1, 2, 3]}, "b", {"a=1", "a=2"}),
         ({"masking.dynamic": [True, False]}, None, {""}),

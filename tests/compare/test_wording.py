@@ -120,6 +120,23 @@ def test_digits_follow_the_spread(simulate: Simulate) -> None:
     assert wording.decimals(simulate({}, seeds=1)) == 3
 
 
+@given(st.lists(st.text("ab", max_size=120), unique=True, max_size=6))
+def test_no_two_labels_are_shortened_to_the_same(labels: list[str]) -> None:
+    found = wording.shortened_apart(labels)
+    assert len(set(found.values())) == len(labels)
+    if len(labels) == 1:
+        assert all(len(name) <= 44 for name in found.values())
+
+
+def test_settings_that_differ_in_the_middle_are_told_apart(simulate: Simulate) -> None:
+    files = [f"/data/{'very/' * 9}{name}/{'long/' * 9}text.txt" for name in ("one", "two")]
+    comparison = simulate({"dataset.files": files, "masking.prob": [0.15]})
+    names = wording.short_names(comparison)
+    assert len(set(names.values())) == 2
+    first, second = names.values()
+    assert first in wording.headline(comparison) and second in wording.headline(comparison)
+
+
 def test_two_runs_say_what_they_are_about() -> None:
     found = ExampleDifference("a=1", "a=2", 2048, 1, -0.0123, -0.02, -0.0046)
     assert wording.example_by_example(found) == (

@@ -104,7 +104,9 @@ function metricByKey(section, settings, width) {
 }
 
 function metricByRow(section, settings, width) {
-  const height = 44 + 30 * settings.length, left = Math.min(0.4 * width, 14 + 7 * Math.max(...settings.map((s) => s.name.length)));
+  // Names that leave no room beside them stand above what they name.
+  const wanted = 14 + 7 * Math.max(...settings.map((s) => s.name.length)), above = wanted > 0.4 * width;
+  const tall = above ? 48 : 30, left = above ? 0 : wanted, height = 44 + tall * settings.length;
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": data.metric });
   const x = linear(data.metricWindow, [left + 8, width - 14]), places = ticks(data.metricWindow, (width - left) / 90), digits = decimals(places);
   for (const place of places) {
@@ -112,12 +114,12 @@ function metricByRow(section, settings, width) {
     xTick(svg, { bottom: height - 42 }, x(place), place.toFixed(digits));
   }
   svg.append(make("text", { class: "title", x: width - 14, y: height - 4, "text-anchor": "end" }, data.metric));
-  const baseline = settings.find((s) => s.label === data.baseline), fits = Math.floor(left / 7);
+  const baseline = settings.find((s) => s.label === data.baseline);
   if (baseline) svg.append(make("line", { class: "reference", x1: x(baseline.mean), x2: x(baseline.mean), y1: 0, y2: height - 40 }));
   settings.forEach((s, row) => {
-    const short = s.name.length > fits ? `${s.name.slice(0, fits / 2 - 1)}…${s.name.slice(-(fits / 2 - 1))}` : s.name;
-    svg.append(make("text", { class: "title", x: left - 4, y: 30 * row + 19, "text-anchor": "end" }, short),
-      mark(s, (value, aside) => [x(value), 30 * row + 14 + aside], section));
+    const place = above ? { x: 0, y: tall * row + 14 } : { x: left - 4, y: tall * row + 19, "text-anchor": "end" };
+    svg.append(make("text", { class: "title", ...place }, s.name),
+      mark(s, (value, aside) => [x(value), tall * (row + 1) - 16 + aside], section));
   });
   return svg;
 }

@@ -14,4 +14,4 @@ function sortable(table) {
   }));
 }
 
-for (const table of document.querySelectorAll("#settings, #abilities, #runs")) sortable(table);
+for (const table of document.querySelectorAll("#settings, #effects, #abilities, #runs")) sortable(table);

@@ -67,14 +67,14 @@ def test_says_the_answer_and_every_number(browser: Any, page: Path) -> None:
 
 def test_a_header_sorts_by_its_column(browser: Any, page: Path) -> None:
     browser.open(page)
-    by_mean = column(browser, "settings", 1)
+    by_mean = column(browser, "settings", 3)
     assert by_mean == sorted(by_mean)
     header = "#settings th:nth-child({}) button"
     state = "[...document.querySelectorAll('#settings th[aria-sort]')].map((h) => h.ariaSort)"
-    assert browser.evaluate(state)[:2] == ["none", "ascending"]
-    browser.click(header.format(2))
-    assert column(browser, "settings", 1) == by_mean[::-1]
-    assert browser.evaluate(state)[:2] == ["none", "descending"]
+    assert browser.evaluate(state)[:4] == ["none", "none", "none", "ascending"]
+    browser.click(header.format(4))
+    assert column(browser, "settings", 3) == by_mean[::-1]
+    assert browser.evaluate(state)[:4] == ["none", "none", "none", "descending"]
     browser.click(header.format(1))
     assert [float(x.split()[0]) for x in column(browser, "settings", 0)] == [
         0.1,
@@ -205,6 +205,46 @@ def able(simulate: Simulate) -> Comparison:
     return replace(comparison, abilities=tuple(found), yardsticks=tuple(yardsticks))
 
 
+GRIDS = [
+    {"masking.prob": [0.15, 0.4], "masking.strategy": ["token", "whole_word"]},
+    {"masking.prob": [0.15, 0.4], "model.name": ["bert_base_uncased", "small"], "task.x": [1, 2]},
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_verdict_is_seen_without_scrolling(
+    browser: Any, simulate: Simulate, tmp_path: Path, grid: dict[str, list[Any]], width: int
+) -> None:
+    comparison = simulate(grid)
+    effects = tuple(replace(d, setting=f"{d.setting} × b=2") for d in comparison.differences)
+    browser.open(write_page(replace(comparison, effects=effects), tmp_path), width=width)
+    each = "[...document.querySelectorAll('.cards{}')].map((e) => {})"
+    beyond = each.format("", "e.scrollWidth - e.parentNode.clientWidth")
+    assert max(browser.evaluate(beyond)) <= 0
+    seen = browser.evaluate(each.format(" .verdict", "e.getBoundingClientRect().right"))
+    assert len(seen) == 2 * len(comparison.differences) and 0 < max(seen) <= width
+    text = browser.evaluate("document.querySelector('#effects').innerText")
+    assert "not resolved" in text or "better" in text
+    assert problems(browser) == []
+
+
+def test_a_setting_of_the_users_is_called_by_its_name(
+    browser: Any, simulate: Simulate, tmp_path: Path
+) -> None:
+    comparison = simulate()
+    first, *rest = comparison.settings
+    named = replace(first, label="mine")
+    runs = tuple(
+        replace(run, setting="mine") if run.setting == first.label else run
+        for run in comparison.runs
+    )
+    comparison = replace(comparison, settings=(named, *rest), runs=runs, differences=())
+    browser.open(write_page(comparison, tmp_path))
+    assert browser.evaluate("document.querySelector('#settings tbody th').innerText") == "0.4 mine"
+    assert "mine" in browser.evaluate("document.querySelector('#curves .entries').innerText")
+
+
 def test_what_encoders_can_do_is_a_table(browser: Any, able: Comparison, tmp_path: Path) -> None:
     path = write_page(able, tmp_path)
     browser.open(path)
@@ -223,8 +263,8 @@ def test_what_encoders_can_do_is_a_table(browser: Any, able: Comparison, tmp_pat
     ]
     below = "[...document.querySelectorAll('#abilities tfoot tr')].map((row) => row.innerText)"
     assert [row.split() for row in browser.evaluate(below)] == [
-        ["majority", *["0.125"] * 4],
-        ["TF-IDF", *["0.800"] * 4],
+        ["majority", *["0.125"] * 4, "–"],
+        ["TF-IDF", *["0.800"] * 4, "–"],
     ]
     # The best of every column, and of none but that.
     best = "[...document.querySelectorAll('#abilities .best')].map((b) => b.innerText)"
@@ -316,7 +356,7 @@ def test_what_is_missing_is_a_dash(browser: Any, simulate: Simulate, tmp_path: P
     )
     path = write_page(comparison, tmp_path)
     browser.open(path)
-    assert set(column(browser, "settings", 1)) == {"–"}
+    assert set(column(browser, "settings", 1)) == {"–"}  # of no differences: the means
     assert problems(browser) == []
     (data,) = re.findall(r'id="data">(.*?)</script>', path.read_text())
     json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
