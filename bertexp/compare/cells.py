@@ -70,14 +70,15 @@ def mean(setting: Setting, digits: int) -> str:
 def interval(
     mean: float | None, low: float | None, high: float | None, digits: int, *, signed: bool = False
 ) -> str:
-    """Return a mean with its interval: as ``±`` where that is all there is to it."""
+    """Return a mean with its interval: as ``±`` where that is all there is to it, else below."""
     shown = number(mean, digits, signed=signed)
     if mean is None or low is None or high is None:
         return shown
     below, above = number(mean - low, digits), number(high - mean, digits)
     if below == above:
         return f"{shown} ± {above}"
-    return f"{shown} ({' to '.join(number(end, digits, signed=signed) for end in (low, high))})"
+    ends = " to ".join(number(end, digits, signed=signed) for end in (low, high))
+    return f"{shown}\n({ends})"
 
 
 def against(difference: Difference | None, is_baseline: bool, needs: bool) -> list[Text]:

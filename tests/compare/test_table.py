@@ -62,6 +62,27 @@ def test_long_names_reasons_and_brackets_stay_within_80_columns(make_run: MakeRu
     assert text.count("failed") == 2
 
 
+def test_verdicts_are_whole_beside_long_names_and_wide_intervals(make_run: MakeRun) -> None:
+    """Two seeds of an accuracy: the interval has two ends, both of them far away."""
+    runs = [
+        make_run(
+            (0.3 + 0.2 * seed + (prob > 0.2) * (0.1 + 0.15 * seed),),
+            seed=seed,
+            metric="eval/probe/package",
+            masking__prob=prob,
+            masking__strategy=strategy,
+            model__name="bert_base_uncased" if prob > 0.2 else "small",
+        )
+        for prob in (0.15, 0.4)
+        for strategy in ("whole_word", "frequency")
+        for seed in range(2)
+    ]
+    text = "\n".join(shown(compare(runs, metric="eval/probe/package")))
+    assert text.count("not resolved") >= 3 and "…" not in text
+    assert "strategy=" in text and " to 0.99" in text
+    assert "(-" not in text and "1.1" not in text
+
+
 def test_what_is_not_ranked_has_no_verdicts(make_run: MakeRun) -> None:
     banks = ({"bank": {"mlm": "a"}}, {"bank": {"mlm": "b"}})
     runs = [make_run(masking__prob=0.1 * i, fingerprints=bank) for i, bank in enumerate(banks, 1)]
