@@ -132,8 +132,9 @@ def _loading(config: DatasetConfig, split: str) -> Iterator[str]:
     except ConnectionError as error:
         raise UserError(
             f"dataset.hub.path={path}: the Hugging Face Hub does not answer and the data set is"
-            " not in its cache here; connect once, or use dataset=pydoc (needs no network) or"
-            " dataset=text with files of your own."
+            " not in its cache here; type dataset=pydoc (a corpus that needs no network), or"
+            " dataset=text 'dataset.files=[FILE]' with texts of your own, or run this once with"
+            " a network."
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

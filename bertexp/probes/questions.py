@@ -20,7 +20,7 @@ from bertexp.tokens.sentences import split_sentences
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 SEED = 20180503
 # Of a large corpus, what is read for its probes; pydoc and WikiText-2 are read whole.
 MOST_CHARACTERS = 20_000_000
@@ -136,7 +136,11 @@ def prepare_questions(names: Sequence[str], passages: Passages, count: int) -> l
             labels = np.array(made["labels"], dtype=np.int64)
             found.append(Questions(name, made["texts"], labels, made["classes"]))
         else:
-            log.info("evaluation.probes=%s: the corpus has too little text for it.", name)
+            log.info(
+                "evaluation.probes=%s: left out, as this corpus has not two classes of %d texts.",
+                name,
+                LEAST_TEXTS,
+            )
     return found
 
 

@@ -43,17 +43,10 @@ class PairExamples(Examples):
         self, tokens: TokenStore, config: TaskConfig, tokenizer: WordPieceTokenizer, seed: int
     ) -> None:
         self._text = Text(tokens)
-        room = config.max_length - SPECIAL_PER_PAIR
-        segmentation = SEGMENTS[config.segments](self._text, room, config.short_prob)
-        shares = negative_shares(config.negatives)
-        self.drawer = PairDrawer(segmentation, shares, config.next_prob, config.dynamic, seed)
+        self.drawer = _drawer(self._text, config, config.segments, seed)
         self._pad_to, self._tokenizer = config.pad_to, tokenizer
         if len(self) < 2:
-            raise UserError(
-                f"task.segments={config.segments} with task.negatives={', '.join(shares)} finds "
-                f"{len(self)} pairs in a split of this corpus: its paragraphs or documents are too "
-                "short; take other segments or negatives, task.sentences or dataset."
-            )
+            raise _too_few(self._text, config, seed)
 
     def __len__(self) -> int:
         return len(self.drawer.sentences)
@@ -92,6 +85,31 @@ class PairExamples(Examples):
         second_B = pairs.first_sizes + 2
         batch = written(example_ids, rows, self._tokenizer.pad_id, self._pad_to, second_B)
         return replace(batch, next_labels_B=torch.from_numpy(pairs.labels))
+
+
+def _drawer(text: Text, config: TaskConfig, segments: str, seed: int) -> PairDrawer:
+    room = config.max_length - SPECIAL_PER_PAIR
+    segmentation = SEGMENTS[segments](text, room, config.short_prob)
+    shares = negative_shares(config.negatives)
+    return PairDrawer(segmentation, shares, config.next_prob, config.dynamic, seed)
+
+
+def _too_few(text: Text, config: TaskConfig, seed: int) -> UserError:
+    """Return the error for a split without pairs: what it has, and which segments would do."""
+    found = {name: len(_drawer(text, config, name, seed).sentences) for name in SEGMENTS.names()}
+    sizes = np.diff(text.paragraph_offsets)
+    counts = [f"{n} with {size}" for size, n in enumerate(np.bincount(sizes)[1:4], 1) if n]
+    if more := int((sizes > 3).sum()):
+        counts.append(f"{more} with more")
+    others = [f"task.segments={name} finds {n}" for name, n in found.items() if n > 1]
+    advice = "other task.negatives or task.sentences, or longer documents, may give some"
+    return UserError(
+        f"task.segments={config.segments} with "
+        f"task.negatives={', '.join(negative_shares(config.negatives))} finds "
+        f"{found[config.segments]} pairs in {len(sizes)} paragraphs of a split (sentences in each: "
+        f"{', '.join(counts)}), which are {len(text.document_offsets) - 1} documents; "
+        f"{', '.join(others) or advice}."
+    )
 
 
 @TASKS.register("nsp", reads=READ_BY_PAIRS)

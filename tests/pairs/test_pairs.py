@@ -321,7 +321,15 @@ MISTAKES = {
         [[[[5], [6]], [[7], [8]]]], {}, r"only one: add documents.*same_document, any_sentence or",
     ),
     "paragraphs of one sentence": (
-        [[[[5]]], [[[6]]]], {}, r"segments=sentence with task\.negatives=other_document finds 0",
+        [[[[5]], [[9], [9], [9]]], [[[6]]], [[[8], [8]]]],
+        {"segments": "fill", "negatives": "same_document"},
+        r"segments=fill with task\.negatives=same_document finds 0 pairs in 4 paragraphs of a "
+        r"split \(sentences in each: 2 with 1, 1 with 2, 1 with 3\), which are 3 documents; other ",
+    ),
+    "segments that would do": (
+        [[[[5]], [[7]]], [[[6]], [[8]]]], {}, r"segments=sentence .* finds 0 pairs in 4 paragraphs "
+        r"of a split \(sentences in each: 4 with 1\), .* task\.segments=fill finds 2, "
+        r"task\.segments=paragraph finds 2",
     ),
     "documents of one paragraph": (
         [[[[5], [6]]], [[[6], [7]]]], {"segments": "paragraph"}, r"segments=paragraph .* finds 0",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -102,6 +104,30 @@ def test_the_articles_of_wikitext_are_told_apart(asked: Asked, real_text: Path) 
     questions = asked("dataset=text", f"dataset.files=[{real_text}]")["package"]
     assert len(questions.classes) == 8
     assert "Robert Boulter" not in questions.classes  # a short one
+
+
+def test_files_are_classes_where_they_are_texts_and_rows_of_a_table_are_not(
+    asked: Asked, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [
+        f"The long paragraph number {n} has words enough to count." for n in range(60)
+    ]
+    for number, name in enumerate(("law", "news")):
+        own = texts[number::2]
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(own))
+        # Of thirty rows one is long.
+        rows = [{"text": "\n".join(own)}, *({"text": text} for text in own)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def classes(ending: str) -> list[str] | None:
+        files = f"dataset.files=[{tmp_path}/*.{ending}]"
+        found = asked("dataset=text", files, cache=tmp_path / "cache")
+        return found["package"].classes if "package" in found else None
+
+    with caplog.at_level(logging.INFO):
+        assert classes("txt") == ["law.txt", "news.txt"]
+        assert classes("jsonl") is None
+    assert "evaluation.probes=package: left out, as this corpus has not two" in caplog.text
 
 
 def test_too_few_texts_make_no_question() -> None:
