@@ -1,19 +1,30 @@
-"""What ``--help`` says: every group with its options, every key with its value.
+"""What ``--help`` prints: groups, keys and values, explained by the comments in ``conf/``.
 
-Hydra says the same, but copies all that it has read anew for each group: half of a second.
+Hydra's own help explains nothing, and copies all that it has read anew for each group.
 """
 
 from __future__ import annotations
 
-import string
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import conf_dir
+from bertexp.validation import require_choice
 
 FLAGS = {"-h", "--help"}
+WIDTH = 80
+# No configuration: files for `wandb sweep`.
+_NO_GROUPS = (".", "hydra", "wandb")
+# Groups that hold overrides, by a group of the configuration that they are about.
+_OF = {"experiment": "task", "size": "task", "search": "finetune"}
+_KEY = re.compile(r"( *)([\w.]+):(?: (.*?))??(?:\s+(#.*))?")
+_SENTENCE = re.compile(r"(.*?[.!?])(?: +(?=[A-Z])|$)", re.DOTALL)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -22,26 +33,150 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
     return bool(options) and options <= FLAGS
 
 
-def help_text(config_name: str, arguments: Sequence[str]) -> str:
-    """Return the help of a command, with the values that its overrides would give.
+def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[str]) -> str:
+    """Return the help of a command, or of one of its groups.
 
     Args:
         config_name: the file in ``conf/`` that the command starts from.
-        arguments: ``--help`` and overrides.
+        arguments: ``--help``, perhaps the name of a group or a key, and overrides.
+        passes_over: groups and keys that the command does not read.
+
+    Raises:
+        UserError: there is no such group or key.
     """
-    overrides = [argument for argument in arguments if argument not in FLAGS]
+    given = [argument for argument in arguments if argument not in FLAGS]
+    overrides = [argument for argument in given if "=" in argument or argument.startswith("~")]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         composed = compose(config_name, overrides, return_hydra_config=True)
-    template = string.Template(composed.hydra.help.template)
-    values = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    return template.substitute(APP_CONFIG_GROUPS=_groups(), CONFIG=OmegaConf.to_yaml(values))
+    OmegaConf.set_struct(composed, False)
+    for key in passes_over:
+        group, _, name = key.rpartition(".")
+        (composed[group] if group else composed).pop(name, None)
+    own, _ = explained(conf_dir() / f"{config_name}.yaml")
+    keys = sorted(
+        (str(key) for key in composed if key != "hydra"),
+        key=lambda key: (isinstance(composed[key], DictConfig), key not in own),
+    )
+    groups = {
+        group: options for group, options in _groups().items() if _OF.get(group, group) in composed
+    }
+    lines: list[str] = []
+    for name in (argument for argument in given if argument not in overrides):
+        require_choice("--help", name, [*keys, *(group for group in groups if group not in keys)])
+        lines += _options(name, groups.get(name, []))
+        lines += _keys(composed, name, is_short=False) if name in keys else []
+    if lines:
+        return "\n".join(lines)
+    lines = [str(composed.hydra.help.header)]
+    lines += ["Groups: choose with group=option, +experiment=study, +size=smoke", ""]
+    for group, options in groups.items():
+        lines += _wrapped(f"{group}: {', '.join(options)}", "", "  ")
+    lines += ["", "Keys: change a value with key=value, as in masking.prob=0.4"]
+    lines += ["More about a group, its options or a key: --help masking"]
+    for key in keys:
+        lines += ["", *_keys(composed, key, is_short=True)]
+    return "\n".join(lines)
 
 
-def _groups() -> str:
+def explained(path: Path) -> tuple[dict[str, str], str]:
+    """Return the comment of each key of a YAML file, dotted, and what the file says of itself.
+
+    A comment stands in the lines above its key, or behind it; what the file says of itself comes
+    first, and ends with a blank line or the key ``name``.
+    """
+    comments: dict[str, str] = {}
+    above: list[str] = []
+    about: str | None = None
+    parents: list[tuple[int, str]] = []
+    last, column = "", -1
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.lstrip().startswith("#"):
+            text = line.strip().lstrip("#").strip()
+            if line.index("#") == column:
+                comments[last] += f" {text}"
+            elif not text.startswith("@package"):
+                above.append(text)
+        elif match := _KEY.fullmatch(line):
+            if about is None and match[2] in ("name", "defaults"):
+                about, above = " ".join(above), []
+            indent = len(match[1])
+            parents = [parent for parent in parents if parent[0] < indent]
+            last = ".".join([*(name for _, name in parents), match[2]])
+            parents.append((indent, match[2]))
+            behind = [match[4].lstrip("# ")] if match[4] else []
+            column = line.rindex("#", 0, line.index(match[4]) + 1) if match[4] else -1
+            comments[last] = " ".join(above or behind)
+            above = []
+        elif not line.strip():
+            if about is None and above:
+                about = " ".join(above)
+            above, column = [], -1
+    return comments, about or ""
+
+
+def comments_of(group: str, option: str) -> dict[str, str]:
+    """Return the comments of a group's keys, from an option and those that it starts from."""
+    path = conf_dir() / group / f"{option}.yaml"
+    found: dict[str, str] = {}
+    loaded: Any = OmegaConf.load(path)
+    for base in loaded.get("defaults", []):
+        if isinstance(base, str) and base != "_self_":
+            found |= comments_of(group, base)
+    return found | {key: text for key, text in explained(path)[0].items() if text}
+
+
+def _groups() -> dict[str, list[str]]:
     root = conf_dir()
     found: dict[str, list[str]] = {}
-    for path in sorted(root.rglob("*.yaml")):
-        group = path.parent.relative_to(root).as_posix()
-        if group.split("/")[0] not in (".", "hydra"):
+    for path in sorted(root.glob("*/*.yaml")):
+        if (group := path.parent.name) not in _NO_GROUPS:
             found.setdefault(group, []).append(path.stem)
-    return "".join(f"{group}: {', '.join(options)}\n" for group, options in found.items())
+    return found
+
+
+def _options(group: str, options: Sequence[str]) -> Iterator[str]:
+    """Yield the options of a group, each with the first sentence that its file says of itself."""
+    width = max(map(len, options), default=0) + 2
+    for option in options:
+        about = explained(conf_dir() / group / f"{option}.yaml")[1]
+        yield from _wrapped(f"{group}={option:<{width}}{_first(about)}", "", "  ")
+    if options:
+        yield ""
+
+
+def _keys(composed: DictConfig, key: str, *, is_short: bool) -> Iterator[str]:
+    """Yield a key, or all of a group, as YAML with its comments."""
+    option = composed.hydra.runtime.choices.get(key)
+    comments: dict[str, str] = {}
+    for name in ("config", str(composed.hydra.job.config_name)):
+        comments |= explained(conf_dir() / f"{name}.yaml")[0]
+    if option:
+        comments |= {f"{key}.{each}": text for each, text in comments_of(key, option).items()}
+    yield from _yaml(composed, key, key, comments, is_short)
+
+
+def _yaml(
+    parent: Any, name: str, key: str, comments: dict[str, str], is_short: bool
+) -> Iterator[str]:
+    indent = "  " * key.count(".")
+    if text := comments.get(key):
+        yield from _wrapped(_first(text) if is_short else text, f"{indent}# ", f"{indent}# ")
+    if OmegaConf.is_missing(parent, name) or not isinstance(parent[name], DictConfig):
+        values: Any = OmegaConf.to_container(parent, resolve=False)
+        shown = OmegaConf.to_yaml({name: values[name]}).rstrip()
+        yield from (indent + line for line in shown.splitlines())
+        return
+    yield f"{indent}{name}:"
+    for below in parent[name]:
+        yield from _yaml(parent[name], str(below), f"{key}.{below}", comments, is_short)
+
+
+def _first(text: str) -> str:
+    match = _SENTENCE.match(text)
+    return match[1] if match else text
+
+
+def _wrapped(text: str, first: str, later: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    )

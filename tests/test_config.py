@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -15,10 +16,14 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bertexp.benchmark.config import BenchConfig
 from bertexp.cli import explain
 from bertexp.config import Config, RunConfig, conf_dir, keys, parse
+from bertexp.evaluate import EvaluateConfig
 from bertexp.finetuning.config import FinetuneConfig
 from bertexp.finetuning.glue import GLUE
+from bertexp.help import help_text
+from bertexp.inspection.config import InspectConfig
 from bertexp.validation import UserError
 
 # What an option cannot do without.
@@ -213,14 +218,65 @@ def test_looking_at_the_configuration_imports_nothing_heavy(
     assert "max_length: 128" in done.output
 
 
-def test_help_names_every_group_and_key(command: Callable[..., Any]) -> None:
-    done = command("--help")
+COMMANDS = {
+    "bertexp": ("config", Config),
+    "bertexp.finetune": ("finetune", FinetuneConfig),
+    "bertexp.inspect": ("inspect", InspectConfig),
+    "bertexp.evaluate": ("evaluate", EvaluateConfig),
+    "bertexp.bench": ("bench", BenchConfig),
+}
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_explains_every_key(module: str) -> None:
+    name, schema = COMMANDS[module]
+    lines = help_text(name, ["--help"], schema.passes_over).splitlines()
+    assert max(map(len, lines)) <= 80
+    above: dict[str, str] = {}
+    parents: list[str] = []
+    for before, line in pairwise(lines):
+        if match := re.match(r"( *)(\w+):", line):
+            parents = [*parents[: len(match[1]) // 2], match[2]]
+            above[".".join(parents)] = before.strip()
+    read = [key for key in keys(schema) if not _is_below(key, schema.passes_over)]
+    # A group's option is its name.
+    wanted = {key for key in read if not re.fullmatch(r"\w+\.name", key)}
+    assert wanted <= above.keys()
+    assert {key for key in wanted if not above[key].startswith("# ")} == set()
+
+
+def _is_below(key: str, prefixes: Sequence[str]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def test_help_names_every_option_and_begins_with_the_commands_own_keys() -> None:
+    text = help_text("config", ["--help"], ())
     for group, option in OPTIONS:
-        (line,) = re.findall(rf"^{group}: (.*)$", done.output, re.MULTILINE)
-        assert option in line.split(", ")
-    last_parts = {key.rpartition(".")[2] for key in keys()}
-    missing = {part for part in last_parts if not re.search(rf"^ *{part}:", done.output, re.M)}
-    assert not missing
+        (line,) = re.findall(rf"^{group}: (.*(?:\n  .*)*)$", text, re.MULTILINE)
+        assert option in re.split(r",\s+", line)
+    own = help_text("inspect", ["--help"], InspectConfig.passes_over)
+    assert own.index("\nwhat:") < own.index("\nseed:") < own.index("\ntask:\n")
+    assert "architecture, tokens, hidden" in own
+    assert "\ntrainer:" not in own, "nothing that it does not read"
+
+
+def test_help_for_one_group_or_key_has_all_its_comments(command: Callable[..., Any]) -> None:
+    done = command("--help", "masking", "masking=span")
+    assert done.code == 0
+    assert re.search(r"^masking=span +SpanBERT's spans", done.output, re.MULTILINE)
+    assert (
+        "  # Lower: some of the predicted ones stay as they were. Higher: others" in done.output
+    ), "the whole comment"
+    assert "\n  strategy: span\n" in done.output
+    assert "\ntask:" not in done.output
+    assert "--help masking" in command("--help").output
+    done = command("what", "--help", module="bertexp.inspect")
+    assert "embeddings.\nwhat:\n- masking" in done.output
+    assert "experiment=mask_rate" in command("--help", "experiment").output
+    done = command("--help", "maskin")
+    assert (done.code, len(done.said)) == (1, 1)
+    assert "--help=maskin: must be one of" in done.said[0]
+    assert "Did you mean 'masking'?" in done.said[0]
 
 
 # Reads by these do not count: they check a value or show it, and do nothing with it.
