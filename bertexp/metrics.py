@@ -61,6 +61,12 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
+def margin(share: float, count: int) -> float:
+    """Return half the width of a share's 95% interval, see ``wilson``."""
+    low, high = wilson(share, count)
+    return (high - low) / 2
+
+
 def known_to(name: str, value: float, answered: Mapping[str, int]) -> str:
     """Return an accuracy's 95% interval and its number of examples; nothing for another metric.
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from bertexp.evaluation.samples import MaskedSample, PairSample
 from bertexp.evaluation.shortcuts import FEATURES
 from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
-from bertexp.metrics import known_to, wilson
+from bertexp.metrics import known_to, margin
 from bertexp.tokens.unknown import unknown_share
 from bertexp.tracking.progress import clock
 
@@ -147,9 +147,8 @@ def _negatives(metrics: dict[str, float], answered: Mapping[str, int]) -> list[R
         columns = ("loss", "accuracy", *(f"shortcut{each}" for each in FEATURES), "shortcut")
         table.add_row(kind, *(f"{metrics[f'eval/nsp_{name}@{kind}']:.3f}" for name in columns))
     count = answered[f"eval/nsp_accuracy@{kinds[0]}"]
-    low, high = wilson(0.5, count)
     note = Text(
-        f"Of {count:,} pairs each, which tell an accuracy to ± {(high - low) / 2:.3f} (95%). The "
+        f"Of {count:,} pairs each: an accuracy is known to ± {margin(0.5, count):.3f} (95%). The "
         "last four: accuracy of a logistic regression on trivial features.",
         "dim",
     )

@@ -12,7 +12,7 @@ from bertexp.compare.runs import Run
 from bertexp.compare.settings import Grouping
 from bertexp.compare.statistics import estimate
 from bertexp.compare.wording import MISSING, number
-from bertexp.metrics import describe, wilson
+from bertexp.metrics import describe, margin
 
 PROBE = "eval/probe/"
 # A figure that is judged by how likely answers are and not by how right.
@@ -84,8 +84,7 @@ def _half(comparison: Comparison, metric: str) -> float | None:
     count = comparison.answered.get(metric)
     if not count or not means:
         return None
-    low, high = wilson(statistics.fmean(means), count)
-    return (high - low) / 2
+    return margin(statistics.fmean(means), count)
 
 
 def by_metric(abilities: Sequence[Ability]) -> dict[str, dict[str, Ability]]:

@@ -16,7 +16,7 @@ from bertexp.compare.wording import finite, number
 from bertexp.pages import render_page
 
 ASSETS = Path(__file__).parent / "assets"
-STATUS_MARKS = {"finished": "●", "running": "◐", "interrupted": "■", "failed": "✕"}
+STATUS_MARKS = {"finished": "●", "running": "◐", "interrupted": "■", "failed": "✕", "killed": "✕"}
 
 
 def write_page(comparison: Comparison, folder: Path) -> Path:

@@ -22,6 +22,7 @@ from bertexp.compare.wording import (
     MISSING,
     decimals,
     example_by_example,
+    examples_told,
     headline,
     number,
     spent,
@@ -155,6 +156,8 @@ def _legend(comparison: Comparison) -> str:
         )
     if any(setting.high is not None for setting in comparison.settings):
         parts.append("± or (low to high): 95% interval over seeds.")
+    if told := examples_told(comparison):
+        parts.append(f"{told[0].upper()}{told[1:]}.")
     if comparison.differences:
         parts.append(
             f"Differences from {comparison.baseline} in pairs with the same seed; verdicts at "

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
-from bertexp.metrics import describe
+from bertexp.metrics import describe, margin
 from bertexp.tracking.progress import clock
 
 UNITS = {
@@ -138,7 +138,18 @@ def circumstances(comparison: Comparison) -> str:
     ]
     if comparison.ranked:
         parts.append("lower is better" if comparison.lower_is_better else "higher is better")
+    parts += filter(None, [examples_told(comparison)])
     return f"{_others(comparison)} {'; '.join(parts)}.".lstrip()
+
+
+def examples_told(comparison: Comparison) -> str:
+    """Return what an accuracy's number of examples tells of one run; nothing of other metrics."""
+    means = [mean for s in comparison.settings if (mean := finite(s.mean)) is not None]
+    count = comparison.answered.get(comparison.metric)
+    if not count or not means:
+        return ""
+    known = number(margin(sum(means) / len(means), count), 3)
+    return f"one run's accuracy on {count:,} examples is known to ± {known} (Wilson, 95%)"
 
 
 def example_by_example(found: ExampleDifference) -> str:

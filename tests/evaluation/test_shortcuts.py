@@ -101,7 +101,7 @@ def test_the_report_shows_them_beside_the_model_in_80_columns(
     assert max(map(len, lines)) <= 80
     # 100 and 80 of 160 right, by Wilson's formula.
     assert "eval/nsp_accuracy by its pairs (Wilson): 95% 0.548 to 0.696 (160)" in lines
-    assert "Of 160 pairs each, which tell an accuracy to ± 0.077 (95%)." in " ".join(lines)
+    assert "Of 160 pairs each: an accuracy is known to ± 0.077 (95%)." in " ".join(lines)
     for asked in bank.questions:
         (line,) = [line for line in lines if line.startswith(f"{asked.name} ")]
         values = [bank.shortcuts[f"eval/nsp_shortcut{name}@{asked.name}"]

@@ -28,6 +28,7 @@ def mask_rate(simulate: Simulate) -> Comparison:
     runs[3] = replace(runs[3], status="failed", error="CUDA out of memory", value=None)
     runs[7] = replace(runs[7], status="running", value=None, curve=runs[7].curve[:9])
     runs[11] = replace(runs[11], status="interrupted", seed=None, value=math.nan)
+    runs[14] = replace(runs[14], status="killed", error="its process is gone")
     return replace(comparison, runs=tuple(runs))
 
 
@@ -59,7 +60,7 @@ def test_says_the_answer_and_every_number(browser: Any, page: Path) -> None:
     )
     assert "1 of 15 runs failed." in text
     assert "CUDA out of memory" in text
-    for status in ("● finished", "✕ failed", "◐ running", "■ interrupted"):
+    for status in ("● finished", "✕ failed", "◐ running", "■ interrupted", "✕ killed"):
         assert status in text
     assert not re.search(r"NaN|undefined|Infinity|object", text)
     assert problems(browser) == []
