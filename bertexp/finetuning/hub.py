@@ -36,8 +36,8 @@ def load_split(config: LabelledConfig, split: str, optional: bool) -> Dataset | 
     except ConnectionError as error:
         raise UserError(
             f"{named}: the Hugging Face Hub does not answer and the data are not in its cache here;"
-            " type finetune.path=FOLDER (GLUE's own TSV files), or finetune=text finetune.train=FILE"
-            " finetune.validation=FILE, or run this once with a network."
+            " type finetune.path=FOLDER (GLUE's own TSV files), or finetune=text"
+            " finetune.train=FILE finetune.validation=FILE, or run this once with a network."
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         if optional and "split" in str(error):

@@ -109,9 +109,7 @@ def test_the_articles_of_wikitext_are_told_apart(asked: Asked, real_text: Path) 
 def test_files_are_classes_where_they_are_texts_and_rows_of_a_table_are_not(
     asked: Asked, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    texts = [
-        f"The long paragraph number {n} has words enough to count." for n in range(60)
-    ]
+    texts = [f"The long paragraph number {n} has words enough to count." for n in range(60)]
     for number, name in enumerate(("law", "news")):
         own = texts[number::2]
         (tmp_path / f"{name}.txt").write_text("\n\n".join(own))

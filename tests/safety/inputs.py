@@ -72,7 +72,7 @@ def _texts(root: Path) -> None:
         "junk.bz2": bz2.compress(TEXT.encode())[:20] + b"junk" * 9,
         "cut.xz": lzma.compress(TEXT.encode())[:60],
         "two\nlines.txt": b"",
-        "few.txt": b"a b c.\n\nd e f.\n\ng h i.",
+        "few.txt": b"a b c.\n\nc b a.\n\nb a c.",
     }.items():
         (root / name).write_bytes(content)
     (root / "folder").mkdir()
