@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
 SECONDS_TO_ANSWER = 5
+
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
 def find_file(path: str, name: str) -> Path | None:
@@ -29,6 +32,11 @@ def find_file(path: str, name: str) -> Path | None:
 def must_be_local(path: str) -> bool:
     """Say whether ``path`` can only be a local folder or in the Hub's cache here."""
     return Path(path).is_dir() or not hub_answers()
+
+
+def is_away(path: str) -> bool:
+    """Say whether ``path`` can only be a name on the Hub, which does not answer."""
+    return bool(_NAME.fullmatch(path)) and not Path(path).exists() and not hub_answers()
 
 
 @cache

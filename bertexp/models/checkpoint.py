@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bertexp.hub import must_be_local
+from bertexp.hub import is_away, must_be_local
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
@@ -272,6 +272,13 @@ def _reading(named: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # what it raises depends on where the files do not fit
+        key, _, path = named.partition("=")
+        if is_away(path):
+            scratch = "" if key == "run" else " model=tiny tokenizer=wordpiece (from scratch), or"
+            raise UserError(
+                f"{named}: the Hugging Face Hub does not answer and the model is not in its cache "
+                f"here; type{scratch} {key}=FOLDER of a BERT, or run this once with a network."
+            ) from error
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         raise UserError(
             f"{named}: no local folder or Hub name that gives a BERT in safetensors ({reason})."

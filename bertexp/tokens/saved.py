@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers
 
-from bertexp.hub import find_file, must_be_local
+from bertexp.hub import find_file, is_away, must_be_local
 from bertexp.tokens.config import TokenizerConfig
 from bertexp.tokens.tokenizer import Roles, WordPieceTokenizer
 from bertexp.tokens.wordpiece import bert_backend, needs_accents
@@ -71,8 +71,6 @@ def open_tokenizer(
 def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
     """Return the file of a folder's or a Hub name's tokenizer, and its settings."""
     reason = "it has neither a tokenizer.json nor a vocab.txt"
-    if not Path(path).is_dir() and must_be_local(path):
-        reason = "the Hub does not answer"
     settings: dict[str, Any] = {}
     try:
         file = find_file(path, "tokenizer.json") or find_file(path, "vocab.txt")
@@ -81,6 +79,12 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
                 settings |= json.loads(found.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         file, reason = None, str(error).strip().splitlines()[0].rstrip(".: ")
+    if file is None and is_away(path):
+        raise UserError(
+            f"{named}: the Hugging Face Hub does not answer and the tokenizer is not in its cache "
+            "here; type tokenizer=wordpiece (trained on the corpus), or tokenizer.path=vocab.txt, "
+            "or run this once with a network."
+        )
     if file is None:
         raise UserError(
             f"{named}: no vocabulary file, no folder with a tokenizer, and no name that the "

@@ -25,6 +25,7 @@ BASE = (
 UNREAD = {
     "dataset=": "dataset.synthetic.",
     "tokenizer=": "tokenizer.vocab_size",
+    "model=pretrained": "tokenizer.vocab_size",
     "model.pretrained=": "model.",
 }
 
@@ -117,8 +118,14 @@ SETTINGS = {
     f"{HUB}{{}}/script/script.py": r"dataset\.hub: cannot load .*scripts are no longer supported",
     f"{HUB}{{}}/pickled": r"dataset\.hub: cannot load .*No \(supported\) data files",
     f"{HUB}{{}}/folder": r"dataset\.hub: cannot load .*doesn't contain any data files",
-    "model=pretrained model.pretrained=no/such": rf"model\.pretrained=no/such: {NO_BERT}",
-    "tokenizer=pretrained tokenizer.path=no/such": r"tokenizer\.path=no/such: no vocabulary file",
+    "model=pretrained model.pretrained=no/such": (
+        r"model\.pretrained=no/such: the Hugging Face Hub does not answer and .*"
+        r"type model=tiny tokenizer=wordpiece \(from scratch\), or model\.pretrained=FOLDER"
+    ),
+    "tokenizer=pretrained tokenizer.path=no/such": (
+        r"tokenizer\.path=no/such: the Hugging Face Hub does not answer and .*"
+        r"type tokenizer=wordpiece \(trained on the corpus\), or tokenizer\.path=vocab\.txt"
+    ),
     "model=pretrained model.pretrained={}/bert task.max_length=65": (
         r"task\.max_length=65: the model has only 64 positions\."
     ),
