@@ -22,8 +22,8 @@ from bertexp.cache import cached
 from bertexp.validation import UserError
 
 HEAD = 1 << 16
-# Characters of a line; a longer one is cut, as no line of text has so many.
-LONGEST_LINE = 1 << 24
+# Characters of a line; a longer one, such as a whole corpus without line ends, is cut.
+LONGEST_LINE = 1 << 22
 
 
 def _arrow(compression: str, path: Path, _: str) -> IO[bytes]:

@@ -107,8 +107,10 @@ def _read_plain(part: Part, config: DatasetConfig) -> Iterator[Document]:
     for number, line in enumerate(lines, start=part.first):
         if line.strip():
             paragraphs.append(line)
-        elif paragraphs:
-            yield Document(f"{part.path.name}:{number - len(paragraphs)}", paragraphs)
+        # A line that was cut ends a document: memory holds no more of it.
+        if paragraphs and (not line.strip() or len(line) == files.LONGEST_LINE):
+            start = number - len(paragraphs) + bool(line.strip())
+            yield Document(f"{part.path.name}:{start}", paragraphs)
             paragraphs = []
 
 
