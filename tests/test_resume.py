@@ -131,7 +131,7 @@ def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Pat
         *SMALL, "tracker=none", f"hydra.run.dir={run}", "trainer.log_every=1",
         "trainer.gradient_accumulation_steps=600", "evaluation.every=null", "trainer.epochs=60",
     )  # fmt: skip
-    process.until(lambda: lines(run) >= 1)
+    process.until(lambda: lines(run) >= 2)
     os.kill(process.pid, signal.SIGINT)
     process.until(lambda: "finishing the step" in process.output)
     os.kill(process.pid, signal.SIGINT)

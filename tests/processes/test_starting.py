@@ -68,7 +68,8 @@ def test_one_that_is_killed_ends_all(place: Any) -> None:
 
 
 def test_a_mistake_is_one_line(place: Any) -> None:
-    done = place.run("nowhere", TWO, "dataset=text", "dataset.files=[missing.txt]")
+    text = ("dataset=text", "dataset.files=[missing.txt]", "hydra.run.dir=nowhere")
+    done = place.command(*text, TWO, "tracker=none", folder=place.folder)
     (line,) = done.said
     assert done.code == 1
     assert line.startswith("error: ") and "missing.txt" in line
