@@ -105,7 +105,7 @@ def enter(
         if asks_for_help(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:], schema.passes_over))
             sys.exit()
-        sys.argv[1:] = resume_arguments(checked_arguments(sys.argv[1:]))
+        sys.argv[1:] = checked_arguments(resume_arguments(sys.argv[1:]))
         job()
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wants_traceback:

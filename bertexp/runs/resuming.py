@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.arguments import quoted
 from bertexp.config import Config, RunConfig, changes_outcome, parse
+from bertexp.files import expanded
 from bertexp.runs.folder import recorded
 from bertexp.runs.summary import read_summary
 from bertexp.training.budget import Budget
@@ -61,10 +62,11 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
             continue
         if {"-m", "--multirun"} & set(arguments):
             raise UserError(f"{argument}: one run goes on; in a sweep use trainer.resume={AUTO}.")
-        if recorded(Path(match[2]), "config") is None:
+        folder = expanded(match[2])
+        if recorded(folder, "config") is None:
             raise UserError(f"{argument}: no run's folder, it has no .hydra/config.yaml.")
-        found[index] = f"trainer.resume={quoted(match[2])}"
-        found.append(f"hydra.run.dir={quoted(match[2])}")
+        found[index] = f"trainer.resume={quoted(str(folder))}"
+        found.append(f"hydra.run.dir={quoted(str(folder))}")
     return found
 
 
