@@ -123,14 +123,20 @@ def _prepare_text(
         texts = (text for document in corpus.documents(split) for text in document.paragraphs)
         counts_V = store.counts(tokenizer.vocab_size)
         source = f"dataset={config.dataset.name} ({split})"
-        check_unknown(counts_V, tokenizer, texts, source, _vocabulary_advice(config))
+        check_unknown(counts_V, tokenizer, texts, source, _advice(config, tokenizer))
     return corpus, tokenizer, tokens, task_class(config.task, tokenizer)
 
 
-def _vocabulary_advice(config: Config) -> str:
-    if config.tokenizer.name == "wordpiece":
-        return f"a larger tokenizer.vocab_size than {config.tokenizer.vocab_size} has more of them"
-    return "tokenizer=wordpiece trains a vocabulary on this corpus"
+def _advice(config: Config, tokenizer: WordPieceTokenizer) -> str:
+    """Return what to do about characters that a vocabulary has not got."""
+    size = config.tokenizer.vocab_size
+    if config.model.pretrained:
+        return "a checkpoint of this language, or model=tiny tokenizer=wordpiece, knows more"
+    if config.tokenizer.name == "pretrained":
+        return "tokenizer=wordpiece trains a vocabulary on this corpus"
+    if tokenizer.vocab_size < size:
+        return "they have characters that no document to train on has"
+    return f"a larger tokenizer.vocab_size than {size} has more of them"
 
 
 def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Task) -> Examples:

@@ -6,10 +6,13 @@ import csv
 import gzip
 import io
 import json
+import re
 import tarfile
+import textwrap
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.feather as feather
@@ -313,3 +316,22 @@ def test_much_more_for_validation_than_wanted_is_a_warning(
     store = prepare(configure("text", files=[str(tmp_path / "two.txt")]))
     assert (store.source, store.parted) == ("plain", False)
     assert "50% of the text is for validation" in caplog.text
+
+
+def test_the_plan_tells_what_was_found_and_how_much_is_unknown(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    paragraphs = [textwrap.fill(" ".join(text.split()[:9] * 4), 72) for text in BOOK]
+    (tmp_path / "book.txt").write_text("\n\n".join(paragraphs))
+    done = command(
+        *("dataset=text", f"dataset.files={tmp_path}/book.txt", "tokenizer.vocab_size=64"),
+        *("trainer.dry_run=true", "trainer.max_steps=2", "model.hidden_size=32"),
+    )
+    assert done.code == 0, done.said
+    said = " ".join(" ".join(done.said).split())
+    assert re.search(r"corpus text \(wrapped\): 3\d documents, parts of one, of 9\d para", said), (
+        said
+    )
+    assert re.search(r"tokens [\d,]+, 2\d\.\d\d% unknown; vocabulary of 64", said), said
+    assert "of the tokens are [UNK], such as" in said
+    assert "a larger tokenizer.vocab_size than 64 has more of them" in said

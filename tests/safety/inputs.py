@@ -66,7 +66,6 @@ def _texts(root: Path) -> None:
         "latin.txt": TEXT.encode() + "café".encode("latin-1"),
         "cut.txt": TEXT.encode() + "é".encode()[:1],
         "utf16.txt": TEXT.encode("utf-16-le"),
-        "long.txt": b"word " * 2_000_000,
         "cut.gz": packed[:-30],
         "junk.gz": packed[:10] + b"\xff" * 99,
         "junk.bz2": bz2.compress(TEXT.encode())[:20] + b"junk" * 9,
