@@ -268,7 +268,7 @@ def test_a_run_that_fails_midway_is_marked_failed(
     assert done.code == 1
     assert "checkpoints" in summary(run)["error"]
     assert summary(run)["status"] == "failed"
-    assert [row["step"] for row in records(run)] == [5, 6]
+    assert [row["step"] for row in records(run)] == [0, 5, 6]
     assert json.loads(tracked(done, "--summary"))["state"] == "failed"
 
 
