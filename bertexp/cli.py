@@ -31,6 +31,7 @@ from bertexp.sweeps.config import register_search
 from bertexp.sweeps.gpus import take_share
 from bertexp.sweeps.job import SweepJob
 from bertexp.terminal import command
+from bertexp.training.rates import with_rate
 from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError, is_mistake, nearest, nearest_key
 
@@ -220,6 +221,8 @@ def _run(
         composed = beginning.composed
         try:
             record_config(folder, composed)
+            if (settled := with_rate(composed)) is not composed:
+                record_config(folder, composed := settled)
             config = parse(composed, schema)
             if job is None:  # a sweep looks at all its jobs before the first
                 refuse_unread(written(HydraConfig.get()), composed, schema)

@@ -26,6 +26,7 @@ from bertexp.training.config import (
     SchedulerConfig,
     TrainerConfig,
 )
+from bertexp.training.rates import with_rate
 from bertexp.validation import UserError, nearest_key, require, require_folder_name
 
 
@@ -138,6 +139,8 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
             a secret of the environment.
     """
     try:
+        if "model" in composed:
+            composed = with_rate(composed)
         plain: Any = _fitted(OmegaConf.to_container(composed, resolve=True), schema)
         refuse_secrets(plain)
         typed = OmegaConf.merge(OmegaConf.structured(schema), plain)

@@ -20,9 +20,11 @@ from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
 from bertexp.metrics import known_to, margin
 from bertexp.tokens.unknown import unknown_share
 from bertexp.tracking.progress import clock
+from bertexp.training.rates import default_rate, explained
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from transformers import BertConfig
 
     from bertexp.config import Config
     from bertexp.data import Data
@@ -54,6 +56,9 @@ def plan(
     sizes = data.corpus.sizes
     train, validation = sizes["train"], sizes["validation"]
     trainer, bert = config.trainer, keeper.model.config
+    assert config.optimizer.lr is not None
+    chosen = default_rate(config.model.pretrained, bert.hidden_size)
+    rate = explained(config.optimizer.lr, chosen)
     source = config.model.pretrained or f"{config.model.name}, from scratch"
     tokens, tokenizer = data.tokens["train"], data.tokenizer
     unknown = unknown_share(tokens.counts(tokenizer.vocab_size), tokenizer)
@@ -78,9 +83,8 @@ def plan(
         rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
     rows |= {
         "model": f"{source}: {bert.num_hidden_layers} layers of {bert.hidden_size}, "
-        f"{keeper.model.num_parameters():,} parameters",
-        "steps": f"{steps:,} of {batch}, learning rate {config.optimizer.lr:g} "
-        f"({config.scheduler.name})",
+        f"{keeper.model.num_parameters():,} parameters{_dropout(bert)}",
+        "steps": f"{steps:,} of {batch}, learning rate {rate} ({config.scheduler.name})",
         "hardware": f"{accelerator.device.type}, {_precision(accelerator)}"
         f"{', compiled' * config.hardware.compile}",
         "time": f"about {clock(seconds)} of training",
@@ -232,6 +236,11 @@ def listed(rows: dict[str, str]) -> Table:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _dropout(bert: BertConfig) -> str:
+    rates = dict.fromkeys((bert.hidden_dropout_prob, bert.attention_probs_dropout_prob))
+    return f", dropout {' and '.join(f'{rate:g}' for rate in rates)}" if any(rates) else ""
 
 
 def _precision(accelerator: Accelerator) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForPreTraining, BertTokenizer
 
@@ -57,7 +58,11 @@ def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
     given = ("model=pretrained", "model.pretrained='~/given'", "hydra.run.dir=run")
     done = command(*SETTINGS, *given, folder=folder, HOME=str(folder))
     assert done.code == 0, done.said
-    assert any("vocabulary of 18 (pretrained)" in line for line in done.said)
+    plan = " ".join(" ".join(done.said).split())
+    assert "vocabulary of 18 (pretrained)" in plan
+    assert "dropout 0.1" in plan, "the checkpoint's own"
+    assert "learning rate 5e-05, for a checkpoint (linear)" in plan
+    assert OmegaConf.load(folder / "run" / ".hydra" / "config.yaml").optimizer.lr == 5e-5
     weights = load_file(folder / "run" / "model" / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert weights["bert.embeddings.word_embeddings.weight"].shape == (24, 32)
@@ -89,6 +94,9 @@ def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
         "trainer.max_steps=2", "tracker=none", "hydra.run.dir=tuned",
         module="bertexp.finetune", folder=folder)  # fmt: skip
     assert tuned.code == 0, tuned.said
+    plan = " ".join(" ".join(tuned.said).split())
+    assert "learning rate 0.0003, for a hidden size of 32 (linear)" in plan
+    assert OmegaConf.load(folder / "tuned" / ".hydra" / "config.yaml").optimizer.lr == 3e-4
     saved = (folder / "run" / "model" / "tokenizer.json").read_bytes()
     assert (folder / "tuned" / "model" / "tokenizer.json").read_bytes() == saved
 

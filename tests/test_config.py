@@ -359,7 +359,7 @@ def test_no_key_exists_that_nothing_reads(
     prepare_data(experiment_config(*small, "dataset=wikipedia", "dataset.hub.path=hub",
                                    "dataset.hub.config=null"))  # fmt: skip
     CORPORA["pydoc"](experiment_config("dataset=pydoc").dataset)
-    (tmp_path / "rows.jsonl").write_text('{"text": "One."}\n{"text": "Two."}')
+    (tmp_path / "rows.jsonl").write_text('{"text": "One two."}\n{"text": "Two one."}')
     prepare_data(experiment_config(*small, "dataset=text", "dataset.files=[rows.jsonl]"))
     prepare_data(experiment_config(*small, *text, "dataset.streaming=true", "trainer.epochs=null"))
     # `resume` and `resume_force` are read before there is a run, see tests/test_resume.py;
@@ -436,7 +436,7 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
         pq.write_table(pa.table(rows), tmp_path / "hub" / f"{split}.parquet")
     own = ("finetune.text=a", "finetune.text_b=b", "tracker=none", "hardware.threads=1")
     files = (f"finetune.{s}=hub/{s}.parquet" for s in ("train", "validation", "test"))
-    config = finetuning(*own, *files, f"run={run}", "trainer.max_steps=2")
+    config = finetuning(*own, *files, f"run={run}", "trainer.max_steps=2", "optimizer.lr=1e-3")
     (tmp_path / "run").mkdir()
     invocation = Invocation(tmp_path / "run", Beginning(OmegaConf.create()), Signals(), None)
     run_finetuning(config, {"seed": 0}, invocation)

@@ -107,6 +107,7 @@ def _arguments(
     config: BenchConfig, folder: Path, side: str, on_cpu: bool, steps: int
 ) -> TrainingArguments:
     optimizer, scheduler = config.optimizer, config.scheduler
+    assert optimizer.lr is not None
     precision = mixed_precision(config.hardware.precision, on_cpu)
     return TrainingArguments(
         output_dir=str(folder / "trainer"),

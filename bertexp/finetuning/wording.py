@@ -13,6 +13,7 @@ from rich.text import Text
 from bertexp.metrics import known_to
 from bertexp.report import listed, remarks
 from bertexp.tracking.progress import clock
+from bertexp.training.rates import explained, fine_tuning_rate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,6 +38,8 @@ def plan(
 ) -> RenderableType:
     """Return what a run is about to do."""
     task, trainer = config.finetune, config.trainer
+    assert config.optimizer.lr is not None
+    chosen = fine_tuning_rate(keeper.model.config.hidden_size)
     judged = " + ".join(f"{len(examples):,}" for examples in data.validation.values())
     named = ", ".join(data.labels[:MOST_NAMED]) + ", …" * (len(data.labels) > MOST_NAMED)
     rows = {
@@ -48,7 +51,7 @@ def plan(
         f"{keeper.max_length} tokens",
         "judged by": ", ".join(task.metrics),
         "steps": f"{steps:,} of {trainer.batch_size} examples, learning rate "
-        f"{config.optimizer.lr:g} ({config.scheduler.name})",
+        f"{explained(config.optimizer.lr, chosen)} ({config.scheduler.name})",
         "hardware": f"{accelerator.device.type}{', compiled' * config.hardware.compile}",
         "time": f"about {clock(seconds)} of training",
     }

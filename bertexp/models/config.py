@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os.path
 from dataclasses import dataclass
 
 from bertexp.unread import read_with
@@ -40,8 +39,6 @@ class ModelConfig:
     initialization: str = read_with("model.pretrained", None)
 
     def __post_init__(self) -> None:
-        if self.pretrained:
-            self.pretrained = os.path.expanduser(self.pretrained)
         for key, most in MOST.items():
             size = getattr(self, key)
             require(1 <= size <= most, f"model.{key}", size, f"at least 1 and at most {most:,}")

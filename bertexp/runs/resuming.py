@@ -105,6 +105,10 @@ def begin(
         return Beginning(_settled(composed))
     before = _completed(stored, composed)
     after = composed if resume == AUTO else _with_overrides(before, composed, overrides)
+    if OmegaConf.select(after, "optimizer.lr") is None:
+        # Another version may have chosen another one.
+        after = after.copy()
+        OmegaConf.update(after, "optimizer.lr", OmegaConf.select(before, "optimizer.lr"))
     longer = _check(parse(before, schema), parse(after, schema), whole[-1]) if whole else False
     done = summary.get("status") == "finished" and not longer
     return Beginning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from bertexp.config import Config, changes_outcome, keys
 from bertexp.dry_run.plan import PLANNED, Plan
 from bertexp.finetuning.config import FinetuneConfig
 from bertexp.runs.summary import SUMMARY_FILE, read_summary, status
+from bertexp.training.rates import with_rate
+from bertexp.validation import UserError
 
 # Where Hydra keeps what it composed for a run.
 CONFIG_FILE = Path(".hydra") / "config.yaml"
@@ -49,6 +52,8 @@ class StoredJob:
 
 def outcome(config: DictConfig) -> dict[str, object]:
     """Return the values of all keys that a run's result depends on, by dotted key."""
+    with contextlib.suppress(UserError):  # which its job will have
+        config = with_rate(config)
     return {key: OmegaConf.select(config, key) for key in KEYS if changes_outcome(key)}
 
 

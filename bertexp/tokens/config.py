@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from dataclasses import dataclass
 
 from bertexp.unread import read_with
@@ -27,5 +26,3 @@ class TokenizerConfig:
             self.vocab_size,
             "between 64 and 1000000",
         )
-        if self.path:
-            self.path = os.path.expanduser(self.path)

@@ -15,15 +15,20 @@ DEVICES = ("auto", "cpu", "gpu", "mps")
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """AdamW's settings."""
+    """AdamW's settings.
 
-    lr: float
+    Attributes:
+        lr: the peak rate; null in files only, see ``with_rate``.
+    """
+
+    lr: float | None
     betas: list[float]
     eps: float
     weight_decay: float
 
     def __post_init__(self) -> None:
-        require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0 and finite")
+        allowed = "above 0 and finite, or null"
+        require(self.lr is None or 0 < self.lr < math.inf, "optimizer.lr", self.lr, allowed)
         require(
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
             "optimizer.betas",

@@ -144,6 +144,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Ad
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     first, second = config.betas
+    assert config.lr is not None
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=True
     )
