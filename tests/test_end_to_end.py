@@ -189,7 +189,7 @@ def test_wandb_has_the_configuration_and_the_metrics(mlm: Any, tracked: Callable
 
 def test_the_same_command_gives_the_same_run(mlm: Any, command: Callable[..., Any]) -> None:
     # A cache, a folder and a process of its own.
-    again = command(*SMALL, *MLM, "tracker=none", cold=True)
+    again = command(*SMALL, *MLM, "tracker.mode=disabled", cold=True)
     assert again.code == 0, again.output + again.errors
     assert untimed(run_folder(again)) == untimed(run_folder(mlm))
     first, second = (summary(run_folder(done)) for done in (mlm, again))
