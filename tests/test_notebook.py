@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertexp.config import Config
+from bertexp.config import Config, conf_dir
 from bertexp.data import prepare_data
 from bertexp.tasks.base import MaskedExamples
 from bertexp.tasks.nsp import PairExamples
@@ -30,8 +31,21 @@ def offline(real_text: Path, real_vocabulary: Path) -> tuple[str, ...]:
     """What takes the place of the Hub."""
     return (
         *("dataset=text", f"dataset.files=[{real_text}]"),
-        *(f"tokenizer.path={real_vocabulary}", *SMALL),
+        *("tokenizer=pretrained", f"tokenizer.path={real_vocabulary}", "optimizer.lr=5e-5", *SMALL),
     )
+
+
+@pytest.mark.parametrize("task", ["mlm", "nsp"])
+def test_without_the_hub_what_the_file_advises_works(
+    command: Callable[..., Any], task: str
+) -> None:
+    text = (conf_dir() / "experiment" / f"notebook_{task}.yaml").read_text()
+    (advice,) = re.findall(r"python -m bertexp (.*)\\\n# +(.*)", text)
+    done = command(*" ".join(advice).split(), "+size=smoke", "tracker=none")
+    assert done.code == 0, done.output + done.errors
+    away = command(f"+experiment=notebook_{task}", "tracker=none")
+    assert away.code == 1
+    assert "type model=tiny tokenizer=wordpiece" in away.said[-1]
 
 
 @pytest.mark.parametrize("task", ["mlm", "nsp"])
