@@ -51,6 +51,7 @@ COMMANDS: dict[str, list[tuple[str, list[str]]]] = {
             [
                 *("run", "finetune.train=train.csv", "finetune.validation=validation.csv"),
                 *("hardware=cpu", "hardware.precision=fp32", "tracker=none", "trainer.max_steps=8"),
+                "hydra.run.dir=tuned",
             ],
         ),
     ],

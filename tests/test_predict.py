@@ -165,7 +165,7 @@ def test_a_model_that_is_none_is_refused_in_one_line(
     with pytest.raises(UserError, match="has saved no model yet"):
         find_saved(str(tmp_path / "run"))
     size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    other = BertForTokenClassification(BertConfig(vocab_size=99, intermediate_size=8, **size))
+    other = BertForTokenClassification(BertConfig(vocab_size=256, intermediate_size=8, **size))
     other.save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(trained("mlm") / "model").save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match="predicts neither masked tokens nor pairs"):

@@ -96,7 +96,7 @@ def check_fit(
     if tokens > rows and not resize:
         raise UserError(
             f"{named}: has {rows} rows of embeddings, {theirs} has {tokens} tokens; "
-            "model.resize=true adds rows, for tokens that were added to its own tokenizer."
+            "training with model.resize=true adds rows, for tokens added to its own tokenizer."
         )
     if other and rows - tokens >= _MOST_FILLED:
         raise UserError(

@@ -230,7 +230,9 @@ def test_rows_beyond_the_vocabulary_stay(fit: Callable[..., Any], own: bool) -> 
 
 
 def test_a_tokenizer_with_more_tokens_is_refused_or_given_rows(fit: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match=r"^model\.pretrained=.* tokens; model\.resize=true adds"):
+    with pytest.raises(
+        UserError, match=r"^model\.pretrained=.* tokens; training with model\.resize=true adds"
+    ):
         fit(0, 3)
     before, tokenizer, after = fit(0, 3, "model.resize=true")
     old, new = before.config.vocab_size, after.config.vocab_size
