@@ -81,6 +81,7 @@ def _tolerant(stream: TextIO, errors: str) -> TextIO:
         io.BufferedWriter(raw),  # type: ignore[type-var]  # a FileIO
         encoding=stream.encoding,
         errors=errors,
-        line_buffering=stream.line_buffering,
+        # A line at a time: what stands before an error is before it where both go to one place.
+        line_buffering=True,
         write_through=stream.write_through,
     )

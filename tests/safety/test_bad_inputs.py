@@ -152,7 +152,7 @@ SETTINGS = {
     "taks=nsp": r"taks: no such key\. Did you mean 'task",
     "task=nspp": r"task=nspp: must be one of .* Did you mean 'nsp'\?",
     "+trainer.bogus=1": r"trainer\.bogus: no such key\.",
-    "--epochs=3": r"--epochs=3: no such option; a setting is key=value; see --help\.",
+    "--epochs=3": r"--epochs=3: no such option; a setting is key=value; write epochs=3\.",
     "masking=null": r"masking=null: the group needs an option; see --help\.",
     "name=${{oc.env:NOWHERE}}": r"name: .*'NOWHERE' not found",
     "name=${{eval:1+1}}": r"name: unsupported interpolation type eval\.",
