@@ -193,6 +193,15 @@ def groups(schema: type[RunConfig] = Config) -> list[str]:
     return [field.name for field in fields(schema) if is_dataclass(hints[field.name])]
 
 
+# What OmegaConf says of a value of another type, and what is needed instead.
+_NEEDED = {
+    r"Value '(.*)' of type '\w+' could not be converted to Integer": "an integer",
+    r"Value '(.*)' of type '\w+' could not be converted to Float": "a number",
+    r"Value '(.*)' is not a valid bool": "true or false",
+    r"Incompatible value '(None)' for field of type": "a value, not null",
+}
+
+
 def _explain(error: OmegaConfBaseException, schema: type[Any]) -> str:
     """Return one line that names the key and what is wrong with it."""
     key: Any = error.full_key or error.key
@@ -201,4 +210,7 @@ def _explain(error: OmegaConfBaseException, schema: type[Any]) -> str:
         return f"{key}: no such key.{nearest_key(str(key), keys(schema))}"
     if "Missing mandatory value" in reason:
         return f"{key}: has no value; set {key}=..."
+    for pattern, needed in _NEEDED.items():
+        if match := re.match(pattern, reason):
+            return f"{key}={match[1].replace('None', 'null')}: must be {needed}."
     return f"{key}: {reason[0].lower()}{reason[1:]}."

@@ -62,9 +62,13 @@ def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[
     }
     lines: list[str] = []
     for name in (argument for argument in given if argument not in overrides):
-        require_choice("--help", name, [*keys, *(group for group in groups if group not in keys)])
+        group, _, key = name.rpartition(".")
+        within = OmegaConf.select(composed, group) if group else None
+        is_key = name in keys or (isinstance(within, DictConfig) and key in within)
+        if not is_key:
+            require_choice("--help", name, [*keys, *(each for each in groups if each not in keys)])
         lines += _options(name, groups.get(name, []))
-        lines += _keys(composed, name, is_short=False) if name in keys else []
+        lines += _keys(composed, name, is_short=False) if is_key else []
     if lines:
         return "\n".join(lines)
     lines = [str(composed.hydra.help.header)]
@@ -146,13 +150,19 @@ def _options(group: str, options: Sequence[str]) -> Iterator[str]:
 
 def _keys(composed: DictConfig, key: str, *, is_short: bool) -> Iterator[str]:
     """Yield a key, or all of a group, as YAML with its comments."""
-    option = composed.hydra.runtime.choices.get(key)
+    *within, name = key.split(".")
+    group = key.partition(".")[0]
+    option = composed.hydra.runtime.choices.get(group)
     comments: dict[str, str] = {}
-    for name in ("config", str(composed.hydra.job.config_name)):
-        comments |= explained(conf_dir() / f"{name}.yaml")[0]
+    for file in ("config", str(composed.hydra.job.config_name)):
+        comments |= explained(conf_dir() / f"{file}.yaml")[0]
     if option:
-        comments |= {f"{key}.{each}": text for each, text in comments_of(key, option).items()}
-    yield from _yaml(composed, key, key, comments, is_short)
+        comments |= {f"{group}.{each}": text for each, text in comments_of(group, option).items()}
+    parent = composed
+    for depth, each in enumerate(within):
+        yield f"{'  ' * depth}{each}:"
+        parent = parent[each]
+    yield from _yaml(parent, name, key, comments, is_short)
 
 
 def _yaml(

@@ -65,7 +65,7 @@ def plan(
     # No step has more than an epoch.
     size = min(trainer.batch_size, len(data.examples))
     passes = min(trainer.gradient_accumulation_steps, -(-len(data.examples) // size))
-    batch = f"{size} examples" + f" × {passes}" * (passes > 1)
+    batch = _counted(size, "example") + f" × {passes}" * (passes > 1)
     rows = {
         "corpus": f"{config.dataset.name}{f' ({data.corpus.source})' * bool(data.corpus.source)}"
         f"{', streamed; its head' * config.dataset.streaming}: "

@@ -96,8 +96,8 @@ MISTAKES = {
     "+bogus=1": r"bogus: no such key",
     "~trainer.epochs": r"trainer\.epochs: .*missing",
     "trainer.epochs=???": r"trainer\.epochs: .*missing",
-    "trainer.epochs=ten": r"trainer\.epochs: value 'ten'",
-    "trainer.batch_size=1.5": r"trainer\.batch_size: value '1\.5'",
+    "trainer.epochs=ten": r"^trainer\.epochs=ten: must be a number\.$",
+    "trainer.batch_size=1.5": r"^trainer\.batch_size=1\.5: must be an integer\.$",
     "trainer.batch_size=-1": r"trainer\.batch_size=-1: must be at least 1",
     "trainer.max_bad_steps=0": r"trainer\.max_bad_steps=0: must be at least 1",
     "trainer.keep_checkpoints=0": r"trainer\.keep_checkpoints=0: must be at least 1",
@@ -105,7 +105,7 @@ MISTAKES = {
     "trainer.epochs=null": r"trainer: .*max_time.* null",
     "trainer.epochs=-1": r"trainer\.epochs=-1\.0: must be above 0",
     "trainer.epochs=inf": r"trainer\.epochs=inf",
-    "model.hidden_size=null": r"model\.hidden_size: .*None",
+    "model.hidden_size=null": r"^model\.hidden_size=null: must be a value, not null\.$",
     "model.hidden_size=129": r"model\.hidden_size=129: must be divisible .*attention_heads=2",
     "model.num_attention_heads=0": r"model\.num_attention_heads=0: must be at least 1",
     "model.dropout=1": r"model\.dropout=1\.0: .*below 1",
@@ -114,7 +114,7 @@ MISTAKES = {
     "tokenizer.vocab_size=3": r"tokenizer\.vocab_size=3: must be between",
     "masking.prob=1.5": r"masking\.prob=1\.5: must be above 0 and at most 1",
     "masking.prob=nan": r"masking\.prob=nan: must be above 0",
-    "masking.prob=40%": r"masking\.prob: value '40%'",
+    "masking.prob=40%": r"^masking\.prob=40%: must be a number\.$",
     "masking.replace.mask=0.9": r"masking\.replace: .*1\.1.*add up to 1",
     "masking.replace.mask=-0.1": r"masking\.replace\.mask=-0\.1: must be between 0 and 1",
     "masking.replace=null": r"masking\.replace",
@@ -126,7 +126,7 @@ MISTAKES = {
     "hardware.num_processes=0": r"hardware\.num_processes=0: must be at least 1, or null",
     "hardware.threads=0": r"hardware\.threads=0: must be at least 1",
     "seed=-1": r"seed=-1: must be between 0 and",
-    "seed=abc": r"seed: value 'abc'",
+    "seed=abc": r"^seed=abc: must be an integer\.$",
     "seed=1,2": r"seed=1,2: several values are a sweep, with -m; a list is written \[a,b\]",
     "epochs=10": r"epochs: no such key\. Did you mean 'trainer\.epochs'\?",
     "+lr=1": r"lr: no such key\. Did you mean 'optimizer\.lr'\?",
@@ -143,6 +143,9 @@ MISTAKES = {
     "tracker.mode=on": r"tracker\.mode=on: must be one of auto, online",
     "trainer.epochs=[1": r"\[1",
     "tokenizer.path=${modle.pretrained}": r"modle\.pretrained",
+    "trainer.max_steps=1.5": r"^trainer\.max_steps=1\.5: must be an integer\.$",
+    "evaluation.mask_probs=[x]": r"^evaluation\.mask_probs\[0\]=x: must be a number\.$",
+    "masking.dynamic=maybe": r"^masking\.dynamic=maybe: must be true or false\.$",
 }
 
 
@@ -273,6 +276,12 @@ def test_help_for_one_group_or_key_has_all_its_comments(command: Callable[..., A
     done = command("what", "--help", module="bertexp.inspect")
     assert "embeddings.\nwhat:\n- masking" in done.output
     assert "experiment=mask_rate" in command("--help", "experiment").output
+    assert command("--help", "masking.replace.mask").output.splitlines() == [
+        "masking:",
+        "  replace:",
+        "    # [MASK]",
+        "    mask: 0.8",
+    ]
     done = command("--help", "maskin")
     assert (done.code, len(done.said)) == (1, 1)
     assert "--help=maskin: must be one of" in done.said[0]

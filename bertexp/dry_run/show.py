@@ -34,7 +34,7 @@ def show_plan(run: TrainingRun) -> float:
     """
     plan = make_plan(run)
     if group.is_first() and run.invocation.job is None:
-        show(run.plan(plan.steps, plan.seconds))
+        show(run.plan(plan.steps, plan.steps * plan.step_seconds))
         show(costs(plan))
     return math.nan
 

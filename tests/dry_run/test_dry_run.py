@@ -33,6 +33,16 @@ def said(output: str, name: str) -> str:
     return " ".join(found[1].split())
 
 
+def seconds(text: str) -> int:
+    """The first time in a text, such as 1:02:03."""
+    found = re.search(r"\d+(?::\d\d)+", text)
+    assert found, text
+    total = 0
+    for part in found[0].split(":"):
+        total = 60 * total + int(part)
+    return total
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -93,6 +103,17 @@ def test_a_sweep_is_planned_job_by_job_and_its_finished_jobs_stay(
     assert "2 done already" in planned.output
     assert re.search(r"^1 job ", planned.output, re.MULTILINE)
     assert {path.name: files(path) for path in folder.iterdir() if path.is_dir()} == jobs
+
+
+def test_the_time_of_training_leaves_out_evaluations(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    many = ("trainer.epochs=null", "trainer.max_steps=100_000", "evaluation.every=1")
+    planned = command(*SHORT, *many, "tracker=none", DRY, folder=tmp_path)
+    assert planned.code == 0, planned.output + planned.errors
+    training = seconds(said(planned.output, "time"))
+    whole, _, evaluations = said(planned.output, "in all").partition("evaluations")
+    assert abs(training + seconds(evaluations) - seconds(whole)) <= 2, planned.output
 
 
 def test_two_processes_share_the_steps(command: Callable[..., Any], tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ hydra:
             "masking.porb: no such key. Did you mean 'masking.prob'?",
         ),
         (("model=tiny,tinny",), "model=tinny: must be one of base, bert_base_uncased, large, "),
-        (("seed=",), "seed: value '' of type 'str' could not be converted to Integer."),
+        (("seed=",), "seed=: must be an integer."),
         (("seed=,",), "Error parsing override 'seed=,'"),
         (("seed=choice()",), "Error parsing override 'seed=choice()'"),
     ],
