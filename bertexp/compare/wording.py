@@ -194,6 +194,8 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
             low, high = -high, -low
         between = _between(low, high, difference.seeds, digits)
         return f"{setting} is {difference.verdict} than {baseline} by {size} ({between})."
+    if mean == spread == 0:
+        return f"{setting} and {baseline} have equal results ({plural(difference.seeds, 'seed')})."
     apart = f"{size} {'below' if mean < 0 else 'above'} {baseline}"
     if difference.verdict == "one seed":
         return f"One seed cannot tell: {setting} is {apart}, which may be chance."

@@ -50,8 +50,8 @@ def plan(
         "examples": f"{len(data.train):,} to train on, {judged} to judge by, of up to "
         f"{keeper.max_length} tokens",
         "judged by": ", ".join(task.metrics),
-        "steps": f"{steps:,} of {trainer.batch_size} examples, learning rate "
-        f"{explained(config.optimizer.lr, chosen)} ({config.scheduler.name})",
+        "steps": f"{steps:,} of {trainer.batch_size} example{'s' * (trainer.batch_size != 1)}, "
+        f"learning rate {explained(config.optimizer.lr, chosen)} ({config.scheduler.name})",
         "hardware": f"{accelerator.device.type}{', compiled' * config.hardware.compile}",
         "time": f"about {clock(seconds)} of training",
     }

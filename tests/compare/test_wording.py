@@ -59,6 +59,11 @@ def difference(mean: float, half: float | None, verdict: str, **changes: Any) ->
             True,
             "One seed cannot tell: masking.prob=0.4 is 0.020 nats above 0.15, which may be chance.",
         ),
+        (
+            difference(0.0, 0.0, "not resolved"),
+            True,
+            "masking.prob=0.4 and 0.15 have equal results (3 seeds).",
+        ),
     ],
 )
 def test_the_headline_is_the_answer(

@@ -224,7 +224,7 @@ hydra:
         (("model=tiny,tinny",), "model=tinny: must be one of base, bert_base_uncased, large, "),
         (("seed=",), "seed=: must be an integer."),
         (("seed=,",), "Error parsing override 'seed=,'"),
-        (("seed=choice()",), "Error parsing override 'seed=choice()'"),
+        (("seed=choice()",), "seed=choice(): must be an integer."),
     ],
 )
 def test_a_mistake_is_one_line(
