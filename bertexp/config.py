@@ -37,6 +37,8 @@ class RunConfig:
     # What is run after ``python -m``, and the keys and groups that it does not read.
     command: ClassVar[str] = "bertexp"
     passes_over: ClassVar[tuple[str, ...]] = ()
+    # Keys of which it takes each value in turn, so that what any of them needs is read.
+    tries: ClassVar[tuple[str, ...]] = ()
 
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig

@@ -80,10 +80,11 @@ class Condition:
         return f"{key}={'null' if value is None else text}"
 
 
-def conditions(*schemas: type) -> list[Condition]:
+def conditions(*schemas: type[Any]) -> list[Condition]:
     """Return the conditions under which keys of some schemas are read."""
     found = list(dict.fromkeys(each for schema in schemas for each in _of_fields(schema, "")))
-    for registry in Registry.all:
+    tried = {key for schema in schemas for key in schema.tries}
+    for registry in (each for each in Registry.all if each.key not in tried):
         names: dict[str, list[str]] = {}
         for name in registry.names():
             for prefix in registry.reads[name]:
@@ -128,11 +129,24 @@ def unread(
     return reasons
 
 
-def refuse_unread(found: Mapping[str, str], config: DictConfig, schema: type[Any]) -> None:
-    """Raise a ``UserError`` for a key that was written and that this run does not read."""
+def refuse_unread(
+    found: Mapping[str, str], config: DictConfig, schema: type[Any], saved: Sequence[str] = ()
+) -> None:
+    """Raise a ``UserError`` for a key that was written and that this run does not read.
+
+    Args:
+        found: what was written, and where.
+        config: what came of it.
+        schema: what the command may be told.
+        saved: groups that are as a saved model has them.
+    """
     for key in found:
         if any(_is_below(key, prefix) for prefix in schema.passes_over):
             raise UserError(f"{key}: python -m {schema.command} does not read it; leave it out.")
+        if any(_is_below(key, prefix) for prefix in saved):
+            raise UserError(f"{key}: is as the saved model has it; leave out {key}, or run.")
+    if found.get("sweep") == COMMAND_LINE:
+        raise UserError("sweep: names a sweep, and this is one run; add -m, or leave sweep out.")
     for reason in unread(found, config, conditions(schema)).values():
         raise UserError(f"{reason}.")
 
@@ -140,7 +154,7 @@ def refuse_unread(found: Mapping[str, str], config: DictConfig, schema: type[Any
 def refuse_unread_in_sweep(
     jobs: Sequence[DictConfig],
     keys: Sequence[str],
-    schemas: Sequence[type],
+    schemas: Sequence[type[Any]],
     searched: Sequence[str] | None,
 ) -> None:
     """Raise a ``UserError`` for a key that was written and that no job reads, or for equal jobs.

@@ -243,7 +243,7 @@ def test_pairs_are_evaluated_and_their_model_loads(sweep: Any) -> None:
         assert metrics["eval/nsp_accuracy"] == metrics["eval/nsp_accuracy@other_document"]
         assert 0 <= metrics["eval/nsp_accuracy@swap"] <= 1
         assert 0 <= metrics["eval/nsp_accuracy"] <= 1
-        assert summary(runs[precision])["tracker_id"].startswith("nsp-s0-")
+        assert summary(runs[precision])["tracker_id"].startswith(f"nsp-{precision}-s0-")
     # The same run in another precision: near, and not the same.
     losses = [summary(runs[p])["metrics"]["eval/loss"] for p in ("fp32", "bf16")]
     assert losses[0] == pytest.approx(losses[1], abs=0.05)

@@ -61,6 +61,7 @@ PASSED_OVER = {
     "model.pretrained=/x model.hidden_size=64": "model.pretrained=null only",
     "evaluation.probes=[] evaluation.probe_layer=1": "where evaluation.probes is set",
     "tracker=tensorboard tracker.tags=[a]": "tracker=wandb only",
+    "model.resize=true": "where model.pretrained is set",
 }
 
 
@@ -92,6 +93,11 @@ def test_what_is_written_and_not_read_is_an_error_that_names_what_would_read_it(
 )
 def test_what_is_read_or_nobody_wrote_is_no_error(line: str) -> None:
     refuse(*line.split())
+
+
+def test_the_name_of_a_sweep_is_for_a_sweep() -> None:
+    with pytest.raises(UserError, match="sweep: names a sweep, and this is one run; add -m"):
+        refuse("sweep=mine")
 
 
 def test_fine_tuning_is_looked_at_too() -> None:
@@ -199,6 +205,7 @@ def test_files_of_the_users_own_are_looked_at(command: Callable[..., Any], tmp_p
             ("{run}", "evaluation.negatives=[swap]"),
             f"evaluation.negatives is read by {PAIRS}",
         ),
+        ("inspect", ("run={run}", "model.dropout=0.1"), "model.dropout: is as the saved model has"),
         (
             "inspect",
             ("optimizer.lr=1",),

@@ -53,4 +53,6 @@ class BenchConfig(Config):
         *("trainer.save_every", "trainer.keep_checkpoints", "trainer.resume", "trainer.dry_run"),
     )
 
+    tries: ClassVar[tuple[str, ...]] = ("masking.strategy",)
+
     bench: MeasureConfig

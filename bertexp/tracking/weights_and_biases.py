@@ -59,7 +59,10 @@ class WandbTracker(SafeTracker):
         resolved_config: dict[str, Any],
     ) -> None:
         self._config = config
-        self._root = expanded(wandb_setting(config, "DIR") or root)
+        folder = wandb_setting(config, "DIR")
+        if wandb_setting(config, "SWEEP_ID") and folder == os.getcwd():
+            folder = None  # not the user's: W&B's agent sets it where nobody has
+        self._root = expanded(folder or root)
         self._defined: set[str] = set()
         self._arguments: dict[str, Any] = {
             "entity": config.entity,

@@ -109,7 +109,7 @@ def test_a_layer_that_is_not_there_is_said_in_one_line(
 ) -> None:
     run = trained("mlm")
     done = command(
-        *(str(run), "evaluation.probe_layer=3"),
+        *(str(run), "evaluation.probes=[length]", "evaluation.probe_layer=3"),
         module="bertexp.evaluate",
         BERTEXP_CACHE=str(run.parent / "cache"),
     )

@@ -203,7 +203,7 @@ hydra:
         "masking=span,optimizer.lr=0.002": "finished",
     }
     identities = {found.summary(name)["tracker_id"].rpartition("-")[0] for name in found.names}
-    assert identities == {"mlm-p0.15-s3", "mlm-span-p0.15-s3"}
+    assert identities == {"mlm-lr0.001-p0.15-s3", "mlm-lr0.002-span-p0.15-s3"}
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,9 @@ def test_every_job_is_a_run_of_its_own_in_the_sweeps_group(sweep: Any, jobs: lis
     assert len(set(known)) == 4
     assert {found.totals["run_id"] for found in jobs} == set(known)
     assert all(set(found.totals["tags"]) == {"mlm", "tiny", "token", "mine"} for found in jobs)
-    assert {found.totals["name"] for found in jobs} == {"mlm-p0.15-s3", "mlm-p0.40-s3"}
+    assert {found.totals["name"] for found in jobs} == {
+        f"mlm-hidden_size{size}-p{prob}-s3" for size in (32, 2**20) for prob in ("0.15", "0.40")
+    }
 
 
 def test_the_comparison_is_a_run_of_the_same_group_and_one_command_uploads_all(
