@@ -164,7 +164,7 @@ def test_a_mistake_that_all_jobs_make_is_listed_once(
     (listed,) = (line for line in done.said if line.startswith("failed: "))
     assert listed == (
         "failed: outputs/finetune/sweeps/wrong/seed=0 and 2 others: finetune.label=none: "
-        "train.tsv has no such column; it has text, label."
+        "'train.tsv' has no such column; it has text, label."
     )
 
 
@@ -177,7 +177,8 @@ def test_a_mistake_that_all_jobs_make_is_listed_once(
         (("no/such/run",), "run=no/such/run: there is no such folder."),
         (("outputs",), "run=outputs: the folder has neither a run nor a model in it."),
         (("run", "finetune.train=dev.tsv", "finetune.validation=none.tsv"),
-         "none.tsv: cannot be read (No such file or directory)."),
+         "finetune.validation: there is no file 'none.tsv' (looked in {work}). Did you mean "
+         "'dev.tsv'?"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -185,5 +186,5 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 ) -> None:
     before = sorted((work / "outputs").rglob("*"))
     done = command(*arguments, "tracker=none", module="bertexp.finetune", folder=work)
-    assert (done.code, done.said) == (1, [f"error: {said}"])
+    assert (done.code, done.said) == (1, [f"error: {said.format(work=work)}"])
     assert sorted((work / "outputs").rglob("*")) == before

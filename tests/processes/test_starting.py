@@ -58,7 +58,7 @@ def test_one_that_is_killed_ends_all(place: Any) -> None:
     ranks = [child for child in below if "spawn_main" in " ".join(child.cmdline())]
     assert len(ranks) == 2
     ranks[1].kill()
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert error.startswith("error: process ") and "was ended by SIGKILL" in error
