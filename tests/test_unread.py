@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from bertexp.config import Config, conf_dir
 from bertexp.finetuning.config import FinetuneConfig
 from bertexp.sweeps.stored import KEYS, SCHEMAS
-from bertexp.unread import refuse_unread, refuse_unread_in_sweep, written
+from bertexp.sweeps.unread import refuse_unread_in_sweep
+from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError
 
 ROOT = Path(__file__).parents[1]

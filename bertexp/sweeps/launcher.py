@@ -25,8 +25,8 @@ from bertexp.sweeps.stored import (
     seconds_a_job,
     stored_jobs,
 )
+from bertexp.sweeps.unread import refuse_unread_in_sweep
 from bertexp.tracking.progress import clock
-from bertexp.unread import refuse_unread_in_sweep
 from bertexp.validation import UserError
 
 # A job's folder is named after its overrides, up to this many characters.
