@@ -147,6 +147,7 @@ SWEEPS = {
     "masking.strategy=token,span masking.span_p=0.1,0.2": "the same run: masking.span_p=0.1 and "
     "masking.span_p=0.2. masking.span_p is read by masking.strategy=span only",
     "seed=0,0": "the same run: a value is listed twice",
+    "sweep=a,b": "the same run: sweep=a and sweep=b.",
     "seed=0,1 dataset.files=[x]": "dataset.files is read by dataset=text only",
 }
 

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.unread import COMMAND_LINE, Condition, conditions, unread, written, written_keys
 from bertexp.validation import UserError
 
-# What a run is called changes nothing of it.
-LABELS = ("name", "model.name")
+# What a run and its sweep are called changes nothing of it; a sweep may be named by the clock.
+LABELS = ("name", "model.name", "sweep")
 
 
 def refuse_unread_in_sweep(
