@@ -134,7 +134,7 @@ def refuse_unread(
 
     Args:
         found: what was written, and where.
-        config: what came of it.
+        config: the result.
         schema: what the command may be told.
         saved: groups that are as a saved model has them.
     """
