@@ -56,7 +56,7 @@ def test_a_resumed_run_keeps_its_rate_and_a_sweep_knows_its_jobs(
     config.optimizer.lr = 7e-3
     OmegaConf.save(config, run / ".hydra" / "config.yaml")
     done = command(*small, "trainer.resume=auto", f"hydra.run.dir={run}", "trainer.max_steps=15",
-        "sweep=rates", folder=tmp_path)  # fmt: skip
+        folder=tmp_path)  # fmt: skip
     assert done.code == 0, done.said
     assert "learning rate 0.007 (linear)" in " ".join(done.output.split())
     assert OmegaConf.load(run / ".hydra" / "config.yaml").optimizer.lr == 7e-3
