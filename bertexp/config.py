@@ -16,8 +16,8 @@ from bertexp.evaluation.config import EvaluationConfig
 from bertexp.files import expanded
 from bertexp.masking.config import MaskingConfig
 from bertexp.models.config import ModelConfig
+from bertexp.objectives.config import TaskConfig
 from bertexp.secrets import refuse_secrets
-from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.config import TokenizerConfig
 from bertexp.tracking.config import TrackerConfig
 from bertexp.training.config import (
@@ -93,7 +93,7 @@ class Config(RunConfig):
     def _check_streaming(self) -> None:
         """Raise a ``UserError`` for what needs a corpus whose end is known."""
         because = "where dataset.streaming=true"
-        require(self.task.name == "mlm", "task", self.task.name, f"mlm {because}")
+        require(self.task.objectives == ["mlm"], "task", self.task.name, f"mlm {because}")
         require(
             self.trainer.epochs is None,
             "trainer.epochs",

@@ -16,12 +16,11 @@ from bertexp.corpora.store import prepare as prepare_corpus
 from bertexp.corpora.stream import DocumentStream
 from bertexp.corpora.synthetic import Language
 from bertexp.evaluation.bank import Bank, build_bank
-from bertexp.evaluation.optimum import optimal_losses
 from bertexp.models.checkpoint import check_fit, read_architecture
+from bertexp.objectives.examples import Examples
+from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.objectives.task import Task
 from bertexp.probes.questions import Passages, Questions, prepare_questions
-from bertexp.tasks import TASKS
-from bertexp.tasks.base import Examples, Task
-from bertexp.tasks.mlm import MaskedLanguageModelling
 from bertexp.tokens.encoding import TextEncoder
 from bertexp.tokens.saved import load_tokenizer
 from bertexp.tokens.store import TokenStore, prepare_tokens
@@ -97,10 +96,10 @@ def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) ->
     """
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     examples = _examples(config, corpus, tokens["train"], task)
-    bank = build_bank(task, tokens, config.evaluation)
+    bank = build_bank(task.objectives, tokens, config.evaluation)
     optimum = {}
     if config.dataset.name == "synthetic":
-        optimum = optimal_losses(bank, tokenizer, Language.of(config.dataset.synthetic))
+        optimum = bank.optimum(Language.of(config.dataset.synthetic))
     passages = Passages(corpus, config.dataset.name, config.dataset.language)
     evaluation = config.evaluation
     probes = prepare_questions(evaluation.probes, passages, evaluation.probe_examples)
@@ -110,12 +109,11 @@ def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) ->
 def _prepare_text(
     config: Config, tokenizer: WordPieceTokenizer | None
 ) -> tuple[CorpusStore, WordPieceTokenizer, dict[str, TokenStore], Task]:
-    task_class = TASKS[config.task.name]
     # What is wrong with it is said first: the corpus may take long.
     tokenizer = tokenizer or _existing(config)
     corpus = _prepare_corpus(config)
     tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
-    sentences = config.task.sentences if task_class.uses_sentences else None
+    sentences = config.task.sentences if config.task.uses_sentences else None
     tokens = prepare_tokens(
         corpus, tokenizer, sentences, config.dataset.language, preparation_processes(config)
     )
@@ -124,7 +122,7 @@ def _prepare_text(
         counts_V = store.counts(tokenizer.vocab_size)
         source = f"dataset={config.dataset.name} ({split})"
         check_unknown(counts_V, tokenizer, texts, source, _advice(config, tokenizer))
-    return corpus, tokenizer, tokens, task_class(config.task, tokenizer)
+    return corpus, tokenizer, tokens, Task.of(config.task, tokenizer, config.masking, config.seed)
 
 
 def _advice(config: Config, tokenizer: WordPieceTokenizer) -> str:
@@ -143,20 +141,20 @@ def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Tas
     """Return the examples to train on: of stored tokens, or of the stream they are the head of."""
     dataset = config.dataset
     if not dataset.streaming:
-        return task.examples(tokens, config.masking, config.seed)
-    assert isinstance(task, MaskedLanguageModelling), task
+        return task.examples(tokens)
+    (mlm,) = task.objectives
+    assert isinstance(mlm, MaskedLanguageModelling), mlm
     source = CORPORA[dataset.name](dataset)
     validation = frozenset(map(identity, corpus.documents("validation")))
     documents = DocumentStream(source.shards(), validation, config.seed)
-    encoder = TextEncoder(task.tokenizer, tokens.tokens.dtype)
+    encoder = TextEncoder(mlm.tokenizer, tokens.tokens.dtype)
     key = [
-        *(source.fingerprint(), corpus.fingerprint, task.tokenizer.fingerprint),
-        *(task.block_tokens, dataset.shuffle_buffer, config.seed),
+        *(source.fingerprint(), corpus.fingerprint, mlm.tokenizer.fingerprint),
+        *(mlm.block_tokens, dataset.shuffle_buffer, config.seed),
     ]
     notes = cache_root() / "streams" / f"{fingerprint(key)}.jsonl"
-    stream = TokenStream(documents, encoder, task.block_tokens, dataset.shuffle_buffer, notes)
-    masker = task.masker(tokens, config.masking, config.seed)
-    return task.streamed_examples(stream, dataset.shuffle_buffer, masker)
+    stream = TokenStream(documents, encoder, mlm.block_tokens, dataset.shuffle_buffer, notes)
+    return mlm.mark(mlm.write_streamed(stream, dataset.shuffle_buffer), tokens)
 
 
 def _prepare_corpus(config: Config) -> CorpusStore:

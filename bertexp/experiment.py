@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from rich.console import Group
 
 from bertexp import draws, report
 from bertexp.config import Config, RunConfig
 from bertexp.data import Data, prepare_data
 from bertexp.dry_run.show import show_plan
-from bertexp.evaluation.answers import evaluate
+from bertexp.evaluation.bank import draw_samples, evaluate
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
-from bertexp.evaluation.samples import MaskedSample, PairSample, draw_samples, sample_tables
-from bertexp.evaluation.whole import Evaluated, evaluate_whole
+from bertexp.evaluation.whole import Evaluation, evaluate_whole
 from bertexp.files import shown
 from bertexp.masking.audit import audit
 from bertexp.masking.schedule import mask_rate
 from bertexp.models.build import build_model, check_model
-from bertexp.models.objective import Objective
+from bertexp.objectives.base import Sample
+from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.learner import Learner
+from bertexp.pairs.examples import PairExamples
 from bertexp.probes.measure import must_have_layer
 from bertexp.probes.picture import draw_probes
 from bertexp.processes import group
@@ -33,9 +36,6 @@ from bertexp.runs.folder import started_by_sweep
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
 from bertexp.runs.summary import versions, write_summary
-from bertexp.tasks import TASKS
-from bertexp.tasks.base import MaskedExamples
-from bertexp.tasks.nsp import PairExamples
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
@@ -131,21 +131,21 @@ def _run(
     if not accelerator.trackers:
         # Not before: a mistake found so far leaves no tracked run behind.
         accelerator.init_trackers(config.tracker.project)
-    objective = Objective(model).to(accelerator.device)
+    learner = Learner(model, data.task.objectives).to(accelerator.device)
     keeper = Keeper(model, data.tokenizer, config.task.max_length, folder, config.trainer)
     run = TrainingRun(
         config=config,
         invocation=invocation,
         examples=data.examples,
         weights=data.task.weights,
-        objective=objective,
+        objective=learner,
         accelerator=accelerator,
         keeper=keeper,
         record=record,
         clock=clock,
         fingerprints=outcome.fingerprints(data),
         plan=partial(report.plan, config, data, keeper, accelerator),
-        evaluate=partial(evaluate, objective, data.bank, accelerator.device),
+        evaluate=partial(evaluate, learner, data.bank, accelerator.device),
         badness=itemgetter("eval/loss"),
         every=config.evaluation.every,
         mask_rate=partial(mask_rate, config.masking),
@@ -154,19 +154,18 @@ def _run(
         return show_plan(run)
     if group.is_first():
         _describe(data, folder, tracker)
-    return _conclude(config, run, data, objective, run.train(), tracker)
+    return _conclude(config, run, data, learner, run.train(), tracker)
 
 
 def _prepare(config: Config, device: torch.device) -> tuple[Data, BertPreTrainedModel]:
     """Prepare the data and the model, which is the same in all processes."""
     length = config.task.max_length
     # Said first if it is wrong: the corpus may take long.
-    reads_pairs = TASKS[config.task.name].uses_sentences
+    reads_pairs = config.task.uses_sentences
     check_model(config.model, length, device, reads_pairs)
     with group.first_before_others():
         data = prepare_data(config)
-    model_class = data.task.model_class
-    model = build_model(config.model, model_class, data.tokenizer, length, config.seed)
+    model = build_model(config.model, data.task.heads, data.tokenizer, length, config.seed)
     must_have_layer(config.evaluation, model.config.num_hidden_layers)
     if not group.is_first():
         # The same weights, but dropout of its own.
@@ -178,40 +177,40 @@ def _conclude(
     config: Config,
     run: TrainingRun,
     data: Data,
-    objective: Objective,
+    learner: Learner,
     state: TrainState,
     tracker: SafeTracker | None,
 ) -> float:
     """Evaluate, export and record what was trained; returns the final ``eval/loss``."""
     device = run.accelerator.device
     with run.clock.counting("evaluation"):
-        found = evaluate_whole(config, data, objective, device)
+        found = evaluate_whole(config, data, learner, device)
         # By all processes: each may have but a part of the weights.
-        answers = draw_samples(objective, data.bank, data.tokenizer, device)
+        samples = draw_samples(learner, data.bank, device)
     loss = found.metrics["eval/loss"]
     with run.clock.counting("checkpoints"):
-        run.keeper.finish(loss, state.step, gathered_weights(objective))
+        run.keeper.finish(loss, state.step, gathered_weights(learner))
     if group.is_first():
-        _record(run, data, found, answers, state, tracker)
+        _record(run, data, found, samples, state, tracker)
     return loss
 
 
 def _record(
     run: TrainingRun,
     data: Data,
-    found: Evaluated,
-    answers: Sequence[MaskedSample | PairSample],
+    found: Evaluation,
+    samples: Sequence[Sample],
     state: TrainState,
     tracker: SafeTracker | None,
 ) -> None:
     """Write, log and show what came of a run."""
     folder, metrics = run.invocation.folder, found.metrics
-    write_example_losses(folder, example_losses(data.bank, found.answers))
+    write_example_losses(folder, example_losses(data.bank, found.found))
     pictures = draw_probes(found.probed, folder)
     with run.clock.counting("tracking"):
         run.accelerator.log(metrics | state.spent(), step=state.step)
         if tracker:
-            for name, (columns, rows) in sample_tables(answers).items():
+            for name, (columns, rows) in sample_tables(samples).items():
                 tracker.log_rows(name, columns, rows)
             tracker.log_pictures("evaluation", pictures)
     write_summary(folder, {"probes": [asdict(one) for one in found.probed]})
@@ -221,13 +220,21 @@ def _record(
     before, answered = outcome.before_training(lines), outcome.answered(data)
     optimum, probed = data.optimum, found.probed
     show(report.results(metrics, yardsticks, optimum, probed, state, answered, before))
-    show(report.samples(answers))
+    show(Group(*(sample.shown() for sample in samples)))
     show(report.remarks(outcome.remarks(lines, metrics, yardsticks, run.keeper)))
     show(report.places(shown(folder), run.keeper, tracker.location if tracker else None))
 
 
+def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[list[Any]]]]:
+    """Return samples as tables: head and rows, by name."""
+    tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
+    for sample in samples:
+        tables.setdefault(sample.table, (sample.columns, []))[1].extend(sample.rows())
+    return tables
+
+
 def _identify(config: Config, invocation: Invocation) -> RunIdentity:
-    masks = "mlm" in TASKS[config.task.name].objectives
+    masks = "masked" in config.task.heads
     return identify(
         config.tracker,
         task=config.task.name,

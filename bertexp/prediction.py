@@ -10,7 +10,6 @@ import torch
 
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.models.checkpoint import must_read_pairs
-from bertexp.models.objective import Objective
 from bertexp.runs.saved import Saved
 from bertexp.tokens.inputs import ModelInput
 from bertexp.training.setup import choose_device
@@ -137,7 +136,6 @@ class Predictor:
 
     def _score(self, read: ModelInput) -> tuple[list[tuple[str, float]], float | None]:
         ids = np.array(read.ids[1:-1])
-        objective = Objective(self._model)
-        scored = pseudo_likelihood(objective, self._tokenizer, [ids], self._limit, self._device)
+        scored = pseudo_likelihood(self._model, self._tokenizer, [ids], self._limit, self._device)
         likelihoods = scored.log_likelihoods[0].tolist()
         return list(zip(read.tokens[1:-1], likelihoods, strict=True)), scored.perplexity

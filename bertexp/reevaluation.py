@@ -17,13 +17,12 @@ from bertexp.data import Data, prepare_data
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.files import shown
 from bertexp.models.checkpoint import must_read_pairs
-from bertexp.models.objective import Objective
+from bertexp.objectives.learner import Learner
 from bertexp.probes.measure import must_have_layer
 from bertexp.runs import outcome
 from bertexp.runs.saved import Saved
 from bertexp.runs.summary import read_summary, versions, write_json
 from bertexp.sweeps.launcher import folder_name
-from bertexp.tasks import TASKS
 from bertexp.training.checkpoints import PROGRESS_FILE
 from bertexp.training.setup import build_accelerator
 from bertexp.training.state import TrainState
@@ -32,7 +31,7 @@ from bertexp.validation import UserError, require
 FOLDER = "evaluations"
 # For models that are of no run.
 PLACE = Path("outputs/evaluate")
-HEADS = {"mlm": "predictions", "nsp": "seq_relationship"}
+HEADS = {"masked": "predictions", "pair": "seq_relationship"}
 
 
 def reevaluate(
@@ -59,16 +58,16 @@ def reevaluate(
     """
     model: Any = saved.load_model()
     _must_have_heads(config, saved, model)
-    if TASKS[config.task.name].uses_sentences:
+    if config.task.uses_sentences:
         must_read_pairs(model.config, "task")
     positions = model.config.max_position_embeddings
     length, allowed = config.task.max_length, f"at most {positions}, the model's positions"
     require(length <= positions, "task.max_length", length, allowed)
     data = prepare_data(config, saved.load_tokenizer())
     device = build_accelerator(config.hardware, []).device
-    objective = Objective(model).to(device)
+    learner = Learner(model, data.task.objectives).to(device)
     must_have_layer(config.evaluation, model.config.num_hidden_layers)
-    found = evaluate_whole(config, data, objective, device)
+    found = evaluate_whole(config, data, learner, device)
     metrics, yardsticks = found.metrics, data.bank.yardsticks
     path = _place(saved) / f"{save}.json" if save else None
     if path:
@@ -101,8 +100,8 @@ def reevaluate(
 
 
 def _must_have_heads(config: Config, saved: Saved, model: Any) -> None:
-    for objective in TASKS[config.task.name].objectives:
-        if not hasattr(getattr(model, "cls", None), HEADS[objective]):
+    for head in config.task.heads:
+        if not hasattr(getattr(model, "cls", None), HEADS[head]):
             raise UserError(
                 f"task={config.task.name}: {saved.source} is a {type(model).__name__}, which has "
                 "no head for it."

@@ -14,10 +14,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.evaluation.samples import MaskedSample, PairSample
-from bertexp.evaluation.shortcuts import FEATURES
-from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
+from bertexp.masking.audit import LONGEST_RUN, Audit
 from bertexp.metrics import known_to, margin
+from bertexp.objectives.slices import SLICE_PREFIX, SLICES
+from bertexp.pairs.shortcuts import FEATURES
 from bertexp.tokens.unknown import unknown_share
 from bertexp.tracking.progress import clock
 from bertexp.training.rates import default_rate, explained
@@ -77,7 +77,7 @@ def plan(
         "task": f"{config.task.name}: {len(data.examples):,} examples of up to "
         f"{config.task.max_length} tokens",
     }
-    if "mlm" in data.task.objectives:
+    if "masked" in data.task.heads:
         replace = config.masking.replace
         shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
         rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
@@ -188,15 +188,31 @@ def _probes(found: Sequence[Probed], answered: Mapping[str, int]) -> list[Render
     return [table, note, ""]
 
 
-def samples(found: Sequence[MaskedSample | PairSample]) -> RenderableType:
-    """Return a model's answers, right ones in green."""
-    shown = [_masked(s) if isinstance(s, MaskedSample) else _pair(s) for s in found]
-    return Group(*shown)
-
-
 def remarks(found: Sequence[str]) -> RenderableType:
     """Return what is to be known about a result, a paragraph each; see ``outcome.remarks``."""
     return Group(*(Text(f"! {one}\n", "yellow") for one in found))
+
+
+def masking_audit(found: Audit) -> RenderableType:
+    """Return the measured figures of a run's masks."""
+    total = max(sum(found.runs.values()), 1)
+    longest = max(found.runs.values(), default=1)
+    rows = {
+        "requested rate": f"{found.requested:.2%}",
+        "realised rate": f"{found.realised:.2%} ± {found.error:.2%}",
+        "predicted become": f"{found.mask:.1%} [MASK], {found.random:.1%} random, "
+        f"{found.keep:.1%} kept",
+        "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
+        "whole words": f"{found.whole_words:.1%} of the words with a prediction",
+        "helped": f"{found.helped:,} of {found.sequences:,} sequences",
+        "runs of predicted": f"{found.mean_run:.2f} tokens on average",
+    }
+    bars = {
+        f"  {size}{'+' if size == LONGEST_RUN else ''}": f"{count / total:6.1%} "
+        + "▇" * round(36 * count / longest)
+        for size, count in found.runs.items()
+    }
+    return listed(rows | bars)
 
 
 def places(folder: Path, keeper: Keeper, tracker: str | None) -> RenderableType:
@@ -245,27 +261,3 @@ def _dropout(bert: BertConfig) -> str:
 
 def _precision(accelerator: Accelerator) -> str:
     return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
-
-
-def _masked(sample: MaskedSample) -> RenderableType:
-    text = Text(sample.text)
-    text.highlight_words(["[MASK]"], "bold yellow")
-    lines = [text]
-    for guess in sample.guesses:
-        line = Text("  ")
-        for token, probability in guess.likeliest:
-            style = "green" if token == guess.truth else ""
-            line.append(f"{token} ", style).append(f"{probability:.2f}  ", "dim")
-        lines.append(line.append(f"(was: {guess.truth})", "dim"))
-    return Group(*lines, "")
-
-
-def _pair(sample: PairSample) -> RenderableType:
-    verdict = Text(f"  follows with probability {sample.probability:.2f} ")
-    truth = "it does" if sample.follows else "it does not"
-    return Group(
-        Text(f"A: {sample.first}"),
-        Text(f"B: {sample.second}"),
-        verdict.append(f"({truth})", "green" if sample.is_right else "red"),
-        "",
-    )

@@ -13,10 +13,10 @@ from torch import nn
 from bertexp import report
 from bertexp.config import RunConfig
 from bertexp.files import shown
+from bertexp.objectives.examples import Examples
 from bertexp.processes import group
 from bertexp.runs.invocation import Invocation
 from bertexp.runs.outcome import Clock
-from bertexp.tasks.base import Examples
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.checkpoints import Checkpoint

@@ -50,6 +50,7 @@ COMMANDS: dict[str, list[tuple[str, list[str]]]] = {
             "bertexp.finetune",
             [
                 *("run", "finetune.train=train.csv", "finetune.validation=validation.csv"),
+                "hydra.run.dir=tuned",
                 *("hardware=cpu", "hardware.precision=fp32", "tracker=none", "trainer.max_steps=8"),
                 "hydra.run.dir=tuned",
             ],

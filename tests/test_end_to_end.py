@@ -156,14 +156,14 @@ def test_the_model_loads_anywhere_and_gives_the_loss_reported(
     data = prepare_data(experiment_config(*SMALL, "seed=9", "masking.prob=0.7"))
     loss = count = 0.0
     with torch.no_grad():
-        for batch in data.bank.of("mlm")[0].batches:
+        for batch in data.bank.all_sets[0].batches:
             labels = torch.full((batch.input_ids_BL.numel(),), -100)
-            labels[batch.positions_N] = batch.labels_N
+            labels[batch.targets["mlm"].positions_N] = batch.targets["mlm"].labels_N
             labels = labels.view_as(batch.input_ids_BL)
             mask = batch.attention_mask_BL
             found = model(batch.input_ids_BL, attention_mask=mask, labels=labels).loss
-            loss += found.item() * len(batch.labels_N)
-            count += len(batch.labels_N)
+            loss += found.item() * len(batch.targets["mlm"].labels_N)
+            count += len(batch.targets["mlm"].labels_N)
     assert loss / count == pytest.approx(summary(run)["metrics"]["eval/loss@0.15"], abs=1e-5)
     assert summary(run)["fingerprints"]["bank"] == data.bank.fingerprints
     paragraph = next(data.corpus.documents("train")).paragraphs[0]

@@ -14,8 +14,8 @@ from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.models.build import build_model
 from bertexp.models.compiled import compile_layers
-from bertexp.models.objective import Objective
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, train
@@ -44,7 +44,7 @@ def batch(data: Data) -> Batch:
 def model(experiment_config: Callable[..., Config], data: Data) -> Any:
     config = experiment_config("task=mlm_nsp", *SIZES)
     longest = config.task.max_length
-    return build_model(config.model, "BertForPreTraining", data.tokenizer, longest, config.seed)
+    return build_model(config.model, data.task.heads, data.tokenizer, longest, config.seed)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def restored() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
-def computed(objective: Objective, batch: Batch, precision: torch.dtype | None = None) -> Any:
+def computed(objective: Learner, batch: Batch, precision: torch.dtype | None = None) -> Any:
     """Return losses and gradients, on the CPU."""
     device = next(objective.parameters()).device
     with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
@@ -70,10 +70,15 @@ def computed(objective: Objective, batch: Batch, precision: torch.dtype | None =
     [(None, False, 1e-5), (None, True, 1e-5), (torch.bfloat16, False, 3e-2)],
 )
 def test_losses_and_gradients_are_those_of_the_cpu(
-    model: Any, batch: Batch, precision: torch.dtype | None, is_compiled: bool, error: float
+    model: Any,
+    data: Data,
+    batch: Batch,
+    precision: torch.dtype | None,
+    is_compiled: bool,
+    error: float,
 ) -> None:
     torch.set_float32_matmul_precision("highest")
-    objective = Objective(model)
+    objective = Learner(model, data.task.objectives)
     expected = computed(objective, batch)
     objective.cuda()
     if is_compiled:
@@ -88,7 +93,7 @@ def test_no_step_waits_for_the_gpu_but_those_that_are_logged(
     overrides = ("task=mlm_nsp", *SIZES, "trainer.batch_size=8", "trainer.log_every=1000000")
     config = experiment_config(*overrides)
     accelerator = build_accelerator(config.hardware, [])
-    objective = Objective(model).to(accelerator.device)
+    objective = Learner(model, data.task.objectives).to(accelerator.device)
     ready = get_ready(config, data.examples, data.task.weights, objective, accelerator)
     # Every shape has been met, and what it takes has been loaded.
     steps, device = ready.batches.steps_per_epoch, accelerator.device

@@ -14,8 +14,8 @@ import pytest
 
 from bertexp.config import Config, conf_dir
 from bertexp.data import prepare_data
-from bertexp.tasks.base import MaskedExamples
-from bertexp.tasks.nsp import PairExamples
+from bertexp.objectives.blocks import MaskedExamples
+from bertexp.pairs.examples import PairExamples
 
 SMALL = (
     *("model=tiny", "model.hidden_size=32", "model.intermediate_size=64"),
@@ -112,7 +112,7 @@ def test_each_way_of_the_notebook_can_be_brought_back(examples: Callable[..., An
 
     found, batch = masked()
     truth = found.unmasked(ids)
-    assert len(batch.labels_N) / batch.maskable == pytest.approx(0.15, abs=0.03)
+    assert len(batch.targets["mlm"].labels_N) / batch.maskable == pytest.approx(0.15, abs=0.03)
     assert (found.batch(3, ids).input_ids_BL == batch.input_ids_BL).all(), "masked once"
     special = found.masker.vocabulary.is_special_V
     replaced = batch.input_ids_BL.numpy()[batch.input_ids_BL.numpy() != truth]
@@ -120,7 +120,7 @@ def test_each_way_of_the_notebook_can_be_brought_back(examples: Callable[..., An
 
     # Labels are a copy of the whole text, masked or not.
     found, everything = masked("masking.prob=1", "masking.corrupt_prob=0.15")
-    assert len(everything.labels_N) == everything.maskable == batch.maskable
+    assert len(everything.targets["mlm"].labels_N) == everything.maskable == batch.maskable
     changed = (everything.input_ids_BL.numpy() != truth).sum()
     assert changed / everything.maskable == pytest.approx(0.15 * 0.9, abs=0.03)
 

@@ -12,8 +12,9 @@ from bertexp.benchmark.config import BenchConfig
 from bertexp.data import Data, prepare_data
 from bertexp.masking import STRATEGIES
 from bertexp.models.build import build_model
-from bertexp.models.objective import Objective
-from bertexp.tasks.base import MaskedExamples
+from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.learner import Learner
+from bertexp.objectives.task import Task
 from bertexp.training.loop import measure_seconds_per_token
 from bertexp.training.setup import build_accelerator
 from bertexp.validation import UserError
@@ -78,7 +79,8 @@ def measure_masking(config: BenchConfig) -> MaskingCost:
 
 def _examples(config: BenchConfig, data: Data, strategy: str) -> MaskedExamples:
     masking = replace(config.masking, strategy=strategy)
-    examples = data.task.examples(data.tokens["train"], masking, config.seed)
+    task = Task.of(config.task, data.tokenizer, masking, config.seed)
+    examples = task.examples(data.tokens["train"])
     assert isinstance(examples, MaskedExamples)
     return examples
 
@@ -135,8 +137,8 @@ def _milliseconds(job: Callable[[], None]) -> float:
 def _step_ms(config: BenchConfig, data: Data, part: np.ndarray) -> float:
     accelerator = build_accelerator(config.hardware, [])
     length = config.task.max_length
-    model = build_model(config.model, data.task.model_class, data.tokenizer, length, config.seed)
-    objective = Objective(model).to(accelerator.device)
+    model = build_model(config.model, data.task.heads, data.tokenizer, length, config.seed)
+    objective = Learner(model, data.task.objectives).to(accelerator.device)
     batches = [data.examples.batch(0, part)]
     seconds = measure_seconds_per_token(objective, accelerator, [batches], data.task.weights)
     return seconds * batches[0].tokens * 1e3

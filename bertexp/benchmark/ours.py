@@ -11,9 +11,9 @@ from bertexp.benchmark.clock import Clock
 from bertexp.benchmark.config import BenchConfig
 from bertexp.benchmark.parts import measure_parts
 from bertexp.benchmark.work import Measured, first_batch, longest, prepare_work, read_model
-from bertexp.evaluation.answers import evaluate
-from bertexp.models.objective import Objective, count_parameters, flops_per_batch
-from bertexp.tasks.batch import Batch
+from bertexp.evaluation.bank import evaluate
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
 from bertexp.training.loop import train
@@ -31,18 +31,18 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
     """Train as a run does, for ``steps`` or to a loss, and say what it took."""
     accelerator = build_accelerator(config.hardware, [])
     data = prepare_work(config)
-    objective = Objective(read_model(data, folder)).to(accelerator.device)
+    learner = Learner(read_model(data, folder), data.task.objectives).to(accelerator.device)
     first = first_batch(config, data).to(accelerator.device)
     # Before mixed precision, which comes with getting ready.
-    first_loss = _loss(objective, first)
-    ready = get_ready(config, data.examples, data.task.weights, objective, accelerator)
+    first_loss = _loss(learner, first)
+    ready = get_ready(config, data.examples, data.task.weights, learner, accelerator)
     total = longest(steps, loss_steps)
     clock = Clock(config.bench.warmup, total)
     losses: list[tuple[int, float, float]] = []
     record = JsonLinesTracker(folder)
 
     def look(state: TrainState) -> None:
-        metrics = evaluate(objective, data.bank, accelerator.device)
+        metrics = evaluate(learner, data.bank, accelerator.device)
         losses.append((state.step, state.seconds, metrics["eval/loss"]))
 
     training = replace(
@@ -61,7 +61,7 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
     peak = peak_memory()
     parts, overhead = ({}, 0.0) if loss_steps else measure_parts(training, ready.batches)
     return Measured(
-        parameters=count_parameters(objective.model),
+        parameters=count_parameters(learner.model),
         first_loss=first_loss,
         tokens=sum(batch.tokens for batch in batches),
         seconds=clock.seconds,
@@ -69,15 +69,15 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
         losses=losses,
         parts=parts,
         overhead=overhead,
-        flops=sum(flops_per_batch(objective.model, batch) for batch in batches) / clock.seconds,
-        batch_flops=flops_per_batch(objective.model, first),
+        flops=sum(learner.flops(batch) for batch in batches) / clock.seconds,
+        batch_flops=learner.flops(first),
         machine_flops=training.machine_flops,
     )
 
 
 @torch.no_grad()
-def _loss(objective: Objective, batch: Batch) -> float:
-    objective.eval()
-    ((name, total),) = objective(batch).items()
-    objective.train()
+def _loss(learner: Learner, batch: Batch) -> float:
+    learner.eval()
+    ((name, total),) = learner(batch).items()
+    learner.train()
     return float(total) / batch.predictions[name]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bertexp.benchmark.clock import wait_for_device
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, train
 from bertexp.training.plan import BatchPlan, load_steps

@@ -31,8 +31,8 @@ from bertexp.benchmark.work import (
     read_model,
 )
 from bertexp.data import Data
-from bertexp.evaluation.answers import evaluate
-from bertexp.models.objective import Objective, count_parameters
+from bertexp.evaluation.bank import evaluate
+from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.training.memory import keep_freed_memory, peak_memory
 from bertexp.training.setup import DEFAULT_THREADS, choose_device, mixed_precision
 
@@ -90,7 +90,7 @@ def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps
     peak = peak_memory()
     losses = []
     if loss_steps:
-        metrics = evaluate(Objective(model), data.bank, model.device)
+        metrics = evaluate(Learner(model, data.task.objectives), data.bank, model.device)
         losses.append((total, clock.ended - began, metrics["eval/loss"]))
     return Measured(
         parameters=count_parameters(model),
@@ -147,7 +147,7 @@ def _rows(data: Data, config: BenchConfig) -> list[dict[str, Any]]:
     for part in np.array_split(np.arange(len(examples)), -(-len(examples) // PAIRS_AT_ONCE)):
         batch, lengths = examples.batch(0, part), examples.lengths(0)[part]
         assert batch.token_type_ids_BL is not None
-        columns = (batch.input_ids_BL, batch.token_type_ids_BL, batch.labels("nsp"))
+        columns = (batch.input_ids_BL, batch.token_type_ids_BL, batch.targets["nsp"].labels_N)
         for ids, types, label, length in zip(*columns, lengths, strict=True):
             row = {"input_ids": ids[:length].tolist(), "token_type_ids": types[:length].tolist()}
             rows.append(row | {"labels": int(label)})

@@ -17,8 +17,9 @@ from bertexp.data import Data, prepare_data
 from bertexp.models.build import bert_config, build_skeleton
 from bertexp.models.checkpoint import load_model
 from bertexp.models.initialization import look_at_neighbours
-from bertexp.tasks.base import Examples, MaskedExamples
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.examples import Examples
 from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError, require
 
@@ -120,15 +121,15 @@ class FullLength(Examples):
     def lengths(self, epoch: int) -> np.ndarray:
         return self.examples.lengths(epoch)[self.ids]
 
-    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
-        return self.examples.batch(epoch, self.ids[example_ids], mask_prob)
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        return self.examples.batch(epoch, self.ids[example_ids])
 
 
 def write_model(config: BenchConfig, data: Data, folder: Path) -> None:
     """Write the model that both sides begin with."""
     torch.manual_seed(config.seed)
     described = bert_config(config.model, max(config.bench.vocab_size, data.tokenizer.vocab_size))
-    model = type(build_skeleton(described, data.task.model_class))(described)
+    model = type(build_skeleton(described, data.task.heads))(described)
     if config.model.initialization == "local":
         look_at_neighbours(model)
     model.save_pretrained(folder)
@@ -136,7 +137,7 @@ def write_model(config: BenchConfig, data: Data, folder: Path) -> None:
 
 def read_model(data: Data, folder: Path) -> BertPreTrainedModel:
     """Return the model that both sides begin with, in training mode."""
-    model = load_model(str(folder), data.task.model_class)
+    model = load_model(str(folder), data.task.heads)
     model.train()
     return model
 
@@ -152,12 +153,11 @@ def dense(batch: Batch) -> dict[str, torch.Tensor]:
     found = {"input_ids": batch.input_ids_BL}
     if batch.attention_mask_BL is not None:
         found["attention_mask"] = batch.attention_mask_BL
-    if batch.next_labels_B is not None:
-        assert batch.token_type_ids_BL is not None
-        return found | {"token_type_ids": batch.token_type_ids_BL, "labels": batch.next_labels_B}
-    assert batch.positions_N is not None
+    (target,) = batch.targets.values()
+    if batch.token_type_ids_BL is not None:
+        return found | {"token_type_ids": batch.token_type_ids_BL, "labels": target.labels_N}
     labels = torch.full((len(batch.example_ids) * length,), -100)
-    labels[batch.positions_N] = batch.labels("mlm")
+    labels[target.positions_N] = target.labels_N
     return found | {"labels": labels.view(-1, length)}
 
 

@@ -21,7 +21,7 @@ from wandb_workspaces.workspaces.interface import (
 )
 
 from bertexp.config import conf_dir
-from bertexp.evaluation.slices import SLICE_PREFIX, SLICES
+from bertexp.objectives.slices import SLICE_PREFIX, SLICES
 
 NAME = "bertexp: sweeps side by side"
 STEP, PREDICTED = "trainer/step", "train/predicted_tokens"

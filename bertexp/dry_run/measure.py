@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from bertexp.dry_run.plan import MEASURED, PLANNED, TRAINED_BYTES, Plan
-from bertexp.models.objective import count_parameters, flops_per_batch
+from bertexp.objectives.learner import count_parameters
 from bertexp.processes import group
 from bertexp.runs.summary import write_summary
-from bertexp.tasks.base import MaskedExamples
 from bertexp.training.budget import Budget
 from bertexp.training.loop import train
 from bertexp.training.memory import forget_peak, peak_memory
@@ -19,7 +18,7 @@ from bertexp.training.plan import BatchPlan
 from bertexp.training.state import TrainState
 
 if TYPE_CHECKING:
-    from bertexp.tasks.batch import Batch
+    from bertexp.objectives.batch import Batch
     from bertexp.training.ready import Ready
     from bertexp.training_run import TrainingRun
 
@@ -102,22 +101,20 @@ def _flops_per_token(run: TrainingRun) -> float:
 
     It is the mean over steps that are spread over an epoch, drawn and masked under one seed.
     """
-    trainer, examples = run.config.trainer, run.examples
-    if isinstance(examples, MaskedExamples):
-        examples = MaskedExamples(examples.text, examples.masker.under(SEED))
+    trainer = run.config.trainer
     plan = BatchPlan(
-        examples,
+        run.examples.under(SEED),
         trainer.batch_size,
         trainer.gradient_accumulation_steps,
         SEED,
         few_shapes=run.config.hardware.compile,
     )
-    model = run.accelerator.unwrap_model(run.objective).model
+    learner = run.accelerator.unwrap_model(run.objective)
     flops, tokens = 0.0, 0
     for place, number in enumerate(plan.spread(SAMPLED)):
         rate = run.mask_rate((place + 0.5) / SAMPLED) if run.mask_rate else None
         batches = plan[number if rate is None else (number, rate)]
-        flops += sum(flops_per_batch(model, batch) for batch in batches)
+        flops += sum(learner.flops(batch) for batch in batches)
         tokens += sum(batch.tokens for batch in batches)
     return flops / tokens
 

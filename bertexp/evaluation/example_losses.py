@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertexp.evaluation.answers import Answers
 from bertexp.evaluation.bank import Bank
+from bertexp.objectives.base import Evaluated
 from bertexp.runs.summary import LOSSES_FILE
-from bertexp.tasks.batch import Batch
 
 BANK_KEY = b"bank"
 
 
-def example_losses(bank: Bank, answers: Sequence[Answers]) -> pa.Table:
+def example_losses(bank: Bank, found: Sequence[Evaluated]) -> pa.Table:
     """Return a row for each objective, condition and example in which something is predicted.
 
     Columns: ``objective``, ``rate`` of masks (null for pairs), ``negatives`` (their kind, null for
@@ -28,10 +27,10 @@ def example_losses(bank: Bank, answers: Sequence[Answers]) -> pa.Table:
     examples of one are no independent draws), ``loss`` (in nats, the sum over its predictions) and
     ``count`` (of these). Rows are in the order of objective, rate, negatives and example. The
     table's metadata have the bank's fingerprints under ``bank``, as JSON: where two agree, their
-    rows answer the same questions.
+    rows are of the same predictions.
     """
     order = [(name, "ascending") for name in ("objective", "rate", "negatives", "example")]
-    table = pa.concat_tables([_rows(found) for found in answers]).sort_by(order)
+    table = pa.concat_tables([_rows(one) for one in found]).sort_by(order)
     return table.replace_schema_metadata({BANK_KEY: json.dumps(bank.fingerprints)})
 
 
@@ -43,28 +42,25 @@ def write_example_losses(folder: Path, table: pa.Table) -> None:
     os.replace(partial, path)
 
 
-def _rows(found: Answers) -> pa.Table:
-    asked = found.asked
-    owners = np.concatenate([_owners(batch, asked.objective) for batch in asked.batches])
+def _rows(found: Evaluated) -> pa.Table:
+    one = found.of
+    owners = np.concatenate(
+        [
+            batch.example_ids[batch.targets[one.objective].rows(batch.input_ids_BL.shape[1])]
+            for batch in one.batches
+        ]
+    )
     examples, row_N = np.unique(owners, return_inverse=True)
-    is_rate = isinstance(asked.condition, float)
+    is_rate = isinstance(one.condition, float)
     return pa.table(
         {
-            "objective": pa.array([asked.objective] * len(examples)),
-            "rate": pa.array([asked.condition if is_rate else None] * len(examples), pa.float64()),
-            "negatives": pa.array([None if is_rate else asked.name] * len(examples), pa.string()),
-            "weight": np.full(len(examples), asked.weight),
+            "objective": pa.array([one.objective] * len(examples)),
+            "rate": pa.array([one.condition if is_rate else None] * len(examples), pa.float64()),
+            "negatives": pa.array([None if is_rate else one.name] * len(examples), pa.string()),
+            "weight": np.full(len(examples), one.weight),
             "example": examples,
-            "document": asked.documents[examples],
+            "document": one.documents[examples],
             "loss": np.bincount(row_N, found.losses),
             "count": np.bincount(row_N),
         }
     )
-
-
-def _owners(batch: Batch, objective: str) -> np.ndarray:
-    """Return the example that each prediction of ``objective`` belongs to."""
-    if objective != "mlm":
-        return batch.example_ids
-    assert batch.positions_N is not None
-    return batch.example_ids[batch.positions_N.numpy() // batch.input_ids_BL.shape[1]]

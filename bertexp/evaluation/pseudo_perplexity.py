@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from bertexp import draws
-from bertexp.evaluation.answers import perplexity
-from bertexp.evaluation.bank import BANK_SEED
-from bertexp.models.objective import Objective
-from bertexp.tasks.batch import Batch, attention_mask, pad
-from bertexp.tasks.mlm import SPECIAL_PER_BLOCK
+from bertexp.models.encoder import encode
+from bertexp.objectives.base import BANK_SEED
+from bertexp.objectives.batch import Batch, attention_mask, pad
+from bertexp.objectives.blocks import SPECIAL_PER_BLOCK
+from bertexp.objectives.mlm import perplexity
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
@@ -40,7 +41,7 @@ class PseudoLikelihood:
 
 @torch.no_grad()
 def pseudo_likelihood(
-    objective: Objective,
+    model: Any,
     tokenizer: WordPieceTokenizer,
     texts: Sequence[np.ndarray],
     max_length: int,
@@ -49,22 +50,22 @@ def pseudo_likelihood(
     """Score ``texts``, exactly: one forward pass for each token, in which only it is masked.
 
     Args:
-        objective: a model with a head for masked tokens; left in evaluation mode.
+        model: a ``BertPreTrainedModel`` with a head for masked tokens; left in evaluation mode.
         tokenizer: for the special tokens around each text.
         texts: ids of each, without special tokens.
         max_length: what a text and its special tokens are cut to, at the end: a model has
             no positions beyond those it was trained with.
         device: where the model is.
     """
-    objective.eval()
+    model.eval()
     texts = [text[: max_length - SPECIAL_PER_BLOCK] for text in texts]
     sizes = [len(text) for text in texts]
     ids_N = np.concatenate([*texts, np.empty(0, np.int64)]).astype(np.int64)
     found_N = np.empty(len(ids_N))
     for chosen, batch in _one_masked(tokenizer, texts):
-        on_device = batch.to(device)
-        logits_BV = objective.logits(on_device)["mlm"].float()
-        losses_B = functional.cross_entropy(logits_BV, on_device.labels("mlm"), reduction="none")
+        logits_BV = model.cls.predictions(encode(model.bert, batch.to(device))).float()
+        labels_B = torch.from_numpy(ids_N[chosen]).to(device)
+        losses_B = functional.cross_entropy(logits_BV, labels_B, reduction="none")
         found_N[chosen] = -losses_B.cpu().numpy()
     counted_N = found_N[~tokenizer.is_special_V[ids_N]]
     return PseudoLikelihood(
@@ -108,7 +109,6 @@ def _one_masked(
         chosen = order_N[start : start + max(1, BATCH_TOKENS // longest)]
         texts_B, columns_B, rows_B = text_N[chosen], column_N[chosen], np.arange(len(chosen))
         ids_BL = ids_TL[texts_B, :longest]
-        labels_B = ids_BL[rows_B, columns_B]
         ids_BL[rows_B, columns_B] = tokenizer.mask_id
         yield (
             chosen,
@@ -119,10 +119,6 @@ def _one_masked(
                 queries_BP=torch.from_numpy(columns_B[:, None]),
                 slots_U=torch.from_numpy(rows_B),
                 attention_mask_BL=attention_mask(ids_BL, lengths_T[texts_B]),
-                positions_N=torch.from_numpy(rows_B * longest + columns_B),
-                labels_N=torch.from_numpy(labels_B),
-                tokens=int(lengths_T[texts_B].sum()),
-                maskable=len(chosen),
             ),
         )
         start += len(chosen)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bertexp.evaluation.answers import Answers, answer, bank_metrics
+from bertexp.evaluation.bank import predict
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
-from bertexp.models.objective import Objective
+from bertexp.objectives.base import Evaluated
+from bertexp.objectives.learner import Learner
 from bertexp.probes.measure import Probed, probe, probe_metrics
 
 if TYPE_CHECKING:
@@ -18,32 +19,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluation:
     """What an evaluation finds.
 
     Attributes:
-        answers: to the bank.
+        found: on the bank.
         probed: the probes, layer by layer.
         metrics: all figures, by name.
     """
 
-    answers: list[Answers]
+    found: list[Evaluated]
     probed: list[Probed]
     metrics: dict[str, float]
 
 
 def evaluate_whole(
-    config: Config, data: Data, objective: Objective, device: torch.device
-) -> Evaluated:
-    """Return all that a model is asked at its end."""
-    answers = answer(objective, data.bank, device)
-    metrics = bank_metrics(data.bank, answers)
+    config: Config, data: Data, learner: Learner, device: torch.device
+) -> Evaluation:
+    """Return all that is measured at the end of a run."""
+    found = predict(learner, data.bank, device)
+    metrics = data.bank.metrics(found)
     count, length = config.evaluation.pseudo_perplexity, config.task.max_length
-    if "mlm" in data.task.objectives and count:
+    if "masked" in data.task.heads and count:
         texts = choose_texts(data.tokens["validation"], count)
-        scored = pseudo_likelihood(objective, data.tokenizer, texts, length, device)
+        scored = pseudo_likelihood(learner.model, data.tokenizer, texts, length, device)
         if scored.perplexity is not None:
             metrics["eval/pseudo_perplexity"] = scored.perplexity
-    bert = objective.model.bert
+    bert = learner.model.bert
     probed = probe(bert, data.tokenizer, data.probes, config.evaluation, length, device)
-    return Evaluated(answers, probed, metrics | probe_metrics(probed))
+    return Evaluation(found, probed, metrics | probe_metrics(probed))

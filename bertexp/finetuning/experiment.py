@@ -17,11 +17,12 @@ from bertexp.experiment import tracked
 from bertexp.files import shown
 from bertexp.finetuning.config import FinetuneConfig
 from bertexp.finetuning.judgement import judge, write_predictions, yardsticks
-from bertexp.finetuning.labelled import LabelledData, prepare_labelled
-from bertexp.finetuning.objective import SequenceObjective
+from bertexp.finetuning.labelled import LABEL, LabelledData, prepare_labelled
+from bertexp.finetuning.objective import LabelHead
 from bertexp.finetuning.records import write_record
 from bertexp.finetuning.wording import plan, results
 from bertexp.models.checkpoint import load_classifier, must_read_pairs
+from bertexp.objectives.learner import Learner
 from bertexp.runs import outcome
 from bertexp.runs.folder import started_by_sweep
 from bertexp.runs.invocation import Invocation
@@ -79,23 +80,23 @@ def _finetune(
         saved, data, keeper = _prepare(config, folder)
     if not accelerator.trackers:
         accelerator.init_trackers(config.tracker.project)
-    objective = SequenceObjective(keeper.model).to(accelerator.device)
+    learner = Learner(keeper.model, [LabelHead()]).to(accelerator.device)
     trainer = config.trainer
     each_step = trainer.batch_size * trainer.gradient_accumulation_steps
-    fingerprints = {"bank": {"label": data.fingerprint}}
+    fingerprints = {"bank": {LABEL: data.fingerprint}}
     run = TrainingRun(
         config=config,
         invocation=invocation,
         examples=data.train,
-        weights={"label": 1.0},
-        objective=objective,
+        weights={LABEL: 1.0},
+        objective=learner,
         accelerator=accelerator,
         keeper=keeper,
         record=record,
         clock=clock,
         fingerprints=fingerprints,
         plan=partial(plan, config, saved, data, keeper, accelerator),
-        evaluate=partial(judge, objective, data, config.finetune.metrics, accelerator.device),
+        evaluate=partial(judge, learner, data, config.finetune.metrics, accelerator.device),
         badness=partial(_badness, config.finetune.metrics[0]),
         every=config.finetune.every or -(-len(data.train) // each_step),
         patience=config.finetune.patience,
@@ -104,7 +105,7 @@ def _finetune(
         return show_plan(run)
     write_summary(folder, {"fingerprints": fingerprints, "parent": _parent(saved)})
     state = run.train()
-    metrics, predicted = _judge_best(config, run, data, objective, state)
+    metrics, predicted = _judge_best(config, run, data, learner, state)
     _record(config, run, saved, data, metrics, predicted, state)
     return metrics["eval/loss"]
 
@@ -113,7 +114,7 @@ def _judge_best(
     config: FinetuneConfig,
     run: TrainingRun,
     data: LabelledData,
-    objective: SequenceObjective,
+    learner: Learner,
     state: TrainState,
 ) -> tuple[dict[str, float], list[Path]]:
     """Export the best model; returns its metrics, and where its predictions are."""
@@ -123,7 +124,7 @@ def _judge_best(
         if keeper.best and keeper.step != state.step:
             load_weights(keeper.model, folder / keeper.best)
         metrics = run.evaluate()
-        predicted = write_predictions(objective, data, config.finetune, folder, device)
+        predicted = write_predictions(learner, data, config.finetune, folder, device)
     with run.clock.counting("tracking"):
         run.accelerator.log(metrics | state.spent(), step=state.step)
     with run.clock.counting("checkpoints"):

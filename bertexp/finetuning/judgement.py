@@ -13,7 +13,8 @@ from bertexp.files import write_text
 from bertexp.finetuning.config import LabelledConfig
 from bertexp.finetuning.labelled import LabelledData
 from bertexp.finetuning.metrics import measure
-from bertexp.finetuning.objective import SequenceObjective, loss, predict
+from bertexp.finetuning.objective import loss, predict
+from bertexp.objectives.learner import Learner
 
 FOLDER = "predictions"
 # Of STS-B: scores lie between.
@@ -21,7 +22,7 @@ SCORES = (0.0, 5.0)
 
 
 def judge(
-    objective: SequenceObjective,
+    learner: Learner,
     data: LabelledData,
     metrics: Sequence[str],
     device: torch.device,
@@ -34,7 +35,7 @@ def judge(
     found: dict[str, float] = {}
     for condition, examples in data.validation.items():
         assert examples.targets is not None
-        logits_NC = predict(objective, examples, device)
+        logits_NC = predict(learner, examples, device)
         total = loss(logits_NC, torch.from_numpy(examples.targets)).item()
         figures = {"loss": total / len(examples)}
         figures |= measure(metrics, examples.targets, answers(logits_NC))
@@ -62,7 +63,7 @@ def answers(logits_NC: Tensor) -> np.ndarray:
 
 
 def write_predictions(
-    objective: SequenceObjective,
+    learner: Learner,
     data: LabelledData,
     config: LabelledConfig,
     folder: Path,
@@ -75,7 +76,7 @@ def write_predictions(
     """
     written = []
     for name, examples in data.test.items():
-        said = answers(predict(objective, examples, device))
+        said = answers(predict(learner, examples, device))
         if data.labels:
             shown = [data.labels[number] for number in said]
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,10 +10,13 @@ import torch
 from bertexp.cache import fingerprint
 from bertexp.finetuning.config import LabelledConfig
 from bertexp.finetuning.sources import Split, number_labels, read_splits
-from bertexp.tasks.base import Examples
-from bertexp.tasks.batch import Batch, written
+from bertexp.objectives.batch import Batch, use_first_position, written
+from bertexp.objectives.examples import Examples
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.tokens.unknown import check_unknown
+
+# The name of the objective.
+LABEL = "label"
 
 
 class LabelledExamples(Examples):
@@ -63,14 +66,15 @@ class LabelledExamples(Examples):
     def lengths(self, epoch: int) -> np.ndarray:
         return np.array([len(row) for row in self._rows])
 
-    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         rows = [self._rows[index] for index in example_ids]
         second_B = np.array([self._firsts[index] for index in example_ids])
         batch = written(
             example_ids, rows, self._pad_id, second_B=second_B if self._is_pair else None
         )
-        targets_B = None if self.targets is None else torch.from_numpy(self.targets[example_ids])
-        return replace(batch, targets_B=targets_B)
+        # Those of a test set are kept secret: only what a model predicts is read there.
+        labels_B = np.zeros(len(rows)) if self.targets is None else self.targets[example_ids]
+        return use_first_position(batch, LABEL, torch.from_numpy(labels_B))
 
 
 def _fitting(first: int, second: int, room: int) -> tuple[int, int]:

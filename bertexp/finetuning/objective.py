@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from bertexp.finetuning.labelled import LabelledExamples
-from bertexp.models.dropout import draw_masks_fast
-from bertexp.models.encoder import Layer, encode, whole_layer
-from bertexp.tasks.batch import Batch
-
-if TYPE_CHECKING:
-    from transformers import BertPreTrainedModel
+from bertexp.finetuning.labelled import LABEL, LabelledExamples
+from bertexp.objectives.base import Head
+from bertexp.objectives.batch import Target
+from bertexp.objectives.learner import Learner
 
 BATCH_SIZE = 64
 
 
-class SequenceObjective(nn.Module):
-    """A ``BertForSequenceClassification`` of ``transformers`` and its loss.
+class LabelHead(Head):
+    """The head of a ``BertForSequenceClassification`` of ``transformers``, and its loss.
 
     With one label it predicts a score, and its loss is the squared error; else a class, and its
     loss is the cross-entropy in nats (Devlin et al. 2019, section 4.1).
-
-    Attributes:
-        train_layer: computes the layers in training.
     """
 
-    def __init__(self, model: BertPreTrainedModel) -> None:
-        super().__init__()
-        draw_masks_fast(model)
-        self.model: Any = model
-        self.train_layer: Layer = whole_layer
+    name = LABEL
+    head = "label"
 
-    def logits(self, batch: Batch) -> Tensor:
-        """Return the head's output, shape (batch, labels)."""
+    def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
         # The pooler reads the first position of each sequence: give it nothing but [CLS].
-        run_layer = self.train_layer if self.training else whole_layer
-        cls_B1D = encode(self.model.bert, batch, run_layer)[:, None]
-        pooled_BD = self.model.bert.pooler(cls_B1D)
-        return self.model.classifier(self.model.dropout(pooled_BD))
+        logits_MC: Tensor = model.classifier(model.dropout(model.bert.pooler(hidden_MD[:, None])))
+        return logits_MC
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss, summed over the batch."""
-        return {"label": loss(self.logits(batch), batch.labels("label"))}
+    def loss(self, model: Any, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
+        return loss(self.logits(model, hidden_MD), labels_N)
+
+    def products(self, config: Any, target: Target) -> float:
+        classes = len(config.id2label or ())
+        return float(len(target) * config.hidden_size * (config.hidden_size + classes))
 
 
 def loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
@@ -58,17 +49,15 @@ def loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predict(
-    objective: SequenceObjective, examples: LabelledExamples, device: torch.device
-) -> Tensor:
+def predict(learner: Learner, examples: LabelledExamples, device: torch.device) -> Tensor:
     """Return the logits of every example, in order, ``float32`` of shape (examples, labels).
 
     The model is left in evaluation mode.
     """
-    objective.eval()
+    learner.eval()
     order = np.argsort(examples.lengths(0), kind="stable")
-    logits_NC = torch.empty(len(examples), objective.model.config.num_labels)
+    logits_NC = torch.empty(len(examples), learner.model.config.num_labels)
     for chosen in np.split(order, range(BATCH_SIZE, len(order), BATCH_SIZE)):
         batch = examples.batch(0, chosen).to(device)
-        logits_NC[torch.from_numpy(chosen)] = objective.logits(batch).float().cpu()
+        logits_NC[torch.from_numpy(chosen)] = learner.logits(batch)[LABEL].float().cpu()
     return logits_NC

@@ -12,7 +12,7 @@ from bertexp.inspection import TOPICS
 from bertexp.inspection.subject import Subject
 from bertexp.masking.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.masking.masker import Masked
-from bertexp.tasks.base import MaskedExamples
+from bertexp.objectives.blocks import MaskedExamples
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 

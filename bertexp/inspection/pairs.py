@@ -13,9 +13,9 @@ from bertexp import report
 from bertexp.data import prepare_training
 from bertexp.inspection import TOPICS
 from bertexp.inspection.subject import Subject
+from bertexp.objectives.blocks import MaskedExamples
 from bertexp.pairs import NEXT
-from bertexp.tasks.base import MaskedExamples
-from bertexp.tasks.nsp import PairExamples
+from bertexp.pairs.examples import PairExamples
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 

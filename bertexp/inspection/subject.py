@@ -14,7 +14,6 @@ from bertexp.inspection.config import InspectConfig
 from bertexp.models.build import bert_config, build_model, build_skeleton
 from bertexp.models.checkpoint import must_read_pairs
 from bertexp.runs.saved import Saved
-from bertexp.tasks import TASKS
 from bertexp.tokens.inputs import ModelInput
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.training.setup import choose_device
@@ -60,8 +59,8 @@ class Subject:
         if self.saved:
             return self.saved.load_model()
         config = self.config
-        model_class, length = TASKS[config.task.name].model_class, config.task.max_length
-        return build_model(config.model, model_class, self.tokenizer, length, config.seed).eval()
+        heads, length = config.task.heads, config.task.max_length
+        return build_model(config.model, heads, self.tokenizer, length, config.seed).eval()
 
     @cached_property
     def skeleton(self) -> BertPreTrainedModel:
@@ -71,7 +70,7 @@ class Subject:
             return self.model
         trains_vocabulary = config.tokenizer.name == "wordpiece"
         size = config.tokenizer.vocab_size if trains_vocabulary else self.tokenizer.vocab_size
-        return build_skeleton(bert_config(config.model, size), TASKS[config.task.name].model_class)
+        return build_skeleton(bert_config(config.model, size), config.task.heads)
 
     @property
     def max_length(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from bertexp import draws
 from bertexp.masking.masker import Masked
 from bertexp.masking.words import batch_words
-from bertexp.tasks.base import MaskedExamples
+from bertexp.objectives.blocks import MaskedExamples
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bertexp.models.checkpoint import (
+    MODEL_CLASSES,
     add_rows,
     bert_class,
     load_model,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def build_model(
     config: ModelConfig,
-    model_class: str,
+    heads: frozenset[str],
     tokenizer: WordPieceTokenizer,
     max_length: int,
     seed: int,
@@ -34,7 +35,7 @@ def build_model(
 
     Args:
         config: size or checkpoint.
-        model_class: name of a BERT class of ``transformers`` with the heads that are needed.
+        heads: what of a model is needed, see ``Head.head``.
         tokenizer: what its vocabulary must match; of a checkpoint, see ``check_fit``.
         max_length: the longest input, which its positions must hold.
         seed: for the weights that are drawn; the global generator is left seeded with it.
@@ -45,7 +46,7 @@ def build_model(
     """
     torch.manual_seed(seed)
     if config.pretrained:
-        model = load_model(config.pretrained, model_class)
+        model = load_model(config.pretrained, heads)
         if config.resize and tokenizer.vocab_size > model.config.vocab_size:
             add_rows(model, tokenizer.vocab_size)
         # Of another token, it would keep that one's embedding as it is.
@@ -54,7 +55,7 @@ def build_model(
         embeddings.padding_idx = tokenizer.pad_id
     else:
         check_memory(config, tokenizer.vocab_size, LOADED)
-        model = bert_class(model_class)(
+        model = bert_class(MODEL_CLASSES[heads])(
             bert_config(config, tokenizer.vocab_size, pad_id=tokenizer.pad_id)
         )
         if config.initialization == "local":
@@ -82,10 +83,10 @@ def check_model(
         check_memory(config, 0, TRAINED if device.type == "cpu" else LOADED)
 
 
-def build_skeleton(config: BertConfig, model_class: str) -> BertPreTrainedModel:
+def build_skeleton(config: BertConfig, heads: frozenset[str]) -> BertPreTrainedModel:
     """Return a model without weights: its modules and their shapes, in no time and no memory."""
     with torch.device("meta"):
-        return bert_class(model_class)(config)
+        return bert_class(MODEL_CLASSES[heads])(config)
 
 
 def bert_config(config: ModelConfig, vocab_size: int, pad_id: int = 0) -> BertConfig:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# By the heads that a model needs, the class of ``transformers`` that has them.
+MODEL_CLASSES = {
+    frozenset({"masked"}): "BertForMaskedLM",
+    frozenset({"pair"}): "BertForNextSentencePrediction",
+    frozenset({"masked", "pair"}): "BertForPreTraining",
+    frozenset({"label"}): "BertForSequenceClassification",
+}
+
 # Of a ``config.json``, what makes another model of it than the one that is trained here, and what
 # such a field may be. ``transformers`` passes some of them over without a word.
 _MUST_BE: dict[str, Any] = {
@@ -115,22 +123,23 @@ def must_read_pairs(found: BertConfig, key: str) -> None:
 
 
 def load_model(
-    path: str, model_class: str | None = None, key: str = "model.pretrained"
+    path: str, heads: frozenset[str] | None = None, key: str = "model.pretrained"
 ) -> BertPreTrainedModel:
     """Return a checkpoint's model, its weights in float32 whatever they were saved in.
 
     Args:
         path: a local folder or a Hub name.
-        model_class: name of a BERT class of ``transformers``, whose heads are drawn where the
-            checkpoint lacks them; None for the class it was saved as, with all its heads.
+        heads: what of a model is needed, which is drawn where the checkpoint lacks it; None for
+            the class it was saved as, with all its heads.
         key: what the user calls ``path``, for error messages.
 
     Raises:
         UserError: it cannot be loaded or is no BERT.
     """
     config = read_architecture(path, key)
-    may_lack = _HEADS if model_class else re.compile(r"(^|\.)pooler\.")
-    return _load(path, model_class or _saved_as(config, f"{key}={path}"), key, config, may_lack)
+    may_lack = _HEADS if heads else re.compile(r"(^|\.)pooler\.")
+    saved_as = MODEL_CLASSES[heads] if heads else _saved_as(config, f"{key}={path}")
+    return _load(path, saved_as, key, config, may_lack)
 
 
 def load_classifier(path: str, labels: Sequence[str]) -> BertPreTrainedModel:

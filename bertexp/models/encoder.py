@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertexp.models.attention import attend
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
 
 # Gives the output of a ``BertLayer`` at all positions, see ``whole_layer``.
 Layer = Callable[[Any, Tensor, Tensor | None], Tensor]

@@ -38,7 +38,7 @@ def layer_features(
     """
     import torch
 
-    from bertexp.tasks.batch import pad
+    from bertexp.objectives.batch import pad
 
     bert.eval()
     cls, sep = tokenizer.cls_id, tokenizer.sep_id

@@ -101,7 +101,16 @@ def recorded(folder: Path, name: str) -> DictConfig | None:
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(loaded, DictConfig):
         raise UserError(f"{path}: is no configuration.")
+    if "name" in loaded.get("task", {}) and "objectives" not in loaded.task:
+        _name_objectives(loaded.task)
     return loaded
+
+
+def _name_objectives(task: DictConfig) -> None:
+    """Give a task of before its objectives had a key what its name stood for."""
+    task.objectives = ["mlm", "nsp"] if task.name == "mlm_nsp" else [task.name]
+    weight = task.pop("nsp_weight", 1.0)
+    task.weights = {"mlm": 1.0, "nsp": weight} if task.name == "mlm_nsp" else {}
 
 
 def started_by_sweep(folder: Path) -> bool:

@@ -112,14 +112,9 @@ def _recent(losses: Sequence[float]) -> float:
 
 
 def answered(data: Data) -> dict[str, int]:
-    """Return how many examples each accuracy is of, by the metric's name.
-
-    Not that of masked tokens: those of one document are no independent examples.
-    """
-    pairs = {f"eval/nsp_accuracy@{q.name}": len(q.labels) for q in data.bank.of("nsp")}
-    counted = sum(len(q.labels) for q in data.bank.of("nsp") if q.weight)
+    """Return how many examples each accuracy is of, by the metric's name."""
     probes = {f"eval/{PREFIX}{q.name}": len(q.texts) - q.fitted for q in data.probes}
-    return pairs | probes | ({"eval/nsp_accuracy": counted} if counted else {})
+    return data.bank.answered | probes
 
 
 def results(

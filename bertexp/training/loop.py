@@ -11,9 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from bertexp.models.objective import flops_per_batch
+from bertexp.objectives.batch import Batch
 from bertexp.processes import group
-from bertexp.tasks.batch import Batch
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor
 from bertexp.training.config import SchedulerConfig, TrainerConfig
@@ -85,7 +84,7 @@ def train(run: Training) -> TrainState:
     The loss of a step is a sum over the predictions of all its batches, divided by their
     number: how a step is cut into batches and dealt to processes does not change it.
     """
-    state, model = run.state, run.accelerator.unwrap_model(run.objective).model
+    state, learner = run.state, run.accelerator.unwrap_model(run.objective)
     peak = [parameters["lr"] for parameters in run.optimizer.param_groups]
     clip = run.trainer.gradient_clip or float("inf")
     steps = iter(run.steps)
@@ -99,7 +98,7 @@ def train(run: Training) -> TrainState:
         factor = learning_rate_factor(run.scheduler, run.budget.midway(state))
         for parameters, rate in zip(run.optimizer.param_groups, peak, strict=True):
             parameters["lr"] = rate * factor
-        flops = sum(flops_per_batch(model, batch) for batch in batches)
+        flops = sum(learner.flops(batch) for batch in batches)
         tally = Tally.of(batches, flops).over_all_processes()
         losses = accumulate_gradients(
             run.objective, run.accelerator, batches, run.weights, tally.predictions

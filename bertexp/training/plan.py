@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bertexp import draws
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.examples import Examples
 from bertexp.runs.signals import ignore_signals
-from bertexp.tasks.base import Examples
-from bertexp.tasks.batch import Batch
 
 # Examples are sorted by length within pools of this many batches: little padding, much shuffling.
 POOL_BATCHES = 64
@@ -71,15 +71,16 @@ class BatchPlan(Dataset[list[Batch]]):
         Args:
             asked: the step, or the step and its mask rate.
         """
-        step, mask_prob = asked if isinstance(asked, tuple) else (asked, None)
+        step, rate = asked if isinstance(asked, tuple) else (asked, None)
+        examples = self._examples if rate is None else self._examples.at_rate(rate)
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self._batches_per_step
         chosen = self._epoch_batches(epoch)[first : first + self._batches_per_step]
         batches = [
-            self._examples.batch(epoch, example_ids, mask_prob)
+            examples.batch(epoch, example_ids)
             if len(example_ids)
             # A process takes part even where there are fewer examples than processes.
-            else self._examples.batch(epoch, chosen[0][:1], mask_prob).idle()
+            else examples.batch(epoch, chosen[0][:1]).idle()
             for example_ids in share(chosen, self._rank, self._processes)
         ]
         return [self._padded(batch) for batch in batches] if self.shapes else batches

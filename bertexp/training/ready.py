@@ -12,9 +12,9 @@ from torch import nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp.models.compiled import compile_layers
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.examples import Examples
 from bertexp.processes import group
-from bertexp.tasks.base import Examples
-from bertexp.tasks.batch import Batch
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, steps_ahead
 from bertexp.training.loop import Training, measure_seconds_per_token

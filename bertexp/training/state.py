@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bertexp.processes import group
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from bertexp.tasks.batch import Batch
+    from bertexp.objectives.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,21 @@ class Tally:
     Attributes:
         examples, tokens: sequences and tokens, padding not counted.
         positions: tokens, padding counted.
-        maskable, helped: see ``Batch``.
+        maskable, predicted, helped: see ``Batch``.
         requested: how many of the maskable were to be masked.
-        flops: floating-point operations, see ``flops_per_batch``.
-        mlm, nsp, label: predictions of each objective.
+        flops: floating-point operations, see ``Learner.flops``.
+        predictions: of each objective, by name.
     """
 
     examples: int
     tokens: int
     positions: int
     maskable: int
+    predicted: int
     helped: int
     requested: float
     flops: float
-    mlm: int
-    nsp: int
-    label: int
+    predictions: dict[str, int]
 
     @classmethod
     def of(cls, batches: list[Batch], flops: float) -> Tally:
@@ -48,22 +47,22 @@ class Tally:
             tokens=sum(batch.tokens for batch in batches),
             positions=sum(batch.input_ids_BL.numel() for batch in batches),
             maskable=sum(batch.maskable for batch in batches),
+            predicted=sum(batch.predicted for batch in batches),
             helped=sum(batch.helped for batch in batches),
             requested=sum(batch.mask_prob * batch.maskable for batch in batches),
             flops=flops,
-            mlm=sum(batch.predictions.get("mlm", 0) for batch in batches),
-            nsp=sum(batch.predictions.get("nsp", 0) for batch in batches),
-            label=sum(batch.predictions.get("label", 0) for batch in batches),
+            predictions={
+                name: sum(batch.predictions[name] for batch in batches)
+                for name in batches[0].predictions
+            },
         )
 
     def over_all_processes(self) -> Tally:
         """Return the whole step's, which all processes ask for."""
-        return Tally(*group.total(astuple(self)))
-
-    @property
-    def predictions(self) -> dict[str, int]:
-        """How many predictions each objective makes."""
-        return {"mlm": self.mlm, "nsp": self.nsp, "label": self.label}
+        counts = {name: value for name, value in vars(self).items() if name != "predictions"}
+        values = group.total([*counts.values(), *self.predictions.values()])
+        predictions = dict(zip(self.predictions, values[len(counts) :], strict=True))
+        return Tally(**dict(zip(counts, values, strict=False)), predictions=predictions)
 
 
 @dataclass
@@ -76,7 +75,7 @@ class TrainState:
         tokens: tokens seen, padding not counted.
         predicted_tokens: masked-language-model predictions made.
         seconds: time spent training, evaluation not counted.
-        flops: floating-point operations, see ``flops_per_batch``.
+        flops: floating-point operations, see ``Learner.flops``.
         loss_sum: the good steps' mean losses, added up to the last logged line.
         bad_steps: steps that were skipped, see ``BadSteps``.
         stopped: whether training ended before its budget was spent.
@@ -103,7 +102,7 @@ class TrainState:
         self.step += 1
         self.examples += tally.examples
         self.tokens += tally.tokens
-        self.predicted_tokens += tally.mlm
+        self.predicted_tokens += tally.predicted
         self.seconds += seconds
         self.flops += tally.flops
 
@@ -149,7 +148,7 @@ class Window:
         self.good = self.good + good
         self.tokens += tally.tokens
         self.positions += tally.positions
-        self.predicted += tally.mlm
+        self.predicted += tally.predicted
         self.maskable += tally.maskable
         self.requested += tally.requested
         self.helped += tally.helped

@@ -10,6 +10,7 @@ import pytest
 from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.models.build import build_model
+from bertexp.models.checkpoint import MODEL_CLASSES
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,8 @@ def untrained(experiment_config: Callable[..., Config]) -> Callable[..., Any]:
             *("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0.5"),
             "model.initializer_range=0.5",
         )
-        name = model_class or data.task.model_class
-        return build_model(config.model, name, data.tokenizer, 128, 0)
+        named = {name: heads for heads, name in MODEL_CLASSES.items()}
+        heads = named[model_class] if model_class else data.task.heads
+        return build_model(config.model, heads, data.tokenizer, 128, 0)
 
     return build

@@ -17,20 +17,19 @@ from torch.nn.functional import cross_entropy
 
 from bertexp.config import Config
 from bertexp.data import Data
-from bertexp.evaluation.answers import calibration_error, evaluate
-from bertexp.evaluation.bank import Bank
-from bertexp.evaluation.samples import draw_samples
+from bertexp.evaluation.bank import Bank, draw_samples, evaluate
 from bertexp.models.build import build_model
-from bertexp.models.objective import Objective
+from bertexp.objectives.learner import Learner
+from bertexp.objectives.pairs import calibration_error
 
 CPU = torch.device("cpu")
 
 
 def questions(bank: Bank) -> list[Any]:
     found: list[Any] = []
-    for asked in bank.questions:
+    for asked in bank.all_sets:
         for batch in asked.batches:
-            labels = batch.labels(asked.objective).tolist()
+            labels = batch.targets[asked.objective].labels_N.tolist()
             found.append([asked.objective, asked.condition, batch.input_ids_BL.tolist(), labels])
     return found
 
@@ -67,28 +66,20 @@ def test_the_bank_changes_with_its_own_settings(prepared: Callable[..., Data]) -
 def test_the_bank_is_all_masks_at_its_rates(prepared: Callable[..., Data]) -> None:
     data = prepared("evaluation.mask_probs=[0.1,0.6]", "evaluation.max_examples=null")
     mask, special = data.tokenizer.mask_id, data.tokenizer.is_special_V
-    every = len(data.task.examples(data.tokens["validation"], _masking(data), 0))
-    assert [asked.condition for asked in data.bank.questions] == [0.1, 0.6]
-    for asked in data.bank.questions:
+    every = len(data.task.examples(data.tokens["validation"]))
+    assert [asked.condition for asked in data.bank.all_sets] == [0.1, 0.6]
+    for asked in data.bank.all_sets:
         assert sum(len(batch.example_ids) for batch in asked.batches) == every
         predicted = maskable = 0
         for batch in asked.batches:
             seen = batch.input_ids_BL.flatten()
-            assert (seen[batch.positions_N] == mask).all()
-            assert (seen == mask).sum() == len(batch.positions_N)
-            assert not special[batch.labels_N].any()
-            predicted += len(batch.labels_N)
+            assert (seen[batch.targets["mlm"].positions_N] == mask).all()
+            assert (seen == mask).sum() == len(batch.targets["mlm"].positions_N)
+            assert not special[batch.targets["mlm"].labels_N].any()
+            predicted += len(batch.targets["mlm"].labels_N)
             maskable += batch.maskable
         assert maskable == len(data.tokens["validation"].tokens)
         assert stats.binomtest(predicted, maskable, asked.condition).pvalue > 1e-9
-
-
-def _masking(data: Data) -> Any:
-    from bertexp.masking.config import MaskingConfig, ReplaceConfig
-
-    return MaskingConfig(
-        prob=0.5, strategy="token", replace=ReplaceConfig(mask=1, random=0, keep=0)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -99,23 +90,23 @@ def model_for(
         data = prepared(f"task={task}", *overrides)
         sizes = ("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0.5")
         config = experiment_config(*sizes)
-        return build_model(config.model, data.task.model_class, data.tokenizer, 128, 0), data
+        return build_model(config.model, data.task.heads, data.tokenizer, 128, 0), data
 
     return build
 
 
 def test_masked_metrics_are_what_transformers_model_gives(model_for: Callable[..., Any]) -> None:
     model, data = model_for("mlm")
-    metrics = evaluate(Objective(model), data.bank, CPU)
+    metrics = evaluate(Learner(model, data.task.objectives), data.bank, CPU)
     losses, accuracies = {}, []
     with torch.no_grad():
-        for asked in data.bank.questions:
+        for asked in data.bank.all_sets:
             rate = asked.condition
             logits, labels = [], []
             for batch in asked.batches:
                 output = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL)
-                logits.append(output.logits.flatten(0, 1)[batch.positions_N])
-                labels.append(batch.labels_N)
+                logits.append(output.logits.flatten(0, 1)[batch.targets["mlm"].positions_N])
+                labels.append(batch.targets["mlm"].labels_N)
             losses[rate] = cross_entropy(torch.cat(logits), torch.cat(labels)).item()
             right = torch.cat(logits).argmax(-1) == torch.cat(labels)
             accuracies.append(right.float().mean().item())
@@ -134,9 +125,9 @@ def test_masked_metrics_are_what_transformers_model_gives(model_for: Callable[..
 def test_pair_metrics_are_what_transformers_model_gives(model_for: Callable[..., Any]) -> None:
     shares = "task.negatives={other_document: 0.25, same_document: 0.75}"
     model, data = model_for("nsp", shares)
-    metrics = evaluate(Objective(model), data.bank, CPU)
+    metrics = evaluate(Learner(model, data.task.objectives), data.bank, CPU)
     expected = {}
-    for asked in data.bank.questions:
+    for asked in data.bank.all_sets:
         logits, labels = [], []
         with torch.no_grad():
             for batch in asked.batches:
@@ -146,7 +137,7 @@ def test_pair_metrics_are_what_transformers_model_gives(model_for: Callable[...,
                     token_type_ids=batch.token_type_ids_BL,
                 )
                 logits.append(output.logits)
-                labels.append(batch.next_labels_B)
+                labels.append(batch.targets["nsp"].labels_N)
         loss = cross_entropy(torch.cat(logits), torch.cat(labels)).item()
         right = torch.cat(logits).argmax(-1) == torch.cat(labels)
         expected[f"eval/nsp_loss@{asked.condition}"] = loss
@@ -176,7 +167,7 @@ def test_pairs_are_asked_with_every_kind_of_negatives_half_and_half(
 ) -> None:
     for negatives in ("swap", "any_sentence"):
         bank = prepared("task=nsp", f"task.negatives={negatives}").bank
-        asked = {questions.condition: questions for questions in bank.questions}
+        asked = {questions.condition: questions for questions in bank.all_sets}
         assert asked.keys() == {negatives, "other_document", "same_document", "swap"}
         assert {kind for kind, questions in asked.items() if questions.weight} == {negatives}
         for questions in asked.values():
@@ -186,7 +177,7 @@ def test_pairs_are_asked_with_every_kind_of_negatives_half_and_half(
     every = [prepared("task=nsp", f"task.negatives={n}", "evaluation.count_negatives=all").bank
              for n in ("swap", "any_sentence")]  # fmt: skip
     assert every[0].fingerprints["nsp"] == every[1].fingerprints["nsp"]
-    assert [asked.weight for asked in every[1].questions] == [0.0, *[pytest.approx(1 / 3)] * 3]
+    assert [asked.weight for asked in every[1].all_sets] == [0.0, *[pytest.approx(1 / 3)] * 3]
     # What a model was trained on changes what its overall accuracy means, and nothing else.
     first = prepared("task=nsp").bank.fingerprints
     second = prepared("task=nsp", "task.negatives=swap").bank.fingerprints
@@ -204,7 +195,7 @@ def test_a_single_document_is_asked_about_without_others(
     alone = replace(store, document_offsets=store.document_offsets[[0, -1]])
     tokens = {"train": data.tokens["train"], "validation": alone}
     bank = build_bank(data.task, tokens, experiment_config().evaluation)
-    assert [questions.condition for questions in bank.questions] == ["same_document", "swap"]
+    assert [questions.condition for questions in bank.all_sets] == ["same_document", "swap"]
 
 
 CONFIDENCES = st.lists(st.tuples(st.floats(0.5, 1), st.booleans()), min_size=1, max_size=60)
@@ -231,8 +222,10 @@ def test_calibration_error_is_guos_formula(answers: list[tuple[float, bool]]) ->
 def test_the_yardstick_is_the_entropy_of_the_labels(prepared: Callable[..., Data]) -> None:
     data = prepared()
     entropies, commonest = [], []
-    for asked in data.bank.questions:
-        counts = np.bincount(np.concatenate([batch.labels_N for batch in asked.batches]))
+    for asked in data.bank.all_sets:
+        counts = np.bincount(
+            np.concatenate([batch.targets["mlm"].labels_N for batch in asked.batches])
+        )
         entropies.append(stats.entropy(counts))
         commonest.append(counts.max() / counts.sum())
     expected = {"eval/loss": np.mean(entropies), "eval/accuracy": np.mean(commonest)}
@@ -243,7 +236,7 @@ def test_the_yardstick_is_the_entropy_of_the_labels(prepared: Callable[..., Data
 
 def test_samples_are_true_to_the_bank(model_for: Callable[..., Any]) -> None:
     model, data = model_for("mlm")
-    samples = draw_samples(Objective(model), data.bank, data.tokenizer, CPU)
+    samples = draw_samples(Learner(model, data.task.objectives), data.bank, CPU)
     assert samples
     text = " ".join(p for d in data.corpus.documents("validation") for p in d.paragraphs)
     words = data.tokenizer.backend.encode(text, add_special_tokens=False).tokens
@@ -273,7 +266,7 @@ def test_text_that_is_all_unknown_does_not_end_a_run(
     )
     tokens = {"train": data.tokens["train"], "validation": texts}
     bank = build_bank(data.task, tokens, experiment_config().evaluation)
-    metrics = evaluate(Objective(model), bank, CPU)
+    metrics = evaluate(Learner(model, data.task.objectives), bank, CPU)
     assert all(math.isfinite(value) for value in metrics.values())
-    samples = draw_samples(Objective(model), bank, data.tokenizer, CPU)
+    samples = draw_samples(Learner(model, data.task.objectives), bank, CPU)
     assert all(sample.guesses for sample in samples)

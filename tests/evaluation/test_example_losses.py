@@ -15,9 +15,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bertexp.data import Data
-from bertexp.evaluation.answers import answer, bank_metrics
+from bertexp.evaluation.bank import predict
 from bertexp.evaluation.example_losses import LOSSES_FILE, example_losses, write_example_losses
-from bertexp.models.objective import Objective
+from bertexp.objectives.learner import Learner
 
 CPU = torch.device("cpu")
 
@@ -26,14 +26,14 @@ def test_they_add_up_to_the_loss_at_each_rate(
     cut_words: Callable[..., Data], untrained: Callable[..., Any]
 ) -> None:
     data = cut_words()
-    answers = answer(Objective(untrained(data)), data.bank, CPU)
+    answers = predict(Learner(untrained(data), data.task.objectives), data.bank, CPU)
     table = example_losses(data.bank, answers)
-    metrics = bank_metrics(data.bank, answers)
+    metrics = data.bank.metrics(answers)
     assert table.num_rows == 2 * 24
-    for asked in data.bank.questions:
+    for asked in data.bank.all_sets:
         rows = table.filter(pc.field("rate") == asked.condition)
         total, count = pc.sum(rows["loss"]).as_py(), pc.sum(rows["count"]).as_py()
-        assert count == sum(len(batch.labels_N) for batch in asked.batches)
+        assert count == sum(len(batch.targets["mlm"].labels_N) for batch in asked.batches)
         assert total / count == pytest.approx(metrics[f"eval/loss@{asked.condition:g}"])
 
 
@@ -42,13 +42,15 @@ def test_each_is_what_transformers_model_gives(
 ) -> None:
     data = cut_words("evaluation.max_examples=12")
     model = untrained(data).eval()
-    rows = example_losses(data.bank, answer(Objective(model), data.bank, CPU)).to_pylist()
+    rows = example_losses(
+        data.bank, predict(Learner(model, data.task.objectives), data.bank, CPU)
+    ).to_pylist()
     found = {(row["rate"], row["example"]): row for row in rows}
     assert list(found) == sorted(found)
-    for asked in data.bank.questions:
+    for asked in data.bank.all_sets:
         for batch in asked.batches:
             labels = torch.full((batch.input_ids_BL.numel(),), -100)
-            labels[batch.positions_N] = batch.labels_N
+            labels[batch.targets["mlm"].positions_N] = batch.targets["mlm"].labels_N
             with torch.no_grad():
                 logits = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits
             for example, scores, row_labels in zip(
@@ -70,13 +72,13 @@ def test_an_example_is_from_the_document_it_names(
     store = data.tokens["validation"]
     starts = store.document_token_offsets
     special = data.tokenizer.is_special_V
-    for asked in data.bank.questions:
+    for asked in data.bank.all_sets:
         if asked.condition == "swap":
             continue  # the first segment is the later one
         for batch in asked.batches:
             ids = batch.input_ids_BL.flatten().clone()
-            if batch.positions_N is not None:
-                ids[batch.positions_N] = batch.labels_N
+            if batch.targets["mlm"].positions_N is not None:
+                ids[batch.targets["mlm"].positions_N] = batch.targets["mlm"].labels_N
             rows = ids.view(len(batch.example_ids), -1).tolist()
             for example, (_, *row) in zip(batch.example_ids, rows, strict=True):
                 document = asked.documents[example]
@@ -90,12 +92,12 @@ def test_pairs_have_one_answer_an_example(
     cut_words: Callable[..., Data], untrained: Callable[..., Any]
 ) -> None:
     data = cut_words("task=nsp")
-    answers = answer(Objective(untrained(data)), data.bank, CPU)
+    answers = predict(Learner(untrained(data), data.task.objectives), data.bank, CPU)
     table = example_losses(data.bank, answers)
     assert table["rate"].null_count == table.num_rows == 3 * 24
     assert set(table["count"].to_pylist()) == {1}
     assert set(table["objective"].to_pylist()) == {"nsp"}
-    metrics = bank_metrics(data.bank, answers)
+    metrics = data.bank.metrics(answers)
     for kind in ("other_document", "same_document", "swap"):
         rows = table.filter(pc.field("negatives") == kind)
         assert pc.mean(rows["loss"]).as_py() == pytest.approx(metrics[f"eval/nsp_loss@{kind}"])
@@ -105,7 +107,9 @@ def test_the_file_holds_them_and_the_banks_fingerprint(
     cut_words: Callable[..., Data], untrained: Callable[..., Any], tmp_path: Path
 ) -> None:
     data = cut_words()
-    table = example_losses(data.bank, answer(Objective(untrained(data)), data.bank, CPU))
+    table = example_losses(
+        data.bank, predict(Learner(untrained(data), data.task.objectives), data.bank, CPU)
+    )
     write_example_losses(tmp_path, table)
     assert [path.name for path in tmp_path.iterdir()] == [LOSSES_FILE]
     found = pq.read_table(tmp_path / LOSSES_FILE)

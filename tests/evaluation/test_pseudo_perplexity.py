@@ -14,7 +14,6 @@ from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.evaluation import pseudo_perplexity
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
-from bertexp.models.objective import Objective
 from bertexp.validation import UserError
 
 CPU = torch.device("cpu")
@@ -47,7 +46,7 @@ def test_it_is_that_of_a_loop_over_the_positions(
     model = untrained(data, model_class).eval()
     expected = [one_by_one(model, data, text) for text in texts]
     model.train()  # the dropout has to be switched off
-    found = pseudo_likelihood(Objective(model), data.tokenizer, texts, LENGTH, CPU)
+    found = pseudo_likelihood(model, data.tokenizer, texts, LENGTH, CPU)
     for scores, direct in zip(found.log_likelihoods, expected, strict=True):
         assert scores.tolist() == pytest.approx(direct, abs=1e-5)
     tokens = [score for scores in expected for score in scores]
@@ -59,10 +58,10 @@ def test_it_does_not_depend_on_how_texts_are_batched(
 ) -> None:
     data = cut_words()
     texts = [text[:20] for text in choose_texts(data.tokens["validation"], 5)]
-    objective = Objective(untrained(data))
-    first = pseudo_likelihood(objective, data.tokenizer, texts, LENGTH, CPU)
+    model = untrained(data)
+    first = pseudo_likelihood(model, data.tokenizer, texts, LENGTH, CPU)
     monkeypatch.setattr(pseudo_perplexity, "BATCH_TOKENS", 1)
-    second = pseudo_likelihood(objective, data.tokenizer, texts[::-1], LENGTH, CPU)
+    second = pseudo_likelihood(model, data.tokenizer, texts[::-1], LENGTH, CPU)
     assert second.perplexity == pytest.approx(first.perplexity, rel=1e-5)
     for one, other in zip(first.log_likelihoods, second.log_likelihoods[::-1], strict=True):
         assert one.tolist() == pytest.approx(other.tolist(), abs=1e-5)
@@ -74,12 +73,12 @@ def test_unknown_words_are_read_but_do_not_count(
     data = cut_words()
     word, unknown = len(data.tokenizer.tokens) - 1, data.tokenizer.unk_id
     text = np.array([word, unknown, word])
-    objective = Objective(untrained(data))
-    found = pseudo_likelihood(objective, data.tokenizer, [text], LENGTH, CPU)
+    model = untrained(data)
+    found = pseudo_likelihood(model, data.tokenizer, [text], LENGTH, CPU)
     (scores,) = found.log_likelihoods
-    assert scores.tolist() == pytest.approx(one_by_one(objective.model, data, text), abs=1e-5)
+    assert scores.tolist() == pytest.approx(one_by_one(model, data, text), abs=1e-5)
     assert found.perplexity == pytest.approx(math.exp(-(scores[0] + scores[2]) / 2))
-    nothing = pseudo_likelihood(objective, data.tokenizer, [text[1:2]], LENGTH, CPU)
+    nothing = pseudo_likelihood(model, data.tokenizer, [text[1:2]], LENGTH, CPU)
     assert nothing.perplexity is None
 
 
@@ -87,13 +86,13 @@ def test_texts_without_tokens_have_no_scores(
     cut_words: Callable[..., Data], untrained: Callable[..., Any]
 ) -> None:
     data = cut_words()
-    objective, empty = Objective(untrained(data)), np.empty(0, np.uint16)
-    none = pseudo_likelihood(objective, data.tokenizer, [], LENGTH, CPU)
+    model, empty = untrained(data), np.empty(0, np.uint16)
+    none = pseudo_likelihood(model, data.tokenizer, [], LENGTH, CPU)
     assert (none.log_likelihoods, none.perplexity) == ([], None)
-    blank = pseudo_likelihood(objective, data.tokenizer, [empty], LENGTH, CPU)
+    blank = pseudo_likelihood(model, data.tokenizer, [empty], LENGTH, CPU)
     assert [len(scores) for scores in blank.log_likelihoods] == [0]
     word = np.array([len(data.tokenizer.tokens) - 1])
-    mixed = pseudo_likelihood(objective, data.tokenizer, [empty, word, empty], LENGTH, CPU)
+    mixed = pseudo_likelihood(model, data.tokenizer, [empty, word, empty], LENGTH, CPU)
     assert [len(scores) for scores in mixed.log_likelihoods] == [0, 1, 0]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bertexp.evaluation.samples import Guess, MaskedSample, PairSample, sample_tables
+from bertexp.experiment import sample_tables
+from bertexp.objectives.mlm import Guess, MaskedSample
+from bertexp.objectives.pairs import PairSample
 
 
 def test_a_row_is_a_masked_token_or_a_pair() -> None:

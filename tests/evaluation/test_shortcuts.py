@@ -87,12 +87,13 @@ def test_the_report_shows_them_beside_the_model_in_80_columns(
     prepared: Callable[..., Data],
 ) -> None:
     bank = prepared("task=nsp", "task.negatives=any_sentence_or_next").bank
-    losses = {f"eval/nsp_loss@{asked.name}": 0.693 for asked in bank.questions}
-    accuracies = {f"eval/nsp_accuracy@{asked.name}": 0.71828 for asked in bank.questions}
+    losses = {f"eval/nsp_loss@{asked.name}": 0.693 for asked in bank.all_sets}
+    accuracies = {f"eval/nsp_accuracy@{asked.name}": 0.71828 for asked in bank.all_sets}
     answered = dict.fromkeys([*accuracies, "eval/nsp_accuracy"], 160)
     accuracies = dict.fromkeys(accuracies, 0.625)
     metrics = {"eval/nsp_loss": 0.693, "eval/nsp_accuracy": 0.625} | losses | accuracies
-    metrics |= bank.shortcuts
+    shortcuts = {name: value for one in bank.all_sets for name, value in one.baselines.items()}
+    metrics |= shortcuts
     console = Console(width=80)
     with console.capture() as capture:
         state = TrainState(step=9, seconds=3.0)
@@ -102,8 +103,8 @@ def test_the_report_shows_them_beside_the_model_in_80_columns(
     # 100 and 80 of 160 right, by Wilson's formula.
     assert "eval/nsp_accuracy by its pairs (Wilson): 95% 0.548 to 0.696 (160)" in lines
     assert "Of 160 pairs each: an accuracy is known to ± 0.077 (95%)." in " ".join(lines)
-    for asked in bank.questions:
+    for asked in bank.all_sets:
         (line,) = [line for line in lines if line.startswith(f"{asked.name} ")]
-        values = [bank.shortcuts[f"eval/nsp_shortcut{name}@{asked.name}"]
+        values = [shortcuts[f"eval/nsp_shortcut{name}@{asked.name}"]
                   for name in ("_length", "_overlap", "_position", "")]  # fmt: skip
         assert line.split()[1:] == ["0.693", "0.625", *(f"{value:.3f}" for value in values)]

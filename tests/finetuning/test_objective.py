@@ -11,10 +11,10 @@ import torch
 from transformers import AutoTokenizer
 
 from bertexp.finetuning.labelled import LabelledExamples
-from bertexp.finetuning.objective import SequenceObjective, predict
+from bertexp.finetuning.objective import LabelHead, predict
 from bertexp.finetuning.sources import Split
 from bertexp.models.checkpoint import load_classifier
-from bertexp.models.objective import flops_per_batch
+from bertexp.objectives.learner import Learner
 from bertexp.runs.saved import find_saved
 
 TEXTS = ["ba da ga", "ba " * 60, "ka la ma na", "pa"]
@@ -33,7 +33,7 @@ def test_inputs_logits_and_losses_are_those_of_transformers(
     examples = LabelledExamples(split, labels, saved.load_tokenizer(), 32)
     torch.manual_seed(0)
     model = load_classifier(saved.source, labels).eval()
-    objective = SequenceObjective(model)
+    learner = Learner(model, [LabelHead()])
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     written = tokenizer(
         TEXTS, SECONDS if pairs else None, truncation="longest_first", max_length=32, padding=True,
@@ -44,15 +44,14 @@ def test_inputs_logits_and_losses_are_those_of_transformers(
     if pairs:
         assert batch.token_type_ids_BL is not None
         assert batch.token_type_ids_BL.tolist() == written["token_type_ids"].tolist()
-    assert batch.targets_B is not None
     with torch.no_grad():
-        wanted = model(**written, labels=batch.targets_B)
-        found = objective(batch)["label"]
+        wanted = model(**written, labels=batch.targets["label"].labels_N)
+        found = learner(batch)["label"]
     assert found.item() / 4 == pytest.approx(wanted.loss.item(), rel=1e-5)
     assert batch.predictions == {"label": 4}
-    assert flops_per_batch(model, batch) > 0
+    assert learner.flops(batch) > 0
     # In whatever order batches are made, answers are in that of the texts.
-    predicted = predict(objective, examples, torch.device("cpu"))
+    predicted = predict(learner, examples, torch.device("cpu"))
     assert predicted.numpy() == pytest.approx(wanted.logits.numpy(), abs=1e-5)
 
 

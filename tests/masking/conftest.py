@@ -12,8 +12,7 @@ import pytest
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context, Vocabulary
-from bertexp.tasks.base import MaskedExamples
-from bertexp.tasks.mlm import BlockExamples
+from bertexp.objectives.blocks import BlockExamples, MaskedExamples
 from bertexp.tokens.store import TokenStore
 
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -55,7 +54,9 @@ class Lab:
     def blocks(self, masker: Masker, max_length: int) -> MaskedExamples:
         """Return the corpus in masked blocks."""
         tokenizer: Any = SimpleNamespace(pad_id=0, cls_id=2, sep_id=3)
-        return MaskedExamples(BlockExamples(self.corpus, max_length, None, tokenizer), masker)
+        return MaskedExamples(
+            BlockExamples(self.corpus, max_length, None, tokenizer), masker, "mlm"
+        )
 
     def masker(self, strategy: str, prob: float = 0.15, seed: int = 0, **settings: Any) -> Masker:
         """Return a masker of a strategy on the corpus."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
 from bertexp.masking.schedule import mask_rate
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
 from bertexp.training.budget import Budget
 from bertexp.training.plan import BatchPlan, load_steps
 
@@ -97,7 +97,12 @@ def test_batch_sizes_change_no_mask(lab: Any) -> None:
 
 def seen(steps: list[list[Batch]]) -> list[Any]:
     return [
-        (b.example_ids.tolist(), b.input_ids_BL.tolist(), b.labels("mlm").tolist(), b.mask_prob)
+        (
+            b.example_ids.tolist(),
+            b.input_ids_BL.tolist(),
+            b.targets["mlm"].labels_N.tolist(),
+            b.mask_prob,
+        )
         for step in steps
         for b in step
     ]
@@ -108,8 +113,8 @@ def seen(steps: list[list[Batch]]) -> list[Any]:
 def test_every_predicted_token_has_a_label(lab: Any, prob: float, seed: int) -> None:
     examples = lab.blocks(lab.masker("span", 0.5, seed), 34)
     chosen = np.arange(24)
-    batch = examples.batch(1, chosen, prob)
+    batch = examples.at_rate(prob).batch(1, chosen)
     ids = examples.unmasked(chosen)
     masked = examples.masker.mask(ids, chosen, 1, prob)
-    assert batch.labels("mlm").tolist() == ids[masked.predicted_BL].tolist()
+    assert batch.targets["mlm"].labels_N.tolist() == ids[masked.predicted_BL].tolist()
     assert (batch.maskable, batch.helped) == (masked.maskable, masked.helped)

@@ -10,6 +10,7 @@ import pytest
 from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.models.build import build_model
+from bertexp.models.checkpoint import MODEL_CLASSES
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,7 @@ def small_model(
         sizes = ("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0")
         config = experiment_config(*sizes, *overrides)
         tokenizer = prepared().tokenizer
-        return build_model(config.model, model_class, tokenizer, config.task.max_length, seed)
+        heads = next(heads for heads, name in MODEL_CLASSES.items() if name == model_class)
+        return build_model(config.model, heads, tokenizer, config.task.max_length, seed)
 
     return build

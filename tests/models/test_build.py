@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.models.build import build_model
-from bertexp.models.objective import count_parameters
+from bertexp.objectives.learner import count_parameters
 from bertexp.tokens.config import TokenizerConfig
 from bertexp.tokens.saved import load_tokenizer
 from bertexp.tokens.tokenizer import WordPieceTokenizer
@@ -57,7 +57,7 @@ def test_sizes_are_those_published_and_those_of_transformers(
     config = experiment_config(f"model={size}", "model.initialization=bert").model
     # Nothing is computed: the meta device knows shapes only.
     with torch.device("meta"):
-        ours = build_model(config, "BertForPreTraining", bert_sized_tokenizer, 512, 0)
+        ours = build_model(config, frozenset({"masked", "pair"}), bert_sized_tokenizer, 512, 0)
         theirs = BertForPreTraining(
             BertConfig(
                 num_hidden_layers=layers,
@@ -79,7 +79,7 @@ def test_base_without_a_pooling_layer_is_as_large_as_known(
     """The number is in the README beside the real data."""
     config = experiment_config("model=base", "model.initialization=bert").model
     with torch.device("meta"):
-        model = build_model(config, "BertForMaskedLM", bert_sized_tokenizer, 512, 0)
+        model = build_model(config, frozenset({"masked"}), bert_sized_tokenizer, 512, 0)
     assert count_parameters(model.bert) == 108_891_648
 
 
@@ -94,7 +94,7 @@ def test_the_seed_decides_the_weights(small_model: Callable[..., Any]) -> None:
 
 def test_settings_reach_the_model(small_model: Callable[..., Any]) -> None:
     model = small_model(
-        "BertForMaskedLM",
+        frozenset({"masked"}),
         *("model.dropout=0.25", "model.num_hidden_layers=3", "model.num_attention_heads=4"),
         *("model.max_position_embeddings=200", "task.max_length=200"),
     )
@@ -112,7 +112,7 @@ def test_any_size_that_is_allowed_can_be_built(
     small_model: Callable[..., Any], heads: int, width: int, layers: int
 ) -> None:
     model = small_model(
-        "BertForMaskedLM",
+        frozenset({"masked"}),
         *(f"model.hidden_size={heads * width}", f"model.num_attention_heads={heads}"),
         *(f"model.num_hidden_layers={layers}", "model.intermediate_size=3"),
     )
@@ -127,9 +127,9 @@ def resume(
 ) -> Callable[..., Any]:
     """Return a function that loads a checkpoint as ``model=pretrained`` does."""
 
-    def load(folder: Path, model_class: str, max_length: int = 128) -> Any:
+    def load(folder: Path, heads: frozenset[str], max_length: int = 128) -> Any:
         config = experiment_config("model=pretrained", f"model.pretrained={folder}")
-        return build_model(config.model, model_class, prepared().tokenizer, max_length, 0)
+        return build_model(config.model, heads, prepared().tokenizer, max_length, 0)
 
     return load
 
@@ -140,14 +140,14 @@ def test_a_checkpoint_is_gone_on_from(
 ) -> None:  # fmt: skip
     before = small_model("BertForMaskedLM", seed=3)
     before.save_pretrained(tmp_path)
-    after = resume(tmp_path, "BertForMaskedLM")
+    after = resume(tmp_path, frozenset({"masked"}))
     assert after.training
     assert before.state_dict().keys() == after.state_dict().keys()
     for name, weight in before.state_dict().items():
         assert weight.equal(after.state_dict()[name]), name
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="bertexp"):
-        other = resume(tmp_path, "BertForNextSentencePrediction")
+        other = resume(tmp_path, frozenset({"pair"}))
     for name, weight in before.bert.state_dict().items():
         assert weight.equal(other.bert.state_dict()[name]), name
     new, unused = (r.getMessage() for r in caplog.records if r.name.startswith("bertexp"))
@@ -180,7 +180,7 @@ def test_what_is_no_bert_in_safetensors_is_refused_in_one_line(
     }
     for name, reason in says.items():
         with pytest.raises(UserError, match=reason) as caught:
-            resume(tmp_path / name, "BertForMaskedLM")
+            resume(tmp_path / name, frozenset({"masked"}))
         assert str(caught.value).startswith(f"model.pretrained={tmp_path / name}: ")
         assert "\n" not in str(caught.value)
 
@@ -191,4 +191,4 @@ def test_a_checkpoint_must_hold_the_length(
     model = small_model("BertForMaskedLM", "model.max_position_embeddings=128")
     model.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"^task\.max_length=129: .* only 128 positions"):
-        resume(tmp_path, "BertForMaskedLM", max_length=129)
+        resume(tmp_path, frozenset({"masked"}), max_length=129)

@@ -18,7 +18,7 @@ from bertexp.data import Data, prepare_tokenizer
 from bertexp.models.build import build_model
 from bertexp.models.checkpoint import load_classifier, load_model, must_read_pairs
 from bertexp.models.export import export_model
-from bertexp.models.objective import Objective
+from bertexp.objectives.learner import Learner
 from bertexp.runs.saved import Saved
 from bertexp.validation import UserError
 
@@ -71,17 +71,17 @@ def test_the_loss_of_an_odd_checkpoint_is_that_of_transformers(
         output_hidden_states=True, attn_implementation="flash_attention_2")  # fmt: skip
     batch = data.examples.batch(0, np.argsort(data.examples.lengths(0))[[0, 1, -2, -1]])
     assert batch.attention_mask_BL is not None
-    sums = Objective(load_model(str(tmp_path), "BertForPreTraining").eval())(batch)
+    model = load_model(str(tmp_path), frozenset({"masked", "pair"})).eval()
+    sums = Learner(model, data.task.objectives)(batch)
     ours = sum(sums[name].item() / count for name, count in batch.predictions.items())
     labels = torch.full((batch.input_ids_BL.numel(),), -100)
-    assert batch.positions_N is not None
-    labels[batch.positions_N] = batch.labels("mlm")
+    labels[batch.targets["mlm"].positions_N] = batch.targets["mlm"].labels_N
     expected = theirs(
         input_ids=batch.input_ids_BL,
         attention_mask=batch.attention_mask_BL,
         token_type_ids=batch.token_type_ids_BL,
         labels=labels.view_as(batch.input_ids_BL),
-        next_sentence_label=batch.next_labels_B,
+        next_sentence_label=batch.targets["nsp"].labels_N,
     ).loss
     assert ours == pytest.approx(expected.item(), abs=1e-5)
 
@@ -94,13 +94,13 @@ def test_half_precision_weights_are_trained_and_exported_in_float32(
     BertForMaskedLM(described(data.tokenizer.vocab_size)).to(dtype).save_pretrained(tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     assert {weight.dtype for weight in saved.values()} == {dtype}
-    model = load_model(str(tmp_path), "BertForMaskedLM")
+    model = load_model(str(tmp_path), frozenset({"masked"}))
     classifier = load_classifier(str(tmp_path), ["a", "b"])
     for each in (model, classifier, Saved(str(tmp_path), None).load_model()):
         assert {p.dtype for p in each.parameters()} == {torch.float32}
     # A step this small is lost in sixteen bits.
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0)
-    Objective(model)(data.examples.batch(0, np.arange(8)))["mlm"].backward()
+    Learner(model, data.task.objectives)(data.examples.batch(0, np.arange(8)))["mlm"].backward()
     optimizer.step()
     export_model(model, data.tokenizer, 64, tmp_path / "export")
     after = load_file(tmp_path / "export" / "model.safetensors")
@@ -173,8 +173,8 @@ def test_weights_that_are_not_there_are_not_made_up(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"weights of a .* are not in it, .*{lost}"):
             load_model(str(tmp_path / name), key="run")
     with pytest.raises(UserError, match=r"16 of the weights .*encoder\.layer\.2"):
-        load_model(str(tmp_path / "deeper"), "BertForMaskedLM")
-    load_model(str(tmp_path / "headless"), "BertForPreTraining")
+        load_model(str(tmp_path / "deeper"), frozenset({"masked"}))
+    load_model(str(tmp_path / "headless"), frozenset({"masked", "pair"}))
     load_model(str(tmp_path / "unpooled"))
 
 
@@ -217,7 +217,7 @@ def fit(
             "model=pretrained", f"model.pretrained={tmp_path / 'own'}", *chosen, *overrides
         )
         known = prepare_tokenizer(config)
-        return model, known, build_model(config.model, "BertForMaskedLM", known, 64, 0)
+        return model, known, build_model(config.model, frozenset({"masked"}), known, 64, 0)
 
     return build
 
@@ -266,7 +266,7 @@ def test_the_padding_token_is_the_tokenizers(
     model = BertForMaskedLM(described(tokenizer.vocab_size, pad_token_id=9))
     export_model(model, tokenizer, 64, tmp_path)
     config = experiment_config("model=pretrained", f"model.pretrained={tmp_path}").model
-    built: Any = build_model(config, "BertForMaskedLM", tokenizer, 64, 0)
+    built: Any = build_model(config, frozenset({"masked"}), tokenizer, 64, 0)
     built.bert(torch.tensor([[9, 10]])).last_hidden_state.pow(2).sum().backward()
     assert built.get_input_embeddings().weight.grad[9].any()
     assert built.config.pad_token_id == tokenizer.pad_id

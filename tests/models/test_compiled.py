@@ -16,8 +16,8 @@ from torch._dynamo.utils import counters
 from bertexp.data import Data
 from bertexp.models.compiled import compile_layers
 from bertexp.models.dropout import Dropout
-from bertexp.models.objective import Objective
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import Learner
 from bertexp.training.plan import FEW_LENGTHS, BatchPlan
 
 needs_compiler = pytest.mark.skipif(
@@ -29,7 +29,7 @@ def programs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
-def computed(objective: Objective, batch: Batch) -> tuple[dict[str, torch.Tensor], ...]:
+def computed(objective: Learner, batch: Batch) -> tuple[dict[str, torch.Tensor], ...]:
     """Return losses and gradients of one batch."""
     losses = objective(batch)
     torch.stack(list(losses.values())).sum().backward()
@@ -39,19 +39,23 @@ def computed(objective: Objective, batch: Batch) -> tuple[dict[str, torch.Tensor
 
 
 @pytest.fixture(scope="module")
-def batch(prepared: Callable[..., Data]) -> Batch:
+def data(prepared: Callable[..., Data]) -> Data:
+    return prepared("task=mlm_nsp")
+
+
+@pytest.fixture(scope="module")
+def batch(data: Data) -> Batch:
     """Eight sentence pairs, the longest and the shortest together."""
-    data = prepared("task=mlm_nsp")
     order = np.argsort(data.examples.lengths(0))
     return data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
 
 
 @needs_compiler
 def test_compiled_layers_compute_the_same_in_one_program(
-    small_model: Callable[..., Any], batch: Batch
+    small_model: Callable[..., Any], data: Data, batch: Batch
 ) -> None:
     model = small_model("BertForPreTraining", "model.num_hidden_layers=4")
-    objective = Objective(model).train()
+    objective = Learner(model, data.task.objectives).train()
     keys = list(objective.state_dict())
     eager = computed(objective, batch)
     compile_layers(objective, frozenset([tuple(batch.input_ids_BL.shape)]))
@@ -64,8 +68,12 @@ def test_compiled_layers_compute_the_same_in_one_program(
 
 
 @needs_compiler
-def test_compiled_layers_drop_out(small_model: Callable[..., Any], batch: Batch) -> None:
-    objective = Objective(small_model("BertForPreTraining", "model.dropout=0.5")).train()
+def test_compiled_layers_drop_out(
+    small_model: Callable[..., Any], data: Data, batch: Batch
+) -> None:
+    objective = Learner(
+        small_model("BertForPreTraining", "model.dropout=0.5"), data.task.objectives
+    ).train()
     for module in list(objective.modules()):
         for name, child in module.named_children():
             if isinstance(child, Dropout):
@@ -80,9 +88,9 @@ def test_compiled_layers_drop_out(small_model: Callable[..., Any], batch: Batch)
 
 @needs_compiler
 def test_only_training_on_the_given_shapes_is_compiled(
-    small_model: Callable[..., Any], batch: Batch
+    small_model: Callable[..., Any], data: Data, batch: Batch
 ) -> None:
-    objective = Objective(small_model("BertForPreTraining")).train()
+    objective = Learner(small_model("BertForPreTraining"), data.task.objectives).train()
     rows, length = batch.input_ids_BL.shape
     compile_layers(objective, frozenset([(rows, length + 8), (rows + 1, length)]))
     before = programs()
@@ -101,20 +109,19 @@ def test_few_shapes_are_few_and_change_no_loss(
         BatchPlan(data.examples, 5, 3, 0, processes - 1, processes, few_shapes=few)
         for few in (False, True)
     )
-    objective = Objective(small_model("BertForPreTraining"))
+    objective = Learner(small_model("BertForPreTraining"), data.task.objectives)
     assert len(plan.shapes) <= FEW_LENGTHS
     shapes, lengths = Counter[bool](), set()
     for step in range(2 * plan.steps_per_epoch):
         for before, batch in zip(plain[step], plan[step], strict=True):
             shapes[tuple(batch.input_ids_BL.shape) in plan.shapes] += 1
             lengths.add(before.input_ids_BL.shape[1])
-            assert batch.labels_N is not None and batch.positions_N is not None
             with torch.no_grad():
                 ours, theirs = objective(batch), objective(before)
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
             # The positions are those of the same tokens.
-            assert batch.input_ids_BL.flatten()[batch.positions_N].equal(
-                before.input_ids_BL.flatten()[before.positions_N]
+            assert batch.input_ids_BL.flatten()[batch.targets["mlm"].positions_N].equal(
+                before.input_ids_BL.flatten()[before.targets["mlm"].positions_N]
             )
     assert len(lengths) > FEW_LENGTHS
     assert shapes[True] > 0.8 * shapes.total()

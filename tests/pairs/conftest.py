@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.tasks.nsp import PairExamples
+from bertexp.pairs.examples import PairExamples
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
@@ -79,6 +79,6 @@ def build(
     def examples(corpus: list, seed: int = 0, **changed: Any) -> PairExamples:
         from dataclasses import replace
 
-        return PairExamples(build_store(corpus), replace(config, **changed), tokenizer, seed)
+        return PairExamples(build_store(corpus), replace(config, **changed), tokenizer, seed, "nsp")
 
     return examples

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bertexp.config import Config
 from bertexp.data import Data
-from bertexp.tasks.nsp import PairExamples
+from bertexp.pairs.examples import PairExamples
 from bertexp.training.plan import BatchPlan, load_steps
 
 from .conftest import numbered
@@ -63,7 +63,14 @@ def test_batches_do_not_depend_on_workers_and_go_on_from_any_step(
         count = 3 * plan.steps_per_epoch
         steps = [step for step, _ in zip(loader, range(first, count), strict=False)]
         return [
-            [(b.example_ids.tolist(), b.input_ids_BL.tolist(), b.next_labels_B.tolist()) for b in s]
+            [
+                (
+                    b.example_ids.tolist(),
+                    b.input_ids_BL.tolist(),
+                    b.targets["nsp"].labels_N.tolist(),
+                )
+                for b in s
+            ]
             for s in steps
         ]
 
@@ -85,21 +92,23 @@ def test_masked_pairs_are_the_pairs_with_masks(
     chosen = np.arange(20)
     batch, truth = masked.batch(2, chosen), written.batch(2, chosen)
     ids = truth.input_ids_BL.flatten()
-    assert torch.equal(batch.labels_N, ids[batch.positions_N])
-    assert (batch.labels_N > 4).all(), "no [CLS], no [SEP] of either segment, no padding"
+    assert torch.equal(batch.targets["mlm"].labels_N, ids[batch.targets["mlm"].positions_N])
+    assert (batch.targets["mlm"].labels_N > 4).all(), (
+        "no [CLS], no [SEP] of either segment, no padding"
+    )
     others = torch.ones(len(ids), dtype=torch.bool)
-    others[batch.positions_N] = False
+    others[batch.targets["mlm"].positions_N] = False
     assert torch.equal(batch.input_ids_BL.flatten()[others], ids[others])
     assert torch.equal(batch.token_type_ids_BL, truth.token_type_ids_BL)
-    assert torch.equal(batch.next_labels_B, truth.next_labels_B)
+    assert torch.equal(batch.targets["nsp"].labels_N, truth.targets["nsp"].labels_N)
     assert (batch.queries_BP[:, 0] == 0).all(), "[CLS] comes first, the pairs' head reads it"
     width = ids.numel() // 20
     used = batch.queries_BP.flatten()[batch.slots_U]
     rows = batch.slots_U // batch.queries_BP.shape[1]
-    predicted = (rows * width + used)[: len(batch.positions_N)]
-    assert torch.equal(predicted, batch.positions_N)
+    predicted = (rows * width + used)[: len(batch.targets["mlm"].positions_N)]
+    assert torch.equal(predicted, batch.targets["mlm"].positions_N)
     assert torch.equal(rows[-20:], torch.arange(20)) and (used[-20:] == 0).all()
-    assert batch.predictions == {"mlm": len(batch.labels_N), "nsp": 20}
+    assert batch.predictions == {"mlm": len(batch.targets["mlm"].labels_N), "nsp": 20}
 
 
 def test_examples_are_padded_to_where_they_are_asked_to(prepared: Callable[..., Data]) -> None:

@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bertexp.tasks.batch import Batch
-from bertexp.tasks.nsp import PairExamples
+from bertexp.objectives.batch import Batch
+from bertexp.pairs.examples import PairExamples
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
@@ -107,7 +107,7 @@ def test_an_epoch_has_exactly_the_shares_that_were_asked_for(
 ) -> None:  # fmt: skip
     changed = {"segments": segments, "next_prob": next_prob, "negatives": negatives}
     examples = made(build, corpus, epoch, seed=seed, **changed)
-    labels = all_of(examples, epoch).next_labels_B
+    labels = all_of(examples, epoch).targets["nsp"].labels_N
     count = len(examples)
     assert abs((labels == IS_NEXT).sum().item() - count * next_prob) <= 0.5
     assert set(labels.tolist()) <= {IS_NEXT, NOT_NEXT}
@@ -130,7 +130,9 @@ def test_pairs_are_what_their_kind_says(
     changed["short_prob"] = 0.0
     batch = all_of(made(build, corpus, epoch, seed=seed, **changed), epoch)
     at = Places(corpus)
-    for (first, second), label in zip(sides(batch), batch.next_labels_B.tolist(), strict=True):
+    for (first, second), label in zip(
+        sides(batch), batch.targets["nsp"].labels_N.tolist(), strict=True
+    ):
         if not cut:
             at.check_segment(first, segments)
             at.check_segment(second, segments)
@@ -227,7 +229,7 @@ def test_no_pair_is_too_long_and_each_is_the_same_in_any_batch(
         assert min(map(len, pair)) > 0
         alone = examples.batch(0, np.array([example]))
         assert sides(alone) == [pair]
-        assert alone.next_labels_B[0] == together.next_labels_B[example]
+        assert alone.targets["nsp"].labels_N[0] == together.targets["nsp"].labels_N[example]
         assert alone.attention_mask_BL is None
     if together.attention_mask_BL is not None:
         assert together.attention_mask_BL.sum(1).tolist() == lengths.tolist()
@@ -270,12 +272,16 @@ def test_which_pairs_follow_is_drawn_anew_each_epoch_unless_told_otherwise(
     corpus = [[[[5 + d, 6 + p], [9 + d, 10 + p], [100 + d, 90 + p]] for p in range(5)]
               for d in range(20)]  # fmt: skip
     examples = build(corpus)
-    labels = np.array([all_of(examples, epoch).next_labels_B.numpy() for epoch in range(400)])
+    labels = np.array(
+        [all_of(examples, epoch).targets["nsp"].labels_N.numpy() for epoch in range(400)]
+    )
     starts = {tuple(first) for e in range(20) for first, _ in [sides(all_of(examples, e))[0]]}
     assert len(starts) == 2, "any sentence but the last may be the first"
     for of_paragraph in labels.sum(0):
         assert stats.binomtest(int(of_paragraph), 400, 0.5).pvalue > ALARM
-    others = [all_of(build(corpus, seed=seed)).next_labels_B.tolist() for seed in range(3)]
+    others = [
+        all_of(build(corpus, seed=seed)).targets["nsp"].labels_N.tolist() for seed in range(3)
+    ]
     assert len(set(map(tuple, others))) == 3
     static = build(corpus, dynamic=False)
     assert sides(all_of(static, 7)) == sides(all_of(static, 0)) == sides(all_of(examples, 0))

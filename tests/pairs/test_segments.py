@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from bertexp.pairs.examples import PairExamples
 from bertexp.pairs.segments import FilledSegments
 from bertexp.pairs.text import Text
-from bertexp.tasks.nsp import PairExamples
 
 from .conftest import NUMBERED, build_store, numbered
 

@@ -30,7 +30,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "task.pad_to": ([None, 128, 512], [127, 0, -1, 513]),
     "task.short_prob": SHARE,
     "task.next_prob": OPEN,
-    "task.nsp_weight": POSITIVE,
+    "task.weights.nsp": POSITIVE,
     "masking.prob": ([1e-9, 1.0], [0.0, -1e-9, 1 + 1e-9, NAN, INF]),
     "masking.corrupt_prob": ([None, *OPEN[0]], OPEN[1]),
     "masking.copies": MAYBE,

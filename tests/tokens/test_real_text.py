@@ -11,7 +11,7 @@ from scipy import stats
 
 from bertexp.config import Config
 from bertexp.data import Data, prepare_data
-from bertexp.tasks.nsp import PairExamples
+from bertexp.pairs.examples import PairExamples
 from bertexp.tokens.sentences import split_sentences
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
@@ -59,15 +59,16 @@ def test_a_pair_is_encoded_as_bert_has_it(
     write_tokens(tmp_path / "a.arrow", documents, real_tokenizer, np.uint16)
     # Two paragraphs have two sentences, and 90% of two pairs is both.
     config = experiment_config("task=nsp", "task.next_prob=0.9").task
-    pairs = PairExamples(TokenStore.open(tmp_path / "a.arrow"), config, real_tokenizer, seed=0)
+    pairs = PairExamples(
+        TokenStore.open(tmp_path / "a.arrow"), config, real_tokenizer, seed=0, name="nsp"
+    )
     batch = pairs.batch(0, np.arange(1))
     assert batch.input_ids_BL.tolist() == [
         [101, 1045, 2293, 17953, 2361, 999, 102, 1045, 2293, 9932, 102]
     ]
     assert batch.token_type_ids_BL is not None
     assert batch.token_type_ids_BL.tolist() == [[0] * 7 + [1] * 4]
-    assert batch.next_labels_B is not None
-    assert batch.next_labels_B.tolist() == [0]
+    assert batch.targets["nsp"].labels_N.tolist() == [0]
 
 
 def test_the_first_two_paragraphs_give_fourteen_sentences(paragraphs: list[str]) -> None:

@@ -23,7 +23,7 @@ from bertexp.corpora import Document
 from bertexp.corpora.shard import identity
 from bertexp.corpora.stream import DocumentStream
 from bertexp.data import prepare_data
-from bertexp.tasks.base import MaskedExamples
+from bertexp.objectives.blocks import MaskedExamples
 from bertexp.tokens import stream
 from bertexp.tokens.encoding import TextEncoder
 from bertexp.tokens.stream import TokenStream

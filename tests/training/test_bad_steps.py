@@ -14,8 +14,8 @@ from torch import nn
 from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.models.build import build_model
-from bertexp.models.objective import Objective
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, train
@@ -27,14 +27,14 @@ from bertexp.validation import UserError
 STEPS = 8
 
 
-class Spoilt(Objective):
-    """An objective whose loss is multiplied with a number on chosen steps.
+class Spoilt(Learner):
+    """A learner whose loss is multiplied with a number on chosen steps.
 
     With infinity or NaN the loss is not finite; with a large number the gradient is not.
     """
 
-    def __init__(self, model: Any, factors: dict[int, float]) -> None:
-        super().__init__(model)
+    def __init__(self, model: Any, data: Data, factors: dict[int, float]) -> None:
+        super().__init__(model, data.task.objectives)
         self.factors = factors
         self.step = 0
 
@@ -59,8 +59,8 @@ def trained(
             *("scheduler.warmup=0", "optimizer.weight_decay=0.1"),
         )
         accelerator = build_accelerator(config.hardware, [])
-        model = build_model(config.model, data.task.model_class, data.tokenizer, 128, 0)
-        objective: nn.Module = Spoilt(model, factors)
+        model = build_model(config.model, data.task.heads, data.tokenizer, 128, 0)
+        objective: nn.Module = Spoilt(model, data, factors)
         optimizer = build_optimizer(config.optimizer, objective)
         objective, optimizer = accelerator.prepare(objective, optimizer)
         plan = BatchPlan(data.examples, 4, 1, 0)

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, BertForMaskedLM
 from bertexp.config import Config
 from bertexp.data import Data
 from bertexp.models.build import build_model
-from bertexp.models.objective import Objective
+from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.checkpoints import find_checkpoints
@@ -42,8 +42,8 @@ def begun(
         )
         data = prepared()
         accelerator = build_accelerator(config.hardware, [])
-        model = build_model(config.model, "BertForMaskedLM", data.tokenizer, 128, seed)
-        objective = Objective(model)
+        model = build_model(config.model, frozenset({"masked"}), data.tokenizer, 128, seed)
+        objective = Learner(model, [])
         prepared_objective, optimizer = accelerator.prepare(
             objective, build_optimizer(config.optimizer, objective)
         )

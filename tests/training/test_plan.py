@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bertexp.tasks.base import Examples
+from bertexp.objectives.examples import Examples
 from bertexp.training.plan import BatchPlan, load_steps, share
 
 SIZES = st.integers(1, 40)
@@ -41,7 +41,7 @@ class Numbers(Examples):
     def documents(self) -> np.ndarray:
         return np.arange(self._count)
 
-    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Any:
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Any:
         return Seen(example_ids, epoch)
 
 

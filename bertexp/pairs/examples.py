@@ -1,20 +1,16 @@
-"""Sentence pairs: next sentence prediction (Devlin et al. 2019, section 3.1) and its kin."""
+"""Examples that are pairs of segments."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from bertexp.masking.config import MaskingConfig
+from bertexp.objectives.batch import Batch, use_first_position, written
+from bertexp.objectives.config import TaskConfig
+from bertexp.objectives.examples import Examples
 from bertexp.pairs import NEXT, SEGMENTS, negative_shares
 from bertexp.pairs.draw import PairDrawer
 from bertexp.pairs.text import Text
-from bertexp.tasks import TASKS
-from bertexp.tasks.base import READ_BY_PAIRS, Examples, Task
-from bertexp.tasks.batch import Batch, written
-from bertexp.tasks.config import TaskConfig
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
@@ -31,6 +27,7 @@ class PairExamples(Examples):
         config: ``task.*``.
         tokenizer: for the ids of the special tokens.
         seed: the run's seed.
+        name: of the objective that predicts whether the second follows.
 
     Attributes:
         drawer: what draws the pairs.
@@ -40,11 +37,16 @@ class PairExamples(Examples):
     """
 
     def __init__(
-        self, tokens: TokenStore, config: TaskConfig, tokenizer: WordPieceTokenizer, seed: int
+        self,
+        tokens: TokenStore,
+        config: TaskConfig,
+        tokenizer: WordPieceTokenizer,
+        seed: int,
+        name: str,
     ) -> None:
         self._text = Text(tokens)
         self.drawer = _drawer(self._text, config, config.segments, seed)
-        self._pad_to, self._tokenizer = config.pad_to, tokenizer
+        self._pad_to, self._tokenizer, self._name = config.pad_to, tokenizer, name
         if len(self) < 2:
             raise _too_few(self._text, config, seed)
 
@@ -73,7 +75,7 @@ class PairExamples(Examples):
         assert self.drawer.kinds[0] == NEXT
         return dict(zip(self.drawer.kinds, (counts / len(self)).tolist(), strict=True))
 
-    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         pairs = self.drawer.pairs(epoch).of(example_ids)
         cls, sep = [self._tokenizer.cls_id], [self._tokenizer.sep_id]
         tokens = self._text.tokens
@@ -84,7 +86,7 @@ class PairExamples(Examples):
         ]
         second_B = pairs.first_sizes + 2
         batch = written(example_ids, rows, self._tokenizer.pad_id, self._pad_to, second_B)
-        return replace(batch, next_labels_B=torch.from_numpy(pairs.labels))
+        return use_first_position(batch, self._name, torch.from_numpy(pairs.labels))
 
 
 def _drawer(text: Text, config: TaskConfig, segments: str, seed: int) -> PairDrawer:
@@ -110,28 +112,3 @@ def _too_few(text: Text, config: TaskConfig, seed: int) -> UserError:
         f"{', '.join(counts)}), which are {len(text.document_offsets) - 1} documents; "
         f"{', '.join(others) or advice}."
     )
-
-
-@TASKS.register("nsp", reads=READ_BY_PAIRS)
-class NextSentencePrediction(Task):
-    """Say whether the second segment follows the first."""
-
-    model_class = "BertForNextSentencePrediction"
-    uses_sentences = True
-    objectives = ("nsp",)
-
-    def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> PairExamples:
-        return PairExamples(tokens, self.config, self.tokenizer, seed)
-
-
-@TASKS.register("sop", reads=READ_BY_PAIRS)
-class SentenceOrderPrediction(NextSentencePrediction):
-    """Say whether two consecutive segments are in order or swapped (Lan et al. 2020, "ALBERT")."""
-
-    def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> PairExamples:
-        if set(negative_shares(self.config.negatives)) != {"swap"}:
-            raise UserError(
-                f"task.negatives={self.config.negatives}: task=sop swaps the segments; other "
-                "negatives are for task=nsp."
-            )
-        return super().examples(tokens, masking, seed)

@@ -1,22 +1,21 @@
-"""Masked language modelling (Devlin et al. 2019, section 3.1)."""
+"""Blocks of consecutive text, from a store or a stream, and text that is masked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from bertexp.draws import LastEpochs
-from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
-from bertexp.tasks import TASKS
-from bertexp.tasks.base import READ_BY_MASKED, Examples, MaskedExamples, Task
-from bertexp.tasks.batch import Batch, written
+from bertexp.objectives.batch import Batch, use_positions, written
+from bertexp.objectives.examples import Examples
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.stream import TokenStream
 from bertexp.tokens.tokenizer import WordPieceTokenizer
-from bertexp.validation import UserError
 
 # [CLS] before and [SEP] behind every block.
 SPECIAL_PER_BLOCK = 2
@@ -60,7 +59,7 @@ class BlockExamples(Examples):
         lengths[last] -= (blocks * self._size - sizes)[blocks > 0].astype(np.int32)
         return lengths
 
-    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         cls, sep = [self._tokenizer.cls_id], [self._tokenizer.sep_id]
         documents = np.searchsorted(self._firsts, example_ids, side="right") - 1
         starts = self._offsets[documents] + (example_ids - self._firsts[documents]) * self._size
@@ -103,33 +102,63 @@ class StreamedBlocks(Examples):
         blocks, first = self._opened(epoch)
         return blocks.lengths(0)[first : first + self._count]
 
-    def batch(self, epoch: int, example_ids: np.ndarray, mask_prob: float | None = None) -> Batch:
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         blocks, first = self._opened(epoch)
         return replace(blocks.batch(0, first + example_ids), example_ids=example_ids)
 
 
-@TASKS.register("mlm", reads=READ_BY_MASKED)
-class MaskedLanguageModelling(Task):
-    """Predict the masked tokens of a block of text."""
+class MaskedExamples(Examples):
+    """Examples of text in which tokens are masked.
 
-    model_class = "BertForMaskedLM"
-    uses_sentences = False
-    objectives = ("mlm",)
+    Args:
+        text: the examples as they were written.
+        masker: what masks them.
+        name: of the objective that predicts the masked tokens.
 
-    def examples(self, tokens: TokenStore, masking: MaskingConfig, seed: int) -> MaskedExamples:
-        blocks = self._blocks(tokens)
-        if len(blocks) == 0:
-            raise UserError("The corpus has no tokens: choose another dataset or more documents.")
-        return MaskedExamples(blocks, self.masker(tokens, masking, seed))
+    Attributes:
+        rate: the mask rate; None for ``masking.prob``.
+    """
 
-    def streamed_examples(self, stream: TokenStream, count: int, masker: Masker) -> MaskedExamples:
-        """Return the examples of a stream, of which ``count`` are an epoch."""
-        return MaskedExamples(StreamedBlocks(stream, count, self._blocks), masker)
+    def __init__(self, text: Examples, masker: Masker, name: str) -> None:
+        self.text, self.masker, self._name = text, masker, name
+        self.rate: float | None = None
 
-    @property
-    def block_tokens(self) -> int:
-        """Tokens of a block, special ones not counted."""
-        return self.config.max_length - SPECIAL_PER_BLOCK
+    def __len__(self) -> int:
+        return len(self.text)
 
-    def _blocks(self, tokens: TokenStore) -> BlockExamples:
-        return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
+    def documents(self) -> np.ndarray:
+        return self.text.documents()
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        return self.text.lengths(epoch)
+
+    def strata(self, epoch: int) -> np.ndarray:
+        return self.text.strata(epoch)
+
+    def at_rate(self, rate: float) -> MaskedExamples:
+        changed = copy(self)
+        changed.rate = rate
+        return changed
+
+    def under(self, seed: int) -> MaskedExamples:
+        changed = copy(self)
+        changed.masker = self.masker.under(seed)
+        return changed
+
+    def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
+        """Return the ids of examples of ``epoch`` as they were written, padded."""
+        return self.text.batch(epoch, example_ids).input_ids_BL.numpy()
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        written = self.text.batch(epoch, example_ids)
+        ids_BL = written.input_ids_BL.numpy()
+        masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
+        labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
+        return replace(
+            use_positions(written, self._name, masked.predicted_BL, labels_N),
+            input_ids_BL=torch.from_numpy(masked.input_ids_BL),
+            maskable=masked.maskable,
+            predicted=len(labels_N),
+            helped=masked.helped,
+            mask_prob=masked.prob,
+        )

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from bertexp.objectives import OBJECTIVES
 from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
-from bertexp.tasks import TASKS
 from bertexp.tokens.sentences import METHODS
 from bertexp.validation import UserError, require, require_choice
 
@@ -17,6 +17,8 @@ class TaskConfig:
     """What a model is trained to predict, and what its examples are."""
 
     name: str
+    objectives: list[str]
+    weights: dict[str, float]
     max_length: int
     pad_to: int | None
     sentences: str
@@ -25,10 +27,14 @@ class TaskConfig:
     negatives: Any
     next_prob: float
     dynamic: bool
-    nsp_weight: float
 
     def __post_init__(self) -> None:
-        TASKS.check(self.name)
+        require(bool(self.objectives), "task.objectives", self.objectives, "at least one objective")
+        for name in self.objectives:
+            OBJECTIVES.check(name)
+        for name, weight in self.weights.items():
+            require_choice("task.weights", name, self.objectives)
+            require(0 < weight < math.inf, f"task.weights.{name}", weight, "above 0 and finite")
         require(self.max_length >= 8, "task.max_length", self.max_length, "at least 8 tokens")
         allowed = f"at least task.max_length={self.max_length}, or null"
         fits = self.pad_to is None or self.pad_to >= self.max_length
@@ -43,8 +49,16 @@ class TaskConfig:
             self.next_prob,
             "between 0 and 1, both excluded",
         )
-        weight = self.nsp_weight
-        require(0 < weight < math.inf, "task.nsp_weight", weight, "above 0 and finite")
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """The heads that a model needs."""
+        return frozenset(OBJECTIVES[name].head for name in self.objectives)
+
+    @property
+    def uses_sentences(self) -> bool:
+        """Whether examples are made of sentences, and not just of text."""
+        return any(OBJECTIVES[name].uses_sentences for name in self.objectives)
 
     def _check_negatives(self) -> None:
         shares = negative_shares(self.negatives)

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from bertexp.config import Config
 from bertexp.data import Data
-from bertexp.models.objective import Objective, count_parameters, flops_per_batch
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tokens.store import TokenStore
 from bertexp.training.loop import accumulate_gradients
 from bertexp.training.state import Tally, Window
@@ -31,15 +31,15 @@ CLASSES = {
 
 def dense_labels(batch: Batch) -> dict[str, torch.Tensor]:
     """Return the labels as transformers wants them: -100 wherever nothing is predicted."""
-    if batch.labels_N is None:
-        return {"labels": batch.next_labels_B}
+    if "mlm" not in batch.targets:
+        return {"labels": batch.targets["nsp"].labels_N}
     labels = torch.full((batch.input_ids_BL.numel(),), -100)
-    labels[batch.positions_N] = batch.labels_N
+    labels[batch.targets["mlm"].positions_N] = batch.targets["mlm"].labels_N
     found = {"labels": labels.view_as(batch.input_ids_BL)}
     return (
         found
-        if batch.next_labels_B is None
-        else found | {"next_sentence_label": batch.next_labels_B}
+        if "nsp" not in batch.targets
+        else found | {"next_sentence_label": batch.targets["nsp"].labels_N}
     )
 
 
@@ -73,7 +73,7 @@ def test_loss_and_gradients_are_those_of_transformers(
     order = np.argsort(lengths)
     batch = data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
     assert batch.attention_mask_BL is not None
-    sums = Objective(model)(batch)
+    sums = Learner(model, data.task.objectives)(batch)
     ours = sum(sums[name] / count for name, count in batch.predictions.items())
     ours.backward()
     our_gradients = gradients(model)
@@ -84,7 +84,7 @@ def test_loss_and_gradients_are_those_of_transformers(
         **dense_labels(batch),
     ).loss
     theirs.backward()
-    assert tuple(sums) == data.task.objectives
+    assert tuple(sums) == tuple(one.name for one in data.task.objectives)
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     same(our_gradients, gradients(model))
 
@@ -95,7 +95,7 @@ def test_a_step_in_several_batches_is_the_same_step(
 ) -> None:
     data = prepared(f"task={task}")
     model = small_model(CLASSES[task])
-    objective, accelerator = Objective(model), in_float32()
+    objective, accelerator = Learner(model, data.task.objectives), in_float32()
     examples = np.arange(20)
     # Batches of different sizes: a mean of means would not do.
     parts = np.split(examples, [2, 9, 12])
@@ -120,9 +120,9 @@ def test_the_weight_of_pairs_is_that_of_their_gradients(
     model = small_model("BertForPreTraining")
     found = {}
     for weight in (0.5, 1.0, 2.0):
-        data = prepared("task=mlm_nsp", f"task.nsp_weight={weight}")
+        data = prepared("task=mlm_nsp", f"task.weights.nsp={weight}")
         batches = [data.examples.batch(0, np.arange(8))]
-        objective = Objective(model)
+        objective = Learner(model, data.task.objectives)
         totals = Tally.of(batches, 0).predictions
         losses = accumulate_gradients(objective, in_float32(), batches, data.task.weights, totals)
         found[weight] = losses, gradients(model)
@@ -148,9 +148,9 @@ def test_a_step_without_a_prediction_changes_nothing(
     unknown = np.full(3, data.tokenizer.unk_id, dtype=np.uint16)
     ends = np.array([0, 1])
     text = TokenStore(unknown, np.array([0, 3]), ends, ends, "made for a test")
-    batch = data.task.examples(text, experiment_config().masking, 0).batch(0, np.arange(1))
+    batch = data.task.examples(text).batch(0, np.arange(1))
     assert batch.predictions == {"mlm": 0}
-    objective = Objective(model)
+    objective = Learner(model, data.task.objectives)
     losses = accumulate_gradients(
         objective, in_float32(), [batch], data.task.weights, batch.predictions
     )
@@ -167,9 +167,14 @@ def test_an_idle_batch_teaches_nothing_and_counts_nothing(
     batch = data.examples.batch(0, np.arange(2)).idle()
     tally = Tally.of([batch], 0)
     losses = accumulate_gradients(
-        Objective(model), in_float32(), [batch], data.task.weights, tally.predictions
+        Learner(model, data.task.objectives),
+        in_float32(),
+        [batch],
+        data.task.weights,
+        tally.predictions,
     )
-    assert not any(vars(replace(tally, positions=0)).values())
+    assert not any(tally.predictions.values())
+    assert not any(vars(replace(tally, positions=0, predictions={})).values())
     assert {name: float(loss) for name, loss in losses.items()} == dict.fromkeys(losses, 0.0)
     found = gradients(model)
     assert found, "all weights take part, or processes would wait for each other"
@@ -187,8 +192,9 @@ def test_counted_operations_are_those_that_torch_counts(
     # torch does not count products that are added in place.
     in_place = {torch.ops.aten.addmm_: lambda _, left, right, **__: mm_flop(left, right)}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
-        sum(Objective(model)(batch).values()).backward()
-    assert flops_per_batch(model, batch) == pytest.approx(counter.get_total_flops(), rel=0.001)
+        learner = Learner(model, data.task.objectives)
+        sum(learner(batch).values()).backward()
+    assert learner.flops(batch) == pytest.approx(counter.get_total_flops(), rel=0.001)
 
 
 def test_shared_weights_count_once(small_model: Callable[..., Any]) -> None:
@@ -222,7 +228,10 @@ def test_no_step_waits_for_a_gpu(
     data = prepared("task=mlm_nsp")
     batches = [data.examples.batch(0, np.arange(8))]
     window, tally = Window(data.task.weights), Tally.of(batches, flops=0)
-    objective, accelerator = Objective(small_model(CLASSES["mlm_nsp"])).train(), in_float32()
+    objective, accelerator = (
+        Learner(small_model(CLASSES["mlm_nsp"]), data.task.objectives).train(),
+        in_float32(),
+    )
     with Waits() as waits:
         losses = accumulate_gradients(
             objective, accelerator, batches, data.task.weights, tally.predictions

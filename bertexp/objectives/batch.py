@@ -1,24 +1,47 @@
-"""Batches: what a model sees and what it should say."""
+"""Batches: what a model reads, and what is predicted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+T = TypeVar("T", "Batch", "Target")
+
 # See ``queries``.
 QUERIES_MULTIPLE, PREDICTIONS_MULTIPLE = 8, 32
-# The label that torch's losses pass over.
-IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one objective predicts on a batch.
+
+    Attributes:
+        labels_N: the right answers: ids of tokens, numbers of classes (``int64``) or scores
+            (``float32``).
+        positions_N: the positions that they are predicted at, indices into the flattened batch.
+        used: which of the batch's ``slots_U`` are these positions; there may be more, filled up.
+    """
+
+    labels_N: torch.Tensor
+    positions_N: torch.Tensor
+    used: slice
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def rows(self, length: int) -> np.ndarray:
+        """Return the number of the sequence that each prediction is in, of so many tokens each."""
+        return self.positions_N.numpy() // length
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model sees and what it should say.
+    """What a model reads, and what each objective predicts.
 
     Attributes:
         example_ids: which examples of the epoch these are, shape (batch,).
@@ -26,16 +49,12 @@ class Batch:
         attention_mask_BL: 1 for tokens, 0 for padding; None where nothing is padded.
         token_type_ids_BL: the segment of each token, 0 or 1; None where there is only one.
         queries_BP: the positions of each sequence that are used after the last layer, filled
-            up with 0; where there are ``next_labels_B``, the first one is ``[CLS]``.
-        slots_U: what is used, indices into the flattened ``queries_BP``: the predicted positions
-            in their order, filled up with 0, then ``[CLS]`` of each sequence if it is used.
-        positions_N: the predicted positions, indices into the flattened batch.
-        labels_N: the ids that stood there.
-        next_labels_B: 0 where the second segment follows the first, 1 where it does not,
-            ``IGNORED`` where it is not asked.
-        targets_B: the number of each sequence's class, or its score (``float32``).
+            up with 0.
+        slots_U: the positions that are used, indices into the flattened ``queries_BP``: those of
+            each objective together, filled up with 0.
+        targets: what is predicted, by objective.
         tokens: tokens that are no padding.
-        maskable: positions that could have been predicted.
+        maskable, predicted: positions that could have been masked, and that are predicted.
         helped: sequences that drew no prediction and were given one.
         mask_prob: the mask rate that was asked for; 0 where nothing is masked.
     """
@@ -46,61 +65,46 @@ class Batch:
     slots_U: torch.Tensor
     attention_mask_BL: torch.Tensor | None = None
     token_type_ids_BL: torch.Tensor | None = None
-    positions_N: torch.Tensor | None = None
-    labels_N: torch.Tensor | None = None
-    next_labels_B: torch.Tensor | None = None
-    targets_B: torch.Tensor | None = None
+    targets: dict[str, Target] = field(default_factory=dict)
     tokens: int = 0
     maskable: int = 0
+    predicted: int = 0
     helped: int = 0
     mask_prob: float = 0.0
 
     @property
     def predictions(self) -> dict[str, int]:
-        """How many predictions each of the objectives makes on this batch."""
-        counts = {}
-        if self.labels_N is not None:
-            counts["mlm"] = len(self.labels_N)
-        if self.next_labels_B is not None:
-            counts["nsp"] = len(self.example_ids)
-        if self.targets_B is not None:
-            counts["label"] = len(self.example_ids)
-        return counts
-
-    def labels(self, objective: str) -> torch.Tensor:
-        """Return the labels of ``"mlm"``, ``"nsp"`` or ``"label"``."""
-        labels = self._labels[objective]
-        assert labels is not None, f"this batch has no labels for {objective}"
-        return labels
-
-    @property
-    def _labels(self) -> dict[str, torch.Tensor | None]:
-        return {"mlm": self.labels_N, "nsp": self.next_labels_B, "label": self.targets_B}
+        """How many predictions each objective makes on this batch."""
+        return {name: len(target) for name, target in self.targets.items()}
 
     def idle(self) -> Batch:
-        """Return a batch that is computed like this one, but teaches nothing and counts nothing."""
-        none = {
-            name: values[:0]
-            for name in ("example_ids", "positions_N", "labels_N")
-            if (values := getattr(self, name)) is not None
+        """Return a batch that is computed like this one, but predicts and counts nothing."""
+        targets = {
+            name: replace(target, labels_N=target.labels_N[:0], positions_N=target.positions_N[:0])
+            for name, target in self.targets.items()
         }
-        if self.next_labels_B is not None:
-            none["next_labels_B"] = torch.full_like(self.next_labels_B, IGNORED)
-        return replace(self, **none, tokens=0, maskable=0, helped=0)
+        none = self.example_ids[:0]
+        counts: dict[str, Any] = {"tokens": 0, "maskable": 0, "predicted": 0, "helped": 0}
+        return replace(self, example_ids=none, targets=targets, **counts)
 
     def padded_to(self, length: int) -> Batch:
         """Return the batch with all sequences padded to ``length`` tokens, no fewer than now."""
         own = self.input_ids_BL.shape[1]
-        mask_BL, types_BL, at_N = self.attention_mask_BL, self.token_type_ids_BL, self.positions_N
+        mask_BL, types_BL = self.attention_mask_BL, self.token_type_ids_BL
         if mask_BL is None:
             mask_BL = torch.ones_like(self.input_ids_BL)
         more = (0, length - own)
+        places = {name: target.positions_N for name, target in self.targets.items()}
+        targets = {
+            name: replace(self.targets[name], positions_N=at_N // own * length + at_N % own)
+            for name, at_N in places.items()
+        }
         return replace(
             self,
             input_ids_BL=functional.pad(self.input_ids_BL, more),
             attention_mask_BL=functional.pad(mask_BL, more),
             token_type_ids_BL=None if types_BL is None else functional.pad(types_BL, more),
-            positions_N=None if at_N is None else at_N // own * length + at_N % own,
+            targets=targets,
         )
 
     def pin_memory(self) -> Batch:
@@ -112,12 +116,17 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        tensors: dict[str, Any] = {
-            field.name: change(value)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), torch.Tensor)
-        }
-        return replace(self, **tensors)
+        targets = {name: _mapped(target, change) for name, target in self.targets.items()}
+        return replace(_mapped(self, change), targets=targets)
+
+
+def _mapped(whole: T, change: Callable[[torch.Tensor], torch.Tensor]) -> T:
+    """Return a dataclass with its tensors changed."""
+    values = {each.name: getattr(whole, each.name) for each in fields(whole)}
+    tensors: dict[str, Any] = {
+        name: change(v) for name, v in values.items() if isinstance(v, torch.Tensor)
+    }
+    return replace(whole, **tensors)
 
 
 def pad(
@@ -173,24 +182,45 @@ def written(
     )
 
 
-def queries(predicted_BL: np.ndarray, with_cls: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ``queries_BP`` and ``slots_U`` of a batch, see ``Batch``.
+def use_positions(
+    batch: Batch, name: str, predicted_BL: np.ndarray, labels_N: torch.Tensor
+) -> Batch:
+    """Return the batch with an objective that predicts at ``predicted_BL``, before the others.
 
-    Both are filled up to a multiple: matrix products of a few shapes, each met often, are
+    The others are at the first position of each sequence, see ``use_first_position``.
+    Positions are filled up to a multiple: matrix products of a few shapes, each met often, are
     faster than of ever new ones, for which libraries make and keep ever new code.
     """
+    others = len(batch.targets) > 0
     rows_N, columns_N = np.nonzero(predicted_BL)
     counts_B = predicted_BL.sum(1)
     place_N = np.arange(len(rows_N)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
-    place_N += with_cls
-    size, width = len(predicted_BL), _filled(counts_B.max() + with_cls, QUERIES_MULTIPLE)
+    place_N += others
+    size, width = len(predicted_BL), _filled(counts_B.max() + others, QUERIES_MULTIPLE)
     queries_BP = np.zeros((size, width), dtype=np.int64)
     queries_BP[rows_N, place_N] = columns_N
     used = _filled(len(rows_N), PREDICTIONS_MULTIPLE)
-    slots_U = np.zeros(used + size * with_cls, dtype=np.int64)
+    slots_U = np.zeros(used + size * others, dtype=np.int64)
     slots_U[: len(rows_N)] = rows_N * width + place_N
-    slots_U[used:] = np.arange(size * with_cls) * width
-    return torch.from_numpy(queries_BP), torch.from_numpy(slots_U)
+    slots_U[used:] = np.arange(size * others) * width
+    positions_N = torch.from_numpy(np.flatnonzero(predicted_BL))
+    behind = {n: replace(t, used=slice(used, used + size)) for n, t in batch.targets.items()}
+    return replace(
+        batch,
+        queries_BP=torch.from_numpy(queries_BP),
+        slots_U=torch.from_numpy(slots_U),
+        targets={name: Target(labels_N, positions_N, slice(0, used)), **behind},
+    )
+
+
+def use_first_position(batch: Batch, name: str, labels_B: torch.Tensor) -> Batch:
+    """Return the batch with an objective that predicts a label for each sequence.
+
+    It does so at the first position (``[CLS]``), which is all that ``written`` has used.
+    """
+    size, length = batch.input_ids_BL.shape
+    target = Target(labels_B, torch.arange(size) * length, slice(0, size))
+    return replace(batch, targets={**batch.targets, name: target})
 
 
 def _filled(count: int, multiple: int) -> int:

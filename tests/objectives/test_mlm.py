@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.tasks.base import MaskedExamples
-from bertexp.tasks.mlm import MaskedLanguageModelling
+from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.mlm import MaskedLanguageModelling
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
@@ -36,7 +36,7 @@ def build(
         config.task.max_length = max_length
         config.masking.prob = prob
         task = MaskedLanguageModelling(config.task, tokenizer)
-        return task.examples(store_of(documents), config.masking, seed)
+        return task.examples(store_of(documents))
 
     return examples
 
@@ -79,10 +79,8 @@ def test_a_batch_has_the_labels_and_the_shape_the_model_needs(
         assert inside.all()
     else:
         assert (batch.attention_mask_BL.numpy() == inside).all()
-    assert batch.positions_N is not None
-    assert batch.labels_N is not None
-    positions = batch.positions_N.numpy()
-    assert (truth.ravel()[positions] == batch.labels_N.numpy()).all()
+    positions = batch.targets["mlm"].positions_N.numpy()
+    assert (truth.ravel()[positions] == batch.targets["mlm"].labels_N.numpy()).all()
     assert (truth.ravel()[positions] > MASK).all()
     others = np.ones(truth.size, dtype=bool)
     others[positions] = False
@@ -110,9 +108,8 @@ def test_an_example_is_the_same_in_any_batch(
 def test_a_batch_has_new_masks_each_epoch(build: Callable[..., MaskedExamples]) -> None:
     examples = build([[[list(range(5, 205))]]], max_length=64)
     first, again, second = (examples.batch(epoch, np.arange(4)) for epoch in (0, 0, 1))
-    assert first.positions_N is not None
-    assert first.positions_N.equal(again.positions_N)
-    assert not first.positions_N.equal(second.positions_N)
+    assert first.targets["mlm"].positions_N.equal(again.targets["mlm"].positions_N)
+    assert not first.targets["mlm"].positions_N.equal(second.targets["mlm"].positions_N)
 
 
 def test_text_that_is_all_unknown_gives_no_prediction_and_no_error(

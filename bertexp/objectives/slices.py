@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
 from bertexp.tokens.store import TokenStore
 from bertexp.tokens.tokenizer import WordPieceTokenizer
 
@@ -44,9 +44,9 @@ class Slicer:
 
         Only for batches in which what is masked is predicted, and nothing else changed.
         """
-        assert batch.positions_N is not None and batch.labels_N is not None
-        ids_BL, labels_N = batch.input_ids_BL.numpy().copy(), batch.labels_N.numpy()
-        rows_N, columns_N = np.unravel_index(batch.positions_N.numpy(), ids_BL.shape)
+        (target,) = batch.targets.values()
+        ids_BL, labels_N = batch.input_ids_BL.numpy().copy(), target.labels_N.numpy()
+        rows_N, columns_N = np.unravel_index(target.positions_N.numpy(), ids_BL.shape)
         ids_BL[rows_N, columns_N] = labels_N
         mask_BL = batch.attention_mask_BL
         lengths_B = np.full(len(ids_BL), ids_BL.shape[1]) if mask_BL is None else mask_BL.sum(1)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from bertexp.models import masked_loss as module
-from bertexp.models.masked_loss import masked_loss
+from bertexp.objectives import masked_loss as module
+from bertexp.objectives.masked_loss import masked_loss
 
 
 def inputs(count: int, width: int, vocabulary: int, seed: int) -> list[torch.Tensor]:

@@ -17,12 +17,11 @@ from torch.nn.functional import cross_entropy
 
 from bertexp import report
 from bertexp.data import Data
-from bertexp.evaluation.answers import evaluate
-from bertexp.evaluation.bank import build_bank
+from bertexp.evaluation.bank import build_bank, evaluate
 from bertexp.evaluation.config import EvaluationConfig
-from bertexp.evaluation.slices import SLICES, frequency_classes
-from bertexp.models.objective import Objective
-from bertexp.tasks.batch import Batch
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import Learner
+from bertexp.objectives.slices import SLICES, frequency_classes
 from bertexp.tokens.store import TokenStore
 from bertexp.training.state import TrainState
 
@@ -41,7 +40,11 @@ def directly(batch: Batch, place: int, token: int, data: Data, counts: Counter[i
     """Return the slices of one prediction, from the words as they are written."""
     width = batch.input_ids_BL.shape[1]
     ids = batch.input_ids_BL.flatten().tolist()
-    for position, label in zip(batch.positions_N.tolist(), batch.labels_N.tolist(), strict=True):
+    for position, label in zip(
+        batch.targets["mlm"].positions_N.tolist(),
+        batch.targets["mlm"].labels_N.tolist(),
+        strict=True,
+    ):
         ids[position] = label
     row, column = divmod(place, width)
     names = [data.tokenizer.tokens[index] for index in ids[row * width : (row + 1) * width]]
@@ -62,21 +65,25 @@ def test_slices_are_what_a_direct_computation_gives(
     model = untrained(data).eval()
     counts = Counter(data.tokens["train"].tokens.tolist())
     by_rate = []
-    for asked in data.bank.questions:
+    for asked in data.bank.all_sets:
         losses = defaultdict(list)
         for batch in asked.batches:
             with torch.no_grad():
                 output = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL)
-            logits = output.logits.flatten(0, 1)[batch.positions_N]
-            found = cross_entropy(logits, batch.labels_N, reduction="none")
-            predictions = zip(batch.positions_N.tolist(), batch.labels_N.tolist(), strict=True)
+            logits = output.logits.flatten(0, 1)[batch.targets["mlm"].positions_N]
+            found = cross_entropy(logits, batch.targets["mlm"].labels_N, reduction="none")
+            predictions = zip(
+                batch.targets["mlm"].positions_N.tolist(),
+                batch.targets["mlm"].labels_N.tolist(),
+                strict=True,
+            )
             for (place, token), loss in zip(predictions, found.tolist(), strict=True):
                 for name in directly(batch, place, token, data, counts):
                     losses[name].append(loss)
         by_rate.append({name: np.mean(values) for name, values in losses.items()})
     assert by_rate[0].keys() == by_rate[1].keys() == NAMES
     expected = {f"eval/loss@{name}": np.mean([rate[name] for rate in by_rate]) for name in NAMES}
-    metrics = evaluate(Objective(model), data.bank, CPU)
+    metrics = evaluate(Learner(model, data.task.objectives), data.bank, CPU)
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-5)
     assert len({round(metrics[name], 3) for name in expected}) == len(expected)
 
@@ -86,9 +93,9 @@ def test_slices_recombine_to_the_loss(
     rate: float, cut_words: Callable[..., Data], untrained: Callable[..., Any]
 ) -> None:
     data = cut_words(f"evaluation.mask_probs=[{rate}]")
-    metrics = evaluate(Objective(untrained(data)), data.bank, CPU)
+    metrics = evaluate(Learner(untrained(data), data.task.objectives), data.bank, CPU)
     for way, names in SLICES.items():
-        kinds = data.bank.questions[0].slices[way]
+        kinds = data.bank.all_sets[0].slices[way]
         shares = np.bincount(kinds, minlength=len(names)) / len(kinds)
         parts = [metrics[f"eval/loss@{name}"] for name in names]
         assert np.dot(shares, parts) == pytest.approx(metrics["eval/loss"])
@@ -100,7 +107,7 @@ def test_slices_are_means_over_the_rates(
     both, *single = (
         cut_words(f"evaluation.mask_probs={rates}") for rates in ("[0.15,0.4]", "[0.15]", "[0.4]")
     )
-    objective = Objective(untrained(both))
+    objective = Learner(untrained(both), both.task.objectives)
     found = evaluate(objective, both.bank, CPU)
     parts = [evaluate(objective, data.bank, CPU) for data in single]
     for name in NAMES:
@@ -125,7 +132,7 @@ def test_the_slices_do_not_depend_on_what_a_run_trains_with(
     for overrides in (["seed=9"], ["masking.prob=0.6", "trainer.batch_size=5"]):
         second = cut_words(*overrides)
         assert second.bank.fingerprints == first.bank.fingerprints
-        for one, other in zip(first.bank.questions, second.bank.questions, strict=True):
+        for one, other in zip(first.bank.all_sets, second.bank.all_sets, strict=True):
             assert one.documents.tolist() == other.documents.tolist()
             for way, numbers in one.slices.items():
                 assert other.slices[way].tolist() == numbers.tolist()
@@ -135,11 +142,13 @@ def test_a_slice_without_tokens_is_left_out(
     prepared: Callable[..., Data], untrained: Callable[..., Any]
 ) -> None:
     whole_words = prepared()
-    found = evaluate(Objective(untrained(whole_words)), whole_words.bank, CPU)
+    found = evaluate(
+        Learner(untrained(whole_words), whole_words.task.objectives), whole_words.bank, CPU
+    )
     assert "eval/loss@pieces" not in found
     assert found["eval/loss@words"] == pytest.approx(found["eval/loss"])
     pairs = prepared("task=nsp")
-    found = evaluate(Objective(untrained(pairs)), pairs.bank, CPU)
+    found = evaluate(Learner(untrained(pairs), pairs.task.objectives), pairs.bank, CPU)
     assert not any(name.startswith("eval/loss@") for name in found)
 
 
@@ -164,7 +173,7 @@ def test_words_that_training_never_saw_are_rare(
         probe_layer=None,
     )
     bank = build_bank(data.task, tokens, config)
-    found = evaluate(Objective(untrained(data)), bank, CPU)
+    found = evaluate(Learner(untrained(data), data.task.objectives), bank, CPU)
     assert found["eval/loss@rare"] == pytest.approx(found["eval/loss"])
     assert "eval/loss@frequent" not in found
 

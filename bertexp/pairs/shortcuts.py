@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 
-from bertexp.tasks.batch import Batch
-from bertexp.tasks.nsp import PairExamples
+from bertexp.objectives.batch import Batch
+from bertexp.pairs.examples import PairExamples
 
 # Pairs that a classifier is fitted to, at most.
 FITTED = 2000

@@ -1,0 +1,252 @@
+"""Masked language modelling (Devlin et al. 2019, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertexp.corpora.synthetic import HIDDEN, Language
+from bertexp.masking.config import MaskingConfig, ReplaceConfig
+from bertexp.masking.masker import Masker
+from bertexp.masking.strategies import Context, Vocabulary
+from bertexp.objectives import OBJECTIVES
+from bertexp.objectives.base import (
+    BANK_SEED,
+    EvalSet,
+    Evaluated,
+    Objective,
+    cut,
+    shuffled,
+)
+from bertexp.objectives.batch import Batch, Target
+from bertexp.objectives.blocks import (
+    SPECIAL_PER_BLOCK,
+    BlockExamples,
+    MaskedExamples,
+    StreamedBlocks,
+)
+from bertexp.objectives.examples import Examples
+from bertexp.objectives.masked_loss import masked_loss
+from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
+from bertexp.tokens.store import TokenStore
+from bertexp.tokens.stream import TokenStream
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bertexp.evaluation.config import EvaluationConfig
+
+ONLY_MASK = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
+# Tokens of a sample, and candidates for each mask.
+SHOWN_TOKENS, CANDIDATES = 24, 3
+
+
+@OBJECTIVES.register(
+    "mlm", reads=("masking", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
+)
+class MaskedLanguageModelling(Objective):
+    """Predict the masked tokens of a block of text, or of a pair of segments."""
+
+    name = "mlm"
+    prefix = "eval/"
+    head = "masked"
+
+    def write(self, tokens: TokenStore) -> BlockExamples:
+        blocks = self._blocks(tokens)
+        if len(blocks) == 0:
+            raise UserError("The corpus has no tokens: choose another dataset or more documents.")
+        return blocks
+
+    def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
+        """Return examples with masks, by the statistics of ``tokens`` where these are needed."""
+        context = Context(self.masking, Vocabulary.of(self.tokenizer), tokens)
+        return MaskedExamples(examples, Masker(context, self.seed), self.name)
+
+    def write_streamed(self, stream: TokenStream, count: int) -> StreamedBlocks:
+        """Return the blocks of a stream, of which ``count`` are an epoch."""
+        return StreamedBlocks(stream, count, self._blocks)
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block, special ones not counted."""
+        return self.config.max_length - SPECIAL_PER_BLOCK
+
+    def _blocks(self, tokens: TokenStore) -> BlockExamples:
+        return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
+
+    def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
+        logits_MV: Tensor = model.cls.predictions(hidden_MD)
+        return logits_MV
+
+    def loss(self, model: Any, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
+        head = model.cls.predictions
+        vocabulary = head.decoder
+        return masked_loss(head.transform(hidden_MD), vocabulary.weight, vocabulary.bias, labels_N)
+
+    def products(self, config: Any, target: Target) -> float:
+        filled = target.used.stop - target.used.start
+        return float(filled * config.hidden_size * (config.hidden_size + config.vocab_size))
+
+    def eval_sets(
+        self, tokens: Mapping[str, TokenStore], config: EvaluationConfig
+    ) -> list[EvalSet]:
+        """Return blocks of the validation text, masked once at every rate, by ``[MASK]`` alone."""
+        slicer = Slicer(tokens["train"], self.tokenizer)
+        plain = replace(self.config, pad_to=None)
+        found = []
+        for rate in config.mask_probs:
+            masking = MaskingConfig(prob=rate, strategy="token", replace=ONLY_MASK)
+            alone = MaskedLanguageModelling(plain, self.tokenizer, masking, BANK_SEED)
+            validation = tokens["validation"]
+            examples = alone.mark(alone.write(validation), validation)
+            batches, shown = cut(examples, shuffled(len(examples))[: config.max_examples])
+            parted = [slicer.kinds(batch) for batch in batches]
+            slices = {way: np.concatenate([part[way] for part in parted]) for way in SLICES}
+            found.append(
+                EvalSet(self.name, rate, 1.0, batches, shown, examples.documents(), slices)
+            )
+        return found
+
+    def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
+        """Return ``eval/loss`` (nats) and its like.
+
+        ``eval/loss`` and ``eval/accuracy`` are means over the rates, each counting the same, beside
+        ``eval/loss@<rate>``; ``eval/perplexity`` is the exponential of ``eval/loss``. Slices of
+        ``eval/loss``, means over the rates as well, are named for the masked tokens they hold:
+        ``eval/loss@rare``, ``@medium`` and ``@frequent`` by frequency in the training text,
+        ``@start``, ``@middle`` and ``@end`` by place in the sequence, ``@words`` and ``@pieces`` of
+        words; ``Slicer`` draws the borders. One that has no token at some rate is left out.
+        """
+        loss = float(np.mean([one.loss for one in found]))
+        accuracy = float(np.mean([one.accuracy for one in found]))
+        metrics = {
+            "eval/loss": loss,
+            "eval/accuracy": accuracy,
+            "eval/perplexity": perplexity(loss),
+        }
+        metrics |= {f"eval/loss@{one.of.name}": one.loss for one in found}
+        for way, names in SLICES.items():
+            pairs = [(one.of.slices[way], one.losses) for one in found]
+            counts_RS = np.stack([np.bincount(s, minlength=len(names)) for s, _ in pairs])
+            sums_RS = np.stack([np.bincount(*pair, minlength=len(names)) for pair in pairs])
+            for index, name in enumerate(names):
+                if counts_RS[:, index].all():
+                    mean = np.mean(sums_RS[:, index] / counts_RS[:, index])
+                    metrics[SLICE_PREFIX + name] = float(mean)
+        return metrics
+
+    def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
+        words_V = _word_numbers(self.tokenizer, language)
+        if words_V is None:
+            return {}
+        losses = {
+            f"eval/loss@{one.name}": float(
+                np.concatenate([_least(batch, words_V, language) for batch in one.batches]).mean()
+            )
+            for one in sets
+        }
+        return {"eval/loss": float(np.mean(list(losses.values())))} | losses
+
+    def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[MaskedSample]:
+        """Yield a stretch of tokens around the first mask of each example."""
+        target, tokenizer = batch.targets[self.name], self.tokenizer
+        # The table may have rows that no token has.
+        probabilities_NV = logits_NC.float().softmax(-1)[:, : tokenizer.vocab_size]
+        places_N = target.positions_N
+        rows, width = batch.input_ids_BL.shape
+        for row in range(rows):
+            inside = (places_N >= row * width + 1) & (places_N < (row + 1) * width)
+            if not inside.any():  # a text of unknown words
+                continue
+            first = int(places_N[inside][0])
+            start = max(row * width + 1, first - SHOWN_TOKENS // 4)
+            end = min(start + SHOWN_TOKENS, (row + 1) * width)
+            ids = batch.input_ids_BL.flatten()[start:end].tolist()
+            guesses = []
+            for index in torch.nonzero((places_N >= start) & (places_N < end)).flatten().tolist():
+                best = probabilities_NV[index].topk(CANDIDATES)
+                names = [tokenizer.tokens[token] for token in best.indices.tolist()]
+                truth = tokenizer.tokens[int(target.labels_N[index])]
+                guesses.append(Guess(truth, list(zip(names, best.values.tolist(), strict=True))))
+            seen = [tokenizer.tokens[token] for token in ids if token != tokenizer.pad_id]
+            yield MaskedSample(seen, guesses)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What stood at a masked position and what the model thinks, likeliest first."""
+
+    truth: str
+    likeliest: list[tuple[str, float]]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the likeliest token is what stood there."""
+        return self.likeliest[0][0] == self.truth
+
+
+@dataclass(frozen=True)
+class MaskedSample:
+    """A stretch of masked text: its tokens as the model saw them, and a guess for each mask."""
+
+    tokens: list[str]
+    guesses: list[Guess]
+
+    table: ClassVar[str] = "samples/masked"
+    columns: ClassVar[list[str]] = ["text", "truth", "prediction", "probability", "right"]
+
+    @property
+    def text(self) -> str:
+        """The tokens with the pieces of each word put together."""
+        return " ".join(self.tokens).replace(" ##", "")
+
+    def rows(self) -> list[list[Any]]:
+        return [[self.text, g.truth, *g.likeliest[0], g.is_right] for g in self.guesses]
+
+    def shown(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        text = Text(self.text)
+        text.highlight_words(["[MASK]"], "bold yellow")
+        lines = [text]
+        for guess in self.guesses:
+            line = Text("  ")
+            for token, probability in guess.likeliest:
+                style = "green" if token == guess.truth else ""
+                line.append(f"{token} ", style).append(f"{probability:.2f}  ", "dim")
+            lines.append(line.append(f"(was: {guess.truth})", "dim"))
+        return Group(*lines, "")
+
+
+def perplexity(loss: float) -> float:
+    """Return the exponential of a mean loss in nats; infinite for a model that diverged."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(loss))
+
+
+def _least(batch: Batch, words_V: np.ndarray, language: Language) -> np.ndarray:
+    """Return the negative log probability of each label, given the unmasked words of its block."""
+    target = batch.targets[MaskedLanguageModelling.name]
+    words_BL = words_V[batch.input_ids_BL.numpy()]
+    rows_N, columns_N = np.unravel_index(target.positions_N.numpy(), words_BL.shape)
+    # [CLS] comes before the text and is no hidden word of it; what comes after it changes nothing.
+    log_probs_BLW = language.log_probs(words_BL[:, 1:])
+    return -log_probs_BLW[rows_N, columns_N - 1, words_V[target.labels_N.numpy()]]
+
+
+def _word_numbers(tokenizer: WordPieceTokenizer, language: Language) -> np.ndarray | None:
+    """Return the number of the word that each token is, ``HIDDEN`` for all others."""
+    words_V = np.full(tokenizer.vocab_size, HIDDEN)
+    for number, ids in enumerate(tokenizer.encode(language.words)):
+        if len(ids) != 1 or tokenizer.is_special_V[ids[0]]:
+            return None
+        words_V[ids[0]] = number
+    return words_V

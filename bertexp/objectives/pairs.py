@@ -1,0 +1,214 @@
+"""Sentence pairs: next sentence prediction (Devlin et al. 2019, section 3.1) and its kin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from bertexp.objectives import OBJECTIVES
+from bertexp.objectives.base import (
+    BANK_SEED,
+    EvalSet,
+    Evaluated,
+    Objective,
+    cut,
+    shuffled,
+)
+from bertexp.objectives.batch import Batch, Target
+from bertexp.pairs import negative_shares
+from bertexp.pairs.examples import PairExamples
+from bertexp.pairs.shortcuts import shortcut_accuracies
+from bertexp.tokens.store import TokenStore
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bertexp.evaluation.config import EvaluationConfig
+
+log = logging.getLogger(__name__)
+
+CONFIDENCE_BINS = 10
+
+
+READS = (
+    *("task.sentences", "task.segments", "task.short_prob", "task.negatives", "task.next_prob"),
+    *("task.dynamic", "evaluation.negatives", "evaluation.count_negatives"),
+)
+
+
+@OBJECTIVES.register("nsp", reads=READS)
+class NextSentencePrediction(Objective):
+    """Predict whether the second segment follows the first."""
+
+    name = "nsp"
+    prefix = "eval/nsp_"
+    head = "pair"
+    uses_sentences = True
+
+    def write(self, tokens: TokenStore) -> PairExamples:
+        return PairExamples(tokens, self.config, self.tokenizer, self.seed, self.name)
+
+    def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
+        # The pooler reads the first position of each sequence: give it nothing but [CLS].
+        logits_M2: Tensor = model.cls.seq_relationship(model.bert.pooler(hidden_MD[:, None]))
+        return logits_M2
+
+    def products(self, config: Any, target: Target) -> float:
+        return float(len(target) * config.hidden_size * (config.hidden_size + 2))
+
+    def eval_sets(
+        self, tokens: Mapping[str, TokenStore], config: EvaluationConfig
+    ) -> list[EvalSet]:
+        """Return pairs with each kind of negatives, half of them following each other.
+
+        The training split only tells what trivial features of pairs are worth.
+        """
+        trained = negative_shares(self.config.negatives)
+        counted = trained
+        if config.count_negatives == "all":
+            counted = dict.fromkeys(config.negatives, 1 / len(config.negatives))
+        found = []
+        for kind in dict.fromkeys([*trained, *config.negatives]):
+            try:
+                found.append(self._eval_set(tokens, config, kind, counted.get(kind, 0.0)))
+            except UserError:
+                if kind in counted:
+                    raise
+                log.info("No pairs with negatives=%s: the corpus has none.", kind)
+        return found
+
+    def _eval_set(
+        self, tokens: Mapping[str, TokenStore], config: EvaluationConfig, kind: str, weight: float
+    ) -> EvalSet:
+        alone = replace(self.config, pad_to=None, negatives=kind, next_prob=0.5)
+        train, validation = (
+            PairExamples(tokens[split], alone, self.tokenizer, BANK_SEED, self.name)
+            for split in ("train", "validation")
+        )
+        chosen = _choose_pairs(validation, config.max_examples)
+        batches, shown = cut(validation, chosen)
+        reached = shortcut_accuracies(kind, train, validation, chosen)
+        documents = validation.documents()
+        return EvalSet(self.name, kind, weight, batches, shown, documents, baselines=reached)
+
+    def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
+        """Return ``eval/nsp_loss`` (nats) and its like.
+
+        ``eval/nsp_loss`` and ``eval/nsp_accuracy`` on the negatives that count (those of the task,
+        in their shares, or all), and ``eval/nsp_calibration_error``; beside them
+        ``eval/nsp_loss@<kind>`` and ``eval/nsp_accuracy@<kind>`` for every kind of negatives, and
+        what trivial features reach there, see ``shortcut_accuracies``.
+        """
+        weights = [one.of.weight for one in found]
+        # Of two answers the given one has the right one's probability, or the rest.
+        right = [np.exp(-one.losses) for one in found]
+        confidences = np.concatenate([np.maximum(chance, 1 - chance) for chance in right])
+        each = [np.full(len(p), w / len(p)) for p, w in zip(right, weights, strict=True)]
+        hits = np.concatenate([one.hits for one in found])
+        error = calibration_error(confidences, hits, np.concatenate(each))
+        metrics = {
+            "eval/nsp_loss": float(np.average([one.loss for one in found], weights=weights)),
+            "eval/nsp_accuracy": float(
+                np.average([one.accuracy for one in found], weights=weights)
+            ),
+            "eval/nsp_calibration_error": error,
+        }
+        for one in found:
+            metrics[f"eval/nsp_loss@{one.of.name}"] = one.loss
+            metrics[f"eval/nsp_accuracy@{one.of.name}"] = one.accuracy
+        return metrics
+
+    def answered(self, sets: Sequence[EvalSet]) -> dict[str, int]:
+        found = {f"eval/nsp_accuracy@{one.name}": len(one.labels) for one in sets}
+        return found | {"eval/nsp_accuracy": sum(len(one.labels) for one in sets if one.weight)}
+
+    def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[PairSample]:
+        """Yield every pair."""
+        labels_B = batch.targets[self.name].labels_N
+        follows_B = logits_NC.float().softmax(-1)[:, 0]
+        assert batch.token_type_ids_BL is not None
+        decode = self.tokenizer.backend.decode
+        for row, (label, probability) in enumerate(zip(labels_B, follows_B, strict=True)):
+            ids, segments = batch.input_ids_BL[row], batch.token_type_ids_BL[row]
+            first, second = (decode(ids[segments == segment].tolist()) for segment in (0, 1))
+            yield PairSample(first, second, bool(label == 0), float(probability))
+
+
+@OBJECTIVES.register("sop", reads=READS)
+class SentenceOrderPrediction(NextSentencePrediction):
+    """Predict whether two segments are in order or swapped (Lan et al. 2020, "ALBERT")."""
+
+    def write(self, tokens: TokenStore) -> PairExamples:
+        if set(negative_shares(self.config.negatives)) != {"swap"}:
+            raise UserError(
+                f"task.negatives={self.config.negatives}: task=sop swaps the segments; other "
+                "negatives are for task=nsp."
+            )
+        return super().write(tokens)
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """A sentence pair, whether the second follows, and the probability the model gives that."""
+
+    first: str
+    second: str
+    follows: bool
+    probability: float
+
+    table: ClassVar[str] = "samples/pairs"
+    columns: ClassVar[list[str]] = [
+        *("first", "second", "follows", "probability that it follows", "right")
+    ]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the likelier answer is the true one."""
+        return (self.probability > 0.5) == self.follows
+
+    def rows(self) -> list[list[Any]]:
+        return [[self.first, self.second, self.follows, self.probability, self.is_right]]
+
+    def shown(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        verdict = Text(f"  follows with probability {self.probability:.2f} ")
+        truth = "it does" if self.follows else "it does not"
+        return Group(
+            Text(f"A: {self.first}"),
+            Text(f"B: {self.second}"),
+            verdict.append(f"({truth})", "green" if self.is_right else "red"),
+            "",
+        )
+
+
+def calibration_error(confidences: np.ndarray, hits: np.ndarray, weights: np.ndarray) -> float:
+    """Return the expected calibration error of predictions of one of two classes.
+
+    The mean distance between confidence and accuracy over ten bins of confidence between 0.5
+    and 1, each counting by the weight in it (Guo et al. 2017, "On calibration of modern
+    neural networks", equation 3).
+
+    Args:
+        confidences: the probability of the class that was predicted.
+        hits: whether it is right.
+        weights: what each prediction counts.
+    """
+    bins = ((confidences - 0.5) * 2 * CONFIDENCE_BINS).astype(np.int64)
+    gaps = np.bincount(bins.clip(0, CONFIDENCE_BINS - 1), weights * (confidences - hits))
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
+def _choose_pairs(examples: PairExamples, count: int | None) -> np.ndarray:
+    """Return numbers of pairs, as many that follow each other as that do not."""
+    order = shuffled(len(examples))
+    follows = examples.strata(0)[order] == 0
+    half = min(follows.sum(), (~follows).sum(), (count or len(examples)) // 2 or 1)
+    return np.concatenate([order[follows][:half], order[~follows][:half]])

@@ -1,0 +1,61 @@
+"""A task: one objective or several, with weights, on the same examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertexp.masking.config import MaskingConfig
+from bertexp.objectives import OBJECTIVES
+from bertexp.objectives.base import Objective
+from bertexp.objectives.config import TaskConfig
+from bertexp.objectives.examples import Examples
+from bertexp.tokens.store import TokenStore
+from bertexp.tokens.tokenizer import WordPieceTokenizer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is trained on.
+
+    Attributes:
+        objectives: what it learns, in the order of ``task.objectives``.
+        weights: what the mean loss of each is multiplied with before they are added up, by name.
+    """
+
+    objectives: tuple[Objective, ...]
+    weights: dict[str, float]
+
+    @classmethod
+    def of(
+        cls, config: TaskConfig, tokenizer: WordPieceTokenizer, masking: MaskingConfig, seed: int
+    ) -> Task:
+        """Build the objectives that ``task.*`` names."""
+        built = {
+            name: OBJECTIVES[name](config, tokenizer, masking, seed) for name in config.objectives
+        }
+        weights = {each.name: config.weights.get(name, 1.0) for name, each in built.items()}
+        return cls(tuple(built.values()), weights)
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """The heads that a model needs."""
+        return frozenset(objective.head for objective in self.objectives)
+
+    @property
+    def writer(self) -> Objective:
+        """The objective whose examples all others predict on."""
+        return next((one for one in self.objectives if one.uses_sentences), self.objectives[0])
+
+    def examples(self, tokens: TokenStore) -> Examples:
+        """Return the examples that ``tokens`` give, with what is predicted on them.
+
+        Raises:
+            UserError: they give none.
+        """
+        return self.marked(self.writer.write(tokens), tokens)
+
+    def marked(self, examples: Examples, tokens: TokenStore) -> Examples:
+        """Return written examples with what every objective predicts on them."""
+        for objective in self.objectives:
+            examples = objective.mark(examples, tokens)
+        return examples
