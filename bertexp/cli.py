@@ -20,13 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.arguments import checked_arguments
 from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
+from bertexp.experiment.folder import claimed, discard, is_new, record_config
+from bertexp.experiment.invocation import Invocation
+from bertexp.experiment.resuming import begin, resume_arguments
+from bertexp.experiment.signals import Signals
+from bertexp.experiment.summary import write_summary
 from bertexp.help import asks_for_help, help_text
 from bertexp.processes import group
-from bertexp.runs.folder import claimed, discard, is_new, record_config
-from bertexp.runs.invocation import Invocation
-from bertexp.runs.resuming import begin, resume_arguments
-from bertexp.runs.signals import Signals
-from bertexp.runs.summary import write_summary
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.gpus import take_share
 from bertexp.sweeps.job import SweepJob

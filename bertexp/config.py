@@ -11,14 +11,14 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp.corpora.config import DatasetConfig
+from bertexp.data.corpora.config import DatasetConfig
+from bertexp.data.tokens.config import TokenizerConfig
 from bertexp.evaluation.config import EvaluationConfig
+from bertexp.families.config import ModelConfig
 from bertexp.files import expanded
 from bertexp.masking.config import MaskingConfig
-from bertexp.models.config import ModelConfig
 from bertexp.objectives.config import TaskConfig
 from bertexp.secrets import refuse_secrets
-from bertexp.tokens.config import TokenizerConfig
 from bertexp.tracking.config import TrackerConfig
 from bertexp.training.config import (
     HardwareConfig,

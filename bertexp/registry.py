@@ -51,7 +51,8 @@ class Registry(Generic[Builder]):
     def names(self) -> list[str]:
         """Return all registered names, sorted."""
         for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
+            if module.name != "__main__":
+                importlib.import_module(f"{self._package}.{module.name}")
         return sorted(self._builders)
 
     def check(self, name: str) -> None:

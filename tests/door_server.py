@@ -36,7 +36,7 @@ from hydra import compose, initialize_config_dir
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertTokenizer  # noqa: F401
 from transformers.models.bert import modeling_bert  # noqa: F401
 
-import bertexp.experiment  # noqa: F401
+import bertexp.experiment.pretrain  # noqa: F401
 from bertexp.config import conf_dir, parse
 
 

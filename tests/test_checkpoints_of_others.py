@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForPreTraining, BertTokenizer
 
-from bertexp.tokens.wordpiece import SPECIAL_TOKENS
+from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS
 
 WORDS = ["the", "old", "river", "runs", "into", "sea", "silver", "stone", ".", "s", "##s"]
 SETTINGS = (

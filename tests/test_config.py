@@ -16,14 +16,14 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp.benchmark.config import BenchConfig
+from bertexp.bench.config import BenchConfig
 from bertexp.cli import explain
 from bertexp.config import Config, RunConfig, conf_dir, keys, parse
-from bertexp.evaluate import EvaluateConfig
-from bertexp.finetuning.config import FinetuneConfig
-from bertexp.finetuning.glue import GLUE
+from bertexp.evaluate.__main__ import EvaluateConfig
+from bertexp.finetune.config import FinetuneConfig
+from bertexp.finetune.glue import GLUE
 from bertexp.help import help_text
-from bertexp.inspection.config import InspectConfig
+from bertexp.inspect.config import InspectConfig
 from bertexp.validation import UserError
 
 # What an option cannot do without.
@@ -43,7 +43,7 @@ HEAVY = ("torch", "transformers", "datasets", "wandb", "accelerate", "pyarrow")
 def test_every_option_composes_and_is_known(
     experiment_config: Callable[..., Config], group: str, option: str
 ) -> None:
-    from bertexp.corpora import CORPORA
+    from bertexp.data.corpora import CORPORA
     from bertexp.masking import STRATEGIES
     from bertexp.objectives import OBJECTIVES
 
@@ -327,12 +327,12 @@ def test_no_key_exists_that_nothing_reads(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from bertexp.corpora import CORPORA
-    from bertexp.data import prepare_data
-    from bertexp.experiment import run_experiment
-    from bertexp.runs.invocation import Invocation
-    from bertexp.runs.resuming import Beginning
-    from bertexp.runs.signals import Signals
+    from bertexp.data.corpora import CORPORA
+    from bertexp.data.prepared import prepare_data
+    from bertexp.experiment.invocation import Invocation
+    from bertexp.experiment.pretrain import run_experiment
+    from bertexp.experiment.resuming import Beginning
+    from bertexp.experiment.signals import Signals
 
     unread = watched(monkeypatch, Config)
     monkeypatch.chdir(tmp_path)
@@ -429,11 +429,11 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from bertexp.finetuning.experiment import run_finetuning
-    from bertexp.finetuning.sources import read_splits
-    from bertexp.runs.invocation import Invocation
-    from bertexp.runs.resuming import Beginning
-    from bertexp.runs.signals import Signals
+    from bertexp.experiment.invocation import Invocation
+    from bertexp.experiment.resuming import Beginning
+    from bertexp.experiment.signals import Signals
+    from bertexp.finetune.experiment import run_finetuning
+    from bertexp.finetune.sources import read_splits
 
     run = trained("mlm")
     unread = watched(monkeypatch, FinetuneConfig)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bertexp.config import Config
-from bertexp.corpora.store import prepare
-from bertexp.probes.questions import Passages, Questions, prepare_questions
+from bertexp.data.corpora.store import prepare
+from bertexp.evaluation.probes.questions import Passages, Questions, prepare_questions
 
 # Small, so that it learns in the time a test may take: 600 steps came to 0.419 where the untrained
 # model comes to 0.357. Of two accuracies on the same 664 texts, 0.03 is about the noise.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bertexp.runs.saved import find_saved
+from bertexp.experiment.saved import find_saved
 
 Trained = Callable[[str], Path]
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from bertexp.config import Config
-from bertexp.data import Data
-from bertexp.models.build import build_model
-from bertexp.models.compiled import compile_layers
+from bertexp.data.prepared import Data
+from bertexp.families.build import build_model
+from bertexp.families.compiled import compile_layers
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps

@@ -18,8 +18,8 @@ from transformers import (
     pipeline,
 )
 
-from bertexp.prediction import Predictor
-from bertexp.runs.saved import find_saved
+from bertexp.experiment.saved import find_saved
+from bertexp.predict.prediction import Predictor
 from bertexp.validation import UserError
 
 Trained = Callable[[str], Path]

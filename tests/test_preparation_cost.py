@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bertexp.benchmark.preparation import measure_preparation
+from bertexp.bench.preparation import measure_preparation
 from bertexp.config import Config
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bertexp.config import Config
-from bertexp.runs.outcome import before_training, remarks
+from bertexp.experiment.outcome import before_training, remarks
 from bertexp.training.keeper import Keeper
 
 Losses = Sequence[float | None]

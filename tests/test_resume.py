@@ -287,7 +287,7 @@ def test_a_budget_below_one_step_ends_at_a_hundred_percent(
 
 def test_two_at_once_are_refused(command: Callable[..., Any], untouched: Path, work: Path) -> None:
     holding = (
-        "from pathlib import Path; from bertexp.runs.folder import claimed\n"
+        "from pathlib import Path; from bertexp.experiment.folder import claimed\n"
         f"with claimed(Path({str(untouched)!r})): print('held', flush=True); input()"
     )
     holder = subprocess.Popen(
@@ -398,7 +398,7 @@ from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[2:]))
-from bertexp.data import prepare_data
+from bertexp.data.prepared import prepare_data
 while not Path(sys.argv[1]).exists():
     time.sleep(0.001)
 data = prepare_data(config)
@@ -433,7 +433,7 @@ def test_every_trainer_key_is_classed(experiment_config: Callable[..., Config]) 
     from dataclasses import fields
 
     from bertexp.config import changes_outcome
-    from bertexp.runs.resuming import BUDGET
+    from bertexp.experiment.resuming import BUDGET
 
     free = {
         field.name

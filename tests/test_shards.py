@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from bertexp.config import Config
-from bertexp.corpora import parts
-from bertexp.corpora.store import CorpusStore, prepare
-from bertexp.shards import cached_in_shards
-from bertexp.tokens.store import TokenStore, prepare_tokens
-from bertexp.tokens.tokenizer import train_tokenizer
+from bertexp.data.corpora import parts
+from bertexp.data.corpora.store import CorpusStore, prepare
+from bertexp.data.shards import cached_in_shards
+from bertexp.data.tokens.store import TokenStore, prepare_tokens
+from bertexp.data.tokens.tokenizer import train_tokenizer
 from bertexp.validation import UserError
 
 # Of a shard, so that a small corpus has many.
@@ -94,8 +94,8 @@ KILLED = """
 import sys
 from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
-from bertexp.corpora import parts
-from bertexp.corpora.store import prepare
+from bertexp.data.corpora import parts
+from bertexp.data.corpora.store import prepare
 parts.PART_BYTES = int(sys.argv[1])
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[2:]))

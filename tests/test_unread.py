@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from bertexp.config import Config, conf_dir
-from bertexp.finetuning.config import FinetuneConfig
+from bertexp.finetune.config import FinetuneConfig
 from bertexp.sweeps.stored import KEYS, SCHEMAS
 from bertexp.sweeps.unread import refuse_unread_in_sweep
 from bertexp.unread import refuse_unread, written

@@ -10,8 +10,8 @@ from pathlib import Path
 from bertexp.compare.abilities import by_metric
 from bertexp.compare.results import Comparison
 from bertexp.compare.settings import text
+from bertexp.experiment.summary import write_json
 from bertexp.files import write_text
-from bertexp.runs.summary import write_json
 
 CSV_FILE = "compare.csv"
 JSON_FILE = "compare.json"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.config import keys
+from bertexp.experiment.summary import METRICS_FILE, SUMMARY_FILE, status
 from bertexp.files import expanded
-from bertexp.finetuning.records import PREFIX, read_records
-from bertexp.runs.summary import METRICS_FILE, SUMMARY_FILE, status
+from bertexp.finetune.records import PREFIX, read_records
 from bertexp.validation import UserError
 
 KEYS = frozenset(keys())

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from bertexp.corpora.synthetic import Language
+from bertexp.data.corpora.synthetic import Language
+from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.objectives.base import EvalSet, Evaluated, Objective, Sample
 from bertexp.objectives.learner import Learner
-from bertexp.tokens.store import TokenStore
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertexp.evaluation.probes import POOLINGS, PROBES
 from bertexp.pairs import NEGATIVES
-from bertexp.probes import POOLINGS, PROBES
 from bertexp.unread import read_with
 from bertexp.validation import require, require_choice
 

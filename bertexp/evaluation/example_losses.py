@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertexp.evaluation.bank import Bank
+from bertexp.experiment.summary import LOSSES_FILE
 from bertexp.objectives.base import Evaluated
-from bertexp.runs.summary import LOSSES_FILE
 
 BANK_KEY = b"bank"
 

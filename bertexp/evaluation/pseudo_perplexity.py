@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional
 
 from bertexp import draws
-from bertexp.models.encoder import encode
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.families.encoder import encode
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.batch import Batch, attention_mask, pad
 from bertexp.objectives.blocks import SPECIAL_PER_BLOCK
 from bertexp.objectives.mlm import perplexity
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 # Tokens of one forward pass, padding included.
 BATCH_TOKENS = 8192

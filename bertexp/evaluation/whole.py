@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from bertexp.evaluation.bank import predict
+from bertexp.evaluation.probes.measure import Probed, probe, probe_metrics
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.objectives.base import Evaluated
 from bertexp.objectives.learner import Learner
-from bertexp.probes.measure import Probed, probe, probe_metrics
 
 if TYPE_CHECKING:
     from bertexp.config import Config
-    from bertexp.data import Data
+    from bertexp.data.prepared import Data
 
 
 @dataclass(frozen=True)

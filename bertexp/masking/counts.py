@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bertexp.data.tokens.store import TokenStore
 from bertexp.masking.strategies import Vocabulary
 from bertexp.masking.words import RunHashes, find_words
-from bertexp.tokens.store import TokenStore
 
 # Tokens that are counted at once.
 CHUNK_TOKENS = 1 << 21

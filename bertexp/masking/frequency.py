@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bertexp.cache import cached
+from bertexp.data.cache import cached
 from bertexp.masking import STRATEGIES
 from bertexp.masking.counts import count_runs, find_sorted
 from bertexp.masking.strategies import Context

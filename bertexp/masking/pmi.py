@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bertexp.cache import cached
+from bertexp.data.cache import cached
+from bertexp.data.tokens.store import TokenStore
 from bertexp.masking import STRATEGIES
 from bertexp.masking.counts import RunCounts, count_runs, find_sorted
 from bertexp.masking.runs import cut
 from bertexp.masking.strategies import Context, Vocabulary
 from bertexp.masking.words import RunHashes, WordStrategy, find_words
-from bertexp.tokens.store import TokenStore
 from bertexp.validation import UserError
 
 FORMAT_VERSION = 1

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.masking import STRATEGIES
 from bertexp.masking.config import MaskingConfig
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from bertexp import draws
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from bertexp.corpora.synthetic import Language
+    from bertexp.data.corpora.synthetic import Language
     from bertexp.evaluation.config import EvaluationConfig
 
 BANK_SEED = 20181011

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.stream import TokenStream
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.draws import LastEpochs
 from bertexp.masking.masker import Masker
 from bertexp.objectives.batch import Batch, use_positions, written
 from bertexp.objectives.examples import Examples
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.stream import TokenStream
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 # [CLS] before and [SEP] behind every block.
 SPECIAL_PER_BLOCK = 2

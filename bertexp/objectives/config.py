@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from bertexp.data.tokens.sentences import METHODS
 from bertexp.objectives import OBJECTIVES
 from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
-from bertexp.tokens.sentences import METHODS
 from bertexp.validation import UserError, require, require_choice
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from bertexp.models.dropout import draw_masks_fast
-from bertexp.models.encoder import Layer, encode, whole_layer
+from bertexp.families.dropout import draw_masks_fast
+from bertexp.families.encoder import Layer, encode, whole_layer
 from bertexp.objectives.base import Head
 from bertexp.objectives.batch import Batch
 

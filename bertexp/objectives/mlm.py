@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertexp.corpora.synthetic import HIDDEN, Language
+from bertexp.data.corpora.synthetic import HIDDEN, Language
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.stream import TokenStream
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context, Vocabulary
@@ -33,9 +36,6 @@ from bertexp.objectives.blocks import (
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.masked_loss import masked_loss
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.stream import TokenStream
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:

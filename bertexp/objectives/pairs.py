@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from bertexp.data.tokens.store import TokenStore
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import (
     BANK_SEED,
@@ -23,7 +24,6 @@ from bertexp.objectives.batch import Batch, Target
 from bertexp.pairs import negative_shares
 from bertexp.pairs.examples import PairExamples
 from bertexp.pairs.shortcuts import shortcut_accuracies
-from bertexp.tokens.store import TokenStore
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:

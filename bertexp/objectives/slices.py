@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.objectives.batch import Batch
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 # Three ways to part the predictions: each puts every one of them into exactly one slice.
 SLICES = {

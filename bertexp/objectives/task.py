@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import Objective
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.objectives.batch import Batch, use_first_position, written
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
 from bertexp.pairs import NEXT, SEGMENTS, negative_shares
 from bertexp.pairs.draw import PairDrawer
 from bertexp.pairs.text import Text
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
 # [CLS] A [SEP] B [SEP]

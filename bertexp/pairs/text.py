@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from bertexp import draws
-from bertexp.tokens.store import TokenStore
+from bertexp.data.tokens.store import TokenStore
 
 # Sentences hashed at once, so that a large corpus does not need large temporaries.
 HASH_CHUNK = 1 << 16

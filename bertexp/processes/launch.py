@@ -20,11 +20,11 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config
+from bertexp.experiment.invocation import Invocation
+from bertexp.experiment.resuming import Beginning
+from bertexp.experiment.signals import STOPPING, Interrupted, Signals, end_with_parent
 from bertexp.processes import group
 from bertexp.processes.failure import Failure
-from bertexp.runs.invocation import Invocation
-from bertexp.runs.resuming import Beginning
-from bertexp.runs.signals import STOPPING, Interrupted, Signals, end_with_parent
 from bertexp.sweeps.job import SweepJob
 from bertexp.terminal import tolerant
 from bertexp.training.config import HardwareConfig
@@ -61,7 +61,7 @@ class Errand:
             Interrupted: a signal has come, to this process or to one of the others.
             Exception: the first error that one of them had.
         """
-        from bertexp.experiment import run_experiment
+        from bertexp.experiment.pretrain import run_experiment
 
         invocation = Invocation(self.folder, self.beginning, signals, self.job)
         try:
@@ -87,7 +87,7 @@ def run(config: Config, resolved: dict[str, Any], invocation: Invocation) -> flo
     alone = number_to_start(config.hardware) == 1 and not config.hardware.sharded
     if alone and not group.was_launched():
         # Not before: those that are started import it themselves.
-        from bertexp.experiment import run_experiment
+        from bertexp.experiment.pretrain import run_experiment
 
         return run_experiment(config, resolved, invocation)
     log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import parse
-from bertexp.finetuning.records import FOLDER, PREFIX
+from bertexp.finetune.records import FOLDER, PREFIX
 from bertexp.sweeps.stored import StoredJob
 from bertexp.validation import UserError
 
@@ -50,8 +50,8 @@ def close_dry_run(jobs: Sequence[StoredJob], at_once: int) -> None:
     Raises:
         UserError: there are jobs that failed.
     """
-    from bertexp.dry_run.show import sweep_costs
-    from bertexp.report import show
+    from bertexp.experiment.dry_run.show import sweep_costs
+    from bertexp.experiment.report import show
 
     plans = [(job.folder.name, job.plan) for job in jobs if job.plan]
     if plans:

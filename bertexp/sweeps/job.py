@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra.conf import HydraConf
 
-from bertexp.runs.summary import SUMMARY_FILE, read_summary
+from bertexp.experiment.summary import SUMMARY_FILE, read_summary
 from bertexp.sweeps.launcher import jobs_at_once
 from bertexp.sweeps.stored import seconds_a_job
 from bertexp.tracking.progress import clock

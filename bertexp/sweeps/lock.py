@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bertexp import locks
-from bertexp.runs.folder import remove_empty_parents
-from bertexp.runs.summary import LOCK_FILE
+from bertexp.experiment.folder import remove_empty_parents
+from bertexp.experiment.summary import LOCK_FILE
 from bertexp.validation import UserError
 
 

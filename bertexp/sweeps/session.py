@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from bertexp.runs.summary import LOCK_FILE
+from bertexp.experiment.summary import LOCK_FILE
 from bertexp.sweeps.closing import close, close_dry_run
 from bertexp.sweeps.launcher import DRY_RUNS, RemainingJobs, jobs_at_once
 from bertexp.sweeps.lock import only_sweep

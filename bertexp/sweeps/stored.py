@@ -10,9 +10,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, changes_outcome, keys
-from bertexp.dry_run.plan import PLANNED, Plan
-from bertexp.finetuning.config import FinetuneConfig
-from bertexp.runs.summary import SUMMARY_FILE, read_summary, status
+from bertexp.experiment.dry_run.plan import PLANNED, Plan
+from bertexp.experiment.summary import SUMMARY_FILE, read_summary, status
+from bertexp.finetune.config import FinetuneConfig
 from bertexp.training.rates import with_rate
 from bertexp.validation import UserError
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertexp.models.export import export_model, write_model
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.families.export import export_model, write_model
 from bertexp.processes import group
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
 from bertexp.training.config import TrainerConfig
 from bertexp.training.shards import gathered_weights, write_shards

@@ -48,7 +48,7 @@ def with_rate(composed: DictConfig) -> DictConfig:
     if isinstance(width, int | float):
         rate, _ = default_rate(OmegaConf.select(composed, "model.pretrained"), width)
     elif isinstance(run, str):
-        from bertexp.runs.saved import find_saved
+        from bertexp.experiment.saved import find_saved
 
         rate, _ = fine_tuning_rate(find_saved(run).architecture().hidden_size)
     else:

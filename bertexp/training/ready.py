@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 
-from bertexp.models.compiled import compile_layers
+from bertexp.families.compiled import compile_layers
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
 from bertexp.processes import group

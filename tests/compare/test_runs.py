@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bertexp.compare.runs import read_run, read_runs
-from bertexp.runs.folder import claimed
+from bertexp.experiment.folder import claimed
 from bertexp.validation import UserError
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bertexp.config import Config
-from bertexp.data import Data
-from bertexp.models.build import build_model
-from bertexp.models.checkpoint import MODEL_CLASSES
+from bertexp.data.prepared import Data
+from bertexp.families.build import build_model
+from bertexp.families.checkpoint import MODEL_CLASSES
 
 
 @pytest.fixture(scope="session")

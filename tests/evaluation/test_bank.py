@@ -16,9 +16,9 @@ from scipy import stats
 from torch.nn.functional import cross_entropy
 
 from bertexp.config import Config
-from bertexp.data import Data
+from bertexp.data.prepared import Data
 from bertexp.evaluation.bank import Bank, draw_samples, evaluate
-from bertexp.models.build import build_model
+from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.pairs import calibration_error
 
@@ -253,8 +253,8 @@ def test_text_that_is_all_unknown_does_not_end_a_run(
     experiment_config: Callable[..., Config], model_for: Callable[..., Any]
 ) -> None:
     """A validation document of symbols that the vocabulary lacks has nothing to predict."""
+    from bertexp.data.tokens.store import TokenStore
     from bertexp.evaluation.bank import build_bank
-    from bertexp.tokens.store import TokenStore
 
     model, data = model_for("mlm")
     unknown, word = data.tokenizer.unk_id, len(data.tokenizer.is_special_V) - 1

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bertexp.config import Config
-from bertexp.data import Data
+from bertexp.data.prepared import Data
 from bertexp.evaluation import pseudo_perplexity
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.validation import UserError

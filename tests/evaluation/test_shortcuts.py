@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bertexp import report
 from bertexp.config import Config
-from bertexp.data import Data
+from bertexp.data.prepared import Data
+from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation.bank import build_bank
-from bertexp.tokens.store import TokenStore
+from bertexp.experiment import report
 from bertexp.training.state import TrainState
 
 KINDS = ("other_document", "same_document", "swap")

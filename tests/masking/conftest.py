@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bertexp.data.tokens.store import TokenStore
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context, Vocabulary
 from bertexp.objectives.blocks import BlockExamples, MaskedExamples
-from bertexp.tokens.store import TokenStore
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 SIZE = 60

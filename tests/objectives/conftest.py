@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import WordPieceTokenizer
-from bertexp.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 WORDS = 300
 

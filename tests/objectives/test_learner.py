@@ -15,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from bertexp.config import Config
-from bertexp.data import Data
+from bertexp.data.prepared import Data
+from bertexp.data.tokens.store import TokenStore
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
-from bertexp.tokens.store import TokenStore
 from bertexp.training.loop import accumulate_gradients
 from bertexp.training.state import Tally, Window
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.config import Config
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.objectives.blocks import MaskedExamples
 from bertexp.objectives.mlm import MaskedLanguageModelling
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
 PAD, UNK, CLS, SEP, MASK = range(5)

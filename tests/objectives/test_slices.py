@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch.nn.functional import cross_entropy
 
-from bertexp import report
-from bertexp.data import Data
+from bertexp.data.prepared import Data
+from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation.bank import build_bank, evaluate
 from bertexp.evaluation.config import EvaluationConfig
+from bertexp.experiment import report
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.slices import SLICES, frequency_classes
-from bertexp.tokens.store import TokenStore
 from bertexp.training.state import TrainState
 
 CPU = torch.device("cpu")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import strategies as st
 
 from bertexp.config import Config
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 from bertexp.pairs.examples import PairExamples
-from bertexp.tokens.store import TokenStore
-from bertexp.tokens.tokenizer import WordPieceTokenizer
-from bertexp.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 WORDS = 300
 SEGMENTS = ("sentence", "fill", "paragraph")

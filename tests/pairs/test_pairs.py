@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.objectives.batch import Batch
 from bertexp.pairs.examples import PairExamples
-from bertexp.tokens.tokenizer import WordPieceTokenizer
 from bertexp.validation import UserError
 
 from .conftest import KINDS, NUMBERED, SEGMENTS, WORDY

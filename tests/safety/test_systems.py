@@ -137,7 +137,7 @@ def test_lost_output_is_told() -> None:
 
 NOBODY = """
 import os
-from bertexp.cache import cache_root
+from bertexp.data.cache import cache_root
 from bertexp.home import ensure_home
 del os.environ["HOME"], os.environ["BERTEXP_CACHE"]
 os.setuid(43210)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from door import Door
 
-from bertexp.runs.folder import claimed
+from bertexp.experiment.folder import claimed
 from bertexp.sweeps.launcher import folder_name
 from bertexp.sweeps.lock import only_sweep
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from bertexp.config import conf_dir
-from bertexp.runs.summary import read_summary
+from bertexp.experiment.summary import read_summary
 
 FAKE_KEY = "0123456789" * 4
 SMALL = (

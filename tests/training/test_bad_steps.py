@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from bertexp.config import Config
-from bertexp.data import Data
-from bertexp.models.build import build_model
+from bertexp.data.prepared import Data
+from bertexp.families.build import build_model
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps

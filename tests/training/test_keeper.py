@@ -12,8 +12,8 @@ import torch
 from transformers import AutoTokenizer, BertForMaskedLM
 
 from bertexp.config import Config
-from bertexp.data import Data
-from bertexp.models.build import build_model
+from bertexp.data.prepared import Data
+from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget

@@ -1,0 +1,190 @@
+"""Local files: their bytes, unpacked, and their text line by line."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import hashlib
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from bertexp.data.cache import cached
+from bertexp.validation import UserError
+
+HEAD = 1 << 16
+# Characters of a line; a longer one, such as a whole corpus without line ends, is cut.
+LONGEST_LINE = 1 << 22
+
+
+def _arrow(compression: str, path: Path, _: str) -> IO[bytes]:
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.input_stream(str(path), compression=compression))
+
+
+_OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": partial(_arrow, "zstd"),
+    b"\x04\x22\x4d\x18": partial(_arrow, "lz4"),
+}
+_BROKEN = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    # Before the one of UTF-16, with which it begins.
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a file that is read by itself, the whole of it unless said otherwise.
+
+    Attributes:
+        path: the file.
+        start, end: the stretch, in bytes of a text file or in row groups of a Parquet file;
+            None for the file's end.
+        first: the number of its first line or row in the file.
+        key: the configuration key that names it, for error messages.
+    """
+
+    path: Path
+    start: int = 0
+    end: int | None = None
+    first: int = 1
+    key: str = "dataset.files"
+
+
+def state(path: Path) -> dict[str, str | int]:
+    """Return a file's place, size and time of change."""
+    found = path.stat()
+    return {"path": str(path.resolve()), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def digest(path: Path, key: str = "dataset.files") -> str:
+    """Return a hash of the file's bytes, remembered for its ``state``."""
+
+    def build(folder: Path) -> None:
+        with reading(path, key), path.open("rb") as stream:
+            found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+        (folder / "digest").write_text(found.hexdigest())
+
+    return (cached("digests", state(path), build) / "digest").read_text()
+
+
+@contextmanager
+def reading(path: Path, key: str = "dataset.files") -> Iterator[None]:
+    """Turn what the system says when ``path`` cannot be read into a ``UserError``."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise UserError(f"{key}: '{path}' is damaged or cut off: {error}.") from error
+    except OSError as error:
+        # Arrow's has several lines.
+        reason = error.strerror or " ".join(str(error).split())
+        raise UserError(f"{key}: cannot read '{path}': {reason}.") from error
+
+
+def is_packed(path: Path) -> bool:
+    """Say whether a file was packed by gzip, bzip2, xz, zstd or lz4."""
+    return _opener(path) is not open
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for its bytes, unpacked if ``is_packed``."""
+    stream: IO[bytes] = _opener(path)(path, "rb")
+    return stream
+
+
+def _opener(path: Path) -> Callable[..., Any]:
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    return next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), open)
+
+
+def lines(part: Part, errors: str) -> Iterator[str]:
+    r"""Yield the lines of a text without their ends (``\n``, ``\r\n`` or ``\r``).
+
+    A line of over ``LONGEST_LINE`` characters is cut into several. See ``open_text``.
+    """
+    with open_text(part, errors) as text:
+        while line := text.readline(LONGEST_LINE):
+            yield line.removesuffix("\n")
+
+
+@contextmanager
+def open_text(part: Part, errors: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
+    """Open a text in UTF-8, or in what its byte order mark says.
+
+    Args:
+        part: of a file, packed or not.
+        errors: ``"strict"``, or ``"replace"`` for U+FFFD in place of what is not UTF-8.
+        newline: see ``open``.
+
+    Raises:
+        UserError: the file is no text, is not UTF-8, is damaged or may not be read.
+    """
+    path = part.path
+    with reading(path, part.key), open_bytes(path) as stream:
+        # The head comes from a second look, because a packed stream is slow to wind back.
+        start = head(path, part.key)
+        encoding = encoding_of(start)
+        if b"\0" in start and not encoding.startswith("utf-16") and encoding != "utf-32":
+            raise UserError(f"{part.key}: '{path}' is not a text file: it holds zero bytes.")
+        if part.end is not None:
+            encoding = "utf-8" if part.start else "utf-8-sig"
+            stream.seek(part.start)
+            stream = io.BytesIO(stream.read(part.end - part.start))
+        try:
+            yield io.TextIOWrapper(stream, encoding, errors, newline)
+        except UnicodeError as error:
+            place, advice = "", ""
+            if encoding.startswith("utf-8"):
+                place = f" at byte {_first_bad_byte(path)}"
+            if part.key == "dataset.files":
+                advice = ", or set dataset.errors=replace"
+            name = encoding.removesuffix("-sig").upper()
+            raise UserError(
+                f"{part.key}: '{path}' is not {name}{place}; convert it{advice}."
+            ) from error
+
+
+def encoding_of(head: bytes) -> str:
+    """Return the encoding that a byte order mark tells, else UTF-8."""
+    return next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
+
+
+def head(path: Path, key: str = "dataset.files") -> bytes:
+    """Return the first ``HEAD`` bytes of a file, unpacked."""
+    with reading(path, key), open_bytes(path) as stream:
+        return stream.read(HEAD)
+
+
+def _first_bad_byte(path: Path) -> int:
+    """Return the offset, in the unpacked file, of the first byte that is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    with open_bytes(path) as stream:
+        while chunk := stream.read(HEAD):
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                return offset - pending + error.start
+            offset += len(chunk)
+    # Only the end of the file is left: a character that was cut off.
+    return offset - len(decoder.getstate()[0])

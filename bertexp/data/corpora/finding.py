@@ -1,0 +1,127 @@
+"""Which files ``dataset.files`` means: paths, patterns, and what is in archives."""
+
+from __future__ import annotations
+
+import glob
+import json
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from bertexp.data.cache import MANIFEST_FILE, cached
+from bertexp.data.corpora import files
+from bertexp.files import expanded
+from bertexp.validation import UserError, nearest
+
+VERSION = 1
+# What zip archives of office programs and electronic books have.
+_DOCUMENTS = {"[Content_Types].xml", "mimetype"}
+
+
+def find(patterns: list[str], key: str = "dataset.files") -> list[Path]:
+    """Return the files that paths and glob patterns name, each once, in the given order.
+
+    Files of one pattern are sorted by name; empty ones are passed over. For an archive, or a
+    folder that ``datasets`` saved, stand the files in it.
+
+    Args:
+        patterns: the paths and patterns.
+        key: the configuration key that has them, for error messages.
+
+    Raises:
+        UserError: no pattern, or one that names nothing, a folder or an empty file.
+    """
+    if not patterns:
+        raise UserError(f"{key}=[]: name at least one file, as in {key}=[a.txt].")
+    found = [path for pattern in patterns for path in _expand(pattern, key)]
+    distinct = {path.resolve(): path for path in found}.values()
+    return [file for path in distinct for file in _unpacked(path, key)]
+
+
+def _expand(pattern: str, key: str) -> list[Path]:
+    path = expanded(pattern)
+    if path.is_dir():
+        return _saved(path, key)
+    if path.is_file():
+        if path.stat().st_size == 0:
+            raise UserError(f"{key}: '{pattern}' is empty.")
+        return [path]
+    if not glob.has_magic(pattern):
+        siblings = [other.name for other in path.parent.glob("*")]
+        raise UserError(
+            f"{key}: there is no file '{pattern}' (looked in {path.parent.resolve()})."
+            f"{nearest(path.name, siblings)}"
+        )
+    matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    found = [match for match in matches if match.is_file() and match.stat().st_size]
+    if not found:
+        raise UserError(f"{key}: '{pattern}' matches no file with text (looked from {Path.cwd()}).")
+    return found
+
+
+def _saved(folder: Path, key: str) -> list[Path]:
+    """Return the files of a data set that ``datasets`` saved to a folder."""
+    state, splits = folder / "state.json", folder / "dataset_dict.json"
+    if state.is_file():
+        return [folder / file["filename"] for file in json.loads(state.read_text())["_data_files"]]
+    advice = f"write '{folder / '**' / '*.txt'}' for the text files in it."
+    if splits.is_file():
+        names = json.loads(splits.read_text())["splits"]
+        advice = f"name one of its splits: {', '.join(str(folder / name) for name in names)}."
+    raise UserError(f"{key}: '{folder}' is a folder; {advice}")
+
+
+def _unpacked(path: Path, key: str) -> list[Path]:
+    """Return the files in a zip or tar archive, unpacked into the cache; any other file itself."""
+    head = files.head(path)
+    if head.startswith(b"PK\x03\x04"):
+        members = _zipped
+    elif head[257:262] == b"ustar":
+        members = _tarred
+    elif files.is_packed(path) and head.startswith((b"PAR1", b"ARROW1")):
+        members = _alone
+    else:
+        return [path]
+
+    def build(folder: Path) -> None:
+        with files.reading(path, key):
+            for number, (name, content) in enumerate(members(path)):
+                if name in _DOCUMENTS:
+                    raise UserError(f"{key}: '{path}' is a document; save its text as a text file.")
+                place = PurePosixPath(name)
+                if place.name.startswith(".") or "__MACOSX" in place.parts:
+                    continue
+                with content, (folder / f"{number:06}-{place.name}").open("wb") as file:
+                    shutil.copyfileobj(content, file, 1 << 20)
+
+    try:
+        content = files.digest(path, key)
+        folder = cached("archives", {"version": VERSION, "content": content}, build)
+    except RuntimeError as error:  # a password, or a compression that Python does not know
+        raise UserError(f"{key}: cannot unpack '{path}': {error}.") from error
+    found = [file for file in sorted(folder.iterdir()) if file.name != MANIFEST_FILE]
+    found = [file for file in found if file.stat().st_size]
+    if not found:
+        raise UserError(f"{key}: '{path}' has no file with text in it.")
+    return found
+
+
+def _zipped(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                yield member.filename, archive.open(member)
+
+
+def _tarred(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with files.open_bytes(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if content := archive.extractfile(member):
+                yield member.name, content
+
+
+def _alone(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    yield path.stem, files.open_bytes(path)

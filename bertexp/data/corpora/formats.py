@@ -1,0 +1,146 @@
+"""What a file is: told by its name and its first 64 KiB, or refused with the key to say it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from bertexp.data.corpora import files
+from bertexp.data.corpora.wikitext import is_title
+from bertexp.validation import UserError
+
+# Prose wrapped by an editor: lines of about this many characters, most cut in mid-sentence.
+WRAPPED_WIDTHS = range(40, 101)
+# Lines of a paragraph, on average: where there are more, they are something else.
+LINES = 50
+# Lines that have to agree before they are taken for rows.
+FEWEST_ROWS = 5
+SEPARATORS = {",": "csv", ";": "csv", "\t": "tsv"}
+
+_SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
+_MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
+_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_FOREIGN = {
+    r"%PDF-": "a PDF document",
+    r"\{\\rtf": "a document in RTF",
+    r"(?i)<(\?xml|!doctype|html|mediawiki)\b": "XML or HTML",
+}
+
+
+def detect(path: Path, columns: Sequence[str] = (), alone: bool = False) -> str:
+    """Return the format of a file of ``dataset.files``.
+
+    Args:
+        path: the file.
+        columns: those that are wanted; a line that names all of them is a table's header.
+        alone: whether there is no other file, so that lines are documents if anything is.
+
+    Raises:
+        UserError: the file holds no text as it is, or may be a table.
+    """
+    head = files.head(path)
+    text = head.decode(files.encoding_of(head), "replace")
+    for pattern, name in _FOREIGN.items():
+        if re.match(pattern, text.lstrip()):
+            raise UserError(
+                f"dataset.files: '{path}' is {name}; save its text as a text file, or read it as "
+                "it is with dataset.format=plain."
+            )
+    if table := _table(path, head, text):
+        return table
+    lines = _lines(text)
+    if is_title(next(filter(str.strip, lines), "")):
+        return "wikitext"
+    # The last line may be cut off by the limit.
+    is_whole = len(head) < files.HEAD
+    complete = lines if is_whole else lines[:-1]
+    if kind := _separated([*filter(str.strip, complete)], columns):
+        if kind.startswith("looks"):
+            raise UserError(f"dataset.files: '{path}' {kind}.")
+        return kind
+    if _is_wrapped(complete):
+        return "wrapped"
+    are_rows = len(lines) > 2 and all(map(str.strip, lines[:-1]))
+    return "lines" if are_rows and (alone or not is_whole) else "plain"
+
+
+def detect_table(path: Path, columns: Sequence[str], key: str) -> str:
+    """Return the format of a file that is a table.
+
+    Raises:
+        UserError: it is none that is known; ``key`` names it.
+    """
+    head = files.head(path, key)
+    text = head.decode(files.encoding_of(head), "replace")
+    lines = [*filter(str.strip, _lines(text))]
+    kind = _table(path, head, text) or _separated(lines[:1], columns)
+    if kind is None:
+        known = "CSV, TSV, JSON, JSON Lines, Parquet or Arrow"
+        raise UserError(f"{key}: '{path}' is no {known} with {', '.join(columns)}.")
+    return kind
+
+
+def _table(path: Path, head: bytes, text: str) -> str | None:
+    """Return the format of a table that a file is by its content or its name."""
+    if known := next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None):
+        return known
+    suffixes = [_SUFFIXES[s] for s in map(str.lower, path.suffixes) if s in _SUFFIXES]
+    if re.match(r'\s*(\[\s*[{"\]]|\{\s*"|\{\s*$)', text):
+        first = next(filter(str.strip, _lines(text))).strip()
+        # A line may be cut off by the limit, or be wrong.
+        is_line = len(first) == len(text.strip()) == files.HEAD or "jsonl" in suffixes
+        by_line = first[0] == "{" and first != "{" and (is_line or _is_json(first))
+        return "jsonl" if by_line else "json"
+    return suffixes[-1] if suffixes else None
+
+
+def _lines(text: str) -> list[str]:
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _separated(lines: list[str], columns: Sequence[str]) -> str | None:
+    """Return the format of a table, if these are its lines, or what they look like."""
+    for separator, kind in SEPARATORS.items():
+        rows = [*csv.reader(lines, delimiter=separator)]
+        names, sizes = rows[0] if rows else [], {len(row) for row in rows}
+        if len(names) > 1 and columns and set(columns) <= set(names):
+            return kind
+        # In prose, a space follows a comma.
+        is_table = len(sizes) == 1 and len(names) > 1 and len(rows) >= FEWEST_ROWS
+        if is_table and not any(field[:1] == " " for row in rows for field in row[1:]):
+            shown = ", ".join(name[:20] for name in names[:4])
+            return (
+                f"looks like a table; dataset.format={kind} reads the dataset.column of it (its "
+                f"first line has {shown}), dataset.format=plain or lines its lines as they are"
+            )
+    return None
+
+
+def _is_wrapped(lines: list[str]) -> bool:
+    """Say whether lines that have another right below them were cut to a width.
+
+    Then most end in mid-sentence, and the first word of the line below had no place in them.
+    """
+    inner = [(a.strip(), b.split()[0]) for a, b in pairwise(lines) if a.strip() and b.strip()]
+    blocks = 1 + sum(not line.strip() for line in lines)
+    if not inner or max(map(len, lines)) >= WRAPPED_WIDTHS.stop or len(inner) > LINES * blocks:
+        return False
+    width = sorted(len(line) for line, _ in inner)[int(0.95 * len(inner))]
+    tests: list[Callable[[str, str], bool]] = [
+        lambda line, _: len(line) in WRAPPED_WIDTHS,
+        lambda line, word: not _SENTENCE_END.search(line) and not word[0].isupper(),
+        # Some editors fill lines to less than the width, for even ends.
+        lambda line, word: len(line) + 1 + len(word) > 0.9 * width,
+    ]
+    return all(sum(test(*pair) for pair in inner) > len(inner) / 2 for test in tests)

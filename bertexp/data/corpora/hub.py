@@ -1,0 +1,226 @@
+"""Corpora from the Hugging Face Hub, or from a local folder in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from bertexp.data.cache import fingerprint
+from bertexp.data.corpora import CORPORA, Corpus, Document, ReadDocuments
+from bertexp.data.corpora.config import DatasetConfig
+from bertexp.data.corpora.parts import PART_BYTES
+from bertexp.data.corpora.rows import pick, pick_columns, row_paragraphs, text_lines, wanted
+from bertexp.data.corpora.wikitext import wikitext_documents
+from bertexp.data.hub import hub_answers
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+    Rows: TypeAlias = Dataset | IterableDataset
+
+VERSION = 1
+ROWS_AT_ONCE = 1000
+SENTENCES_PER_PARAGRAPH = 10
+SENTENCES_PER_DOCUMENT = 100
+READS = ("dataset.hub", "dataset.column")
+
+ReadRows = Callable[[Iterable[str], str, int], Iterator[Document]]
+
+
+@dataclass
+class HubCorpus(Corpus):
+    """The rows of a data set that ``datasets.load_dataset`` finds, as documents.
+
+    Args:
+        config: ``hub`` says where it is, ``column`` which columns have the text.
+        read_rows: makes documents of the texts of rows, given a name for them and the number
+            of the first.
+        rows_together: where documents end, if that is behind every so many rows; None if only
+            the text says so.
+
+    Raises:
+        UserError: the Hub does not answer and the cache does not have it; it does not
+            exist; it has no such configuration, split or column.
+    """
+
+    config: DatasetConfig
+    read_rows: ReadRows
+    rows_together: int | None
+
+    def fingerprint(self) -> str:
+        """Return a value for the files the data set was made of and the way they are read."""
+        hub = self.config.hub
+        if self.config.streaming:
+            from datasets import load_dataset_builder
+
+            with _loading(self.config, hub.train) as path:
+                source = load_dataset_builder(path, hub.config).hash
+            return fingerprint([VERSION, hub.path, hub.config, self.config.column, source])
+        # The folder of a prepared data set is named by a hash of its source.
+        sources = [
+            (split, dataset.num_rows, [Path(file["filename"]).parts[-2:] for file in cache])
+            for split, dataset in self._splits.items()
+            for cache in [dataset.cache_files]
+        ]
+        return fingerprint([VERSION, hub.path, hub.config, self.config.column, sources])
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the documents of the validation split, if there is one, then of training."""
+        return chain.from_iterable(read() for read in self.shards())
+
+    def shards(self) -> Sequence[ReadDocuments]:
+        """Return what reads a number of rows each, or a file where the data set is streamed."""
+        read = partial(_read, config=self.config, read_rows=self.read_rows)
+        parted = "validation" in self._splits
+        return [
+            partial(read, rows, name=name, first=first, split=name if parted else None)
+            for name, dataset in self._splits.items()
+            for first, rows in self._parts(dataset)
+        ]
+
+    def _parts(self, dataset: Rows) -> Iterator[tuple[int, Rows]]:
+        """Yield parts that end where documents do, each with the number of its first row."""
+        if self.config.streaming:
+            for number in range(dataset.num_shards):
+                yield 0, dataset.shard(dataset.num_shards, number)
+            return
+        count = size = dataset.num_rows
+        if self.rows_together:
+            parts = max(1, round(dataset.data.nbytes / PART_BYTES))
+            size = -(-count // (parts * self.rows_together)) * self.rows_together
+        for first in range(0, count, max(size, 1)):
+            yield first, dataset.select(range(first, min(first + size, count)))
+
+    @cached_property
+    def _splits(self) -> dict[str, Rows]:
+        hub = self.config.hub
+        # Validation first: the store relies on it.
+        wanted = {"validation": hub.validation, "train": hub.train}
+        return {split: _load(self.config, name) for split, name in wanted.items() if name}
+
+
+def _load(config: DatasetConfig, split: str) -> Rows:
+    """Load or stream one split of ``config.hub``."""
+    from datasets import load_dataset
+
+    with _loading(config, split) as path:
+        rows = load_dataset(path, config.hub.config, split=split, streaming=config.streaming)
+    # Of some streams the columns are known only when they are read.
+    if rows.column_names is not None:
+        pick_columns(rows.column_names, wanted(config), f"'{path}'")
+    return rows
+
+
+@contextmanager
+def _loading(config: DatasetConfig, split: str) -> Iterator[str]:
+    """Give the path, and say in one line why it cannot be loaded.
+
+    If the Hub does not answer, its cache here is all there is.
+    """
+    path = config.hub.path
+    if not path:
+        raise UserError(f"dataset.hub.path=null: dataset={config.name} needs a Hub name or folder.")
+    try:
+        with offline_unless(Path(path).is_dir() or hub_answers()):
+            yield path
+    except ConnectionError as error:
+        raise UserError(
+            f"dataset.hub.path={path}: the Hugging Face Hub does not answer and the data set is"
+            " not in its cache here; type dataset=pydoc (a corpus that needs no network), or"
+            " dataset=text 'dataset.files=[FILE]' with texts of your own, or run this once with"
+            " a network."
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"dataset.hub: cannot load path={path} config={config.hub.config} split={split}:"
+            f" {reason}"
+        ) from error
+
+
+@contextmanager
+def offline_unless(online: bool) -> Iterator[None]:
+    """Make ``datasets`` look in its cache only, unless ``online``."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or not online
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _read(
+    rows: Rows, config: DatasetConfig, read_rows: ReadRows, name: str, first: int, split: str | None
+) -> Iterator[Document]:
+    for document in read_rows(_texts(rows, config, name, first), name, first):
+        yield Document(document.name, document.paragraphs, split)
+
+
+def _texts(dataset: Rows, config: DatasetConfig, name: str, first: int) -> Iterator[str]:
+    """Yield the texts of all rows; that of a null is empty."""
+    columns = wanted(config)
+    # Of some streams the columns are known only when they are read.
+    if dataset.column_names is not None:
+        dataset = dataset.select_columns(pick_columns(dataset.column_names, columns, name))
+    number = first
+    for batch in dataset.iter(batch_size=ROWS_AT_ONCE):
+        for values in zip(*batch.values(), strict=True):
+            number += 1
+            place = f"{config.hub.path}, {name}, row {number}"
+            row = pick(dict(zip(batch, values, strict=True)), columns, place)
+            yield "\n".join(row_paragraphs(row, config, place))
+
+
+def _row_a_document(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
+    """Yield a document for each row, a paragraph for each of its lines."""
+    for number, text in enumerate(texts, start=first + 1):
+        yield Document(f"{name}:{number}", text_lines(text))
+
+
+def _row_a_sentence(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
+    """Yield runs of consecutive sentences as documents, for want of any boundary in the data."""
+    sentences: list[str] = []
+    number = first
+    for number, text in enumerate(texts, start=first + 1):
+        sentences.append(text.strip())
+        if len(sentences) == SENTENCES_PER_DOCUMENT:
+            yield Document(f"{name}:{number - len(sentences) + 1}", _joined(sentences))
+            sentences = []
+    yield Document(f"{name}:{number - len(sentences) + 1}", _joined(sentences))
+
+
+def _row_a_line(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
+    """Yield the articles of WikiText."""
+    return wikitext_documents(texts, name)
+
+
+def _joined(sentences: list[str]) -> list[str]:
+    starts = range(0, len(sentences), SENTENCES_PER_PARAGRAPH)
+    return [" ".join(sentences[start : start + SENTENCES_PER_PARAGRAPH]) for start in starts]
+
+
+@CORPORA.register("wikitext2", reads=READS)
+@CORPORA.register("wikitext103", reads=READS)
+def wikitext(config: DatasetConfig) -> Corpus:
+    """Return a corpus whose rows are the lines of WikiText: its titles part documents."""
+    return HubCorpus(config, _row_a_line, rows_together=None)
+
+
+@CORPORA.register("wikipedia", reads=READS)
+def wikipedia(config: DatasetConfig) -> Corpus:
+    """Return a corpus with a document a row, as most data sets have it."""
+    return HubCorpus(config, _row_a_document, rows_together=1)
+
+
+@CORPORA.register("bookcorpus", reads=READS)
+def bookcorpus(config: DatasetConfig) -> Corpus:
+    """Return a corpus of rows that are sentences, one after the other."""
+    return HubCorpus(config, _row_a_sentence, SENTENCES_PER_DOCUMENT)

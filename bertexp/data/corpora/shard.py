@@ -1,0 +1,108 @@
+"""A part of a corpus on disk: its documents in Arrow files, and what is known of each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bertexp.data.cache import fingerprint
+from bertexp.data.corpora import Document, ReadDocuments
+
+BATCH_CHARACTERS = 1 << 20
+FILE_CHARACTERS = 1 << 24
+TALLY = "tally.npz"
+
+_SCHEMA = pa.schema([("name", pa.large_string()), ("paragraphs", pa.large_list(pa.large_string()))])
+# What is known of a document: 25 bytes, so millions of them fit.
+_KNOWN = np.dtype(
+    [("hash", np.uint64), ("paragraphs", np.int64), ("characters", np.int64), ("own", np.bool_)]
+)
+
+
+def cleaned(documents: Iterable[Document]) -> Iterator[Document]:
+    """Strip paragraphs and leave out what is empty then."""
+    for document in documents:
+        stripped = [paragraph.strip() for paragraph in document.paragraphs]
+        if paragraphs := [paragraph for paragraph in stripped if paragraph]:
+            yield Document(document.name, paragraphs, document.split)
+
+
+def _first(documents: Iterator[Document], limit: int | None) -> Iterator[Document]:
+    """Keep the first ``limit`` documents of each split; a corpus's own validation comes first."""
+    if limit is None:
+        yield from documents
+        return
+    kept = 0
+    for document in documents:
+        if document.split == "validation":
+            kept += 1
+            if kept <= limit:
+                yield document
+        else:
+            yield document
+            yield from islice(documents, limit - 1)
+            return
+
+
+def file_name(number: int) -> str:
+    """Return the name of a corpus's or a shard's Arrow file."""
+    return f"{number:05}.arrow"
+
+
+def write_shard(read: ReadDocuments, folder: Path, limit: int | None) -> None:
+    """Write the documents that have text to Arrow files, and what is known of each to ``TALLY``.
+
+    Args:
+        read: gives the documents.
+        folder: where the files go.
+        limit: keep that many documents of each split; None for all.
+    """
+    tally: list[NDArray[np.void]] = []
+    rows: list[int] = []
+    with contextlib.ExitStack() as stack:
+        room = 0
+        for batch in _batches(_first(cleaned(read()), limit)):
+            if room <= 0:
+                stack.close()
+                file = stack.enter_context(pa.OSFile(str(folder / file_name(len(rows))), "wb"))
+                writer = stack.enter_context(pa.ipc.new_file(file, _SCHEMA))
+                room = FILE_CHARACTERS
+                rows.append(0)
+            columns = ([d.name for d in batch], [d.paragraphs for d in batch])
+            arrays = [pa.array(*pair) for pair in zip(columns, _SCHEMA.types, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+            tally.append(np.array([_known(document) for document in batch], dtype=_KNOWN))
+            room -= int(tally[-1]["characters"].sum())
+            rows[-1] += len(batch)
+    every = np.concatenate([np.empty(0, _KNOWN), *tally])
+    np.savez(folder / TALLY, every=every, rows=np.array(rows, dtype=np.int64))
+
+
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += sum(map(len, document.paragraphs))
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def identity(document: Document) -> int:
+    """Return a hash of a document's paragraphs, 64 bits."""
+    return int(fingerprint(document.paragraphs), 16)
+
+
+def _known(document: Document) -> tuple[int, int, int, bool]:
+    paragraphs = document.paragraphs
+    characters, own = sum(map(len, paragraphs)), document.split == "validation"
+    return identity(document), len(paragraphs), characters, own

@@ -1,0 +1,157 @@
+"""A user's own files: text in several forms, or tables with a column of text."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+
+from bertexp.data.cache import fingerprint
+from bertexp.data.corpora import CORPORA, Corpus, Document, ReadDocuments, files
+from bertexp.data.corpora.config import TABLES, DatasetConfig
+from bertexp.data.corpora.files import Part
+from bertexp.data.corpora.finding import find
+from bertexp.data.corpora.formats import detect
+from bertexp.data.corpora.parts import parts
+from bertexp.data.corpora.rows import row_paragraphs, wanted
+from bertexp.data.corpora.tables import read_rows
+from bertexp.data.corpora.wikitext import wikitext_documents
+
+VERSION = 2
+
+log = logging.getLogger(__name__)
+
+
+READS = ("dataset.files", "dataset.format", "dataset.column", "dataset.errors")
+
+
+@CORPORA.register("text", reads=READS)
+@dataclass
+class TextCorpus(Corpus):
+    """The documents of ``dataset.files``.
+
+    ``dataset.format`` says how a file is read; ``auto`` looks at the first 64 KiB of each:
+
+    - ``plain``: a line is a paragraph, a blank line parts documents;
+    - ``wrapped``: lines are joined to paragraphs at blank lines, two or more blank lines
+      part documents (books, mail and whatever else is filled to a width);
+    - ``lines``: a line is a document;
+    - ``wikitext``: `` = Title = `` opens a document, a line is a paragraph;
+    - ``csv``, ``tsv``, ``json``, ``jsonl``, ``parquet``, ``arrow``: a row is a document, its text
+      in ``dataset.column``, and each line of that text a paragraph.
+
+    Wherever a file ends, its last document ends too.
+
+    Raises:
+        UserError: a file that is not there, cannot be read or is not what its format says.
+    """
+
+    config: DatasetConfig
+
+    def __post_init__(self) -> None:
+        self._files = find(self.config.files)
+
+    def fingerprint(self) -> str:
+        """Return a value for the files' names and contents and the way they are read.
+
+        Of files that are streamed the time of change stands for the content.
+        """
+        config = self.config
+        identify = files.state if config.streaming else files.digest
+        contents = [(path.name, identify(path)) for path in self._files]
+        return fingerprint([VERSION, config.format, config.column, config.errors, contents])
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the documents of each file in turn; memory holds one document at a time."""
+        return chain.from_iterable(read() for read in self.shards())
+
+    def described(self) -> str:
+        """Return the format of the files, or how many have which."""
+        kinds = Counter(kind for _, kind in self._formats)
+        several = (f"{count} {kind}" for kind, count in kinds.items())
+        return ", ".join(kinds if len(kinds) == 1 else several)
+
+    def shards(self) -> Sequence[ReadDocuments]:
+        """Return what reads the files, large ones in parts."""
+        found = []
+        for path, kind in self._formats:
+            # To find the parts of a text file is to read it.
+            whole = self.config.streaming and kind != "parquet"
+            pieces = [Part(path)] if whole else parts(path, kind)
+            found += [partial(_READERS[kind], piece, self.config) for piece in pieces]
+        return found
+
+    @cached_property
+    def _formats(self) -> list[tuple[Path, str]]:
+        """Each file with its format."""
+        config, alone = self.config, len(self._files) == 1
+        if config.format != "auto":
+            return [(path, config.format) for path in self._files]
+        found = [(path, detect(path, config.columns, alone)) for path in self._files]
+        if by_line := [path for path, kind in found if kind == "lines"]:
+            log.info(
+                "%s: has no blank lines, so a line is a document; with dataset.format=plain it is "
+                "a paragraph of one document.",
+                by_line[0] if len(by_line) == 1 else f"{len(by_line)} files",
+            )
+        return found
+
+
+def _read_plain(part: Part, config: DatasetConfig) -> Iterator[Document]:
+    paragraphs: list[str] = []
+    lines = chain(files.lines(part, config.errors), [""])
+    for number, line in enumerate(lines, start=part.first):
+        if line.strip():
+            paragraphs.append(line)
+        # A line that was cut ends a document: memory holds no more of it.
+        if paragraphs and (not line.strip() or len(line) == files.LONGEST_LINE):
+            start = number - len(paragraphs) + bool(line.strip())
+            yield Document(f"{part.path.name}:{start}", paragraphs)
+            paragraphs = []
+
+
+def _read_wrapped(part: Part, config: DatasetConfig) -> Iterator[Document]:
+    paragraphs: list[str] = []
+    block: list[str] = []
+    blank_lines = 0
+    start = part.first
+    for number, line in enumerate(files.lines(part, config.errors), start=part.first):
+        if not line.strip():
+            blank_lines += 1
+            continue
+        if blank_lines and block:
+            paragraphs.append(" ".join(block))
+            block = []
+        if blank_lines > 1:
+            yield Document(f"{part.path.name}:{start}", paragraphs)
+            paragraphs, start = [], number
+        blank_lines = 0
+        block.append(line.strip())
+    yield Document(f"{part.path.name}:{start}", [*paragraphs, " ".join(block)])
+
+
+def _read_lines(part: Part, config: DatasetConfig) -> Iterator[Document]:
+    for number, line in enumerate(files.lines(part, config.errors), start=part.first):
+        yield Document(f"{part.path.name}:{number}", [line])
+
+
+def _read_wikitext(part: Part, config: DatasetConfig) -> Iterator[Document]:
+    yield from wikitext_documents(files.lines(part, config.errors), name=part.path.name)
+
+
+def _read_table(part: Part, config: DatasetConfig, kind: str) -> Iterator[Document]:
+    for number, place, row in read_rows(part, kind, wanted(config), config.errors):
+        yield Document(f"{part.path.name}:{number}", row_paragraphs(row, config, place))
+
+
+_READERS: dict[str, Callable[[Part, DatasetConfig], Iterator[Document]]] = {
+    "plain": _read_plain,
+    "wrapped": _read_wrapped,
+    "lines": _read_lines,
+    "wikitext": _read_wikitext,
+    **{kind: partial(_read_table, kind=kind) for kind in TABLES},
+}

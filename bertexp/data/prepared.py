@@ -1,0 +1,177 @@
+"""From configuration to examples: corpus, tokenizer, tokens and task, prepared once and cached."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import psutil
+
+from bertexp.config import Config
+from bertexp.data.cache import cache_root, fingerprint
+from bertexp.data.corpora import CORPORA
+from bertexp.data.corpora.shard import identity
+from bertexp.data.corpora.store import CorpusStore
+from bertexp.data.corpora.store import prepare as prepare_corpus
+from bertexp.data.corpora.stream import DocumentStream
+from bertexp.data.corpora.synthetic import Language
+from bertexp.data.tokens.encoding import TextEncoder
+from bertexp.data.tokens.saved import load_tokenizer
+from bertexp.data.tokens.store import TokenStore, prepare_tokens
+from bertexp.data.tokens.stream import TokenStream
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer, train_tokenizer
+from bertexp.data.tokens.unknown import check_unknown
+from bertexp.evaluation.bank import Bank, build_bank
+from bertexp.evaluation.probes.questions import Passages, Questions, prepare_questions
+from bertexp.families.checkpoint import check_fit, read_architecture
+from bertexp.objectives.examples import Examples
+from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.objectives.task import Task
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains on and is evaluated on.
+
+    Attributes:
+        corpus: the documents; of a streamed corpus the first ones, and so in ``tokens``.
+        tokenizer: what they are cut with.
+        tokens: the tokens of each split.
+        task: what is predicted.
+        examples: the examples to train on.
+        bank: the frozen examples to evaluate on.
+        optimum: the least losses there can be on the bank, where the corpus is synthetic.
+        probes: what linear classifiers on frozen features are asked.
+    """
+
+    corpus: CorpusStore
+    tokenizer: WordPieceTokenizer
+    tokens: dict[str, TokenStore]
+    task: Task
+    examples: Examples
+    bank: Bank
+    optimum: dict[str, float]
+    probes: list[Questions]
+
+
+def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
+    """Prepare the tokenizer alone; one that exists needs no corpus."""
+    return _existing(config) or train_tokenizer(config.tokenizer, _prepare_corpus(config))
+
+
+def _existing(config: Config) -> WordPieceTokenizer | None:
+    """Return the tokenizer, None if it is to be trained.
+
+    Raises:
+        UserError: there is none, or it does not fit the checkpoint that is trained.
+    """
+    if config.tokenizer.name != "pretrained":
+        return None
+    tokenizer, model = load_tokenizer(config.tokenizer), config.model
+    if model.pretrained:
+        path = config.tokenizer.path
+        other = "" if path == model.pretrained else f"tokenizer.path={path}"
+        named = f"model.pretrained={model.pretrained}"
+        check_fit(read_architecture(model.pretrained), tokenizer, named, other, model.resize)
+    return tokenizer
+
+
+def prepare_training(
+    config: Config, tokenizer: WordPieceTokenizer | None = None
+) -> tuple[WordPieceTokenizer, Examples]:
+    """Prepare the tokenizer and the training examples alone, see ``prepare_data``."""
+    corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
+    return tokenizer, _examples(config, corpus, tokens["train"], task)
+
+
+def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) -> Data:
+    """Prepare everything that comes before the model, or find it in the cache.
+
+    Args:
+        config: what to prepare.
+        tokenizer: what to cut the text with, instead of what ``config.tokenizer`` asks for.
+
+    Raises:
+        UserError: a name that does not exist, or a corpus that cannot be read or used.
+    """
+    corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
+    examples = _examples(config, corpus, tokens["train"], task)
+    bank = build_bank(task.objectives, tokens, config.evaluation)
+    optimum = {}
+    if config.dataset.name == "synthetic":
+        optimum = bank.optimum(Language.of(config.dataset.synthetic))
+    passages = Passages(corpus, config.dataset.name, config.dataset.language)
+    evaluation = config.evaluation
+    probes = prepare_questions(evaluation.probes, passages, evaluation.probe_examples)
+    return Data(corpus, tokenizer, tokens, task, examples, bank, optimum, probes)
+
+
+def _prepare_text(
+    config: Config, tokenizer: WordPieceTokenizer | None
+) -> tuple[CorpusStore, WordPieceTokenizer, dict[str, TokenStore], Task]:
+    # What is wrong with it is said first: the corpus may take long.
+    tokenizer = tokenizer or _existing(config)
+    corpus = _prepare_corpus(config)
+    tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
+    sentences = config.task.sentences if config.task.uses_sentences else None
+    tokens = prepare_tokens(
+        corpus, tokenizer, sentences, config.dataset.language, preparation_processes(config)
+    )
+    for split, store in tokens.items():
+        texts = (text for document in corpus.documents(split) for text in document.paragraphs)
+        counts_V = store.counts(tokenizer.vocab_size)
+        source = f"dataset={config.dataset.name} ({split})"
+        check_unknown(counts_V, tokenizer, texts, source, _advice(config, tokenizer))
+    return corpus, tokenizer, tokens, Task.of(config.task, tokenizer, config.masking, config.seed)
+
+
+def _advice(config: Config, tokenizer: WordPieceTokenizer) -> str:
+    """Return what to do about characters that a vocabulary has not got."""
+    size = config.tokenizer.vocab_size
+    if config.model.pretrained:
+        return "a checkpoint of this language, or model=tiny tokenizer=wordpiece, knows more"
+    if config.tokenizer.name == "pretrained":
+        return "tokenizer=wordpiece trains a vocabulary on this corpus"
+    if tokenizer.vocab_size < size:
+        return "they have characters that no document to train on has"
+    return f"a larger tokenizer.vocab_size than {size} has more of them"
+
+
+def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Task) -> Examples:
+    """Return the examples to train on: of stored tokens, or of the stream they are the head of."""
+    dataset = config.dataset
+    if not dataset.streaming:
+        return task.examples(tokens)
+    (mlm,) = task.objectives
+    assert isinstance(mlm, MaskedLanguageModelling), mlm
+    source = CORPORA[dataset.name](dataset)
+    validation = frozenset(map(identity, corpus.documents("validation")))
+    documents = DocumentStream(source.shards(), validation, config.seed)
+    encoder = TextEncoder(mlm.tokenizer, tokens.tokens.dtype)
+    key = [
+        *(source.fingerprint(), corpus.fingerprint, mlm.tokenizer.fingerprint),
+        *(mlm.block_tokens, dataset.shuffle_buffer, config.seed),
+    ]
+    notes = cache_root() / "streams" / f"{fingerprint(key)}.jsonl"
+    stream = TokenStream(documents, encoder, mlm.block_tokens, dataset.shuffle_buffer, notes)
+    return mlm.mark(mlm.write_streamed(stream, dataset.shuffle_buffer), tokens)
+
+
+def _prepare_corpus(config: Config) -> CorpusStore:
+    """Prepare the documents, or of a stream the first ones."""
+    dataset = config.dataset
+    if dataset.streaming:
+        dataset = replace(dataset, max_documents=dataset.head_documents)
+    return prepare_corpus(dataset, preparation_processes(config))
+
+
+def preparation_processes(config: Config) -> int:
+    """Return how many processes prepare a corpus: as many as there are cores, if none are set."""
+    hardware = config.hardware
+    return hardware.num_workers or hardware.threads or _cores()
+
+
+def _cores() -> int:
+    process = psutil.Process()
+    # macOS has no affinity.
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1

@@ -1,0 +1,146 @@
+"""A stream of documents as tokens, one buffer-full in memory after the other."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bertexp.data.corpora.stream import DocumentStream, Place
+from bertexp.data.tokens.encoding import TextEncoder
+from bertexp.data.tokens.store import TokenStore
+
+# Characters that are read and encoded at once.
+CHUNK_CHARACTERS = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a buffer begins: behind so many blocks of a document."""
+
+    place: Place
+    block: int
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Consecutive documents of a stream.
+
+    Attributes:
+        tokens: theirs; each document is a paragraph and a sentence too.
+        first: the first block that is the buffer's; those before are the last one's.
+    """
+
+    tokens: TokenStore
+    first: int
+
+
+class TokenStream:
+    """The blocks of a stream's documents, in buffers of equally many; no block is in two.
+
+    Where buffers begin is noted in a file, so that a run that goes on need not read again what
+    came before; without the file it does, and finds the same.
+
+    Args:
+        documents: the stream.
+        encoder: cuts the documents.
+        block_tokens: tokens of a block; the last one of a document may have fewer.
+        blocks: of a buffer.
+        notes: the file.
+    """
+
+    def __init__(
+        self,
+        documents: DocumentStream,
+        encoder: TextEncoder,
+        block_tokens: int,
+        blocks: int,
+        notes: Path,
+    ) -> None:
+        self._documents, self._encoder, self._notes = documents, encoder, notes
+        self._size, self._blocks = block_tokens, blocks
+        # A process that was forked must not read on in files of its parent.
+        self._at: tuple[int, int] | None = None
+        self._reading: Iterator[tuple[Start, list[np.ndarray]]] = iter(())
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"_at": None, "_reading": iter(())}
+
+    def buffer(self, number: int) -> Buffer:
+        """Return a buffer; one after the other is fastest.
+
+        Raises:
+            UserError: the corpus cannot be read.
+        """
+        if self._at != (os.getpid(), number):
+            known, start = self._last_known(number)
+            if known < number:
+                log.info("Reading on from buffer %d to buffer %d of the stream", known, number)
+            self._reading = self._fill(start)
+            for passed in range(known, number):
+                self._note(passed, next(self._reading)[0])
+        start, texts = next(self._reading)
+        self._note(number, start)
+        self._at = (os.getpid(), number + 1)
+        ends = np.cumsum([0, *map(len, texts)])
+        each = np.arange(len(ends))
+        name = f"{self._notes.stem}-{number}"
+        return Buffer(TokenStore(np.concatenate(texts), ends, each, each, name), start.block)
+
+    def _fill(self, start: Start) -> Iterator[tuple[Start, list[np.ndarray]]]:
+        """Yield where each buffer begins, and its documents."""
+        texts: list[np.ndarray] = []
+        blocks = -start.block
+        for place, ids in self._tokenized(start.place):
+            texts.append(ids)
+            own = -(-len(ids) // self._size)
+            blocks += own
+            while blocks >= self._blocks:
+                yield start, texts
+                blocks -= self._blocks
+                # What is left of the last document begins the next buffer.
+                start, texts = Start(place, own - blocks), [ids]
+
+    def _tokenized(self, start: Place) -> Iterator[tuple[Place, np.ndarray]]:
+        places, texts, sizes, characters = [], [], [], 0
+        for place, document in self._documents.read(start):
+            places.append(place)
+            texts += document.paragraphs
+            sizes.append(len(document.paragraphs))
+            characters += sum(map(len, document.paragraphs))
+            if characters >= CHUNK_CHARACTERS:
+                ids, lengths = self._encoder.encode(texts)
+                firsts = np.cumsum([0, *sizes[:-1]])
+                ends = np.cumsum(np.add.reduceat(lengths, firsts))
+                yield from zip(places, np.split(ids, ends[:-1]), strict=True)
+                places, texts, sizes, characters = [], [], [], 0
+
+    def _note(self, number: int, start: Start) -> None:
+        if self._last_known(number) == (number, start):
+            return
+        # Without it all is found as well, only later: in a cache that cannot be written, say.
+        with suppress(OSError):
+            self._notes.parent.mkdir(parents=True, exist_ok=True)
+            with self._notes.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([number, *astuple(start.place), start.block]) + "\n")
+
+    def _last_known(self, number: int) -> tuple[int, Start]:
+        """Return the number and beginning of the last buffer up to ``number`` that is noted."""
+        best = (0, Start(Place(), 0))
+        lines = self._notes.read_text().splitlines() if self._notes.exists() else []
+        for line in lines:
+            try:
+                found, turn, shard, document, block = json.loads(line)
+            except ValueError:
+                continue  # cut off by a kill
+            if best[0] <= found <= number:
+                best = (found, Start(Place(turn, shard, document), block))
+        return best

@@ -1,0 +1,74 @@
+"""Words that a tokenizer does not know: a model sees ``[UNK]`` for them and predicts nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.validation import UserError
+
+log = logging.getLogger(__name__)
+
+# The share of unknown tokens from which on a warning names them.
+MANY = 0.03
+# Characters that are searched for examples, and how many of these are named.
+SEARCHED = 1 << 18
+NAMED = 3
+
+
+def unknown_share(counts_V: np.ndarray, tokenizer: WordPieceTokenizer) -> float:
+    """Return the share of unknown tokens, given how often each id occurs."""
+    return float(counts_V[tokenizer.unk_id] / max(counts_V.sum(), 1))
+
+
+def check_unknown(
+    counts_V: np.ndarray,
+    tokenizer: WordPieceTokenizer,
+    texts: Iterable[str],
+    source: str,
+    advice: str,
+) -> None:
+    """Warn if many tokens are unknown.
+
+    Args:
+        counts_V: how often each id occurs.
+        tokenizer: what cut the texts.
+        texts: the same texts, to name examples.
+        source: what they are called in messages.
+        advice: what to do about characters that the vocabulary lacks.
+
+    Raises:
+        UserError: not one word is known, so that nothing can be predicted.
+    """
+    share = unknown_share(counts_V, tokenizer)
+    if share <= MANY:
+        return
+    words = Counter(_unknown_words(texts, tokenizer))
+    longest = tokenizer.backend.model.max_input_chars_per_word
+    shown = [f"'{word}'" for word, _ in words.most_common(NAMED) if len(word) <= longest]
+    examples = f", such as {', '.join(shown)}" if shown else ""
+    if sum(n for word, n in words.items() if len(word) > longest) > words.total() / 2:
+        advice = (
+            f"most are over {longest} characters long, which no WordPiece vocabulary knows: "
+            "put spaces between words, or between groups of characters"
+        )
+    known = np.flatnonzero((counts_V > 0) & ~tokenizer.is_special_V)
+    if not any(any(map(str.isalnum, tokenizer.tokens[index])) for index in known):
+        raise UserError(f"{source}: the tokenizer knows none of its words{examples}; {advice}.")
+    log.warning("%s: %.1f%% of the tokens are [UNK]%s; %s.", source, 100 * share, examples, advice)
+
+
+def _unknown_words(texts: Iterable[str], tokenizer: WordPieceTokenizer) -> Iterator[str]:
+    left = SEARCHED
+    for text in texts:
+        encoding = tokenizer.backend.encode(text[:left], add_special_tokens=False)
+        for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if index == tokenizer.unk_id:
+                yield text[start:end]
+        left -= len(text)
+        if left <= 0:
+            return

@@ -1,0 +1,1 @@
+"""`python -m bertexp.evaluate`: evaluate a saved run or a checkpoint again."""

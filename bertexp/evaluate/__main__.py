@@ -1,0 +1,113 @@
+"""``python -m bertexp.evaluate``: evaluates a saved run again, as it was or on something else."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from bertexp.cli import enter
+from bertexp.config import Config, parse
+from bertexp.experiment.resuming import as_recorded
+from bertexp.sweeps.launcher import folder_name
+from bertexp.terminal import command
+from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
+from bertexp.validation import UserError, is_mistake, require
+
+if TYPE_CHECKING:
+    from bertexp.experiment.saved import Saved
+
+AUTO = "auto"
+# What is not otherwise evaluated for it.
+_ONLY_HOW = re.compile(r"[+~]*(run|save|hardware|tracker|hydra)[./=@]")
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig(Config):
+    """An experiment, and which run of it to evaluate."""
+
+    command: ClassVar[str] = "bertexp.evaluate"
+    # The model and its tokenizer are the run's, and what it was trained with does not matter.
+    passes_over: ClassVar[tuple[str, ...]] = (
+        *("masking", "tokenizer", "model", "optimizer", "scheduler", "trainer", "tracker"),
+        *("seed", "name", "sweep", "evaluation.every"),
+    )
+
+    run: str | None
+    save: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = "a file's name of letters, digits, points, hyphens and underscores"
+        is_name = self.save is None or bool(re.fullmatch(r"[\w-][\w.-]*", self.save))
+        require(is_name, "save", self.save, allowed)
+
+
+@command()
+def main() -> None:
+    """Evaluate the runs that the command line names, then exit."""
+    named = [*itertools.takewhile(_is_path, sys.argv[1:])]
+    del sys.argv[1 : 1 + len(named)]
+    enter("evaluate", EvaluateConfig, lambda composed: _evaluate_all(named, composed))
+
+
+def _is_path(argument: str) -> bool:
+    return not argument.startswith("-") and "=" not in argument.split("/")[0]
+
+
+def _evaluate_all(named: Sequence[str], composed: DictConfig) -> float | None:
+    """Evaluate one model with its report, several with a line each; those that fail are named."""
+    from bertexp.experiment.saved import runs_in
+
+    names = [run for name in (*named, composed.run) if name for run in runs_in(name)]
+    if not names:
+        raise UserError("RUN is missing: python -m bertexp.evaluate RUN... [overrides].")
+    if len(names) == 1:
+        return _evaluate(composed, names[0])
+    failed = 0
+    for number, name in enumerate(names, start=1):
+        print(f"{number}/{len(names)} · {name}", flush=True)
+        try:
+            _evaluate(composed, name, in_a_line=True)
+        except Exception as error:
+            if not is_mistake(error):
+                raise
+            failed += 1
+            print(f"failed: {error}", flush=True)
+    if failed:
+        raise UserError(f"{failed} of {len(names)} runs were not evaluated.")
+    return None
+
+
+def _evaluate(composed: DictConfig, name: str, *, in_a_line: bool = False) -> float:
+    from bertexp.experiment.saved import find_saved
+
+    saved = find_saved(name)
+    named = list(HydraConfig.get().overrides.task)
+    composed = composed.copy()
+    composed.run = name
+    if saved.run:
+        composed = as_recorded(composed, saved.run, named)
+    config = parse(composed, EvaluateConfig)
+    refuse_unread(dict.fromkeys(written_keys(named), COMMAND_LINE), composed, EvaluateConfig)
+    from bertexp.evaluate.reevaluation import reevaluate
+
+    changed = [one for one in named if not _ONLY_HOW.match(one)]
+    save = _name(saved, changed) if config.save == AUTO else config.save
+    return reevaluate(config, saved, save, changed, in_a_line=in_a_line)
+
+
+def _name(saved: Saved, changed: Sequence[str]) -> str:
+    """Return a name for what is evaluated: the model within its run, and what is otherwise now."""
+    return folder_name(",".join([Path(saved.source).name, *sorted(changed)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Which of the largest packages, articles or files a paragraph comes from."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from bertexp.data.corpora.config import TABLES
+from bertexp.evaluation.probes import PROBES
+from bertexp.evaluation.probes.questions import Labelled, Passages
+
+CLASSES = 8
+# Shorter ones are headings and the like.
+LEAST_WORDS = 8
+# The name of a document that has none of its own: its file, or split of the Hub, and its place.
+_PLACE = re.compile(r"(.*):\d+(, part \d+)?")
+
+
+@PROBES.register("package")
+def which_package(passages: Passages) -> Labelled:
+    """Return paragraphs of the eight largest classes that have a name.
+
+    For ``dataset=pydoc`` a class is what stands before the first point of a module's name
+    (``asyncio``), for WikiText an article, and for text files a file: somebody gave them names.
+    A row of a table has but a number, and its file may be one of many that hold the same; there
+    a classifier would tell apart the few longest rows, which says nothing.
+    """
+    labelled = [
+        (text, label)
+        for name, text in passages.paragraphs
+        if (label := _label(name, passages)) and len(text.split()) >= LEAST_WORDS
+    ]
+    sizes = Counter(label for _, label in labelled)
+    # Of as many paragraphs, the one whose name comes first: always the same.
+    largest = sorted(sizes, key=lambda label: (-sizes[label], label))[:CLASSES]
+    return [(text, label) for text, label in labelled if label in largest]
+
+
+def _label(name: str, passages: Passages) -> str | None:
+    if passages.dataset == "pydoc":
+        return name.partition(".")[0]
+    if not (place := _PLACE.fullmatch(name)):
+        return name
+    kinds = {*passages.corpus.source.replace(",", "").split()}
+    return place[1] if passages.dataset == "text" and not kinds & {*TABLES} else None

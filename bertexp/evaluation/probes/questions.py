@@ -1,0 +1,169 @@
+"""The labelled texts of a probe: made from the corpus once, the same for every run on it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from bertexp import draws
+from bertexp.data.cache import cached, fingerprint
+from bertexp.data.corpora.store import SPLITS, CorpusStore
+from bertexp.data.tokens.sentences import split_sentences
+from bertexp.evaluation.probes import PROBES
+
+log = logging.getLogger(__name__)
+
+VERSION = 2
+SEED = 20180503
+# Of a large corpus, what is read for its probes; pydoc and WikiText-2 are read whole.
+MOST_CHARACTERS = 20_000_000
+# A class with fewer texts is none, and fewer classes are no question.
+LEAST_TEXTS = 20
+# Of the texts of each class, those that classifiers are fitted to; the others test them.
+FITTED = 2 / 3
+# Paragraphs that are cut into sentences, far more than give what is asked for.
+MOST_SPLIT = 10_000
+
+Labelled = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Passages:
+    """What probes are made of.
+
+    Attributes:
+        corpus: the documents; both splits are read, as no label of a probe was trained on.
+        dataset: its name, ``dataset.name``.
+        language: of its sentences.
+    """
+
+    corpus: CorpusStore
+    dataset: str
+    language: str
+
+    @cached_property
+    def paragraphs(self) -> list[tuple[str, str]]:
+        """The name of the document and the text of each paragraph, in the corpus's order."""
+        return [*self._read()]
+
+    @cached_property
+    def sentences(self) -> list[list[str]]:
+        """The sentences of each paragraph, the paragraphs in an order that says nothing."""
+        texts = [text for _, text in self.paragraphs]
+        return [
+            [s.strip() for s in split_sentences(texts[index], "sentencex", self.language)]
+            for index in shuffled(len(texts), "paragraphs")[:MOST_SPLIT]
+        ]
+
+    def _read(self) -> Iterator[tuple[str, str]]:
+        left = MOST_CHARACTERS
+        for split in SPLITS:
+            for document in self.corpus.documents(split):
+                for paragraph in document.paragraphs:
+                    yield document.name, paragraph
+                    left -= len(paragraph)
+                if left < 0:
+                    return
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The texts of one probe, of each class in turn and otherwise in an order that says nothing.
+
+    Attributes:
+        name: the probe's.
+        texts: what is classified.
+        labels: the class of each, ``int64``; every class has as many.
+        classes: what the classes are called.
+    """
+
+    name: str
+    texts: list[str]
+    labels: np.ndarray
+    classes: list[str]
+
+    @property
+    def fitted(self) -> int:
+        """How many of the texts, from the first on, classifiers are fitted to."""
+        return round(FITTED * len(self.texts) / len(self.classes)) * len(self.classes)
+
+    @property
+    def majority(self) -> float:
+        """The accuracy of whoever always answers with the same class, as all are as common."""
+        return 1 / len(self.classes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 digits that change whenever a text or a label does."""
+        return fingerprint([self.texts, self.labels.tolist()])
+
+
+def prepare_questions(names: Sequence[str], passages: Passages, count: int) -> list[Questions]:
+    """Return the questions of the probes that the corpus has enough text for.
+
+    They depend on the corpus and the number alone, and are kept in the cache.
+
+    Args:
+        names: of probes.
+        passages: what they are made of.
+        count: texts of each, at most.
+    """
+    found = []
+    for name in names:
+        key = {
+            "version": VERSION,
+            "name": name,
+            "corpus": passages.corpus.fingerprint,
+            "dataset": passages.dataset,
+            "language": passages.language,
+            "count": count,
+        }
+
+        def build(folder: Path, name: str = name) -> None:
+            texts, labels, classes = choose(PROBES[name](passages), count)
+            made = {"texts": texts, "labels": labels, "classes": classes}
+            (folder / "questions.json").write_text(json.dumps(made), encoding="utf-8")
+
+        made = json.loads((cached("probes", key, build) / "questions.json").read_text("utf-8"))
+        if made["classes"]:
+            labels = np.array(made["labels"], dtype=np.int64)
+            found.append(Questions(name, made["texts"], labels, made["classes"]))
+        else:
+            log.info(
+                "evaluation.probes=%s: left out, as this corpus has not two classes of %d texts.",
+                name,
+                LEAST_TEXTS,
+            )
+    return found
+
+
+def choose(labelled: Labelled, count: int) -> tuple[list[str], list[int], list[str]]:
+    """Return as many texts of every class, each text once, of each class in turn.
+
+    Returns:
+        Texts, the number of the class of each, and the classes; nothing where there are not two
+        classes of ``LEAST_TEXTS`` texts.
+    """
+    distinct = [*dict(labelled).items()]
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for index in shuffled(len(distinct), "texts"):
+        text, label = distinct[index]
+        by_class[label].append(text)
+    classes = sorted(label for label, texts in by_class.items() if len(texts) >= LEAST_TEXTS)
+    if len(classes) < 2:
+        return [], [], []
+    each = min(count // len(classes), *(len(by_class[label]) for label in classes))
+    texts = [by_class[label][number] for number in range(each) for label in classes]
+    return texts, [*range(len(classes))] * each, classes
+
+
+def shuffled(count: int, purpose: str) -> np.ndarray:
+    """Return the numbers below ``count`` in an order that is always the same."""
+    return np.argsort(draws.combine(draws.key(f"probes-{purpose}", SEED, 0), np.arange(count)))

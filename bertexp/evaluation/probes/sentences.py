@@ -1,0 +1,72 @@
+"""What SentEval asks of sentences: their order, their words and their length.
+
+After Conneau et al. 2018, "What you can cram into a single vector: probing sentence embeddings
+for linguistic properties", section 3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+
+from bertexp.evaluation.probes import PROBES
+from bertexp.evaluation.probes.questions import Labelled, Passages
+
+# As there, sentences of 5 to 28 words in six bins; here the bins have as many sentences each.
+LENGTHS = range(5, 29)
+BINS = 6
+# Shorter words are mostly those of grammar.
+_WORD = re.compile(r"[^\W\d_]{5,}")
+
+
+@PROBES.register("order")
+def swapped_or_not(passages: Passages) -> Labelled:
+    """Return two neighbouring sentences as one text, every other time in the wrong order.
+
+    As one text and not as a pair, because a model of masked tokens knows no second segment.
+    """
+    pairs = [
+        pair
+        for sentences in passages.sentences
+        for pair in [*pairwise(sentences)][::2]
+        if all(len(sentence.split()) in LENGTHS for sentence in pair)
+    ]
+    return [
+        (f"{second} {first}", "swapped") if number % 2 else (f"{first} {second}", "in order")
+        for number, (first, second) in enumerate(pairs)
+    ]
+
+
+@PROBES.register("word")
+def which_word(passages: Passages) -> Labelled:
+    """Return sentences with one of two words that are in about as many: the two commonest.
+
+    A word has five letters or more; which of them a sentence has does not depend on case.
+    """
+    sentences = _sentences(passages)
+    words = [set(_WORD.findall(sentence.lower())) for sentence in sentences]
+    sizes = Counter(word for found in words for word in found)
+    pair = sorted(sizes, key=lambda word: (-sizes[word], word))[:2]
+    return [
+        (sentence, next(word for word in pair if word in found))
+        for sentence, found in zip(sentences, words, strict=True)
+        if len(found.intersection(pair)) == 1
+    ]
+
+
+@PROBES.register("length")
+def how_long(passages: Passages) -> Labelled:
+    """Return sentences by their number of words, in bins of about as many sentences."""
+    sentences = _sentences(passages)
+    sizes = np.array([len(sentence.split()) for sentence in sentences])
+    borders = np.unique(np.quantile(sizes, np.arange(1, BINS) / BINS)) if len(sizes) else sizes
+    bins = np.searchsorted(borders, sizes)
+    return [(text, f"{number}") for text, number in zip(sentences, bins, strict=True)]
+
+
+def _sentences(passages: Passages) -> list[str]:
+    found = (sentence for sentences in passages.sentences for sentence in sentences)
+    return [sentence for sentence in found if len(sentence.split()) in LENGTHS]

@@ -1,0 +1,119 @@
+"""A run's folder: who works in it, and what the run was asked to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from bertexp import locks
+from bertexp.experiment.summary import LOCK_FILE, SUMMARY_FILE
+from bertexp.files import write_text
+from bertexp.validation import UserError
+
+RECORD = ".hydra"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Have the folder for this process alone, for the time of a ``with`` block.
+
+    The claim ends with the process, however that ends.
+
+    Raises:
+        UserError: another process has it.
+    """
+    try:
+        # Readers hold it for a moment, see ``status``.
+        lock = locks.acquire(folder / LOCK_FILE, seconds=2)
+    except locks.Timeout as error:
+        raise UserError(
+            f"{folder}: another run is at work there{locks.holder(error)}; wait for its end, or "
+            "choose another folder with hydra.run.dir."
+        ) from error
+    with lock:
+        yield
+
+
+def is_new(folder: Path) -> bool:
+    """Whether there is nothing in a run's folder, the log excepted that Hydra has opened."""
+    return all(path.is_file() and path.stat().st_size == 0 for path in folder.iterdir())
+
+
+def discard(folder: Path) -> None:
+    """Remove the folder of a run that has only begun, and what that leaves empty in ``outputs/``.
+
+    It stays if there is anything in it that the run has made, or if it is where the user is. It
+    may be gone already.
+    """
+    if not folder.exists():
+        return
+    left = list(folder.iterdir())
+    begun = {LOCK_FILE, RECORD, SUMMARY_FILE}
+    if any(path.name not in begun and path.suffix != ".log" for path in left):
+        return
+    if Path.cwd().is_relative_to(folder):
+        return
+    shutil.rmtree(folder)
+    remove_empty_parents(folder)
+
+
+def remove_empty_parents(folder: Path) -> None:
+    """Remove what a folder that is gone leaves empty in ``outputs/``, which may be that itself."""
+    outputs = Path.cwd() / "outputs"
+    for parent in folder.absolute().parents:
+        if not parent.is_relative_to(outputs) or any(parent.iterdir()):
+            break
+        parent.rmdir()
+
+
+def record_config(folder: Path, composed: DictConfig) -> None:
+    """Write what a run does, as Hydra would; how it was started only when it starts.
+
+    Hydra itself writes before it is known whether the run may work in the folder at all.
+    """
+    parts: dict[str, Any] = {"config": composed}
+    if not (folder / RECORD / "hydra.yaml").exists():
+        hydra_config: Any = HydraConfig.instance().cfg
+        parts["overrides"] = hydra_config.hydra.overrides.task
+        parts["hydra"] = hydra_config
+    for name, part in parts.items():
+        write_text(folder / RECORD / f"{name}.yaml", OmegaConf.to_yaml(part))
+
+
+def recorded(folder: Path, name: str) -> DictConfig | None:
+    """Return ``config`` or ``hydra`` as it was recorded, None where nothing was.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = folder / RECORD / f"{name}.yaml"
+    if not path.exists():
+        return None
+    try:
+        loaded = OmegaConf.load(path)
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
+    if not isinstance(loaded, DictConfig):
+        raise UserError(f"{path}: is no configuration.")
+    if "name" in loaded.get("task", {}) and "objectives" not in loaded.task:
+        _name_objectives(loaded.task)
+    return loaded
+
+
+def _name_objectives(task: DictConfig) -> None:
+    """Give a task of before its objectives had a key what its name stood for."""
+    task.objectives = ["mlm", "nsp"] if task.name == "mlm_nsp" else [task.name]
+    weight = task.pop("nsp_weight", 1.0)
+    task.weights = {"mlm": 1.0, "nsp": weight} if task.name == "mlm_nsp" else {}
+
+
+def started_by_sweep(folder: Path) -> bool:
+    """Whether the run in ``folder`` was started as a job of a sweep."""
+    hydra_config = recorded(folder, "hydra")
+    return hydra_config is not None and str(hydra_config.hydra.mode).endswith("MULTIRUN")

@@ -1,0 +1,205 @@
+"""``trainer.resume``: whether a run starts or goes on, and whether it may."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bertexp.arguments import quoted
+from bertexp.config import Config, RunConfig, changes_outcome, parse
+from bertexp.experiment.folder import recorded
+from bertexp.experiment.summary import read_summary
+from bertexp.files import expanded
+from bertexp.training.budget import Budget
+from bertexp.training.checkpoints import Checkpoint, find_checkpoints
+from bertexp.validation import UserError
+
+AUTO = "auto"
+BUDGET = {"trainer.epochs", "trainer.max_steps", "trainer.max_tokens", "trainer.max_time"}
+# Of the settings that were changed, this many are named.
+NAMED = 4
+_RESUME = re.compile(r"\+{0,2}trainer\.resume=(['\"]?)(.*)\1")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a run begins.
+
+    Attributes:
+        composed: its configuration, in which nothing is left of ``trainer.resume``.
+        checkpoint: where it goes on, None where it starts.
+        forced: whether it goes on even with other data.
+        tracker_id: the id that trackers know it by, None for a new run.
+        result: the final ``eval/loss`` of a run that is finished already, else None.
+    """
+
+    composed: DictConfig
+    checkpoint: Checkpoint | None = None
+    forced: bool = False
+    tracker_id: str | None = None
+    result: float | None = None
+
+
+def resume_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return a command line's arguments with the run that goes on for the run's folder.
+
+    The folder may be written as a shell completes it: Hydra's own signs in it are quoted.
+
+    Raises:
+        UserError: the folder has no run, or there is a sweep of runs.
+    """
+    found = list(arguments)
+    for index, argument in enumerate(arguments):
+        match = _RESUME.fullmatch(argument)
+        if not match or match[2] in ("", AUTO, "null"):
+            continue
+        if {"-m", "--multirun"} & set(arguments):
+            raise UserError(f"{argument}: one run goes on; in a sweep use trainer.resume={AUTO}.")
+        folder = expanded(match[2])
+        if recorded(folder, "config") is None:
+            raise UserError(f"{argument}: no run's folder, it has no .hydra/config.yaml.")
+        found[index] = f"trainer.resume={quoted(str(folder))}"
+        found.append(f"hydra.run.dir={quoted(str(folder))}")
+    return found
+
+
+def begin(
+    composed: DictConfig,
+    folder: Path,
+    overrides: Sequence[str],
+    schema: type[RunConfig] = Config,
+) -> Beginning:
+    """Decide where the run in ``folder`` begins.
+
+    Args:
+        composed: what the command line asks for.
+        folder: the run's folder.
+        overrides: what of that was named on the command line.
+        schema: what a configuration may hold.
+
+    Raises:
+        UserError: it cannot go on, or not with these settings, or must not start here.
+    """
+    resume = OmegaConf.select(composed, "trainer.resume")
+    whole = find_checkpoints(folder)
+    if resume is None:
+        if OmegaConf.select(composed, "trainer.resume_force"):
+            raise UserError("trainer.resume_force=true: no run is resumed; add trainer.resume=.")
+        if whole:
+            raise UserError(
+                f"{folder}: has a run already, up to step {whole[-1].step}; trainer.resume={AUTO} "
+                "goes on with it, or choose another folder with hydra.run.dir."
+            )
+        return Beginning(_settled(composed))
+    if resume != AUTO and Path(str(resume)).absolute() != folder.absolute():
+        raise UserError(f"trainer.resume={resume}: the run's folder is {folder}; name only one.")
+    stored, summary = recorded(folder, "config"), read_summary(folder)
+    if stored is None:
+        return Beginning(_settled(composed))
+    before = _completed(stored, composed)
+    after = composed if resume == AUTO else _with_overrides(before, composed, overrides)
+    if OmegaConf.select(after, "optimizer.lr") is None:
+        # Another version may have chosen another one.
+        after = after.copy()
+        OmegaConf.update(after, "optimizer.lr", OmegaConf.select(before, "optimizer.lr"))
+    longer = _check(parse(before, schema), parse(after, schema), whole[-1]) if whole else False
+    done = summary.get("status") == "finished" and not longer
+    return Beginning(
+        composed=_settled(after),
+        checkpoint=whole[-1] if whole else None,
+        forced=bool(after.trainer.resume_force),
+        tracker_id=summary.get("tracker_id"),
+        result=summary["metrics"]["eval/loss"] if done else None,
+    )
+
+
+def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> DictConfig:
+    """Return what the run in ``folder`` was asked to do, but for what the command line names.
+
+    Where to work and who follows it, ``hardware`` and ``tracker``, are of now and not of then.
+
+    Args:
+        composed: what the command line asks for.
+        folder: the run's folder.
+        overrides: what of that was named on the command line.
+    """
+    stored = recorded(folder, "config")
+    assert stored is not None, folder
+    then = stored.copy()
+    OmegaConf.set_struct(then, False)
+    for part in ("hardware", "tracker"):
+        then.pop(part, None)
+    changed = [one for one in overrides if _part(one) in then or _part(one) not in composed]
+    return _with_overrides(_completed(then, composed), composed, changed)
+
+
+def _part(override: str) -> str:
+    """Return the group or the key at the top that an override is about."""
+    return re.split(r"[.@/=]", override.lstrip("+~"))[0]
+
+
+def _completed(stored: DictConfig, composed: DictConfig) -> DictConfig:
+    """Return the stored configuration; a key that is newer than the run has its default."""
+    completed = composed.copy()
+    OmegaConf.set_struct(completed, False)
+    completed.merge_with(stored)
+    return completed
+
+
+def _with_overrides(
+    stored: DictConfig, composed: DictConfig, overrides: Sequence[str]
+) -> DictConfig:
+    """Return the stored configuration, but what the command line names as it is composed."""
+    changed = stored.copy()
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group.replace("/", ".")
+        try:
+            value = OmegaConf.select(composed, key, throw_on_missing=True)
+            OmegaConf.update(changed, key, value, merge=False, force_add=True)
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{override.input_line}: cannot be applied ({reason}).") from error
+    return changed
+
+
+def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
+    """Refuse what alters the outcome; returns whether the budget is longer in any respect."""
+    old, new = _flat(asdict(before)), _flat(asdict(after))
+    changed = [key for key in new if new[key] != old.get(key) and changes_outcome(key)]
+    per_epoch = checkpoint.progress["steps_per_epoch"]
+    budgets = [Budget.of(config.trainer, per_epoch) for config in (before, after)]
+    if budgets[1].covers(budgets[0]):
+        changed = [key for key in changed if key not in BUDGET]
+    if changed and not after.trainer.resume_force:
+        what = [f"{key}={new[key]} (was {old.get(key)})" for key in changed]
+        others = f" and {len(what) - NAMED} more" if len(what) > NAMED else ""
+        raise UserError(
+            f"trainer.resume: the outcome would be another one with {', '.join(what[:NAMED])}"
+            f"{others}; trainer.resume_force=true goes on all the same."
+        )
+    return not budgets[0].covers(budgets[1])
+
+
+def _settled(composed: DictConfig) -> DictConfig:
+    """Return the configuration without how it was started, with the time in it fixed."""
+    settled = composed.copy()
+    OmegaConf.set_struct(settled, False)
+    sweep = OmegaConf.select(composed, "sweep", throw_on_resolution_failure=False)
+    for key, value in (("trainer.resume", None), ("trainer.resume_force", False), ("sweep", sweep)):
+        OmegaConf.update(settled, key, value)
+    return settled
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat |= {f"{prefix}{key}": value} if inner is None else inner
+    return flat

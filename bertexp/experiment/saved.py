@@ -1,0 +1,125 @@
+"""Saved models: of a run, of one of its checkpoints, or of any folder or Hub name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertexp.experiment.folder import recorded
+from bertexp.experiment.summary import read_summary
+from bertexp.files import expanded
+from bertexp.training.checkpoints import FOLDER, find_checkpoints, read_checkpoint
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from transformers import BertConfig, BertPreTrainedModel
+
+    from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a saved model is.
+
+    Attributes:
+        source: what ``from_pretrained`` takes.
+        run: the folder of the run that it is of; None for a model from elsewhere.
+    """
+
+    source: str
+    run: Path | None
+
+    def load_model(self) -> BertPreTrainedModel:
+        """Return the model in evaluation mode, with the heads it was saved with.
+
+        Raises:
+            UserError: there is no BERT.
+        """
+        from bertexp.families.checkpoint import load_model
+
+        return load_model(self.source, key="run").eval()
+
+    def architecture(self) -> BertConfig:
+        """Return the model's configuration; its weights are not read.
+
+        Raises:
+            UserError: there is no BERT.
+        """
+        from bertexp.families.checkpoint import read_architecture
+
+        return read_architecture(self.source, key="run")
+
+    def load_tokenizer(self) -> WordPieceTokenizer:
+        """Return its tokenizer: for a run, equal to that it was trained with to the last bit.
+
+        Raises:
+            UserError: there is no WordPiece tokenizer, or the model has no room for its tokens.
+        """
+        from bertexp.data.tokens.saved import open_tokenizer
+        from bertexp.families.checkpoint import check_fit
+
+        tokenizer = open_tokenizer(self.source, key="run")
+        check_fit(self.architecture(), tokenizer, f"run={self.source}")
+        return tokenizer
+
+    def max_length(self, config: BertConfig) -> int:
+        """Return the longest input: what the model was trained on, else all its positions."""
+        positions: int = config.max_position_embeddings
+        path = Path(self.source) / "tokenizer_config.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return min(positions, int(known.get("model_max_length") or positions))
+
+
+def find_saved(name: str) -> Saved:
+    """Return the model that a user names: a run's last one, a checkpoint of it, or any other.
+
+    Args:
+        name: a run's folder, ``<run>/checkpoints/step-<n>``, a folder or a Hub name.
+
+    Raises:
+        UserError: a folder that is not there, a run without a model, or a damaged checkpoint.
+    """
+    folder = expanded(name)
+    if not folder.is_dir():
+        # Said here: of a folder that is misspelt, the Hub would only say that it is no name.
+        if folder.is_absolute() or len(folder.parts) > 2:
+            raise UserError(f"run={name}: there is no such folder.")
+        return Saved(name, None)
+    if recorded(folder, "config") is not None:
+        return Saved(str(_last_model(folder)), folder)
+    if folder.parent.name == FOLDER:
+        try:
+            read_checkpoint(folder)
+        except ValueError as error:
+            raise UserError(f"run={name}: {error}.") from error
+    if not (folder / "config.json").exists():
+        raise UserError(f"run={name}: the folder has neither a run nor a model in it.")
+    above = (parent for parent in list(folder.resolve().parents)[:2] if recorded(parent, "config"))
+    return Saved(str(folder), next(above, None))
+
+
+def runs_in(named: str) -> list[str]:
+    """Return the runs of a sweep's folder that have a model; anything else as it is."""
+    folder = expanded(named)
+    if recorded(folder, "config") is not None:
+        return [named]
+    found = sorted(path.parents[1] for path in folder.glob("*/.hydra/config.yaml"))
+    return [str(run) for run in found if (run / MODEL).is_dir()] or [named]
+
+
+def _last_model(run: Path) -> Path:
+    """Return ``model/``, or the newest checkpoint where there is none or the run has resumed."""
+    summary, model = read_summary(run), run / MODEL
+    exported = (model / "config.json").exists()
+    if exported and summary.get("status") not in ("running", "interrupted", "failed"):
+        return model
+    checkpoints = find_checkpoints(run)
+    if exported and (not checkpoints or checkpoints[-1].step <= summary["budget"]["step"]):
+        return model
+    if not checkpoints:
+        raise UserError(f"run={run}: the run has saved no model yet.")
+    return checkpoints[-1].path

@@ -1,0 +1,80 @@
+"""What ``finetune.*`` may say, and the whole configuration of a run that fine-tunes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bertexp.config import RunConfig
+from bertexp.finetune.glue import GLUE
+from bertexp.unread import read_with
+from bertexp.validation import UserError, require, require_choice
+
+TEXT = "text"
+# The metrics of each kind of labels.
+OF_CLASSES = ("accuracy", "f1", "matthews")
+OF_SCORES = ("pearson", "spearman")
+KINDS = {"classification": OF_CLASSES, "regression": OF_SCORES}
+
+
+@dataclass(kw_only=True)
+class LabelledConfig:
+    """Which labelled data, what they ask for, and how a model is judged on them."""
+
+    name: str
+    path: str | None
+    hub: str | None
+    hub_config: str | None = read_with("finetune.hub")
+    train: str | None
+    validation: str | None
+    test: str | None
+    text: str
+    text_b: str | None
+    label: str
+    kind: str
+    labels: list[str] | None
+    metrics: list[str]
+    max_length: int | None
+    every: int | None
+    patience: int | None
+
+    def __post_init__(self) -> None:
+        require_choice("finetune.name", self.name, (*GLUE, TEXT))
+        require_choice("finetune.kind", self.kind, KINDS)
+        require(bool(self.metrics), "finetune.metrics", self.metrics, "at least one metric")
+        for name in self.metrics:
+            require_choice(f"finetune.metrics (of a {self.kind})", name, KINDS[self.kind])
+        if self.path and self.name == TEXT:
+            raise UserError(
+                "finetune.path: is for GLUE's own folders; finetune=text takes "
+                "finetune.train=FILE and finetune.validation=FILE."
+            )
+        if self.name != TEXT or self.hub:
+            self._check_files()
+        for key, least in (("max_length", 8), ("every", 1), ("patience", 1)):
+            value = getattr(self, key)
+            allowed = f"at least {least}, or null"
+            require(value is None or value >= least, f"finetune.{key}", value, allowed)
+
+    def _check_files(self) -> None:
+        for key in ("train", "validation", "test"):
+            if getattr(self, key) is not None:
+                raise UserError(
+                    f"finetune.{key}: is for finetune=text with files of one's own; "
+                    "finetune.hub and finetune.path have splits already."
+                )
+
+
+@dataclass(kw_only=True)
+class FinetuneConfig(RunConfig):
+    """A run that fine-tunes: the model it starts from, and the data."""
+
+    command: ClassVar[str] = "bertexp.finetune"
+
+    run: str | None
+    finetune: LabelledConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run is None:
+            raise UserError("RUN is missing: python -m bertexp.finetune RUN finetune=... .")

@@ -1,0 +1,143 @@
+"""Labelled texts as examples: cut into tokens, batched with their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bertexp.data.cache import fingerprint
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.unknown import check_unknown
+from bertexp.finetune.config import LabelledConfig
+from bertexp.finetune.sources import Split, number_labels, read_splits
+from bertexp.objectives.batch import Batch, use_first_position, written
+from bertexp.objectives.examples import Examples
+
+# The name of the objective.
+LABEL = "label"
+
+
+class LabelledExamples(Examples):
+    """``[CLS] A [SEP]`` or ``[CLS] A [SEP] B [SEP]`` with a label each.
+
+    Args:
+        split: the texts.
+        labels: the classes in order; none where labels are scores.
+        tokenizer: what cuts the texts.
+        max_length: what they are cut to: a text at its end, of a pair the longer one first.
+
+    Attributes:
+        targets: the number of each class (``int64``) or each score (``float32``); None where they
+            are kept secret.
+    """
+
+    def __init__(
+        self, split: Split, labels: list[str], tokenizer: WordPieceTokenizer, max_length: int
+    ) -> None:
+        self._pad_id = tokenizer.pad_id
+        cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
+        firsts = tokenizer.encode(split.texts)
+        seconds = tokenizer.encode(split.texts_b) if split.texts_b else [None] * len(firsts)
+        self._rows, self._firsts = [], []
+        for first, second in zip(firsts, seconds, strict=True):
+            a, b = _fitting(len(first), len(second or ()), max_length - 2 - (second is not None))
+            tail = [] if second is None else [*second[:b], *sep]
+            self._rows.append(np.array([*cls, *first[:a], *sep, *tail], dtype=np.int32))
+            self._firsts.append(a + 2)
+        self._is_pair = bool(split.texts_b)
+        self.targets: np.ndarray | None = None
+        if split.labels and labels:
+            self.targets = np.array([labels.index(str(one)) for one in split.labels])
+        elif split.labels:
+            self.targets = np.array(split.labels, dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def counts(self, vocab_size: int) -> np.ndarray:
+        """Return how often each id occurs, ``int64`` of shape (vocab_size,)."""
+        return np.bincount(np.concatenate(self._rows), minlength=vocab_size)
+
+    def documents(self) -> np.ndarray:
+        return np.arange(len(self))
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        return np.array([len(row) for row in self._rows])
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        rows = [self._rows[index] for index in example_ids]
+        second_B = np.array([self._firsts[index] for index in example_ids])
+        batch = written(
+            example_ids, rows, self._pad_id, second_B=second_B if self._is_pair else None
+        )
+        # Those of a test set are kept secret: only what a model predicts is read there.
+        labels_B = np.zeros(len(rows)) if self.targets is None else self.targets[example_ids]
+        return use_first_position(batch, LABEL, torch.from_numpy(labels_B))
+
+
+def _fitting(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens are left of each of two texts: the longer one is cut first."""
+    if first + second <= room:
+        return first, second
+    if min(first, second) <= room // 2:
+        shorter = min(first, second)
+        return (first, room - first) if shorter == first else (room - second, second)
+    return room - room // 2, room // 2
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """What a model is fine-tuned on and judged on.
+
+    Attributes:
+        labels: the classes in order; empty where labels are scores.
+        train: to train on.
+        validation: to judge by, by condition; the first, ``""``, is what counts.
+        test: without labels, by the name of what is submitted for it.
+        fingerprint: 16 digits that change whenever a text or a label to judge by does.
+    """
+
+    labels: list[str]
+    train: LabelledExamples
+    validation: dict[str, LabelledExamples]
+    test: dict[str, LabelledExamples]
+    fingerprint: str
+
+    @property
+    def answered(self) -> dict[str, int]:
+        """How many examples each accuracy is of, by the metric's name."""
+        return {
+            f"eval/accuracy{f'@{name}' if name else ''}": len(examples)
+            for name, examples in self.validation.items()
+        }
+
+
+def prepare_labelled(
+    config: LabelledConfig, tokenizer: WordPieceTokenizer, max_length: int
+) -> LabelledData:
+    """Read the splits of a task and cut them into tokens.
+
+    Raises:
+        UserError: data that are not there, or a value that does not fit.
+    """
+    splits = read_splits(config)
+    labels = number_labels(splits, config.labels) if config.kind == "classification" else []
+
+    def cut(split: Split) -> LabelledExamples:
+        examples = LabelledExamples(split, labels, tokenizer, max_length)
+        counts_V = examples.counts(tokenizer.vocab_size)
+        advice = "a model of this language, with a vocabulary for it, would know them"
+        texts = [*split.texts, *split.texts_b]
+        check_unknown(counts_V, tokenizer, texts, split.source, advice)
+        return examples
+
+    judged = [[s.texts, s.texts_b, s.labels] for s in splits.validation.values()]
+    return LabelledData(
+        labels,
+        cut(splits.train),
+        {name: cut(split) for name, split in splits.validation.items()},
+        {name: cut(split) for name, split in splits.test.items()},
+        fingerprint([labels, config.kind, judged]),
+    )

@@ -1,0 +1,63 @@
+"""The loss of a head on ``[CLS]``: of a class, or of a score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bertexp.finetune.labelled import LABEL, LabelledExamples
+from bertexp.objectives.base import Head
+from bertexp.objectives.batch import Target
+from bertexp.objectives.learner import Learner
+
+BATCH_SIZE = 64
+
+
+class LabelHead(Head):
+    """The head of a ``BertForSequenceClassification`` of ``transformers``, and its loss.
+
+    With one label it predicts a score, and its loss is the squared error; else a class, and its
+    loss is the cross-entropy in nats (Devlin et al. 2019, section 4.1).
+    """
+
+    name = LABEL
+    head = "label"
+
+    def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
+        # The pooler reads the first position of each sequence: give it nothing but [CLS].
+        logits_MC: Tensor = model.classifier(model.dropout(model.bert.pooler(hidden_MD[:, None])))
+        return logits_MC
+
+    def loss(self, model: Any, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
+        return loss(self.logits(model, hidden_MD), labels_N)
+
+    def products(self, config: Any, target: Target) -> float:
+        classes = len(config.id2label or ())
+        return float(len(target) * config.hidden_size * (config.hidden_size + classes))
+
+
+def loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
+    """Return the summed loss of classes (``int64``) or scores."""
+    logits_BC = logits_BC.float()
+    if targets_B.is_floating_point():
+        return functional.mse_loss(logits_BC[:, 0], targets_B, reduction="sum")
+    return functional.cross_entropy(logits_BC, targets_B, reduction="sum")
+
+
+@torch.no_grad()
+def predict(learner: Learner, examples: LabelledExamples, device: torch.device) -> Tensor:
+    """Return the logits of every example, in order, ``float32`` of shape (examples, labels).
+
+    The model is left in evaluation mode.
+    """
+    learner.eval()
+    order = np.argsort(examples.lengths(0), kind="stable")
+    logits_NC = torch.empty(len(examples), learner.model.config.num_labels)
+    for chosen in np.split(order, range(BATCH_SIZE, len(order), BATCH_SIZE)):
+        batch = examples.batch(0, chosen).to(device)
+        logits_NC[torch.from_numpy(chosen)] = learner.logits(batch)[LABEL].float().cpu()
+    return logits_NC

@@ -1,0 +1,105 @@
+"""Fine-tuned figures in the folder of the run whose model was fine-tuned, for the comparison."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertexp.experiment.summary import read_summary, write_json
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from bertexp.experiment.saved import Saved
+    from bertexp.finetune.config import FinetuneConfig
+    from bertexp.finetune.labelled import LabelledData
+
+FOLDER = "finetuned"
+PREFIX = "finetune/"
+# What else a fine-tuned run is made of may be searched over.
+SEARCHED = ("optimizer", "scheduler", "trainer", "finetune")
+
+
+def write_record(
+    config: FinetuneConfig,
+    saved: Saved,
+    folder: Path,
+    metrics: Mapping[str, float],
+    data: LabelledData,
+) -> None:
+    """Record the figures of a run's last model; nothing for checkpoints and models from elsewhere.
+
+    Args:
+        config: how it was fine-tuned.
+        saved: what was.
+        folder: of the run that fine-tuned.
+        metrics: its final ones.
+        data: what it was judged on.
+    """
+    from bertexp.experiment.saved import MODEL
+
+    if saved.run is None or Path(saved.source) != saved.run / MODEL:
+        return
+    known = asdict(config)
+    record = {
+        "folder": str(folder.resolve()),
+        "task": config.finetune.name,
+        "seed": config.seed,
+        "settings": {part: known[part] for part in SEARCHED},
+        "data": data.fingerprint,
+        "answered": data.answered,
+        "metrics": metrics,
+    }
+    write_json(saved.run / FOLDER / f"{read_summary(folder)['tracker_id']}.json", record)
+
+
+def read_records(run: Path) -> dict[str, Any]:
+    """Return what a run's model is worth on every task, in the form of a summary.
+
+    Of several settings the one counts that has the best median over its seeds, and of that each
+    metric's median, as GLUE is reported (Devlin et al. 2019, section 4.1): it was chosen by the
+    same data. So a run is one value, however many seeds it was fine-tuned under.
+
+    Returns:
+        ``metrics`` named ``finetune/<task>/<metric>``; and for each of these names in ``bank`` the
+        fingerprint of the data it was judged on, in ``answered`` the number of its examples.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    by_task: dict[str, Any] = defaultdict(lambda: defaultdict(dict))
+    data: dict[str, str] = {}
+    # Of what was made over again the newest counts.
+    for path in sorted((run / FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+        try:
+            found = json.loads(path.read_bytes())
+            setting = json.dumps(found["settings"], sort_keys=True)
+            task = found["task"]
+            if data.setdefault(task, found["data"]) != found["data"]:
+                by_task[task].clear()
+                data[task] = found["data"]
+            by_task[task][setting][found["seed"]] = found
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: is damaged; remove it.") from error
+    known: dict[str, Any] = {"metrics": {}, "bank": {}, "answered": {}}
+    for task, settings in by_task.items():
+        best = max((list(seeds.values()) for seeds in settings.values()), key=_median_of_first)
+        for name in best[0]["metrics"]:
+            values = [record["metrics"][name] for record in best]
+            if None not in values:
+                full = PREFIX + f"{task}/{name.removeprefix('eval/')}"
+                known["metrics"][full] = statistics.median(values)
+                known["bank"][full] = data[task]
+                known["answered"][full] = best[0].get("answered", {}).get(name)
+    return known
+
+
+def _median_of_first(records: list[dict[str, Any]]) -> float:
+    """Return the median of the metric that counts, the lowest where one has none."""
+    name = f"eval/{records[0]['settings']['finetune']['metrics'][0]}"
+    values = [record["metrics"].get(name) for record in records]
+    return float("-inf") if None in values else statistics.median(values)

@@ -1,0 +1,236 @@
+"""Where labelled data come from: GLUE's folders, the Hub, or files of one's own."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bertexp.data.corpora.files import Part
+from bertexp.data.corpora.finding import find
+from bertexp.data.corpora.formats import detect_table
+from bertexp.data.corpora.rows import Row, missing_column
+from bertexp.data.corpora.tables import read_rows
+from bertexp.files import expanded
+from bertexp.finetune.config import TEXT, LabelledConfig
+from bertexp.finetune.glue import GLUE, HUB_SPLITS, GlueTask
+from bertexp.validation import UserError
+
+log = logging.getLogger(__name__)
+
+TRAIN = "train.tsv"
+KEYS = ("finetune.text", "finetune.text_b", "finetune.label")
+
+
+@dataclass
+class Split:
+    """Labelled texts as they were written.
+
+    Attributes:
+        source: the file or split, for error messages.
+        texts, texts_b: what is asked about; the second ones empty unless there are pairs.
+        labels: the answers, names of classes or scores; empty where they are kept secret.
+    """
+
+    source: str
+    texts: list[str] = field(default_factory=list)
+    texts_b: list[str] = field(default_factory=list)
+    labels: list[str] | list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All splits of a task.
+
+    Attributes:
+        train: to train on.
+        validation: what the model is judged on, by condition; the first, ``""``, is what counts.
+        test: without labels, by the name of what is submitted for it.
+    """
+
+    train: Split
+    validation: dict[str, Split]
+    test: dict[str, Split]
+
+
+def read_splits(config: LabelledConfig) -> Splits:
+    """Return the splits of a task.
+
+    Raises:
+        UserError: a file, split or column that is not there, or a value that does not fit.
+    """
+    if config.name == TEXT and not config.hub:
+        return _own_files(config)
+    if config.path:
+        return _glue_folder(config, GLUE[config.name])
+    return _hub(config)
+
+
+def _own_files(config: LabelledConfig) -> Splits:
+    for key in ("train", "validation"):
+        if getattr(config, key) is None:
+            raise UserError(
+                f"finetune.{key} is not set: finetune=text needs finetune.train=FILE and "
+                "finetune.validation=FILE, or finetune.hub=NAME."
+            )
+
+    def read(split: str, labelled: bool) -> Split:
+        name, key = str(getattr(config, split)), f"finetune.{split}"
+        return _filled(name, _rows(name, key, *_columns(config, labelled)), config, labelled)
+
+    test = {"test": read("test", False)} if config.test else {}
+    return Splits(read("train", True), {"": read("validation", True)}, test)
+
+
+def _rows(
+    name: str,
+    key: str,
+    columns: Sequence[str],
+    keys: Sequence[str],
+    header: Sequence[str] | None = None,
+) -> Iterator[Row]:
+    """Yield the values of columns, for each row of the files that ``key`` names."""
+    for path in find([name], key):
+        kind, part = detect_table(path, columns, key), Part(path, key=key)
+        wanted = [*zip(columns, keys, strict=True)]
+        yield from (row for _, _, row in read_rows(part, kind, wanted, header=header))
+
+
+def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
+    folder = expanded(str(config.path))
+    # Either the task's own folder or the one that has all nine.
+    if (folder / task.folder).is_dir():
+        folder = folder / task.folder
+    if not folder.is_dir():
+        raise UserError(f"finetune.path={config.path}: there is no such folder.")
+    if not (folder / TRAIN).exists():
+        raise UserError(
+            f"finetune.path={config.path}: has neither a folder {task.folder} nor a {TRAIN}."
+        )
+
+    def read(name: str, labelled: bool) -> Split:
+        named, keys = _columns(config, labelled)
+        columns = [task.columns.get(column, column) for column in named]
+        header = task.header if labelled else None
+        rows = [*_rows(str(folder / name), "finetune.path", columns, keys, header)]
+        # Some lines of QQP were cut in two; GLUE's own reader leaves them out too. Of what is
+        # submitted, where answers are counted, none may be missing.
+        whole = [row for row in rows if None not in row] if labelled else rows
+        if rows and not whole:
+            raise UserError(f"{folder / name}: no line has all columns, which tabs must part.")
+        if len(whole) < len(rows):
+            log.info("%s: %d damaged lines are left out.", folder / name, len(rows) - len(whole))
+        return _filled(str(folder / name), whole, config, labelled)
+
+    validation = {name: read(file, True) for name, file in task.validation.items()}
+    test = {n: read(file, False) for n, file in task.test.items() if (folder / file).exists()}
+    return Splits(read(TRAIN, True), validation, test)
+
+
+def _hub(config: LabelledConfig) -> Splits:
+    from bertexp.finetune.hub import load_split
+
+    names = {"": "validation"}, {"test": "test"}
+    if config.name in GLUE:
+        names = names[0], dict.fromkeys(GLUE[config.name].test, "test")
+    validation, test = HUB_SPLITS.get(config.name, names)
+
+    def read(split: str, labelled: bool, optional: bool = False) -> Split | None:
+        data = load_split(config, split, optional)
+        if data is None:
+            return None
+        columns, keys = _columns(config, labelled)
+        for column, key in zip(columns, keys, strict=True):
+            if column not in data.column_names:
+                raise missing_column(key, column, f"'{config.hub}'", data.column_names)
+        names = getattr(data.features.get(config.label), "names", None)
+        # The names of classes where the task knows them, their numbers where it does not.
+        known = config.labels is None or set(names or ()) == set(config.labels)
+        rows: Iterable[Row] = zip(*(data[column] for column in columns), strict=True)
+        if labelled and names and known:
+            rows = ((*row[:-1], names[row[-1]]) for row in rows)
+        return _filled(f"{config.hub}, {split}", rows, config, labelled)
+
+    train = read("train", True)
+    assert train is not None
+    return Splits(
+        train,
+        {name: found for name, split in validation.items() if (found := read(split, True))},
+        {name: found for name, split in test.items() if (found := read(split, False, True))},
+    )
+
+
+def _columns(config: LabelledConfig, labelled: bool) -> tuple[list[str], list[str]]:
+    """Return the columns that are asked for, and the keys that name them."""
+    wanted = (config.text, config.text_b, config.label if labelled else None)
+    pairs = [(column, key) for column, key in zip(wanted, KEYS, strict=True) if column is not None]
+    return [column for column, _ in pairs], [key for _, key in pairs]
+
+
+def _filled(source: str, rows: Iterable[Row], config: LabelledConfig, labelled: bool) -> Split:
+    """Return a split of rows: a text, a second one where there are pairs, and a label."""
+    is_pair = config.text_b is not None
+    split = Split(source)
+    labels: list[Any] = []
+    for number, row in enumerate(rows, start=1):
+        place = f"{source}, row {number}"
+        for value, texts in zip(row, (split.texts, split.texts_b)[: 1 + is_pair], strict=False):
+            if not isinstance(value, str):
+                raise UserError(f"{place}: has {_shown(value)} where a text should be.")
+            texts.append(value)
+        if labelled:
+            labels.append(_label(row[-1], config, place))
+    split.labels = labels
+    if not split.texts:
+        raise UserError(f"{source}: has no rows; at least one is needed.")
+    return split
+
+
+def _label(value: Any, config: LabelledConfig, place: str) -> str | float:
+    if value is None or value == "":
+        raise UserError(f"{place}: has no label.")
+    if config.kind == "classification":
+        # A table of numbers may have read 1 as 1.0.
+        whole = isinstance(value, float) and value.is_integer()
+        return str(int(value) if whole or isinstance(value, bool) else value)
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(
+            f"{place}: the score is {_shown(value)} where finetune.kind=regression needs a number."
+        )
+    return score
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else f"'{value}'"
+
+
+def number_labels(splits: Splits, wanted: Sequence[str] | None) -> list[str]:
+    """Return the classes in order: those wanted, or else those of the training split, sorted.
+
+    Raises:
+        UserError: there is but one, or a split has another.
+    """
+    found = sorted(set(map(str, splits.train.labels)), key=_in_order)
+    labels = found if wanted is None else [*wanted]
+    if len(found) < 2:
+        raise UserError(f"{splits.train.source}: has the one label '{found[0]}'; two are needed.")
+    known = f"finetune.labels=[{', '.join(labels)}]."
+    if wanted is None:
+        known = f"those to train on ({', '.join(labels)}); finetune.labels=[...] can name it."
+    for split in (splits.train, *splits.validation.values()):
+        for number, label in enumerate(split.labels, start=1):
+            if label not in labels:
+                raise UserError(
+                    f"{split.source}, row {number}: the label '{label}' is none of {known}"
+                )
+    return labels
+
+
+def _in_order(label: str) -> tuple[float, str]:
+    return (float(label), "") if label.lstrip("-").isdigit() else (math.inf, label)

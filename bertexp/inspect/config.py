@@ -1,0 +1,33 @@
+"""What ``python -m bertexp.inspect`` may be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bertexp.config import Config
+from bertexp.inspect import TOPICS
+from bertexp.validation import require
+
+
+@dataclass(kw_only=True)
+class InspectConfig(Config):
+    """An experiment, and what of it to look at."""
+
+    command: ClassVar[str] = "bertexp.inspect"
+    passes_over: ClassVar[tuple[str, ...]] = (
+        *("evaluation", "optimizer", "scheduler", "trainer", "name", "sweep"),
+    )
+
+    what: list[str]
+    text: str | None
+    text_b: str | None
+    run: str | None
+    layer: int | None
+    output: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.what) > 0, "what", self.what, f"some of {', '.join(TOPICS.names())}")
+        for topic in self.what:
+            TOPICS.check(topic)

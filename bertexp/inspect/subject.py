@@ -1,0 +1,122 @@
+"""What is looked at: an experiment's model and tokenizer, a text, and where pictures go."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bertexp.data.prepared import prepare_tokenizer
+from bertexp.data.tokens.inputs import ModelInput
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.experiment.saved import Saved
+from bertexp.families.build import bert_config, build_model, build_skeleton
+from bertexp.families.checkpoint import must_read_pairs
+from bertexp.inspect.config import InspectConfig
+from bertexp.training.setup import choose_device
+
+if TYPE_CHECKING:
+    from transformers import BertPreTrainedModel
+
+# What is looked at where no text is named.
+EXAMPLE = "I love NLP!"
+
+
+class Subject:
+    """A configured model, or a saved one; each part is prepared when it is first asked for.
+
+    Args:
+        config: what to look at.
+        saved: the saved model, None for the one that is configured.
+
+    Attributes:
+        files: what topics have written.
+    """
+
+    def __init__(self, config: InspectConfig, saved: Saved | None) -> None:
+        self.config = config
+        self.saved = saved
+        self.files: list[Path] = []
+
+    @property
+    def name(self) -> str:
+        """What the model is, in a few words."""
+        if self.saved:
+            return self.saved.source
+        return self.config.model.pretrained or f"{self.config.model.name}, untrained"
+
+    @cached_property
+    def tokenizer(self) -> WordPieceTokenizer:
+        """The model's own tokenizer."""
+        return self.saved.load_tokenizer() if self.saved else prepare_tokenizer(self.config)
+
+    @cached_property
+    def model(self) -> BertPreTrainedModel:
+        """The model with its weights, in evaluation mode."""
+        if self.saved:
+            return self.saved.load_model()
+        config = self.config
+        heads, length = config.task.heads, config.task.max_length
+        return build_model(config.model, heads, self.tokenizer, length, config.seed).eval()
+
+    @cached_property
+    def skeleton(self) -> BertPreTrainedModel:
+        """The model, perhaps without weights: for one from scratch that needs no corpus."""
+        config = self.config
+        if self.saved or config.model.pretrained:
+            return self.model
+        trains_vocabulary = config.tokenizer.name == "wordpiece"
+        size = config.tokenizer.vocab_size if trains_vocabulary else self.tokenizer.vocab_size
+        return build_skeleton(bert_config(config.model, size), config.task.heads)
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens the model takes."""
+        if self.saved:
+            return self.saved.max_length(self.model.config)
+        return self.config.task.max_length
+
+    @cached_property
+    def input(self) -> ModelInput:
+        """The text, or the two, as the model reads them.
+
+        Raises:
+            UserError: one is empty.
+        """
+        text = EXAMPLE if self.config.text is None else self.config.text
+        return ModelInput.of(self.tokenizer, text, self.config.text_b)
+
+    @torch.no_grad()
+    def read(self, wanted: str) -> tuple[Tensor, ...]:
+        """Return what ``transformers``' encoder gives for the text, one tensor a layer.
+
+        Args:
+            wanted: ``hidden_states`` or ``attentions``.
+
+        Raises:
+            UserError: the text is empty or too long, or the device is not there.
+        """
+        self.input.must_fit(self.max_length)
+        if self.config.text_b is not None:
+            must_read_pairs(self.model.config, "text_b")
+        device = choose_device(self.config.hardware.device)
+        model: Any = self.model
+        # Other implementations never have the attention weights at hand.
+        model.set_attn_implementation("eager")
+        output = getattr(model.to(device), "bert", model)(
+            input_ids=torch.tensor([self.input.ids], device=device),
+            token_type_ids=torch.tensor([self.input.segments], device=device),
+            **{f"output_{wanted}": True},
+        )
+        model.cpu()
+        return tuple(state.cpu() for state in output[wanted])
+
+    def file(self, name: str) -> Path:
+        """Return where to write a file; its folder is there then, and its path will be said."""
+        folder = Path(self.config.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.files.append(folder / name)
+        return folder / name

@@ -1,0 +1,63 @@
+"""How a text is cut into tokens."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bertexp.data.tokens.inputs import ModelInput
+from bertexp.experiment import report
+from bertexp.inspect import TOPICS
+from bertexp.inspect.subject import Subject
+
+UNKNOWN = "bold red"
+
+
+@TOPICS.register("tokens", reads=("text", "text_b"))
+def show_tokens(subject: Subject) -> None:
+    """Print a row for each token of the text, and what they come to."""
+    found, limit = subject.input, subject.max_length
+    unknown = subject.tokenizer.tokens[subject.tokenizer.unk_id]
+    report.show(
+        Group(_table(found, unknown, subject.config.task.pad_to), "", *_sums(found, unknown))
+    )
+    length = Text(f"length   {len(found)} of {limit} tokens")
+    if len(found) > limit:
+        length.append(f": {len(found) - limit} too many for the model", UNKNOWN)
+    report.show(length)
+
+
+def _table(found: ModelInput, unknown: str, pad_to: int | None) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("position", "token", "id", "segment", "attention mask", "word"):
+        table.add_column(name, justify="left" if name in ("token", "word") else "right")
+    rows = zip(found.tokens, found.ids, found.segments, found.words, found.is_piece, strict=True)
+    for position, (token, index, segment, word, is_piece) in enumerate(rows):
+        note = Text("″" if is_piece else word)
+        style = ""
+        if token == unknown:
+            note.append("  unknown")
+            style = UNKNOWN
+        cells = (str(position), Text(token), str(index), str(segment), "1", note)
+        table.add_row(*cells, style=style)
+    if pad_to is not None and pad_to > len(found):
+        table.add_row(f"{len(found)}-{pad_to - 1}", Text("[PAD]"), "", "0", "0", "", style="dim")
+    return table
+
+
+def _sums(found: ModelInput, unknown: str) -> list[Text]:
+    """Return how many words became how many pieces."""
+    written = [n for n, word in enumerate(found.words) if word]
+    words = sum(not found.is_piece[n] for n in written)
+    cut = {n - 1 for n in written if found.is_piece[n] and not found.is_piece[n - 1]}
+    missing = [found.words[n] for n in written if found.tokens[n] == unknown]
+    lines = [
+        Text(
+            f"words    {words}, signs included; {len(cut)} cut into pieces; "
+            f"{len(written) / words:.2f} tokens a word"
+        )
+    ]
+    if missing:
+        lines.append(Text(f"unknown  {len(missing)}: {', '.join(missing)}", UNKNOWN))
+    return lines

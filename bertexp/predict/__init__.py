@@ -1,0 +1,1 @@
+"""`python -m bertexp.predict`: fill masks, score pairs."""

@@ -1,0 +1,141 @@
+"""What a saved model makes of a text: its masks filled, its likelihood, or whether two follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bertexp.data.tokens.inputs import ModelInput
+from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
+from bertexp.experiment.saved import Saved
+from bertexp.families.checkpoint import must_read_pairs
+from bertexp.training.setup import choose_device
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A ``[MASK]``: its position among the tokens and the likeliest ones, best first."""
+
+    position: int
+    likeliest: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one text or two; what it was not asked is None or empty.
+
+    Attributes:
+        text, text_b: what it was asked about.
+        masks: each ``[MASK]`` and the likeliest tokens there, with probabilities.
+        tokens: where there is no mask, each token t of a single text and log p(t | all others)
+            in nats.
+        pseudo_perplexity: of that text, see ``pseudo_likelihood``; None for unknown words alone.
+        follows: the probability that the second text follows the first.
+    """
+
+    text: str
+    text_b: str | None
+    masks: list[Mask]
+    tokens: list[tuple[str, float]]
+    pseudo_perplexity: float | None
+    follows: float | None
+
+
+class Predictor:
+    """A saved model that answers.
+
+    Args:
+        saved: where it is.
+        device: where it answers, as in ``hardware.device``.
+
+    Raises:
+        UserError: it cannot be loaded, or has no head for masked tokens or pairs; or the device
+            is not there.
+    """
+
+    def __init__(self, saved: Saved, device: str = "auto") -> None:
+        self._device = choose_device(device)
+        model: Any = saved.load_model()
+        self._model = model.to(self._device)
+        self._tokenizer = saved.load_tokenizer()
+        self._limit = saved.max_length(self._model.config)
+        self._name = saved.source
+        heads = getattr(self._model, "cls", None)
+        self._fills, self._pairs = hasattr(heads, "predictions"), hasattr(heads, "seq_relationship")
+        if not (self._fills or self._pairs):
+            raise UserError(
+                f"run={self._name}: a {type(self._model).__name__} predicts neither masked tokens "
+                "nor pairs."
+            )
+
+    @torch.no_grad()
+    def __call__(self, text: str, text_b: str | None = None) -> Prediction:
+        """Return what the model says of a text, or of two.
+
+        Raises:
+            UserError: a text is empty or too long, or the model cannot answer that.
+        """
+        if text_b is not None:
+            must_read_pairs(self._model.config, "text_b")
+        read = ModelInput.of(self._tokenizer, text, text_b)
+        read.must_fit(self._limit)
+        places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
+        self._must_answer(text_b is not None, bool(places))
+        hidden_LD = self._read(read)
+        masks = self._fill(hidden_LD, places) if places else []
+        follows = self._follows(hidden_LD) if text_b is not None and self._pairs else None
+        tokens: list[tuple[str, float]] = []
+        perplexity = None
+        if text_b is None and not places:
+            tokens, perplexity = self._score(read)
+        return Prediction(text, text_b, masks, tokens, perplexity, follows)
+
+    def _must_answer(self, is_pair: bool, has_mask: bool) -> None:
+        if not is_pair and not self._fills:
+            raise UserError("text: the model judges pairs only; give a second text.")
+        if has_mask and not self._fills:
+            raise UserError("text: has a [MASK], but the model judges pairs only.")
+        if is_pair and not has_mask and not self._pairs:
+            raise UserError(
+                "text_b: the model predicts masked tokens only; give one text, or a [MASK]."
+            )
+
+    def _read(self, read: ModelInput) -> Tensor:
+        """Return the last hidden states, shape (tokens, hidden)."""
+        output = self._model.bert(
+            input_ids=torch.tensor([read.ids], device=self._device),
+            token_type_ids=torch.tensor([read.segments], device=self._device),
+        )
+        return output.last_hidden_state[0]
+
+    def _fill(self, hidden_LD: Tensor, places: list[int]) -> list[Mask]:
+        chances_PV = self._model.cls.predictions(hidden_LD[places]).float().softmax(-1)
+        # The table may have rows that no token has.
+        best = chances_PV[:, : self._tokenizer.vocab_size].topk(TOP)
+        masks = []
+        for place, ids, chances in zip(
+            places, best.indices.tolist(), best.values.tolist(), strict=True
+        ):
+            names = [self._tokenizer.tokens[index] for index in ids]
+            masks.append(Mask(place, list(zip(names, chances, strict=True))))
+        return masks
+
+    def _follows(self, hidden_LD: Tensor) -> float:
+        pooled_1D = self._model.bert.pooler(hidden_LD[None])
+        # The label 0 stands for a pair that follows.
+        return self._model.cls.seq_relationship(pooled_1D).float().softmax(-1)[0, 0].item()
+
+    def _score(self, read: ModelInput) -> tuple[list[tuple[str, float]], float | None]:
+        ids = np.array(read.ids[1:-1])
+        scored = pseudo_likelihood(self._model, self._tokenizer, [ids], self._limit, self._device)
+        likelihoods = scored.log_likelihoods[0].tolist()
+        return list(zip(read.tokens[1:-1], likelihoods, strict=True)), scored.perplexity

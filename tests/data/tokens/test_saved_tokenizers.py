@@ -1,0 +1,212 @@
+"""Tokenizers that exist are kept as they were read; what cannot be kept is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, BertConfig, BertTokenizer
+
+from bertexp.data.tokens.saved import open_tokenizer
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, train_wordpiece
+from bertexp.validation import UserError
+
+WORDS = ["the", "cat", "##s", "s", "a", ".", "é", "e", "-", "no", "no-one", "E", "x", "##x"]
+TEXTS = ["The cats, no-one.", "<ent> É e Éa", "[E1] xxx xxxxxx cat", "silver lantern [MASK]", ""]
+
+
+def backend(
+    prefix: str = "##",
+    longest: int = 100,
+    normalizer: normalizers.Normalizer | None = None,
+    pre_tokenizer: pre_tokenizers.PreTokenizer | None = None,
+    special: tuple[str, ...] = SPECIAL_TOKENS,
+) -> Tokenizer:
+    words = [word.replace("##", prefix) for word in WORDS]
+    vocabulary = {token: index for index, token in enumerate([*special, *words])}
+    made = Tokenizer(
+        models.WordPiece(
+            vocabulary,
+            unk_token=special[1],
+            continuing_subword_prefix=prefix,
+            max_input_chars_per_word=longest,
+        )
+    )
+    made.normalizer = normalizer or normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizer or pre_tokenizers.BertPreTokenizer()
+    made.decoder = decoders.WordPiece(prefix=prefix)
+    made.add_special_tokens([*special])
+    return made
+
+
+def with_added(made: Tokenizer) -> Tokenizer:
+    made.add_tokens(["<ent>", "silver lantern"])
+    made.add_special_tokens(["[E1]"])
+    return made
+
+
+KINDS: dict[str, Callable[[], Tokenizer]] = {
+    "plain": backend,
+    "added": lambda: with_added(backend()),
+    "prefix": lambda: backend(prefix="@@"),
+    "longest word": lambda: backend(longest=3),
+    "accents": lambda: backend(
+        normalizer=normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    ),
+    "normalizer": lambda: backend(
+        normalizer=normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    ),
+    "boundaries": lambda: backend(pre_tokenizer=pre_tokenizers.WhitespaceSplit()),
+    "names": lambda: backend(special=("<pad>", "<unk>", "<s>", "</s>", "<mask>")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tokenizer_stays_as_it_was_through_every_export(kind: str, tmp_path: Path) -> None:
+    made = KINDS[kind]()
+    (tmp_path / "read").mkdir()
+    made.save(str(tmp_path / "read" / "tokenizer.json"))
+    if kind == "names":
+        roles = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+        settings = {f"{role}_token": {"content": name} for role, name in roles.items()}
+        (tmp_path / "read" / "tokenizer_config.json").write_text(json.dumps(settings))
+    read = open_tokenizer(str(tmp_path / "read"), "tokenizer.path")
+    expected = [encoding.ids for encoding in made.encode_batch(TEXTS, add_special_tokens=False)]
+    assert read.encode(TEXTS) == expected
+    pieces = {read.tokens[index] for index in read.is_continuation_V.nonzero()[0]}
+    assert pieces == ({"@@s", "@@x"} if kind == "prefix" else {"##s", "##x"})
+    assert read.is_special_V.sum() == 5, "tokens that were added are words"
+    before, folder = read, tmp_path / "export"
+    for _ in range(2):
+        before.to_transformers(64).save_pretrained(folder)
+        again = open_tokenizer(str(folder), "run")
+        assert again.fingerprint == read.fingerprint
+        assert again.roles == read.roles
+        assert again.encode(TEXTS) == expected
+        before, last, folder = again, folder, tmp_path / "again"
+    BertConfig().save_pretrained(last)
+    theirs = AutoTokenizer.from_pretrained(last)
+    pairs = theirs(TEXTS[:3], TEXTS[:3])
+    for ids, types, own in zip(pairs["input_ids"], pairs["token_type_ids"], expected, strict=False):
+        assert ids == [read.cls_id, *own, read.sep_id, *own, read.sep_id]
+        assert types == [0] * (len(own) + 2) + [1] * (len(own) + 1)
+    assert theirs.mask_token_id == read.mask_id
+    assert theirs.pad_token_id == read.pad_id
+    assert (type(theirs) is BertTokenizer) == (kind in ("plain", "accents", "names"))
+
+
+def test_a_vocabulary_with_a_byte_order_mark_is_the_same(tmp_path: Path) -> None:
+    text = "\n".join([*SPECIAL_TOKENS, *WORDS]) + "\n"
+    for name, data in (("plain", text.encode()), ("marked", b"\xef\xbb\xbf" + text.encode())):
+        (tmp_path / f"{name}.txt").write_bytes(data)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vocab.txt").write_bytes(data)
+    names = ("plain.txt", "marked.txt", "plain", "marked")
+    found = {open_tokenizer(str(tmp_path / name), "tokenizer.path").fingerprint for name in names}
+    assert len(found) == 1
+
+
+def test_a_vocabulary_of_a_folder_comes_with_its_settings_and_added_tokens(tmp_path: Path) -> None:
+    """Files of transformers 4 before it wrote a tokenizer.json."""
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, *WORDS]), encoding="utf-8")
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<ent>": 19}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    read = open_tokenizer(str(tmp_path), "tokenizer.path", lowercase=True)
+    assert [read.tokens[index] for index in read.encode(["E <ent> é"])[0]] == ["E", "<ent>", "é"]
+
+
+def test_the_settings_beside_a_tokenizer_count_as_they_do_in_transformers(tmp_path: Path) -> None:
+    backend().save(str(tmp_path / "tokenizer.json"))
+    for lowercase in (True, False):
+        settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        ours = open_tokenizer(str(tmp_path), "tokenizer.path").encode(["E X"])
+        theirs = BertTokenizer.from_pretrained(tmp_path)
+        assert ours == theirs(["E X"], add_special_tokens=False)["input_ids"]
+
+
+def with_a_hole(folder: Path) -> None:
+    backend().save(str(folder / "tokenizer.json"))
+    described = json.loads((folder / "tokenizer.json").read_text())
+    described["model"]["vocab"]["x"] = 40
+    (folder / "tokenizer.json").write_text(json.dumps(described))
+
+
+def twice(folder: Path) -> None:
+    lines = [*SPECIAL_TOKENS, *WORDS, "cat"]
+    (folder / "vocab.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+def japanese(folder: Path) -> None:
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, *WORDS]), encoding="utf-8")
+    settings = {"tokenizer_class": "BertJapaneseTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def as_roberta(folder: Path) -> None:
+    made = backend()
+    made.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.save(str(folder / "tokenizer.json"))
+
+
+def without_mask(folder: Path) -> None:
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "<mask>")
+    backend(special=special).save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (with_a_hole, r"19 tokens, none with the id 17 and one with the id 40"),
+        (twice, r"line 7 of its vocabulary: 'cat' is line 20 too"),
+        (japanese, r"is a BertJapaneseTokenizer, which cuts text in ways"),
+        (as_roberta, r"puts other tokens around a pair"),
+        (without_mask, r"has no \[MASK\], which is to be its mask_token"),
+        (lambda folder: None, r"neither a tokenizer\.json nor a vocab\.txt"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused_in_one_line(
+    write: Callable[[Path], None], told: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    with pytest.raises(UserError, match=told) as caught:
+        open_tokenizer(str(tmp_path), "tokenizer.path")
+    assert str(caught.value).startswith(f"tokenizer.path={tmp_path}: ")
+    assert "\n" not in str(caught.value)
+
+
+LANGUAGES = {
+    "korean": ("한국어 문장을 학습합니다.", "한국어", True),
+    "japanese": ("ガギグゲゴ が ぱぴぷ です。", "ガギグ", True),
+    "hindi": ("हिन्दी भाषा की किताब.", "हिन्दी", True),
+    "german": ("Schön über Größe: Äpfel für Öl.", "schon uber", False),
+    "french": ("Été à la forêt, où l'élève naïf.", "ete a", False),
+    "english": ("The café of 한 naïve readers. " + "Plain words follow. " * 20, "cafe", False),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_accents_go_where_letters_stay_letters(language: str) -> None:
+    text, shown, kept = LANGUAGES[language]
+    tokenizer = WordPieceTokenizer(train_wordpiece([text] * 5, 400, lowercase=True))
+    found = tokenizer.backend.normalizer.normalize_str(text)
+    assert shown in found
+    assert (found == text.lower()) == kept
+    if kept:
+        assert tokenizer.unk_id not in tokenizer.encode([text])[0]
+        assert {*shown} <= {*"".join(tokenizer.tokens)}
+
+
+def test_accents_are_a_key_of_their_own() -> None:
+    text = "Schön: Äpfel, 한국어"
+    for lowercase, strip, expected in (
+        (True, False, "schön: äpfel, 한국어"),
+        (False, True, "Schon: Apfel, "),
+        (False, None, "Schön: Äpfel, 한국어"),
+    ):
+        made = train_wordpiece([text], 200, lowercase, strip)
+        assert made.normalizer.normalize_str(text).startswith(expected)

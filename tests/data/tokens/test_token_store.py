@@ -1,0 +1,194 @@
+"""The token store: what was written is what is read, once, whoever writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from door import Door
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertexp.config import Config
+from bertexp.data.tokens.sentences import split_sentences
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
+
+WORDS = 300
+Write = Callable[..., None]
+
+
+def number_words(words: Iterable[str]) -> tuple[dict[str, int], WordPieceTokenizer]:
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL_TOKENS, *words])}
+    backend = bert_backend(vocabulary, lowercase=True)
+    return vocabulary, WordPieceTokenizer(backend)
+
+
+VOCABULARY, TOKENIZER = number_words(f"w{number}" for number in range(WORDS))
+
+# A sentence as the numbers of its words; none at all is a blank sentence.
+SENTENCES = st.lists(st.integers(0, WORDS - 1), max_size=6)
+DOCUMENTS = st.lists(st.lists(st.lists(SENTENCES, max_size=4), max_size=4), max_size=6)
+
+
+def as_lists(store: TokenStore) -> list[list[list[list[int]]]]:
+    def cut(units: list, offsets: np.ndarray) -> list:
+        return [units[a:b] for a, b in pairwise(offsets)]
+
+    sentences = cut(store.tokens.tolist(), store.sentence_offsets)
+    return cut(cut(sentences, store.paragraph_offsets), store.document_offsets)
+
+
+@settings(deadline=None, max_examples=60)
+@given(documents=DOCUMENTS, dtype=st.sampled_from([np.uint16, np.uint32]), shards=st.integers(1, 3))
+def test_what_is_written_is_read_without_what_is_empty(
+    tmp_path_factory: pytest.TempPathFactory,
+    write_tokens: Write,
+    documents: list,
+    dtype: type,
+    shards: int,
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "train.arrow"
+    texts = [
+        [[" ".join(f"w{n}" for n in sentence) or "  " for sentence in par] for par in document]
+        for document in documents
+    ]
+    write_tokens(path, texts, TOKENIZER, dtype, shards)
+    expected = [[[s for s in par if s] for par in document] for document in documents]
+    expected = [[par for par in document if par] for document in expected]
+    expected = [document for document in expected if document]
+    store = TokenStore.open(path)
+    first_word = VOCABULARY["w0"]
+    found = [
+        [[[n - first_word for n in sentence] for sentence in par] for par in document]
+        for document in as_lists(store)
+    ]
+    assert found == expected
+    assert store.tokens.dtype == dtype
+    assert (
+        store.counts(WORDS + first_word).tolist()
+        == np.bincount(store.tokens, minlength=WORDS + first_word).tolist()
+    )
+    ends = np.cumsum([sum(len(s) for par in document for s in par) for document in expected])
+    assert store.document_token_offsets.tolist() == [0, *ends]
+
+
+def test_more_text_than_is_encoded_at_once(
+    tmp_path: Path, write_tokens: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertexp.data.tokens.spool.CHUNK_CHARACTERS", 1000)
+    documents = [[[f"w{(i + j) % WORDS}" for j in range(3)]] for i in range(4000)]
+    write_tokens(tmp_path / "a.arrow", documents, TOKENIZER, np.uint16)
+    store = TokenStore.open(tmp_path / "a.arrow")
+    expected = [[[[VOCABULARY[s]] for s in par] for par in doc] for doc in documents]
+    assert as_lists(store) == expected
+
+
+def test_ids_that_need_it_are_stored_in_four_bytes(tmp_path: Path) -> None:
+    _, tokenizer = number_words(map(str, range(70_000)))
+    from bertexp.data.corpora import Document
+    from bertexp.data.tokens.store import prepare_tokens
+
+    class Corpus:
+        fingerprint = "numbers"
+        rows = (1,)
+
+        def documents(self, split: str, files: list[int]) -> list[Document]:
+            return [Document(split, ["3 69999"])]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTEXP_CACHE", str(tmp_path))
+        stores = prepare_tokens(Corpus(), tokenizer, None, "en")  # type: ignore[arg-type]
+    assert stores["train"].tokens.dtype == np.uint32
+    assert stores["train"].tokens.tolist() == [8, 70_004]
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="ab .!?\n", max_size=60), st.sampled_from(["sentencex", "period", None]))
+def test_splitting_loses_no_letter_and_gives_no_blank(paragraph: str, method: str | None) -> None:
+    found = split_sentences(paragraph, method, "en")
+    letters = [c for c in paragraph if c in "ab"]
+    assert [c for c in "".join(found) if c in "ab"] == letters
+    if method:
+        assert all(sentence.strip() for sentence in found)
+    if method == "period":
+        assert all("." not in sentence for sentence in found)
+
+
+def test_sentencex_knows_abbreviations_and_languages() -> None:
+    english = "Dr. Smith met Mr. Jones at 3.5 p.m. today. They talked! Did it help?"
+    found = [s.strip() for s in split_sentences(english, "sentencex", "en")]
+    assert found[0].startswith("Dr. Smith met Mr. Jones at 3.5")
+    assert found[-2:] == ["They talked!", "Did it help?"]
+    japanese = split_sentences("これは本です。あれはペンです。", "sentencex", "ja")
+    assert [s.strip() for s in japanese] == ["これは本です。", "あれはペンです。"]
+
+
+PREPARE = """
+import hashlib, sys, time
+from pathlib import Path
+from hydra import compose, initialize_config_dir
+from bertexp.config import conf_dir, parse
+from bertexp.data.corpora.store import prepare
+from bertexp.data.tokens.store import prepare_tokens
+from bertexp.data.tokens.tokenizer import train_tokenizer
+
+with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    config = parse(compose("config", overrides=sys.argv[2:]))
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.001)
+corpus = prepare(config.dataset)
+tokenizer = train_tokenizer(config.tokenizer, corpus)
+for split, store in prepare_tokens(corpus, tokenizer, "sentencex", "en").items():
+    arrays = (store.tokens, store.sentence_offsets, store.paragraph_offsets, store.document_offsets)
+    print(store.fingerprint, *(hashlib.md5(array.tobytes()).hexdigest() for array in arrays))
+"""
+
+
+def test_two_processes_that_prepare_at_once_both_succeed(
+    door: Door, clean_environment: dict[str, str], tmp_path: Path
+) -> None:
+    go, overrides = (
+        tmp_path / "go",
+        ["dataset=synthetic", "dataset.synthetic.documents=300", "tokenizer.vocab_size=300"],
+    )
+    caches = [tmp_path / "shared", tmp_path / "shared", tmp_path / "own"]
+    started = [
+        door.start(
+            *("-c", PREPARE, str(go), *overrides),
+            folder=tmp_path,
+            environment=clean_environment | {"BERTEXP_CACHE": str(cache)},
+        )
+        for cache in caches
+    ]
+    go.touch()
+    printed = []
+    for process in started:
+        assert process.end() == 0, process.errors
+        printed.append(process.output)
+    assert printed[0].count("\n") == 2
+    assert printed[0] == printed[1] == printed[2]
+    for kind in ("corpus", "tokenizer", "tokens"):
+        (folder,) = (tmp_path / "shared" / kind).iterdir()
+        assert not folder.name.startswith("."), "a half-built folder was left behind"
+
+
+def test_what_was_prepared_is_found_again_and_what_differs_is_not(
+    experiment_config: Callable[..., Config], empty_cache: Path
+) -> None:
+    from bertexp.data.prepared import prepare_data
+
+    base = ("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=128")
+    first = prepare_data(experiment_config(*base))
+    files = {path: path.stat().st_mtime_ns for path in empty_cache.rglob("*")}
+    again = prepare_data(experiment_config(*base, "seed=3", "masking.prob=0.4"))
+    assert again.tokens["train"].fingerprint == first.tokens["train"].fingerprint
+    assert {path: path.stat().st_mtime_ns for path in empty_cache.rglob("*")} == files
+    changes = (["tokenizer.lowercase=false"], ["tokenizer.vocab_size=100"], ["task=nsp"])
+    others = [prepare_data(experiment_config(*base, *c)).tokens["train"] for c in changes]
+    names = {first.tokens["train"].fingerprint, *(store.fingerprint for store in others)}
+    assert len(names) == 4

@@ -1,0 +1,127 @@
+"""Compiled layers: the same numbers, the same weights, few programs."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from bertexp.data.prepared import Data
+from bertexp.families.compiled import compile_layers
+from bertexp.families.dropout import Dropout
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import Learner
+from bertexp.training.plan import FEW_LENGTHS, BatchPlan
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler here"
+)
+
+
+def programs() -> int:
+    return counters["stats"]["unique_graphs"]
+
+
+def computed(objective: Learner, batch: Batch) -> tuple[dict[str, torch.Tensor], ...]:
+    """Return losses and gradients of one batch."""
+    losses = objective(batch)
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
+    objective.zero_grad()
+    return losses, gradients
+
+
+@pytest.fixture(scope="module")
+def data(prepared: Callable[..., Data]) -> Data:
+    return prepared("task=mlm_nsp")
+
+
+@pytest.fixture(scope="module")
+def batch(data: Data) -> Batch:
+    """Eight sentence pairs, the longest and the shortest together."""
+    order = np.argsort(data.examples.lengths(0))
+    return data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
+
+
+@needs_compiler
+def test_compiled_layers_compute_the_same_in_one_program(
+    small_model: Callable[..., Any], data: Data, batch: Batch
+) -> None:
+    model = small_model("BertForPreTraining", "model.num_hidden_layers=4")
+    objective = Learner(model, data.task.objectives).train()
+    keys = list(objective.state_dict())
+    eager = computed(objective, batch)
+    compile_layers(objective, frozenset([tuple(batch.input_ids_BL.shape)]))
+    before = programs()
+    compiled = computed(objective, batch)
+    assert programs() == before + 1, "one for three layers"
+    for ours, theirs in zip(compiled, eager, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert list(objective.state_dict()) == keys
+
+
+@needs_compiler
+def test_compiled_layers_drop_out(
+    small_model: Callable[..., Any], data: Data, batch: Batch
+) -> None:
+    objective = Learner(
+        small_model("BertForPreTraining", "model.dropout=0.5"), data.task.objectives
+    ).train()
+    for module in list(objective.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Dropout):
+                # As on a GPU; our own draws for a CPU are not for inductor.
+                setattr(module, name, nn.Dropout(child.p))
+    compile_layers(objective, frozenset([tuple(batch.input_ids_BL.shape)]))
+    before = programs()
+    losses = torch.stack([objective(batch)["mlm"] for _ in range(3)])
+    assert programs() == before + 1
+    assert losses.isfinite().all() and len(losses.unique()) == 3
+
+
+@needs_compiler
+def test_only_training_on_the_given_shapes_is_compiled(
+    small_model: Callable[..., Any], data: Data, batch: Batch
+) -> None:
+    objective = Learner(small_model("BertForPreTraining"), data.task.objectives).train()
+    rows, length = batch.input_ids_BL.shape
+    compile_layers(objective, frozenset([(rows, length + 8), (rows + 1, length)]))
+    before = programs()
+    objective(batch)
+    compile_layers(objective, frozenset([(rows, length)]))
+    objective.eval()(batch)
+    assert programs() == before
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_few_shapes_are_few_and_change_no_loss(
+    prepared: Callable[..., Data], small_model: Callable[..., Any], processes: int
+) -> None:
+    data = prepared("task=mlm_nsp")
+    plain, plan = (
+        BatchPlan(data.examples, 5, 3, 0, processes - 1, processes, few_shapes=few)
+        for few in (False, True)
+    )
+    objective = Learner(small_model("BertForPreTraining"), data.task.objectives)
+    assert len(plan.shapes) <= FEW_LENGTHS
+    shapes, lengths = Counter[bool](), set()
+    for step in range(2 * plan.steps_per_epoch):
+        for before, batch in zip(plain[step], plan[step], strict=True):
+            shapes[tuple(batch.input_ids_BL.shape) in plan.shapes] += 1
+            lengths.add(before.input_ids_BL.shape[1])
+            with torch.no_grad():
+                ours, theirs = objective(batch), objective(before)
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
+            # The positions are those of the same tokens.
+            assert batch.input_ids_BL.flatten()[batch.targets["mlm"].positions_N].equal(
+                before.input_ids_BL.flatten()[before.targets["mlm"].positions_N]
+            )
+    assert len(lengths) > FEW_LENGTHS
+    assert shapes[True] > 0.8 * shapes.total()

@@ -1,0 +1,73 @@
+"""What the architecture topic counts, against transformers and torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertForPreTraining, BertModel
+
+from bertexp.inspect.architecture import BARE, parts
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+SMALL = BertConfig(vocab_size=99, intermediate_size=80, **SIZES)
+
+
+def test_parts_of_base_are_those_that_transformers_has() -> None:
+    with torch.device("meta"):
+        bare = BertModel(BertConfig(), add_pooling_layer=False)
+        whole = BertForPreTraining(BertConfig())
+    found = {part.name: part for part in parts(whole, 128)}
+    assert sum(part.parameters for part in parts(bare, 128)) == 108_891_648
+    assert sum(part.parameters for part in [*found.values()][:BARE]) == bare.num_parameters()
+    # The head's decoder is the embedding table, which counts once.
+    assert sum(part.parameters for part in found.values()) == whole.num_parameters()
+    assert sum(part.bytes for part in found.values()) == 4 * whole.num_parameters()
+    assert found["word embeddings"].parameters == 30_522 * 768
+    assert found["position embeddings"].parameters == 512 * 768
+    assert found["pooler"].parameters == 768 * 768 + 768
+    assert found["pairs' head"].parameters == 2 * 768 + 2
+
+
+def test_operations_are_those_that_torch_counts() -> None:
+    length = 24
+    model: Any = BertForPreTraining(SMALL).eval()
+    model.set_attn_implementation("eager")
+    found = {part.name: part.flops for part in parts(model, length)}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros((1, length), dtype=torch.int64))
+    once = found["pooler"] + found["pairs' head"]
+    each = found["encoder"] + found["masked tokens' head"]
+    assert length * each + once == counter.get_total_flops()
+
+
+def test_a_size_is_looked_at_without_a_corpus(command: Callable[..., Any]) -> None:
+    done = command(
+        *("what=architecture", "model=base", "tokenizer.vocab_size=30522"),
+        module="bertexp.inspect",
+    )
+    assert done.code == 0, done.said
+    lines = done.output.splitlines()
+    assert max(map(len, lines)) <= 80
+    # No line is broken: each names a module, its shapes or its parameters, or a part.
+    assert "          intermediate_act_fn: GELUActivation" in [line.rstrip() for line in lines]
+    (layers,) = (line for line in lines if "0-11: 12 x BertLayer" in line)
+    assert layers.split()[-3:] == ["12", "x", "7,087,872"]
+    (bare,) = (line for line in lines if line.startswith("without pooler and heads"))
+    assert "108,891,648" in bare
+    assert "30522×768" in done.output
+    # Nothing is written, not even to the cache.
+    assert [*done.folder.iterdir()] == []
+
+
+def test_a_trained_model_has_its_heads(
+    command: Callable[..., Any], trained: Callable[[str], Any]
+) -> None:
+    run = trained("mlm_nsp")
+    done = command("what=architecture", f"run={run}", module="bertexp.inspect")
+    model = BertForPreTraining.from_pretrained(run / "model")
+    (total,) = (line.split()[1] for line in done.output.splitlines() if line.startswith("all "))
+    assert total == f"{model.num_parameters():,}"
+    assert "\npairs' head " in done.output
