@@ -22,7 +22,7 @@ from bertexp.config import Config, conf_dir, parse
 from bertexp.finetune.config import FinetuneConfig, LabelledConfig
 
 if TYPE_CHECKING:
-    from bertexp.data.prepared import Data
+    from bertexp.experiment.prepare import Data
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -269,7 +269,7 @@ def prepared(
     experiment_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Data]:
     """Return a function that prepares a small corpus of the made-up language."""
-    from bertexp.data.prepared import prepare_data
+    from bertexp.experiment.prepare import prepare_data
 
     cache = tmp_path_factory.mktemp("prepared")
 

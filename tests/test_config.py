@@ -328,8 +328,8 @@ def test_no_key_exists_that_nothing_reads(
     import pyarrow.parquet as pq
 
     from bertexp.data.corpora import CORPORA
-    from bertexp.data.prepared import prepare_data
     from bertexp.experiment.invocation import Invocation
+    from bertexp.experiment.prepare import prepare_data
     from bertexp.experiment.pretrain import run_experiment
     from bertexp.experiment.resuming import Beginning
     from bertexp.experiment.signals import Signals

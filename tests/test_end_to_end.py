@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from bertexp.config import Config
-from bertexp.data.prepared import prepare_data
+from bertexp.experiment.prepare import prepare_data
 
 SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=512"),

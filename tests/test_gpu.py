@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
+from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.families.compiled import compile_layers
 from bertexp.objectives.batch import Batch

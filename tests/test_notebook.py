@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bertexp.config import Config, conf_dir
-from bertexp.data.prepared import prepare_data
+from bertexp.experiment.prepare import prepare_data
 from bertexp.objectives.blocks import MaskedExamples
 from bertexp.pairs.examples import PairExamples
 

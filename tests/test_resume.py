@@ -398,7 +398,7 @@ from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[2:]))
-from bertexp.data.prepared import prepare_data
+from bertexp.experiment.prepare import prepare_data
 while not Path(sys.argv[1]).exists():
     time.sleep(0.001)
 data = prepare_data(config)

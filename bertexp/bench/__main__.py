@@ -73,8 +73,8 @@ def _masking(config: BenchConfig) -> dict[str, Any]:
 def _preparation(config: BenchConfig) -> dict[str, Any]:
     from bertexp.bench.preparation import measure_preparation
     from bertexp.bench.show import preparation_table
-    from bertexp.data.prepared import preparation_processes
     from bertexp.experiment import report
+    from bertexp.experiment.prepare import preparation_processes
 
     bench = config.bench.shortened()
     counts = sorted({1, preparation_processes(config)})

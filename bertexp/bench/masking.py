@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bertexp.bench.config import BenchConfig
-from bertexp.data.prepared import Data, prepare_data
+from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.families.build import build_model
 from bertexp.masking import STRATEGIES
 from bertexp.objectives.blocks import MaskedExamples

@@ -19,9 +19,9 @@ from bertexp import draws
 from bertexp.config import Config
 from bertexp.data.corpora.config import DatasetConfig
 from bertexp.data.corpora.store import SPLITS, CorpusStore, prepare
-from bertexp.data.prepared import prepare_tokenizer
 from bertexp.data.tokens.store import prepare_tokens
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.experiment.prepare import prepare_tokenizer
 from bertexp.training.memory import peak_memory, peak_of_children
 
 # Paragraphs of a document of the text that is prepared.

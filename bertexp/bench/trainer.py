@@ -30,8 +30,8 @@ from bertexp.bench.work import (
     prepare_work,
     read_model,
 )
-from bertexp.data.prepared import Data
 from bertexp.evaluation.bank import evaluate
+from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.training.memory import keep_freed_memory, peak_memory
 from bertexp.training.setup import DEFAULT_THREADS, choose_device, mixed_precision

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from bertexp.bench.config import BenchConfig
 from bertexp.config import conf_dir, parse
-from bertexp.data.prepared import Data, prepare_data
+from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.families.build import bert_config, build_skeleton
 from bertexp.families.checkpoint import load_model
 from bertexp.families.initialization import look_at_neighbours

@@ -12,10 +12,10 @@ from rich.console import Group
 from rich.text import Text
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data, prepare_data
 from bertexp.evaluation.probes.measure import must_have_layer
 from bertexp.evaluation.whole import evaluate_whole
 from bertexp.experiment import outcome, report
+from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
 from bertexp.families.checkpoint import must_read_pairs

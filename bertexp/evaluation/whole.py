@@ -15,7 +15,7 @@ from bertexp.objectives.learner import Learner
 
 if TYPE_CHECKING:
     from bertexp.config import Config
-    from bertexp.data.prepared import Data
+    from bertexp.experiment.prepare import Data
 
 
 @dataclass(frozen=True)

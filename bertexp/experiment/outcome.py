@@ -14,7 +14,7 @@ from bertexp.evaluation.probes.measure import PREFIX
 from bertexp.training.keeper import LAST
 
 if TYPE_CHECKING:
-    from bertexp.data.prepared import Data
+    from bertexp.experiment.prepare import Data
     from bertexp.training.keeper import Keeper
     from bertexp.training.state import TrainState
 

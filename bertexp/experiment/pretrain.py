@@ -15,7 +15,6 @@ from rich.console import Group
 
 from bertexp import draws
 from bertexp.config import Config, RunConfig
-from bertexp.data.prepared import Data, prepare_data
 from bertexp.evaluation.bank import draw_samples, evaluate
 from bertexp.evaluation.example_losses import example_losses, write_example_losses
 from bertexp.evaluation.probes.measure import must_have_layer
@@ -26,6 +25,7 @@ from bertexp.experiment.dry_run.show import show_plan
 from bertexp.experiment.folder import started_by_sweep
 from bertexp.experiment.invocation import Invocation
 from bertexp.experiment.outcome import Clock
+from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.experiment.summary import versions, write_summary
 from bertexp.experiment.training_run import TrainingRun
 from bertexp.families.build import build_model, check_model

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from transformers import BertConfig
 
     from bertexp.config import Config
-    from bertexp.data.prepared import Data
     from bertexp.evaluation.probes.measure import Probed
+    from bertexp.experiment.prepare import Data
     from bertexp.masking.config import MaskingConfig
     from bertexp.training.keeper import Keeper
     from bertexp.training.state import TrainState

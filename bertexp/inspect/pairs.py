@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.data.prepared import prepare_training
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.experiment import report
+from bertexp.experiment.prepare import prepare_training
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.objectives.blocks import MaskedExamples

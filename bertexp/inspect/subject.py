@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bertexp.data.prepared import prepare_tokenizer
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.experiment.prepare import prepare_tokenizer
 from bertexp.experiment.saved import Saved
 from bertexp.families.build import bert_config, build_model, build_skeleton
 from bertexp.families.checkpoint import must_read_pairs

@@ -16,8 +16,8 @@ from scipy import stats
 from torch.nn.functional import cross_entropy
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
 from bertexp.evaluation.bank import Bank, draw_samples, evaluate
+from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.pairs import calibration_error

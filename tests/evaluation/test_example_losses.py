@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from bertexp.data.prepared import Data
 from bertexp.evaluation.bank import predict
 from bertexp.evaluation.example_losses import LOSSES_FILE, example_losses, write_example_losses
+from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner
 
 CPU = torch.device("cpu")

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
 from bertexp.evaluation import pseudo_perplexity
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
+from bertexp.experiment.prepare import Data
 from bertexp.validation import UserError
 
 CPU = torch.device("cpu")

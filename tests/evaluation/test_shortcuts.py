@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
 from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation.bank import build_bank
 from bertexp.experiment import report
+from bertexp.experiment.prepare import Data
 from bertexp.training.state import TrainState
 
 KINDS = ("other_document", "same_document", "swap")

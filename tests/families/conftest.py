@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
+from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.families.checkpoint import MODEL_CLASSES
 

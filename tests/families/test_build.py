@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
 from bertexp.data.tokens.config import TokenizerConfig
 from bertexp.data.tokens.saved import load_tokenizer
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS
+from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.objectives.learner import count_parameters
 from bertexp.validation import UserError

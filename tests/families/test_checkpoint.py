@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data, prepare_tokenizer
+from bertexp.experiment.prepare import Data, prepare_tokenizer
 from bertexp.experiment.saved import Saved
 from bertexp.families.build import build_model
 from bertexp.families.checkpoint import load_classifier, load_model, must_read_pairs

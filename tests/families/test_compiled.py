@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from bertexp.data.prepared import Data
+from bertexp.experiment.prepare import Data
 from bertexp.families.compiled import compile_layers
 from bertexp.families.dropout import Dropout
 from bertexp.objectives.batch import Batch

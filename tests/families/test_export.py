@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from bertexp.data.prepared import Data
+from bertexp.experiment.prepare import Data
 from bertexp.families.export import export_model
 
 

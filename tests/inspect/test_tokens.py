@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertexp.data.prepared import Data
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.data.tokens.saved import open_tokenizer
+from bertexp.experiment.prepare import Data
 from bertexp.validation import UserError
 
 

@@ -258,7 +258,7 @@ import sys
 import numpy as np
 from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
-from bertexp.data.prepared import prepare_training
+from bertexp.experiment.prepare import prepare_training
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[2:]))
 _, examples = prepare_training(config)

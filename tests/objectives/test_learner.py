@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
 from bertexp.data.tokens.store import TokenStore
+from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.training.loop import accumulate_gradients

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch.nn.functional import cross_entropy
 
-from bertexp.data.prepared import Data
 from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation.bank import build_bank, evaluate
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.experiment import report
+from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.slices import SLICES, frequency_classes

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
+from bertexp.experiment.prepare import Data
 from bertexp.pairs.examples import PairExamples
 from bertexp.training.plan import BatchPlan, load_steps
 

@@ -286,8 +286,8 @@ def test_a_bug_keeps_its_traceback_and_its_folder(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import bertexp.data.prepared\ndef fail(config): raise KeyError('a bug')\n"
-        "bertexp.data.prepared.prepare_data = fail\n"
+        "import bertexp.experiment.prepare\ndef fail(config): raise KeyError('a bug')\n"
+        "bertexp.experiment.prepare.prepare_data = fail\n"
     )
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     done = command(*BASE, cold=True, PYTHONPATH=path)

@@ -94,7 +94,7 @@ def test_a_full_disk_is_the_caches(empty_cache: Path) -> None:
 def test_every_file_of_a_prepared_corpus_may_be_cut_off(
     experiment_config: Callable[..., Any], empty_cache: Path, tmp_path: Path
 ) -> None:
-    from bertexp.data.prepared import prepare_data
+    from bertexp.experiment.prepare import prepare_data
 
     (tmp_path / "text.txt").write_text(TEXT)
     config = experiment_config(

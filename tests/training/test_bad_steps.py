@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
+from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner

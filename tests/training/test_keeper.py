@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, BertForMaskedLM
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data
+from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps

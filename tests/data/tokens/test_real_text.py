@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 
 from bertexp.config import Config
-from bertexp.data.prepared import Data, prepare_data
 from bertexp.data.tokens.sentences import split_sentences
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.pairs.examples import PairExamples
 from bertexp.training.plan import BatchPlan
 

@@ -22,12 +22,12 @@ from bertexp.config import Config
 from bertexp.data.corpora import Document
 from bertexp.data.corpora.shard import identity
 from bertexp.data.corpora.stream import DocumentStream
-from bertexp.data.prepared import prepare_data
 from bertexp.data.tokens import stream
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.stream import TokenStream
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
+from bertexp.experiment.prepare import prepare_data
 from bertexp.objectives.blocks import MaskedExamples
 from bertexp.validation import UserError
 

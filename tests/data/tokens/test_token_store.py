@@ -180,7 +180,7 @@ def test_two_processes_that_prepare_at_once_both_succeed(
 def test_what_was_prepared_is_found_again_and_what_differs_is_not(
     experiment_config: Callable[..., Config], empty_cache: Path
 ) -> None:
-    from bertexp.data.prepared import prepare_data
+    from bertexp.experiment.prepare import prepare_data
 
     base = ("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=128")
     first = prepare_data(experiment_config(*base))

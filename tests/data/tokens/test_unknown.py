@@ -11,10 +11,10 @@ import pytest
 
 from bertexp.config import Config
 from bertexp.data.cache import fingerprint
-from bertexp.data.prepared import prepare_data
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.data.tokens.unknown import check_unknown, unknown_share
 from bertexp.data.tokens.wordpiece import train_wordpiece
+from bertexp.experiment.prepare import prepare_data
 from bertexp.validation import UserError
 
 
