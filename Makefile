@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run sweep test soak pictures lint clean
+.PHONY: help run sweep fast test soak pictures lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -21,8 +21,11 @@ run: $(READY)  ## train a small BERT on Python's own documentation, a minute or 
 sweep: $(READY)  ## compare three mask rates on that corpus, about four minutes
 	$(BIN)/python -m bertexp +experiment=mask_rate masking.prob=0.15,0.4,0.8 seed=0,1 trainer.epochs=4
 
-test: $(READY)  ## run the tests
-	@# One thread each: two processes that share the cores with two threads wait for each other.
+# One thread each: two processes that share the cores with two threads wait for each other.
+fast: $(READY)  ## run the tests that take no seconds, and one small run: under a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "not slow"
+
+test: $(READY)  ## run all tests, about ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
@@ -31,10 +34,15 @@ soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
 pictures: $(READY)  ## make the README's pictures again, ten minutes
 	$(BIN)/python .assets/pictures.py
 
-lint: $(READY)  ## check style and types
+lint: $(READY)  ## check style, types and that imports go one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY)  ## format the code and make the fixes that are safe
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 clean:  ## remove the environment; results and caches stay
 	rm -rf .venv

@@ -65,6 +65,7 @@ def mlm(command: Callable[..., Any]) -> Any:
     return done
 
 
+@pytest.mark.fast
 def test_a_run_leaves_its_record(mlm: Any) -> None:
     run = run_folder(mlm)
     assert {path.name for path in run.iterdir()} >= {
