@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
-import json
 import os
 import random
 import signal
@@ -23,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from folders import summary, untimed
 
 OVERRIDES = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
@@ -33,7 +34,6 @@ OVERRIDES = (
     *("evaluation.max_examples=16", "evaluation.pseudo_perplexity=2", "tracker=none"),
     *("hardware=cpu", "hardware.threads=1", "scheduler=cosine"),
 )
-TIMED = {"train/tokens_per_second", "train/seconds", "train/mfu"}
 
 
 def start(folder: Path, *overrides: str) -> int:
@@ -67,15 +67,14 @@ def wait(pid: int, until: float = float("inf"), sight: Path | None = None) -> in
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Return all that a run leaves and time has no part in."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    summary = json.loads((folder / "summary.json").read_text())
-    step = summary["budget"]["step"]
+    found = summary(folder)
+    step = found["budget"]["step"]
     files = ("model/model.safetensors", f"checkpoints/step-{step}/training.safetensors")
     return {
-        "status": summary["status"],
-        "metrics.jsonl": [{k: v for k, v in row.items() if k not in TIMED} for row in rows],
-        "best": summary["best"],
-        "budget": {k: v for k, v in summary["budget"].items() if k != "seconds"},
+        "status": found["status"],
+        "metrics.jsonl": untimed(folder),
+        "best": found["best"],
+        "budget": {k: v for k, v in found["budget"].items() if k != "seconds"},
         "checkpoints": {
             path.name for path in folder.glob("checkpoints/step-*") if path.suffix == ""
         },

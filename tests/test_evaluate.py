@@ -66,18 +66,6 @@ def test_a_checkpoint_on_another_corpus_at_another_rate(
     assert after == before
 
 
-@pytest.mark.parametrize(("save", "written"), [("mine", ["mine.json"]), ("null", [])])
-def test_a_name_of_ones_own_or_none(
-    command: Callable[..., Any], trained: Trained, tmp_path: Path, save: str, written: list[str]
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(trained("mlm"), run, ignore=shutil.ignore_patterns("evaluations"))
-    cache = {"BERTEXP_CACHE": str(trained("mlm").parent / "cache")}
-    done = command(str(run), f"save={save}", module="bertexp.evaluate", **cache)
-    assert done.code == 0, done.said
-    assert [path.name for path in run.glob("evaluations/*")] == written
-
-
 def test_all_runs_of_a_sweep_are_evaluated_and_those_that_fail_are_named(
     command: Callable[..., Any], trained: Trained, tmp_path: Path
 ) -> None:
@@ -86,14 +74,18 @@ def test_all_runs_of_a_sweep_are_evaluated_and_those_that_fail_are_named(
             *(trained("mlm"), tmp_path / "sweep" / f"seed={seed}"),
             ignore=shutil.ignore_patterns("evaluations"),
         )
-    cache = {"BERTEXP_CACHE": str(trained("mlm").parent / "cache")}
-    done = command("sweep", "nowhere/at/all", module="bertexp.evaluate", folder=tmp_path, **cache)
+    done = command(
+        *("sweep", "nowhere/at/all", "save=mine"),
+        module="bertexp.evaluate",
+        folder=tmp_path,
+        BERTEXP_CACHE=str(trained("mlm").parent / "cache"),
+    )
     assert done.code == 1
     assert "2/3 · sweep/seed=1" in done.said
     assert "failed: run=nowhere/at/all: there is no such folder." in done.said
     assert done.said[-1] == "error: 1 of 3 runs were not evaluated."
     for seed in (0, 1):
-        found = json.loads((tmp_path / f"sweep/seed={seed}/evaluations/model.json").read_text())
+        found = json.loads((tmp_path / f"sweep/seed={seed}/evaluations/mine.json").read_text())
         line = f"eval/loss {found['metrics']['eval/loss']:.3f} · eval/accuracy "
         assert sum(said.startswith(line) for said in done.said) == 2
 
@@ -114,13 +106,15 @@ def test_a_folder_of_no_run_is_evaluated_on_the_data_that_are_named(
     assert "saved      outputs/evaluate/copied/notes.json" in done.output
     found = json.loads((tmp_path / "outputs/evaluate/copied/notes.json").read_text())
     assert found["model"] == "copied"
-    # As its run evaluates it: by the model's own tokenizer.
+    # As its run evaluates it, by the model's own tokenizer; nothing is written.
+    before = contents(trained("mlm"))
     as_run = command(
         *(str(trained("mlm")), *data, "save=null", "evaluation.max_examples=256"),
         *("evaluation.pseudo_perplexity=100", "task.max_length=128"),
         module="bertexp.evaluate",
         folder=tmp_path,
     )
+    assert contents(trained("mlm")) == before
     line = next(one for one in as_run.said if one.startswith("eval/loss "))
     assert line.split()[1] == f"{found['metrics']['eval/loss']:.3f}"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from door import Door, Process
+from folders import rows, summary
 from omegaconf import OmegaConf
 from soak import differences, outcome
 
@@ -28,10 +29,6 @@ SMALL = (
     "evaluation.probes=[]",
     *("evaluation.every=25", "evaluation.max_examples=16", "evaluation.pseudo_perplexity=2"),
 )
-
-
-def summary(run: Path) -> dict[str, Any]:
-    return json.loads((run / "summary.json").read_text())
 
 
 def errors(done: Any) -> list[str]:
@@ -74,11 +71,6 @@ def untouched(command: Callable[..., Any], work: Path) -> Path:
     return work / "untouched"
 
 
-def lines(run: Path) -> int:
-    path = run / "metrics.jsonl"
-    return path.read_text().count("\n") if path.exists() else 0
-
-
 @pytest.fixture(scope="module")
 def interrupted(started: Callable[..., Any], untouched: Path, work: Path) -> Path:
     """A run that one signal after the other stops, in a folder with signs that Hydra knows."""
@@ -87,8 +79,8 @@ def interrupted(started: Callable[..., Any], untouched: Path, work: Path) -> Pat
     begin = (*SMALL, "tracker.mode=offline", f"hydra.run.dir='{quoted}'")
     for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         process = started(*begin)
-        before = lines(run)
-        process.until(lambda before=before: lines(run) >= before + 2)
+        before = len(rows(run))
+        process.until(lambda before=before: len(rows(run)) >= before + 2)
         os.kill(process.pid, number)
         assert process.end(60) == 128 + number, process.output
         assert summary(run)["status"] == "interrupted"
@@ -131,7 +123,7 @@ def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Pat
         *SMALL, "tracker=none", f"hydra.run.dir={run}", "trainer.log_every=1",
         "trainer.gradient_accumulation_steps=600", "evaluation.every=null", "trainer.epochs=60",
     )  # fmt: skip
-    process.until(lambda: lines(run) >= 2)
+    process.until(lambda: len(rows(run)) >= 2)
     os.kill(process.pid, signal.SIGINT)
     process.until(lambda: "finishing the step" in process.output)
     os.kill(process.pid, signal.SIGINT)
@@ -162,62 +154,48 @@ def test_a_signal_ends_a_whole_sweep(started: Callable[..., Any], work: Path) ->
     ]
 
 
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["masking.prob=0.4"], "masking.prob=0.4 (was 0.15)"),
-        (["seed=1", "optimizer.lr=1"], "optimizer.lr=1.0 (was 0.0015), seed=1 (was 0)"),
-        (["model=mini"], "model.name=mini (was tiny), model.hidden_size=256 (was 16)"),
-        (["trainer.max_steps=59"], "trainer.max_steps=59 (was 60)"),
-        (["trainer.max_tokens=9"], "trainer.max_tokens=9 (was None)"),
-        (["hardware.precision=bf16"], "hardware.precision=bf16 (was auto)"),
-        (["trainer.max_stepz=59"], "trainer.max_stepz: no such key."),
-        (["tokenizer.path=${modle.name}"], "modle.name"),
-    ],
-)
-def test_what_alters_the_outcome_is_refused_by_name(
-    command: Callable[..., Any], untouched: Path, work: Path, overrides: list[str], says: str
-) -> None:
-    before = contents(untouched)
-    done = command(f"trainer.resume={untouched}", *overrides, folder=work)
-    assert done.code == 1
-    (error,) = errors(done)
-    assert len(done.said) == 1
-    assert says in error
-    assert contents(untouched) == before
-
-
-def test_a_finished_run_says_so(command: Callable[..., Any], untouched: Path, work: Path) -> None:
-    before = contents(untouched)
-    for arguments in (
-        [f"trainer.resume={untouched}", "tracker=tensorboard", "trainer.log_every=1"],
-        [*SMALL, "tracker=none", "trainer.resume=auto", f"hydra.run.dir={untouched}"],
-    ):
-        done = command(*arguments, folder=work)
-        assert done.code == 0, done.output + done.errors
-        assert len(done.said) == 1
-        assert "the run is finished; a longer budget would go on with it." in done.said[0]
-    assert contents(untouched) == before
+FINISHED = "the run is finished; a longer budget would go on with it."
+FINISHED_RUN = "trainer.resume=untouched"
+HAS_A_RUN = "has a run already, up to step 60; trainer.resume=auto"
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        ([FINISHED_RUN, "tracker=tensorboard", "trainer.log_every=1"], FINISHED),
+        ([*SMALL, "tracker=none", "trainer.resume=auto", "hydra.run.dir=untouched"], FINISHED),
+        # What alters the outcome is refused by name.
+        ([FINISHED_RUN, "masking.prob=0.4"], "masking.prob=0.4 (was 0.15)"),
+        (
+            [FINISHED_RUN, "seed=1", "optimizer.lr=1"],
+            "optimizer.lr=1.0 (was 0.0015), seed=1 (was 0)",
+        ),
+        (
+            [FINISHED_RUN, "model=mini"],
+            "model.name=mini (was tiny), model.hidden_size=256 (was 16)",
+        ),
+        ([FINISHED_RUN, "trainer.max_steps=59"], "trainer.max_steps=59 (was 60)"),
+        ([FINISHED_RUN, "trainer.max_tokens=9"], "trainer.max_tokens=9 (was None)"),
+        ([FINISHED_RUN, "hardware.precision=bf16"], "hardware.precision=bf16 (was auto)"),
+        ([FINISHED_RUN, "trainer.max_stepz=59"], "trainer.max_stepz: no such key."),
+        ([FINISHED_RUN, "tokenizer.path=${modle.name}"], "modle.name"),
+        # Folders that cannot be used.
         (["trainer.resume=nowhere"], "trainer.resume=nowhere: no run's folder"),
         (["trainer.resume=cache"], "trainer.resume=cache: no run's folder"),
-        (["-m", "trainer.resume=untouched"], "in a sweep use trainer.resume=auto"),
-        (["hydra.run.dir=untouched"], "has a run already, up to step 60; trainer.resume=auto"),
+        (["-m", FINISHED_RUN], "in a sweep use trainer.resume=auto"),
+        (["hydra.run.dir=untouched"], HAS_A_RUN),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_named(
+def test_nothing_to_resume_is_one_line_and_changes_nothing(
     command: Callable[..., Any], untouched: Path, work: Path, arguments: list[str], says: str
 ) -> None:
     before, there = contents(untouched), set(work.iterdir())
     done = command(*arguments, folder=work)
-    assert done.code == 1
-    assert len(done.said) == 1
-    assert done.said[0].startswith("error: ")
-    assert says in done.said[0]
+    (line,) = done.said
+    assert says in line
+    assert (done.code, line.startswith("error: ")) == (
+        (0, False) if says == FINISHED else (1, True)
+    )
     assert contents(untouched) == before
     assert set(work.iterdir()) == there
 
@@ -235,10 +213,7 @@ def test_a_longer_budget_goes_on(
     assert summary(run)["status"] == "finished"
     assert summary(run)["budget"]["step"] == 70
     assert summary(run)["tracker_id"] == summary(untouched)["tracker_id"]
-    first, second = (
-        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-        for path in (untouched, run)
-    )
+    first, second = rows(untouched), rows(run)
     # All but the evaluation at the end of the shorter one is there, once.
     assert second[: len(first) - 1] == first[:-1]
     assert [row["step"] for row in second[len(first) - 1 :]] == [63, 70, 70]
@@ -255,8 +230,7 @@ def test_by_force_a_run_resumes_with_other_steps_or_a_budget_that_is_spent(
     larger = command(*force, "trainer.max_steps=64", "trainer.batch_size=12", folder=work)
     assert larger.code == 0, larger.said
     assert summary(run)["budget"]["examples"] > seen + 30
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    (last,) = [row for row in rows if row["step"] == 64 and "train/epoch" in row]
+    (last,) = [row for row in rows(run) if row["step"] == 64 and "train/epoch" in row]
     assert last["train/epoch"] == summary(run)["epoch"]
     assert last["train/epoch"] == pytest.approx(summary(run)["budget"]["examples"] / epoch)
     # What was finished stays as it is; what was not ends here.
@@ -360,7 +334,7 @@ def test_a_trackers_death_does_not_end_the_run(
 ) -> None:
     run = work / "untracked"
     process = started(*SMALL, "tracker.mode=offline", f"hydra.run.dir={run}")
-    process.until(lambda: lines(run) >= 1)
+    process.until(lambda: len(rows(run)) >= 1)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     service = [
         int(child)

@@ -30,7 +30,6 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "task.pad_to": ([None, 128, 512], [127, 0, -1, 513]),
     "task.short_prob": SHARE,
     "task.next_prob": OPEN,
-    "task.weights.nsp": POSITIVE,
     "masking.prob": ([1e-9, 1.0], [0.0, -1e-9, 1 + 1e-9, NAN, INF]),
     "masking.corrupt_prob": ([None, *OPEN[0]], OPEN[1]),
     "masking.copies": MAYBE,
@@ -72,7 +71,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "trainer.log_every": COUNT,
     "trainer.save_every": (
         [None, 1, 10**12, "1min", "0.5min"],
-        [0, -1, "0min", "-1min", "min", "1h", "", "nanmin", "1.5"],
+        [0, -1, "0min", "-1min", "min", "1h", "10 hours", "", "nanmin", "1.5"],
     ),
     "trainer.keep_checkpoints": COUNT,
     "trainer.max_bad_steps": COUNT,
@@ -118,6 +117,10 @@ TOGETHER = [
     ({"task.negatives": {"swap": 0.5}}, "task.negatives: swap=0.5 add up to 0.5"),
     ({"task.negatives": {"swap": NAN}}, "task.negatives.swap=nan"),
     ({"task.negatives": {"swap": 2}}, "task.negatives.swap=2"),
+    ({"task.weights": {"mlm": 1e-9}}, None),
+    ({"task.weights": {"mlm": 0.0}}, "task.weights.mlm=0.0"),
+    ({"task.weights": {"mlm": NAN}}, "task.weights.mlm=nan"),
+    ({"task.weights": {"mlm": INF}}, "task.weights.mlm=inf"),
     ({"trainer.epochs": None}, "trainer: epochs, max_steps, max_tokens and max_time are all null"),
 ]
 

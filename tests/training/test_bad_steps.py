@@ -5,38 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from bertexp.config import Config
 from bertexp.experiment.prepare import Data
-from bertexp.families.build import build_model
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
-from bertexp.training.bad_steps import BadSteps
-from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, train
 from bertexp.training.plan import BatchPlan
-from bertexp.training.setup import build_accelerator, build_optimizer
-from bertexp.training.state import Window
 from bertexp.validation import UserError
 
 STEPS = 8
 
 
 class Spoilt(Learner):
-    """A learner whose loss is multiplied with a number on chosen steps.
+    """Multiplies the loss of chosen steps: NaN or infinity, or so much that the gradient is."""
 
-    With infinity or NaN the loss is not finite; with a large number the gradient is not.
-    """
-
-    def __init__(self, model: Any, data: Data, factors: dict[int, float]) -> None:
-        super().__init__(model, data.task.objectives)
-        self.factors = factors
-        self.step = 0
+    factors: dict[int, float]
+    step = 0
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         factor = self.factors.get(self.step, 1.0)
@@ -45,45 +34,28 @@ class Spoilt(Learner):
 
 
 @pytest.fixture
-def trained(
-    experiment_config: Callable[..., Config], prepared: Callable[..., Data]
-) -> Callable[..., Any]:
+def plan(prepared: Callable[..., Data]) -> BatchPlan:
+    return BatchPlan(prepared().examples, 4, 1, 0)
+
+
+@pytest.fixture
+def trained(begin: Callable[..., Training], plan: BatchPlan) -> Callable[..., Any]:
     """Return a function that trains with bad steps; gives the run, its lines and its weights."""
 
-    def run(factors: dict[int, float], limit: int = 3) -> tuple[Any, ...]:
-        data = prepared()
-        config = experiment_config(
-            *("model.hidden_size=16", "model.intermediate_size=16", "hardware=cpu"),
-            *("hardware.threads=1", "trainer.epochs=null", f"trainer.max_steps={STEPS}"),
-            *("trainer.batch_size=4", "trainer.log_every=2", "scheduler=constant"),
-            *("scheduler.warmup=0", "optimizer.weight_decay=0.1"),
-        )
-        accelerator = build_accelerator(config.hardware, [])
-        model = build_model(config.model, data.task.heads, data.tokenizer, 128, 0)
-        objective: nn.Module = Spoilt(model, data, factors)
-        optimizer = build_optimizer(config.optimizer, objective)
-        objective, optimizer = accelerator.prepare(objective, optimizer)
-        plan = BatchPlan(data.examples, 4, 1, 0)
+    def run(factors: dict[int, float]) -> tuple[Any, ...]:
         lines: list[dict[str, float]] = []
         weights: list[dict[str, torch.Tensor]] = []
-        weights.append(deepcopy(objective.state_dict()))
-        training = Training(
-            objective=objective,
-            weights=data.task.weights,
-            optimizer=optimizer,
-            accelerator=accelerator,
+        training = begin(
+            *("trainer.log_every=2", "scheduler=constant", "scheduler.warmup=0"),
+            "optimizer.weight_decay=0.1",
+            kind=Spoilt,
+            budget=STEPS,
             steps=(plan[step] for step in range(STEPS)),
-            budget=Budget(STEPS, None, None),
-            trainer=config.trainer,
-            scheduler=config.scheduler,
-            evaluate_every=None,
             on_log=lambda state, fraction, metrics: lines.append(metrics),
-            on_evaluate=lambda state: None,
             on_step=lambda run: weights.append(deepcopy(run.objective.state_dict())),
-            machine_flops=1e9,
-            bad_steps=BadSteps(limit),
-            window=Window(data.task.weights),
         )
+        training.objective.factors = factors
+        weights.append(deepcopy(training.objective.state_dict()))
         train(training)
         return training, lines, weights
 
@@ -96,29 +68,23 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf, 1e38])
 def test_a_bad_step_changes_neither_weights_nor_optimizer(
-    trained: Callable[..., Any],
-    prepared: Callable[..., Data],
-    caplog: pytest.LogCaptureFixture,
-    factor: float,
+    trained: Callable[..., Any], plan: BatchPlan, caplog: pytest.LogCaptureFixture, factor: float
 ) -> None:
     run, lines, weights = trained({3: factor})
-    assert equal(weights[3], weights[4])
-    assert not equal(weights[2], weights[3])
-    assert not equal(weights[4], weights[5])
+    changes = [not equal(before, after) for before, after in pairwise(weights)]
+    assert changes == [step != 3 for step in range(STEPS)]
     assert all(torch.isfinite(tensor).all() for tensor in weights[-1].values())
     counts = {float(state["step"]) for state in run.optimizer.state.values()}
     assert counts == {STEPS - 1.0}
-    assert run.state.step == STEPS
-    assert run.state.bad_steps == 1
-    # Its loss is in no mean, and it is named with its examples.
+    assert (run.state.step, run.state.bad_steps) == (STEPS, 1)
+    # Its loss is in no mean, and its examples are named.
     assert [math.isfinite(line["train/loss"]) for line in lines] == [True] * 4
-    ids = ", ".join(map(str, BatchPlan(prepared().examples, 4, 1, 0)[3][0].example_ids))
     (message,) = caplog.messages
     assert message.startswith("step 4 is skipped")
-    assert message.endswith(f"its examples: {ids}")
+    assert message.endswith(f"its examples: {', '.join(map(str, plan[3][0].example_ids))}")
 
 
-def test_good_steps_are_as_if_there_had_been_no_bad_one(trained: Callable[..., Any]) -> None:
+def test_a_bad_step_does_not_touch_the_good_ones(trained: Callable[..., Any]) -> None:
     _, plain, untouched = trained({})
     _, lines, weights = trained({STEPS - 1: math.nan})
     assert equal(untouched[STEPS - 1], weights[STEPS])
