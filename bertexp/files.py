@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bertexp.console import shown as shown
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file in UTF-8, all or nothing; a folder that is missing is made."""
@@ -37,9 +39,3 @@ def sync(*paths: Path) -> None:
 def expanded(path: str | Path) -> Path:
     """Return a path that a user gives, with ``~`` for the home folder, where there is one."""
     return Path(os.path.expanduser(path))
-
-
-def shown(path: str | Path) -> Path:
-    """Return a path as a person in the current folder would write it."""
-    absolute = Path(os.path.abspath(path))
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

@@ -113,7 +113,7 @@ def write_plot(races: Sequence[Race], path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from bertexp.compare.plot_style import HUES, INK, STYLE
+    from bertexp.plotting import HUES, INK, STYLE
 
     names = list(races[0].measured)
     with matplotlib.rc_context(STYLE):

@@ -11,7 +11,7 @@ from bertexp.compare.results import Ability, Comparison, Setting, Yardstick
 from bertexp.compare.runs import Run
 from bertexp.compare.settings import Grouping
 from bertexp.compare.statistics import estimate
-from bertexp.compare.wording import MISSING, number
+from bertexp.console import MISSING, number
 from bertexp.metrics import describe, margin
 
 PROBE = "eval/probe/"

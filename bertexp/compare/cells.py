@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from bertexp.compare.results import Ability, Comparison, Difference, Setting
-from bertexp.compare.settings import text
-from bertexp.compare.wording import number, two_digits
+from bertexp.compare.wording import two_digits
+from bertexp.console import number, value_text
 
+NEEDED = "seeds\nneeded"
 STYLES = {
     "better": "green",
     "worse": "red",
@@ -20,29 +20,17 @@ STYLES = {
 }
 
 
-def open_table(head: str) -> Table:
-    """Return a table whose first column has this head; it alone is folded."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(head, overflow="fold")
-    return table
-
-
-def add_verdicts(columns: Table, found: Sequence[Difference]) -> bool:
-    """Add the columns of differences, where there are any; returns whether some need seeds."""
+def verdict_columns(found: Sequence[Difference]) -> list[str]:
+    """Return the heads of the columns of differences, where there are any."""
     needs = any(d.seeds_needed for d in found)
-    if found:
-        columns.add_column("difference", no_wrap=True)
-        columns.add_column("verdict", no_wrap=True)
-    if needs:
-        columns.add_column("seeds\nneeded", justify="right", no_wrap=True)
-    return needs
+    return ["difference", "verdict"] * bool(found) + [NEEDED] * needs
 
 
 def setting_name(comparison: Comparison, setting: Setting) -> Text:
     """Return a setting's label, as short as is clear."""
     if len(comparison.keys) == 1 and setting.label.startswith(comparison.keys[0]):
         key = comparison.keys[0]
-        return Text(_without_folder(text(setting.values[key]), comparison, key))
+        return Text(_without_folder(value_text(setting.values[key]), comparison, key))
     return Text(setting.label)
 
 
@@ -82,7 +70,7 @@ def interval(
 
 
 def against(difference: Difference | None, is_baseline: bool, needs: bool) -> list[Text]:
-    """Return the cells of a difference, of the columns of ``add_verdicts``."""
+    """Return the cells of a difference, of the columns of ``verdict_columns``."""
     if difference is None:
         return [Text("baseline" if is_baseline else "", "dim")]
     # Pairs can differ far less than seeds do: a difference has digits of its own.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bertexp.compare.runs import Run
-from bertexp.compare.settings import text
+from bertexp.console import value_text
 
 # Runs that differ in these answered other questions: a better number is not a better model.
 MUST_AGREE = ("bank", "tokenizer", "corpus")
@@ -89,7 +89,7 @@ def unequal_steps(runs: Sequence[Run]) -> list[str]:
 
 def distinct(values: Iterable[Any]) -> list[str]:
     """Return the values that are not None as text, each once, in order."""
-    return sorted({text(value) for value in values if value is not None})
+    return sorted({value_text(value) for value in values if value is not None})
 
 
 def _some(values: Sequence[str]) -> str:

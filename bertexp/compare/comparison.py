@@ -24,7 +24,7 @@ from bertexp.compare.settings import (
 )
 from bertexp.compare.statistics import Values, by_seed, differences, estimate
 from bertexp.compare.wording import spent
-from bertexp.files import shown
+from bertexp.console import shown
 from bertexp.metrics import Metric, describe
 from bertexp.validation import UserError, nearest, require_choice
 

@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from bertexp.compare.results import Difference
-from bertexp.compare.settings import in_order, short_keys, text
+from bertexp.compare.settings import in_order, short_keys
 from bertexp.compare.statistics import Values, judge
+from bertexp.console import value_text
 from bertexp.metrics import Metric
 
 
@@ -35,7 +36,9 @@ def find_effects(
     """
     keys = list(settings[baseline])
     levels = [_levels(settings, baseline, key) for key in keys]
-    places = {tuple(text(v) for v in known.values()): label for label, known in settings.items()}
+    places = {
+        tuple(value_text(v) for v in known.values()): label for label, known in settings.items()
+    }
     is_grid = min(map(len, levels), default=0) > 1 and len(settings) == math.prod(map(len, levels))
     if len(keys) < 2 or not is_grid:
         return ()
@@ -68,9 +71,9 @@ def find_effects(
 
 def _levels(settings: Mapping[str, Mapping[str, object]], baseline: str, key: str) -> list[str]:
     """Return the values of a key, the baseline's first, then in order."""
-    base = text(settings[baseline][key])
+    base = value_text(settings[baseline][key])
     known = sorted((values[key] for values in settings.values()), key=lambda v: in_order({key: v}))
-    return list(dict.fromkeys([base, *map(text, known)]))
+    return list(dict.fromkeys([base, *map(value_text, known)]))
 
 
 def _shared(values: Values, settings: Collection[str], seed: str) -> list[tuple[str, ...]]:

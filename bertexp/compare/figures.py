@@ -9,7 +9,7 @@ import numpy as np
 
 from bertexp.compare.results import ComparedRun, Comparison, Setting
 from bertexp.compare.settings import short_keys
-from bertexp.compare.wording import finite, shortened_apart
+from bertexp.console import finite, shortened_apart, value_text
 
 RATE_PREFIX = "eval/loss@"
 # Line styles and marker shapes that are told apart; with more series, every setting is a row.
@@ -206,20 +206,13 @@ def _place(setting: Setting, key: str) -> float:
 
 def _described(setting: Setting, keys: Iterable[str]) -> str:
     brief = short_keys([*setting.values])
-    return ", ".join(f"{brief[key]}={shown(setting.values.get(key))}" for key in keys)
-
-
-def shown(value: object) -> str:
-    """Return a value as it is written in a configuration."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{brief[key]}={value_text(setting.values.get(key))}" for key in keys)
 
 
 def _order(setting: Setting, keys: Iterable[str]) -> list[tuple[bool, float, str]]:
     """Return what sorts settings by the values of keys, numbers before words."""
     values = [setting.values.get(key) for key in keys]
     return [
-        (False, float(v), "") if isinstance(v, int | float) else (True, 0.0, shown(v))
+        (False, float(v), "") if isinstance(v, int | float) else (True, 0.0, value_text(v))
         for v in values
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bertexp.compare.abilities import by_metric
 from bertexp.compare.results import Comparison
-from bertexp.compare.settings import text
+from bertexp.console import value_text
 from bertexp.experiment.summary import write_json
 from bertexp.files import write_text
 
@@ -36,7 +36,7 @@ def write_csv_file(comparison: Comparison, output: Path) -> Path:
     writer.writerow(head)
     for run in comparison.runs:
         known = values.get(run.setting, {})
-        swept = [text(known[key]) if key in known else "" for key in comparison.keys]
+        swept = [value_text(known[key]) if key in known else "" for key in comparison.keys]
         measured = [run.metrics.get(name) for name in metrics]
         writer.writerow(
             [*swept, run.seed, run.status, run.error, run.value, *measured, run.name, run.folder]

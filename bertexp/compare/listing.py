@@ -11,11 +11,9 @@ from rich.text import Text
 
 from bertexp.compare.comparable import distinct
 from bertexp.compare.runs import CONFIG_FILE, Run
-from bertexp.compare.settings import SEED, differing_keys, text
-from bertexp.compare.table import open_console
-from bertexp.compare.wording import number, plural
+from bertexp.compare.settings import SEED, differing_keys
 from bertexp.config import changes_outcome
-from bertexp.files import shown
+from bertexp.console import number, output, plural, shown, value_text
 
 # Runs that are about one question differ in no more keys, and in their budgets by no more.
 MOST_KEYS = 3
@@ -64,7 +62,7 @@ def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
             entries.append((min(map(_began, jobs)), _sweep_lines(sweep, jobs, metric)))
     entries.sort(key=lambda entry: entry[0])
     width = min(max(len(lines[0][0]) for _, lines in entries), WIDEST)
-    console = open_console()
+    console = output()
     for began, (first, *others) in entries:
         name, *rest = first
         when = f"{datetime.fromtimestamp(began):%Y-%m-%d %H:%M}"
@@ -82,7 +80,11 @@ def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
 
 def _run_lines(run: Run, metric: str | None) -> list[tuple[str, ...]]:
     did = [*distinct(run.config.get(key) for key in ("task.name", "finetune.name"))]
-    did += [text(run.config[k]) for k in ("dataset.name", "model.name", "run") if run.config.get(k)]
+    did += [
+        value_text(run.config[k])
+        for k in ("dataset.name", "model.name", "run")
+        if run.config.get(k)
+    ]
     what = f"{', '.join(did)}; {plural(_steps(run), 'step')}"
     head = (run.name, f"{run.status:11}", _result([run], metric))
     typed = [*_typed(run)]

@@ -13,10 +13,11 @@ from matplotlib.transforms import ScaledTranslation
 
 from bertexp.compare import figures
 from bertexp.compare.figures import Drawn
-from bertexp.compare.plot_style import FAINT, LINES, MARKERS, OTHERS, colour, legend
 from bertexp.compare.results import Comparison
 from bertexp.compare.windows import metric_window
-from bertexp.compare.wording import axis, finite
+from bertexp.compare.wording import axis
+from bertexp.console import finite
+from bertexp.plotting import FAINT, HUES, LINES, MARKERS, OTHERS, RAMP, legend
 
 
 def metric_figure(comparison: Comparison) -> Figure | None:
@@ -46,6 +47,13 @@ def metric_figure(comparison: Comparison) -> Figure | None:
             parts.append(f"dashed: baseline {s.name}")
     figure.suptitle("; ".join(parts), x=0.01, ha="left", fontsize=8.5, color=FAINT)
     return figure
+
+
+def colour(s: Drawn) -> Any:
+    """Return a setting's colour: of the ramp where its key is numeric, else a hue or grey."""
+    if s.ramp is not None:
+        return RAMP(s.ramp)
+    return HUES[s.hue] if s.hue < len(HUES) else OTHERS
 
 
 def _against_key(axes: Axes, settings: Sequence[Drawn], key: str) -> None:

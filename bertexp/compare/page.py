@@ -12,7 +12,7 @@ from bertexp.compare.page_rows import effect_rows, paint, setting_rows
 from bertexp.compare.results import ComparedRun, Comparison
 from bertexp.compare.settings import short_keys
 from bertexp.compare.windows import curve_window, metric_window
-from bertexp.compare.wording import finite, number
+from bertexp.console import finite, number, plural
 from bertexp.pages import render_page
 
 ASSETS = Path(__file__).parent / "assets"
@@ -44,7 +44,7 @@ def render(comparison: Comparison) -> str:
         filters={
             "number": number,
             "p_value": wording.p_value,
-            "plural": wording.plural,
+            "plural": plural,
             "finite": _plain,
         },
         comparison=comparison,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bertexp.compare import figures
 from bertexp.compare.abilities import by_metric, is_probe
 from bertexp.compare.figures import Drawn
 from bertexp.compare.results import Ability, Comparison, Difference, Setting
-from bertexp.compare.settings import ALL_RUNS, short_keys, text
+from bertexp.compare.settings import ALL_RUNS, short_keys
 from bertexp.compare.windows import metric_window, window
-from bertexp.compare.wording import finite
+from bertexp.console import finite, value_text
 
 # Colours of a palette, those of ``page.css``; settings beyond them are grey.
 HUES = 7
@@ -92,7 +91,7 @@ def setting_rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[Row]
                 name=setting.label,
                 named="" if _described(setting) == setting.label else setting.label,
                 paint=paint(as_drawn[setting.label]),
-                values=tuple(figures.shown(setting.values.get(key)) for key in comparison.keys),
+                values=tuple(value_text(setting.values.get(key)) for key in comparison.keys),
                 is_baseline=setting.label == comparison.baseline,
                 bar=_bar(setting, drawn, baseline),
                 difference=difference,
@@ -112,7 +111,7 @@ def effect_rows(effects: Sequence[Difference]) -> list[tuple[Difference, Bar | N
 def _described(setting: Setting) -> str:
     """Return a setting's label without a name of the user's."""
     brief = short_keys([*setting.values])
-    return ", ".join(f"{brief[k]}={text(v)}" for k, v in setting.values.items()) or ALL_RUNS
+    return ", ".join(f"{brief[k]}={value_text(v)}" for k, v in setting.values.items()) or ALL_RUNS
 
 
 def _cells(known: Mapping[str, Ability], baseline: str | None) -> dict[str, Cell]:

@@ -14,11 +14,12 @@ from matplotlib.ticker import FuncFormatter
 
 from bertexp.compare import figures
 from bertexp.compare.figures import Drawn
-from bertexp.compare.metric_plot import metric_figure
-from bertexp.compare.plot_style import FAINT, HEAT, HUES, INK, LINES, STYLE, colour, legend
+from bertexp.compare.metric_plot import colour, metric_figure
 from bertexp.compare.results import Comparison
 from bertexp.compare.windows import curve_window
-from bertexp.compare.wording import UNITS, axis, compact, decimals, number
+from bertexp.compare.wording import UNITS, axis, decimals
+from bertexp.console import compact, number
+from bertexp.plotting import FAINT, HEAT, HUES, INK, LINES, STYLE, legend, save
 
 # What fits in a legend and what in a heat map, before it cannot be read.
 MOST_NAMED, MOST_ANNOTATED = 12, 25
@@ -41,8 +42,7 @@ def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
     with matplotlib.rc_context(STYLE):
         for file, draw in plots.items():
             if figure := draw(comparison):
-                figure.savefig(folder / file, metadata={"Software": None})
-                written.append(folder / file)
+                written.append(save(figure, folder / file))
     return written
 
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from rich.text import Text
 
+from bertexp import console
 from bertexp.compare.comparison import compare
 from bertexp.compare.files import write_csv_file, write_json_file
 from bertexp.compare.page import write_page
 from bertexp.compare.plots import write_plots
 from bertexp.compare.results import Comparison
 from bertexp.compare.runs import Run, is_run, read_runs
-from bertexp.compare.table import open_console, render
+from bertexp.compare.table import render
 from bertexp.validation import UserError
 
 OUTPUTS = Path("outputs") / "compare"
@@ -35,18 +36,18 @@ def compare_runs(runs: Sequence[Run], output: Path, **chosen: Any) -> Comparison
         UserError: something the user can correct.
     """
     comparison = compare(runs, **chosen)
-    console = open_console()
+    terminal = console.output()
     try:
         output.mkdir(parents=True, exist_ok=True)
         *others, page = write_all(comparison, output)
     except OSError as error:
-        console.print(render(comparison))
+        terminal.print(render(comparison))
         raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from error
-    console.print(Text(str(page)), soft_wrap=True)
-    console.print(render(comparison))
-    console.print()
+    terminal.print(Text(str(page)), soft_wrap=True)
+    terminal.print(render(comparison))
+    terminal.print()
     for path in others:
-        console.print(Text(str(path)), soft_wrap=True)
+        terminal.print(Text(str(path)), soft_wrap=True)
     return comparison
 
 
@@ -62,15 +63,15 @@ def write_all(comparison: Comparison, output: Path) -> list[Path]:
 
 def watch(paths: Sequence[str | Path], **chosen: Any) -> None:
     """Show the table again whenever it has changed, until no run is running any more."""
-    console = open_console()
+    terminal = console.output()
     before = None
     while True:
         comparison = compare(read_runs(paths), **chosen)
         if all(run.status != "running" for run in comparison.runs):
             return
         if comparison != before:
-            console.clear()
-            console.print(render(comparison))
+            terminal.clear()
+            terminal.print(render(comparison))
             before = comparison
         time.sleep(SECONDS_BETWEEN_LOOKS)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bertexp.compare.runs import Run
 from bertexp.config import changes_outcome
+from bertexp.console import value_text
 from bertexp.validation import UserError, nearest
 
 SEED = "seed"
@@ -46,7 +47,9 @@ class Grouping:
     def described(self, run: Run) -> str:
         """Return the values of the run's setting, each with its key."""
         brief = short_keys(self.keys)
-        return ", ".join(f"{brief[k]}={text(run.config.get(k))}" for k in self.keys) or ALL_RUNS
+        return (
+            ", ".join(f"{brief[k]}={value_text(run.config.get(k))}" for k in self.keys) or ALL_RUNS
+        )
 
     def values(self, run: Run) -> dict[str, Any]:
         """Return the values of the run's setting."""
@@ -58,11 +61,11 @@ class Grouping:
         Where several encoders were fine-tuned it is that of the encoder's pre-training: seeds of
         fine-tuning tell nothing about other encoders.
         """
-        return text(run.encoder if ENCODER in self.others else run.config.get(SEED))
+        return value_text(run.encoder if ENCODER in self.others else run.config.get(SEED))
 
     def pair(self, run: Run) -> tuple[str, ...]:
         """Return what a run of another setting must have in common to be paired with this one."""
-        return tuple(text(run.config.get(key)) for key in self.others)
+        return tuple(value_text(run.config.get(key)) for key in self.others)
 
 
 def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
@@ -119,7 +122,7 @@ def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         if changes_outcome(key)
         and key != SEED
         and not key.startswith(ONLY_LOOKS)
-        and len({text(config[key]) for config in configs if key in config}) > 1
+        and len({value_text(config[key]) for config in configs if key in config}) > 1
     ]
     return [key for key in found if not _named(key, found, configs)]
 
@@ -143,7 +146,7 @@ def find_setting(wanted: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
     parsed = OmegaConf.from_dotlist(parts)
     known = dict.fromkeys(key for values in settings.values() for key in values)
     whole = {brief: key for key, brief in short_keys([*known]).items()}
-    asked = {whole.get(key, key): text(OmegaConf.select(parsed, key)) for key in keys}
+    asked = {whole.get(key, key): value_text(OmegaConf.select(parsed, key)) for key in keys}
     for key in asked:
         if key not in known:
             differ = f"the settings differ in {', '.join(known)}" if known else "no key differs"
@@ -151,7 +154,7 @@ def find_setting(wanted: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
     fits = [
         label
         for label, values in settings.items()
-        if all(text(values[key]) == value for key, value in asked.items())
+        if all(value_text(values[key]) == value for key, value in asked.items())
     ]
     if len(fits) == 1:
         return fits[0]
@@ -178,7 +181,7 @@ def nearest_to_defaults(settings: Mapping[str, Mapping[str, Any]]) -> str:
 
     def agreeing(label: str) -> int:
         return sum(
-            text(OmegaConf.select(shipped, key)) == text(value)
+            value_text(OmegaConf.select(shipped, key)) == value_text(value)
             for key, value in settings[label].items()
         )
 
@@ -190,28 +193,15 @@ def in_order(values: Mapping[str, Any]) -> tuple[tuple[bool, float, str], ...]:
     return tuple(_rank(value) for value in values.values())
 
 
-def text(value: Any) -> str:
-    """Return a value as it is written on the command line; equal ones give the same."""
-    if isinstance(value, bool) or value is None:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{text(inner)}' for key, inner in value.items())}}}"
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return f"[{','.join(map(text, value))}]"
-    return str(value)
-
-
 def _named(key: str, keys: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether ``key`` has one value for each ``name`` of its group."""
     name = f"{key.partition('.')[0]}.name"
     if key == name or name not in keys:
         return False
-    pairs = {(text(config.get(name)), text(config.get(key))) for config in configs}
+    pairs = {(value_text(config.get(name)), value_text(config.get(key))) for config in configs}
     return len(pairs) == len({first for first, _ in pairs})
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
     is_number = isinstance(value, int | float)
-    return (not is_number, float(value) if is_number else 0.0, text(value))
+    return (not is_number, float(value) if is_number else 0.0, value_text(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,17 +16,10 @@ from bertexp.compare.abilities import (
     short,
     yardstick_rows,
 )
-from bertexp.compare.cells import ability, add_verdicts, against, mean, open_table, setting_name
+from bertexp.compare.cells import NEEDED, ability, against, mean, setting_name, verdict_columns
 from bertexp.compare.results import Ability, Comparison, Difference
-from bertexp.compare.wording import (
-    MISSING,
-    decimals,
-    example_by_example,
-    examples_told,
-    headline,
-    number,
-    spent,
-)
+from bertexp.compare.wording import decimals, example_by_example, examples_told, headline, spent
+from bertexp.console import MISSING, number, table
 
 PLAIN_WIDTH = 80
 SEEDS = "seeds"
@@ -34,12 +27,6 @@ SEEDS = "seeds"
 PROBES_ABREAST = 4
 # Effects of a large grid are many: the rest is in compare.json.
 MOST_EFFECTS = 16
-
-
-def open_console() -> Console:
-    """Return standard output; what is no terminal has 80 columns."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def render(comparison: Comparison) -> RenderableType:
@@ -76,10 +63,11 @@ def _settings(comparison: Comparison) -> Table:
     compared = {d.setting: d for d in comparison.differences}
     digits = decimals(comparison)
     key = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
-    table = open_table(key)
-    table.add_column(SEEDS, justify="right", no_wrap=True)
-    table.add_column(comparison.metric, no_wrap=True)
-    needs = add_verdicts(table, comparison.differences)
+    columns = verdict_columns(comparison.differences)
+    needs = NEEDED in columns
+    found = table(
+        key, SEEDS, comparison.metric, *columns, left=(key, comparison.metric, *columns[:2])
+    )
     for setting in comparison.settings:
         cells = [
             setting_name(comparison, setting),
@@ -89,18 +77,18 @@ def _settings(comparison: Comparison) -> Table:
         if compared:
             is_baseline = setting.label == comparison.baseline
             cells += against(compared.get(setting.label), is_baseline, needs)
-        table.add_row(*cells)
-    return table
+        found.add_row(*cells)
+    return found
 
 
 def _effects(comparison: Comparison) -> Table:
-    table = open_table("effect of")
-    needs = add_verdicts(table, comparison.effects)
+    columns = verdict_columns(comparison.effects)
+    found = table("effect of", *columns, left=("effect of", *columns[:2]))
     for effect in comparison.effects[:MOST_EFFECTS]:
-        table.add_row(Text(effect.setting), *against(effect, False, needs))
+        found.add_row(Text(effect.setting), *against(effect, False, NEEDED in columns))
     if (left := len(comparison.effects) - MOST_EFFECTS) > 0:
-        table.add_row(f"and {left} more", style="dim")
-    return table
+        found.add_row(f"and {left} more", style="dim")
+    return found
 
 
 def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
@@ -110,18 +98,18 @@ def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
     for first in range(0, len(probes), PROBES_ABREAST):
         shown = probes[first : first + PROBES_ABREAST]
         columns = [short(metric) for metric in shown]
-        table = _ability_table(comparison, columns, [(found[metric], ability) for metric in shown])
+        probed = _ability_table(comparison, columns, [(found[metric], ability) for metric in shown])
         for name, values in yardstick_rows(comparison, shown):
-            table.add_row(name, *values, style="dim")
-        yield from (Text(""), table)
+            probed.add_row(name, *values, style="dim")
+        yield from (Text(""), probed)
     for metric in [metric for metric in found if metric not in probes]:
         columns = [SEEDS, short(metric), "median", "lowest", "highest"]
         figures = (_seeds, ability, *(_figure(head) for head in columns[2:]))
         cells = [(found[metric], figure) for figure in figures]
-        table = _ability_table(comparison, columns, cells)
+        probed = _ability_table(comparison, columns, cells)
         for name, values in yardstick_rows(comparison, [metric]):
-            table.add_row(name, "", *values, style="dim")
-        yield from (Text(""), table)
+            probed.add_row(name, "", *values, style="dim")
+        yield from (Text(""), probed)
 
 
 def _ability_table(
@@ -129,14 +117,13 @@ def _ability_table(
     columns: Sequence[str],
     cells: Sequence[tuple[Mapping[str, Ability], Callable[[Ability, int], str]]],
 ) -> Table:
-    table = open_table(comparison.keys[0] if len(comparison.keys) == 1 else "setting")
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column == SEEDS else "left")
+    head = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
+    made = table(head, *columns, left={head, *columns} - {SEEDS}, fold=(head, *columns))
     for setting in comparison.settings:
         found = [(known.get(setting.label), figure) for known, figure in cells]
         shown = [figure(one, DECIMALS) if one else MISSING for one, figure in found]
-        table.add_row(setting_name(comparison, setting), *map(Text, shown))
-    return table
+        made.add_row(setting_name(comparison, setting), *map(Text, shown))
+    return made
 
 
 def _seeds(found: Ability, _: int) -> str:
@@ -184,12 +171,10 @@ def _unusual(comparison: Comparison) -> list[RenderableType]:
     shown = [run for run in comparison.runs if run.error or run.status != "finished"]
     if not shown:
         return []
-    table = open_table("runs to know of")
-    table.add_column("seed", justify="right")
-    table.add_column("status", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    for run in shown:
-        seed = "" if run.seed is None else str(run.seed)
-        cells = (run.setting, seed, run.status, run.error or "")
-        table.add_row(*(Text(cell) for cell in cells))
-    return [Text(""), table]
+    rows = [
+        (run.setting, "" if run.seed is None else str(run.seed), run.status, run.error or "")
+        for run in shown
+    ]
+    columns = ("runs to know of", "seed", "status", "why")
+    left, fold = {*columns} - {"seed"}, (columns[0], "why")
+    return [Text(""), table(*columns, left=left, fold=fold, rows=rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bertexp.compare.figures import Drawn, finite_curve
-from bertexp.compare.wording import finite
+from bertexp.console import finite
 
 # Learning curves fall steeply first: that part would leave no room for the differences.
 STEEP_PART = 0.3

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 
 from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
+from bertexp.console import clock, compact, finite, number, plural, shortened_apart
 from bertexp.metrics import describe, margin
-from bertexp.tracking.progress import clock
 
 UNITS = {
     "predicted_tokens": "predicted tokens",
@@ -20,20 +19,6 @@ UNITS = {
 MISSING = "–"
 # Of a label in a sentence or a plot.
 LONGEST_LABEL = 44
-
-
-def finite(value: float | None) -> float | None:
-    """Return a number, or None for one that is missing, infinite or not a number."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def number(value: float | None, decimals: int, *, signed: bool = False) -> str:
-    """Return a number with a true minus sign, and a plus where ``signed``; a dash for none."""
-    value = finite(value)
-    if value is None:
-        return MISSING
-    text = f"{value:+,.{decimals}f}" if signed else f"{value:,.{decimals}f}"
-    return text.replace("-", "−")
 
 
 def p_value(value: float | None) -> str:
@@ -72,40 +57,9 @@ def axis(metric: str) -> str:
     return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
-def compact(value: float) -> str:
-    """Return a count in at most four characters and a prefix: ``1.5M``."""
-    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        # 999,950 is 1M, not 1000k.
-        if abs(value) >= 0.9995 * factor:
-            return f"{value / factor:.3g}{prefix}"
-    return f"{value:.3g}"
-
-
 def spent(at: str, budget: float) -> str:
     """Return a budget with its unit: ``1.5M predicted tokens``, ``12:05 of training``."""
     return f"{clock(budget)} of training" if at == "time" else f"{compact(budget)} {UNITS[at]}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 seed`` or ``3 seeds``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def shortened(label: str, longest: int = LONGEST_LABEL) -> str:
-    """Return a label with its middle left out where it is too long for a sentence or a plot."""
-    if len(label) <= longest:
-        return label
-    half = (longest - 1) // 2
-    return f"{label[:half]}…{label[-half:]}"
-
-
-def shortened_apart(labels: Iterable[str]) -> dict[str, str]:
-    """Return labels shortened, as far as no two that differ read alike."""
-    distinct = dict.fromkeys(labels)
-    longest = LONGEST_LABEL
-    while len({shortened(label, longest) for label in distinct}) < len(distinct):
-        longest += 8
-    return {label: shortened(label, longest) for label in distinct}
 
 
 def short_names(comparison: Comparison) -> dict[str, str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bertexp.console import listed as listed
+from bertexp.console import show as show
 from bertexp.data.tokens.unknown import unknown_share
 from bertexp.masking.audit import LONGEST_RUN, Audit
 from bertexp.metrics import known_to, margin
@@ -32,21 +32,6 @@ if TYPE_CHECKING:
     from bertexp.masking.config import MaskingConfig
     from bertexp.training.keeper import Keeper
     from bertexp.training.state import TrainState
-
-log = logging.getLogger(__name__)
-
-PLAIN_WIDTH = 80
-
-
-def show(content: RenderableType, *, log_only: bool = False) -> None:
-    """Print to standard output, and write to the run's log without colours."""
-    console = Console(quiet=log_only)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
-    console.print(content, crop=False)
-    plain = io.StringIO()
-    Console(file=plain, width=PLAIN_WIDTH).print(content, crop=False)
-    log.debug("\n%s", plain.getvalue().rstrip())
 
 
 def plan(
@@ -238,16 +223,6 @@ def _rate(config: MaskingConfig) -> str:
     if config.corrupt_prob is not None:
         text += f", corrupted {config.corrupt_prob:.3g}"
     return text
-
-
-def listed(rows: dict[str, str]) -> Table:
-    """Return names and values side by side; a command that is too long is folded, not cut."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in rows.items():
-        grid.add_row(name, Text(value))
-    return grid
 
 
 def _counted(count: int, noun: str) -> str:

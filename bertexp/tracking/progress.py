@@ -9,6 +9,8 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from bertexp.console import clock as clock
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -160,10 +162,3 @@ def choose_display() -> Display:
     if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         return Bar()
     return Lines()
-
-
-def clock(seconds: float) -> str:
-    """Return ``0:48``, ``12:05`` or ``1:02:03``."""
-    minutes, second = divmod(round(seconds), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"

@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from bertexp.compare.results import ComparedRun, Comparison, Difference, Setting
-from bertexp.compare.settings import ALL_RUNS, short_keys, text
+from bertexp.compare.settings import ALL_RUNS, short_keys
+from bertexp.console import value_text
 
 STEPS = np.linspace(0, 1e6, 21)[1:]
 EVALUATION_RATES = (0.15, 0.4, 0.8)
@@ -43,7 +44,7 @@ def _simulate(
     points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
     brief = short_keys([*grid])
     labels = [
-        ", ".join(f"{brief[key]}={text(value)}" for key, value in point.items()) or ALL_RUNS
+        ", ".join(f"{brief[key]}={value_text(value)}" for key, value in point.items()) or ALL_RUNS
         for point in points
     ]
     runs = [

@@ -18,10 +18,10 @@ from matplotlib.image import imread
 
 from bertexp.compare import figures
 from bertexp.compare.metric_plot import metric_figure
-from bertexp.compare.plot_style import STYLE
 from bertexp.compare.plots import write_plots
 from bertexp.compare.results import ComparedRun, Comparison, Setting
 from bertexp.compare.windows import metric_window
+from bertexp.plotting import STYLE
 
 Simulate = Callable[..., Comparison]
 RATES = {"masking.prob": [0.15, 0.4]}

@@ -18,9 +18,9 @@ from bertexp.compare.settings import (
     group,
     in_order,
     nearest_to_defaults,
-    text,
 )
 from bertexp.config import changes_outcome, keys
+from bertexp.console import value_text
 from bertexp.validation import UserError
 
 VALUES = st.sampled_from([None, True, 0.15, 0.4, 1, 1.0, "span", [0.1, 0.2]])
@@ -42,9 +42,11 @@ def test_settings_part_runs_exactly_by_what_differs_besides_the_seed(
     grouping = group(runs)
     for first in runs:
         for second in runs:
-            alike = all(text(first.config[k]) == text(second.config[k]) for k in grouping.keys)
-            others = {k: text(v) for k, v in first.config.items() if k != "seed"}
-            assert alike == all(text(second.config[k]) == v for k, v in others.items())
+            alike = all(
+                value_text(first.config[k]) == value_text(second.config[k]) for k in grouping.keys
+            )
+            others = {k: value_text(v) for k, v in first.config.items() if k != "seed"}
+            assert alike == all(value_text(second.config[k]) == v for k, v in others.items())
             assert alike == (grouping.label(first) == grouping.label(second))
             assert (grouping.pair(first) == grouping.pair(second)) == (first.seed == second.seed)
 
@@ -72,7 +74,7 @@ def test_shares_are_one_value_written_as_on_the_command_line(tmp_path: Path) -> 
         "seed: 0\ntask: {name: nsp, negatives: {other_document: 0.5, swap: 0.5}}\n"
     )
     config = read_run(tmp_path / "run").config
-    assert text(config["task.negatives"]) == "{other_document:0.5,swap:0.5}"
+    assert value_text(config["task.negatives"]) == "{other_document:0.5,swap:0.5}"
     assert not any(key.startswith("task.negatives.") for key in config)
 
 
@@ -161,7 +163,7 @@ def test_numbers_are_in_order_of_size_and_before_texts() -> None:
 
 
 def test_equal_values_are_written_alike() -> None:
-    written = [text(v) for v in (None, True, 0.4, 1, 1.0, 1e-5, [0.15, 2.0], "span")]
+    written = [value_text(v) for v in (None, True, 0.4, 1, 1.0, 1e-5, [0.15, 2.0], "span")]
     assert written == ["null", "true", "0.4", "1", "1", "1e-05", "[0.15,2]", "span"]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bertexp.tracking.progress import clock
+from bertexp.console import clock
 
 SHOW_CURSOR = "\x1b[?25h"
 HIDE_CURSOR = "\x1b[?25l"

@@ -23,7 +23,7 @@ def draw_probes(found: Sequence[Probed], folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from bertexp.compare.plot_style import FAINT, HUES, STYLE
+    from bertexp.plotting import FAINT, HUES, STYLE
 
     columns, rows = min(len(found), COLUMNS), -(-len(found) // COLUMNS)
     with matplotlib.rc_context(STYLE):

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.compare.wording import compact, plural
+from bertexp.console import compact, plural, size
 from bertexp.experiment.dry_run.measure import make_plan
 from bertexp.experiment.dry_run.plan import MEASURED, Plan
 from bertexp.experiment.report import listed, show
@@ -46,11 +46,11 @@ def costs(plan: Plan) -> RenderableType:
         "training": f"{compact(plan.tokens)} tokens, {plan.epochs:.3g} epochs",
         "compute": f"{plan.flops:.2e} floating-point operations, at {plan.utilisation:.0%} of "
         "this machine's matrix product",
-        "memory": f"{_bytes(plan.peak_bytes)} at most in a process; "
-        f"{'a GPU' if torch.cuda.is_initialized() else 'the machine'} has {_bytes(total_memory())}",
-        "disk": f"{_bytes(plan.disk_bytes)}: {plural(plan.checkpoints, 'checkpoint')} of "
-        f"{_bytes(plan.checkpoint_bytes)}, the model {_bytes(plan.model_bytes)}; "
-        f"{_bytes(free)} are free",
+        "memory": f"{size(plan.peak_bytes)} at most in a process; "
+        f"{'a GPU' if torch.cuda.is_initialized() else 'the machine'} has {size(total_memory())}",
+        "disk": f"{size(plan.disk_bytes)}: {plural(plan.checkpoints, 'checkpoint')} of "
+        f"{size(plan.checkpoint_bytes)}, the model {size(plan.model_bytes)}; "
+        f"{size(free)} are free",
         "in all": f"{clock(plan.seconds)}: {plan.steps:,} steps of "
         f"{1e3 * plan.step_seconds:,.0f} ms ({MEASURED} measured), evaluations "
         f"{clock(plan.evaluation_seconds)}",
@@ -108,13 +108,8 @@ def _processes(plan: Plan) -> str:
     parts = [
         f"{plan.processes}, each with {plan.step_examples / plan.processes:g} of a step's "
         f"{plan.step_examples} examples",
-        f"{_bytes(plan.model_bytes)} of gradients are exchanged in a step",
+        f"{size(plan.model_bytes)} of gradients are exchanged in a step",
     ]
     if plan.sharded:
         parts.append(f"each keeps 1/{plan.processes} of the weights and optimizer states")
     return "; ".join(parts) + "; batches, their order and masks stay the same"
-
-
-def _bytes(count: float) -> str:
-    text = compact(count)
-    return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} B"

@@ -11,9 +11,9 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from bertexp.compare.plot_style import HEAT, STYLE
-from bertexp.compare.wording import shortened
+from bertexp.console import shortened
 from bertexp.inspect.attention import Attention
+from bertexp.plotting import HEAT, STYLE
 
 MOST_COLUMNS = 4
 # Of longer texts every second or third token is named.

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bertexp.compare.plot_style import FAINT, HUES, INK, OTHERS, STYLE
 from bertexp.inspect.embeddings import DRAWN, Neighbourhood
+from bertexp.plotting import FAINT, HUES, INK, OTHERS, STYLE
 
 
 def draw_embeddings(

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from bertexp.compare.plot_style import HUES, STYLE
 from bertexp.inspect.hidden import HiddenState
+from bertexp.plotting import HUES, STYLE
 
 PANELS = {
     "norm": "norm of a token's vector",

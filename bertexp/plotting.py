@@ -1,9 +1,13 @@
-"""How the plots look: as a paper prints them, dark on white, safe for the colour-blind."""
+"""How all pictures look: as a paper prints them, dark on white, safe for the colour-blind.
+
+A picture is drawn within ``matplotlib.rc_context(STYLE)`` and written by ``save``.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -11,8 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bertexp.compare.figures import Drawn
-from bertexp.compare.wording import shortened_apart
+from bertexp.console import shortened_apart
 
 INK, FAINT, OTHERS, GRID = "#222222", "#767676", "#b0b0b0", "#e6e6e6"
 # Okabe and Ito (2008), but for their yellow, which white swallows.
@@ -23,8 +26,6 @@ RAMP = LinearSegmentedColormap.from_list(
 )
 HEAT = LinearSegmentedColormap.from_list("heat", ["#ffffff", "#f4c7a1", "#d9793f", "#9c3a10"])
 LINES, MARKERS = ("-", "--", ":", "-."), "osD^"
-# What fits in a legend, and what in a heat map, before it cannot be read.
-MOST_NAMED, MOST_ANNOTATED = 12, 25
 
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -51,11 +52,10 @@ STYLE: Any = {
 }
 
 
-def colour(s: Drawn) -> Any:
-    """Return a setting's colour: of the ramp where its key is numeric, else a hue or grey."""
-    if s.ramp is not None:
-        return RAMP(s.ramp)
-    return HUES[s.hue] if s.hue < len(HUES) else OTHERS
+def save(figure: Figure, path: Path) -> Path:
+    """Write a picture, the same bytes whatever version of matplotlib drew it; returns ``path``."""
+    figure.savefig(path, metadata={"Software": None})
+    return path
 
 
 def legend(

@@ -1,0 +1,159 @@
+"""What a person reads on a terminal: the only place that makes tables and writes numbers.
+
+``table`` makes every table, ``listed`` names with their values, ``show`` prints either and writes
+it to the run's log. Numbers are written by ``number``, ``compact``, ``size``, ``clock`` and
+``plural``, a configuration's values by ``value_text``, paths by ``shown``.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+log = logging.getLogger(__name__)
+
+# Of what is no terminal: a file, a pipe, a job's log.
+PLAIN_WIDTH = 80
+MISSING = "–"
+# Of a label in a sentence or a plot.
+LONGEST_LABEL = 44
+
+
+def table(
+    *columns: str,
+    left: Collection[str] | None = None,
+    fold: Collection[str] | None = None,
+    rows: Iterable[Iterable[str | Text]] = (),
+) -> Table:
+    """Return a table without lines; more rows can be added to it.
+
+    Args:
+        columns: their heads.
+        left: which of them hold text, by default the first; the others, numbers, are aligned
+            to the right.
+        fold: which of them take several lines where there is no room, by default the first.
+        rows: cells, which are printed as they are, whatever brackets they have. A cell that
+            is given to ``Table.add_row`` later has to be a ``Text`` for that.
+    """
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    left = columns[:1] if left is None else left
+    fold = columns[:1] if fold is None else fold
+    for name in columns:
+        made.add_column(
+            Text(name),
+            justify="left" if name in left else "right",
+            overflow="fold" if name in fold else "ellipsis",
+            no_wrap=name not in fold,
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
+def listed(rows: Mapping[str, str]) -> Table:
+    """Return names and values side by side; a value that is too long is folded, not cut."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in rows.items():
+        grid.add_row(Text(name), Text(value))
+    return grid
+
+
+def output() -> Console:
+    """Return standard output; what is no terminal has 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+
+
+def show(content: RenderableType, *, log_only: bool = False) -> None:
+    """Print to standard output, and write to the run's log without colours."""
+    if not log_only:
+        output().print(content, crop=False)
+    plain = io.StringIO()
+    Console(file=plain, width=PLAIN_WIDTH).print(content, crop=False)
+    log.debug("\n%s", plain.getvalue().rstrip())
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number, or None for one that is missing, infinite or not a number."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def number(value: float | None, decimals: int = 3, *, signed: bool = False) -> str:
+    """Return a number with a true minus sign, and a plus where ``signed``; a dash for none."""
+    if finite(value) is None:
+        return MISSING
+    text = f"{value:+,.{decimals}f}" if signed else f"{value:,.{decimals}f}"
+    return text.replace("-", "−")
+
+
+def compact(value: float) -> str:
+    """Return a count in at most four characters and a prefix: ``1.5M``."""
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        # 999,950 is 1M, not 1000k.
+        if abs(value) >= 0.9995 * factor:
+            return f"{value / factor:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def size(count: float) -> str:
+    """Return bytes: ``1.5 MB``."""
+    text = compact(count)
+    return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} B"
+
+
+def clock(seconds: float) -> str:
+    """Return ``0:48``, ``12:05`` or ``1:02:03``."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 seed`` or ``3,000 seeds``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def value_text(value: object) -> str:
+    """Return a value as it is written on the command line; equal ones give the same."""
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{value_text(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return f"[{','.join(map(value_text, value))}]"
+    return str(value)
+
+
+def shown(path: str | Path) -> Path:
+    """Return a path as a person in the current folder would write it."""
+    absolute = Path(os.path.abspath(path))
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+def shortened(label: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a label with its middle left out where it is too long for a sentence or a plot."""
+    if len(label) <= longest:
+        return label
+    half = (longest - 1) // 2
+    return f"{label[:half]}…{label[-half:]}"
+
+
+def shortened_apart(labels: Iterable[str]) -> dict[str, str]:
+    """Return labels shortened, as far as no two that differ read alike."""
+    distinct = dict.fromkeys(labels)
+    longest = LONGEST_LABEL
+    while len({shortened(label, longest) for label in distinct}) < len(distinct):
+        longest += 8
+    return {label: shortened(label, longest) for label in distinct}

@@ -1,0 +1,49 @@
+"""What people read on a terminal."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from bertexp.console import compact, number, plural, shortened_apart, show, size, table, value_text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999, "999"), (999_949, "1M"), (1_500_000, "1.5M"), (0.25, "0.25"), (2.5e16, "25P")],
+)
+def test_counts_take_four_characters(value: float, text: str) -> None:
+    assert compact(value) == text
+
+
+def test_sizes_have_their_unit_apart() -> None:
+    assert (size(12), size(1_234_567)) == ("12 B", "1.23 MB")
+
+
+def test_a_dash_stands_for_what_is_no_number() -> None:
+    assert number(None) == number(float("nan")) == "–"
+    assert number(-1234.5, 1) == "−1,234.5"
+    assert (plural(1, "run"), plural(1200, "run")) == ("1 run", "1,200 runs")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.booleans() | st.none())
+def test_a_value_reads_back_as_it_was_written(value: object) -> None:
+    assert OmegaConf.create(f"key: {value_text(value)}").key == value
+
+
+def test_labels_that_differ_stay_apart() -> None:
+    labels = [f"{'a' * 40}{middle}{'b' * 40}" for middle in "xyz"]
+    assert len({*shortened_apart(labels).values()}) == 3
+
+
+def test_a_table_prints_brackets_and_keeps_its_figures_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(table("[MASK] at 1", "loss", rows=[("[red] " + "word " * 30, "2.345")]))
+    lines = capsys.readouterr().out.splitlines()
+    assert "[MASK] at 1" in lines[0]
+    assert "[red]" in lines[1]
+    assert lines[1].endswith("2.345")
+    assert max(map(len, lines)) <= 80
