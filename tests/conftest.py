@@ -293,3 +293,49 @@ def prepared(
             return prepare_data(experiment_config(*small, *overrides))
 
     return prepare
+
+
+@pytest.fixture(scope="session")
+def small_model(
+    experiment_config: Callable[..., Config], prepared: Callable[..., Data]
+) -> Callable[..., Any]:
+    """Return a function that builds a model of a few thousand parameters, without dropout."""
+    from bertexp.families.build import build_model
+
+    def build(kind: str | frozenset[str], *overrides: str, seed: int = 0) -> Any:
+        sizes = ("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0")
+        config = experiment_config(*sizes, *overrides)
+        tokenizer = prepared().tokenizer
+        heads = heads_of(kind) if isinstance(kind, str) else kind
+        return build_model(config.model, heads, tokenizer, config.task.max_length, seed)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def cut_words(prepared: Callable[..., Data]) -> Callable[..., Data]:
+    """Return a function that prepares a corpus with a vocabulary too small for its words."""
+    return functools.partial(prepared, "tokenizer.vocab_size=96")
+
+
+@pytest.fixture(scope="session")
+def untrained(experiment_config: Callable[..., Config]) -> Callable[..., Any]:
+    """Return a function that builds a model whose answers are spread out, with dropout."""
+    from bertexp.families.build import build_model
+
+    def build(data: Data, model_class: str | None = None) -> Any:
+        config = experiment_config(
+            *("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0.5"),
+            "model.initializer_range=0.5",
+        )
+        heads = heads_of(model_class) if model_class else data.task.heads
+        return build_model(config.model, heads, data.tokenizer, 128, 0)
+
+    return build
+
+
+def heads_of(model_class: str) -> frozenset[str]:
+    """Return the heads that a model of ``transformers`` has."""
+    from bertexp.families.checkpoint import MODEL_CLASSES
+
+    return next(heads for heads, name in MODEL_CLASSES.items() if name == model_class)

@@ -12,7 +12,7 @@ import pytest
 
 from bertexp.config import Config
 from bertexp.data.corpora.store import prepare
-from bertexp.evaluation.probes.questions import Passages, Questions, prepare_questions
+from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
 
 # Small, so that it learns in the time a test may take: 600 steps came to 0.419 where the untrained
 # model comes to 0.357. Of two accuracies on the same 664 texts, 0.03 is about the noise.
@@ -56,17 +56,17 @@ def test_a_pre_trained_encoder_tells_packages_apart_better_than_an_untrained_one
 
 
 @pytest.fixture
-def asked(runs: dict[int, Path], experiment_config: Callable[..., Config]) -> Iterator[Questions]:
+def asked(runs: dict[int, Path], experiment_config: Callable[..., Config]) -> Iterator[ProbeTask]:
     """The texts that the package probe asks about, from the runs' own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTEXP_CACHE", str(runs[STEPS].parent / "cache"))
         config = experiment_config()
         passages = Passages(prepare(config.dataset), config.dataset.name, config.dataset.language)
-        yield prepare_questions(["package"], passages, config.evaluation.probe_examples)[0]
+        yield prepare_tasks(["package"], passages, config.evaluation.probe_examples)[0]
 
 
 def test_fine_tuning_beats_the_linear_probe_on_the_same_texts(
-    runs: dict[int, Path], asked: Questions, command: Callable[..., Any]
+    runs: dict[int, Path], asked: ProbeTask, command: Callable[..., Any]
 ) -> None:
     run = runs[STEPS]
     parts = {"train": slice(asked.fitted), "dev": slice(asked.fitted, None)}

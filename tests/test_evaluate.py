@@ -26,7 +26,7 @@ def test_a_run_is_evaluated_as_at_its_end(command: Callable[..., Any], trained: 
     prepared = contents(run.parent / "cache").keys()
     done = command(str(run), "hardware=cpu", module="bertexp.evaluate", **cache)
     assert done.code == 0, done.said
-    assert "questions  those that the run is asked at its end" in done.output
+    assert "examples   those of the run's own evaluation" in done.output
     summary = json.loads((run / "summary.json").read_text())
     written = run / "evaluations" / "model.json"
     found = json.loads(written.read_text())
@@ -55,7 +55,7 @@ def test_a_checkpoint_on_another_corpus_at_another_rate(
     assert done.code == 0, done.said
     assert "after 6 steps" in done.output
     assert "eval/loss@0.3 " in done.output and "eval/loss@0.15" not in done.output
-    assert "questions  not those that the run is asked at its end" in done.output
+    assert "examples   not those of the run's own evaluation" in done.output
     # Named by what is evaluated.
     (written,) = (run / "evaluations").glob("step-6,dataset.files=*,evaluation.mask_probs=*.json")
     found = json.loads(written.read_text())

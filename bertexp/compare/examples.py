@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from bertexp.compare.statistics import ALPHA
-from bertexp.experiment.summary import LOSSES_FILE
+from bertexp.evaluation import LOSSES_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa

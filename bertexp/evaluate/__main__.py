@@ -1,4 +1,4 @@
-"""``python -m bertexp.evaluate``: evaluates a saved run again, as it was or on something else."""
+"""``python -m bertexp.evaluate``: evaluates saved runs again, as they were or on something else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -21,11 +21,8 @@ from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 from bertexp.validation import UserError, is_mistake, require
 
-if TYPE_CHECKING:
-    from bertexp.experiment.saved import Saved
-
 AUTO = "auto"
-# What is not otherwise evaluated for it.
+# Overrides that change nothing of what is measured.
 _ONLY_HOW = re.compile(r"[+~]*(run|save|hardware|tracker|hydra)[./=@]")
 
 
@@ -100,13 +97,10 @@ def _evaluate(composed: DictConfig, name: str, *, in_a_line: bool = False) -> fl
     from bertexp.evaluate.reevaluation import reevaluate
 
     changed = [one for one in named if not _ONLY_HOW.match(one)]
-    save = _name(saved, changed) if config.save == AUTO else config.save
+    save = config.save
+    if save == AUTO:
+        save = folder_name(",".join([Path(saved.source).name, *sorted(changed)]))
     return reevaluate(config, saved, save, changed, in_a_line=in_a_line)
-
-
-def _name(saved: Saved, changed: Sequence[str]) -> str:
-    """Return a name for what is evaluated: the model within its run, and what is otherwise now."""
-    return folder_name(",".join([Path(saved.source).name, *sorted(changed)]))
 
 
 if __name__ == "__main__":

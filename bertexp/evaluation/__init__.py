@@ -1,1 +1,15 @@
-"""Evaluation: the same frozen questions for every run."""
+"""Evaluation: what is measured of a model, on frozen examples that are the same for every run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bertexp.registry import Registry
+
+if TYPE_CHECKING:
+    from bertexp.evaluation.evaluator import Evaluator
+
+# Of a run's folder: the loss of every example of the bank.
+LOSSES_FILE = "bank_losses.parquet"
+
+EVALUATORS: Registry[type[Evaluator]] = Registry("evaluation.evaluators", "bertexp.evaluation")

@@ -8,16 +8,23 @@ batches of the validation text under conditions of its own, drawn under a seed o
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch.nn import functional
 
 from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.store import TokenStore
-from bertexp.evaluation.config import EvaluationConfig
+from bertexp.evaluation import LOSSES_FILE
 from bertexp.objectives.base import EvalSet, Evaluated, Objective, Sample
+from bertexp.objectives.config import BankConfig
 from bertexp.objectives.learner import Learner
 
 
@@ -92,7 +99,7 @@ class Bank:
 
 
 def build_bank(
-    objectives: Sequence[Objective], tokens: Mapping[str, TokenStore], config: EvaluationConfig
+    objectives: Sequence[Objective], tokens: Mapping[str, TokenStore], config: BankConfig
 ) -> Bank:
     """Return what objectives are evaluated on, from the validation split of ``tokens``."""
     return Bank([(each, each.eval_sets(tokens, config)) for each in objectives])
@@ -130,3 +137,51 @@ def _predict(learner: Learner, one: EvalSet, device: torch.device) -> Evaluated:
         losses.append(functional.cross_entropy(logits, labels, reduction="none"))
         hits.append(logits.argmax(-1) == labels)
     return Evaluated(one, torch.cat(losses).double().cpu().numpy(), torch.cat(hits).cpu().numpy())
+
+
+def example_losses(bank: Bank, found: Sequence[Evaluated]) -> pa.Table:
+    """Return a row for each objective, condition and example in which something is predicted.
+
+    Columns: ``objective``, ``rate`` of masks (null for pairs), ``negatives`` (their kind, null for
+    masked tokens), ``weight`` (what that condition counts in the mean over all), ``example`` (its
+    number among those of the validation split), ``document`` (the number of the one it is from;
+    examples of one are no independent draws), ``loss`` (in nats, the sum over its predictions) and
+    ``count`` (of these). Rows are in the order of objective, rate, negatives and example. The
+    table's metadata have the bank's fingerprints under ``bank``, as JSON: where two agree, their
+    rows are of the same predictions.
+    """
+    order = [(name, "ascending") for name in ("objective", "rate", "negatives", "example")]
+    table = pa.concat_tables([_rows(one) for one in found]).sort_by(order)
+    return table.replace_schema_metadata({b"bank": json.dumps(bank.fingerprints)})
+
+
+def write_example_losses(folder: Path, table: pa.Table) -> None:
+    """Write the table to the run's folder, all or nothing."""
+    path = folder / LOSSES_FILE
+    partial = path.with_suffix(".partial")
+    pq.write_table(table, partial)
+    os.replace(partial, path)
+
+
+def _rows(found: Evaluated) -> pa.Table:
+    one = found.of
+    owners = np.concatenate(
+        [
+            batch.example_ids[batch.targets[one.objective].rows(batch.input_ids_BL.shape[1])]
+            for batch in one.batches
+        ]
+    )
+    examples, row_N = np.unique(owners, return_inverse=True)
+    is_rate = isinstance(one.condition, float)
+    return pa.table(
+        {
+            "objective": pa.array([one.objective] * len(examples)),
+            "rate": pa.array([one.condition if is_rate else None] * len(examples), pa.float64()),
+            "negatives": pa.array([None if is_rate else one.name] * len(examples), pa.string()),
+            "weight": np.full(len(examples), one.weight),
+            "example": examples,
+            "document": one.documents[examples],
+            "loss": np.bincount(row_N, found.losses),
+            "count": np.bincount(row_N),
+        }
+    )

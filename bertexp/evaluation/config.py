@@ -1,11 +1,12 @@
-"""What ``evaluation.*`` may say."""
+"""The keys of ``evaluation.*``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.probes import POOLINGS, PROBES
-from bertexp.pairs import NEGATIVES
+from bertexp.objectives.config import BankConfig
 from bertexp.unread import read_with
 from bertexp.validation import require, require_choice
 
@@ -14,14 +15,11 @@ LEAST_EXAMPLES = 100
 
 
 @dataclass(kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(BankConfig):
     """On what and how often a model is evaluated."""
 
-    mask_probs: list[float]
-    negatives: list[str]
-    count_negatives: str
     every: int | None
-    max_examples: int | None
+    evaluators: list[str]
     pseudo_perplexity: int | None
     probes: list[str]
     probe_examples: int = read_with("evaluation.probes")
@@ -29,20 +27,11 @@ class EvaluationConfig:
     probe_layer: int | None = read_with("evaluation.probes")
 
     def __post_init__(self) -> None:
-        require(
-            len({f"{prob:g}" for prob in self.mask_probs}) == len(self.mask_probs) > 0
-            and all(0 < prob < 1 for prob in self.mask_probs),
-            "evaluation.mask_probs",
-            self.mask_probs,
-            "one or more different rates, each between 0 and 1, both excluded",
-        )
-        for kind in self.negatives:
-            require_choice("evaluation.negatives", kind, NEGATIVES.names())
-        counted = self.count_negatives
-        require_choice("evaluation.count_negatives", counted, ("trained", "all"))
-        for key in ("every", "max_examples"):
-            value = getattr(self, key)
-            require(value is None or value >= 1, f"evaluation.{key}", value, "at least 1, or null")
+        super().__post_init__()
+        every = self.every
+        require(every is None or every >= 1, "evaluation.every", every, "at least 1, or null")
+        for name in self.evaluators:
+            EVALUATORS.check(name)
         require(
             self.pseudo_perplexity is None or self.pseudo_perplexity >= 0,
             "evaluation.pseudo_perplexity",

@@ -13,10 +13,13 @@ from torch.nn import functional
 from bertexp import draws
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.evaluation import EVALUATORS
+from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.families.encoder import encode
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.batch import Batch, attention_mask, pad
 from bertexp.objectives.blocks import SPECIAL_PER_BLOCK
+from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
 
 # Tokens of one forward pass, padding included.
@@ -37,6 +40,23 @@ class PseudoLikelihood:
 
     log_likelihoods: list[np.ndarray]
     perplexity: float | None
+
+
+@EVALUATORS.register("pseudo_perplexity", reads=("evaluation.pseudo_perplexity",))
+class PseudoPerplexity(Evaluator):
+    """Of some paragraphs of the validation text: ``eval/pseudo_perplexity``."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        # Other models have no head for it.
+        count = source.config.pseudo_perplexity if "masked" in source.task.heads else None
+        self.texts = choose_texts(source.tokens["validation"], count or 0)
+
+    def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
+        tokenizer, length = self.source.tokenizer, self.source.max_length
+        scored = pseudo_likelihood(learner.model, tokenizer, self.texts, length, device)
+        if scored.perplexity is not None:
+            yield "eval/pseudo_perplexity", scored.perplexity
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bertexp.evaluation.probes.measure import PREFIX
 from bertexp.training.keeper import LAST
 
 if TYPE_CHECKING:
@@ -56,12 +55,14 @@ class Clock:
 
 def fingerprints(data: Data) -> dict[str, object]:
     """Return what stands for the contents of a run's data."""
+    bank = data.bank.fingerprints
+    for evaluator in data.evaluators:
+        bank |= evaluator.fingerprints()
     return {
         "corpus": data.corpus.fingerprint,
         "tokenizer": data.tokenizer.fingerprint,
         "tokens": data.tokens["train"].fingerprint,
-        "bank": data.bank.fingerprints
-        | {f"{PREFIX}{asked.name}": asked.fingerprint for asked in data.probes},
+        "bank": bank,
     }
 
 
@@ -113,8 +114,10 @@ def _recent(losses: Sequence[float]) -> float:
 
 def answered(data: Data) -> dict[str, int]:
     """Return how many examples each accuracy is of, by the metric's name."""
-    probes = {f"eval/{PREFIX}{q.name}": len(q.texts) - q.fitted for q in data.probes}
-    return data.bank.answered | probes
+    found = data.bank.answered
+    for evaluator in data.evaluators:
+        found |= evaluator.answered()
+    return found
 
 
 def results(

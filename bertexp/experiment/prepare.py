@@ -22,7 +22,7 @@ from bertexp.data.tokens.stream import TokenStream
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer, train_tokenizer
 from bertexp.data.tokens.unknown import check_unknown
 from bertexp.evaluation.bank import Bank, build_bank
-from bertexp.evaluation.probes.questions import Passages, Questions, prepare_questions
+from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.families.checkpoint import check_fit, read_architecture
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.mlm import MaskedLanguageModelling
@@ -41,7 +41,7 @@ class Data:
         examples: the examples to train on.
         bank: the frozen examples to evaluate on.
         optimum: the least losses there can be on the bank, where the corpus is synthetic.
-        probes: what linear classifiers on frozen features are asked.
+        evaluators: what else is measured of the model.
     """
 
     corpus: CorpusStore
@@ -51,7 +51,7 @@ class Data:
     examples: Examples
     bank: Bank
     optimum: dict[str, float]
-    probes: list[Questions]
+    evaluators: list[Evaluator]
 
 
 def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
@@ -100,10 +100,10 @@ def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) ->
     optimum = {}
     if config.dataset.name == "synthetic":
         optimum = bank.optimum(Language.of(config.dataset.synthetic))
-    passages = Passages(corpus, config.dataset.name, config.dataset.language)
-    evaluation = config.evaluation
-    probes = prepare_questions(evaluation.probes, passages, evaluation.probe_examples)
-    return Data(corpus, tokenizer, tokens, task, examples, bank, optimum, probes)
+    length = config.task.max_length
+    source = Source(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length)
+    evaluators = prepare_evaluators(source)
+    return Data(corpus, tokenizer, tokens, task, examples, bank, optimum, evaluators)
 
 
 def _prepare_text(

@@ -15,11 +15,13 @@ from rich.console import Group
 
 from bertexp import draws
 from bertexp.config import Config, RunConfig
-from bertexp.evaluation.bank import draw_samples, evaluate
-from bertexp.evaluation.example_losses import example_losses, write_example_losses
-from bertexp.evaluation.probes.measure import must_have_layer
-from bertexp.evaluation.probes.picture import draw_probes
-from bertexp.evaluation.whole import Evaluation, evaluate_whole
+from bertexp.evaluation.bank import (
+    draw_samples,
+    evaluate,
+    example_losses,
+    write_example_losses,
+)
+from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
 from bertexp.experiment import outcome, report
 from bertexp.experiment.dry_run.show import show_plan
 from bertexp.experiment.folder import started_by_sweep
@@ -166,7 +168,8 @@ def _prepare(config: Config, device: torch.device) -> tuple[Data, BertPreTrained
     with group.first_before_others():
         data = prepare_data(config)
     model = build_model(config.model, data.task.heads, data.tokenizer, length, config.seed)
-    must_have_layer(config.evaluation, model.config.num_hidden_layers)
+    for evaluator in data.evaluators:
+        evaluator.check(model)
     if not group.is_first():
         # The same weights, but dropout of its own.
         torch.manual_seed(draws.key("dropout", config.seed, group.rank()).item())
@@ -184,7 +187,7 @@ def _conclude(
     """Evaluate, export and record what was trained; returns the final ``eval/loss``."""
     device = run.accelerator.device
     with run.clock.counting("evaluation"):
-        found = evaluate_whole(config, data, learner, device)
+        found = evaluate_fully(learner, data.bank, data.evaluators, device)
         # By all processes: each may have but a part of the weights.
         samples = draw_samples(learner, data.bank, device)
     loss = found.metrics["eval/loss"]
@@ -205,21 +208,22 @@ def _record(
 ) -> None:
     """Write, log and show what came of a run."""
     folder, metrics = run.invocation.folder, found.metrics
-    write_example_losses(folder, example_losses(data.bank, found.found))
-    pictures = draw_probes(found.probed, folder)
+    write_example_losses(folder, example_losses(data.bank, found.predictions))
+    pictures = [path for each in data.evaluators for path in each.draw(folder)]
     with run.clock.counting("tracking"):
         run.accelerator.log(metrics | state.spent(), step=state.step)
         if tracker:
             for name, (columns, rows) in sample_tables(samples).items():
                 tracker.log_rows(name, columns, rows)
             tracker.log_pictures("evaluation", pictures)
-    write_summary(folder, {"probes": [asdict(one) for one in found.probed]})
+    for evaluator in data.evaluators:
+        write_summary(folder, evaluator.details())
     write_summary(folder, outcome.results(data, state, metrics, run.keeper, run.clock))
     show = partial(report.show, log_only=run.invocation.job is not None)
     yardsticks, lines = data.bank.yardsticks, run.record.lines()
     before, answered = outcome.before_training(lines), outcome.answered(data)
-    optimum, probed = data.optimum, found.probed
-    show(report.results(metrics, yardsticks, optimum, probed, state, answered, before))
+    details = [line for each in data.evaluators for line in each.shown()]
+    show(report.results(metrics, yardsticks, data.optimum, details, state, answered, before))
     show(Group(*(sample.shown() for sample in samples)))
     show(report.remarks(outcome.remarks(lines, metrics, yardsticks, run.keeper)))
     show(report.places(shown(folder), run.keeper, tracker.location if tracker else None))

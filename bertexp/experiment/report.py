@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from transformers import BertConfig
 
     from bertexp.config import Config
-    from bertexp.evaluation.probes.measure import Probed
     from bertexp.experiment.prepare import Data
     from bertexp.masking.config import MaskingConfig
     from bertexp.training.keeper import Keeper
@@ -89,14 +88,14 @@ def results(
     metrics: dict[str, float],
     yardsticks: dict[str, float],
     optimum: dict[str, float],
-    probed: Sequence[Probed],
+    details: Sequence[RenderableType],
     state: TrainState | None,
     answered: Mapping[str, int],
     before: dict[str, float] | None = None,
 ) -> RenderableType:
     """Return the evaluation beside the one before the first step, the yardsticks and the optimum.
 
-    Columns without a figure are left out.
+    Columns without a figure are left out. What evaluators have to show beside comes below.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     after = ""
@@ -119,7 +118,7 @@ def results(
     told = "Yardstick: the best that can be done without looking at the input."
     told += f"\n{pairs} by its pairs (Wilson): 95% {known_pairs}" * bool(known_pairs)
     note = Text(told, "dim")
-    parts = (*_slices(metrics), *_negatives(metrics, answered), *_probes(probed, answered))
+    parts = (*_slices(metrics), *_negatives(metrics, answered), *details)
     return Group("", table, note, "", *parts)
 
 
@@ -153,24 +152,6 @@ def _slices(metrics: dict[str, float]) -> list[RenderableType]:
         if cells:
             grid.add_row(f"eval/loss by {way}", *cells)
     return [grid, ""] if grid.row_count else []
-
-
-def _probes(found: Sequence[Probed], answered: Mapping[str, int]) -> list[RenderableType]:
-    """Return what linear classifiers make of frozen features, beside the yardsticks; or nothing."""
-    if not found:
-        return []
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("probe")
-    for name in ("accuracy", "95% (texts)", "majority", "TF-IDF", "best layer"):
-        table.add_column(name, justify="right")
-    for probed in found:
-        best = max(range(len(probed.layers)), key=probed.layers.__getitem__)
-        figures = [f"{value:.3f}" for value in (probed.accuracy, probed.majority, probed.tfidf)]
-        known = known_to(f"eval/probe/{probed.name}", probed.accuracy, answered)
-        best_layer = f"{probed.layers[best]:.3f} ({best})"
-        table.add_row(probed.name, figures[0], known, *figures[1:], best_layer)
-    note = Text("A linear classifier on frozen features; layer 0 are the embeddings.", "dim")
-    return [table, note, ""]
 
 
 def remarks(found: Sequence[str]) -> RenderableType:

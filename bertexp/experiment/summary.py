@@ -20,7 +20,6 @@ SUMMARY_FILE = "summary.json"
 LOCK_FILE = ".lock"
 # What else a run leaves beside it: a line a logged step, and the loss of every bank example.
 METRICS_FILE = "metrics.jsonl"
-LOSSES_FILE = "bank_losses.parquet"
 PACKAGES = (
     "bertexp",
     "torch",

@@ -18,14 +18,13 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.batch import Batch, Target
-from bertexp.objectives.config import TaskConfig
+from bertexp.objectives.config import BankConfig, TaskConfig
 from bertexp.objectives.examples import Examples
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from bertexp.data.corpora.synthetic import Language
-    from bertexp.evaluation.config import EvaluationConfig
 
 BANK_SEED = 20181011
 BATCH_SIZE = 64
@@ -183,9 +182,7 @@ class Objective(Head):
         return examples
 
     @abstractmethod
-    def eval_sets(
-        self, tokens: Mapping[str, TokenStore], config: EvaluationConfig
-    ) -> list[EvalSet]:
+    def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Return what every run is evaluated on, whatever it trains on."""
 
     @abstractmethod

@@ -71,3 +71,29 @@ class TaskConfig:
                 f"task.negatives: {', '.join(f'{k}={v:g}' for k, v in shares.items())} add up to "
                 f"{total:g}; the shares must add up to 1."
             )
+
+
+@dataclass(kw_only=True)
+class BankConfig:
+    """The keys of ``evaluation.*`` that say what objectives are evaluated on."""
+
+    mask_probs: list[float]
+    negatives: list[str]
+    count_negatives: str
+    max_examples: int | None
+
+    def __post_init__(self) -> None:
+        require(
+            len({f"{prob:g}" for prob in self.mask_probs}) == len(self.mask_probs) > 0
+            and all(0 < prob < 1 for prob in self.mask_probs),
+            "evaluation.mask_probs",
+            self.mask_probs,
+            "one or more different rates, each between 0 and 1, both excluded",
+        )
+        for kind in self.negatives:
+            require_choice("evaluation.negatives", kind, NEGATIVES.names())
+        counted = self.count_negatives
+        require_choice("evaluation.count_negatives", counted, ("trained", "all"))
+        most = self.max_examples
+        allowed = "at least 1, or null"
+        require(most is None or most >= 1, "evaluation.max_examples", most, allowed)

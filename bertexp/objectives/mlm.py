@@ -33,6 +33,7 @@ from bertexp.objectives.blocks import (
     MaskedExamples,
     StreamedBlocks,
 )
+from bertexp.objectives.config import BankConfig
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.masked_loss import masked_loss
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
@@ -40,8 +41,6 @@ from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from bertexp.evaluation.config import EvaluationConfig
 
 ONLY_MASK = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
 # Tokens of a sample, and candidates for each mask.
@@ -94,9 +93,7 @@ class MaskedLanguageModelling(Objective):
         filled = target.used.stop - target.used.start
         return float(filled * config.hidden_size * (config.hidden_size + config.vocab_size))
 
-    def eval_sets(
-        self, tokens: Mapping[str, TokenStore], config: EvaluationConfig
-    ) -> list[EvalSet]:
+    def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Return blocks of the validation text, masked once at every rate, by ``[MASK]`` alone."""
         slicer = Slicer(tokens["train"], self.tokenizer)
         plain = replace(self.config, pad_to=None)

@@ -21,6 +21,7 @@ from bertexp.objectives.base import (
     shuffled,
 )
 from bertexp.objectives.batch import Batch, Target
+from bertexp.objectives.config import BankConfig
 from bertexp.pairs import negative_shares
 from bertexp.pairs.examples import PairExamples
 from bertexp.pairs.shortcuts import shortcut_accuracies
@@ -28,8 +29,6 @@ from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from bertexp.evaluation.config import EvaluationConfig
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +61,7 @@ class NextSentencePrediction(Objective):
     def products(self, config: Any, target: Target) -> float:
         return float(len(target) * config.hidden_size * (config.hidden_size + 2))
 
-    def eval_sets(
-        self, tokens: Mapping[str, TokenStore], config: EvaluationConfig
-    ) -> list[EvalSet]:
+    def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Return pairs with each kind of negatives, half of them following each other.
 
         The training split only tells what trivial features of pairs are worth.
@@ -84,7 +81,7 @@ class NextSentencePrediction(Objective):
         return found
 
     def _eval_set(
-        self, tokens: Mapping[str, TokenStore], config: EvaluationConfig, kind: str, weight: float
+        self, tokens: Mapping[str, TokenStore], config: BankConfig, kind: str, weight: float
     ) -> EvalSet:
         alone = replace(self.config, pad_to=None, negatives=kind, next_prob=0.5)
         train, validation = (

@@ -194,7 +194,7 @@ def test_a_single_document_is_asked_about_without_others(
     store = data.tokens["validation"]
     alone = replace(store, document_offsets=store.document_offsets[[0, -1]])
     tokens = {"train": data.tokens["train"], "validation": alone}
-    bank = build_bank(data.task, tokens, experiment_config().evaluation)
+    bank = build_bank(data.task.objectives, tokens, experiment_config().evaluation)
     assert [questions.condition for questions in bank.all_sets] == ["same_document", "swap"]
 
 
@@ -265,7 +265,7 @@ def test_text_that_is_all_unknown_does_not_end_a_run(
         "made for a test",
     )
     tokens = {"train": data.tokens["train"], "validation": texts}
-    bank = build_bank(data.task, tokens, experiment_config().evaluation)
+    bank = build_bank(data.task.objectives, tokens, experiment_config().evaluation)
     metrics = evaluate(Learner(model, data.task.objectives), bank, CPU)
     assert all(math.isfinite(value) for value in metrics.values())
     samples = draw_samples(Learner(model, data.task.objectives), bank, CPU)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from bertexp.evaluation.bank import predict
-from bertexp.evaluation.example_losses import LOSSES_FILE, example_losses, write_example_losses
+from bertexp.evaluation import LOSSES_FILE
+from bertexp.evaluation.bank import example_losses, predict, write_example_losses
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner
 
@@ -77,7 +77,7 @@ def test_an_example_is_from_the_document_it_names(
             continue  # the first segment is the later one
         for batch in asked.batches:
             ids = batch.input_ids_BL.flatten().clone()
-            if batch.targets["mlm"].positions_N is not None:
+            if "mlm" in batch.targets:
                 ids[batch.targets["mlm"].positions_N] = batch.targets["mlm"].labels_N
             rows = ids.view(len(batch.example_ids), -1).tolist()
             for example, (_, *row) in zip(batch.example_ids, rows, strict=True):

@@ -35,8 +35,9 @@ def build(
     ) -> MaskedExamples:
         config.task.max_length = max_length
         config.masking.prob = prob
-        task = MaskedLanguageModelling(config.task, tokenizer)
-        return task.examples(store_of(documents))
+        mlm = MaskedLanguageModelling(config.task, tokenizer, config.masking, seed)
+        store = store_of(documents)
+        return mlm.mark(mlm.write(store), store)
 
     return examples
 

@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 
 from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation.bank import build_bank, evaluate
-from bertexp.evaluation.config import EvaluationConfig
 from bertexp.experiment import report
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
+from bertexp.objectives.config import BankConfig
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.slices import SLICES, frequency_classes
 from bertexp.training.state import TrainState
@@ -160,19 +160,8 @@ def test_words_that_training_never_saw_are_rare(
         np.full(6, data.tokenizer.unk_id), np.array([0, 6]), np.arange(2), np.arange(2), "a test"
     )
     tokens = {"train": unknown, "validation": data.tokens["validation"]}
-    config = EvaluationConfig(
-        mask_probs=[0.3],
-        negatives=[],
-        count_negatives="trained",
-        every=None,
-        max_examples=8,
-        pseudo_perplexity=None,
-        probes=[],
-        probe_examples=100,
-        probe_pooling="mean",
-        probe_layer=None,
-    )
-    bank = build_bank(data.task, tokens, config)
+    config = BankConfig(mask_probs=[0.3], negatives=[], count_negatives="trained", max_examples=8)
+    bank = build_bank(data.task.objectives, tokens, config)
     found = evaluate(Learner(untrained(data), data.task.objectives), bank, CPU)
     assert found["eval/loss@rare"] == pytest.approx(found["eval/loss"])
     assert "eval/loss@frequent" not in found

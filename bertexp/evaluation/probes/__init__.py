@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bertexp.registry import Registry
 
 if TYPE_CHECKING:
-    from bertexp.evaluation.probes.questions import Labelled, Passages
+    from bertexp.evaluation.probes.tasks import Labelled, Passages
 
 # Makes labelled texts, in any order, as many as there are; none where the corpus has no such.
 Maker = Callable[["Passages"], "Labelled"]

@@ -7,7 +7,7 @@ from collections import Counter
 
 from bertexp.data.corpora.config import TABLES
 from bertexp.evaluation.probes import PROBES
-from bertexp.evaluation.probes.questions import Labelled, Passages
+from bertexp.evaluation.probes.tasks import Labelled, Passages
 
 CLASSES = 8
 # Shorter ones are headings and the like.

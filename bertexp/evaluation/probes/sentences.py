@@ -1,4 +1,4 @@
-"""What SentEval asks of sentences: their order, their words and their length.
+"""The tasks of SentEval: the order, the words and the length of sentences.
 
 After Conneau et al. 2018, "What you can cram into a single vector: probing sentence embeddings
 for linguistic properties", section 3.
@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from bertexp.evaluation.probes import PROBES
-from bertexp.evaluation.probes.questions import Labelled, Passages
+from bertexp.evaluation.probes.tasks import Labelled, Passages
 
 # As there, sentences of 5 to 28 words in six bins; here the bins have as many sentences each.
 LENGTHS = range(5, 29)

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from bertexp.evaluation.probes.classifier import accuracy, tfidf_accuracy
-from bertexp.evaluation.probes.features import layer_features
-from bertexp.evaluation.probes.questions import Questions
+from bertexp.evaluation.probes.tasks import ProbeTask
+from bertexp.evaluation.probing import accuracy, layer_features, tfidf_accuracy
 from bertexp.experiment.saved import find_saved
 from bertexp.metrics import wilson
 
@@ -45,16 +44,16 @@ def test_features_are_those_of_transformers_text_by_text(
 def test_a_linear_classifier_finds_what_is_linear_and_nothing_else() -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(300) % 3
-    questions = Questions("made up", [f"w{n} x" for n in labels], labels, ["a", "b", "c"])
+    task = ProbeTask("made up", [f"w{n} x" for n in labels], labels, ["a", "b", "c"])
     noise = generator.normal(size=(300, 8))
-    assert accuracy(noise, questions) < 0.5
+    assert accuracy(noise, task) < 0.5
     shown = noise.copy()
     shown[np.arange(300), labels] += 8
-    assert accuracy(shown, questions) == 1.0
+    assert accuracy(shown, task) == 1.0
     # Another scale is no other feature.
-    assert accuracy(1000 * shown, questions) == 1.0
-    assert tfidf_accuracy(questions) == 1.0
-    same = Questions("made up", ["x"] * 300, labels, ["a", "b", "c"])
+    assert accuracy(1000 * shown, task) == 1.0
+    assert tfidf_accuracy(task) == 1.0
+    same = ProbeTask("made up", ["x"] * 300, labels, ["a", "b", "c"])
     assert tfidf_accuracy(same) == pytest.approx(1 / 3)
 
 
@@ -80,7 +79,7 @@ def test_a_run_ends_with_its_probes(command: Callable[..., Any], trained: Any) -
     assert re.search(
         r"^probe +accuracy +95% \(texts\) +majority +TF-IDF +best layer$", done.output, re.MULTILINE
     )
-    assert "questions  not those" in done.output
+    assert "examples   not those" in done.output
 
 
 def test_a_run_logs_its_probes_and_draws_their_layers(command: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""The labelled texts of a probe: made from the corpus once, the same for every run on it."""
+"""A probe's labelled texts: made from the corpus once, the same for every run on it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from bertexp.evaluation.probes import PROBES
 log = logging.getLogger(__name__)
 
 VERSION = 2
+FILE = "questions.json"
 SEED = 20180503
 # Of a large corpus, what is read for its probes; pydoc and WikiText-2 are read whole.
 MOST_CHARACTERS = 20_000_000
-# A class with fewer texts is none, and fewer classes are no question.
+# A class with fewer texts does not count.
 LEAST_TEXTS = 20
 # Of the texts of each class, those that classifiers are fitted to; the others test them.
 FITTED = 2 / 3
-# Paragraphs that are cut into sentences, far more than give what is asked for.
+# Paragraphs that are cut into sentences: far more than are needed.
 MOST_SPLIT = 10_000
 
 Labelled = list[tuple[str, str]]
@@ -55,7 +56,7 @@ class Passages:
 
     @cached_property
     def sentences(self) -> list[list[str]]:
-        """The sentences of each paragraph, the paragraphs in an order that says nothing."""
+        """The sentences of each paragraph, the paragraphs in a random order."""
         texts = [text for _, text in self.paragraphs]
         return [
             [s.strip() for s in split_sentences(texts[index], "sentencex", self.language)]
@@ -74,8 +75,8 @@ class Passages:
 
 
 @dataclass(frozen=True)
-class Questions:
-    """The texts of one probe, of each class in turn and otherwise in an order that says nothing.
+class ProbeTask:
+    """The texts of one probe: of each class in turn, in an order that is otherwise random.
 
     Attributes:
         name: the probe's.
@@ -94,21 +95,14 @@ class Questions:
         """How many of the texts, from the first on, classifiers are fitted to."""
         return round(FITTED * len(self.texts) / len(self.classes)) * len(self.classes)
 
-    @property
-    def majority(self) -> float:
-        """The accuracy of whoever always answers with the same class, as all are as common."""
-        return 1 / len(self.classes)
-
     @cached_property
     def fingerprint(self) -> str:
         """16 digits that change whenever a text or a label does."""
         return fingerprint([self.texts, self.labels.tolist()])
 
 
-def prepare_questions(names: Sequence[str], passages: Passages, count: int) -> list[Questions]:
-    """Return the questions of the probes that the corpus has enough text for.
-
-    They depend on the corpus and the number alone, and are kept in the cache.
+def prepare_tasks(names: Sequence[str], passages: Passages, count: int) -> list[ProbeTask]:
+    """Return the tasks of the probes that the corpus has enough text for, or find them cached.
 
     Args:
         names: of probes.
@@ -129,12 +123,12 @@ def prepare_questions(names: Sequence[str], passages: Passages, count: int) -> l
         def build(folder: Path, name: str = name) -> None:
             texts, labels, classes = choose(PROBES[name](passages), count)
             made = {"texts": texts, "labels": labels, "classes": classes}
-            (folder / "questions.json").write_text(json.dumps(made), encoding="utf-8")
+            (folder / FILE).write_text(json.dumps(made), encoding="utf-8")
 
-        made = json.loads((cached("probes", key, build) / "questions.json").read_text("utf-8"))
+        made = json.loads((cached("probes", key, build) / FILE).read_text("utf-8"))
         if made["classes"]:
             labels = np.array(made["labels"], dtype=np.int64)
-            found.append(Questions(name, made["texts"], labels, made["classes"]))
+            found.append(ProbeTask(name, made["texts"], labels, made["classes"]))
         else:
             log.info(
                 "evaluation.probes=%s: left out, as this corpus has not two classes of %d texts.",

@@ -15,24 +15,24 @@ import pytest
 from bertexp.config import Config
 from bertexp.data.corpora.store import prepare
 from bertexp.evaluation.probes import PROBES
-from bertexp.evaluation.probes.questions import Passages, Questions, choose, prepare_questions
+from bertexp.evaluation.probes.tasks import Passages, ProbeTask, choose, prepare_tasks
 
-Asked = Callable[..., dict[str, Questions]]
+Asked = Callable[..., dict[str, ProbeTask]]
 
 
 @pytest.fixture(scope="session")
 def asked(
     experiment_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
 ) -> Asked:
-    """Return a function that makes the questions of a corpus in a cache that may be there."""
+    """Return a function that makes the tasks of a corpus in a cache that may be there."""
     folder = tmp_path_factory.mktemp("probes")
 
-    def make(*overrides: str, count: int = 400, cache: Path | None = None) -> dict[str, Questions]:
+    def make(*overrides: str, count: int = 400, cache: Path | None = None) -> dict[str, ProbeTask]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BERTEXP_CACHE", str(cache or folder))
             config = experiment_config(*overrides).dataset
             passages = Passages(prepare(config), config.name, config.language)
-            return {made.name: made for made in prepare_questions(PROBES.names(), passages, count)}
+            return {made.name: made for made in prepare_tasks(PROBES.names(), passages, count)}
 
     return make
 
@@ -40,38 +40,35 @@ def asked(
 def test_all_probes_of_pydoc_are_balanced_and_no_text_is_in_both_parts(asked: Asked) -> None:
     found = asked("dataset=pydoc")
     assert set(found) == {"package", "order", "word", "length"}
-    for questions in found.values():
-        assert len(set(questions.texts)) == len(questions.texts) <= 400
-        for part in (questions.labels[: questions.fitted], questions.labels[questions.fitted :]):
+    for task in found.values():
+        assert len(set(task.texts)) == len(task.texts) <= 400
+        for part in (task.labels[: task.fitted], task.labels[task.fitted :]):
             counts = Counter(part.tolist())
-            assert len(counts) == len(questions.classes)
+            assert len(counts) == len(task.classes)
             assert len(set(counts.values())) == 1
-        assert questions.majority == pytest.approx(1 / len(questions.classes))
 
 
 def test_a_package_is_that_of_its_modules(asked: Asked) -> None:
-    questions = asked("dataset=pydoc")["package"]
-    assert {"asyncio", "pydoc_data"} <= set(questions.classes)
-    shown = [questions.classes[label] for label in questions.labels]
-    about = [
-        name for name, text in zip(shown, questions.texts, strict=True) if "event loop" in text
-    ]
+    task = asked("dataset=pydoc")["package"]
+    assert {"asyncio", "pydoc_data"} <= set(task.classes)
+    shown = [task.classes[label] for label in task.labels]
+    about = [name for name, text in zip(shown, task.texts, strict=True) if "event loop" in text]
     assert Counter(about).most_common(1)[0][0] == "asyncio"
 
 
 def test_one_of_the_two_words_is_in_every_sentence(asked: Asked) -> None:
-    questions = asked("dataset=pydoc")["word"]
-    for text, label in zip(questions.texts, questions.labels, strict=True):
-        there = [word for word in questions.classes if word in text.lower()]
-        assert questions.classes[label] in there
+    task = asked("dataset=pydoc")["word"]
+    for text, label in zip(task.texts, task.labels, strict=True):
+        there = [word for word in task.classes if word in text.lower()]
+        assert task.classes[label] in there
 
 
 def test_longer_sentences_are_of_higher_classes(asked: Asked) -> None:
-    questions = asked("dataset=pydoc")["length"]
-    sizes = np.array([len(text.split()) for text in questions.texts])
+    task = asked("dataset=pydoc")["length"]
+    sizes = np.array([len(text.split()) for text in task.texts])
     ranges = [
-        (sizes[questions.labels == n].min(), sizes[questions.labels == n].max())
-        for n in range(len(questions.classes))
+        (sizes[task.labels == n].min(), sizes[task.labels == n].max())
+        for n in range(len(task.classes))
     ]
     assert all(low[1] < high[0] for low, high in pairwise(ranges))
 
@@ -83,27 +80,27 @@ def test_half_of_the_pairs_are_swapped(asked: Asked, tmp_path: Path) -> None:
     ]
     (tmp_path / "text.txt").write_text("\n\n".join(paragraphs))
     found = asked("dataset=text", f"dataset.files=[{tmp_path}/text.txt]", cache=tmp_path / "cache")
-    questions = found["order"]
-    swapped = [text.startswith("Behind") for text in questions.texts]
-    assert [questions.classes[label] == "swapped" for label in questions.labels] == swapped
+    task = found["order"]
+    swapped = [text.startswith("Behind") for text in task.texts]
+    assert [task.classes[label] == "swapped" for label in task.labels] == swapped
     assert sum(swapped) == len(swapped) / 2
     # A document of one paragraph is no class.
     assert "package" not in found
 
 
-def test_questions_depend_on_the_corpus_alone(asked: Asked, tmp_path: Path) -> None:
+def test_tasks_depend_on_the_corpus_alone(asked: Asked, tmp_path: Path) -> None:
     first, again = asked("dataset=synthetic"), asked("dataset=synthetic", cache=tmp_path / "new")
     assert {n: q.fingerprint for n, q in first.items()} == {
-        name: questions.fingerprint for name, questions in again.items()
+        name: task.fingerprint for name, task in again.items()
     }
     other = asked("dataset=synthetic", "dataset.synthetic.words=32")
     assert other["word"].fingerprint != first["word"].fingerprint
 
 
 def test_the_articles_of_wikitext_are_told_apart(asked: Asked, real_text: Path) -> None:
-    questions = asked("dataset=text", f"dataset.files=[{real_text}]")["package"]
-    assert len(questions.classes) == 8
-    assert "Robert Boulter" not in questions.classes  # a short one
+    task = asked("dataset=text", f"dataset.files=[{real_text}]")["package"]
+    assert len(task.classes) == 8
+    assert "Robert Boulter" not in task.classes  # a short one
 
 
 def test_files_are_classes_where_they_are_texts_and_rows_of_a_table_are_not(

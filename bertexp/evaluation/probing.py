@@ -1,0 +1,229 @@
+"""Probes: what a linear classifier reads from frozen features, layer by layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import RenderableType
+from rich.text import Text
+
+from bertexp.console import number, table
+from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.evaluation import EVALUATORS
+from bertexp.evaluation.evaluator import Evaluator, Source
+from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
+from bertexp.metrics import known_to
+from bertexp.objectives.batch import pad
+from bertexp.objectives.learner import Learner
+from bertexp.validation import require
+
+PREFIX = "probe/"
+BATCH_SIZE = 64
+# Of the classifier: inverse strengths of the L2 penalty, for features of unit variance, of which
+# cross-validation takes the best.
+STRENGTHS, FOLDS, MOST_ITERATIONS = (1e-4, 1e-2, 1.0, 1e2), 3, 200
+
+PICTURE = "probes.png"
+COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The accuracies of one probe.
+
+    Attributes:
+        name: the probe's.
+        accuracy: on the features of the layer that was chosen: ``eval/probe/<name>``.
+        majority: of always predicting one class; all are as common.
+        tfidf: of the same classifier on TF-IDF.
+        layers: on the features of the embeddings and of every layer.
+    """
+
+    name: str
+    accuracy: float
+    majority: float
+    tfidf: float
+    layers: list[float]
+
+
+@EVALUATORS.register("probes", reads=("evaluation.probes",))
+class Probes(Evaluator):
+    """Accuracies of linear classifiers on frozen features: ``eval/probe/<name>``."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        dataset, config = source.dataset, source.config
+        passages = Passages(source.corpus, dataset.name, dataset.language)
+        self.tasks = prepare_tasks(config.probes, passages, config.probe_examples)
+        self.probed: list[Probed] = []
+
+    def check(self, model: Any) -> None:
+        layer, layers = self.source.config.probe_layer, model.config.num_hidden_layers
+        allowed = f"at most {layers}, the model's layers, or null"
+        require(layer is None or layer <= layers, "evaluation.probe_layer", layer, allowed)
+
+    def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
+        source, config = self.source, self.source.config
+        self.probed = []
+        for task in self.tasks:
+            features_YND = layer_features(
+                learner.model.bert,
+                source.tokenizer,
+                task.texts,
+                source.max_length,
+                config.probe_pooling,
+                device,
+            )
+            layers = [accuracy(features_ND, task) for features_ND in features_YND]
+            chosen = layers[-1 if config.probe_layer is None else config.probe_layer]
+            tfidf = tfidf_accuracy(task)
+            self.probed.append(Probed(task.name, chosen, 1 / len(task.classes), tfidf, layers))
+            yield f"eval/{PREFIX}{task.name}", chosen
+
+    def fingerprints(self) -> dict[str, str]:
+        return {f"{PREFIX}{task.name}": task.fingerprint for task in self.tasks}
+
+    def answered(self) -> dict[str, int]:
+        return {f"eval/{PREFIX}{task.name}": len(task.texts) - task.fitted for task in self.tasks}
+
+    def details(self) -> dict[str, Any]:
+        return {"probes": [asdict(one) for one in self.probed]}
+
+    def shown(self) -> list[RenderableType]:
+        if not self.probed:
+            return []
+        columns = ("probe", "accuracy", "95% (texts)", "majority", "TF-IDF", "best layer")
+        rows = []
+        for one in self.probed:
+            best = int(np.argmax(one.layers))
+            known = known_to(f"eval/{PREFIX}{one.name}", one.accuracy, self.answered())
+            yardsticks = (number(one.majority), number(one.tfidf))
+            best_layer = f"{number(one.layers[best])} ({best})"
+            rows.append((one.name, number(one.accuracy), known, *yardsticks, best_layer))
+        note = Text("A linear classifier on frozen features; layer 0 are the embeddings.", "dim")
+        return [table(*columns, rows=rows), note, ""]
+
+    def draw(self, folder: Path) -> list[Path]:
+        """Draw accuracies over the layers, beside those of TF-IDF and of the majority class."""
+        if not self.probed:
+            return []
+        import matplotlib
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        from bertexp.plotting import FAINT, HUES, STYLE, save
+
+        count = len(self.probed)
+        columns, rows = min(count, COLUMNS), -(-count // COLUMNS)
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(0.8 + 2.6 * columns, 0.5 + 2.5 * rows), layout="constrained")
+            panels = [*figure.subplots(rows, columns, squeeze=False, sharey=True).flat]
+            for axes, one in zip(panels, self.probed, strict=False):
+                axes.axhline(one.tfidf, color=HUES[1], ls="--", lw=1.5, label="TF-IDF")
+                axes.axhline(one.majority, color=FAINT, ls=":", lw=1.5, label="majority class")
+                axes.plot(one.layers, "o-", color=HUES[0], lw=2, ms=5, label="frozen features")
+                axes.set_title(one.name, fontsize=10, loc="left")
+                axes.set_xlabel("layer")
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axes.set_ylim(0, 1.02)
+            for axes in panels[count:]:
+                axes.set_visible(False)
+            panels[0].set_ylabel("accuracy")
+            handles, labels = panels[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+            return [save(figure, folder / PICTURE)]
+
+
+@torch.no_grad()
+def layer_features(
+    bert: Any,
+    tokenizer: WordPieceTokenizer,
+    texts: Sequence[str],
+    max_length: int,
+    pooling: str,
+    device: torch.device,
+) -> np.ndarray:
+    """Return one vector for each text and layer, ``float32`` of shape (layers + 1, texts, hidden).
+
+    The first are those of the embeddings. A text is read as ``[CLS] text [SEP]``, in evaluation
+    mode, which the model is left in.
+
+    Args:
+        bert: a ``BertModel`` of ``transformers``.
+        tokenizer: what cuts the texts.
+        texts: what is read.
+        max_length: what a text and its special tokens are cut to, at the end.
+        pooling: ``mean`` (of all tokens, ``[CLS]`` and ``[SEP]`` too) or ``cls``.
+        device: where the model is.
+    """
+    bert.eval()
+    cls, sep = tokenizer.cls_id, tokenizer.sep_id
+    rows = [np.array([cls, *ids[: max_length - 2], sep]) for ids in tokenizer.encode([*texts])]
+    features_NYD = np.empty(
+        (len(rows), bert.config.num_hidden_layers + 1, bert.config.hidden_size), np.float32
+    )
+    # Neighbours in length together: little padding.
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    for chosen in np.split(order, range(BATCH_SIZE, len(order), BATCH_SIZE)):
+        ids_BL, lengths_B = pad([rows[index] for index in chosen], tokenizer.pad_id)
+        mask_BL = torch.from_numpy(np.arange(ids_BL.shape[1]) < lengths_B[:, None]).to(device)
+        states = bert(
+            input_ids=torch.from_numpy(ids_BL).to(device),
+            attention_mask=mask_BL.long(),
+            output_hidden_states=True,
+        ).hidden_states
+        pooled = [_pool(state_BLD, mask_BL, pooling) for state_BLD in states]
+        features_NYD[chosen] = torch.stack(pooled, dim=1).float().cpu().numpy()
+    return features_NYD.transpose(1, 0, 2)
+
+
+def _pool(state_BLD: torch.Tensor, mask_BL: torch.Tensor, pooling: str) -> torch.Tensor:
+    if pooling == "cls":
+        return state_BLD[:, 0]
+    return (state_BLD * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
+
+
+def accuracy(features_ND: Any, task: ProbeTask) -> float:
+    """Return the accuracy on the last third of the texts of a classifier fitted to the others.
+
+    Args:
+        features_ND: a row a text, dense or sparse; scaled here to unit variance.
+        task: the texts' classes, and which texts are for fitting.
+    """
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
+
+    fitted, labels = task.fitted, task.labels
+    classifier = make_pipeline(
+        # What is sparse stays so.
+        StandardScaler(with_mean=isinstance(features_ND, np.ndarray)),
+        LogisticRegressionCV(
+            Cs=STRENGTHS, cv=StratifiedKFold(FOLDS), max_iter=MOST_ITERATIONS, scoring="accuracy"
+        ),
+    )
+    with warnings.catch_warnings():
+        # A weak penalty may take more iterations; scikit-learn tells of defaults to come.
+        warnings.simplefilter("ignore")
+        # Products this small lose more to threads that wait for each other than they gain.
+        with threadpool_limits(1, user_api="blas"):
+            classifier.fit(features_ND[:fitted], labels[:fitted])
+    return float(classifier.score(features_ND[fitted:], labels[fitted:]))
+
+
+def tfidf_accuracy(task: ProbeTask) -> float:
+    """Return the accuracy of the same classifier on the words alone, weighed by TF-IDF."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    # Words and punctuation, one letter or many: any text has some.
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+    vectorizer.fit(task.texts[: task.fitted])
+    return accuracy(vectorizer.transform(task.texts), task)
