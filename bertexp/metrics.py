@@ -1,56 +1,161 @@
-"""What is known of a metric from its name: which way is better, its unit and its range."""
+"""The table of metrics: of each which way is better, its unit and range, and where it is shown.
+
+The terminal's report, W&B's summary, the comparison and its page read this table and nothing
+else. The code that computes a metric registers its row, and so does a plugin::
+
+    from bertexp import metrics
+
+    metrics.register("eval/perplexity@*", lower_is_better=True, low=1.0, results=False)
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from statistics import NormalDist
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric's values are read.
+    """A row.
 
     Attributes:
-        lower_is_better: whether a lower value is a better one.
+        lower_is_better: None where neither is, or nobody knows: then runs are not ranked by it,
+            and W&B's summary keeps no best value of it.
         unit: of its values, empty where they have none.
         low, high: the ends of the range that no value leaves.
+        line: whether it is in the line that training prints of an evaluation.
+        results: whether it is in the table of results at the end of a run.
+        comparison: whether it is shown beside whatever runs are compared by.
+        meaning: one line for people.
     """
 
-    lower_is_better: bool = False
+    lower_is_better: bool | None = None
     unit: str = ""
     low: float = -math.inf
     high: float = math.inf
+    line: bool = False
+    results: bool = True
+    comparison: bool = False
+    meaning: str = ""
+
+    @property
+    def best(self) -> str | None:
+        """The best of many values: ``min``, ``max``, or None."""
+        return {True: "min", False: "max", None: None}[self.lower_is_better]
+
+    @property
+    def compared_by(self) -> tuple[object, ...]:
+        """What a comparison reads of it."""
+        return self.lower_is_better, self.unit, self.low, self.high, self.comparison
 
 
-SHARE = Metric(low=0.0, high=1.0)
-CORRELATION = Metric(low=-1.0, high=1.0)
-PERPLEXITY = Metric(lower_is_better=True, low=1.0)
+def share(meaning: str = "", **more: Any) -> Metric:
+    """Return the row of a share of right answers."""
+    return Metric(lower_is_better=False, low=0.0, high=1.0, meaning=meaning, **more)
 
-# By the end of a metric's name, without its prefix and its condition: `nsp_accuracy` in
-# `eval/nsp_accuracy@swap` ends in `accuracy`.
-METRICS = {
-    "loss": Metric(lower_is_better=True, unit="nats", low=0.0),
-    "perplexity": PERPLEXITY,
-    "calibration_error": Metric(lower_is_better=True, low=0.0, high=1.0),
-    "accuracy": SHARE,
-    "f1": SHARE,
-    "matthews": CORRELATION,
-    "pearson": CORRELATION,
-    "spearman": CORRELATION,
-}
-# Every metric below these is an accuracy, whatever it is called.
-ACCURACIES = ("eval/probe/", "eval/nsp_shortcut")
+
+def correlation(meaning: str = "", **more: Any) -> Metric:
+    """Return the row of a correlation with the right answers."""
+    return Metric(lower_is_better=False, low=-1.0, high=1.0, meaning=meaning, **more)
+
+
+LOSS = Metric(
+    lower_is_better=True, unit="nats", low=0.0, meaning="mean negative log-likelihood a prediction"
+)
+PERPLEXITY = Metric(lower_is_better=True, low=1.0, meaning="the exponential of the loss")
+
+# By a metric's name, by a pattern of names (with `*`), or by how names end: without a `/` or `*`,
+# `accuracy` is the row of `eval/nsp_accuracy` and of `eval/nsp_accuracy@swap`. A name counts
+# before patterns, a pattern before endings, and of several of a kind the longest.
+METRICS: dict[str, Metric] = {}
+
+
+def register(name: str, row: Metric | None = None, **values: Any) -> None:
+    """Add a row to the table, or replace it.
+
+    Args:
+        name: a metric's name, a pattern or an ending; see ``METRICS``.
+        row: the row, or else ``values``: the attributes of ``Metric``.
+    """
+    METRICS[name] = row or Metric(**values)
 
 
 def describe(name: str) -> Metric:
-    """Return what is known of a metric; one that is not in the table has no unit and no range."""
-    if name.startswith(ACCURACIES):
-        return SHARE
+    """Return a metric's row; that of an unknown one has no direction, unit or range."""
+    return _find(name, METRICS)
+
+
+def _find(name: str, rows: Mapping[str, Metric]) -> Metric:
+    if name in rows:
+        return rows[name]
     stem = name.partition("@")[0].rpartition("/")[2]
-    ends = (known for end, known in METRICS.items() if stem == end or stem.endswith(f"_{end}"))
-    return next(ends, Metric())
+    patterns = [key for key in rows if "*" in key and fnmatchcase(name, key)]
+    endings = [key for key in rows if f"_{stem}".endswith(f"_{key}")]
+    row = rows.get(max(patterns or endings, key=len, default=""), Metric())
+    # What is measured under one condition of several is a detail.
+    return replace(row, line=False) if "@" in name else row
+
+
+def cost(name: str, value: float) -> float:
+    """Return a metric's value so that less is better; one that is not defined is the worst.
+
+    Raises:
+        ValueError: the metric's row does not tell which way is better.
+    """
+    row = describe(name)
+    if row.lower_is_better is None:
+        raise ValueError(f"{name}: its row in bertexp.metrics.METRICS has no lower_is_better.")
+    return math.inf if math.isnan(value) else value if row.lower_is_better else -value
+
+
+def own_rows(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the rows of those metrics that are not known without the code that computes them.
+
+    A run keeps them, so that it can be compared where its plugins are not.
+    """
+    rows = {name: describe(name) for name in names}
+    plain = asdict(Metric())
+    return {
+        name: {key: value for key, value in asdict(row).items() if value != plain[key]}
+        for name, row in rows.items()
+        if row.compared_by != _find(name, _BUILT_IN).compared_by
+    }
+
+
+def learn(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add the rows that a run has kept, unless the table has them."""
+    known = asdict(Metric())
+    for name, values in rows.items():
+        METRICS.setdefault(name, Metric(**{k: v for k, v in values.items() if k in known}))
+
+
+register("loss", LOSS)
+register("eval/loss", replace(LOSS, line=True))
+register("perplexity", PERPLEXITY)
+register(
+    "calibration_error",
+    lower_is_better=True,
+    low=0.0,
+    high=1.0,
+    meaning="mean distance of confidence from accuracy",
+)
+register("accuracy", share("share of right answers", line=True))
+register("f1", share("harmonic mean of precision and recall", line=True))
+register("matthews", correlation("Matthews correlation of classes", line=True))
+register("pearson", correlation("linear correlation of scores", line=True))
+register("spearman", correlation("rank correlation of scores", line=True))
+register(
+    "eval/probe/*",
+    share("accuracy of a linear classifier on frozen features", results=False, comparison=True),
+)
+# Losses at different mask rates cannot be compared: what training logs has no direction.
+register("train/*loss", unit="nats", meaning="mean loss since the line before")
+register("train/*", Metric())
+_BUILT_IN = dict(METRICS)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

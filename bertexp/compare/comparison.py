@@ -62,6 +62,11 @@ def compare(
     counted = [m for m in measured if m.value is not None]
     refused = refusals([m.run for m in counted], metric)
     values, known = _values(counted), describe(metric)
+    if known.lower_is_better is None:
+        refused.append(
+            f"Not ranked: whether a higher {metric} is better is not known; a plugin tells it by "
+            f"bertexp.metrics.register('{metric}', lower_is_better=...)."
+        )
     settings = _settings(measured, grouping, values, known)
     chosen = _baseline(settings, baseline) if settings and not refused else None
     better = known.lower_is_better

@@ -152,7 +152,7 @@ class Comparison:
 
     Attributes:
         metric: what is compared, ``"eval/loss"``.
-        lower_is_better: of the metric.
+        lower_is_better: of the metric; None where that is not known.
         at: the unit of the budget: ``predicted_tokens``, ``tokens``, ``steps``, ``time`` (seconds)
             or ``flops``.
         budget: how much of it every value is measured at, None where runs have none in common.
@@ -171,7 +171,7 @@ class Comparison:
     """
 
     metric: str
-    lower_is_better: bool
+    lower_is_better: bool | None
     at: str
     budget: float | None
     keys: tuple[str, ...]

@@ -14,6 +14,7 @@ from bertexp.config import keys
 from bertexp.experiment.summary import METRICS_FILE, SUMMARY_FILE, status
 from bertexp.files import expanded
 from bertexp.finetune.records import PREFIX, read_records
+from bertexp.metrics import learn
 from bertexp.validation import UserError
 
 KEYS = frozenset(keys())
@@ -116,6 +117,7 @@ def read_run(folder: Path) -> Run:
     """
     summary = read_record(folder / SUMMARY_FILE)
     history = _read_history(folder / METRICS_FILE)
+    learn(summary.get("metric_rows", {}))
     finetuned = read_records(folder)
     if finetuned["metrics"] and history:
         # What the last model is worth fine-tuned: beside what it was evaluated on.

@@ -194,7 +194,7 @@ def judge(
     return tuple(found)
 
 
-def _verdict(seeds: int, mean: float, p: float | None, lower_is_better: bool) -> str:
+def _verdict(seeds: int, mean: float, p: float | None, lower_is_better: bool | None) -> str:
     if seeds == 1:
         return "one seed"
     if p is None or p > ALPHA:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from bertexp import draws
+from bertexp import draws, metrics
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.evaluation import EVALUATORS
@@ -24,6 +24,10 @@ from bertexp.objectives.mlm import perplexity
 
 # Tokens of one forward pass, padding included.
 BATCH_TOKENS = 8192
+metrics.register(
+    "eval/pseudo_perplexity",
+    replace(metrics.PERPLEXITY, meaning="each token predicted from all the others"),
+)
 
 
 @dataclass(frozen=True)

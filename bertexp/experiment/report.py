@@ -16,7 +16,7 @@ from bertexp.console import listed as listed
 from bertexp.console import show as show
 from bertexp.data.tokens.unknown import unknown_share
 from bertexp.masking.audit import LONGEST_RUN, Audit
-from bertexp.metrics import known_to, margin
+from bertexp.metrics import describe, known_to, margin
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES
 from bertexp.pairs.shortcuts import FEATURES
 from bertexp.tracking.progress import clock
@@ -78,9 +78,11 @@ def plan(
 
 def evaluation_line(step: int | None, metrics: dict[str, float]) -> str:
     """Return an evaluation in one line; ``step`` is None where it is not known."""
-    shown = ("loss", "accuracy", "nsp_accuracy", "f1", "matthews", "pearson", "spearman")
-    names = (f"eval/{name}" for name in shown if f"eval/{name}" in metrics)
-    values = (f"{name} {metrics[name]:.3f}" for name in names)
+    names = sorted(
+        (name for name in metrics if describe(name).line),
+        key=lambda name: not describe(name).lower_is_better,
+    )
+    values = (f"{name.removeprefix('eval/')} {metrics[name]:.3f}" for name in names)
     return " · ".join((*([] if step is None else [f"step {step}"]), *values))
 
 
@@ -106,10 +108,8 @@ def results(
     columns = {name: known for name, known in beside.items() if known}
     for name in columns:
         table.add_column(name, justify="right")
-    slices = {SLICE_PREFIX + name for names in SLICES.values() for name in names}
     for name in metrics:
-        is_kind = name.startswith("eval/nsp_") and "@" in name
-        if name in slices or is_kind or name.startswith("eval/probe/"):
+        if not describe(name).results:
             continue
         known = (column.get(name) for column in columns.values())
         table.add_row(name, *("" if value is None else f"{value:.3f}" for value in known))

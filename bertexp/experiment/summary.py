@@ -13,6 +13,7 @@ from typing import Any
 
 from bertexp.files import write_text
 from bertexp.locks import is_held
+from bertexp.metrics import own_rows
 from bertexp.validation import UserError
 
 SUMMARY_FILE = "summary.json"
@@ -60,11 +61,14 @@ def status(folder: Path, summary: Mapping[str, Any]) -> str:
     return "killed" if is_dead else written
 
 
-def write_summary(folder: Path, values: Mapping[str, object]) -> None:
+def write_summary(folder: Path, values: Mapping[str, Any]) -> None:
     """Write ``values`` over what the run's summary holds, all or nothing.
 
-    Keys that ``values`` does not name keep what was written before.
+    Keys that ``values`` does not name keep what was written before. Metrics bring their rows if
+    other programs would not know them.
     """
+    if rows := own_rows(values.get("metrics", {})):
+        values = {**values, "metric_rows": rows}
     write_json(folder / SUMMARY_FILE, {**read_summary(folder), **values})
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from bertexp import metrics
 from bertexp.data.tokens.store import TokenStore
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import (
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONFIDENCE_BINS = 10
+# The terminal has a table of its own for the kinds of negatives.
+metrics.register("eval/nsp_loss@*", replace(metrics.LOSS, results=False))
+metrics.register("eval/nsp_accuracy@*", metrics.share("of one kind of negatives", results=False))
 
 
 READS = (
@@ -109,7 +113,7 @@ class NextSentencePrediction(Objective):
         each = [np.full(len(p), w / len(p)) for p, w in zip(right, weights, strict=True)]
         hits = np.concatenate([one.hits for one in found])
         error = calibration_error(confidences, hits, np.concatenate(each))
-        metrics = {
+        values = {
             "eval/nsp_loss": float(np.average([one.loss for one in found], weights=weights)),
             "eval/nsp_accuracy": float(
                 np.average([one.accuracy for one in found], weights=weights)
@@ -117,9 +121,9 @@ class NextSentencePrediction(Objective):
             "eval/nsp_calibration_error": error,
         }
         for one in found:
-            metrics[f"eval/nsp_loss@{one.of.name}"] = one.loss
-            metrics[f"eval/nsp_accuracy@{one.of.name}"] = one.accuracy
-        return metrics
+            values[f"eval/nsp_loss@{one.of.name}"] = one.loss
+            values[f"eval/nsp_accuracy@{one.of.name}"] = one.accuracy
+        return values
 
     def answered(self, sets: Sequence[EvalSet]) -> dict[str, int]:
         found = {f"eval/nsp_accuracy@{one.name}": len(one.labels) for one in sets}

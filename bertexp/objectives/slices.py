@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 
+from bertexp import metrics
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import WordPieceTokenizer
 from bertexp.objectives.batch import Batch
@@ -16,6 +20,8 @@ SLICES = {
 }
 # Of the metrics that hold the loss of each slice, in front of its name.
 SLICE_PREFIX = "eval/loss@"
+for _name in itertools.chain(*SLICES.values()):
+    metrics.register(SLICE_PREFIX + _name, replace(metrics.LOSS, results=False))
 
 
 class Slicer:

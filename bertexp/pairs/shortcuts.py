@@ -6,12 +6,16 @@ import warnings
 
 import numpy as np
 
+from bertexp import metrics
 from bertexp.objectives.batch import Batch
 from bertexp.pairs.examples import PairExamples
 
 # Pairs that a classifier is fitted to, at most.
 FITTED = 2000
 SHORTCUT = "eval/nsp_shortcut"
+metrics.register(
+    f"{SHORTCUT}*", metrics.share("accuracy of a classifier on trivial features", results=False)
+)
 # What the features alone are called behind that.
 FEATURES = ("_length", "_overlap", "_position")
 

@@ -15,7 +15,7 @@ import wandb
 from accelerate.tracking import WandBTracker
 
 from bertexp.files import expanded, shown
-from bertexp.metrics import Metric, describe
+from bertexp.metrics import describe
 from bertexp.tracking.base import Metrics, SafeTracker, first_line
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity, wandb_setting
@@ -153,7 +153,9 @@ class WandbTracker(SafeTracker):
     def _log(self, values: Metrics, step: int | None) -> None:
         for name in values.keys() - self._defined:
             self._defined.add(name)
-            if best := best_value(name):
+            # A course of training has no best value: rates and budgets differ along it.
+            best = describe(name).best if name.startswith("eval/") else None
+            if best:
                 self._inner.run.define_metric(name, step_metric=STEP, summary=f"{best},last")
         self._inner.log(values if step is None else {**values, STEP: step})
 
@@ -202,11 +204,3 @@ def _forget_service() -> None:
     """Leave a service that has died, or W&B ends the process with a traceback or its exit code."""
     with contextlib.suppress(Exception, SystemExit):
         wandb.teardown()
-
-
-def best_value(name: str) -> str | None:
-    """Return ``min`` or ``max``, whichever of an evaluation metric's values a summary keeps."""
-    known = describe(name)
-    if not name.startswith("eval/") or known == Metric():
-        return None
-    return "min" if known.lower_is_better else "max"
