@@ -137,7 +137,7 @@ def command(
         cold: bool = False,
         python: tuple[str, ...] = (),
         stdin: str = "",
-        timeout: float = 180,
+        timeout: float = 600,
         **environment: str,
     ) -> Finished:
         folder = folder or tmp_path_factory.mktemp("work")
@@ -169,7 +169,7 @@ def leet(door: Door, clean_environment: dict[str, str]) -> Callable[..., str]:
     def read(file: Path, *options: str) -> str:
         asked = ("-m", "wandb", "leet", "inspect", "--json", *options, str(file))
         process = door.start(*asked, folder=file.parent, environment=clean_environment)
-        assert process.end(60) == 0, process.output + process.errors
+        assert process.end() == 0, process.output + process.errors
         return process.output
 
     return read

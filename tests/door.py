@@ -111,7 +111,7 @@ class Process:
             assert self.code() is None, self.output + self.errors
             time.sleep(0.001)
 
-    def end(self, seconds: float = 120) -> int:
+    def end(self, seconds: float = 600) -> int:
         """Return the exit code; a process that takes longer is killed."""
         code = self.code(seconds)
         if code is None:

@@ -1,4 +1,4 @@
-"""``python -m bertexp.bench`` measures what it says; how fast that is, no test asks."""
+"""``python -m bertexp.bench`` measures what it reports; how fast that is, no test depends on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_both_sides_do_the_same_work(command: Callable[..., Any], task: str) -> 
         assert other["first_loss"] == pytest.approx(first["first_loss"], abs=1e-4)
         if task == "mlm":
             assert other["tokens"] == first["tokens"] == 2 * 32 * 64
-    # What the table says is what was measured.
+    # The table shows what was measured.
     for side, (each,) in race["measured"].items():
         speed = each["tokens"] / each["seconds"]
         assert re.search(rf"tiny, {side} +{speed:,.0f} ", done.output), done.output
@@ -75,6 +75,8 @@ def test_preparation_is_measured_beside_encode_batch(command: Callable[..., Any]
     assert done.code == 0, done.output + done.errors
     cost = figures(done.folder)["preparation"]
     assert cost["megabytes"] == pytest.approx(0.5, rel=0.05)
+    kinds = {path.name for path in done.cache.iterdir()}
+    assert "tokens" not in kinds, "the measured text does not go into the user's cache"
     assert set(cost["seconds"]) == set(cost["peak_megabytes"]) == {"1", "2"}
     for seconds in (*cost["seconds"].values(), cost["encode_batch_seconds"]):
         assert f" {seconds:.1f} " in done.output

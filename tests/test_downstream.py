@@ -32,7 +32,6 @@ def runs(command: Callable[..., Any]) -> dict[int, Path]:
             *("evaluation.every=null", "evaluation.max_examples=8", f"hydra.run.dir={steps}"),
             *("evaluation.pseudo_perplexity=0", "hardware.threads=1"),
             folder=folder,
-            timeout=600,
         )
         assert done.code == 0, done.said
         folder = done.folder
@@ -83,7 +82,6 @@ def test_fine_tuning_beats_the_linear_probe_on_the_same_texts(
         *("hydra.run.dir=finetuned", "hardware.threads=1"),
         module="bertexp.finetune",
         folder=run.parent,
-        timeout=580,
     )
     assert done.code == 0, done.said
     found = json.loads((run.parent / "finetuned" / "summary.json").read_text())

@@ -23,6 +23,7 @@ from bertexp.predict.prediction import Predictor
 from bertexp.validation import UserError
 
 Trained = Callable[[str], Path]
+Answers = tuple[Any, list[dict[str, Any]]]
 
 
 def texts(run: Path) -> list[str]:
@@ -33,7 +34,7 @@ def texts(run: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def answers(command: Callable[..., Any], trained: Trained) -> tuple[Any, list[dict[str, Any]]]:
+def answers(command: Callable[..., Any], trained: Trained) -> Answers:
     """What a model of both kinds answers to four lines, the third of which is empty."""
     run = trained("mlm_nsp")
     one, two, three = texts(run)
@@ -42,45 +43,29 @@ def answers(command: Callable[..., Any], trained: Trained) -> tuple[Any, list[di
     return done, [json.loads(line) for line in done.output.splitlines()]
 
 
-def test_masks_are_filled_as_by_the_pipeline(
-    answers: tuple[Any, list[dict[str, Any]]], trained: Trained
-) -> None:
-    run = trained("mlm_nsp")
+def test_masks_are_filled_as_by_the_pipeline(answers: Answers, trained: Trained) -> None:
     masked = answers[1][0]
-    fill = pipeline("fill-mask", model=BertForPreTraining.from_pretrained(run / "model"),
-                    tokenizer=AutoTokenizer.from_pretrained(run / "model"))  # fmt: skip
-    model = fill.model.eval()
-    read = fill.tokenizer(masked["text"], return_tensors="pt")
-    with torch.no_grad():
-        probabilities = model(**read).prediction_logits[0].softmax(-1)
-    places = (read.input_ids[0] == fill.tokenizer.mask_token_id).nonzero().flatten().tolist()
+    fill = pipeline("fill-mask", model=str(trained("mlm_nsp") / "model"), top_k=5)
+    ids = fill.tokenizer(masked["text"]).input_ids
+    places = [place for place, id in enumerate(ids) if id == fill.tokenizer.mask_token_id]
     assert [mask["position"] for mask in masked["masks"]] == places
-    for mask, place in zip(masked["masks"], places, strict=True):
-        best = probabilities[place].topk(5)
-        names = fill.tokenizer.convert_ids_to_tokens(best.indices)
-        assert [found["token"] for found in mask["likeliest"]] == names
-        found = [found["probability"] for found in mask["likeliest"]]
-        assert found == pytest.approx(best.values.tolist(), abs=1e-6)
+    for mask, theirs in zip(masked["masks"], fill(masked["text"]), strict=True):
+        assert [each["token"] for each in mask["likeliest"]] == [t["token_str"] for t in theirs]
+        found = [each["probability"] for each in mask["likeliest"]]
+        assert found == pytest.approx([each["score"] for each in theirs], abs=1e-6)
     assert (masked["tokens"], masked["pseudo_perplexity"], masked["follows"]) == ([], None, None)
 
 
-def test_five_likeliest_are_those_of_the_fill_mask_pipeline(trained: Trained) -> None:
-    run = trained("mlm")
-    text = texts(run)[0].replace(" .", " [MASK] .")
-    theirs = pipeline("fill-mask", model=str(run / "model"), top_k=5)(text)
-    (mask,) = Predictor(find_saved(str(run)))(text).masks
-    assert [token for token, _ in mask.likeliest] == [found["token_str"] for found in theirs]
-    scores = [found["score"] for found in theirs]
-    assert [chance for _, chance in mask.likeliest] == pytest.approx(scores, abs=1e-6)
+@pytest.fixture(scope="module")
+def theirs(trained: Trained) -> tuple[Any, Any]:
+    """The same model and its tokenizer as transformers loads them."""
+    folder = trained("mlm_nsp") / "model"
+    return BertForPreTraining.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def test_a_text_is_scored_token_by_token(
-    answers: tuple[Any, list[dict[str, Any]]], trained: Trained
-) -> None:
-    run = trained("mlm_nsp")
+def test_a_text_is_scored_token_by_token(answers: Answers, theirs: tuple[Any, Any]) -> None:
     scored = answers[1][1]
-    model = BertForPreTraining.from_pretrained(run / "model").eval()
-    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    model, tokenizer = theirs
     ids = tokenizer(scored["text"], return_tensors="pt").input_ids
     expected = []
     for place in range(1, ids.shape[1] - 1):
@@ -98,26 +83,22 @@ def test_a_text_is_scored_token_by_token(
     assert scored["pseudo_perplexity"] == pytest.approx(math.exp(-mean), rel=1e-5)
 
 
-def test_a_pair_is_judged(answers: tuple[Any, list[dict[str, Any]]], trained: Trained) -> None:
-    run = trained("mlm_nsp")
+def test_a_pair_is_judged(answers: Answers, theirs: tuple[Any, Any]) -> None:
+    model, tokenizer = theirs
     done, found = answers
     judged = found[2]
-    read = AutoTokenizer.from_pretrained(run / "model")(
-        judged["text"], judged["text_b"], return_tensors="pt"
-    )
     with torch.no_grad():
-        logits = (
-            BertForPreTraining.from_pretrained(run / "model").eval()(**read).seq_relationship_logits
-        )
+        read = tokenizer(judged["text"], judged["text_b"], return_tensors="pt")
+        logits = model(**read).seq_relationship_logits
     assert judged["follows"] == pytest.approx(logits.softmax(-1)[0, 0].item(), abs=1e-6)
-    # The empty line stops no other, and is said.
+    # The empty line is reported and stops no other.
     assert (done.code, len(found)) == (1, 3)
     assert done.errors.splitlines() == [
         "error: line 3: text: is empty; it must have at least one token."
     ]
 
 
-def test_answers_are_for_people_too(command: Callable[..., Any], trained: Trained) -> None:
+def test_answers_are_readable_too(command: Callable[..., Any], trained: Trained) -> None:
     run = trained("mlm_nsp")
     one, two, _ = texts(run)
     done = command(str(run / "checkpoints" / "step-6"), f"{one} [MASK]", two,
@@ -132,7 +113,7 @@ def test_answers_are_for_people_too(command: Callable[..., Any], trained: Traine
     assert scored[-1].startswith("pseudo-perplexity: ")
 
 
-def test_what_a_model_cannot_answer_is_said(trained: Trained) -> None:
+def test_what_a_model_cannot_answer_is_an_error(trained: Trained) -> None:
     masked, pairs = (Predictor(find_saved(str(trained(task)))) for task in ("mlm", "nsp"))
     refused: dict[str, Callable[[], object]] = {
         "text: the model judges pairs only; give a second text.": lambda: pairs("it is"),

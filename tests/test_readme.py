@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -35,7 +37,7 @@ def run(folder: Path, *arguments: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -73,7 +75,7 @@ def test_every_picture_is_made_by_the_command(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "BERTEXP_CACHE": str(tmp_path / "cache")}
     wanted = ["run", "tokens", "hidden", *(["sweep"] if shutil.which("chromium") else [])]
     options = ["--folder", tmp_path, "--only", ",".join(wanted), "+size=smoke"]
-    subprocess.run([sys.executable, script, *options], env=environment, check=True, timeout=600)
+    subprocess.run([sys.executable, script, *options], env=environment, check=True, timeout=1800)
     for name in wanted:
         (picture,) = tmp_path.glob(f"{name}.*")
         assert picture.stat().st_size > 5000

@@ -82,7 +82,7 @@ def interrupted(started: Callable[..., Any], untouched: Path, work: Path) -> Pat
         before = len(rows(run))
         process.until(lambda before=before: len(rows(run)) >= before + 2)
         os.kill(process.pid, number)
-        assert process.end(60) == 128 + number, process.output
+        assert process.end() == 128 + number, process.output
         assert summary(run)["status"] == "interrupted"
         assert "Traceback" not in process.output
         assert f"{signal.Signals(number).name}: finishing the step" in process.output
@@ -119,15 +119,16 @@ def test_a_run_that_signals_stopped_ends_as_if_untouched(
 
 def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Path) -> None:
     run = work / "impatient"
+    # A whole epoch is one step: of seconds.
     process = started(
-        *SMALL, "tracker=none", f"hydra.run.dir={run}", "trainer.log_every=1",
-        "trainer.gradient_accumulation_steps=600", "evaluation.every=null", "trainer.epochs=60",
+        *SMALL, "tracker=none", f"hydra.run.dir={run}", "dataset.synthetic.documents=2000",
+        "trainer.gradient_accumulation_steps=100000", "evaluation.every=null",
     )  # fmt: skip
-    process.until(lambda: len(rows(run)) >= 2)
+    process.until(lambda: len(rows(run)) >= 1)
     os.kill(process.pid, signal.SIGINT)
     process.until(lambda: "finishing the step" in process.output)
     os.kill(process.pid, signal.SIGINT)
-    assert process.end(60) == 130, process.output
+    assert process.end() == 130, process.output
     assert not (run / "checkpoints").exists(), "it finished the step"
     assert summary(run)["status"] == "interrupted"
     assert "Traceback" not in process.output
@@ -135,20 +136,22 @@ def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Pat
 
 def test_before_training_a_signal_stops_at_once(started: Callable[..., Any], work: Path) -> None:
     run = work / "early"
-    process = started(*SMALL, "tracker=none", f"hydra.run.dir={run}")
+    slow = "dataset.synthetic.documents=2001"
+    process = started(*SMALL, slow, "tracker=none", f"hydra.run.dir={run}")
     process.until(lambda: (run / ".hydra" / "config.yaml").exists())
     os.kill(process.pid, signal.SIGTERM)
-    assert process.end(60) == 143, process.output
+    assert process.end() == 143, process.output
     assert summary(run) == {"status": "interrupted"}
     assert "Traceback" not in process.output
 
 
 def test_a_signal_ends_a_whole_sweep(started: Callable[..., Any], work: Path) -> None:
-    process = started("-m", *SMALL, "tracker=none", "seed=0,1", "sweep=ended")
+    long = ("trainer.epochs=null", "trainer.max_steps=100000")
+    process = started("-m", *SMALL, *long, "tracker=none", "seed=0,1", "sweep=ended")
     jobs = work / "outputs" / "sweeps" / "ended"
     process.until(lambda: any(jobs.glob("*/metrics.jsonl")))
     os.kill(process.pid, signal.SIGTERM)
-    assert process.end(60) == 143, process.output
+    assert process.end() == 143, process.output
     assert [summary(path.parent)["status"] for path in jobs.glob("*/summary.json")] == [
         "interrupted"
     ]
@@ -344,7 +347,7 @@ def test_a_trackers_death_does_not_end_the_run(
     assert service
     for child in service:
         os.kill(child, signal.SIGKILL)
-    assert process.end(120) == 0, process.output
+    assert process.end() == 0, process.output
     assert process.output.count("The run goes on without it.") == 1
     assert "Traceback" not in process.output
     assert differences(run, outcome(untouched), 0) == []
@@ -354,14 +357,14 @@ def test_runs_killed_at_random_moments_end_as_if_untouched(
     clean_environment: dict[str, str],
 ) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "soak.py", "--trials", "20"],
+        [sys.executable, ROOT / "tests" / "soak.py", "--trials", "10"],
         env=clean_environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=1500,
+        timeout=3000,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("20 trials, ")
+    assert done.stdout.splitlines()[-1].startswith("10 trials, ")
     assert done.stdout.splitlines()[-1].endswith(" 0 losses")
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
 TINY = [
     "dataset=synthetic",
     "dataset.synthetic.documents=40",

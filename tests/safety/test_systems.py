@@ -34,7 +34,7 @@ def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=180,
+        timeout=600,
         **{"stdout": subprocess.PIPE} | options,
     )
 
