@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from door import Door
+from forkserver import ForkServer
 from hydra import compose, initialize_config_dir
 
 from bertexp.compare.runs import Run
@@ -48,16 +48,18 @@ class Finished:
     cache: Path
 
     @property
-    def said(self) -> list[str]:
+    def lines(self) -> list[str]:
         """The lines of both streams that are not blank."""
         return [line for line in (self.output + self.errors).splitlines() if line.strip()]
+
+    said = lines
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole commands are slow, and so is a browser."""
     for item in items:
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
-        if fixtures & {"door", "browser"} and not item.get_closest_marker("fast"):
+        if fixtures & {"forkserver", "browser"} and not item.get_closest_marker("fast"):
             item.add_marker(pytest.mark.slow)
 
 
@@ -111,18 +113,26 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 
 @pytest.fixture(scope="session")
-def door(
+def forkserver(
     tmp_path_factory: pytest.TempPathFactory, clean_environment: dict[str, str]
-) -> Iterator[Door]:
+) -> Iterator[ForkServer]:
     """What starts processes that take no seconds to load."""
-    door = Door(clean_environment, tmp_path_factory.mktemp("said"))
-    yield door
-    door.close()
+    server = ForkServer(clean_environment, tmp_path_factory.mktemp("printed"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def door(forkserver: ForkServer) -> ForkServer:
+    """The former name."""
+    return forkserver
 
 
 @pytest.fixture(scope="session")
 def command(
-    tmp_path_factory: pytest.TempPathFactory, clean_environment: dict[str, str], door: Door
+    tmp_path_factory: pytest.TempPathFactory,
+    clean_environment: dict[str, str],
+    forkserver: ForkServer,
 ) -> Callable[..., Finished]:
     """Return a function that runs ``python -m bertexp`` in a folder and with a cache of its own.
 
@@ -142,14 +152,14 @@ def command(
     ) -> Finished:
         folder = folder or tmp_path_factory.mktemp("work")
         cache = folder / "cache"
-        asked = ("-m", module, *arguments)
+        options = ("-m", module, *arguments)
         full = clean_environment | {"BERTEXP_CACHE": str(cache)} | environment
         if not (cold or python):
-            process = door.start(*asked, folder=folder, environment=full, stdin=stdin)
+            process = forkserver.start(*options, folder=folder, environment=full, stdin=stdin)
             code = process.end(timeout)
             return Finished(code, process.output, process.errors, folder, cache)
         done = subprocess.run(
-            [sys.executable, *python, *asked],
+            [sys.executable, *python, *options],
             cwd=folder,
             env=full,
             input=stdin,
@@ -163,12 +173,12 @@ def command(
 
 
 @pytest.fixture(scope="session")
-def leet(door: Door, clean_environment: dict[str, str]) -> Callable[..., str]:
+def leet(forkserver: ForkServer, clean_environment: dict[str, str]) -> Callable[..., str]:
     """Return a function that has W&B's own reader print what is in an offline run's file."""
 
     def read(file: Path, *options: str) -> str:
-        asked = ("-m", "wandb", "leet", "inspect", "--json", *options, str(file))
-        process = door.start(*asked, folder=file.parent, environment=clean_environment)
+        command = ("-m", "wandb", "leet", "inspect", "--json", *options, str(file))
+        process = forkserver.start(*command, folder=file.parent, environment=clean_environment)
         assert process.end() == 0, process.output + process.errors
         return process.output
 
@@ -179,7 +189,7 @@ def leet(door: Door, clean_environment: dict[str, str]) -> Callable[..., str]:
 def trained(command: Callable[..., Finished]) -> Callable[[str], Path]:
     """Return a function that trains a tiny model for a task; returns the run's folder.
 
-    It has checkpoints of steps 6 and 12, and its cache lies beside it.
+    It has checkpoints of steps 6 and 12, and its cache is beside it.
     """
 
     @functools.cache
@@ -190,7 +200,7 @@ def trained(command: Callable[..., Finished]) -> Callable[[str], Path]:
             *("trainer.max_steps=12", "trainer.save_every=6", "trainer.keep_checkpoints=3"),
             *("model.hidden_size=32", "hydra.run.dir=run"),
         )
-        assert done.code == 0, done.said
+        assert done.code == 0, done.lines
         return done.folder / "run"
 
     return train

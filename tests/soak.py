@@ -1,4 +1,4 @@
-"""Kills a run at random moments and has it go on: the end must be as if nothing had happened.
+"""Kills a run at random moments and resumes it: the result must be that of a run left alone.
 
     python tests/soak.py --trials 200
 
@@ -125,7 +125,7 @@ def soak(work: Path, trials: int, seed: int) -> int:
 
 
 def main() -> None:
-    """Run as many trials as the command line says."""
+    """Run as many trials as the command line sets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)

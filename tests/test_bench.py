@@ -70,8 +70,8 @@ def test_every_strategy_is_measured_beside_the_collator(command: Callable[..., A
 
 
 def test_preparation_is_measured_beside_encode_batch(command: Callable[..., Any]) -> None:
-    asked = ("bench.what=[preparation]", "bench.megabytes=0.5", "hardware.num_workers=2")
-    done = command(*SMALL, *asked, module="bertexp.bench")
+    overrides = ("bench.what=[preparation]", "bench.megabytes=0.5", "hardware.num_workers=2")
+    done = command(*SMALL, *overrides, module="bertexp.bench")
     assert done.code == 0, done.output + done.errors
     cost = figures(done.folder)["preparation"]
     assert cost["megabytes"] == pytest.approx(0.5, rel=0.05)
@@ -85,11 +85,11 @@ def test_preparation_is_measured_beside_encode_batch(command: Callable[..., Any]
 
 
 def test_what_cannot_be_measured_is_one_line(command: Callable[..., Any], tmp_path: Path) -> None:
-    for wrong, said in (
+    for wrong, message in (
         (["bench.what=[masking]", "task=nsp"], "bench: task=nsp masks nothing; use task=mlm."),
         (["trainer.batch_size=100000"], "trainer.batch_size=100000: the corpus has only"),
         (["task=sop"], "bench: task=sop is not measured; use task=mlm or nsp."),
     ):
         done = command(*SMALL, *BRIEF, *wrong, module="bertexp.bench", folder=tmp_path)
         assert done.code == 1
-        assert said in done.output + done.errors
+        assert message in done.output + done.errors

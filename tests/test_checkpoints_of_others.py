@@ -57,8 +57,8 @@ def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
 ) -> None:
     given = ("model=pretrained", "model.pretrained='~/given'", "hydra.run.dir=run")
     done = command(*SETTINGS, *given, folder=folder, HOME=str(folder))
-    assert done.code == 0, done.said
-    plan = " ".join(" ".join(done.said).split())
+    assert done.code == 0, done.lines
+    plan = " ".join(" ".join(done.lines).split())
     assert "vocabulary of 18 (pretrained)" in plan
     assert "dropout 0.1" in plan, "the checkpoint's own"
     assert "learning rate 5e-05, for a checkpoint (linear)" in plan
@@ -68,7 +68,7 @@ def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
     assert weights["bert.embeddings.word_embeddings.weight"].shape == (24, 32)
 
     again = command("run", module="bertexp.evaluate", folder=folder)
-    assert again.code == 0, again.said
+    assert again.code == 0, again.lines
     ended = json.loads((folder / "run" / "summary.json").read_text())
     evaluated = json.loads((folder / "run" / "evaluations" / "model.json").read_text())
     assert evaluated["metrics"] == ended["metrics"]
@@ -77,7 +77,7 @@ def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
     for name in ("run", "~/given"):
         told = command(name, "The <ent> [MASK].", "--json", module="bertexp.predict",
             folder=folder, HOME=str(folder))  # fmt: skip
-        assert told.code == 0, told.said
+        assert told.code == 0, told.lines
         (mask,) = json.loads(told.output)["masks"]
         assert mask["position"] == 3, "<ent> is one token"
         known = {*WORDS, *SPECIAL_TOKENS, "<ent>", "silver lantern"}
@@ -85,7 +85,7 @@ def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
 
     seen = command("run=run", "what=[tokens,embeddings]", "text=the old <ent>",
         module="bertexp.inspect", folder=folder)  # fmt: skip
-    assert seen.code == 0, seen.said
+    assert seen.code == 0, seen.lines
     assert "<ent>" in seen.output
 
     rows = "text,label\n" + "the old <ent>,a\nthe sea,b\n" * 8
@@ -93,8 +93,8 @@ def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
     tuned = command("run", "finetune.train=train.csv", "finetune.validation=train.csv",
         "trainer.max_steps=2", "tracker=none", "hydra.run.dir=tuned",
         module="bertexp.finetune", folder=folder)  # fmt: skip
-    assert tuned.code == 0, tuned.said
-    plan = " ".join(" ".join(tuned.said).split())
+    assert tuned.code == 0, tuned.lines
+    plan = " ".join(" ".join(tuned.lines).split())
     assert "learning rate 0.0003, for a hidden size of 32 (linear)" in plan
     assert OmegaConf.load(folder / "tuned" / ".hydra" / "config.yaml").optimizer.lr == 3e-4
     saved = (folder / "run" / "model" / "tokenizer.json").read_bytes()
@@ -118,4 +118,4 @@ def test_a_wrong_pair_is_refused_before_the_corpus_is_read(
     ):
         done = command(*given, *chosen, folder=folder)
         assert done.code == 1
-        assert done.said[-1].startswith(told), done.said
+        assert done.lines[-1].startswith(told), done.lines

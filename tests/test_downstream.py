@@ -1,4 +1,4 @@
-"""What pre-training is worth downstream, on Python's own documentation: measured, not supposed."""
+"""What pre-training gains downstream, measured on Python's own documentation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def runs(command: Callable[..., Any]) -> dict[int, Path]:
             *("evaluation.pseudo_perplexity=0", "hardware.threads=1"),
             folder=folder,
         )
-        assert done.code == 0, done.said
+        assert done.code == 0, done.lines
         folder = done.folder
         found[steps] = folder / str(steps)
     return found
@@ -49,14 +49,14 @@ def test_a_pre_trained_encoder_tells_packages_apart_better_than_an_untrained_one
 ) -> None:
     trained, untrained = package(runs[STEPS]), package(runs[1])
     assert trained["accuracy"] > untrained["accuracy"] + MARGIN
-    # Either is far above who always says the same; what the words alone tell is the same for both.
+    # Both are far above the majority class; TF-IDF is the same for both.
     assert untrained["accuracy"] > 2 * untrained["majority"]
     assert trained["tfidf"] == untrained["tfidf"]
 
 
 @pytest.fixture
-def asked(runs: dict[int, Path], experiment_config: Callable[..., Config]) -> Iterator[ProbeTask]:
-    """The texts that the package probe asks about, from the runs' own cache."""
+def probe(runs: dict[int, Path], experiment_config: Callable[..., Config]) -> Iterator[ProbeTask]:
+    """The texts of the package probe, from the runs' own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTEXP_CACHE", str(runs[STEPS].parent / "cache"))
         config = experiment_config()
@@ -65,16 +65,16 @@ def asked(runs: dict[int, Path], experiment_config: Callable[..., Config]) -> It
 
 
 def test_fine_tuning_beats_the_linear_probe_on_the_same_texts(
-    runs: dict[int, Path], asked: ProbeTask, command: Callable[..., Any]
+    runs: dict[int, Path], probe: ProbeTask, command: Callable[..., Any]
 ) -> None:
     run = runs[STEPS]
-    parts = {"train": slice(asked.fitted), "dev": slice(asked.fitted, None)}
+    parts = {"train": slice(probe.fitted), "dev": slice(probe.fitted, None)}
     for name, part in parts.items():
         with (run.parent / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["text", "label"])
-            names = [asked.classes[label] for label in asked.labels[part]]
-            writer.writerows(zip(asked.texts[part], names, strict=True))
+            names = [probe.classes[label] for label in probe.labels[part]]
+            writer.writerows(zip(probe.texts[part], names, strict=True))
     done = command(
         *(str(run), "finetune.train=train.csv", "finetune.validation=dev.csv", "tracker=none"),
         # A model so small likes a higher rate than most.
@@ -83,6 +83,6 @@ def test_fine_tuning_beats_the_linear_probe_on_the_same_texts(
         module="bertexp.finetune",
         folder=run.parent,
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     found = json.loads((run.parent / "finetuned" / "summary.json").read_text())
     assert found["metrics"]["eval/accuracy"] > package(run)["accuracy"]

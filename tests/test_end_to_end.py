@@ -201,7 +201,7 @@ def test_a_bad_job_does_not_end_a_sweep(sweep: Any) -> None:
     assert "Traceback" not in sweep.output + sweep.errors
     states = {precision: summary(folder)["status"] for precision, folder in jobs(sweep)}
     assert states == {"fp32": "finished", "fp16": "failed", "bf16": "finished"}
-    line, last = [line for line in sweep.said if line.startswith("error: ")]
+    line, last = [line for line in sweep.lines if line.startswith("error: ")]
     assert line.startswith("error: hardware.precision=fp16: needs a GPU")
     assert last.startswith("error: 1 of 3 jobs failed")
     folders = dict(jobs(sweep))
@@ -257,9 +257,9 @@ def test_a_run_that_diverges_fails_and_leaves_what_was_good(command: Callable[..
     assert done.code == 1
     assert summary(run)["status"] == "failed"
     assert "trainer.max_bad_steps=4" in summary(run)["error"]
-    (line,) = [line for line in done.said if line.startswith("error: ")]
+    (line,) = [line for line in done.lines if line.startswith("error: ")]
     assert line.startswith("error: trainer.max_bad_steps=4: so many steps in a row")
-    skipped = [line for line in done.said if "is skipped" in line]
+    skipped = [line for line in done.lines if "is skipped" in line]
     assert len(skipped) >= 4
     assert re.search(r"its examples: \d+(, \d+)*$", skipped[0])
     assert "Traceback" not in done.output + done.errors

@@ -25,7 +25,7 @@ def test_a_run_is_evaluated_as_at_its_end(command: Callable[..., Any], trained: 
     cache = {"BERTEXP_CACHE": str(run.parent / "cache")}
     prepared = contents(run.parent / "cache").keys()
     done = command(str(run), "hardware=cpu", module="bertexp.evaluate", **cache)
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     assert "examples   those of the run's own evaluation" in done.output
     summary = json.loads((run / "summary.json").read_text())
     written = run / "evaluations" / "model.json"
@@ -52,7 +52,7 @@ def test_a_checkpoint_on_another_corpus_at_another_rate(
         module="bertexp.evaluate",
         folder=_notes(run.parent),
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     assert "after 6 steps" in done.output
     assert "eval/loss@0.3 " in done.output and "eval/loss@0.15" not in done.output
     assert "examples   not those of the run's own evaluation" in done.output
@@ -81,13 +81,13 @@ def test_all_runs_of_a_sweep_are_evaluated_and_those_that_fail_are_named(
         BERTEXP_CACHE=str(trained("mlm").parent / "cache"),
     )
     assert done.code == 1
-    assert "2/3 · sweep/seed=1" in done.said
-    assert "failed: run=nowhere/at/all: there is no such folder." in done.said
-    assert done.said[-1] == "error: 1 of 3 runs were not evaluated."
+    assert "2/3 · sweep/seed=1" in done.lines
+    assert "failed: run=nowhere/at/all: there is no such folder." in done.lines
+    assert done.lines[-1] == "error: 1 of 3 runs were not evaluated."
     for seed in (0, 1):
         found = json.loads((tmp_path / f"sweep/seed={seed}/evaluations/mine.json").read_text())
         line = f"eval/loss {found['metrics']['eval/loss']:.3f} · eval/accuracy "
-        assert sum(said.startswith(line) for said in done.said) == 2
+        assert sum(said.startswith(line) for said in done.lines) == 2
 
 
 def test_a_folder_of_no_run_is_evaluated_on_the_data_that_are_named(
@@ -100,7 +100,7 @@ def test_a_folder_of_no_run_is_evaluated_on_the_data_that_are_named(
         module="bertexp.evaluate",
         folder=_notes(tmp_path),
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     assert "model      copied" in done.output
     assert "documents of text" in done.output
     assert "saved      outputs/evaluate/copied/notes.json" in done.output
@@ -115,7 +115,7 @@ def test_a_folder_of_no_run_is_evaluated_on_the_data_that_are_named(
         folder=tmp_path,
     )
     assert contents(trained("mlm")) == before
-    line = next(one for one in as_run.said if one.startswith("eval/loss "))
+    line = next(one for one in as_run.lines if one.startswith("eval/loss "))
     assert line.split()[1] == f"{found['metrics']['eval/loss']:.3f}"
 
 
@@ -141,7 +141,7 @@ def _notes(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((), "RUN is missing: python -m bertexp.evaluate RUN... [overrides]."),
         (("no/such/run",), "run=no/such/run: there is no such folder."),
@@ -154,9 +154,9 @@ def _notes(folder: Path) -> Path:
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(
-    command: Callable[..., Any], trained: Trained, arguments: tuple[str, ...], said: str
+    command: Callable[..., Any], trained: Trained, arguments: tuple[str, ...], message: str
 ) -> None:
     run = trained("mlm")
     filled = [argument.format(run=run) for argument in arguments]
     done = command(*filled, module="bertexp.evaluate")
-    assert (done.code, done.said) == (1, ["error: " + said.format(run=run)])
+    assert (done.code, done.lines) == (1, ["error: " + message.format(run=run)])

@@ -45,7 +45,7 @@ def test_without_the_hub_what_the_file_advises_works(
     assert done.code == 0, done.output + done.errors
     away = command(f"+experiment=notebook_{task}", "tracker=none")
     assert away.code == 1
-    assert "type model=tiny tokenizer=wordpiece" in away.said[-1]
+    assert "type model=tiny tokenizer=wordpiece" in away.lines[-1]
 
 
 @pytest.mark.parametrize("task", ["mlm", "nsp"])
@@ -71,8 +71,8 @@ def test_the_notebooks_model_and_corpus_are_chosen(
     config = experiment_config(f"+experiment=notebook_{task}")
     assert config.model.pretrained == config.tokenizer.path == "bert-base-uncased"
     assert config.dataset.name == "wikitext2"
-    asked = ("model=pretrained", "model.pretrained=bert-base-uncased", "dataset=wikitext2")
-    same = experiment_config(f"+experiment=notebook_{task}", *asked)
+    chosen = ("model=pretrained", "model.pretrained=bert-base-uncased", "dataset=wikitext2")
+    same = experiment_config(f"+experiment=notebook_{task}", *chosen)
     assert replace(same.model, name="") == replace(config.model, name="")
     # The defaults of transformers' TrainingArguments, and what the notebook gave it.
     from transformers import TrainingArguments

@@ -126,21 +126,23 @@ def test_what_a_model_cannot_answer_is_an_error(trained: Trained) -> None:
         ),
         "text: is empty; it must have at least one token.": lambda: masked(" "),
     }
-    for said, ask in refused.items():
+    for message, predict in refused.items():
         with pytest.raises(UserError) as caught:
-            ask()
-        assert str(caught.value) == said
+            predict()
+        assert str(caught.value) == message
 
 
 def test_a_model_that_is_none_is_refused_in_one_line(
     command: Callable[..., Any], trained: Trained, tmp_path: Path
 ) -> None:
     done = command("no/such/run", "it", module="bertexp.predict")
-    assert (done.code, done.said) == (1, ["error: run=no/such/run: there is no such folder."])
+    assert (done.code, done.lines) == (1, ["error: run=no/such/run: there is no such folder."])
     if not torch.cuda.is_available():
         done = command(str(trained("mlm")), "it", "--device", "gpu", module="bertexp.predict")
-        said = "error: hardware.device=gpu: torch finds no GPU; use hardware=auto or hardware=cpu."
-        assert (done.code, done.said) == (1, [said])
+        message = (
+            "error: hardware.device=gpu: torch finds no GPU; use hardware=auto or hardware=cpu."
+        )
+        assert (done.code, done.lines) == (1, [message])
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
     with pytest.raises(UserError, match="has saved no model yet"):

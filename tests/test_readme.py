@@ -69,8 +69,8 @@ def test_the_strategy_masks_pairs_at_the_rate_that_was_set(checkout: Path) -> No
 def test_every_picture_is_made_by_the_command(tmp_path: Path) -> None:
     shown = {Path(name).stem for name in re.findall(r"\]\(\.assets/(\S+)\)", README)}
     script = ROOT / ".assets" / "pictures.py"
-    helped = subprocess.run([sys.executable, script, "--only", "none"], capture_output=True)
-    named = re.search(rb"is none of (.*)", helped.stderr)
+    refused = subprocess.run([sys.executable, script, "--only", "none"], capture_output=True)
+    named = re.search(rb"is none of (.*)", refused.stderr)
     assert named and shown == set(named[1].decode().split(", "))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "BERTEXP_CACHE": str(tmp_path / "cache")}
     wanted = ["run", "tokens", "hidden", *(["sweep"] if shutil.which("chromium") else [])]

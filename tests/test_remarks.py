@@ -1,4 +1,4 @@
-"""What a report says of a result that is worse than it could be."""
+"""What a report remarks on a result that is worse than it could be."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_overfitting_is_named_and_where_the_best_model_is(remarked: Any) -> None
     # Where training gets no better either, it is something else.
     (found,) = remarked([None, 0.7, 0.6, 0.9, 0.9], [0.80, 0.70, 0.675, 0.71, 0.776])
     assert found.startswith("eval/loss rose from 0.675 at step 20 to 0.776. model/ is ")
-    # The noise of two evaluations is not worth a word.
+    # The noise of two evaluations is not remarked on.
     assert remarked(falling, [0.80, 0.70, 0.675, 0.68, 0.676]) == []
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from door import Door, Process
 from folders import rows, summary
+from forkserver import ForkServer, Process
 from omegaconf import OmegaConf
 from soak import differences, outcome
 
@@ -33,7 +33,7 @@ SMALL = (
 
 def errors(done: Any) -> list[str]:
     assert "Traceback" not in done.output + done.errors, done.output + done.errors
-    return [line for line in done.said if line.startswith("error: ")]
+    return [line for line in done.lines if line.startswith("error: ")]
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -51,12 +51,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def started(work: Path, door: Door, clean_environment: dict[str, str]) -> Callable[..., Process]:
+def started(
+    work: Path, forkserver: ForkServer, clean_environment: dict[str, str]
+) -> Callable[..., Process]:
     """Return a function that starts ``python -m bertexp`` and does not wait for it."""
 
     def start(*arguments: str) -> Process:
         environment = clean_environment | {"BERTEXP_CACHE": str(work / "cache")}
-        return door.start(
+        return forkserver.start(
             *("-m", "bertexp", *arguments), folder=work, environment=environment, together=True
         )
 
@@ -110,7 +112,7 @@ def test_a_run_that_signals_stopped_ends_as_if_untouched(
     assert f"wandb sync outputs/wandb/offline-run-*-{identity}" in done.output
     assert found["seconds"]["total"] > before["seconds"]["total"]
     assert found["budget"]["seconds"] > before["state"]["seconds"]
-    # What went on is in the folder, and no other folder was made.
+    # The folder has it all, and no other folder was made.
     assert not list((work / "outputs").glob("20*"))
     composed = OmegaConf.load(interrupted / ".hydra" / "config.yaml")
     assert (composed.trainer.resume, composed.hardware.num_workers) == (None, 1)
@@ -163,7 +165,7 @@ HAS_A_RUN = "has a run already, up to step 60; trainer.resume=auto"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ([FINISHED_RUN, "tracker=tensorboard", "trainer.log_every=1"], FINISHED),
         ([*SMALL, "tracker=none", "trainer.resume=auto", "hydra.run.dir=untouched"], FINISHED),
@@ -190,14 +192,14 @@ HAS_A_RUN = "has a run already, up to step 60; trainer.resume=auto"
     ],
 )
 def test_nothing_to_resume_is_one_line_and_changes_nothing(
-    command: Callable[..., Any], untouched: Path, work: Path, arguments: list[str], says: str
+    command: Callable[..., Any], untouched: Path, work: Path, arguments: list[str], message: str
 ) -> None:
     before, there = contents(untouched), set(work.iterdir())
     done = command(*arguments, folder=work)
-    (line,) = done.said
-    assert says in line
+    (line,) = done.lines
+    assert message in line
     assert (done.code, line.startswith("error: ")) == (
-        (0, False) if says == FINISHED else (1, True)
+        (0, False) if message == FINISHED else (1, True)
     )
     assert contents(untouched) == before
     assert set(work.iterdir()) == there
@@ -231,20 +233,20 @@ def test_by_force_a_run_resumes_with_other_steps_or_a_budget_that_is_spent(
     epoch = seen / summary(run)["epoch"]
     force = (f"trainer.resume={run}", "trainer.resume_force=true", "trainer.epochs=null")
     larger = command(*force, "trainer.max_steps=64", "trainer.batch_size=12", folder=work)
-    assert larger.code == 0, larger.said
+    assert larger.code == 0, larger.lines
     assert summary(run)["budget"]["examples"] > seen + 30
     (last,) = [row for row in rows(run) if row["step"] == 64 and "train/epoch" in row]
     assert last["train/epoch"] == summary(run)["epoch"]
     assert last["train/epoch"] == pytest.approx(summary(run)["budget"]["examples"] / epoch)
     # What was finished stays as it is; what was not ends here.
     again = command(*force, "trainer.max_steps=30", folder=work)
-    assert "the run is finished; a longer budget" in again.said[0]
+    assert "the run is finished; a longer budget" in again.lines[0]
     (run / "summary.json").write_text(json.dumps(summary(run) | {"status": "interrupted"}))
     spent = command(*force, "trainer.max_steps=30", "trainer.log_every=3", folder=work)
-    assert spent.code == 0, spent.said
+    assert spent.code == 0, spent.lines
     note = f"step 64 · going on from {run}/checkpoints/step-64: the budget is spent"
-    assert any(line.startswith(note) for line in spent.said), spent.said
-    assert any(line.endswith("about 0:00 of training") for line in map(str.rstrip, spent.said))
+    assert any(line.startswith(note) for line in spent.lines), spent.lines
+    assert any(line.endswith("about 0:00 of training") for line in map(str.rstrip, spent.lines))
     assert "after 64 steps" in spent.output
     assert summary(run)["status"] == "finished"
     assert summary(run)["budget"]["step"] == 64
@@ -255,10 +257,10 @@ def test_a_budget_below_one_step_ends_at_a_hundred_percent(
 ) -> None:
     tiny = ("trainer.epochs=null", "trainer.max_steps=null", "trainer.max_tokens=1")
     done = command(*SMALL, *tiny, "tracker=none", folder=work)
-    assert done.code == 0, done.said
-    (line,) = [line for line in done.said if line.startswith("step 1/1")]
+    assert done.code == 0, done.lines
+    (line,) = [line for line in done.lines if line.startswith("step 1/1")]
     assert " · 100% · " in line
-    assert any("tokens for trainer.max_tokens=1: the last step is" in said for said in done.said)
+    assert any("tokens for trainer.max_tokens=1: the last step is" in said for said in done.lines)
     assert "after 1 step," in done.output
 
 
@@ -384,11 +386,11 @@ print(data.tokens["train"].fingerprint, *data.bank.fingerprints.values(), len(da
 
 
 def test_two_processes_build_one_cache(
-    door: Door, clean_environment: dict[str, str], tmp_path: Path
+    forkserver: ForkServer, clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
     cache, both_are_there = tmp_path / "cache", tmp_path / "go"
     builders = [
-        door.start(
+        forkserver.start(
             *("-c", PREPARE, str(both_are_there), *SMALL),
             folder=tmp_path,
             environment=clean_environment | {"BERTEXP_CACHE": str(cache)},

@@ -1,4 +1,4 @@
-"""Studies: each composes, is as small as +size=smoke says, and runs."""
+"""Studies: each composes, is as small as +size=smoke sets, and runs."""
 
 from __future__ import annotations
 

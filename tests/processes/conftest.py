@@ -88,7 +88,7 @@ def trained(place: Place) -> Callable[[str, int, int], str]:
             *(f"task={task}", f"trainer.gradient_accumulation_steps={accumulation}"),
             f"hardware.num_processes={processes}",
         )
-        assert done.code == 0, done.said
+        assert done.code == 0, done.lines
         assert "Traceback" not in done.errors
         return name
 

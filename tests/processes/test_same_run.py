@@ -42,11 +42,11 @@ def test_the_folder_is_that_of_one_process(place: Any, trained: Callable[..., st
     )
     assert one == two
     log = (place.folder / "mlm-2-2" / "bertexp.log").read_text()
-    assert log.count("learning rate") == 1, "said once"
+    assert log.count("learning rate") == 1, "printed once"
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
-def test_one_number_of_processes_goes_on_from_another(
+def test_one_number_of_processes_is_resumed_by_another(
     place: Any,
     trained: Callable[..., str],
     assert_same_run: Callable[..., None],
@@ -64,6 +64,6 @@ def test_one_number_of_processes_goes_on_from_another(
     done = place.command(
         f"trainer.resume={run.name}", f"hardware.num_processes={after}", folder=place.folder
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     assert "going on from" in done.errors
     assert_same_run(run.name, whole)

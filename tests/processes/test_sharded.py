@@ -17,12 +17,12 @@ SHARDED = ("hardware=fsdp", "hardware.device=cpu", "hardware.num_processes=2")
 @pytest.fixture(scope="module")
 def sharded(place: Any) -> Path:
     done = place.run("sharded", *SHARDED, "trainer.gradient_accumulation_steps=2")
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     return place.folder / "sharded"
 
 
-def goes_on(place: Any, run: Path, name: str, *hardware: str) -> None:
-    """Go on with a copy of a run as if it had been killed after step 40."""
+def resume(place: Any, run: Path, name: str, *hardware: str) -> None:
+    """Resume a copy of a run as if it had been killed after step 40."""
     copy = place.folder / name
     shutil.copytree(run, copy)
     for later in ("checkpoints/step-50", "model"):
@@ -30,7 +30,7 @@ def goes_on(place: Any, run: Path, name: str, *hardware: str) -> None:
     summary = json.loads((copy / "summary.json").read_text()) | {"status": "running"}
     (copy / "summary.json").write_text(json.dumps(summary))
     done = place.command(f"trainer.resume={name}", *hardware, folder=place.folder)
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     assert "going on from" in done.errors
 
 
@@ -46,7 +46,7 @@ def test_a_model_in_parts_learns_what_a_whole_one_does(
 def test_parts_are_put_together_again(
     place: Any, sharded: Path, trained: Callable[..., str], assert_same_run: Callable[..., None]
 ) -> None:
-    goes_on(place, sharded, "whole", "hardware.sharded=false", "hardware.num_processes=1")
+    resume(place, sharded, "whole", "hardware.sharded=false", "hardware.num_processes=1")
     assert_same_run("whole", trained("mlm", 2, 1))
 
 
@@ -54,5 +54,5 @@ def test_a_whole_is_taken_apart(
     place: Any, trained: Callable[..., str], assert_same_run: Callable[..., None]
 ) -> None:
     one = trained("mlm", 2, 1)
-    goes_on(place, place.folder / one, "apart", "hardware.sharded=true", "hardware.num_processes=2")
+    resume(place, place.folder / one, "apart", "hardware.sharded=true", "hardware.num_processes=2")
     assert_same_run("apart", one)

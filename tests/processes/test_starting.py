@@ -70,7 +70,7 @@ def test_one_that_is_killed_ends_all(place: Any) -> None:
 def test_a_mistake_is_one_line(place: Any) -> None:
     text = ("dataset=text", "dataset.files=[missing.txt]", "hydra.run.dir=nowhere")
     done = place.command(*text, TWO, "tracker=none", folder=place.folder)
-    (line,) = done.said
+    (line,) = done.lines
     assert done.code == 1
     assert line.startswith("error: ") and "missing.txt" in line
     assert not (place.folder / "nowhere").exists(), "nothing is left behind"

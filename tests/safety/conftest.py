@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from door import Door
+from forkserver import ForkServer
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended: its exit code, the lines it said, what lies in its folder."""
+    """A command that has ended: its exit code, the lines it printed, what is in its folder."""
 
     code: int
-    said: list[str]
+    lines: list[str]
     left: list[str]
 
 
@@ -29,7 +29,7 @@ def attempt(
     tmp_path_factory: pytest.TempPathFactory,
     clean_environment: dict[str, str],
     shared_cache: Path,
-    door: Door,
+    forkserver: ForkServer,
 ) -> Callable[..., Ended]:
     """Return a function that runs ``python -m bertexp`` in an empty folder of its own."""
 
@@ -37,7 +37,7 @@ def attempt(
         *arguments: str, folder: Path | None = None, user: int | None = None, **environment: str
     ) -> Ended:
         folder = folder or tmp_path_factory.mktemp("attempt")
-        process = door.start(
+        process = forkserver.start(
             *("-m", "bertexp", *arguments),
             folder=folder,
             environment=clean_environment | {"BERTEXP_CACHE": str(shared_cache)} | environment,

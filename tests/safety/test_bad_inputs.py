@@ -1,4 +1,4 @@
-"""What is wrong is said in one line, with exit code 1 and nothing left behind."""
+"""A mistake is one line, with exit code 1 and nothing left behind."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def cases() -> Iterator[Any]:
-    """Yield what each error should say, and the arguments that cause it."""
+    """Yield the pattern of each error, and the arguments that cause it."""
     vocabulary = "tokenizer=pretrained tokenizer.path={}/"
     for tables, before in (
         (TEXTS, "dataset=text dataset.files=['{}/@']"),
@@ -196,8 +196,8 @@ def cases() -> Iterator[Any]:
         ),
         (SETTINGS, "@"),
     ):
-        for name, says in tables.items():
-            yield pytest.param(says, before.replace("@", name), id=name)
+        for name, message in tables.items():
+            yield pytest.param(message, before.replace("@", name), id=name)
 
 
 @pytest.fixture
@@ -206,10 +206,10 @@ def refused(attempt: Callable[..., Any], root: Path, shared_cache: Path) -> Call
 
     def check(pattern: str, *arguments: str, **environment: str) -> None:
         ended = attempt(*base_for(*arguments), **environment)
-        assert ended.code == 1, ended.said
-        (error,) = [line for line in ended.said if line.startswith("error: ")]
-        assert ended.said[-1] == error
-        assert "Traceback" not in "\n".join(ended.said)
+        assert ended.code == 1, ended.lines
+        (error,) = [line for line in ended.lines if line.startswith("error: ")]
+        assert ended.lines[-1] == error
+        assert "Traceback" not in "\n".join(ended.lines)
         expected = pattern.replace("{}", re.escape(str(root)))
         assert re.search(expected, error.removeprefix("error: ")), error
         assert ended.left == []
@@ -218,12 +218,12 @@ def refused(attempt: Callable[..., Any], root: Path, shared_cache: Path) -> Call
     return check
 
 
-@pytest.mark.parametrize(("says", "arguments"), cases())
+@pytest.mark.parametrize(("message", "arguments"), cases())
 def test_a_mistake_is_one_line(
-    refused: Callable[..., None], root: Path, says: str, arguments: str
+    refused: Callable[..., None], root: Path, message: str, arguments: str
 ) -> None:
     given = [word.replace("{}", str(root)) for word in arguments.split(" ")]
-    refused(says, *(word.replace("{{", "{").replace("}}", "}") for word in given))
+    refused(message, *(word.replace("{{", "{").replace("}}", "}") for word in given))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -231,7 +231,7 @@ def test_runs_that_cannot_go_on(attempt: Callable[..., Any], root: Path, name: s
     run = root / name
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     ended = attempt(f"trainer.resume={run}")
-    (line,) = ended.said
+    (line,) = ended.lines
     assert ended.code == 1
     assert re.match("error: " + RUNS[name].replace("{}", re.escape(str(root))), line), line
     assert ended.left == []
@@ -243,8 +243,10 @@ def test_runs_that_cannot_go_on(attempt: Callable[..., Any], root: Path, name: s
 
 @pytest.mark.parametrize("place", ["good.txt", "good.txt/below"])
 def test_a_cache_that_is_no_folder(refused: Callable[..., None], root: Path, place: str) -> None:
-    says = rf"{{}}/{place}: the cache cannot be written \(Not a directory\); choose another folder"
-    refused(says, BERTEXP_CACHE=f"{root}/{place}")
+    message = (
+        rf"{{}}/{place}: the cache cannot be written \(Not a directory\); choose another folder"
+    )
+    refused(message, BERTEXP_CACHE=f"{root}/{place}")
 
 
 def test_a_dataset_smaller_than_a_batch_is_trained_on(
@@ -254,7 +256,7 @@ def test_a_dataset_smaller_than_a_batch_is_trained_on(
         *base_for("dataset=text", f"dataset.files=[{root}/good.txt]"),
         "trainer.batch_size=9999999999",
     )
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.lines
 
 
 def test_the_real_command_is_as_strict(command: Callable[..., Any], root: Path) -> None:
@@ -262,7 +264,7 @@ def test_the_real_command_is_as_strict(command: Callable[..., Any], root: Path) 
     done = command(*base_for("dataset=text", f"dataset.files=['{root}/latin.txt']"), cold=True)
     assert done.code == 1
     assert "Traceback" not in done.output + done.errors
-    assert done.said[-1].startswith(f"error: dataset.files: '{root}/latin.txt' is not UTF-8")
+    assert done.lines[-1].startswith(f"error: dataset.files: '{root}/latin.txt' is not UTF-8")
     assert [path.name for path in done.folder.iterdir()] == ["cache"]
 
 
@@ -312,7 +314,7 @@ def guarded(root: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "message"),
     [
         (["hydra.run.dir={}/run"], "hydra.run.dir: cannot write {}/run (Permission denied)."),
         (
@@ -327,7 +329,7 @@ def guarded(root: Path) -> Iterator[Path]:
     ],
 )
 def test_without_permission(
-    attempt: Callable[..., Any], guarded: Path, overrides: list[str], says: str
+    attempt: Callable[..., Any], guarded: Path, overrides: list[str], message: str
 ) -> None:
     # The user who may read nothing cannot load W&B either.
     given = ["tracker=none", *(override.format(guarded) for override in overrides)]
@@ -335,8 +337,8 @@ def test_without_permission(
     ended = attempt(
         *base_for(*given), folder=guarded / "work", user=NOBODY, BERTEXP_CACHE=str(cache)
     )
-    assert ended.code == 1, ended.said
-    assert ended.said[-1].startswith("error: " + says.format(guarded)), "\n".join(ended.said)
-    assert "Traceback" not in "\n".join(ended.said)
+    assert ended.code == 1, ended.lines
+    assert ended.lines[-1].startswith("error: " + message.format(guarded)), "\n".join(ended.lines)
+    assert "Traceback" not in "\n".join(ended.lines)
     assert [name for name in ended.left if not name.startswith("cache")] == []
     assert {path.name for path in guarded.iterdir()} == {"secret.txt", "work"}

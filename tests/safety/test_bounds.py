@@ -84,7 +84,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "evaluation.probe_examples": ([100, 10**12], [99, 0, -1]),
     "evaluation.probe_layer": ([None, 0, 1], [-1]),
 }
-# Too much of one is said of another that it must fit.
+# Where the error names another key that it must fit.
 NAMED = {
     "dataset.synthetic.topics": "dataset.synthetic.words",
     "model.num_attention_heads": "model.hidden_size",
@@ -162,16 +162,16 @@ def test_at_its_bounds_a_number_is_taken_and_beyond_them_refused(
         assert re.search(r"must be|has only|less:|divisible", message), message
 
 
-@pytest.mark.parametrize(("values", "says"), TOGETHER)
+@pytest.mark.parametrize(("values", "message"), TOGETHER)
 def test_numbers_that_must_agree(
-    changed: Callable[[dict[str, Any]], Config], values: dict[str, Any], says: str | None
+    changed: Callable[[dict[str, Any]], Config], values: dict[str, Any], message: str | None
 ) -> None:
-    if says is None:
+    if message is None:
         changed(values)
         return
     with pytest.raises(UserError) as caught:
         changed(values)
-    assert str(caught.value).startswith(says)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 

@@ -83,7 +83,7 @@ def test_others_read_what_one_has_prepared(empty_cache: Path) -> None:
 
 def test_a_full_disk_is_the_caches(empty_cache: Path) -> None:
     def fill(folder: Path) -> None:
-        # As Arrow says it.
+        # Arrow's words.
         raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space")
 
     told = rf"^{empty_cache}: .* \(No space left on device\); .* with BERTEXP_CACHE\.$"

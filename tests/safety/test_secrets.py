@@ -62,7 +62,7 @@ def test_a_key_named_in_the_configuration_is_refused(command: Callable[..., Any]
     value = f"[a,{given}]" if key in ("tracker.tags", "dataset.files") else given
     done = command(*SMALL, f"{key}={value}", **SECRETS)
     assert done.code == 1
-    assert done.said == [
+    assert done.lines == [
         f"error: {key}: must not hold the environment's WANDB_API_KEY: configurations are written "
         "to logs and trackers."
     ]

@@ -101,7 +101,7 @@ def test_a_change_of_any_byte_of_any_file_is_recognised(three: Path, data: st.Da
             path.write_bytes(written[kind])
         left = found(three)
         if path.name == "manifest.json" and kind == "flip":
-            # White space of another kind says the same.
+            # White space of another kind means the same.
             assert left in ({9: 9.0, 10: 10.0}, {9: 9.0, 10: 10.0, 100: 100.0})
         else:
             assert left == {9: 9.0, 10: 10.0}
@@ -149,7 +149,7 @@ def test_damaged_and_unfinished_ones_are_named_and_never_deleted(
         ["checkpoints/step-4.unfinished", "it was not finished."],
         ["checkpoints/step-7", "it is of step 1."],
     ]
-    # The run goes on from step 2, and comes by step 3 and 4 again.
+    # The run resumes from step 2, and comes to step 3 and 4 again.
     write(tmp_path, 3, 4, 5, keep=1)
     assert set(found(tmp_path)) == {5}
     assert {path.name for path in root.iterdir()} == {

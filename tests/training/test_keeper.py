@@ -38,7 +38,7 @@ def begun(
 
 
 def reach(training: Training, step: int) -> None:
-    """Be after ``step``, with weights that say so."""
+    """Be after ``step``, with weights that show it."""
     training.state.step = step
     with torch.no_grad():
         training.objective.model.cls.predictions.bias.fill_(step)
@@ -86,7 +86,7 @@ def test_the_best_and_the_last_are_kept(
     AutoTokenizer.from_pretrained(tmp_path / "checkpoints" / f"step-{len(losses)}")
 
 
-def test_a_run_that_goes_on_knows_its_best(begun: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_resumed_run_knows_its_best(begun: Callable[..., Run], tmp_path: Path) -> None:
     training, keeper = begun("trainer.keep_checkpoints=1")
     for step, loss in ((1, 2.0), (2, 3.0)):
         reach(training, step)

@@ -47,7 +47,7 @@ def test_a_resumed_run_keeps_its_rate_and_a_sweep_knows_its_jobs(
     again = (*small, "-m", "seed=0,1", "sweep=rates")
     for done_already in (False, True):
         done = command(*again, folder=tmp_path)
-        assert done.code == 0, done.said
+        assert done.code == 0, done.lines
         assert ("2 done already" in done.output) == done_already
     run = tmp_path / "outputs" / "sweeps" / "rates" / "seed=0"
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
@@ -57,6 +57,6 @@ def test_a_resumed_run_keeps_its_rate_and_a_sweep_knows_its_jobs(
     OmegaConf.save(config, run / ".hydra" / "config.yaml")
     done = command(*small, "trainer.resume=auto", f"hydra.run.dir={run}", "trainer.max_steps=15",
         folder=tmp_path)  # fmt: skip
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     assert "learning rate 0.007 (linear)" in " ".join(done.output.split())
     assert OmegaConf.load(run / ".hydra" / "config.yaml").optimizer.lr == 7e-3
