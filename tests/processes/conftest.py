@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import rows, summary
 
 SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
@@ -51,14 +53,24 @@ class Place:
             start_new_session=True,
         )
 
+    def resume(self, name: str, copy: str, *overrides: str) -> None:
+        """Resume a copy of a run as if it had been killed after step 40."""
+        run = self.folder / copy
+        shutil.copytree(self.folder / name, run)
+        for later in ("checkpoints/step-50", "model"):
+            shutil.rmtree(run / later)
+        (run / "summary.json").write_text(json.dumps(summary(run) | {"status": "running"}))
+        done = self.command(f"trainer.resume={copy}", *overrides, folder=self.folder)
+        assert done.code == 0, done.lines
+        assert f"{copy}/checkpoints/step-40" in done.errors
+
     def summary(self, name: str) -> dict[str, Any]:
         """Return a run's summary."""
-        return json.loads((self.folder / name / "summary.json").read_text())
+        return summary(self.folder / name)
 
     def lines(self, name: str) -> list[dict[str, float]]:
         """Return what a run has logged."""
-        path = self.folder / name / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return rows(self.folder / name)
 
     def until(self, name: str, count: int, process: subprocess.Popen[str]) -> None:
         """Wait until a run has logged so many lines."""

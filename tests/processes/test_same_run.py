@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -53,17 +51,6 @@ def test_one_number_of_processes_is_resumed_by_another(
     before: int,
     after: int,
 ) -> None:
-    whole = trained("mlm", 2, before)
-    run = place.folder / f"from-{before}-to-{after}"
-    shutil.copytree(place.folder / whole, run)
-    # As if it had been killed after step 40.
-    for later in ("checkpoints/step-50", "model"):
-        shutil.rmtree(run / later)
-    summary = json.loads((run / "summary.json").read_text()) | {"status": "running"}
-    (run / "summary.json").write_text(json.dumps(summary))
-    done = place.command(
-        f"trainer.resume={run.name}", f"hardware.num_processes={after}", folder=place.folder
-    )
-    assert done.code == 0, done.lines
-    assert "going on from" in done.errors
-    assert_same_run(run.name, whole)
+    whole, copy = trained("mlm", 2, before), f"from-{before}-to-{after}"
+    place.resume(whole, copy, f"hardware.num_processes={after}")
+    assert_same_run(copy, whole)

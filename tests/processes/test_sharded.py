@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,6 @@ def sharded(place: Any) -> Path:
     return place.folder / "sharded"
 
 
-def resume(place: Any, run: Path, name: str, *hardware: str) -> None:
-    """Resume a copy of a run as if it had been killed after step 40."""
-    copy = place.folder / name
-    shutil.copytree(run, copy)
-    for later in ("checkpoints/step-50", "model"):
-        shutil.rmtree(copy / later)
-    summary = json.loads((copy / "summary.json").read_text()) | {"status": "running"}
-    (copy / "summary.json").write_text(json.dumps(summary))
-    done = place.command(f"trainer.resume={name}", *hardware, folder=place.folder)
-    assert done.code == 0, done.lines
-    assert "going on from" in done.errors
-
-
 def test_a_model_in_parts_learns_what_a_whole_one_does(
     place: Any, sharded: Path, trained: Callable[..., str], assert_same_run: Callable[..., None]
 ) -> None:
@@ -46,7 +31,7 @@ def test_a_model_in_parts_learns_what_a_whole_one_does(
 def test_parts_are_put_together_again(
     place: Any, sharded: Path, trained: Callable[..., str], assert_same_run: Callable[..., None]
 ) -> None:
-    resume(place, sharded, "whole", "hardware.sharded=false", "hardware.num_processes=1")
+    place.resume(sharded.name, "whole", "hardware.sharded=false", "hardware.num_processes=1")
     assert_same_run("whole", trained("mlm", 2, 1))
 
 
@@ -54,5 +39,5 @@ def test_a_whole_is_taken_apart(
     place: Any, trained: Callable[..., str], assert_same_run: Callable[..., None]
 ) -> None:
     one = trained("mlm", 2, 1)
-    resume(place, place.folder / one, "apart", "hardware.sharded=true", "hardware.num_processes=2")
+    place.resume(one, "apart", "hardware.sharded=true", "hardware.num_processes=2")
     assert_same_run("apart", one)
