@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from folders import summary
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForPreTraining, BertTokenizer
@@ -69,7 +70,7 @@ def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
 
     again = command("run", module="bertexp.evaluate", folder=folder)
     assert again.code == 0, again.lines
-    ended = json.loads((folder / "run" / "summary.json").read_text())
+    ended = summary(folder / "run")
     evaluated = json.loads((folder / "run" / "evaluations" / "model.json").read_text())
     assert evaluated["metrics"] == ended["metrics"]
     assert evaluated["fingerprints"] == ended["fingerprints"]

@@ -318,6 +318,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, schema: type[RunConfig]) -> set[str
     return left
 
 
+@pytest.mark.slow
 def test_no_key_exists_that_nothing_reads(
     experiment_config: Callable[..., Config],
     empty_cache: Path,

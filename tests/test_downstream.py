@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import summary
 
 from bertexp.config import Config
 from bertexp.data.corpora.store import prepare
@@ -40,7 +40,7 @@ def runs(command: Callable[..., Any]) -> dict[int, Path]:
 
 
 def package(run: Path) -> dict[str, Any]:
-    (found,) = json.loads((run / "summary.json").read_text())["probes"]
+    (found,) = summary(run)["probes"]
     return dict(found)
 
 
@@ -84,5 +84,5 @@ def test_fine_tuning_beats_the_linear_probe_on_the_same_texts(
         folder=run.parent,
     )
     assert done.code == 0, done.lines
-    found = json.loads((run.parent / "finetuned" / "summary.json").read_text())
+    found = summary(run.parent / "finetuned")
     assert found["metrics"]["eval/accuracy"] > package(run)["accuracy"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import summary
 
 from bertexp.experiment.saved import find_saved
 
@@ -27,13 +28,13 @@ def test_a_run_is_evaluated_as_at_its_end(command: Callable[..., Any], trained: 
     done = command(str(run), "hardware=cpu", module="bertexp.evaluate", **cache)
     assert done.code == 0, done.lines
     assert "examples   those of the run's own evaluation" in done.output
-    summary = json.loads((run / "summary.json").read_text())
+    ended = summary(run)
     written = run / "evaluations" / "model.json"
     found = json.loads(written.read_text())
-    assert found["metrics"].keys() == summary["metrics"].keys()
-    for name, value in summary["metrics"].items():
+    assert found["metrics"].keys() == ended["metrics"].keys()
+    for name, value in ended["metrics"].items():
         assert found["metrics"][name] == pytest.approx(value, abs=1e-6), name
-    assert found["fingerprints"] == summary["fingerprints"]
+    assert found["fingerprints"] == ended["fingerprints"]
     after = contents(run)
     after.pop(str(written))
     assert after == before
@@ -124,13 +125,13 @@ def test_a_resumed_run_that_has_not_ended_is_its_newest_checkpoint(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained("mlm"), run)
-    summary = json.loads((run / "summary.json").read_text())
+    found = summary(run)
     assert find_saved(str(run)).source == str(run / "model")
-    summary["status"] = "interrupted"
-    (run / "summary.json").write_text(json.dumps(summary))
+    found["status"] = "interrupted"
+    (run / "summary.json").write_text(json.dumps(found))
     assert find_saved(str(run)).source == str(run / "model"), "it is as new"
-    summary["budget"]["step"] = 9
-    (run / "summary.json").write_text(json.dumps(summary))
+    found["budget"]["step"] = 9
+    (run / "summary.json").write_text(json.dumps(found))
     assert find_saved(str(run)).source == str(run / "checkpoints" / "step-12")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folders import summary
 
 from bertexp.config import Config, conf_dir
 from bertexp.experiment.prepare import prepare_data
@@ -56,12 +56,12 @@ def test_the_notebooks_runs_run(
     scored = ["evaluation.pseudo_perplexity=5"] if task == "mlm" else []
     done = command(f"+experiment=notebook_{task}", *offline, *scored, "trainer.max_steps=12")
     assert done.code == 0, done.output + done.errors
-    (path,) = done.folder.glob("outputs/*/*/summary.json")
-    summary = json.loads(path.read_text())
-    assert summary["status"] == "finished"
-    assert summary["budget"]["step"] == 12
+    (run,) = done.folder.glob("outputs/*/*")
+    found = summary(run)
+    assert found["status"] == "finished"
+    assert found["budget"]["step"] == 12
     loss = {"mlm": np.log(30522), "nsp": np.log(2)}[task]
-    assert summary["train_loss"] == pytest.approx(loss, abs=0.3)
+    assert found["train_loss"] == pytest.approx(loss, abs=0.3)
 
 
 @pytest.mark.parametrize("task", ["mlm", "nsp"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from folders import summary
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -96,7 +96,7 @@ def test_a_study_runs_small(command: Callable[..., Any]) -> None:
     )
     assert done.code == 0, done.output + done.errors
     sweep = done.folder / "outputs" / "sweeps" / "small"
-    summaries = [json.loads(path.read_text()) for path in sweep.glob("*/summary.json")]
+    summaries = [summary(path.parent) for path in sweep.glob("*/summary.json")]
     assert len(summaries) == 5
     assert {found["status"] for found in summaries} == {"finished"}
     assert {found["budget"]["step"] for found in summaries} == {10}

@@ -20,6 +20,7 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training.plan import FEW_LENGTHS, BatchPlan
 
+pytestmark = pytest.mark.slow
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler here"
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import summary
 
 from bertexp.arguments import checked_arguments
 
@@ -39,11 +40,6 @@ def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def status(run: Path) -> str:
-    found: str = json.loads((run / "summary.json").read_text())["status"]
-    return found
-
-
 def test_no_command_needs_what_only_linux_has(
     tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:
@@ -59,7 +55,7 @@ def test_no_command_needs_what_only_linux_has(
     assert done.returncode == 0, done.stdout + done.stderr
     sweep = tmp_path / "outputs" / "sweeps" / "seeds"
     runs = [tmp_path / "run", sweep / "seed=0", sweep / "seed=1"]
-    assert [status(run) for run in runs] == ["finished"] * 3
+    assert [summary(run)["status"] for run in runs] == ["finished"] * 3
     assert (sweep / "compare.html").exists()
 
 
