@@ -70,7 +70,6 @@ def test_a_run_leaves_its_record(mlm: Any) -> None:
     assert "[PAD]" not in mlm.output
 
 
-@pytest.mark.fast
 def test_the_summary_has_the_metrics_and_what_was_spent(mlm: Any) -> None:
     found, lines = summary(run_folder(mlm)), rows(run_folder(mlm))
     assert found["status"] == "finished"
@@ -99,7 +98,6 @@ def test_the_summary_has_the_metrics_and_what_was_spent(mlm: Any) -> None:
     assert re.fullmatch(r"mlm-p0\.20-s3-[0-9a-f]{8}", found["tracker_id"])
 
 
-@pytest.mark.fast
 def test_metrics_have_their_promised_names(mlm: Any) -> None:
     lines = rows(run_folder(mlm))
     train = [row for row in lines if "train/loss" in row]
