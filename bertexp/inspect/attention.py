@@ -1,22 +1,32 @@
-"""What each head of a model attends to in a text."""
+"""What each head of a model attends to in a text: figures, heat maps and a page."""
 
 from __future__ import annotations
 
+import base64
+import math
+import textwrap
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from bertexp.experiment import report
+from bertexp.console import number, shortened, show, table
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.validation import require
 
-# Heads side by side that fit into a terminal.
-COLUMNS = 12
+# Heads side by side that fit into a terminal, and maps into a picture.
+COLUMNS, MAP_COLUMNS = 12, 4
+# Of longer texts a picture names every second or third token; a page shows their beginning.
+MOST_NAMED, TITLE = 40, 160
+ASSETS = Path(__file__).parent / "assets"
+# A page stores weights as whole numbers up to this: their error is below 1e-5.
+SCALE = 65535
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Attention:
         away_LL = (place_L[:, None] - place_L[None, :]).abs()
         return (self.weights * away_LL).sum(-1).mean(-1)
 
-    def drawn(self, layer: int | None) -> dict[str, Tensor]:
+    def maps(self, layer: int | None) -> dict[str, Tensor]:
         """Return what to draw, each (tokens, tokens), by name.
 
         The heads of a layer, counted from 1; for None all layers, each the mean over its heads.
@@ -62,44 +72,109 @@ class Attention:
 @TOPICS.register("attention", reads=("text", "text_b", "layer"))
 def show_attention(subject: Subject) -> None:
     """Print each head's entropy and distance, draw heads or layers, and write the page."""
-    from bertexp.inspect.page import write_page
-    from bertexp.inspect.pictures.attention import draw_attention
-
     layer, layers = subject.config.layer, subject.model.config.num_hidden_layers
     require(layer is None or 1 <= layer <= layers, "layer", layer, f"1 to {layers}, or null")
     weights = torch.stack(subject.read("attentions"))[:, 0]
     found = Attention(subject.input.tokens, weights.double())
-    shape = f"{layers} layers × {weights.shape[1]} heads × {len(found.tokens)}² tokens"
-    title = Text(f"attention: {shape} · {subject.name}", "bold")
-    uniform = torch.tensor(float(len(found.tokens))).log()
-    report.show(
+    count = len(found.tokens)
+    title = f"attention: {layers} layers × {weights.shape[1]} heads × {count}² tokens"
+    note = f"Entropy in nats ({math.log(count):.2f} for all tokens alike), distance in tokens."
+    show(
         Group(
-            title,
-            "",
+            subject.title(title),
             *_tables("entropy", found.entropy, layer, 2),
             *_tables("distance", found.distance, layer, 1),
-            Text(
-                f"Entropy in nats ({uniform:.2f} for all tokens alike), distance in tokens.", "dim"
-            ),
+            Text(note, "dim"),
         )
     )
     draw_attention(found, layer, subject.file("attention.png"))
-    write_page(found, subject.name, subject.file("attention.html"))
+    page = render_attention(found, subject.name)
+    subject.file("attention.html").write_text(page, encoding="utf-8")
 
 
 def _tables(name: str, values_NH: Tensor, layer: int | None, digits: int) -> list[RenderableType]:
     """Return a row a layer and a column a head; the heads of a wide model in several tables."""
-    shown: list[RenderableType] = []
+    found: list[RenderableType] = []
     heads = values_NH.shape[1]
     for first in range(0, heads, COLUMNS):
         last = min(first + COLUMNS, heads)
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column(name, width=8)
-        for head in range(first, last):
-            table.add_column(f"h{head + 1}", justify="right")
-        for number, values_H in enumerate(values_NH.tolist(), start=1):
-            if layer in (None, number):
-                cells = (f"{value:.{digits}f}" for value in values_H[first:last])
-                table.add_row(f"layer {number}", *cells)
-        shown += [table, ""]
-    return shown
+        rows = [
+            (f"layer {n}", *(number(value, digits) for value in values_H[first:last]))
+            for n, values_H in enumerate(values_NH.tolist(), start=1)
+            if layer in (None, n)
+        ]
+        found += [table(f"{name:8}", *(f"h{head + 1}" for head in range(first, last)), rows=rows)]
+        found += [""]
+    return found
+
+
+def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
+    """Draw every head of a layer, counted from 1; for None every layer, the mean of its heads."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    from bertexp.plotting import HEAT, STYLE, save
+
+    maps, count = found.maps(layer), len(found.tokens)
+    columns, most = min(len(maps), MAP_COLUMNS), max(float(one.max()) for one in maps.values())
+    rows = math.ceil(len(maps) / columns)
+    side = min(max(0.16 * count, 1.8), 6.0)
+    step = math.ceil(count / MOST_NAMED)
+    names = [shortened(token) for token in found.tokens[::step]]
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A token in a script that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph")
+        figure = Figure(
+            figsize=(columns * (side + 0.5) + 1.6, rows * (side + 0.5) + 1.2),
+            layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1),
+        )
+        grid = figure.subplots(rows, columns, squeeze=False)
+        image: Any = None
+        for axes in grid.flat[len(maps) :]:
+            axes.set_visible(False)
+        for place, (axes, name) in enumerate(zip(grid.flat, maps, strict=False)):
+            image = axes.imshow(maps[name], cmap=HEAT, vmin=0, vmax=most)
+            axes.set_title(name, fontsize=10, loc="left")
+            axes.set_xticks(range(0, count, step), names, rotation=90, fontsize=8)
+            axes.set_yticks(range(0, count, step), names, fontsize=8)
+            # Named where no other map is beneath, or to the left.
+            below, left = place + columns >= len(maps), place % columns == 0
+            axes.tick_params(length=0, labelbottom=below, labelleft=left)
+            axes.spines[:].set_visible(False)
+            axes.grid(visible=False)
+        where = "mean over the heads of each layer" if layer is None else f"layer {layer}"
+        figure.suptitle(f"Attention, {where}", x=0.01, ha="left", fontsize=11)
+        figure.supxlabel("attended to", fontsize=9)
+        figure.supylabel("attending", fontsize=9)
+        bar = figure.colorbar(image, ax=grid, aspect=30)
+        bar.set_label("share of attention", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+        save(figure, path)
+
+
+def render_attention(found: Attention, name: str) -> str:
+    """Return a page in which layer and head are picked; ``name`` is the model's."""
+    from bertexp.pages import render_page
+
+    layers, heads = found.weights.shape[:2]
+    weights = (found.weights.numpy() * SCALE).round().astype("<u2")
+    return render_page(
+        ASSETS,
+        styles=("attention.css",),
+        scripts=("attention.js",),
+        name=name,
+        text=textwrap.shorten(" ".join(found.tokens), TITLE, placeholder=" …"),
+        layers=layers,
+        heads=heads,
+        data={
+            "tokens": found.tokens,
+            "layers": layers,
+            "heads": heads,
+            "scale": SCALE,
+            "entropy": found.entropy.round(decimals=4).tolist(),
+            "distance": found.distance.round(decimals=4).tolist(),
+            "weights": base64.b64encode(weights.tobytes()).decode(),
+        },
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.text import Text
 from torch import Tensor
 
 from bertexp.data.tokens.inputs import ModelInput
@@ -47,6 +48,10 @@ class Subject:
         if self.saved:
             return self.saved.source
         return self.config.model.pretrained or f"{self.config.model.name}, untrained"
+
+    def title(self, text: str) -> Text:
+        """Return a heading: what is shown, of which model."""
+        return Text(f"{text} · {self.name}\n", "bold")
 
     @cached_property
     def tokenizer(self) -> WordPieceTokenizer:

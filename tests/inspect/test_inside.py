@@ -23,10 +23,8 @@ from bertexp.config import Config, conf_dir, parse
 from bertexp.experiment.saved import find_saved
 from bertexp.families.build import build_model
 from bertexp.inspect import TOPICS
-from bertexp.inspect.attention import Attention
+from bertexp.inspect.attention import Attention, draw_attention, render_attention
 from bertexp.inspect.config import InspectConfig
-from bertexp.inspect.page import render
-from bertexp.inspect.pictures.attention import draw_attention
 from bertexp.inspect.subject import Subject
 from bertexp.validation import UserError
 
@@ -46,7 +44,7 @@ class Look:
     def row(self, name: str, table: int = 0) -> list[str]:
         """Return the cells behind a row's name, in the nth table that has it."""
         found = re.findall(rf"^{name} +(.*)$", self.output, re.MULTILINE)
-        cells: list[str] = found[table].split()
+        cells: list[str] = found[table].replace("−", "-").split()
         return cells
 
 
@@ -192,7 +190,7 @@ def test_a_heat_map_a_head_or_a_layer_is_labelled_with_the_tokens(
 
 def test_texts_and_names_are_text_on_the_page_whatever_they_hold() -> None:
     hostile = "</script><script>alert(1)</script>"
-    page = render(Attention([hostile, "<b>"], torch.full((1, 1, 2, 2), 0.5)), hostile)
+    page = render_attention(Attention([hostile, "<b>"], torch.full((1, 1, 2, 2), 0.5)), hostile)
     assert page.count("<script") == 2, "the page's own: its data and its script"
     assert "<b>" not in page and "alert(1)<" not in page
 

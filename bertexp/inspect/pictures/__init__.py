@@ -1,1 +1,0 @@
-"""What topics draw, as PNGs in the comparison's style."""
