@@ -30,7 +30,7 @@ fast: $(READY)  ## run the tests that matter most, under a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "not slow" $(FAST)
 
 test: $(READY)  ## run all tests, about ten minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/soak.py --trials 200

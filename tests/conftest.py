@@ -56,11 +56,16 @@ class Finished:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole commands are slow, and so is a browser."""
+    """Whole commands are slow, and so is a browser; files with slow tests are begun first."""
+    slow = set()
     for item in items:
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
         if fixtures & {"forkserver", "browser"} and not item.get_closest_marker("fast"):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("slow"):
+            slow.add(item.path)
+    # The quick ones at the end keep all processes busy up to it.
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -123,7 +123,7 @@ def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Pat
     run = work / "impatient"
     # A whole epoch is one step: of seconds.
     process = started(
-        *SMALL, "tracker=none", f"hydra.run.dir={run}", "dataset.synthetic.documents=2000",
+        *SMALL, "tracker=none", f"hydra.run.dir={run}", "dataset.synthetic.documents=600",
         "trainer.gradient_accumulation_steps=100000", "evaluation.every=null",
     )  # fmt: skip
     process.until(lambda: len(rows(run)) >= 1)
