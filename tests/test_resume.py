@@ -123,10 +123,11 @@ def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Pat
     run = work / "impatient"
     # A whole epoch is one step: of seconds.
     process = started(
-        *SMALL, "tracker=none", f"hydra.run.dir={run}", "dataset.synthetic.documents=600",
+        *SMALL, "tracker=none", f"hydra.run.dir={run}", "dataset.synthetic.documents=1000",
         "trainer.gradient_accumulation_steps=100000", "evaluation.every=null",
+        "trainer.log_every=1",
     )  # fmt: skip
-    process.until(lambda: len(rows(run)) >= 1)
+    process.until(lambda: any(row["step"] == 1 for row in rows(run)))
     os.kill(process.pid, signal.SIGINT)
     process.until(lambda: "finishing the step" in process.output)
     os.kill(process.pid, signal.SIGINT)
