@@ -33,9 +33,20 @@ def test_a_value_reads_back_as_it_was_written(value: object) -> None:
     assert OmegaConf.create(f"key: {value_text(value)}").key == value
 
 
-def test_labels_that_differ_stay_apart() -> None:
-    labels = [f"{'a' * 40}{middle}{'b' * 40}" for middle in "xyz"]
-    assert len({*shortened_apart(labels).values()}) == 3
+@given(st.lists(st.text("ab", max_size=120), unique=True, max_size=6))
+def test_labels_that_differ_stay_apart(labels: list[str]) -> None:
+    found = shortened_apart(labels)
+    assert len({*found.values()}) == len(labels)
+    if len(labels) == 1:
+        assert all(len(name) <= 44 for name in found.values())
+
+
+@given(st.floats(1, 1e17))
+def test_counts_are_right_to_half_a_percent(value: float) -> None:
+    text = compact(value)
+    factor = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}.get(text[-1], 1.0)
+    assert float(text.rstrip("kMGTP")) * factor == pytest.approx(value, rel=5.1e-3)
+    assert len(text) <= 6
 
 
 def test_a_table_prints_brackets_and_keeps_its_figures_whole(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from bertexp.arguments import Parser
@@ -33,6 +34,9 @@ def main() -> None:
         if options.paths:
             _compare(options)
         if options.workspace:
+            if find_spec("wandb_workspaces") is None:
+                install = "pip install 'bertexp[workspace]'"
+                raise UserError(f"--workspace: the package is missing, {install}.")
             from bertexp.compare.workspace import save_workspace
 
             print(save_workspace(options.project, options.entity))
@@ -43,10 +47,9 @@ def main() -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from bertexp.compare.evaluations import evaluated
     from bertexp.compare.listing import show_list, unrelated
     from bertexp.compare.report import compare_runs, default_output, watch
-    from bertexp.compare.runs import read_runs
+    from bertexp.compare.runs import evaluated, read_runs
 
     chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at")}
     if options.watch:
@@ -65,7 +68,7 @@ def _compare(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertexp.compare",
-        description="Puts runs side by side and says which differences are real.",
+        description="Puts runs side by side and tells which differences are real.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         action="append",
         default=[],
-        help="key that parts runs into settings; may be repeated (all that differ but the seed)",
+        help="key that tells settings apart; may be repeated (all that differ but the seed)",
     )
     parser.add_argument("--metric", help="what to compare (eval/loss)")
     parser.add_argument(
@@ -96,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--list",
         action="store_true",
-        help="list the runs instead (in outputs/); so are runs that are not about one question",
+        help="list the runs instead (in outputs/), as happens with runs that do not compare",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, help="where to write (the sweep's folder)"

@@ -1,35 +1,76 @@
-"""Runs at equal budgets: what they had reached when they had spent the same."""
+"""Runs at equal budgets: the value of each where all had spent the same."""
 
 from __future__ import annotations
 
 import bisect
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
-from bertexp.compare.runs import Line
+from bertexp.compare.runs import Curve, Line, Run
+from bertexp.console import clock, compact
 
-# Where the lines of metrics.jsonl say what had been spent.
+
+class Unit(NamedTuple):
+    """Where lines of ``metrics.jsonl`` have what was spent, and what people call it."""
+
+    column: str
+    words: str
+
+
 UNITS = {
-    "steps": "step",
-    "tokens": "train/tokens",
-    "predicted_tokens": "train/predicted_tokens",
-    "time": "train/seconds",
-    "flops": "train/flops",
+    "steps": Unit("step", "steps"),
+    "tokens": Unit("train/tokens", "tokens"),
+    "predicted_tokens": Unit("train/predicted_tokens", "predicted tokens"),
+    "time": Unit("train/seconds", "seconds"),
+    "flops": Unit("train/flops", "FLOPs"),
 }
 # Runs of the same mask-rate study take the same steps on the same tokens.
 DEFAULT_UNIT = "steps"
 
-Curve = Sequence[tuple[float, float]]
+
+def spent(at: str, budget: float) -> str:
+    """Return a budget with its unit: ``1.5M predicted tokens``, ``12:05 of training``."""
+    if at == "time":
+        return f"{clock(budget)} of training"
+    return f"{compact(budget)} {UNITS[at].words}"
+
+
+def measure(
+    runs: Sequence[Run], metric: str, at: str, evaluation: str | None = None
+) -> tuple[float | None, list[Run]]:
+    """Return the budget that all finished runs have reached, and the runs with their values there.
+
+    As long as none has finished it is what all evaluated ones have reached. A saved
+    ``evaluation`` has no budget.
+    """
+    if evaluation:
+        where = f"has no {metric} in evaluations/{evaluation}.json"
+        saved = [run.metrics.get(metric) for run in runs]
+        found = [
+            replace(run, value=value, missing=where if value is None else None)
+            for run, value in zip(runs, saved, strict=True)
+        ]
+        return None, _without_repeated(found)
+    runs = [replace(run, curve=read_curve(run.history, metric, at)) for run in runs]
+    finished = [run.curve for run in runs if run.status == "finished"]
+    budget = common_budget(finished if any(finished) else [run.curve for run in runs])
+    found = []
+    for run in runs:
+        missing = _missing(run, metric, at, budget)
+        value = None if missing or budget is None else value_at(run.curve, budget)
+        found.append(replace(run, value=value, missing=missing))
+    return budget, _without_repeated(found)
 
 
 def read_curve(history: Iterable[Line], metric: str, at: str) -> Curve:
     """Return (spent, metric) of every evaluation, in order; NaN where it was no number."""
-    unit = UNITS[at]
     found = {}
     for line in history:
-        if metric in line and (spent := line.get(unit)) is not None:
+        if metric in line and (amount := line.get(UNITS[at].column)) is not None:
             value = line[metric]
-            found[spent] = math.nan if value is None else value
+            found[amount] = math.nan if value is None else value
     return sorted(found.items())
 
 
@@ -59,6 +100,46 @@ def value_at(curve: Curve, budget: float) -> float | None:
     return start + (value - start) * (budget - before) / (after - before)
 
 
+def first_trained(curve: Curve) -> float | None:
+    """Return where a run was evaluated first after a step."""
+    return next((x for x, _ in curve if x > 0), None)
+
+
 def is_midway(curve: Curve, budget: float) -> bool:
     """Return whether a run went on after ``budget``, by more than 2% of it."""
     return curve[-1][0] > 1.02 * budget
+
+
+def _missing(run: Run, metric: str, at: str, budget: float | None) -> str | None:
+    """Return why a run has no value; None if it has one."""
+    if not run.curve:
+        evaluated = any(metric in line for line in run.history)
+        return f"did not log {UNITS[at].column}" if evaluated else f"has no {metric}"
+    assert budget is not None
+    first = first_trained(run.curve)
+    # A loss falls steeply at first: on the straight line from the model before its first step it
+    # would look far worse than it was.
+    if first is not None and first > budget and run.curve[0][0] != budget:
+        return (
+            f"was not evaluated from its first step to {spent(at, first)}, and is compared at "
+            f"{spent(at, budget)}"
+        )
+    value = value_at(run.curve, budget)
+    if value is None:
+        end = spent(at, run.curve[-1][0])
+        return f"has no {metric} at {spent(at, budget)}: it ended at {end}"
+    return f"{metric} is not a number" if math.isnan(value) else None
+
+
+def _without_repeated(runs: Sequence[Run]) -> list[Run]:
+    """Leave out the values of runs that were made over again: they are no further evidence."""
+    newest: dict[tuple[str, tuple[str, ...]], Run] = {}
+    for run in sorted(runs, key=lambda run: run.written):
+        if run.value is not None:
+            newest[run.setting, run.pair] = run
+    return [
+        run
+        if run.value is None or newest[run.setting, run.pair] is run
+        else replace(run, value=None, missing="a newer run has the same setting and seed")
+        for run in runs
+    ]

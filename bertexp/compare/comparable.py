@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bertexp.compare.budgets import first_trained, is_midway, spent
 from bertexp.compare.runs import Run
+from bertexp.compare.settings import ENCODER, SEED
 from bertexp.console import value_text
+from bertexp.metrics import describe
 
-# Runs that differ in these answered other questions: a better number is not a better model.
+# A better number on something else is not a better model: these must be the same.
 MUST_AGREE = ("bank", "tokenizer", "corpus")
 # Metrics that are measured on texts of their own, before any tokenizer.
 OWN_TEXTS = ("eval/probe/", "finetune/")
@@ -18,24 +22,24 @@ SAME_TOKENS = 1.02
 
 
 def bank_fingerprint(summary: Mapping[str, Any], metric: str) -> str | None:
-    """Return the fingerprint of the questions that ``metric`` is measured on.
+    """Return the fingerprint of the examples that ``metric`` is measured on.
 
     A summary has one for each objective, and one for each kind of negatives: a metric is that
     of the kind it names (``eval/nsp_loss@swap``), or of the objective (``eval/nsp_loss``), else
-    of masked language modelling; probes and fine-tuned figures have their own
-    (``eval/probe/package``, ``finetune/sst2/accuracy``).
+    of the first one; probes and fine-tuned figures have their own (``eval/probe/package``,
+    ``finetune/sst2/accuracy``).
     """
     bank = summary.get("fingerprints", {}).get("bank", {})
     name, _, condition = metric.removeprefix("eval/").partition("@")
     objective = name.partition("_")[0]
-    for asked in (f"{objective}@{condition}", metric, name, objective, "mlm", *bank):
-        if asked in bank:
-            return bank[asked]
+    for key in (f"{objective}@{condition}", metric, name, objective, "mlm", *bank):
+        if key in bank:
+            return bank[key]
     return None
 
 
 def fingerprint(run: Run, part: str, metric: str) -> str | None:
-    """Return what a run's summary says about one of its inputs."""
+    """Return what a run's summary has for one of its inputs."""
     if part == "bank":
         return bank_fingerprint(run.summary, metric)
     return run.summary.get("fingerprints", {}).get(part)
@@ -44,7 +48,7 @@ def fingerprint(run: Run, part: str, metric: str) -> str | None:
 def refusals(runs: Sequence[Run], metric: str) -> list[str]:
     """Return why runs must not be ranked, a line each; nothing if they may be."""
     found = []
-    # How many of a probe's answers are right can be compared whatever text is cut into.
+    # A share of right answers can be compared whatever text is cut into.
     parts = ("bank",) if metric.startswith(OWN_TEXTS) else MUST_AGREE
     for part in parts:
         values = distinct(fingerprint(run, part, metric) for run in runs)
@@ -57,7 +61,107 @@ def refusals(runs: Sequence[Run], metric: str) -> list[str]:
     return found
 
 
-def cautions(runs: Sequence[Run]) -> list[str]:
+def undirected(metric: str) -> list[str]:
+    """Return a line where nothing is known of which way a metric is better."""
+    if describe(metric).best:
+        return []
+    return [
+        f"Not ranked: nothing says whether a higher {metric} is better; a plugin can, with "
+        f"bertexp.metrics.register('{metric}', lower_is_better=...)."
+    ]
+
+
+def notes(
+    runs: Sequence[Run],
+    others: Sequence[str],
+    unpaired: Sequence[str],
+    at: str,
+    budget: float | None,
+) -> list[str]:
+    """Return what a reader of the figures must know, a line each.
+
+    Args:
+        runs: all runs, with their values.
+        others: in what runs of one setting differ.
+        unpaired: settings without a run that is a pair with one of the baseline.
+        at: the unit of the budget.
+        budget: how much of it the values are measured at.
+    """
+    counted = [run for run in runs if run.value is not None]
+    found = []
+    valued = Counter(run.setting for run in counted)
+    for label, number in Counter(run.setting for run in runs).items():
+        if lacking := number - valued[label]:
+            found.append(f"{label}: {lacking} of {number} runs without a value.")
+    found += _pooled(counted, others)
+    found += [f"{label}: no run is a pair with one of the baseline." for label in unpaired]
+    if budget is not None:
+        found += _unmeasured(runs, at, budget)
+        if midway := sum(is_midway(run.curve, budget) for run in counted):
+            found.append(
+                f"{midway} of {len(counted)} runs went on after {spent(at, budget)}: they are "
+                "compared in mid-course, not at the end of their schedule."
+            )
+        if at == "steps":
+            found += _unequal_steps(counted)
+    return found + _cautions(counted)
+
+
+def _unmeasured(runs: Sequence[Run], at: str, budget: float) -> list[str]:
+    """Return a line if runs have no evaluation near the budget, and what to set for one."""
+    firsts = {run.folder: first_trained(run.curve) for run in runs}
+    late = [run for run in runs if budget and (firsts[run.folder] or 0) > budget]
+    if not late:
+        return []
+    every = min(
+        (
+            int(steps * budget / (firsts[run.folder] or 1))
+            for run in late
+            if isinstance(steps := run.config.get("evaluation.every"), int)
+        ),
+        default=0,
+    )
+    advice = f"evaluation.every={every}" if every else "a smaller evaluation.every"
+    return [
+        f"{len(late)} of {len(runs)} runs had no evaluation up to {spent(at, budget)} but the "
+        f"one before their first step: they have no verdict; {advice} gives them one."
+    ]
+
+
+def _pooled(runs: Sequence[Run], others: Sequence[str]) -> list[str]:
+    """Return what intervals are over, a line each, where that is not the seed alone."""
+    found = []
+    if more := [key for key in others if key not in (SEED, ENCODER)]:
+        found.append(
+            f"Settings pool runs that differ in {', '.join(more)}: they are averaged within "
+            "each seed, and intervals are over seeds."
+        )
+    if ENCODER in others:
+        found.append(
+            "Seeds are those that the encoders were pre-trained with: runs fine-tuned from one "
+            "encoder, or from encoders of one seed, are averaged."
+        )
+    elif any(run.encoder for run in runs):
+        found.append(
+            "Seeds are those of fine-tuning: intervals are about these encoders, not about how "
+            "they were pre-trained."
+        )
+    return found
+
+
+def _unequal_steps(runs: Sequence[Run]) -> list[str]:
+    """Return a line if runs saw different numbers of tokens in as many steps."""
+    budgets = [run.summary["budget"] for run in runs if run.summary.get("budget", {}).get("step")]
+    rates = [budget["tokens"] / budget["step"] for budget in budgets]
+    if not rates or max(rates) <= SAME_TOKENS * min(rates):
+        return []
+    return [
+        f"A step is not the same for all: it has {min(rates):,.0f} to {max(rates):,.0f} tokens; "
+        "--at tokens compares at equal ones."
+    ]
+
+
+def _cautions(runs: Sequence[Run]) -> list[str]:
     """Return in what else runs differ that must not decide between them, a line each."""
     found = []
     lengths = distinct(run.config.get(LENGTH) for run in runs)
@@ -75,18 +179,6 @@ def cautions(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def unequal_steps(runs: Sequence[Run]) -> list[str]:
-    """Return a line if runs saw different numbers of tokens in as many steps."""
-    budgets = [run.summary["budget"] for run in runs if run.summary.get("budget", {}).get("step")]
-    rates = [budget["tokens"] / budget["step"] for budget in budgets]
-    if not rates or max(rates) <= SAME_TOKENS * min(rates):
-        return []
-    return [
-        f"A step is not the same for all: it has {min(rates):,.0f} to {max(rates):,.0f} tokens; "
-        "--at tokens compares at equal ones."
-    ]
-
-
 def distinct(values: Iterable[Any]) -> list[str]:
     """Return the values that are not None as text, each once, in order."""
     return sorted({value_text(value) for value in values if value is not None})
@@ -94,7 +186,5 @@ def distinct(values: Iterable[Any]) -> list[str]:
 
 def _some(values: Sequence[str]) -> str:
     """Return a few of the values, each cut to what tells commits apart."""
-    shown = ", ".join(
-        value[:7] + "+" * value.endswith("+") * (len(value) > 7) for value in values[:3]
-    )
-    return f"{shown}, …" if len(values) > 3 else shown
+    cut = [value[:7] + "+" * value.endswith("+") * (len(value) > 7) for value in values[:3]]
+    return ", ".join([*cut, "…"] if len(values) > 3 else cut)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
-from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway
-from bertexp.compare.comparable import cautions, refusals, unequal_steps
+from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway, measure
+from bertexp.compare.comparable import notes, refusals, undirected
 from bertexp.compare.effects import find_effects
 from bertexp.compare.examples import clustered_difference
-from bertexp.compare.measured import Measured, measure
 from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
 from bertexp.compare.runs import Run
-from bertexp.compare.settings import (
-    ENCODER,
-    SEED,
-    Grouping,
-    find_setting,
-    group,
-    in_order,
-    nearest_to_defaults,
-)
+from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults
 from bertexp.compare.statistics import Values, by_seed, differences, estimate
-from bertexp.compare.wording import spent
 from bertexp.console import shown
 from bertexp.metrics import Metric, describe
 from bertexp.validation import UserError, nearest, require_choice
@@ -45,7 +34,7 @@ def compare(
     Args:
         runs: at least one.
         metric: what to compare, ``eval/loss`` by default.
-        by: keys that part runs into settings; by default all that differ, except the seed.
+        by: keys that tell settings apart; by default all that differ, except the seed.
         baseline: ``"key=value, ..."`` of the setting to compare the others with; by default
             the one nearest to what ``conf/`` ships.
         at: the unit of the budget, see ``Comparison``; ``steps`` by default.
@@ -57,49 +46,40 @@ def compare(
     metric, at = metric or DEFAULT_METRIC, at or DEFAULT_UNIT
     require_choice("--at", at, UNITS)
     _require_metric(runs, metric)
-    grouping = group(runs, by)
-    budget, measured = measure(runs, grouping, metric, at, evaluation)
-    counted = [m for m in measured if m.value is not None]
-    refused = refusals([m.run for m in counted], metric)
-    values, known = _values(counted), describe(metric)
-    if known.lower_is_better is None:
-        refused.append(
-            f"Not ranked: whether a higher {metric} is better is not known; a plugin tells it by "
-            f"bertexp.metrics.register('{metric}', lower_is_better=...)."
-        )
-    settings = _settings(measured, grouping, values, known)
+    keys, others, runs = group(runs, by)
+    budget, runs = measure(runs, metric, at, evaluation)
+    counted = [run for run in runs if run.value is not None]
+    refused, row = refusals(counted, metric) + undirected(metric), describe(metric)
+    values = _values(counted)
+    settings = _settings(runs, keys, values, row)
     chosen = _baseline(settings, baseline) if settings and not refused else None
-    better = known.lower_is_better
     if not refused:
-        settings.sort(key=lambda s: (s.mean is None, (s.mean or 0) * (1 if better else -1)))
+        settings.sort(key=lambda s: (s.mean is None, (s.mean or 0) * (-1, 1)[row.best == "min"]))
     found: tuple[Difference, ...] = ()
     effects: tuple[Difference, ...] = ()
     if chosen is not None and chosen in values:
-        found = differences(values, chosen, known)
-        effects = find_effects({s.label: s.values for s in settings}, values, chosen, known)
-    abilities = find_abilities(runs, grouping, settings)
+        found = differences(values, chosen, row)
+        effects = find_effects({s.label: s.values for s in settings}, values, chosen, row)
+    unpaired = [d.setting for d in found if not d.seeds]
+    abilities = find_abilities(runs, [setting.label for setting in settings])
+    answered = [run.summary.get("answered", {}).items() for run in runs]
     return Comparison(
         metric=metric,
-        lower_is_better=better,
+        lower_is_better=row.lower_is_better,
         at=at,
         budget=budget,
-        keys=grouping.keys,
+        keys=keys,
         baseline=chosen,
         ranked=not refused,
-        warnings=(*refused, *_notes(measured, counted, grouping, found, at, budget)),
+        warnings=(*refused, *notes(runs, others, unpaired, at, budget)),
         settings=tuple(settings),
         differences=found,
         effects=effects,
-        runs=tuple(_compared(m) for m in measured),
+        runs=tuple(_compared(run) for run in runs),
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
         yardsticks=find_yardsticks(runs, abilities),
-        answered={
-            name: count
-            for run in runs
-            for name, count in run.summary.get("answered", {}).items()
-            if count
-        },
+        answered={name: count for items in answered for name, count in items if count},
     )
 
 
@@ -110,27 +90,26 @@ def _require_metric(runs: Sequence[Run], metric: str) -> None:
         raise UserError(f"--metric {metric}: no run has it.{hint}")
 
 
-def _values(counted: Sequence[Measured]) -> Values:
+def _values(counted: Sequence[Run]) -> Values:
     found: dict[str, dict[str, dict[tuple[str, ...], float]]] = {}
-    for m in counted:
-        assert m.value is not None
-        found.setdefault(m.setting, {}).setdefault(m.unit, {})[m.pair] = m.value
+    for run in counted:
+        assert run.value is not None
+        found.setdefault(run.setting, {}).setdefault(run.drawn_with, {})[run.pair] = run.value
     return found
 
 
 def _settings(
-    measured: Sequence[Measured], grouping: Grouping, values: Values, metric: Metric
+    runs: Sequence[Run], keys: Sequence[str], values: Values, row: Metric
 ) -> list[Setting]:
     """Return the settings in the order of their values."""
-    swept = {m.setting: grouping.values(m.run) for m in measured}
+    swept = {run.setting: {key: run.config.get(key) for key in keys} for run in runs}
     found = []
     for label in sorted(swept, key=lambda label: in_order(swept[label])):
         if label in values:
-            means = by_seed(values, label)
-            runs = sum(map(len, values[label].values()))
-            e = estimate(means, metric.low, metric.high)
-            told = (runs, len(means), e.mean, e.deviation, e.low, e.high)
-            found.append(Setting(label, swept[label], *told))
+            means, count = by_seed(values, label), sum(map(len, values[label].values()))
+            mean, deviation, low, high, _ = estimate(means, row.low, row.high)
+            known = (count, len(means), mean, deviation, low, high)
+            found.append(Setting(label, swept[label], *known))
         else:
             found.append(Setting(label, swept[label], 0, 0, None, None, None, None))
     return found
@@ -145,110 +124,29 @@ def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:
     return nearest_to_defaults(known) if len(known) > 1 else None
 
 
-def _notes(
-    measured: Sequence[Measured],
-    counted: Sequence[Measured],
-    grouping: Grouping,
-    found: Sequence[Difference],
-    at: str,
-    budget: float | None,
-) -> list[str]:
-    """Return what a reader of the figures must know, a line each."""
-    runs, notes = [m.run for m in counted], []
-    all_of, valued = (Counter(m.setting for m in some) for some in (measured, counted))
-    for label, number in all_of.items():
-        if lacking := number - valued[label]:
-            notes.append(f"{label}: {lacking} of {number} runs without a value.")
-    notes += _pooled(runs, grouping)
-    notes += [
-        f"{d.setting}: no run is a pair with one of the baseline." for d in found if not d.seeds
-    ]
-    notes += _unmeasured(measured, at, budget)
-    if midway := sum(is_midway(m.curve, budget) for m in counted if budget is not None):
-        assert budget is not None
-        notes.append(
-            f"{midway} of {len(counted)} runs went on after {spent(at, budget)}: they are "
-            "compared in mid-course, not at the end of their schedule."
-        )
-    is_in_steps = at == "steps" and budget is not None
-    return notes + (unequal_steps(runs) if is_in_steps else []) + cautions(runs)
-
-
-def _unmeasured(measured: Sequence[Measured], at: str, budget: float | None) -> list[str]:
-    """Return a line if runs have no evaluation near the budget, and what to set for one."""
-    late = [
-        m
-        for m in measured
-        if budget and (first := next((x for x, _ in m.curve if x > 0), None)) and first > budget
-    ]
-    if not late or not budget:
-        return []
-    every = min(
-        (
-            int(rate * budget / next(x for x, _ in m.curve if x > 0))
-            for m in late
-            if isinstance(rate := m.run.config.get("evaluation.every"), int)
-        ),
-        default=0,
-    )
-    advice = f"evaluation.every={every}" if every else "a smaller evaluation.every"
-    read = sum(m.value is not None for m in late)
-    line = (
-        f"{len(late)} of {len(measured)} runs had no evaluation up to {spent(at, budget)} but the "
-        f"one before their first step: {advice} gives them one"
-    )
-    if read:
-        line += (
-            "; on the straight line that they are read from instead they look worse than they are"
-        )
-    return [f"{line}."]
-
-
-def _pooled(runs: Sequence[Run], grouping: Grouping) -> list[str]:
-    """Return what intervals are over, a line each, where that is not the seed alone."""
-    notes = []
-    if others := [key for key in grouping.others if key not in (SEED, ENCODER)]:
-        notes.append(
-            f"Settings pool runs that differ in {', '.join(others)}: they are averaged within "
-            "each seed, and intervals are over seeds."
-        )
-    if ENCODER in grouping.others:
-        notes.append(
-            "Seeds are those that the encoders were pre-trained with: runs fine-tuned from one "
-            "encoder, or from encoders of one seed, are averaged."
-        )
-    elif any(run.encoder for run in runs):
-        notes.append(
-            "Seeds are those of fine-tuning: intervals are about these encoders, not about how "
-            "they were pre-trained."
-        )
-    return notes
-
-
 def _examples(
-    counted: Sequence[Measured], baseline: str | None, metric: str, budget: float | None
+    counted: Sequence[Run], baseline: str | None, metric: str, budget: float | None
 ) -> ExampleDifference | None:
     """Return the comparison by example if there are but two runs, and both at their end."""
     if len(counted) != 2 or baseline is None or budget is None:
         return None
-    first, second = sorted(counted, key=lambda m: m.setting == baseline)
-    ended = all(m.run.status == "finished" and not is_midway(m.curve, budget) for m in counted)
+    first, second = sorted(counted, key=lambda run: run.setting == baseline)
+    ended = all(run.status == "finished" and not is_midway(run.curve, budget) for run in counted)
     if first.setting == baseline or second.setting != baseline or not ended:
         return None
-    found = clustered_difference(first.run.folder, second.run.folder, metric)
+    found = clustered_difference(first.folder, second.folder, metric)
     return ExampleDifference(first.setting, second.setting, *found) if found else None
 
 
-def _compared(measured: Measured) -> ComparedRun:
-    run = measured.run
+def _compared(run: Run) -> ComparedRun:
     return ComparedRun(
         folder=str(shown(run.folder)),
         name=run.name,
         status=run.status,
-        error=run.error or measured.missing,
+        error=run.error or run.missing,
         seed=run.seed,
-        setting=measured.setting,
-        value=measured.value,
+        setting=run.setting,
+        value=run.value,
         metrics=run.metrics,
-        curve=tuple(point for point in measured.curve if point[1] == point[1]),
+        curve=tuple(point for point in run.curve if point[1] == point[1]),
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bertexp.compare.results import ComparedRun, Comparison, Setting
-from bertexp.compare.settings import short_keys
+from bertexp.compare.settings import in_order, short_keys
 from bertexp.console import finite, shortened_apart, value_text
 
 RATE_PREFIX = "eval/loss@"
 # Line styles and marker shapes that are told apart; with more series, every setting is a row.
 MOST_SERIES = 4
+# Learning curves fall steeply first: that part would leave no room for the differences.
+STEEP_PART = 0.3
 
 Curve = tuple[tuple[float, float], ...]
 
@@ -78,23 +80,24 @@ def drawn(comparison: Comparison) -> list[Drawn]:
     where no key is numeric.
     """
     keys, key = comparison.keys, x_key(comparison)
-    others = [k for k in keys if k != key]
+    others = [k for k in keys if k != key] if key else []
     settings = list(comparison.settings)
     if key:
-        settings.sort(key=lambda s: _order(s, [*others, key]))
+        settings.sort(key=lambda s: in_order({k: s.values.get(k) for k in (*others, key)}))
     places = sorted({_place(s, key) for s in settings}) if key else []
-    series = list(dict.fromkeys(_described(s, others) for s in settings)) if key else [""]
-    names = shortened_apart(_plain(s.label, keys) for s in settings)
+    series = list(dict.fromkeys(_series(s, others) for s in settings))
+    plain = [s.label.removeprefix(f"{keys[0]}=" if len(keys) == 1 else "") for s in settings]
+    names = shortened_apart(plain)
     found: list[Drawn] = []
-    for number, setting in enumerate(settings):
+    for number, (setting, name) in enumerate(zip(settings, plain, strict=True)):
         runs = tuple(run for run in comparison.runs if run.setting == setting.label)
         rank = places.index(_place(setting, key)) if key else number
-        style = series.index(_described(setting, others)) if key else 0
+        style = series.index(_series(setting, others))
         found.append(
             Drawn(
                 setting=setting,
                 runs=runs,
-                name=names[_plain(setting.label, keys)],
+                name=names[name],
                 x=_place(setting, key) if key else None,
                 series=series[style],
                 style=style,
@@ -104,10 +107,6 @@ def drawn(comparison: Comparison) -> list[Drawn]:
             )
         )
     return found
-
-
-def _plain(label: str, keys: tuple[str, ...]) -> str:
-    return label.removeprefix(f"{keys[0]}=") if len(keys) == 1 else label
 
 
 def x_key(comparison: Comparison) -> str | None:
@@ -120,7 +119,7 @@ def x_key(comparison: Comparison) -> str | None:
     if not numeric:
         return None
     key = max(numeric, key=lambda k: len({s.values[k] for s in settings}))
-    series = {_described(s, [k for k in comparison.keys if k != key]) for s in settings}
+    series = {_series(s, [k for k in comparison.keys if k != key]) for s in settings}
     return key if len(series) <= MOST_SERIES else None
 
 
@@ -204,15 +203,41 @@ def _place(setting: Setting, key: str) -> float:
     return value
 
 
-def _described(setting: Setting, keys: Iterable[str]) -> str:
+def _series(setting: Setting, keys: Iterable[str]) -> str:
     brief = short_keys([*setting.values])
     return ", ".join(f"{brief[key]}={value_text(setting.values.get(key))}" for key in keys)
 
 
-def _order(setting: Setting, keys: Iterable[str]) -> list[tuple[bool, float, str]]:
-    """Return what sorts settings by the values of keys, numbers before words."""
-    values = [setting.values.get(key) for key in keys]
-    return [
-        (False, float(v), "") if isinstance(v, int | float) else (True, 0.0, value_text(v))
-        for v in values
-    ]
+def window(values: Sequence[float], bounds: Iterable[float | None]) -> tuple[float, float]:
+    """Return the range to draw: all values, and the bounds of intervals as far as fits.
+
+    The interval of two seeds is thirteen standard errors wide on either side: it may be
+    cut, rather than everything else be pressed flat.
+    """
+    low, high = min(values), max(values)
+    span = high - low or max(abs(high), 1e-9) * 0.05
+    ends = [bound for bound in bounds if bound is not None and finite(bound) is not None]
+    return (
+        max(min([low, *ends]), low - 0.75 * span) - 0.06 * span,
+        min(max([high, *ends]), high + 0.75 * span) + 0.06 * span,
+    )
+
+
+def metric_window(settings: Iterable[Drawn]) -> tuple[float, float]:
+    """Return the range of the metric to draw: of all means, runs and intervals."""
+    values: list[float] = []
+    bounds: list[float | None] = []
+    for entry in settings:
+        setting = entry.setting
+        values += [mean for mean in (finite(setting.mean),) if mean is not None] + entry.values
+        bounds += (setting.low, setting.high)
+    return window(values, bounds)
+
+
+def curve_window(settings: Iterable[Drawn]) -> tuple[float, float]:
+    """Return the range of the metric to draw learning curves in: without their steep beginning."""
+    curves = [c for s in settings for c in (s.mean_curve, *(finite_curve(r) for r in s.runs)) if c]
+    start = STEEP_PART * max(curve[-1][0] for curve in curves)
+    values = [y for curve in curves for x, y in curve if x >= start]
+    margin = 0.05 * (max(values) - min(values)) or abs(max(values)) * 0.05 or 1.0
+    return min(values) - margin, max(values) + margin

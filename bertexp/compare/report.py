@@ -1,4 +1,4 @@
-"""The whole comparison: read, compute, print, write; every sweep ends with it."""
+"""The whole comparison: compute, print, write; every sweep ends with it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from rich.text import Text
 
 from bertexp import console
 from bertexp.compare.comparison import compare
-from bertexp.compare.files import write_csv_file, write_json_file
 from bertexp.compare.page import write_page
 from bertexp.compare.plots import write_plots
-from bertexp.compare.results import Comparison
+from bertexp.compare.results import Comparison, write_csv_file, write_json_file
 from bertexp.compare.runs import Run, is_run, read_runs
 from bertexp.compare.table import render
 from bertexp.validation import UserError
@@ -39,26 +38,18 @@ def compare_runs(runs: Sequence[Run], output: Path, **chosen: Any) -> Comparison
     terminal = console.output()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        *others, page = write_all(comparison, output)
+        written = [write_csv_file(comparison, output), write_json_file(comparison, output)]
+        written += write_plots(comparison, output)
+        page = write_page(comparison, output)
     except OSError as error:
         terminal.print(render(comparison))
         raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from error
     terminal.print(Text(str(page)), soft_wrap=True)
     terminal.print(render(comparison))
     terminal.print()
-    for path in others:
+    for path in written:
         terminal.print(Text(str(path)), soft_wrap=True)
     return comparison
-
-
-def write_all(comparison: Comparison, output: Path) -> list[Path]:
-    """Write every file of the comparison to the folder ``output``, which exists; the page last."""
-    return [
-        write_csv_file(comparison, output),
-        write_json_file(comparison, output),
-        *write_plots(comparison, output),
-        write_page(comparison, output),
-    ]
 
 
 def watch(paths: Sequence[str | Path], **chosen: Any) -> None:

@@ -6,7 +6,7 @@ import glob
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bertexp.experiment.summary import METRICS_FILE, SUMMARY_FILE, status
 from bertexp.files import expanded
 from bertexp.finetune.records import PREFIX, read_records
 from bertexp.metrics import learn
-from bertexp.validation import UserError
+from bertexp.validation import UserError, nearest
 
 KEYS = frozenset(keys())
 
@@ -24,13 +24,16 @@ HYDRA_FILE = Path(".hydra") / "hydra.yaml"
 EXPERIMENTS = ("config", "finetune")
 # What Hydra leaves in the folder of a sweep.
 SWEEP_FILE = "multirun.yaml"
+# What `bertexp.evaluate` leaves in a run.
+EVALUATIONS = "evaluations"
 
 Line = dict[str, float | None]
+Curve = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left in its folder.
+    """What a run left in its folder, and its place in a comparison.
 
     Attributes:
         folder: where.
@@ -42,6 +45,14 @@ class Run:
         written: when it last wrote something, in seconds since 1970.
         encoder: of a fine-tuned run, the seed that its encoder was pre-trained with, or what the
             encoder is where that is not known.
+        setting: label of the setting that it is a run of; this and the next two are by
+            ``settings.group``.
+        drawn_with: the seed that it shares its luck by.
+        pair: what a run of another setting has in common with it where the two are a pair.
+        curve: (spent, metric) of every evaluation; this and the next two are by
+            ``budgets.measure``.
+        value: the metric at the budget; None where it has none.
+        missing: why it has no value, or None.
     """
 
     folder: Path
@@ -52,6 +63,12 @@ class Run:
     error: str | None
     written: float
     encoder: str | None = None
+    setting: str = ""
+    drawn_with: str = ""
+    pair: tuple[str, ...] = ()
+    curve: Curve = ()
+    value: float | None = None
+    missing: str | None = None
 
     @property
     def seed(self) -> int | None:
@@ -120,12 +137,21 @@ def read_run(folder: Path) -> Run:
     learn(summary.get("metric_rows", {}))
     finetuned = read_records(folder)
     if finetuned["metrics"] and history:
-        # What the last model is worth fine-tuned: beside what it was evaluated on.
+        # What its last model comes to on other tasks stands beside its own evaluation.
         history[-1] = {**history[-1], **finetuned["metrics"]}
-        summary = merged(summary, **finetuned)
+        summary = dict(summary)
+        for key in ("metrics", "answered"):
+            summary[key] = {**summary.get(key, {}), **finetuned[key]}
+        prints = summary.get("fingerprints", {})
+        bank = {**prints.get("bank", {}), **finetuned["bank"]}
+        summary["fingerprints"] = {**prints, "bank": bank}
     files = [folder / name for name in (SUMMARY_FILE, METRICS_FILE, CONFIG_FILE)]
     written = max(file.stat().st_mtime for file in files if file.is_file())
-    how, error = _status(folder, summary)
+    how = status(folder, summary)
+    error = {
+        "killed": "its process is gone",
+        "running": None if summary else "has no summary.json yet",
+    }.get(how, summary.get("error"))
     return Run(
         folder=folder,
         config=_read_config(folder / CONFIG_FILE),
@@ -138,20 +164,27 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def merged(
-    summary: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    bank: Mapping[str, str],
-    answered: Mapping[str, int],
-) -> dict[str, Any]:
-    """Return a summary with more metrics, see ``read_records``."""
-    fingerprints = summary.get("fingerprints", {})
-    return {
-        **summary,
-        "metrics": {**summary.get("metrics", {}), **metrics},
-        "answered": {**summary.get("answered", {}), **answered},
-        "fingerprints": {**fingerprints, "bank": {**fingerprints.get("bank", {}), **bank}},
-    }
+def evaluated(runs: Sequence[Run], name: str) -> list[Run]:
+    """Return the runs with the metrics of an evaluation that ``bertexp.evaluate`` has saved.
+
+    A run without it has none.
+
+    Raises:
+        UserError: no run has it, or it cannot be read.
+    """
+    saved = [run.folder / EVALUATIONS for run in runs]
+    if not any((folder / f"{name}.json").is_file() for folder in saved):
+        known = sorted({path.stem for folder in saved for path in folder.glob("*.json")})
+        there = f"There are {', '.join(known)}." if known else "There is none."
+        hint = nearest(name, known) if known else ""
+        raise UserError(f"--evaluation {name}: no run has it.{hint} {there}")
+    found = []
+    for run, folder in zip(runs, saved, strict=True):
+        record = read_record(folder / f"{name}.json")
+        summary = {**run.summary, "answered": {}, "probes": [], "metrics": {}, **record}
+        history = [record["metrics"]] if record else []
+        found.append(replace(run, summary=summary, history=history))
+    return found
 
 
 def is_run(folder: Path) -> bool:
@@ -239,12 +272,3 @@ def _read_history(path: Path) -> list[Line]:
         except ValueError as error:
             raise UserError(f"{path}: line {number} is no JSON ({error}).") from error
     return found
-
-
-def _status(folder: Path, summary: Mapping[str, Any]) -> tuple[str, str | None]:
-    how = status(folder, summary)
-    if how == "killed":
-        return how, "its process is gone"
-    if how == "running":
-        return how, None if summary else "has no summary.json yet"
-    return how, summary.get("error")

@@ -8,21 +8,21 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.compare.abilities import (
-    DECIMALS,
-    by_metric,
-    explained,
-    is_probe,
-    short,
-    yardstick_rows,
-)
-from bertexp.compare.cells import NEEDED, ability, against, mean, setting_name, verdict_columns
-from bertexp.compare.results import Ability, Comparison, Difference
-from bertexp.compare.wording import decimals, example_by_example, examples_told, headline, spent
-from bertexp.console import MISSING, number, table
+from bertexp.compare import wording
+from bertexp.compare.abilities import DECIMALS, explained, is_finetuned, yardstick_rows
+from bertexp.compare.budgets import spent
+from bertexp.compare.results import Ability, Comparison, Difference, Setting
+from bertexp.console import MISSING, number, table, value_text
 
-PLAIN_WIDTH = 80
-SEEDS = "seeds"
+STYLES = {
+    "better": "green",
+    "worse": "red",
+    "resolved": "green",
+    "not resolved": "yellow",
+    "one seed": "dim",
+    "equal": "dim",
+}
+SEEDS, NEEDED = "seeds", "seeds\nneeded"
 # As many as 80 columns have room for.
 PROBES_ABREAST = 4
 # Effects of a large grid are many: the rest is in compare.json.
@@ -34,147 +34,178 @@ def render(comparison: Comparison) -> RenderableType:
 
     Made for 80 columns.
     """
-    parts: list[RenderableType] = [
-        *(Text(""), *_warnings(comparison)),
-        *(Text(headline(comparison), "bold"), Text("")),
-        _settings(comparison),
-    ]
+    parts: list[RenderableType] = [Text("")]
+    if comparison.warnings:
+        grid = Table.grid(padding=(0, 1))
+        for line in comparison.warnings:
+            grid.add_row("!", Text(line), style="yellow")
+        parts += [grid, Text("")]
+    parts += [Text(wording.headline(comparison), "bold"), Text(""), _settings(comparison)]
     if comparison.effects:
-        parts += [Text(""), _effects(comparison)]
+        parts += [Text(""), _effects(comparison.effects)]
     if comparison.examples:
-        parts += [Text(""), Text(example_by_example(comparison.examples))]
-    parts += [
-        *_abilities(comparison),
-        Text(""),
-        Text(_legend(comparison), "dim"),
-        *_unusual(comparison),
+        parts += [Text(""), Text(wording.example_by_example(comparison.examples))]
+    parts += [*_abilities(comparison), Text(""), Text(_legend(comparison), "dim")]
+    odd = [
+        (run.setting, "" if run.seed is None else str(run.seed), run.status, run.error or "")
+        for run in comparison.runs
+        if run.error or run.status != "finished"
     ]
+    if odd:
+        columns = ("runs to know of", "seed", "status", "why")
+        fold = (columns[0], "why")
+        parts += [Text(""), table(*columns, left=(*fold, "status"), fold=fold, rows=odd)]
     return Group(*parts)
-
-
-def _warnings(comparison: Comparison) -> list[RenderableType]:
-    grid = Table.grid(padding=(0, 1))
-    for line in comparison.warnings:
-        grid.add_row("!", Text(line), style="yellow")
-    return [grid, Text("")] if comparison.warnings else []
 
 
 def _settings(comparison: Comparison) -> Table:
     compared = {d.setting: d for d in comparison.differences}
-    digits = decimals(comparison)
-    key = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
-    columns = verdict_columns(comparison.differences)
-    needs = NEEDED in columns
-    found = table(
-        key, SEEDS, comparison.metric, *columns, left=(key, comparison.metric, *columns[:2])
-    )
+    digits = wording.decimals(comparison)
+    more = _verdict_columns(comparison.differences)
+    columns = (comparison.heading, SEEDS, comparison.metric, *more)
+    found = table(*columns, left={*columns} - {SEEDS, NEEDED})
     for setting in comparison.settings:
-        cells = [
-            setting_name(comparison, setting),
-            Text(str(setting.seeds)),
-            Text(mean(setting, digits)),
-        ]
-        if compared:
-            is_baseline = setting.label == comparison.baseline
-            cells += against(compared.get(setting.label), is_baseline, needs)
+        mean = _interval(setting.mean, setting.low, setting.high, digits)
+        cells = [_name(comparison, setting), Text(str(setting.seeds)), Text(mean)]
+        if setting.label in compared:
+            cells += _verdict_cells(compared[setting.label], NEEDED in more)
+        elif compared:
+            cells.append(Text("baseline" * (setting.label == comparison.baseline), "dim"))
         found.add_row(*cells)
     return found
 
 
-def _effects(comparison: Comparison) -> Table:
-    columns = verdict_columns(comparison.effects)
-    found = table("effect of", *columns, left=("effect of", *columns[:2]))
-    for effect in comparison.effects[:MOST_EFFECTS]:
-        found.add_row(Text(effect.setting), *against(effect, False, NEEDED in columns))
-    if (left := len(comparison.effects) - MOST_EFFECTS) > 0:
+def _effects(effects: Sequence[Difference]) -> Table:
+    columns = ("effect of", *_verdict_columns(effects))
+    found = table(*columns, left={*columns} - {NEEDED})
+    for effect in effects[:MOST_EFFECTS]:
+        found.add_row(Text(effect.setting), *_verdict_cells(effect, NEEDED in columns))
+    if (left := len(effects) - MOST_EFFECTS) > 0:
         found.add_row(f"and {left} more", style="dim")
     return found
 
 
+def _verdict_columns(found: Sequence[Difference]) -> list[str]:
+    needs = any(d.seeds_needed for d in found)
+    return ["difference", "verdict"] * bool(found) + [NEEDED] * needs
+
+
+def _verdict_cells(difference: Difference, needs: bool) -> list[Text]:
+    # Pairs can differ far less than seeds do: a difference has digits of its own.
+    low, high = difference.low, difference.high
+    spread = abs(difference.mean) if low is None or high is None else (high - low) / 2
+    amount = _interval(difference.mean, low, high, wording.two_digits(spread), signed=True)
+    verdict = wording.verdict(difference)
+    needed = [Text(f"{difference.seeds_needed:,}" if difference.seeds_needed else "")] * needs
+    return [Text(amount), Text(verdict, STYLES[verdict]), *needed]
+
+
+def _interval(
+    mean: float | None, low: float | None, high: float | None, digits: int, *, signed: bool = False
+) -> str:
+    """Return a mean with its interval: as ``±`` where that is all there is to it, else below."""
+    shown = number(mean, digits, signed=signed)
+    if mean is None or low is None or high is None:
+        return shown
+    below, above = number(mean - low, digits), number(high - mean, digits)
+    if below == above:
+        return f"{shown} ± {above}"
+    ends = " to ".join(number(end, digits, signed=signed) for end in (low, high))
+    return f"{shown}\n({ends})"
+
+
+def _name(comparison: Comparison, setting: Setting) -> Text:
+    """Return a setting's label, as short as is clear.
+
+    A value is shown without the folder that all values of the key are in, as runs of a sweep are.
+    """
+    if len(comparison.keys) != 1 or not setting.label.startswith(comparison.keys[0]):
+        return Text(setting.label)
+    values = [one.values[comparison.keys[0]] for one in comparison.settings]
+    folders = {value.rpartition("/")[0] if isinstance(value, str) else "" for value in values}
+    (shared,) = folders if len(folders) == 1 else ("",)
+    name = value_text(setting.values[comparison.keys[0]])
+    return Text(name.removeprefix(f"{shared}/") if shared else name)
+
+
+Figure = Callable[[Ability], str]
+
+
 def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
     """Yield what the encoders can do: a table of the probes, and one for each fine-tuned metric."""
-    found = by_metric(comparison.abilities)
-    probes = [metric for metric in found if is_probe(metric)]
+    found = comparison.by_metric
+    probes = [metric for metric in found if not is_finetuned(metric)]
     for first in range(0, len(probes), PROBES_ABREAST):
-        shown = probes[first : first + PROBES_ABREAST]
-        columns = [short(metric) for metric in shown]
-        probed = _ability_table(comparison, columns, [(found[metric], ability) for metric in shown])
-        for name, values in yardstick_rows(comparison, shown):
-            probed.add_row(name, *values, style="dim")
-        yield from (Text(""), probed)
-    for metric in [metric for metric in found if metric not in probes]:
-        columns = [SEEDS, short(metric), "median", "lowest", "highest"]
-        figures = (_seeds, ability, *(_figure(head) for head in columns[2:]))
-        cells = [(found[metric], figure) for figure in figures]
-        probed = _ability_table(comparison, columns, cells)
+        abreast = probes[first : first + PROBES_ABREAST]
+        cells: list[tuple[str, dict[str, Ability], Figure]]
+        cells = [(_short(metric), found[metric], _mean) for metric in abreast]
+        made = _ability_table(comparison, cells)
+        for name, values in yardstick_rows(comparison, abreast):
+            made.add_row(name, *values, style="dim")
+        yield from (Text(""), made)
+    for metric in (metric for metric in found if is_finetuned(metric)):
+        figures: dict[str, Figure] = {
+            SEEDS: lambda one: str(one.seeds),
+            _short(metric): _mean,
+            "median": lambda one: number(one.median, DECIMALS),
+            "lowest": lambda one: number(one.lowest, DECIMALS),
+            "highest": lambda one: number(one.highest, DECIMALS),
+        }
+        cells = [(head, found[metric], figure) for head, figure in figures.items()]
+        made = _ability_table(comparison, cells)
         for name, values in yardstick_rows(comparison, [metric]):
-            probed.add_row(name, "", *values, style="dim")
-        yield from (Text(""), probed)
+            made.add_row(name, "", *values, style="dim")
+        yield from (Text(""), made)
 
 
 def _ability_table(
-    comparison: Comparison,
-    columns: Sequence[str],
-    cells: Sequence[tuple[Mapping[str, Ability], Callable[[Ability, int], str]]],
+    comparison: Comparison, cells: Sequence[tuple[str, Mapping[str, Ability], Figure]]
 ) -> Table:
-    head = comparison.keys[0] if len(comparison.keys) == 1 else "setting"
-    made = table(head, *columns, left={head, *columns} - {SEEDS}, fold=(head, *columns))
+    columns = (comparison.heading, *(head for head, _, _ in cells))
+    made = table(*columns, left={*columns} - {SEEDS}, fold=columns)
     for setting in comparison.settings:
-        found = [(known.get(setting.label), figure) for known, figure in cells]
-        shown = [figure(one, DECIMALS) if one else MISSING for one, figure in found]
-        made.add_row(setting_name(comparison, setting), *map(Text, shown))
+        found = [(known.get(setting.label), figure) for _, known, figure in cells]
+        shown = (Text(figure(one) if one else MISSING) for one, figure in found)
+        made.add_row(_name(comparison, setting), *shown)
     return made
 
 
-def _seeds(found: Ability, _: int) -> str:
-    return str(found.seeds)
+def _short(metric: str) -> str:
+    return metric.removeprefix("eval/")
 
 
-def _figure(name: str) -> Callable[[Ability, int], str]:
-    return lambda found, digits: number(getattr(found, name), digits)
+def _mean(found: Ability) -> str:
+    """Return a mean with the ends of its interval, in little room."""
+    if found.low is None or found.high is None:
+        return number(found.mean, DECIMALS)
+    low, high = (number(end, 2).replace("0.", ".", 1) for end in (found.low, found.high))
+    return f"{number(found.mean, DECIMALS)} ({low}–{high})"
 
 
 def _legend(comparison: Comparison) -> str:
+    def together(found: Sequence[Difference]) -> str:
+        return f" for all {len(found)} together (Holm)" if len(found) > 1 else ""
+
     parts = []
     if comparison.budget is not None:
-        parts.append(
-            f"Every run at {spent(comparison.at, comparison.budget)}, on straight lines "
-            "between evaluations."
-        )
+        where = spent(comparison.at, comparison.budget)
+        parts.append(f"Every run at {where}, on straight lines between evaluations.")
     if any(setting.high is not None for setting in comparison.settings):
         parts.append("± or (low to high): 95% interval over seeds.")
-    if told := examples_told(comparison):
-        parts.append(f"{told[0].upper()}{told[1:]}.")
+    if known := wording.one_run(comparison):
+        parts.append(f"{known[0].upper()}{known[1:]}.")
     if comparison.differences:
         parts.append(
             f"Differences from {comparison.baseline} in pairs with the same seed; verdicts at "
-            f"5%{_together(comparison.differences)}."
+            f"5%{together(comparison.differences)}."
         )
     if comparison.effects:
         parts.append(
             "Effects: a key's value against the baseline's, averaged over the other keys; ×: what "
-            f"two change together beyond that{_together(comparison.effects)}."
+            f"two change together beyond that{together(comparison.effects)}."
         )
     if any(d.seeds_needed for d in (*comparison.differences, *comparison.effects)):
         parts.append("Seeds needed: for a power of 80%, if difference and spread are as seen.")
     if comparison.abilities:
         parts.append(explained(comparison))
     return " ".join(parts)
-
-
-def _together(found: Sequence[Difference]) -> str:
-    return f" for all {len(found)} together (Holm)" if len(found) > 1 else ""
-
-
-def _unusual(comparison: Comparison) -> list[RenderableType]:
-    """Return the runs that did not finish or do not count, with the reasons."""
-    shown = [run for run in comparison.runs if run.error or run.status != "finished"]
-    if not shown:
-        return []
-    rows = [
-        (run.setting, "" if run.seed is None else str(run.seed), run.status, run.error or "")
-        for run in shown
-    ]
-    columns = ("runs to know of", "seed", "status", "why")
-    left, fold = {*columns} - {"seed"}, (columns[0], "why")
-    return [Text(""), table(*columns, left=left, fold=fold, rows=rows)]

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from bertexp.compare.abilities import known_to
+from bertexp.compare.budgets import spent
 from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
-from bertexp.console import clock, compact, finite, number, plural, shortened_apart
-from bertexp.metrics import describe, margin
+from bertexp.console import MISSING, finite, number, plural, shortened_apart
+from bertexp.metrics import describe
 
-UNITS = {
-    "predicted_tokens": "predicted tokens",
-    "tokens": "tokens",
-    "steps": "steps",
-    "time": "seconds",
-    "flops": "FLOPs",
-}
-MISSING = "–"
-# Of a label in a sentence or a plot.
-LONGEST_LABEL = 44
+
+def unit(metric: str) -> str:
+    """Return a metric's unit: nats for a loss, nothing for a share or a perplexity."""
+    return describe(metric).unit
+
+
+def axis(metric: str) -> str:
+    """Return a metric's name with its unit, as an axis is labelled."""
+    return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
 def p_value(value: float | None) -> str:
@@ -42,24 +43,20 @@ def decimals(comparison: Comparison) -> int:
     return two_digits(max(means, default=0.0) - min(means, default=0.0))
 
 
+def verdict(difference: Difference) -> str:
+    """Return what is known of a difference: its verdict, or that there is none at all."""
+    return "equal" if is_equal(difference) else difference.verdict
+
+
+def is_equal(difference: Difference) -> bool:
+    """Return whether every pair of runs has exactly the same result."""
+    same = difference.mean == 0 and not (difference.low or difference.high)
+    return same and difference.seeds > 0
+
+
 def two_digits(spread: float) -> int:
     """Return the decimals that show two digits of a number; three of nothing."""
     return min(max(1 - math.floor(math.log10(spread)), 0), 6) if spread else 3
-
-
-def unit(metric: str) -> str:
-    """Return a metric's unit: nats for a loss, nothing for a share or a perplexity."""
-    return describe(metric).unit
-
-
-def axis(metric: str) -> str:
-    """Return a metric's name with its unit, as an axis is labelled."""
-    return f"{metric} ({unit(metric)})" if unit(metric) else metric
-
-
-def spent(at: str, budget: float) -> str:
-    """Return a budget with its unit: ``1.5M predicted tokens``, ``12:05 of training``."""
-    return f"{clock(budget)} of training" if at == "time" else f"{compact(budget)} {UNITS[at]}"
 
 
 def short_names(comparison: Comparison) -> dict[str, str]:
@@ -92,18 +89,18 @@ def circumstances(comparison: Comparison) -> str:
     ]
     if comparison.ranked:
         parts.append("lower is better" if comparison.lower_is_better else "higher is better")
-    parts += filter(None, [examples_told(comparison)])
+    if known := one_run(comparison):
+        parts.append(known)
     return f"{_others(comparison)} {'; '.join(parts)}.".lstrip()
 
 
-def examples_told(comparison: Comparison) -> str:
-    """Return what an accuracy's number of examples tells of one run; nothing of other metrics."""
-    means = [mean for s in comparison.settings if (mean := finite(s.mean)) is not None]
+def one_run(comparison: Comparison) -> str:
+    """Return how exactly an accuracy's number of examples lets one run's be known; else nothing."""
     count = comparison.answered.get(comparison.metric)
-    if not count or not means:
+    half = known_to(comparison, comparison.metric, [s.mean for s in comparison.settings])
+    if half is None:
         return ""
-    known = number(margin(sum(means) / len(means), count), 3)
-    return f"one run's accuracy on {count:,} examples is known to ± {known} (Wilson, 95%)"
+    return f"one run's accuracy on {count:,} examples is known to ± {number(half)} (Wilson, 95%)"
 
 
 def example_by_example(found: ExampleDifference) -> str:
@@ -148,7 +145,7 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
             low, high = -high, -low
         between = _between(low, high, difference.seeds, digits)
         return f"{setting} is {difference.verdict} than {baseline} by {size} ({between})."
-    if mean == spread == 0:
+    if is_equal(difference):
         return f"{setting} and {baseline} have equal results ({plural(difference.seeds, 'seed')})."
     apart = f"{size} {'below' if mean < 0 else 'above'} {baseline}"
     if difference.verdict == "one seed":
@@ -164,12 +161,13 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
 def _others(comparison: Comparison) -> str:
     """Return how the settings the headline is not about do against the baseline, in numbers."""
     chief = _chief(comparison) if comparison.ranked else None
-    verdicts = Counter(d.verdict for d in comparison.differences if chief and d is not chief)
+    verdicts = Counter(verdict(d) for d in comparison.differences if chief and d is not chief)
     if not verdicts:
         return ""
     wording = {
         "better": ("is better too", "are better too"),
         "worse": ("is worse", "are worse"),
+        "equal": ("has equal results", "have equal results"),
         "not resolved": ("is not resolved", "are not resolved"),
         "one seed": ("has one seed too", "have one seed too"),
     }

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
+import wandb
+from omegaconf import OmegaConf
+from wandb_workspaces.reports.v2.interface import (
+    Config,
+    LinePlot,
+    Metric,
+    PanelTypes,
+    ParallelCoordinatesPlot,
+    ParallelCoordinatesPlotColumn,
+    ScatterPlot,
+    SummaryMetric,
+)
+from wandb_workspaces.workspaces.interface import (
+    RunsetSettings,
+    Section,
+    Workspace,
+    WorkspaceSettings,
+)
 
+from bertexp.config import conf_dir
+from bertexp.objectives.slices import SLICE_PREFIX, SLICES
 from bertexp.tracking.base import first_line
 from bertexp.validation import UserError
+
+NAME = "bertexp: sweeps side by side"
+STEP, PREDICTED = "trainer/step", "train/predicted_tokens"
+# What sweeps vary beside the key that is charted against.
+VARIED = ("masking.strategy", "optimizer.lr", "seed")
 
 
 def save_workspace(project: str, entity: str | None) -> str:
@@ -16,14 +40,8 @@ def save_workspace(project: str, entity: str | None) -> str:
         entity: the W&B user or team; None: the default one of the key.
 
     Raises:
-        UserError: the extra is missing, nobody is logged in, or W&B does not answer or refuses.
+        UserError: nobody is logged in, or W&B does not answer or refuses.
     """
-    if importlib.util.find_spec("wandb_workspaces") is None:
-        raise UserError("--workspace: the package is missing, pip install 'bertexp[workspace]'.")
-    import wandb
-
-    from bertexp.compare.panels import build_workspace
-
     try:
         wandb.setup(settings=wandb.Settings(silent=True))
         if wandb.login(prompt=False, verify=True):
@@ -34,3 +52,82 @@ def save_workspace(project: str, entity: str | None) -> str:
     except Exception as error:
         raise UserError(f"--workspace: {first_line(error)}.") from error
     raise UserError("--workspace: W&B has no API key. Log in with `wandb login` or WANDB_API_KEY.")
+
+
+def build_workspace(entity: str, project: str, by: str = "masking.prob") -> Workspace:
+    """Return the workspace of a project; needs no server.
+
+    Args:
+        entity: the W&B user or team.
+        project: the W&B project.
+        by: the configuration key that the runs of a sweep differ in. Runs that agree in it are
+            drawn as one curve, their mean, with a band of a standard deviation.
+    """
+    rates = OmegaConf.load(conf_dir() / "evaluation" / "default.yaml").mask_probs
+    by_rate = [f"eval/loss@{rate:g}" for rate in rates]
+    slices = [SLICE_PREFIX + kind for kinds in SLICES.values() for kind in kinds]
+    evaluation = ("eval/loss", "eval/accuracy", "eval/pseudo_perplexity")
+    sections: dict[str, list[PanelTypes]] = {
+        "Training": [
+            _curve("train/loss", by),
+            _curve("train/loss", by, PREDICTED),
+            _curve("train/loss", None),
+            _curve("train/masked_fraction", by),
+            _curve("train/learning_rate", by),
+        ],
+        f"Evaluation against {by}": [
+            *(_scatter(name, by) for name in evaluation),
+            _curve("eval/loss", by),
+            _curve("eval/loss", by, PREDICTED),
+        ],
+        "Loss by evaluation rate": [
+            panel for name in by_rate for panel in (_scatter(name, by), _curve(name, by))
+        ],
+        "Slices": [_curve(name, by) for name in slices],
+        "Throughput": [_curve("train/tokens_per_second", by)],
+        "All settings": [_all_settings(by)],
+    }
+    opened = [*sections][:2]
+    return Workspace(
+        entity=entity,
+        project=project,
+        name=NAME,
+        sections=[
+            Section(name=name, panels=panels, is_open=name in opened)
+            for name, panels in sections.items()
+        ],
+        settings=WorkspaceSettings(x_axis=STEP, max_runs=100),
+        # Comparisons are runs too, but have no curves.
+        runset_settings=RunsetSettings(filters="Metric('JobType') = 'pretrain'"),
+    )
+
+
+def _all_settings(by: str) -> ParallelCoordinatesPlot:
+    metrics: list[Config | SummaryMetric] = [Config(key) for key in (by, *VARIED)]
+    metrics += [SummaryMetric(_final(name)) for name in ("eval/accuracy", "eval/loss")]
+    columns = [ParallelCoordinatesPlotColumn(metric=metric) for metric in metrics]
+    return ParallelCoordinatesPlot(title="What goes with a low loss", columns=columns)
+
+
+def _curve(metric: str, by: str | None, axis: str = STEP) -> LinePlot:
+    """Return a metric's course, a curve for each value of ``by``; for each sweep where None."""
+    return LinePlot(
+        title=f"{metric} over {axis} by {by or 'sweep'}",
+        x=axis,
+        y=[metric],
+        groupby=Config(by) if by else Metric("Group"),
+        groupby_aggfunc="mean",
+        groupby_rangefunc="stddev",
+    )
+
+
+def _scatter(metric: str, by: str) -> ScatterPlot:
+    """Return each run's final value of a metric against the configuration key."""
+    return ScatterPlot(
+        title=f"{metric} against {by}", x=Config(by), y=SummaryMetric(_final(metric))
+    )
+
+
+def _final(metric: str) -> str:
+    """Return where a summary keeps the last value; the best of many would flatter noisy runs."""
+    return f"{metric}.last"

@@ -75,8 +75,8 @@ def _fail(failed: Sequence[StoredJob], total: int, hint: str = "") -> None:
 
 def _compare(config: DictConfig) -> None:
     """Compare the runs, and track the comparison as they were tracked."""
-    from bertexp.compare.files import setting_rows
     from bertexp.compare.report import compare_runs
+    from bertexp.compare.results import setting_rows
     from bertexp.compare.runs import read_runs
     from bertexp.tracking.comparison import log_comparison
     from bertexp.tracking.config import TrackerConfig

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from bertexp.compare.comparison import compare
-from bertexp.compare.files import setting_rows, write_csv_file, write_json_file
-from bertexp.compare.runs import Run, merged
+from bertexp.compare.results import setting_rows, write_csv_file, write_json_file
+from bertexp.compare.runs import Run
 from bertexp.compare.table import render
 
 PROBE, TUNED = "eval/probe/package", "finetune/rte/accuracy"
@@ -26,9 +26,11 @@ def having(make_run: Make) -> Make:
 
     def make(rate: float, seed: int, metrics: Mapping[str, float], asked: str = "p") -> Run:
         run = make_run([3.0 - rate], seed=seed, masking__prob=rate)
-        summary = merged(run.summary, metrics, {"probe/package": asked, TUNED: "f"}, {PROBE: 78})
+        bank = {"mlm": "b", "probe/package": asked, TUNED: "f"}
         # The tokenizers differ: what is right does not depend on them.
-        summary["fingerprints"]["tokenizer"] = f"t{rate}"
+        prints = {"corpus": "c", "tokenizer": f"t{rate}", "bank": bank}
+        summary = {**run.summary, "fingerprints": prints, "answered": {PROBE: 78}}
+        summary["metrics"] = {**summary["metrics"], **metrics}
         return replace(run, summary=summary, history=[{**run.history[0], **metrics}])
 
     return make

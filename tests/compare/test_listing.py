@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from bertexp.compare.comparison import compare
-from bertexp.compare.evaluations import evaluated
 from bertexp.compare.listing import show_list, unrelated
-from bertexp.compare.runs import Run, read_runs
+from bertexp.compare.runs import Run, evaluated, read_runs
 from bertexp.validation import UserError
 
 MakeRun = Callable[..., Run]

@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from bertexp.compare import figures
-from bertexp.compare.metric_plot import metric_figure
-from bertexp.compare.plots import write_plots
+from bertexp.compare.plots import metric_figure, write_plots
 from bertexp.compare.results import ComparedRun, Comparison, Setting
-from bertexp.compare.windows import metric_window
 from bertexp.plotting import STYLE
 
 Simulate = Callable[..., Comparison]
@@ -157,7 +155,7 @@ def test_the_window_shows_every_run_and_is_no_wider_than_it_needs(
     setting = Setting("a", {}, len(values), len(values), mean, None, low, high)
     runs = [ComparedRun("", "", "finished", None, 0, "a", value, {}, ()) for value in values]
     entry = figures.Drawn(setting, tuple(runs), "a", None, "", 0, 0, None, ())
-    low, high = metric_window([entry])
+    low, high = figures.metric_window([entry])
     span = max(values) - min(values) or max(abs(max(values)), 1e-9) * 0.05
     assert low < min(values) and max(values) < high
     assert high - low <= 2.7 * span

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertexp.compare.runs import read_run
+from bertexp.compare.runs import Run, read_run
 from bertexp.compare.settings import (
     ONLY_LOOKS,
     differing_keys,
@@ -31,24 +32,23 @@ CONFIGS = st.lists(
 )
 
 
+def labels(runs: list[Run], by: Sequence[str] = ()) -> list[str]:
+    return [run.setting for run in group(runs, by)[2]]
+
+
 @settings(deadline=None)
 @given(CONFIGS)
 def test_settings_part_runs_exactly_by_what_differs_besides_the_seed(
     configs: list[dict[str, Any]],
 ) -> None:
-    from bertexp.compare.runs import Run
-
     runs = [Run(None, config, {}, [], "finished", None, 0.0) for config in configs]  # type: ignore[arg-type]
-    grouping = group(runs)
-    for first in runs:
-        for second in runs:
-            alike = all(
-                value_text(first.config[k]) == value_text(second.config[k]) for k in grouping.keys
-            )
-            others = {k: value_text(v) for k, v in first.config.items() if k != "seed"}
-            assert alike == all(value_text(second.config[k]) == v for k, v in others.items())
-            assert alike == (grouping.label(first) == grouping.label(second))
-            assert (grouping.pair(first) == grouping.pair(second)) == (first.seed == second.seed)
+    keys, _, runs = group(runs)
+    for first, second in itertools.product(runs, runs):
+        alike = all(value_text(first.config[k]) == value_text(second.config[k]) for k in keys)
+        others = {k: value_text(v) for k, v in first.config.items() if k != "seed"}
+        assert alike == all(value_text(second.config[k]) == v for k, v in others.items())
+        assert alike == (first.setting == second.setting)
+        assert (first.pair == second.pair) == (first.seed == second.seed)
 
 
 def test_what_does_not_change_the_outcome_parts_nothing() -> None:
@@ -102,10 +102,11 @@ def test_by_pools_the_rest_and_pairs_within_it(make_run: Callable[..., Any]) -> 
         for strategy in ("token", "span")
         for seed in (0, 1)
     ]
-    grouping = group(runs, ["masking.prob"])
-    assert {grouping.unit(run) for run in runs} == {"0", "1"}
-    assert {grouping.label(run) for run in runs} == {"masking.prob=0.15", "masking.prob=0.4"}
-    assert len({grouping.pair(run) for run in runs}) == 4
+    _, others, placed = group(runs, ["masking.prob"])
+    assert others == ("seed", "masking.strategy")
+    assert {run.drawn_with for run in placed} == {"0", "1"}
+    assert {run.setting for run in placed} == {"masking.prob=0.15", "masking.prob=0.4"}
+    assert len({run.pair for run in placed}) == 4
     with pytest.raises(UserError, match=r"--by masking\.pro: no such key\. Did you mean 'mask"):
         group(runs, ["masking.pro"])
 
@@ -169,37 +170,35 @@ def test_equal_values_are_written_alike() -> None:
 
 def test_labels_leave_out_what_keys_have_in_common(make_run: Callable[..., Any]) -> None:
     runs = [make_run(masking__prob=p, masking__strategy=s) for p in (0.15, 0.4) for s in "ab"]
-    assert [group(runs).label(run) for run in runs] == [
-        f"prob={p}, strategy={s}" for p in (0.15, 0.4) for s in "ab"
-    ]
+    assert labels(runs) == [f"prob={p}, strategy={s}" for p in (0.15, 0.4) for s in "ab"]
     alike = [make_run(optimizer__name=o, model__name=m) for o in "ab" for m in "cd"]
-    assert group(alike).label(alike[0]) == "optimizer.name=a, model.name=c"
-    assert group(runs, ["masking.prob"]).label(runs[0]) == "masking.prob=0.15"
+    assert labels(alike)[0] == "optimizer.name=a, model.name=c"
+    assert labels(runs, ["masking.prob"])[0] == "masking.prob=0.15"
 
 
 def test_a_setting_is_called_by_its_name_where_no_other_has_it(
     make_run: Callable[..., Any],
 ) -> None:
-    def labels(*names: str | None) -> list[str]:
+    def called(*names: str | None) -> list[str]:
         runs = [
             make_run(name=name, seed=seed, masking__prob=p)
             for p, name in zip((0.1, 0.2, 0.3), names, strict=True)
             for seed in (0, 1)
         ]
-        return list(dict.fromkeys(map(group(runs).label, runs)))
+        return list(dict.fromkeys(labels(runs)))
 
-    assert labels("few", "some", "many") == ["few", "some", "many"]
+    assert called("few", "some", "many") == ["few", "some", "many"]
     plain = [f"masking.prob={p}" for p in (0.1, 0.2, 0.3)]
-    assert labels("few", None, "few") == plain
-    assert labels("few", None, "masking.prob=0.2")[1:] == plain[1:]
+    assert called("few", None, "few") == plain
+    assert called("few", None, "masking.prob=0.2")[1:] == plain[1:]
     each_seed = [make_run(name=f"s{s}", seed=s, masking__prob=p) for p in (1, 2) for s in (0, 1)]
-    assert group(each_seed).label(each_seed[0]) == "masking.prob=1"
+    assert labels(each_seed)[0] == "masking.prob=1"
 
 
 def test_a_baseline_is_found_by_its_label(make_run: Callable[..., Any]) -> None:
     runs = [make_run(masking__prob=p, masking__strategy=s) for p in (0.15, 0.4) for s in "ab"]
-    grouping = group(runs)
-    settings = {grouping.label(run): grouping.values(run) for run in runs}
+    keys, _, placed = group(runs)
+    settings = {run.setting: {key: run.config[key] for key in keys} for run in placed}
     for wanted in ("prob=0.4, strategy=b", "masking.prob=0.4,strategy=b"):
         assert find_setting(wanted, settings) == "prob=0.4, strategy=b"
     assert find_setting("big", {"big": {"x": 1}, "x=2": {"x": 2}}) == "big"

@@ -20,7 +20,7 @@ from bertexp.compare.statistics import (
     power,
     seeds_needed,
 )
-from bertexp.metrics import SHARE, Metric, wilson
+from bertexp.metrics import share, wilson
 
 SIMULATIONS = 2000
 SPREAD = 0.02
@@ -188,7 +188,7 @@ def test_bounds_are_kept_at_the_extremes_and_in_differences() -> None:
     low, high = estimate([2.0, 3.0], 0)[2:4]
     assert (low, high) == (0.0, pytest.approx(2.5 + 12.7062 / 2))
     rows = {"a": by_seed(np.array([0.1, 0.6])), "b": by_seed(np.array([0.5, 0.5]))}
-    (found,) = differences(rows, "a", SHARE)
+    (found,) = differences(rows, "a", share())
     assert found.low is not None and found.high is not None
     assert -1 < found.low < found.mean < found.high < 1
     # Its p and its interval agree on whether 0 may be the difference.
@@ -270,7 +270,7 @@ def test_verdicts_follow_the_corrected_p_and_the_metrics_direction() -> None:
     assert found["near"].seeds_needed == seeds_needed(-10, 3, 0.025, tried=3)
     (alone,) = differences({name: values[name] for name in ("base", "near")}, "base")
     assert (alone.verdict, alone.seeds_needed) == ("better", None)
-    (higher,) = differences({name: values[name] for name in ("base", "near")}, "base", Metric())
+    (higher,) = differences({name: values[name] for name in ("base", "near")}, "base", share())
     assert higher.verdict == "worse"
 
 

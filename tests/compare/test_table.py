@@ -81,10 +81,16 @@ def test_verdicts_are_whole_beside_long_names_and_wide_intervals(make_run: MakeR
         run.summary["answered"] = {"eval/probe/package": 78}  # type: ignore[index]
     lines = shown(compare(runs, metric="eval/probe/package"))
     text = "\n".join(lines[next(n for n, line in enumerate(lines) if "seeds" in line) :])
-    assert text.count("not resolved") >= 3 and "…" not in text
+    assert text.count("not resolved") >= 2 and "equal" in text and "…" not in text
     assert "One run's accuracy on 78 examples is known to ± 0.1" in " ".join(text.split())
     assert "strategy=" in text and " to 0.99" in text
     assert "(-" not in text and "1.1" not in text
+
+
+def test_equal_results_are_not_called_unresolved(make_run: MakeRun) -> None:
+    runs = [make_run((2.0 + s,), seed=s, masking__prob=p) for p in (0.15, 0.4) for s in range(2)]
+    (row,) = (line for line in shown(compare(runs)) if line.startswith("0.4 "))
+    assert row.split()[-4:] == ["+0.000", "±", "0.000", "equal"]
 
 
 def test_what_is_not_ranked_has_no_verdicts(make_run: MakeRun) -> None:

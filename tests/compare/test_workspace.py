@@ -14,7 +14,7 @@ pytest.importorskip("wandb_workspaces")
 @pytest.fixture(scope="module")
 def view() -> dict[str, Any]:
     """What would be sent to W&B."""
-    from bertexp.compare.panels import build_workspace
+    from bertexp.compare.workspace import build_workspace
 
     return json.loads(build_workspace("team", "ratios")._to_model().model_dump_json())
 
