@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,8 +18,10 @@ from bertexp.data.tokens.config import TokenizerConfig
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.families.config import ModelConfig
 from bertexp.files import expanded
+from bertexp.keys import check_values
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.config import TaskConfig
+from bertexp.registry import Registry, with_own_keys
 from bertexp.secrets import refuse_secrets
 from bertexp.tracking.config import TrackerConfig
 from bertexp.training.config import (
@@ -140,12 +144,14 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
         UserError: an unknown key, a value of the wrong type or out of range, or one that holds
             a secret of the environment.
     """
+    schema = with_own_keys(schema)
     try:
         if "model" in composed:
             composed = with_rate(composed)
         plain: Any = _fitted(OmegaConf.to_container(composed, resolve=True), schema)
         refuse_secrets(plain)
-        typed = OmegaConf.merge(OmegaConf.structured(schema), plain)
+        typed: Any = OmegaConf.merge(OmegaConf.structured(schema), plain)
+        check_values(schema, typed)
         return OmegaConf.to_object(typed)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error, schema)) from error
@@ -178,21 +184,41 @@ def _fitted(value: Any, kind: Any, key: str = "") -> Any:
     return value
 
 
-def keys(part: Any = Config, prefix: str = "") -> list[str]:
+def keys(schema: type[Any] = Config) -> list[str]:
     """Return every key of the schema that holds a value, dotted."""
+    return [*_keys(with_own_keys(schema))]
+
+
+def _keys(part: type[Any], prefix: str = "") -> Iterator[str]:
     hints = get_type_hints(part)
-    found: list[str] = []
     for field in fields(part):
-        kind = hints[field.name]
-        name = f"{prefix}{field.name}"
-        found += keys(kind, f"{name}.") if is_dataclass(kind) else [name]
-    return found
+        kind, name = hints[field.name], f"{prefix}{field.name}"
+        yield from _keys(kind, f"{name}.") if is_dataclass(kind) else [name]  # type: ignore[arg-type]
 
 
 def groups(schema: type[RunConfig] = Config) -> list[str]:
     """Return the names of the config groups."""
     hints = get_type_hints(schema)
     return [field.name for field in fields(schema) if is_dataclass(hints[field.name])]
+
+
+def own_keys() -> dict[str, type[Any]]:
+    """Return the dataclasses of the keys that registered builders have, by where these are."""
+    return {
+        f"{registry.group}.{name}": kind
+        for registry in Registry.all
+        for name, kind in registry.own.items()
+    }
+
+
+def store_own_keys() -> None:
+    """Let Hydra compose the own keys of registered builders, with their defaults."""
+    # The order in which everything is shown.
+    node: dict[str, Any] = {group: {} for group in Config.__annotations__}
+    for place, kind in own_keys().items():
+        group, _, name = place.rpartition(".")
+        node.setdefault(group, {})[name] = OmegaConf.to_container(OmegaConf.structured(kind))
+    ConfigStore.instance().store("own_keys", node)
 
 
 # What OmegaConf says of a value of another type, and what is needed instead.

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.config import conf_dir
+from bertexp.config import conf_dir, own_keys
+from bertexp.keys import ABOUT
 from bertexp.validation import require_choice
 
 FLAGS = {"-h", "--help"}
@@ -153,7 +155,11 @@ def _keys(composed: DictConfig, key: str, *, is_short: bool) -> Iterator[str]:
     *within, name = key.split(".")
     group = key.partition(".")[0]
     option = composed.hydra.runtime.choices.get(group)
-    comments: dict[str, str] = {}
+    comments = {
+        f"{place}.{field.name}": str(field.metadata.get(ABOUT, ""))
+        for place, kind in own_keys().items()
+        for field in fields(kind)
+    }
     for file in ("config", str(composed.hydra.job.config_name)):
         comments |= explained(conf_dir() / f"{file}.yaml")[0]
     if option:
@@ -177,7 +183,7 @@ def _yaml(
         yield from (indent + line for line in shown.splitlines())
         return
     yield f"{indent}{name}:"
-    for below in parent[name]:
+    for below in sorted(parent[name], key=lambda below: f"{key}.{below}" in own_keys()):
         yield from _yaml(parent[name], str(below), f"{key}.{below}", comments, is_short)
 
 

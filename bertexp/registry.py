@@ -1,19 +1,22 @@
-"""Names a configuration may use, and what each of them builds."""
+"""Names a configuration may use, what each of them builds, and the keys that it has of its own."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
-from bertexp.validation import require_choice
+from bertexp.validation import UserError, require_choice
 
 Builder = TypeVar("Builder")
+S = TypeVar("S")
 
 
 class Registry(Generic[Builder]):
-    """Builders by name, filled by the modules of one package.
+    """Builders by name, filled by the modules of one package and by plugins.
 
     The package is imported at the first look-up, so that a new file with a decorated
     builder is all it takes to add a name.
@@ -24,29 +27,65 @@ class Registry(Generic[Builder]):
 
     Attributes:
         all: every registry there is.
-        reads: by name the keys that only this builder and some others read, each with all
-            below it; see ``bertexp.unread``.
+        own: by name the dataclass of the keys that only this builder reads: ``<group>.<name>.*``.
     """
 
     all: ClassVar[list[Registry[Any]]] = []
 
     def __init__(self, key: str, package: str) -> None:
         self.key = key
+        self.group = key.rpartition(".")[0]
+        self.own: dict[str, type] = {}
         self._package = package
         self._builders: dict[str, Builder] = {}
-        self.reads: dict[str, tuple[str, ...]] = {}
+        self._reads: dict[str, tuple[str, ...]] = {}
         Registry.all.append(self)
 
-    def register(self, name: str, reads: tuple[str, ...] = ()) -> Callable[[Builder], Builder]:
-        """Return a decorator that files its target under ``name``, with the keys it ``reads``."""
+    def register(
+        self, name: str, *, keys: type | None = None, reads: tuple[str, ...] = ()
+    ) -> Callable[[Builder], Builder]:
+        """Return a decorator that files its target under ``name``.
+
+        Args:
+            name: what a configuration calls it.
+            keys: a dataclass of its own keys, all with defaults, see ``own_keys``.
+            reads: other keys that only this builder and some others read, each with all below it.
+        """
+        if keys:
+            self.own_keys(name)(keys)
 
         def decorate(builder: Builder) -> Builder:
-            assert name not in self._builders, f"{self.key}: '{name}' is registered twice"
+            if name in self._builders:
+                raise UserError(f"{self.key}: '{name}' is registered twice.")
             self._builders[name] = builder
-            self.reads[name] = reads
+            self._reads[name] = reads
             return builder
 
         return decorate
+
+    def own_keys(self, name: str) -> Callable[[type[S]], type[S]]:
+        """Return a decorator for a dataclass: its fields become the keys ``<group>.<name>.*``.
+
+        For modules that are loaded before a configuration is composed: where that of the builder
+        takes its time, its keys stand apart from it.
+        """
+
+        def decorate(keys: type[S]) -> type[S]:
+            self.own[name] = keys
+            return keys
+
+        return decorate
+
+    def keys_of(self, part: Any, kind: type[S]) -> S:
+        """Return the own keys ``kind`` as a part of the configuration has them."""
+        name = next(name for name, keys in self.own.items() if keys is kind)
+        found: S = getattr(part, name, None) or kind()
+        return found
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """Return the keys that only a builder and some others read, each with all below it."""
+        own = (f"{self.group}.{name}",) if name in self.own else ()
+        return (*self._reads[name], *own)
 
     def names(self) -> list[str]:
         """Return all registered names, sorted."""
@@ -64,3 +103,43 @@ class Registry(Generic[Builder]):
         """Return the builder called ``name``; a ``UserError`` for a wrong one says which exist."""
         self.check(name)
         return self._builders[name]
+
+
+def with_own_keys(schema: type[S], group: str = "") -> type[S]:
+    """Return a dataclass with the keys that registered builders have of their own in its groups."""
+    owned = tuple((each.group, *item) for each in Registry.all for item in each.own.items())
+    extended: type[S] = _extended(schema, group, owned)
+    return extended
+
+
+@functools.cache
+def _extended(schema: Any, group: str, owned: tuple[tuple[str, str, type], ...]) -> Any:
+    hints = get_type_hints(schema)
+    found: list[tuple[str, Any, Any]] = []
+    for each in fields(schema):
+        kind = hints[each.name]
+        if is_dataclass(kind):
+            extended = _extended(kind, f"{group}.{each.name}".lstrip("."), owned)
+            if extended is not kind:
+                found.append((each.name, extended, field(metadata=each.metadata)))
+    for _, name, keys in (each for each in owned if each[0] == group and group):
+        if name in hints:
+            raise UserError(f"{group}.{name}: is a key already, so {keys.__name__} cannot be it.")
+        found.append((name, keys, field(default_factory=keys)))
+    if not found:
+        return schema
+    return make_dataclass(
+        schema.__name__,
+        found,
+        bases=(schema,),
+        kw_only=True,
+        # A process that is handed it makes the class anew: none has it in a module.
+        namespace={"__reduce__": lambda part: (_remade, (schema, group, vars(part)))},
+    )
+
+
+def _remade(schema: type[S], group: str, values: dict[str, Any]) -> S:
+    extended = with_own_keys(schema, group)
+    part = object.__new__(extended)
+    vars(part).update(values)
+    return part

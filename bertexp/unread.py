@@ -1,19 +1,20 @@
 """Settings that somebody wrote and that the run does not read: an error, not a silence.
 
-A key that is read only under a condition says so where it belongs: in the field of its
-dataclass (``read_with``), or in the registration of the class that reads it (``reads=``).
+A key that is read only under a condition says so where it belongs: in the field of its dataclass
+(``read_with``), or in the registration of the class that reads it (``keys``, ``reads``).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bertexp.keys import READ_WITH
 from bertexp.registry import Registry
 from bertexp.validation import UserError
 
@@ -24,16 +25,7 @@ COMMAND_LINE = "the command line"
 # A size makes any run smaller, whatever that run reads.
 SIZES = "size"
 STUDIES = "experiment"
-_READ_WITH = "read_with"
 _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
-
-
-def read_with(key: str, *values: object, default: Any = MISSING) -> Any:
-    """Return a dataclass field that is read only where ``key`` has one of ``values``.
-
-    Without values: where it has any but null, 0, false and nothing.
-    """
-    return field(default=default, metadata={_READ_WITH: (key, values)})
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ def conditions(*schemas: type[Any]) -> list[Condition]:
     for registry in (each for each in Registry.all if each.key not in tried):
         names: dict[str, list[str]] = {}
         for name in registry.names():
-            for prefix in registry.reads[name]:
+            for prefix in registry.reads(name):
                 names.setdefault(prefix, []).append(name)
         found += [Condition(prefix, registry.key, tuple(every)) for prefix, every in names.items()]
     return found
@@ -181,8 +173,8 @@ def _of_fields(part: type, prefix: str) -> Iterator[Condition]:
         name = f"{prefix}{each.name}"
         if is_dataclass(hints[each.name]):
             yield from _of_fields(hints[each.name], f"{name}.")
-        elif _READ_WITH in each.metadata:
-            yield Condition(name, *each.metadata[_READ_WITH])
+        elif READ_WITH in each.metadata:
+            yield Condition(name, *each.metadata[READ_WITH])
 
 
 def _flat(key: str, value: object) -> Iterator[str]:

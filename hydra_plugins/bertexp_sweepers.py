@@ -8,14 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.types import Override
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from bertexp.config import store_own_keys
 from bertexp.sweeps.session import session
 from bertexp.validation import UserError
+
+
+class OwnKeys(SearchPathPlugin):
+    """Lets every command and test compose the keys that registered builders have of their own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Store them before anything is composed."""
+        store_own_keys()
 
 
 class GridSweeper(BasicSweeper):

@@ -57,7 +57,7 @@ def test_both_sides_do_the_same_work(command: Callable[..., Any], task: str) -> 
 
 def test_every_strategy_is_measured_beside_the_collator(command: Callable[..., Any]) -> None:
     done = command(
-        *SMALL, "bench.what=[masking]", "masking.pmi_min_count=2", module="bertexp.bench"
+        *SMALL, "bench.what=[masking]", "masking.pmi.min_count=2", module="bertexp.bench"
     )
     assert done.code == 0, done.errors
     cost = figures(done.folder)["masking"]

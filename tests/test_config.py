@@ -24,6 +24,7 @@ from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.glue import GLUE
 from bertexp.help import help_text
 from bertexp.inspect.config import InspectConfig
+from bertexp.registry import with_own_keys
 from bertexp.validation import UserError
 
 # What an option cannot do without.
@@ -314,7 +315,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, schema: type[RunConfig]) -> set[str
             if is_dataclass(hint):
                 watch(hint, f"{prefix}{name}.")
 
-    watch(schema, "")
+    watch(with_own_keys(schema), "")
     return left
 
 
@@ -364,7 +365,7 @@ def test_no_key_exists_that_nothing_reads(
     run("joint", *text, "task=mlm_nsp", "tracker=none")
     for strategy in ("span", "ngram", "pmi", "frequency"):
         run(strategy, *synthetic, "tracker=none", "masking=decay", f"masking.strategy={strategy}",
-            "masking.schedule.name=step", "masking.pmi_min_count=3")  # fmt: skip
+            "masking.schedule.name=step", "masking.pmi.min_count=3")  # fmt: skip
     run("on", *text, "tracker=none", "model=pretrained", "model.pretrained=mlm/model")
     prepare_data(experiment_config(*small, "dataset=wikipedia", "dataset.hub.path=hub",
                                    "dataset.hub.config=null"))  # fmt: skip

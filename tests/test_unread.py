@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from bertexp.config import Config, conf_dir
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.sweeps.stored import KEYS, SCHEMAS
+from bertexp.sweeps.stored import SCHEMAS, all_keys
 from bertexp.sweeps.unread import refuse_unread_in_sweep
 from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError
@@ -45,10 +45,10 @@ PASSED_OVER = {
     "dataset=wikitext2 dataset.validation_fraction=0.2": "dataset.hub.validation=null only",
     "tokenizer.path=vocab.txt": "tokenizer=pretrained only",
     "tokenizer=pretrained tokenizer.path=x tokenizer.vocab_size=300": "tokenizer=wordpiece only",
-    "masking.span_p=0.3": "masking.strategy=span only",
-    "masking.ngram_max=2": "masking.strategy=ngram only",
-    "masking.pmi_share=0.2": "masking.strategy=pmi only",
-    "masking.frequency_exponent=1": "masking.strategy=frequency only",
+    "masking.span.p=0.3": "masking.strategy=span only",
+    "masking.ngram.max=2": "masking.strategy=ngram only",
+    "masking.pmi.share=0.2": "masking.strategy=pmi only",
+    "masking.frequency.exponent=1": "masking.strategy=frequency only",
     "masking.schedule.at=0.3": "masking.schedule.name=step only",
     "masking=mask40 masking.replace.special=true": "where masking.replace.random is set",
     "task=nsp masking.prob=0.4": "task=mlm or task=mlm_nsp only",
@@ -83,7 +83,7 @@ def test_what_is_written_and_not_read_is_an_error_that_names_what_would_read_it(
         "task=nsp",
         "+size=smoke model.pretrained=/x task=nsp",  # a size is for any run
         "dataset.files=[] tokenizer.path=null masking.schedule.end=null",  # asks for nothing
-        "masking=span masking.span_p=0.1",
+        "masking=span masking.span.p=0.1",
         "masking.strategy=step masking.schedule.name=step masking.schedule.at=0.2",
         "task=nsp task.negatives={swap:0.5,other_document:0.5}",
         "dataset=wikipedia dataset.hub.config=20231101.ko",
@@ -137,15 +137,15 @@ def check_sweep(*overrides: str) -> None:
 
     grid = GridSweeper(None, [key for key in sweeper.together if key not in named])
     (jobs,) = grid.split_arguments(parser.parse_overrides(lines), None)
-    refuse_unread_in_sweep([composed(*fixed, *job) for job in jobs], KEYS, SCHEMAS, None)
+    refuse_unread_in_sweep([composed(*fixed, *job) for job in jobs], all_keys(), SCHEMAS, None)
 
 
 SWEEPS = {
-    "masking.span_p=0.1,0.2": "masking.span_p is read by masking.strategy=span only",
+    "masking.span.p=0.1,0.2": "masking.span.p is read by masking.strategy=span only",
     "model.pretrained=/x model.dropout=0.0,0.5": "model.dropout is read by model.pretrained=null",
     "model.pretrained=/x model=tiny,mini": "the same run: model=tiny and model=mini.",
-    "masking.strategy=token,span masking.span_p=0.1,0.2": "the same run: masking.span_p=0.1 and "
-    "masking.span_p=0.2. masking.span_p is read by masking.strategy=span only",
+    "masking.strategy=token,span masking.span.p=0.1,0.2": "the same run: masking.span.p=0.1 and "
+    "masking.span.p=0.2. masking.span.p is read by masking.strategy=span only",
     "seed=0,0": "the same run: a value is listed twice",
     "sweep=a,b": "the same run: sweep=a and sweep=b.",
     "seed=0,1 dataset.files=[x]": "dataset.files is read by dataset=text only",
@@ -162,7 +162,7 @@ def test_a_sweep_over_what_is_not_read_is_refused(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "masking.strategy=token,span masking.span_p=0.3",  # one of the jobs reads it
+        "masking.strategy=token,span masking.span.p=0.3",  # one of the jobs reads it
         "task=mlm,nsp task.segments=fill masking.prob=0.2",
         "hardware.threads=1,2",
         "model=tiny,mini seed=0,1",
@@ -173,28 +173,30 @@ def test_a_sweep_of_which_some_jobs_read_a_setting_runs(line: str) -> None:
 
 
 def test_a_search_may_be_over_what_only_some_of_its_jobs_read() -> None:
-    job = composed("masking.strategy=token", "masking.span_p=0.3")
-    refuse_unread_in_sweep([job], KEYS, SCHEMAS, ["masking.strategy=token", "masking.span_p=0.3"])
-    with pytest.raises(UserError, match=r"masking\.span_p is read by masking\.strategy=span only"):
-        refuse_unread_in_sweep([job], KEYS, SCHEMAS, ["masking.span_p=0.3"])
+    job = composed("masking.strategy=token", "masking.span.p=0.3")
+    refuse_unread_in_sweep(
+        [job], all_keys(), SCHEMAS, ["masking.strategy=token", "masking.span.p=0.3"]
+    )
+    with pytest.raises(UserError, match=r"masking\.span\.p is read by masking\.strategy=span only"):
+        refuse_unread_in_sweep([job], all_keys(), SCHEMAS, ["masking.span.p=0.3"])
 
 
 def test_files_of_the_users_own_are_looked_at(command: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     study = tmp_path / "conf" / "experiment" / "mine.yaml"
-    study.write_text("# @package _global_\nmasking: {span_p: 0.3}\ntrainer: {max_steps: 1}\n")
+    study.write_text("# @package _global_\nmasking: {span: {p: 0.3}}\ntrainer: {max_steps: 1}\n")
     own = ("--config-dir=conf", "+experiment=mine", "dataset=synthetic", "tracker=none")
     done = command(*own, folder=tmp_path)
     assert done.code == 1
     assert done.said == [
-        "error: mine.yaml: masking.span_p is read by masking.strategy=span only, and this run has "
-        "masking.strategy=token: add masking.strategy=span, or leave masking.span_p out."
+        "error: mine.yaml: masking.span.p is read by masking.strategy=span only, and this run has "
+        "masking.strategy=token: add masking.strategy=span, or leave masking.span.p out."
     ]
     assert not done.cache.exists()
     assert not (tmp_path / "outputs").exists()
     done = command(*own, "-m", "seed=0,1", folder=tmp_path)
     assert done.code == 1
-    assert done.said[-1].startswith("error: mine.yaml: masking.span_p is read by masking.strategy")
+    assert done.said[-1].startswith("error: mine.yaml: masking.span.p is read by masking.strategy")
     assert not done.cache.exists()
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bertexp.config import keys
+from bertexp.experiment.folder import recorded
 from bertexp.experiment.summary import METRICS_FILE, SUMMARY_FILE, status
 from bertexp.files import expanded
 from bertexp.finetune.records import PREFIX, read_records
 from bertexp.metrics import learn
 from bertexp.validation import UserError, nearest
-
-KEYS = frozenset(keys())
 
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 HYDRA_FILE = Path(".hydra") / "hydra.yaml"
@@ -154,7 +153,7 @@ def read_run(folder: Path) -> Run:
     }.get(how, summary.get("error"))
     return Run(
         folder=folder,
-        config=_read_config(folder / CONFIG_FILE),
+        config=_read_config(folder),
         summary=summary,
         history=history,
         status=how,
@@ -219,31 +218,26 @@ def _run_folders(start: Path) -> Iterator[Path]:
         folders.sort()
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
-    from yaml import YAMLError
 
-    try:
-        # Not PyYAML's own loader: it takes 1e-3 for a text.
-        return dict(_flatten(OmegaConf.to_container(OmegaConf.load(path)), ""))
-    except YAMLError as error:
-        raise UserError(f"{path}: is no YAML ({str(error).splitlines()[0]}).") from error
+    config = recorded(folder, "config")
+    return dict(_flatten(OmegaConf.to_container(config), "", {*keys()})) if config else {}
 
 
 def _encoder(parent: Mapping[str, str | None] | None) -> str | None:
     """Return which seed a model that was fine-tuned is of, or which model."""
     if parent is None:
         return None
-    config = Path(parent["run"]) / CONFIG_FILE if parent["run"] else None
-    seed = _read_config(config).get("seed") if config and config.is_file() else None
+    seed = _read_config(Path(parent["run"])).get("seed") if parent["run"] else None
     return parent["model"] if seed is None else str(seed)
 
 
-def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _flatten(value: Any, prefix: str, whole: Collection[str]) -> Iterator[tuple[str, Any]]:
     for key, inner in value.items():
         # A key of the schema may have shares for its value, which belong together.
-        if isinstance(inner, dict) and inner and f"{prefix}{key}" not in KEYS:
-            yield from _flatten(inner, f"{prefix}{key}.")
+        if isinstance(inner, dict) and inner and f"{prefix}{key}" not in whole:
+            yield from _flatten(inner, f"{prefix}{key}.", whole)
         else:
             yield f"{prefix}{key}", inner
 

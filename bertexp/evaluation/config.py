@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.probes import POOLINGS, PROBES
+from bertexp.keys import read_with
 from bertexp.objectives.config import BankConfig
-from bertexp.unread import read_with
 from bertexp.validation import require, require_choice
 
 # Classifiers need some of each class, to be fitted to and to be tested on.

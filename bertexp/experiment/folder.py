@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp import locks
+from bertexp.config import own_keys
 from bertexp.experiment.summary import LOCK_FILE, SUMMARY_FILE
 from bertexp.files import write_text
 from bertexp.validation import UserError
@@ -101,9 +103,33 @@ def recorded(folder: Path, name: str) -> DictConfig | None:
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(loaded, DictConfig):
         raise UserError(f"{path}: is no configuration.")
-    if "name" in loaded.get("task", {}) and "objectives" not in loaded.task:
-        _name_objectives(loaded.task)
+    if name == "config":
+        _bring_up_to_date(loaded)
     return loaded
+
+
+# Keys that have moved to the strategy that reads them.
+_MOVED = {
+    **{"masking.span_p": "masking.span.p", "masking.span_max": "masking.span.max"},
+    "masking.ngram_max": "masking.ngram.max",
+    **{"masking.pmi_min_count": "masking.pmi.min_count", "masking.pmi_share": "masking.pmi.share"},
+    "masking.frequency_exponent": "masking.frequency.exponent",
+}
+
+
+def _bring_up_to_date(config: DictConfig) -> None:
+    """Give a configuration of before the keys of today."""
+    if "name" in config.get("task", {}) and "objectives" not in config.task:
+        _name_objectives(config.task)
+    for old, new in _MOVED.items():
+        group, _, name = old.rpartition(".")
+        if name in config.get(group, {}):
+            OmegaConf.update(config, new, config[group].pop(name))
+    for place, keys in own_keys().items():
+        # Keys that are newer than the run have their defaults.
+        if place.partition(".")[0] in config:
+            before = OmegaConf.select(config, place) or {}
+            OmegaConf.update(config, place, asdict(keys()) | dict(before), force_add=True)
 
 
 def _name_objectives(task: DictConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bertexp.unread import read_with
+from bertexp.keys import read_with
 from bertexp.validation import UserError, require, require_choice
 
 # More is a slip, which would only be noticed when the memory is full.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bertexp.config import RunConfig
 from bertexp.finetune.glue import GLUE
-from bertexp.unread import read_with
+from bertexp.keys import read_with
 from bertexp.validation import UserError, require, require_choice
 
 TEXT = "text"

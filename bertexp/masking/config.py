@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from bertexp.keys import key, read_with
 from bertexp.masking import STRATEGIES
-from bertexp.unread import read_with
 from bertexp.validation import UserError, require, require_choice
 
 SCHEDULES = ("constant", "linear", "cosine", "step")
@@ -69,24 +69,12 @@ class MaskingConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     dynamic: bool = True
     copies: int | None = None
-    span_p: float = 0.2
-    span_max: int = 10
-    ngram_max: int = 3
-    pmi_min_count: int = 10
-    pmi_share: float = 0.5
-    frequency_exponent: float = 0.5
 
     def __post_init__(self) -> None:
         STRATEGIES.check(self.strategy)
         require(0 < self.prob <= 1, "masking.prob", self.prob, "above 0 and at most 1")
         corrupt = self.corrupt_prob
         require(corrupt is None or 0 < corrupt < 1, "masking.corrupt_prob", corrupt, OPEN_INTERVAL)
-        require(0 < self.span_p < 1, "masking.span_p", self.span_p, OPEN_INTERVAL)
-        for key in ("span_max", "ngram_max", "pmi_min_count"):
-            require(getattr(self, key) >= 1, f"masking.{key}", getattr(self, key), "at least 1")
-        share, exponent = self.pmi_share, self.frequency_exponent
-        require(0 < share <= 1, "masking.pmi_share", share, "above 0 and at most 1")
-        require(0 <= exponent <= 2, "masking.frequency_exponent", exponent, "between 0 and 2")
         copies = self.copies
         require(copies is None or copies >= 1, "masking.copies", copies, "at least 1, or null")
         if not self.dynamic and copies not in (None, 1):
@@ -94,3 +82,41 @@ class MaskingConfig:
                 f"masking.copies={copies}: masking.dynamic=false has one copy; set "
                 "masking.dynamic=true to repeat the masks of that many epochs."
             )
+
+
+@STRATEGIES.own_keys("span")
+@dataclass(kw_only=True)
+class SpanKeys:
+    """The lengths of spans."""
+
+    p: float = key(0.2, within="(0, 1)", about="Parameter of the geometric law of lengths.")
+    max: int = key(10, within="[1, inf)", about="The longest, in words.")
+
+
+@STRATEGIES.own_keys("ngram")
+@dataclass(kw_only=True)
+class NgramKeys:
+    """The lengths of runs of words."""
+
+    max: int = key(3, within="[1, inf)", about="The longest run, in words.")
+
+
+@STRATEGIES.own_keys("pmi")
+@dataclass(kw_only=True)
+class PmiKeys:
+    """Which runs of words are collocations."""
+
+    min_count: int = key(10, within="[1, inf)", about="How often a run of words occurs at least.")
+    share: float = key(
+        0.5, within="(0, 1]", about="Which share of these, the best of each length, is taken."
+    )
+
+
+@STRATEGIES.own_keys("frequency")
+@dataclass(kw_only=True)
+class FrequencyKeys:
+    """How much rarer words are preferred."""
+
+    exponent: float = key(
+        0.5, within="[0, 2]", about="A word's rate is in proportion to its frequency ** -exponent."
+    )

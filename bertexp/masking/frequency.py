@@ -8,6 +8,7 @@ import numpy as np
 
 from bertexp.data.cache import cached
 from bertexp.masking import STRATEGIES
+from bertexp.masking.config import FrequencyKeys
 from bertexp.masking.counts import count_runs, find_sorted
 from bertexp.masking.strategies import Context
 from bertexp.masking.words import RunHashes, WholeWordStrategy
@@ -15,11 +16,11 @@ from bertexp.masking.words import RunHashes, WholeWordStrategy
 FORMAT_VERSION = 1
 
 
-@STRATEGIES.register("frequency", reads=("masking.frequency_exponent",))
+@STRATEGIES.register("frequency")
 class FrequencyStrategy(WholeWordStrategy):
     """Whole words, each with a rate in proportion to its frequency ** -exponent.
 
-    With ``masking.frequency_exponent=0.5`` these are the weights with which XLM (Lample and
+    With ``masking.frequency.exponent=0.5`` these are the weights with which XLM (Lample and
     Conneau 2019, section 3.3) counters frequent tokens, after the subsampling of Mikolov et
     al. 2013. Theirs are token weights in a draw of a fixed number of tokens; here a word's
     rate is min(1, factor * weight), with the one factor that makes the expected share of
@@ -32,7 +33,8 @@ class FrequencyStrategy(WholeWordStrategy):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._hashes, counts, sizes = _count_words(context)
-        weights = counts ** -float(context.config.frequency_exponent)
+        exponent = STRATEGIES.keys_of(context.config, FrequencyKeys).exponent
+        weights = counts ** -float(exponent)
         tokens = counts * sizes
         share = tokens / max(tokens.sum(), 1)
         weights /= (weights * share).sum() if len(weights) else 1.0

@@ -9,6 +9,7 @@ import numpy as np
 from bertexp.data.cache import cached
 from bertexp.data.tokens.store import TokenStore
 from bertexp.masking import STRATEGIES
+from bertexp.masking.config import PmiKeys
 from bertexp.masking.counts import RunCounts, count_runs, find_sorted
 from bertexp.masking.runs import cut
 from bertexp.masking.strategies import Context, Vocabulary
@@ -19,13 +20,13 @@ FORMAT_VERSION = 1
 LONGEST = 5
 
 
-@STRATEGIES.register("pmi", reads=("masking.pmi_min_count", "masking.pmi_share"))
+@STRATEGIES.register("pmi")
 class PmiStrategy(WordStrategy):
     """Collocations of 2 to 5 words, or words (Levine et al. 2021, "PMI-Masking").
 
-    The collocations are those of the runs with at least ``masking.pmi_min_count`` occurrences
+    The collocations are those of the runs with at least ``masking.pmi.min_count`` occurrences
     in the training corpus whose PMI_n (``collocation_scores``) is positive and among the best
-    ``masking.pmi_share`` of their length. A text is read from left to right and cut into the
+    ``masking.pmi.share`` of their length. A text is read from left to right and cut into the
     longest collocations that fit. Theirs is a list of 800,000 for 16 GB of text, at least 10
     occurrences each, and units are drawn until 15% of the tokens are covered; here the list
     grows with the corpus and each unit is drawn on its own, see ``strategies``.
@@ -33,24 +34,24 @@ class PmiStrategy(WordStrategy):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        config = context.config
+        keys = STRATEGIES.keys_of(context.config, PmiKeys)
         key = {
             "format": FORMAT_VERSION,
             "tokens": context.tokens.fingerprint,
-            "min_count": config.pmi_min_count,
-            "share": config.pmi_share,
+            "min_count": keys.min_count,
+            "share": keys.share,
         }
 
         def build(folder: Path) -> None:
             found = find_collocations(
-                context.tokens, context.vocabulary, config.pmi_min_count, config.pmi_share
+                context.tokens, context.vocabulary, keys.min_count, keys.share
             )
             if not any(map(len, found.values())):
                 raise UserError(
                     "masking.strategy=pmi: no run of 2 to 5 words occurs "
-                    f"{config.pmi_min_count} times or more, and more often than by chance, in "
+                    f"{keys.min_count} times or more, and more often than by chance, in "
                     f"the {len(context.tokens.tokens):,} training tokens: choose a larger corpus "
-                    "or a lower masking.pmi_min_count."
+                    "or a lower masking.pmi.min_count."
                 )
             for size, hashes in found.items():
                 np.save(folder / f"{size}.npy", hashes)

@@ -6,6 +6,7 @@ import numpy as np
 
 from bertexp import draws
 from bertexp.masking import STRATEGIES
+from bertexp.masking.config import NgramKeys, SpanKeys
 from bertexp.masking.strategies import Context
 from bertexp.masking.words import Words, WordStrategy
 
@@ -63,30 +64,30 @@ class RunStrategy(WordStrategy):
         return begins_N.reshape(ids_BL.shape)
 
 
-@STRATEGIES.register("span", reads=("masking.span_p", "masking.span_max"))
+@STRATEGIES.register("span")
 class SpanStrategy(RunStrategy):
     """Spans of whole words with geometric lengths (Joshi et al. 2020, "SpanBERT", section 3.1).
 
-    The law is theirs: geometric with ``masking.span_p`` (0.2), cut off at ``masking.span_max``
+    The law is theirs: geometric with ``masking.span.p`` (0.2), cut off at ``masking.span.max``
     (10) words and normalised, which gives 3.8 words on average. They draw spans one by one,
     anywhere, until 15% of the tokens are covered; here the whole text is cut into spans and
     each is drawn on its own, see ``strategies``.
     """
 
     def __init__(self, context: Context) -> None:
-        config = context.config
-        law = (1 - config.span_p) ** np.arange(config.span_max)
+        keys = STRATEGIES.keys_of(context.config, SpanKeys)
+        law = (1 - keys.p) ** np.arange(keys.max)
         super().__init__(context, law / law.sum())
 
 
-@STRATEGIES.register("ngram", reads=("masking.ngram_max",))
+@STRATEGIES.register("ngram")
 class NgramStrategy(RunStrategy):
-    """Runs of 1 to ``masking.ngram_max`` words, every length as likely.
+    """Runs of 1 to ``masking.ngram.max`` words, every length as likely.
 
     ALBERT's n-gram masking (Lan et al. 2020, section 4.1) has probabilities in proportion to
     1/n and a budget; uniform lengths, each run drawn on its own, are the plain case.
     """
 
     def __init__(self, context: Context) -> None:
-        longest = context.config.ngram_max
+        longest = STRATEGIES.keys_of(context.config, NgramKeys).max
         super().__init__(context, np.full(longest, 1 / longest))

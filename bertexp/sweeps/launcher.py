@@ -17,9 +17,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from bertexp.sweeps.stored import (
-    KEYS,
     SCHEMAS,
     StoredJob,
+    all_keys,
     outcome,
     read_job,
     seconds_a_job,
@@ -126,7 +126,7 @@ class RemainingJobs(Launcher):
         jobs = [self._plan(overrides) for overrides in job_overrides]
         if initial_job_idx == 0:
             varied = job_overrides[0] if self._total else None
-            refuse_unread_in_sweep([job.composed for job in jobs], KEYS, SCHEMAS, varied)
+            refuse_unread_in_sweep([job.composed for job in jobs], all_keys(), SCHEMAS, varied)
         unique = {job.stored.folder: job for job in jobs}
         left = [job for job in unique.values() if not job.stored.finished]
         total, done = self._total or len(unique), len(unique) - len(left)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, changes_outcome, keys
 from bertexp.experiment.dry_run.plan import PLANNED, Plan
+from bertexp.experiment.folder import recorded
 from bertexp.experiment.summary import SUMMARY_FILE, read_summary, status
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.training.rates import with_rate
@@ -20,7 +21,6 @@ from bertexp.validation import UserError
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 # A run has those of one command; the others are missing in all that it is held against.
 SCHEMAS = (Config, FinetuneConfig)
-KEYS = tuple(dict.fromkeys(key for schema in SCHEMAS for key in keys(schema)))
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,22 @@ class StoredJob:
         return self.status == "finished"
 
 
+def all_keys() -> list[str]:
+    """Return every key that a job of a sweep may have."""
+    return [*dict.fromkeys(key for schema in SCHEMAS for key in keys(schema))]
+
+
 def outcome(config: DictConfig) -> dict[str, object]:
     """Return the values of all keys that a run's result depends on, by dotted key."""
     with contextlib.suppress(UserError):  # which its job will have
         config = with_rate(config)
-    return {key: OmegaConf.select(config, key) for key in KEYS if changes_outcome(key)}
+    return {key: OmegaConf.select(config, key) for key in all_keys() if changes_outcome(key)}
 
 
 def read_job(folder: Path) -> StoredJob:
     """Return the job of a folder, which may hold nothing yet."""
-    summary, path = read_summary(folder), folder / CONFIG_FILE
-    config = OmegaConf.load(path) if path.exists() else OmegaConf.create({})
-    assert isinstance(config, DictConfig)
+    summary = read_summary(folder)
+    config = recorded(folder, "config") or OmegaConf.create()
     return StoredJob(
         folder=folder,
         status=status(folder, summary) if summary else None,

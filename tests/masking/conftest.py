@@ -14,6 +14,7 @@ from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context, Vocabulary
 from bertexp.objectives.blocks import BlockExamples, MaskedExamples
+from bertexp.registry import with_own_keys
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 SIZE = 60
@@ -61,7 +62,7 @@ class Lab:
     def masker(self, strategy: str, prob: float = 0.15, seed: int = 0, **settings: Any) -> Masker:
         """Return a masker of a strategy on the corpus."""
         settings = {"replace": BERT} | settings
-        config = MaskingConfig(prob=prob, strategy=strategy, **settings)
+        config = with_own_keys(MaskingConfig, "masking")(prob=prob, strategy=strategy, **settings)
         return Masker(Context(config, self.vocabulary, self.corpus), seed)
 
     def padded(self, rows: list[list[int]], width: int = 0) -> np.ndarray:

@@ -15,7 +15,7 @@ from scipy import stats
 
 from bertexp.masking import STRATEGIES
 from bertexp.masking import counts as counts_module
-from bertexp.masking.config import MaskingConfig, ReplaceConfig
+from bertexp.masking.config import FrequencyKeys, MaskingConfig, NgramKeys, ReplaceConfig, SpanKeys
 from bertexp.masking.counts import count_runs
 from bertexp.masking.masker import Masker
 from bertexp.masking.pmi import collocation_scores, find_collocations
@@ -88,9 +88,9 @@ def lengths(lab: Any, strategy: str, rows: int = 400, **config: Any) -> tuple[An
     ("strategy", "law", "config"),
     [
         ("span", [0.8**k for k in range(10)], {}),
-        ("span", [0.5**k for k in range(4)], {"span_p": 0.5, "span_max": 4}),
+        ("span", [0.5**k for k in range(4)], {"span": SpanKeys(p=0.5, max=4)}),
         ("ngram", [1.0] * 3, {}),
-        ("ngram", [1.0] * 5, {"ngram_max": 5}),
+        ("ngram", [1.0] * 5, {"ngram": NgramKeys(max=5)}),
     ],
 )
 def test_run_lengths_follow_their_law_from_the_first_word_on(
@@ -218,7 +218,7 @@ def test_the_words_that_go_together_are_found_and_read_longest_first(lab: Any) -
 def test_rates_are_in_proportion_to_rarity_and_add_up(
     lab: Any, exponent: float, prob: float
 ) -> None:
-    strategy = lab.masker("frequency", frequency_exponent=exponent).strategy
+    strategy = lab.masker("frequency", frequency=FrequencyKeys(exponent=exponent)).strategy
     runs = runs_of(lab, 1)
     total, expected = 0, 0.0
     factor = []
@@ -250,6 +250,6 @@ def test_words_need_a_tokenizer_that_tells_them_apart(lab: Any, strategy: str) -
 
 def test_a_corpus_too_small_to_score_is_said(lab: Any) -> None:
     config = MaskingConfig(prob=0.15, strategy="pmi", replace=BERT)
-    with pytest.raises(UserError, match=r"masking\.pmi_min_count") as error:
+    with pytest.raises(UserError, match=r"masking\.pmi\.min_count") as error:
         Masker(Context(config, lab.vocabulary, lab.store([[7, 8, 9] * 3])), 0)
     assert "\n" not in str(error.value)

@@ -138,7 +138,7 @@ SETTINGS = {
         r"model\.hidden_size=1048576, model\.num_hidden_layers=2: must be less; the model needs "
         r"at least [\d,]+ GB, this machine has \d"
     ),
-    "masking=pmi masking.pmi_min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
+    "masking=pmi masking.pmi.min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
     "hardware.precision=fp16": r"hardware\.precision=fp16: needs a GPU",
     "hardware.compile=true": r"hardware\.compile=true: is for NVIDIA and AMD GPUs, and this run is",
     "hardware.compile=true hardware.sharded=true": r"hardware\.compile=true: not with hardware\.sh",

@@ -100,7 +100,7 @@ def test_every_file_of_a_prepared_corpus_may_be_cut_off(
     config = experiment_config(
         "dataset=text", f"dataset.files=[{tmp_path}/text.txt]", "tokenizer.vocab_size=128",
         "evaluation.probes=[]",
-        "masking=pmi", "masking.pmi_min_count=5", "evaluation.max_examples=8",
+        "masking=pmi", "masking.pmi.min_count=5", "evaluation.max_examples=8",
     )  # fmt: skip
 
     def digests() -> tuple[str, ...]:

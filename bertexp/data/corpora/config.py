@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from bertexp.unread import read_with
+from bertexp.keys import read_with
 from bertexp.validation import require, require_choice
 
 TEXTS = ("plain", "wrapped", "lines", "wikitext")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertexp.unread import read_with
+from bertexp.keys import read_with
 from bertexp.validation import require, require_choice
 
 

@@ -1,0 +1,102 @@
+"""What a dataclass of the configuration tells of its keys: ranges, choices, when they are read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from bertexp.validation import require, require_choice
+
+READ_WITH = "read_with"
+ABOUT = "about"
+_WITHIN = "within"
+_CHOICES = "choices"
+_INTERVAL = re.compile(r"([\[(])(.+), (.+)([])])")
+
+
+def key(
+    default: Any = MISSING,
+    *,
+    within: str | None = None,
+    choices: Iterable[str] | None = None,
+    read_with: tuple[object, ...] = (),
+    about: str = "",
+) -> Any:
+    """Return a dataclass field with what ``check_values`` and others need to know of its key.
+
+    Args:
+        default: its value where no file sets it.
+        within: an interval of numbers, such as ``(0, 1]`` or ``[1, inf)``; of a list's each.
+        choices: the texts that it may be; of a list's each.
+        read_with: a key, and values of it: it is read only where that has one of them; without
+            values, where it has any but null, 0, false and nothing.
+        about: what ``--help`` shows for a key that stands in no file of ``conf/``.
+    """
+    metadata: dict[str, Any] = {ABOUT: about, _CHOICES: choices}
+    if within:
+        metadata[_WITHIN] = Interval.parse(within)
+    if read_with:
+        metadata[READ_WITH] = (read_with[0], read_with[1:])
+    return field(default=default, metadata=metadata)
+
+
+def read_with(name: str, *values: object, default: Any = MISSING) -> Any:
+    """Return a dataclass field that is read only where ``name`` has one of ``values``."""
+    return key(default, read_with=(name, *values))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers between two others, each of them included or not."""
+
+    low: float
+    high: float
+    with_low: bool
+    with_high: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Interval:
+        """Return the interval written as ``[0, 1)``."""
+        match = _INTERVAL.fullmatch(text)
+        assert match, text
+        return cls(float(match[2]), float(match[3]), match[1] == "[", match[4] == "]")
+
+    def __contains__(self, value: float) -> bool:
+        above = self.low <= value if self.with_low else self.low < value
+        return above and (value <= self.high if self.with_high else value < self.high)
+
+    def __str__(self) -> str:
+        low, high = (f"{bound:,.15g}" for bound in (self.low, self.high))
+        if self.with_low == self.with_high and math.isfinite(self.high):
+            return f"between {low} and {high}" + ("" if self.with_low else ", both excluded")
+        least = f"at least {low}" if self.with_low else f"above {low}"
+        if math.isinf(self.high):
+            return least
+        return f"{least} and " + (f"at most {high}" if self.with_high else f"below {high}")
+
+
+def check_values(schema: type, values: DictConfig, prefix: str = "") -> None:
+    """Raise a ``UserError`` for a value that is not within its key's range or choices."""
+    hints = get_type_hints(schema)
+    for each in fields(schema):
+        kind, name = hints[each.name], f"{prefix}{each.name}"
+        if OmegaConf.is_missing(values, each.name) or (value := values[each.name]) is None:
+            continue
+        if is_dataclass(kind):
+            check_values(kind, value, f"{name}.")  # type: ignore[arg-type]  # a class
+            continue
+        several = isinstance(value, ListConfig)
+        for one in value if several else [value]:
+            if (choices := each.metadata.get(_CHOICES)) is not None:
+                require_choice(name, one, choices)
+            interval = each.metadata.get(_WITHIN)
+            if interval is not None and one not in interval:
+                finite = " and finite" if math.isinf(one) and math.isinf(interval.high) else ""
+                null = ", or null" if type(None) in get_args(kind) else ""
+                allowed = f"{interval}{finite}{null}"
+                require(False, name, value, f"{allowed}, each of them" if several else allowed)
