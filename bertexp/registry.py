@@ -108,7 +108,7 @@ class Registry(Generic[Builder]):
 def with_own_keys(schema: type[S], group: str = "") -> type[S]:
     """Return a dataclass with the keys that registered builders have of their own in its groups."""
     owned = tuple((each.group, *item) for each in Registry.all for item in each.own.items())
-    extended: type[S] = _extended(schema, group, owned)
+    extended: type[S] = _extended(getattr(schema, "plain", schema), group, owned)
     return extended
 
 
@@ -133,8 +133,11 @@ def _extended(schema: Any, group: str, owned: tuple[tuple[str, str, type], ...])
         found,
         bases=(schema,),
         kw_only=True,
-        # A process that is handed it makes the class anew: none has it in a module.
-        namespace={"__reduce__": lambda part: (_remade, (schema, group, vars(part)))},
+        namespace={
+            "plain": schema,
+            # A process that is handed it makes the class anew: it is in no module.
+            "__reduce__": lambda part: (_remade, (schema, group, vars(part))),
+        },
     )
 
 

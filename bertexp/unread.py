@@ -66,6 +66,8 @@ class Condition:
         """Return a value as the command line sets it; a group's name is set by its option."""
         group, _, last = self.key.rpartition(".")
         key = group if last == "name" and "." not in group else self.key
+        if isinstance(value, ListConfig):
+            return f"{key}=[{','.join(map(str, value))}]"
         text = str(value).lower() if isinstance(value, bool) else value
         return f"{key}={'null' if value is None else text}"
 

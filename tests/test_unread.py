@@ -22,7 +22,7 @@ from bertexp.validation import UserError
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((conf_dir() / "experiment").glob("*.yaml"))
-PAIRS = "task=mlm_nsp, task=nsp or task=sop"
+PAIRS = "task.objectives=nsp or task.objectives=sop"
 
 
 def composed(*overrides: str, name: str = "config") -> DictConfig:
@@ -51,10 +51,10 @@ PASSED_OVER = {
     "masking.frequency.exponent=1": "masking.strategy=frequency only",
     "masking.schedule.at=0.3": "masking.schedule.name=step only",
     "masking=mask40 masking.replace.special=true": "where masking.replace.random is set",
-    "task=nsp masking.prob=0.4": "task=mlm or task=mlm_nsp only",
-    "task=nsp masking=span": "task=mlm or task=mlm_nsp only",
-    "task=sop evaluation.mask_probs=[0.3]": "task=mlm or task=mlm_nsp only",
-    "task.negatives=swap": f"{PAIRS} only, and this run has task=mlm: choose one",
+    "task=nsp masking.prob=0.4": "task.objectives=mlm only",
+    "task=nsp masking=span": "task.objectives=mlm only",
+    "task=sop evaluation.mask_probs=[0.3]": "task.objectives=mlm only",
+    "task.negatives=swap": f"{PAIRS} only, and this run has task.objectives=[mlm]: choose one",
     "task.negatives={swap:0.5,other_document:0.5}": PAIRS,
     "evaluation.negatives=[swap]": PAIRS,
     "task=nsp task.short_prob=0.3": "task.segments=fill only",
@@ -173,7 +173,8 @@ def test_a_sweep_of_which_some_jobs_read_a_setting_runs(line: str) -> None:
 
 
 def test_a_search_may_be_over_what_only_some_of_its_jobs_read() -> None:
-    job = composed("masking.strategy=token", "masking.span.p=0.3")
+    first = ["masking.strategy=token", "masking.span.p=0.3"]
+    job = composed(*first)
     refuse_unread_in_sweep(
         [job], all_keys(), SCHEMAS, ["masking.strategy=token", "masking.span.p=0.3"]
     )

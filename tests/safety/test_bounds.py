@@ -122,6 +122,7 @@ TOGETHER = [
     ({"task.weights": {"mlm": 0.0}}, "task.weights.mlm=0.0"),
     ({"task.weights": {"mlm": NAN}}, "task.weights.mlm=nan"),
     ({"task.weights": {"mlm": INF}}, "task.weights.mlm=inf"),
+    ({"task.weights": {"nsp": 1.0}}, "task.weights=nsp"),
     ({"trainer.epochs": None}, "trainer: epochs, max_steps, max_tokens and max_time are all null"),
 ]
 
