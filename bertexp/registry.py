@@ -108,13 +108,14 @@ class Registry(Generic[Builder]):
 def with_own_keys(schema: type[S], group: str = "") -> type[S]:
     """Return a dataclass with the keys that registered builders have of their own in its groups."""
     owned = tuple((each.group, *item) for each in Registry.all for item in each.own.items())
-    extended: type[S] = _extended(getattr(schema, "plain", schema), group, owned)
+    plain: Any = getattr(schema, "plain", schema)
+    extended: type[S] = _extended(plain, group, owned)
     return extended
 
 
 @functools.cache
 def _extended(schema: Any, group: str, owned: tuple[tuple[str, str, type], ...]) -> Any:
-    hints = get_type_hints(schema)
+    hints: dict[str, Any] = get_type_hints(schema)
     found: list[tuple[str, Any, Any]] = []
     for each in fields(schema):
         kind = hints[each.name]
