@@ -120,7 +120,8 @@ def _extended(schema: Any, group: str, owned: tuple[tuple[str, str, type], ...])
     for each in fields(schema):
         kind = hints[each.name]
         if is_dataclass(kind):
-            extended = _extended(kind, f"{group}.{each.name}".lstrip("."), owned)
+            below = f"{group}.{each.name}".lstrip(".")
+            extended = _extended(kind, below, owned)  # type: ignore[arg-type]  # a class
             if extended is not kind:
                 found.append((each.name, extended, field(metadata=each.metadata)))
     for _, name, keys in (each for each in owned if each[0] == group and group):
