@@ -20,7 +20,7 @@ from bertexp.config import Config
 from bertexp.data.corpora.config import DatasetConfig
 from bertexp.data.corpora.store import SPLITS, CorpusStore, prepare
 from bertexp.data.tokens.store import prepare_tokens
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_tokenizer
 from bertexp.training.memory import peak_memory, peak_of_children
 
@@ -121,7 +121,7 @@ class _Preparation:
 
 
 def _prepare(
-    cache: Path, dataset: DatasetConfig, tokenizer: WordPieceTokenizer, processes: int
+    cache: Path, dataset: DatasetConfig, tokenizer: Tokenizer, processes: int
 ) -> _Preparation:
     os.environ["BERTEXP_CACHE"] = str(cache)
     # Otherwise one process would tokenize on all cores.
@@ -134,7 +134,7 @@ def _prepare(
     return _Preparation(seconds, peak_memory() / 1e6, largest / 1e6)
 
 
-def _encode_batch(path: Path, tokenizer: WordPieceTokenizer) -> float:
+def _encode_batch(path: Path, tokenizer: Tokenizer) -> float:
     """Return the seconds for all paragraphs."""
     with path.open(encoding="utf-8") as file:
         texts = [line for line in file if line.strip()]

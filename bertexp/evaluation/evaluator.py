@@ -14,7 +14,7 @@ from rich.console import RenderableType
 from bertexp.data.corpora.config import DatasetConfig
 from bertexp.data.corpora.store import CorpusStore
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.bank import Bank, predict
 from bertexp.evaluation.config import EvaluationConfig
@@ -40,7 +40,7 @@ class Source:
     config: EvaluationConfig
     dataset: DatasetConfig
     corpus: CorpusStore
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     tokens: Mapping[str, TokenStore]
     task: Task
     max_length: int

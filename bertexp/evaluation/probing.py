@@ -14,7 +14,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bertexp.console import number, table
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
@@ -143,7 +143,7 @@ class Probes(Evaluator):
 @torch.no_grad()
 def layer_features(
     bert: Any,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     texts: Sequence[str],
     max_length: int,
     pooling: str,
@@ -151,20 +151,20 @@ def layer_features(
 ) -> np.ndarray:
     """Return one vector for each text and layer, ``float32`` of shape (layers + 1, texts, hidden).
 
-    The first are those of the embeddings. A text is read as ``[CLS] text [SEP]``, in evaluation
-    mode, which the model is left in.
+    The first are those of the embeddings. A text is read with its special tokens, in
+    evaluation mode, which the model is left in.
 
     Args:
         bert: a ``BertModel`` of ``transformers``.
         tokenizer: what cuts the texts.
         texts: what is read.
         max_length: what a text and its special tokens are cut to, at the end.
-        pooling: ``mean`` (of all tokens, ``[CLS]`` and ``[SEP]`` too) or ``cls``.
+        pooling: ``mean`` (of all tokens, special ones too) or ``cls``.
         device: where the model is.
     """
     bert.eval()
-    cls, sep = tokenizer.cls_id, tokenizer.sep_id
-    rows = [np.array([cls, *ids[: max_length - 2], sep]) for ids in tokenizer.encode([*texts])]
+    room = max_length - tokenizer.special_in_sequence
+    rows = [tokenizer.sequence(ids[:room]) for ids in tokenizer.encode([*texts])]
     features_NYD = np.empty(
         (len(rows), bert.config.num_hidden_layers + 1, bert.config.hidden_size), np.float32
     )

@@ -12,13 +12,12 @@ from torch.nn import functional
 
 from bertexp import draws, metrics
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.families.encoder import encode
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.batch import Batch, attention_mask, pad
-from bertexp.objectives.blocks import SPECIAL_PER_BLOCK
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
 
@@ -38,7 +37,7 @@ class PseudoLikelihood:
         log_likelihoods: of each text, for each of its tokens w_t, log p(w_t | all others) in
             nats; a text that was cut has fewer than it came with.
         perplexity: the exponential of minus their mean over the tokens of all texts. Tokens
-            that no model learns to predict (``[UNK]``) do not count; None if there are no
+            that no model learns to predict (the unknown token) do not count; None if there are no
             others.
     """
 
@@ -66,7 +65,7 @@ class PseudoPerplexity(Evaluator):
 @torch.no_grad()
 def pseudo_likelihood(
     model: Any,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     texts: Sequence[np.ndarray],
     max_length: int,
     device: torch.device,
@@ -82,7 +81,7 @@ def pseudo_likelihood(
         device: where the model is.
     """
     model.eval()
-    texts = [text[: max_length - SPECIAL_PER_BLOCK] for text in texts]
+    texts = [text[: max_length - tokenizer.special_in_sequence] for text in texts]
     sizes = [len(text) for text in texts]
     ids_N = np.concatenate([*texts, np.empty(0, np.int64)]).astype(np.int64)
     found_N = np.empty(len(ids_N))
@@ -112,7 +111,7 @@ def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:
 
 
 def _one_masked(
-    tokenizer: WordPieceTokenizer, texts: Sequence[np.ndarray]
+    tokenizer: Tokenizer, texts: Sequence[np.ndarray]
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Yield batches of sequences with one masked token each, so that every token is it once.
 
@@ -121,8 +120,7 @@ def _one_masked(
     sizes_T = np.array([len(text) for text in texts], dtype=np.int64)
     if not sizes_T.any():
         return
-    cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
-    ids_TL, lengths_T = pad([np.concatenate((cls, text, sep)) for text in texts], tokenizer.pad_id)
+    ids_TL, lengths_T = pad([tokenizer.sequence(text) for text in texts], tokenizer.pad_id)
     text_N = np.repeat(np.arange(len(texts)), sizes_T)
     column_N = 1 + np.arange(len(text_N)) - np.repeat(np.cumsum(sizes_T) - sizes_T, sizes_T)
     # Longest first: the first sequence of a batch tells how many fit.

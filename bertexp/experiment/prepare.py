@@ -19,7 +19,7 @@ from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.saved import load_tokenizer
 from bertexp.data.tokens.store import TokenStore, prepare_tokens
 from bertexp.data.tokens.stream import TokenStream
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer, train_tokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer, train_tokenizer
 from bertexp.data.tokens.unknown import check_unknown
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
@@ -45,7 +45,7 @@ class Data:
     """
 
     corpus: CorpusStore
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     tokens: dict[str, TokenStore]
     task: Task
     examples: Examples
@@ -54,12 +54,12 @@ class Data:
     evaluators: list[Evaluator]
 
 
-def prepare_tokenizer(config: Config) -> WordPieceTokenizer:
+def prepare_tokenizer(config: Config) -> Tokenizer:
     """Prepare the tokenizer alone; one that exists needs no corpus."""
     return _existing(config) or train_tokenizer(config.tokenizer, _prepare_corpus(config))
 
 
-def _existing(config: Config) -> WordPieceTokenizer | None:
+def _existing(config: Config) -> Tokenizer | None:
     """Return the tokenizer, None if it is to be trained.
 
     Raises:
@@ -77,14 +77,14 @@ def _existing(config: Config) -> WordPieceTokenizer | None:
 
 
 def prepare_training(
-    config: Config, tokenizer: WordPieceTokenizer | None = None
-) -> tuple[WordPieceTokenizer, Examples]:
+    config: Config, tokenizer: Tokenizer | None = None
+) -> tuple[Tokenizer, Examples]:
     """Prepare the tokenizer and the training examples alone, see ``prepare_data``."""
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     return tokenizer, _examples(config, corpus, tokens["train"], task)
 
 
-def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) -> Data:
+def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     """Prepare everything that comes before the model, or find it in the cache.
 
     Args:
@@ -107,8 +107,8 @@ def prepare_data(config: Config, tokenizer: WordPieceTokenizer | None = None) ->
 
 
 def _prepare_text(
-    config: Config, tokenizer: WordPieceTokenizer | None
-) -> tuple[CorpusStore, WordPieceTokenizer, dict[str, TokenStore], Task]:
+    config: Config, tokenizer: Tokenizer | None
+) -> tuple[CorpusStore, Tokenizer, dict[str, TokenStore], Task]:
     # What is wrong with it is said first: the corpus may take long.
     tokenizer = tokenizer or _existing(config)
     corpus = _prepare_corpus(config)
@@ -125,7 +125,7 @@ def _prepare_text(
     return corpus, tokenizer, tokens, Task.of(config.task, tokenizer, config.masking, config.seed)
 
 
-def _advice(config: Config, tokenizer: WordPieceTokenizer) -> str:
+def _advice(config: Config, tokenizer: Tokenizer) -> str:
     """Return what to do about characters that a vocabulary has not got."""
     size = config.tokenizer.vocab_size
     if config.model.pretrained:

@@ -166,7 +166,7 @@ def masking_audit(found: Audit) -> RenderableType:
     rows = {
         "requested rate": f"{found.requested:.2%}",
         "realised rate": f"{found.realised:.2%} ± {found.error:.2%}",
-        "predicted become": f"{found.mask:.1%} [MASK], {found.random:.1%} random, "
+        "predicted become": f"{found.mask:.1%} masked, {found.random:.1%} random, "
         f"{found.keep:.1%} kept",
         "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
         "whole words": f"{found.whole_words:.1%} of the words with a prediction",

@@ -16,7 +16,7 @@ from bertexp.validation import UserError
 if TYPE_CHECKING:
     from transformers import BertConfig, BertPreTrainedModel
 
-    from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+    from bertexp.data.tokens.tokenizer import Tokenizer
 
 MODEL = "model"
 
@@ -53,7 +53,7 @@ class Saved:
 
         return read_architecture(self.source, key="run")
 
-    def load_tokenizer(self) -> WordPieceTokenizer:
+    def load_tokenizer(self) -> Tokenizer:
         """Return its tokenizer: for a run, equal to that it was trained with to the last bit.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families.checkpoint import (
     MODEL_CLASSES,
     add_rows,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def build_model(
     config: ModelConfig,
     heads: frozenset[str],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     max_length: int,
     seed: int,
 ) -> BertPreTrainedModel:

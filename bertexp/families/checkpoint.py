@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bertexp.data.hub import is_away, must_be_local
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def read_architecture(path: str, key: str = "model.pretrained") -> BertConfig:
 
 def check_fit(
     found: BertConfig,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     named: str,
     other: str = "",
     resize: bool = False,

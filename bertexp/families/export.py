@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.files import sync
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def export_model(
     model: BertPreTrainedModel,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     max_length: int,
     folder: Path,
     weights: dict[str, Tensor] | None = None,
@@ -40,7 +40,7 @@ def export_model(
 
 def write_model(
     model: BertPreTrainedModel,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     max_length: int,
     folder: Path,
     weights: dict[str, Tensor] | None = None,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bertexp.data.cache import fingerprint
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.unknown import check_unknown
 from bertexp.finetune.config import LabelledConfig
 from bertexp.finetune.sources import Split, number_labels, read_splits
@@ -20,7 +20,7 @@ LABEL = "label"
 
 
 class LabelledExamples(Examples):
-    """``[CLS] A [SEP]`` or ``[CLS] A [SEP] B [SEP]`` with a label each.
+    """A text or two and a label each.
 
     Args:
         split: the texts.
@@ -34,18 +34,18 @@ class LabelledExamples(Examples):
     """
 
     def __init__(
-        self, split: Split, labels: list[str], tokenizer: WordPieceTokenizer, max_length: int
+        self, split: Split, labels: list[str], tokenizer: Tokenizer, max_length: int
     ) -> None:
         self._pad_id = tokenizer.pad_id
-        cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
         firsts = tokenizer.encode(split.texts)
         seconds = tokenizer.encode(split.texts_b) if split.texts_b else [None] * len(firsts)
         self._rows, self._firsts = [], []
         for first, second in zip(firsts, seconds, strict=True):
-            a, b = _fitting(len(first), len(second or ()), max_length - 2 - (second is not None))
-            tail = [] if second is None else [*second[:b], *sep]
-            self._rows.append(np.array([*cls, *first[:a], *sep, *tail], dtype=np.int32))
-            self._firsts.append(a + 2)
+            special = tokenizer.special_in_sequence if second is None else tokenizer.special_in_pair
+            a, b = _fitting(len(first), len(second or ()), max_length - special)
+            row = tokenizer.sequence(first[:a], None if second is None else second[:b])
+            self._rows.append(row.astype(np.int32))
+            self._firsts.append(a + special - 1)
         self._is_pair = bool(split.texts_b)
         self.targets: np.ndarray | None = None
         if split.labels and labels:
@@ -114,9 +114,7 @@ class LabelledData:
         }
 
 
-def prepare_labelled(
-    config: LabelledConfig, tokenizer: WordPieceTokenizer, max_length: int
-) -> LabelledData:
+def prepare_labelled(config: LabelledConfig, tokenizer: Tokenizer, max_length: int) -> LabelledData:
     """Read the splits of a task and cut them into tokens.
 
     Raises:

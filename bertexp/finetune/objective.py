@@ -1,4 +1,4 @@
-"""The loss of a head on ``[CLS]``: of a class, or of a score."""
+"""The loss of a head on the first position: of a class, or of a score."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LabelHead(Head):
     head = "label"
 
     def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
-        # The pooler reads the first position of each sequence: give it nothing but [CLS].
+        # The pooler reads the first position of each sequence: give it nothing else.
         logits_MC: Tensor = model.classifier(model.dropout(model.bert.pooler(hidden_MD[:, None])))
         return logits_MC
 

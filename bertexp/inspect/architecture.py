@@ -29,7 +29,7 @@ class Part:
         bytes: what these take up.
         flops: floating-point operations a token of the forward pass: matrix products only, two
             a multiply-add, every position computed. Of the masked tokens' head for each of
-            them, of what reads ``[CLS]`` for each sequence.
+            them, of what reads the first position of each sequence.
     """
 
     name: str

@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment import report
 from bertexp.experiment.prepare import prepare_training
 from bertexp.inspect import TOPICS
@@ -22,7 +22,7 @@ TOKENS = 48
 # Each kind of token: its marks, which also tell it apart where there is no colour, its style,
 # and what it is.
 KINDS = {
-    "mask": ("[", "]", "bold yellow", "predicted, [MASK] in its place"),
+    "mask": ("[", "]", "bold yellow", "predicted, the mask token in its place"),
     "random": ("{", "}", "bold red", "predicted, a random token in its place: {seen<written}"),
     "keep": ("(", ")", "bold green", "predicted, kept"),
     "corrupted": ("<", ">", "magenta", "not predicted, replaced: <seen<written>"),
@@ -61,7 +61,7 @@ def _figures(found: Audit) -> RenderableType:
     rows = {
         "requested rate": f"{found.requested:.2%}",
         "realised rate": f"{found.realised:.2%} ± {found.error:.2%}",
-        "predicted become": f"{found.mask:.1%} [MASK], {found.random:.1%} random, "
+        "predicted become": f"{found.mask:.1%} masked, {found.random:.1%} random, "
         f"{found.keep:.1%} kept",
         "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
         "whole words": f"{found.whole_words:.1%} of the words with a prediction",
@@ -77,7 +77,7 @@ def _figures(found: Audit) -> RenderableType:
 
 
 def _lines(
-    ids_BL: np.ndarray, masked: Masked, tokenizer: WordPieceTokenizer, most: int
+    ids_BL: np.ndarray, masked: Masked, tokenizer: Tokenizer, most: int
 ) -> list[RenderableType]:
     """Return the first ``most`` tokens of each example, as they were written, marked."""
     lines: list[RenderableType] = []
@@ -91,7 +91,7 @@ def _lines(
             kind = _kind(written, seen, bool(predicted_L[column]), tokenizer.mask_id)
             if column > 1 and not tokenizer.is_continuation_V[written]:
                 line.append(" ")
-            text = tokenizer.tokens[written].removeprefix(tokenizer.continuation)
+            text = tokenizer.bare_tokens[written]
             if kind is None:
                 line.append(text)
                 continue

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment import report
 from bertexp.experiment.prepare import prepare_training
 from bertexp.inspect import TOPICS
@@ -41,7 +41,7 @@ def show_pairs(subject: Subject) -> None:
     report.show(Group(*_pairs(text, tokenizer), title, *lines))
 
 
-def _pairs(examples: PairExamples, tokenizer: WordPieceTokenizer) -> list[RenderableType]:
+def _pairs(examples: PairExamples, tokenizer: Tokenizer) -> list[RenderableType]:
     """Return some pairs with their labels, the kinds in turn."""
     strata, kinds = examples.strata(0), examples.drawer.kinds
     each = -(-EXAMPLES // len(kinds))

@@ -11,7 +11,7 @@ from rich.text import Text
 from torch import Tensor
 
 from bertexp.data.tokens.inputs import ModelInput
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_tokenizer
 from bertexp.experiment.saved import Saved
 from bertexp.families.build import bert_config, build_model, build_skeleton
@@ -54,7 +54,7 @@ class Subject:
         return Text(f"{text} · {self.name}\n", "bold")
 
     @cached_property
-    def tokenizer(self) -> WordPieceTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """The model's own tokenizer."""
         return self.saved.load_tokenizer() if self.saved else prepare_tokenizer(self.config)
 

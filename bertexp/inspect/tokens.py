@@ -18,9 +18,9 @@ UNKNOWN = "bold red"
 def show_tokens(subject: Subject) -> None:
     """Print a row for each token of the text, and what they come to."""
     found, limit = subject.input, subject.max_length
-    unknown = subject.tokenizer.tokens[subject.tokenizer.unk_id]
+    unknown, pad = subject.tokenizer.roles.unk, subject.tokenizer.roles.pad
     report.show(
-        Group(_table(found, unknown, subject.config.task.pad_to), "", *_sums(found, unknown))
+        Group(_table(found, unknown, pad, subject.config.task.pad_to), "", *_sums(found, unknown))
     )
     length = Text(f"length   {len(found)} of {limit} tokens")
     if len(found) > limit:
@@ -28,7 +28,7 @@ def show_tokens(subject: Subject) -> None:
     report.show(length)
 
 
-def _table(found: ModelInput, unknown: str, pad_to: int | None) -> Table:
+def _table(found: ModelInput, unknown: str | None, pad: str, pad_to: int | None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("position", "token", "id", "segment", "attention mask", "word"):
         table.add_column(name, justify="left" if name in ("token", "word") else "right")
@@ -42,11 +42,11 @@ def _table(found: ModelInput, unknown: str, pad_to: int | None) -> Table:
         cells = (str(position), Text(token), str(index), str(segment), "1", note)
         table.add_row(*cells, style=style)
     if pad_to is not None and pad_to > len(found):
-        table.add_row(f"{len(found)}-{pad_to - 1}", Text("[PAD]"), "", "0", "0", "", style="dim")
+        table.add_row(f"{len(found)}-{pad_to - 1}", Text(pad), "", "0", "0", "", style="dim")
     return table
 
 
-def _sums(found: ModelInput, unknown: str) -> list[Text]:
+def _sums(found: ModelInput, unknown: str | None) -> list[Text]:
     """Return how many words became how many pieces."""
     written = [n for n, word in enumerate(found.words) if word]
     words = sum(not found.is_piece[n] for n in written)

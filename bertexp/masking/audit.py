@@ -32,7 +32,7 @@ class Audit:
         requested: the rate that was asked for.
         realised: predicted tokens over maskable ones.
         error: standard error of the latter, from how much sequences differ.
-        mask, random, keep: shares of the predicted tokens that became ``[MASK]``, another
+        mask, random, keep: shares of the predicted tokens that became the mask token, another
             token, or stayed. A random token that happens to be the old one counts as kept.
         only_corrupted: changed tokens that are not predicted, over maskable ones.
         whole_words: words of which all tokens are predicted, over those of which any is.
@@ -135,12 +135,12 @@ def run_lengths(predicted_BL: np.ndarray) -> np.ndarray:
 
 
 def _add(sums: _Sums, examples: MaskedExamples, ids_BL: np.ndarray, masked: Masked) -> None:
-    vocabulary = examples.masker.vocabulary
+    tokenizer = examples.masker.tokenizer
     predicted_BL, changed_BL = masked.predicted_BL, masked.input_ids_BL != ids_BL
-    maskable_BL = ~vocabulary.is_special_V[ids_BL]
-    is_mask_BL = masked.input_ids_BL == vocabulary.mask_id
+    maskable_BL = ~tokenizer.is_special_V[ids_BL]
+    is_mask_BL = masked.input_ids_BL == tokenizer.mask_id
     residual_B = predicted_BL.sum(1) - masked.prob * maskable_BL.sum(1)
-    words = batch_words(ids_BL, maskable_BL, vocabulary)
+    words = batch_words(ids_BL, maskable_BL, tokenizer)
     reached = np.append(0, np.cumsum(predicted_BL))
     hits_W = reached[words.ends_W] - reached[words.starts_W]
     sums.squares += float((residual_B**2).sum())

@@ -15,7 +15,7 @@ OPEN_INTERVAL = "between 0 and 1, both excluded"
 
 @dataclass(kw_only=True)
 class ReplaceConfig:
-    """What predicted tokens become: ``[MASK]``, a random token, or what they were (shares of 1).
+    """What predicted tokens become: the mask token, a random one, or what they were (shares of 1).
 
     Random tokens are special ones too if ``special``.
     """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertexp.data.tokens.store import TokenStore
-from bertexp.masking.strategies import Vocabulary
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.words import RunHashes, find_words
 
 # Tokens that are counted at once.
@@ -42,7 +42,7 @@ def find_sorted(table: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(table[places] == values, places, -1)
 
 
-def count_runs(tokens: TokenStore, vocabulary: Vocabulary, size: int) -> RunCounts:
+def count_runs(tokens: TokenStore, tokenizer: Tokenizer, size: int) -> RunCounts:
     """Count the runs of ``size`` words; none crosses a special token or a document's end.
 
     Memory grows with the number of different runs.
@@ -54,7 +54,7 @@ def count_runs(tokens: TokenStore, vocabulary: Vocabulary, size: int) -> RunCoun
         offsets = tokens.document_token_offsets
         inside = offsets[np.searchsorted(offsets, first) : np.searchsorted(offsets, last)]
         opens_N[inside - first] = True
-        words = find_words(ids_N, ~vocabulary.is_special_V[ids_N], opens_N, vocabulary)
+        words = find_words(ids_N, ~tokenizer.is_special_V[ids_N], opens_N, tokenizer)
         whole = np.flatnonzero(np.arange(len(words.starts_W)) + size <= words.limits_W)
         starts, ends = words.starts_W[whole], words.ends_W[whole + size - 1]
         hashes = RunHashes(ids_N).of(starts, ends)

@@ -58,7 +58,7 @@ def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the training corpus's words, counted once: hash, occurrences and tokens of each."""
 
     def build(folder: Path) -> None:
-        words = count_runs(context.tokens, context.vocabulary, 1)
+        words = count_runs(context.tokens, context.tokenizer, 1)
         columns = (words.hashes, words.counts, words.ends - words.starts)
         np.save(folder / "words.npy", np.stack([column.astype(np.uint64) for column in columns]))
 

@@ -36,7 +36,7 @@ class Masker:
 
     A unit of the strategy is predicted where its score / weight is below the threshold of the
     rate ``masking.prob``, and corrupted where it is below that of ``masking.corrupt_prob``,
-    which is the same if null. A corrupted token becomes ``[MASK]``, a random one or stays as
+    which is the same if null. A corrupted token becomes the mask token, a random one or stays as
     it is, in the shares of ``masking.replace``; one that is not corrupted stays as it is,
     predicted or not. Since both go by the same score, the smaller set lies inside the larger:
 
@@ -45,14 +45,14 @@ class Masker:
     - at a higher one some tokens are corrupted and not predicted, as there.
 
     Args:
-        context: rate, strategy and replacement, the tokenizer's tables, the text.
+        context: rate, strategy and replacement, the tokenizer, the text.
         seed: the run's seed.
     """
 
     def __init__(self, context: Context, seed: int) -> None:
-        self.config, self.vocabulary = context.config, context.vocabulary
+        self.config, self.tokenizer = context.config, context.tokenizer
         self.strategy = STRATEGIES[context.config.strategy](context)
-        is_special_V = context.vocabulary.is_special_V
+        is_special_V = context.tokenizer.is_special_V
         self._random_ids = np.flatnonzero(~is_special_V | context.config.replace.special)
         self._seed = seed
 
@@ -79,7 +79,7 @@ class Masker:
         copies = self.config.copies if self.config.dynamic else 1
         epoch = epoch if copies is None else epoch % copies
         prob = self.config.prob if prob is None else prob
-        maskable_BL = ~self.vocabulary.is_special_V[ids_BL]
+        maskable_BL = ~self.tokenizer.is_special_V[ids_BL]
         starts_BL, score_BL = self.units(ids_BL, maskable_BL, example_ids_B, epoch)
         predicted_BL = score_BL < self.strategy.threshold(prob)
         helped_B = maskable_BL.any(1) & ~predicted_BL.any(1)
@@ -130,7 +130,7 @@ class Masker:
         random_N = self._random_ids[
             draws.integers(draws.combine(state_N, 0), len(self._random_ids))
         ]
-        new_N = np.where(choice_N < replace.mask, self.vocabulary.mask_id, random_N)
+        new_N = np.where(choice_N < replace.mask, self.tokenizer.mask_id, random_N)
         changed_N = choice_N < replace.mask + replace.random
         input_ids_BL = ids_BL.copy()
         input_ids_BL[rows_N[changed_N], columns_N[changed_N]] = new_N[changed_N]

@@ -8,11 +8,12 @@ import numpy as np
 
 from bertexp.data.cache import cached
 from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking import STRATEGIES
 from bertexp.masking.config import PmiKeys
 from bertexp.masking.counts import RunCounts, count_runs, find_sorted
 from bertexp.masking.runs import cut
-from bertexp.masking.strategies import Context, Vocabulary
+from bertexp.masking.strategies import Context
 from bertexp.masking.words import RunHashes, WordStrategy, find_words
 from bertexp.validation import UserError
 
@@ -43,9 +44,7 @@ class PmiStrategy(WordStrategy):
         }
 
         def build(folder: Path) -> None:
-            found = find_collocations(
-                context.tokens, context.vocabulary, keys.min_count, keys.share
-            )
+            found = find_collocations(context.tokens, context.tokenizer, keys.min_count, keys.share)
             if not any(map(len, found.values())):
                 raise UserError(
                     "masking.strategy=pmi: no run of 2 to 5 words occurs "
@@ -75,18 +74,18 @@ class PmiStrategy(WordStrategy):
 
 
 def find_collocations(
-    tokens: TokenStore, vocabulary: Vocabulary, min_count: int, share: float
+    tokens: TokenStore, tokenizer: Tokenizer, min_count: int, share: float
 ) -> dict[int, np.ndarray]:
     """Return the sorted hashes of the collocations of each length, see ``PmiStrategy``."""
     found = {}
-    for size, (runs, scores) in collocation_scores(tokens, vocabulary, min_count).items():
+    for size, (runs, scores) in collocation_scores(tokens, tokenizer, min_count).items():
         best = np.argsort(-scores, kind="stable")[: round(share * len(scores))]
         found[size] = np.sort(runs.hashes[best[scores[best] > 0]])
     return found
 
 
 def collocation_scores(
-    tokens: TokenStore, vocabulary: Vocabulary, min_count: int
+    tokens: TokenStore, tokenizer: Tokenizer, min_count: int
 ) -> dict[int, tuple[RunCounts, np.ndarray]]:
     """Return the runs of 2 to 5 words with at least ``min_count`` occurrences, and their PMI_n.
 
@@ -98,13 +97,13 @@ def collocation_scores(
     tables: dict[int, RunCounts] = {}
     log_probs: dict[int, np.ndarray] = {}
     for size in range(1, LONGEST + 1):
-        every = count_runs(tokens, vocabulary, size)
+        every = count_runs(tokens, tokenizer, size)
         # Shorter runs are at least as frequent as those they are part of: none is missing.
         kept = every.counts >= min_count
         tables[size] = RunCounts(*(column[kept] for column in every))
         log_probs[size] = np.log(tables[size].counts / max(every.counts.sum(), 1))
     return {
-        size: (tables[size], _scores(size, tables, log_probs, tokens, vocabulary))
+        size: (tables[size], _scores(size, tables, log_probs, tokens, tokenizer))
         for size in range(2, LONGEST + 1)
     }
 
@@ -114,7 +113,7 @@ def _scores(
     tables: dict[int, RunCounts],
     log_probs: dict[int, np.ndarray],
     tokens: TokenStore,
-    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
 ) -> np.ndarray:
     """Return PMI_n of each run of ``size`` words."""
     runs = tables[size]
@@ -124,7 +123,7 @@ def _scores(
     ids_N = np.asarray(tokens.tokens[places])
     opens_N = np.zeros(len(ids_N), dtype=bool)
     opens_N[firsts] = True
-    words = find_words(ids_N, np.ones_like(opens_N), opens_N, vocabulary)
+    words = find_words(ids_N, np.ones_like(opens_N), opens_N, tokenizer)
     starts_KS = words.starts_W.reshape(-1, size)
     ends_KS = words.ends_W.reshape(-1, size)
     hashes = RunHashes(ids_N)

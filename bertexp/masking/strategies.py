@@ -21,29 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking import STRATEGIES
 from bertexp.masking.config import MaskingConfig
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What masking needs to know of the tokenizer.
-
-    Attributes:
-        is_special_V: which ids are special tokens, never predicted and never put in.
-        is_continuation_V: which ids go on with the word before them (``##``).
-        mask_id: the id of ``[MASK]``.
-    """
-
-    is_special_V: np.ndarray
-    is_continuation_V: np.ndarray
-    mask_id: int
-
-    @classmethod
-    def of(cls, tokenizer: WordPieceTokenizer) -> Vocabulary:
-        """Return the tables of a tokenizer."""
-        return cls(tokenizer.is_special_V, tokenizer.is_continuation_V, tokenizer.mask_id)
 
 
 @dataclass(frozen=True)
@@ -52,12 +32,12 @@ class Context:
 
     Attributes:
         config: ``masking.*``.
-        vocabulary: the tokenizer's tables.
+        tokenizer: what cut the text.
         tokens: the text that is masked, for strategies that need its statistics.
     """
 
     config: MaskingConfig
-    vocabulary: Vocabulary
+    tokenizer: Tokenizer
     tokens: TokenStore
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertexp import draws
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking import STRATEGIES
-from bertexp.masking.strategies import Context, Strategy, Vocabulary
+from bertexp.masking.strategies import Context, Strategy
 from bertexp.validation import UserError
 
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
@@ -38,22 +39,22 @@ class Words:
 
 
 def word_begins(
-    ids_N: np.ndarray, maskable_N: np.ndarray, opens_N: np.ndarray, vocabulary: Vocabulary
+    ids_N: np.ndarray, maskable_N: np.ndarray, opens_N: np.ndarray, tokenizer: Tokenizer
 ) -> np.ndarray:
     """Return where words begin; ``opens_N`` is True at the first token of a sequence.
 
     A piece whose word began before the sequence, or before a special token, begins one.
     """
-    goes_on_N = vocabulary.is_continuation_V[ids_N] & ~opens_N
+    goes_on_N = tokenizer.is_continuation_V[ids_N] & ~opens_N
     goes_on_N[1:] &= maskable_N[:-1]
     return maskable_N & ~goes_on_N
 
 
 def find_words(
-    ids_N: np.ndarray, maskable_N: np.ndarray, opens_N: np.ndarray, vocabulary: Vocabulary
+    ids_N: np.ndarray, maskable_N: np.ndarray, opens_N: np.ndarray, tokenizer: Tokenizer
 ) -> Words:
     """Return the words among ``ids_N``, see ``word_begins``."""
-    begins_N = word_begins(ids_N, maskable_N, opens_N, vocabulary)
+    begins_N = word_begins(ids_N, maskable_N, opens_N, tokenizer)
     starts_W = np.flatnonzero(begins_N)
     number_N = np.cumsum(begins_N) - 1
     ends_W = starts_W + np.bincount(number_N[maskable_N], minlength=len(starts_W))
@@ -66,11 +67,11 @@ def find_words(
     return Words(starts_W, ends_W, np.repeat(firsts + sizes, sizes))
 
 
-def batch_words(ids_BL: np.ndarray, maskable_BL: np.ndarray, vocabulary: Vocabulary) -> Words:
+def batch_words(ids_BL: np.ndarray, maskable_BL: np.ndarray, tokenizer: Tokenizer) -> Words:
     """Return the words of a batch, as places in the flattened one."""
     opens_BL = np.zeros(ids_BL.shape, dtype=bool)
     opens_BL[:, 0] = True
-    return find_words(ids_BL.ravel(), maskable_BL.ravel(), opens_BL.ravel(), vocabulary)
+    return find_words(ids_BL.ravel(), maskable_BL.ravel(), opens_BL.ravel(), tokenizer)
 
 
 class RunHashes:
@@ -102,16 +103,16 @@ class WordStrategy(Strategy):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        if not context.vocabulary.is_continuation_V.any():
+        if not context.tokenizer.is_continuation_V.any():
             raise UserError(
-                f"masking.strategy={context.config.strategy}: the tokenizer has no ## pieces, so "
-                "it does not say where words begin; choose masking.strategy=token or another "
-                "tokenizer."
+                f"masking.strategy={context.config.strategy}: the tokenizer has no pieces that "
+                "continue a word, so it does not say where words begin; choose "
+                "masking.strategy=token or another tokenizer."
             )
 
     def words(self, ids_BL: np.ndarray, maskable_BL: np.ndarray) -> Words:
         """Return the words of a batch, as places in the flattened one."""
-        return batch_words(ids_BL, maskable_BL, self.context.vocabulary)
+        return batch_words(ids_BL, maskable_BL, self.context.tokenizer)
 
 
 @STRATEGIES.register("whole_word")
@@ -128,6 +129,6 @@ class WholeWordStrategy(WordStrategy):
     ) -> np.ndarray:
         opens_BL = np.zeros(ids_BL.shape, dtype=bool)
         opens_BL[:, 0] = True
-        vocabulary = self.context.vocabulary
-        flat = word_begins(ids_BL.ravel(), maskable_BL.ravel(), opens_BL.ravel(), vocabulary)
+        tokenizer = self.context.tokenizer
+        flat = word_begins(ids_BL.ravel(), maskable_BL.ravel(), opens_BL.ravel(), tokenizer)
         return flat.reshape(ids_BL.shape)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bertexp import draws
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import BankConfig, TaskConfig
@@ -164,7 +164,7 @@ class Objective(Head):
     uses_sentences: ClassVar[bool] = False
 
     def __init__(
-        self, config: TaskConfig, tokenizer: WordPieceTokenizer, masking: MaskingConfig, seed: int
+        self, config: TaskConfig, tokenizer: Tokenizer, masking: MaskingConfig, seed: int
     ) -> None:
         self.config, self.tokenizer = config, tokenizer
         self.masking, self.seed = masking, seed

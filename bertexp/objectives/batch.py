@@ -161,7 +161,7 @@ def written(
 
     Args:
         example_ids: which examples they are.
-        rows: the token ids of each; ``[CLS]`` alone is used of them.
+        rows: the token ids of each; the first token alone is used of them.
         pad_id, pad_to: see ``pad``.
         second_B: where the second segment of each begins; None where there is only one.
     """
@@ -216,7 +216,7 @@ def use_positions(
 def use_first_position(batch: Batch, name: str, labels_B: torch.Tensor) -> Batch:
     """Return the batch with an objective that predicts a label for each sequence.
 
-    It does so at the first position (``[CLS]``), which is all that ``written`` has used.
+    It does so at the first position, which is all that ``written`` has used.
     """
     size, length = batch.input_ids_BL.shape
     target = Target(labels_B, torch.arange(size) * length, slice(0, size))

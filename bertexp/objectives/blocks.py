@@ -11,14 +11,11 @@ import torch
 
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.stream import TokenStream
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.draws import LastEpochs
 from bertexp.masking.masker import Masker
 from bertexp.objectives.batch import Batch, use_positions, written
 from bertexp.objectives.examples import Examples
-
-# [CLS] before and [SEP] behind every block.
-SPECIAL_PER_BLOCK = 2
 
 
 class BlockExamples(Examples):
@@ -28,7 +25,7 @@ class BlockExamples(Examples):
 
     Args:
         tokens: the split.
-        max_length: tokens of the longest example, ``[CLS]`` and ``[SEP]`` included.
+        max_length: tokens of the longest example, special ones included.
         pad_to: tokens that every example is padded to, None for those of a batch's longest.
         tokenizer: for the ids of the special tokens.
     """
@@ -38,9 +35,9 @@ class BlockExamples(Examples):
         tokens: TokenStore,
         max_length: int,
         pad_to: int | None,
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
     ) -> None:
-        self._size = max_length - SPECIAL_PER_BLOCK
+        self._size = max_length - tokenizer.special_in_sequence
         self._offsets = tokens.document_token_offsets
         # The number of the first block of each document, and at last of all blocks.
         self._firsts = np.append(0, np.cumsum(-(-np.diff(self._offsets) // self._size)))
@@ -53,19 +50,18 @@ class BlockExamples(Examples):
         return np.repeat(np.arange(len(self._firsts) - 1), np.diff(self._firsts))
 
     def lengths(self, epoch: int) -> np.ndarray:
-        lengths = np.full(len(self), self._size + SPECIAL_PER_BLOCK, dtype=np.int32)
+        lengths = np.full(len(self), self._size, dtype=np.int32)
         blocks, sizes = np.diff(self._firsts), np.diff(self._offsets)
         last = self._firsts[1:][blocks > 0] - 1
         lengths[last] -= (blocks * self._size - sizes)[blocks > 0].astype(np.int32)
-        return lengths
+        return lengths + self._tokenizer.special_in_sequence
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
-        cls, sep = [self._tokenizer.cls_id], [self._tokenizer.sep_id]
         documents = np.searchsorted(self._firsts, example_ids, side="right") - 1
         starts = self._offsets[documents] + (example_ids - self._firsts[documents]) * self._size
         ends = np.minimum(starts + self._size, self._offsets[documents + 1])
         rows = [
-            np.concatenate((cls, self._tokens[start:end], sep))
+            self._tokenizer.sequence(self._tokens[start:end])
             for start, end in zip(starts, ends, strict=True)
         ]
         return written(example_ids, rows, self._tokenizer.pad_id, self._pad_to)

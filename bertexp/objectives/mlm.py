@@ -13,10 +13,10 @@ from torch import Tensor
 from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.stream import TokenStream
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
-from bertexp.masking.strategies import Context, Vocabulary
+from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import (
     BANK_SEED,
@@ -28,7 +28,6 @@ from bertexp.objectives.base import (
 )
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.blocks import (
-    SPECIAL_PER_BLOCK,
     BlockExamples,
     MaskedExamples,
     StreamedBlocks,
@@ -65,7 +64,7 @@ class MaskedLanguageModelling(Objective):
 
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
         """Return examples with masks, by the statistics of ``tokens`` where these are needed."""
-        context = Context(self.masking, Vocabulary.of(self.tokenizer), tokens)
+        context = Context(self.masking, self.tokenizer, tokens)
         return MaskedExamples(examples, Masker(context, self.seed), self.name)
 
     def write_streamed(self, stream: TokenStream, count: int) -> StreamedBlocks:
@@ -75,7 +74,7 @@ class MaskedLanguageModelling(Objective):
     @property
     def block_tokens(self) -> int:
         """Tokens of a block, special ones not counted."""
-        return self.config.max_length - SPECIAL_PER_BLOCK
+        return self.config.max_length - self.tokenizer.special_in_sequence
 
     def _blocks(self, tokens: TokenStore) -> BlockExamples:
         return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
@@ -94,7 +93,7 @@ class MaskedLanguageModelling(Objective):
         return float(filled * config.hidden_size * (config.hidden_size + config.vocab_size))
 
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
-        """Return blocks of the validation text, masked once at every rate, by ``[MASK]`` alone."""
+        """Return blocks of the validation text, masked at every rate, never by random tokens."""
         slicer = Slicer(tokens["train"], self.tokenizer)
         plain = replace(self.config, pad_to=None)
         found = []
@@ -172,8 +171,8 @@ class MaskedLanguageModelling(Objective):
                 names = [tokenizer.tokens[token] for token in best.indices.tolist()]
                 truth = tokenizer.tokens[int(target.labels_N[index])]
                 guesses.append(Guess(truth, list(zip(names, best.values.tolist(), strict=True))))
-            seen = [tokenizer.tokens[token] for token in ids if token != tokenizer.pad_id]
-            yield MaskedSample(seen, guesses)
+            text = tokenizer.join([token for token in ids if token != tokenizer.pad_id])
+            yield MaskedSample(text, tokenizer.roles.mask, guesses)
 
 
 @dataclass(frozen=True)
@@ -191,18 +190,14 @@ class Guess:
 
 @dataclass(frozen=True)
 class MaskedSample:
-    """A stretch of masked text: its tokens as the model saw them, and a guess for each mask."""
+    """A stretch of text as the model saw it, how it shows a mask, and a guess for each."""
 
-    tokens: list[str]
+    text: str
+    mask: str
     guesses: list[Guess]
 
     table: ClassVar[str] = "samples/masked"
     columns: ClassVar[list[str]] = ["text", "truth", "prediction", "probability", "right"]
-
-    @property
-    def text(self) -> str:
-        """The tokens with the pieces of each word put together."""
-        return " ".join(self.tokens).replace(" ##", "")
 
     def rows(self) -> list[list[Any]]:
         return [[self.text, g.truth, *g.likeliest[0], g.is_right] for g in self.guesses]
@@ -212,7 +207,7 @@ class MaskedSample:
         from rich.text import Text
 
         text = Text(self.text)
-        text.highlight_words(["[MASK]"], "bold yellow")
+        text.highlight_words([self.mask], "bold yellow")
         lines = [text]
         for guess in self.guesses:
             line = Text("  ")
@@ -234,12 +229,12 @@ def _least(batch: Batch, words_V: np.ndarray, language: Language) -> np.ndarray:
     target = batch.targets[MaskedLanguageModelling.name]
     words_BL = words_V[batch.input_ids_BL.numpy()]
     rows_N, columns_N = np.unravel_index(target.positions_N.numpy(), words_BL.shape)
-    # [CLS] comes before the text and is no hidden word of it; what comes after it changes nothing.
+    # The opening token is no hidden word of the text, and what comes after it changes nothing.
     log_probs_BLW = language.log_probs(words_BL[:, 1:])
     return -log_probs_BLW[rows_N, columns_N - 1, words_V[target.labels_N.numpy()]]
 
 
-def _word_numbers(tokenizer: WordPieceTokenizer, language: Language) -> np.ndarray | None:
+def _word_numbers(tokenizer: Tokenizer, language: Language) -> np.ndarray | None:
     """Return the number of the word that each token is, ``HIDDEN`` for all others."""
     words_V = np.full(tokenizer.vocab_size, HIDDEN)
     for number, ids in enumerate(tokenizer.encode(language.words)):

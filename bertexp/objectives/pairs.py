@@ -58,7 +58,7 @@ class NextSentencePrediction(Objective):
         return PairExamples(tokens, self.config, self.tokenizer, self.seed, self.name)
 
     def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
-        # The pooler reads the first position of each sequence: give it nothing but [CLS].
+        # The pooler reads the first position of each sequence: give it nothing else.
         logits_M2: Tensor = model.cls.seq_relationship(model.bert.pooler(hidden_MD[:, None]))
         return logits_M2
 

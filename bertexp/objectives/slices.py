@@ -9,7 +9,7 @@ import numpy as np
 
 from bertexp import metrics
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.batch import Batch
 
 # Three ways to part the predictions: each puts every one of them into exactly one slice.
@@ -41,7 +41,7 @@ class Slicer:
         tokenizer: what cut it; special tokens are not counted.
     """
 
-    def __init__(self, train: TokenStore, tokenizer: WordPieceTokenizer) -> None:
+    def __init__(self, train: TokenStore, tokenizer: Tokenizer) -> None:
         self._frequency_V = frequency_classes(count_tokens(train, tokenizer))
         self._continues_V = tokenizer.is_continuation_V
 
@@ -56,7 +56,7 @@ class Slicer:
         ids_BL[rows_N, columns_N] = labels_N
         mask_BL = batch.attention_mask_BL
         lengths_B = np.full(len(ids_BL), ids_BL.shape[1]) if mask_BL is None else mask_BL.sum(1)
-        # There always is a next token: [SEP] is never predicted.
+        # There always is a next token: the closing one is never predicted.
         pieces_N = self._continues_V[labels_N] | self._continues_V[ids_BL[rows_N, columns_N + 1]]
         return {
             "frequency": self._frequency_V[labels_N],
@@ -65,7 +65,7 @@ class Slicer:
         }
 
 
-def count_tokens(tokens: TokenStore, tokenizer: WordPieceTokenizer) -> np.ndarray:
+def count_tokens(tokens: TokenStore, tokenizer: Tokenizer) -> np.ndarray:
     """Return how often each id occurs, ``int64`` of shape (vocabulary,); special ones never do."""
     counts_V = tokens.counts(tokenizer.vocab_size)
     counts_V[tokenizer.is_special_V] = 0

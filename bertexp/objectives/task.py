@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import Objective
@@ -27,7 +27,7 @@ class Task:
 
     @classmethod
     def of(
-        cls, config: TaskConfig, tokenizer: WordPieceTokenizer, masking: MaskingConfig, seed: int
+        cls, config: TaskConfig, tokenizer: Tokenizer, masking: MaskingConfig, seed: int
     ) -> Task:
         """Build the objectives that ``task.*`` names."""
         built = {

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.batch import Batch, use_first_position, written
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
@@ -14,9 +14,6 @@ from bertexp.pairs import NEXT, SEGMENTS, negative_shares
 from bertexp.pairs.draw import PairDrawer
 from bertexp.pairs.text import Text
 from bertexp.validation import UserError
-
-# [CLS] A [SEP] B [SEP]
-SPECIAL_PER_PAIR = 3
 
 
 class PairExamples(Examples):
@@ -40,15 +37,16 @@ class PairExamples(Examples):
         self,
         tokens: TokenStore,
         config: TaskConfig,
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
         seed: int,
         name: str,
     ) -> None:
         self._text = Text(tokens)
-        self.drawer = _drawer(self._text, config, config.segments, seed)
+        room = config.max_length - tokenizer.special_in_pair
+        self.drawer = _drawer(self._text, config, config.segments, seed, room)
         self._pad_to, self._tokenizer, self._name = config.pad_to, tokenizer, name
         if len(self) < 2:
-            raise _too_few(self._text, config, seed)
+            raise _too_few(self._text, config, seed, room)
 
     def __len__(self) -> int:
         return len(self.drawer.sentences)
@@ -58,7 +56,7 @@ class PairExamples(Examples):
 
     def lengths(self, epoch: int) -> np.ndarray:
         pairs = self.drawer.pairs(epoch)
-        return pairs.first_sizes + pairs.second_sizes + SPECIAL_PER_PAIR
+        return pairs.first_sizes + pairs.second_sizes + self._tokenizer.special_in_pair
 
     def strata(self, epoch: int) -> np.ndarray:
         return self.drawer.pairs(epoch).kinds
@@ -77,28 +75,28 @@ class PairExamples(Examples):
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         pairs = self.drawer.pairs(epoch).of(example_ids)
-        cls, sep = [self._tokenizer.cls_id], [self._tokenizer.sep_id]
-        tokens = self._text.tokens
+        tokens, tokenizer = self._text.tokens, self._tokenizer
         segments = (pairs.first_starts, pairs.first_sizes, pairs.second_starts, pairs.second_sizes)
         rows = [
-            np.concatenate((cls, tokens[a : a + size_a], sep, tokens[b : b + size_b], sep))
+            tokenizer.sequence(tokens[a : a + size_a], tokens[b : b + size_b])
             for a, size_a, b, size_b in zip(*segments, strict=True)
         ]
-        second_B = pairs.first_sizes + 2
-        batch = written(example_ids, rows, self._tokenizer.pad_id, self._pad_to, second_B)
+        # Only the closing token is behind the second segment.
+        second_B = pairs.first_sizes + tokenizer.special_in_pair - 1
+        batch = written(example_ids, rows, tokenizer.pad_id, self._pad_to, second_B)
         return use_first_position(batch, self._name, torch.from_numpy(pairs.labels))
 
 
-def _drawer(text: Text, config: TaskConfig, segments: str, seed: int) -> PairDrawer:
-    room = config.max_length - SPECIAL_PER_PAIR
+def _drawer(text: Text, config: TaskConfig, segments: str, seed: int, room: int) -> PairDrawer:
     segmentation = SEGMENTS[segments](text, room, config.short_prob)
     shares = negative_shares(config.negatives)
     return PairDrawer(segmentation, shares, config.next_prob, config.dynamic, seed)
 
 
-def _too_few(text: Text, config: TaskConfig, seed: int) -> UserError:
+def _too_few(text: Text, config: TaskConfig, seed: int, room: int) -> UserError:
     """Return the error for a split without pairs: what it has, and which segments would do."""
-    found = {name: len(_drawer(text, config, name, seed).sentences) for name in SEGMENTS.names()}
+    drawers = {name: _drawer(text, config, name, seed, room) for name in SEGMENTS.names()}
+    found = {name: len(drawer.sentences) for name, drawer in drawers.items()}
     sizes = np.diff(text.paragraph_offsets)
     counts = [f"{n} with {size}" for size, n in enumerate(np.bincount(sizes)[1:4], 1) if n]
     if more := int((sizes > 3).sum()):

@@ -85,7 +85,7 @@ def _features(examples: PairExamples, chosen: np.ndarray) -> dict[str, np.ndarra
 
 
 def _token_sets(batch: Batch, row: int) -> tuple[set[int], set[int]]:
-    """Return the different tokens of each segment, without ``[CLS]`` and ``[SEP]``."""
+    """Return the different tokens of each segment, without special ones."""
     assert batch.token_type_ids_BL is not None
     ids, types = batch.input_ids_BL[row].numpy(), batch.token_type_ids_BL[row].numpy()
     second = np.flatnonzero(types)

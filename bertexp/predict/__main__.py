@@ -48,12 +48,12 @@ def _answer(options: argparse.Namespace) -> int:
 
     predict = Predictor(find_saved(options.run), options.device)
     if options.text is not None:
-        _show(predict(options.text, options.text_b), options.json)
+        _show(predict(options.text, options.text_b), predict.mask, options.json)
         return 0
     failed = 0
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
-            _show(predict(*_texts(line)), options.json)
+            _show(predict(*_texts(line)), predict.mask, options.json)
         except UserError as error:
             failed = 1
             print(f"error: line {number}: {error}", file=sys.stderr)
@@ -76,7 +76,7 @@ def _texts(line: bytes) -> tuple[str, str | None]:
     return text, text_b if tab else None
 
 
-def _show(found: Prediction, as_json: bool) -> None:
+def _show(found: Prediction, mask: str, as_json: bool) -> None:
     if as_json:
         # JSON is UTF-8; where the output is not, every character has an escape.
         is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
@@ -84,7 +84,7 @@ def _show(found: Prediction, as_json: bool) -> None:
         return
     from bertexp.experiment import report
 
-    report.show(_table(found))
+    report.show(_table(found, mask))
 
 
 def _plain(found: Prediction) -> dict[str, object]:
@@ -96,17 +96,17 @@ def _plain(found: Prediction) -> dict[str, object]:
     return plain
 
 
-def _table(found: Prediction) -> RenderableType:
+def _table(found: Prediction, mask: str) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     lines: list[RenderableType] = []
-    for mask in found.masks:
+    for each in found.masks:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column(Text(f"[MASK] at {mask.position}"), min_width=12)
+        table.add_column(Text(f"{mask} at {each.position}"), min_width=12)
         table.add_column("probability", justify="right")
-        for token, probability in mask.likeliest:
+        for token, probability in each.likeliest:
             table.add_row(Text(token), f"{probability:.4f}")
         lines += [table, ""]
     if found.tokens:

@@ -23,7 +23,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Mask:
-    """A ``[MASK]``: its position among the tokens and the likeliest ones, best first."""
+    """A masked position: its place among the tokens and the likeliest ones, best first."""
 
     position: int
     likeliest: list[tuple[str, float]]
@@ -35,7 +35,7 @@ class Prediction:
 
     Attributes:
         text, text_b: what it was asked about.
-        masks: each ``[MASK]`` and the likeliest tokens there, with probabilities.
+        masks: each mask token and the likeliest tokens there, with probabilities.
         tokens: where there is no mask, each token t of a single text and log p(t | all others)
             in nats.
         pseudo_perplexity: of that text, see ``pseudo_likelihood``; None for unknown words alone.
@@ -57,6 +57,9 @@ class Predictor:
         saved: where it is.
         device: where it answers, as in ``hardware.device``.
 
+    Attributes:
+        mask: what stands for a masked token in a text.
+
     Raises:
         UserError: it cannot be loaded, or has no head for masked tokens or pairs; or the device
             is not there.
@@ -69,6 +72,7 @@ class Predictor:
         self._tokenizer = saved.load_tokenizer()
         self._limit = saved.max_length(self._model.config)
         self._name = saved.source
+        self.mask = self._tokenizer.roles.mask
         heads = getattr(self._model, "cls", None)
         self._fills, self._pairs = hasattr(heads, "predictions"), hasattr(heads, "seq_relationship")
         if not (self._fills or self._pairs):
@@ -103,10 +107,10 @@ class Predictor:
         if not is_pair and not self._fills:
             raise UserError("text: the model judges pairs only; give a second text.")
         if has_mask and not self._fills:
-            raise UserError("text: has a [MASK], but the model judges pairs only.")
+            raise UserError(f"text: has a {self.mask}, but the model judges pairs only.")
         if is_pair and not has_mask and not self._pairs:
             raise UserError(
-                "text_b: the model predicts masked tokens only; give one text, or a [MASK]."
+                f"text_b: the model predicts masked tokens only; give one text, or a {self.mask}."
             )
 
     def _read(self, read: ModelInput) -> Tensor:

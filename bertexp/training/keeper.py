@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families.export import export_model, write_model
 from bertexp.processes import group
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
@@ -42,7 +42,7 @@ class Keeper:
     """
 
     model: BertPreTrainedModel
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     max_length: int
     folder: Path
     trainer: TrainerConfig

@@ -23,7 +23,7 @@ LENGTH = 40
 def one_by_one(model: Any, data: Data, text: np.ndarray) -> list[float]:
     """Mask one position after the other of one text, and let the whole model run on each."""
     tokenizer = data.tokenizer
-    ids = [tokenizer.cls_id, *text.tolist()[: LENGTH - 2], tokenizer.sep_id]
+    ids = [tokenizer.opening_id, *text.tolist()[: LENGTH - 2], tokenizer.closing_id]
     found = []
     for place in range(1, len(ids) - 1):
         seen = torch.tensor([[*ids[:place], tokenizer.mask_id, *ids[place + 1 :]]])

@@ -9,7 +9,7 @@ from bertexp.objectives.pairs import PairSample
 
 def test_a_row_is_a_masked_token_or_a_pair() -> None:
     guesses = [Guess("##ing", [("##ed", 0.5), ("##ing", 0.25)]), Guess("dog", [("dog", 0.75)])]
-    masked = MaskedSample(["bark", "[MASK]", ",", "[MASK]", "##s"], guesses)
+    masked = MaskedSample("bark [MASK] , [MASK]s", "[MASK]", guesses)
     pairs = [PairSample("A.", "B.", follows, 0.25) for follows in (True, False)]
     tables = sample_tables([masked, *pairs])
     columns, rows = tables["samples/masked"]

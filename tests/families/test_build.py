@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bertexp.config import Config
 from bertexp.data.tokens.config import TokenizerConfig
 from bertexp.data.tokens.saved import load_tokenizer
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS
 from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
@@ -36,7 +36,7 @@ PUBLISHED = {
 
 
 @pytest.fixture(scope="module")
-def bert_sized_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> WordPieceTokenizer:
+def bert_sized_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """A vocabulary as large as BERT's."""
     path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     words = [f"w{number}" for number in range(30522 - len(SPECIAL_TOKENS))]
@@ -49,7 +49,7 @@ def bert_sized_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> WordPieceT
 
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_sizes_are_those_published_and_those_of_transformers(
-    experiment_config: Callable[..., Config], bert_sized_tokenizer: WordPieceTokenizer, size: str
+    experiment_config: Callable[..., Config], bert_sized_tokenizer: Tokenizer, size: str
 ) -> None:
     from transformers import BertConfig, BertForPreTraining
 
@@ -74,7 +74,7 @@ def test_sizes_are_those_published_and_those_of_transformers(
 
 
 def test_base_without_a_pooling_layer_is_as_large_as_known(
-    experiment_config: Callable[..., Config], bert_sized_tokenizer: WordPieceTokenizer
+    experiment_config: Callable[..., Config], bert_sized_tokenizer: Tokenizer
 ) -> None:
     """The number is in the README beside the real data."""
     config = experiment_config("model=base", "model.initialization=bert").model

@@ -201,14 +201,14 @@ def fit(
     experiment_config: Callable[..., Config], prepared: Callable[..., Data], tmp_path: Path
 ) -> Callable[..., Any]:
     """Return a function that builds from a checkpoint of so many rows, as a run does."""
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer as Backend
 
-    from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+    from bertexp.data.tokens.tokenizer import Tokenizer
 
     def build(rows: int, added: int = 0, *overrides: str, own: bool = True) -> Any:
-        backend = Tokenizer.from_str(prepared().tokenizer.backend.to_str())
+        backend = Backend.from_str(prepared().tokenizer.backend.to_str())
         backend.add_tokens([f"<{n}>" for n in range(added)])
-        tokenizer = WordPieceTokenizer(backend)
+        tokenizer = Tokenizer(backend)
         model = BertForMaskedLM(described(tokenizer.vocab_size - added + rows))
         export_model(model, tokenizer, 64, tmp_path / "own")
         tokenizer.to_transformers(64).save_pretrained(tmp_path / "other")

@@ -74,6 +74,6 @@ def test_an_export_loads_with_its_tokenizer(
     text = " ".join(next(data.corpus.documents("train")).paragraphs)
     ids = tokenizer(text, return_tensors="pt", truncation=True)["input_ids"]
     assert ids.shape == (1, 100)
-    expected = [data.tokenizer.cls_id, *data.tokenizer.encode([text])[0][:98]]
+    expected = [data.tokenizer.opening_id, *data.tokenizer.encode([text])[0][:98]]
     assert ids[0, :99].tolist() == expected
     torch.testing.assert_close(loaded(ids).logits, model(ids).logits)

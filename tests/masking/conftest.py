@@ -12,7 +12,7 @@ import pytest
 from bertexp.data.tokens.store import TokenStore
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
-from bertexp.masking.strategies import Context, Vocabulary
+from bertexp.masking.strategies import Context
 from bertexp.objectives.blocks import BlockExamples, MaskedExamples
 from bertexp.registry import with_own_keys
 
@@ -28,7 +28,14 @@ class Lab:
 
     is_special = np.arange(SIZE) < 5
     is_piece = np.arange(SIZE) >= FIRST_PIECE
-    vocabulary = Vocabulary(is_special, is_piece, MASK)
+    tokenizer: Any = SimpleNamespace(
+        is_special_V=is_special,
+        is_continuation_V=is_piece,
+        mask_id=MASK,
+        pad_id=PAD,
+        special_in_sequence=2,
+        sequence=lambda ids: np.array([CLS, *ids, SEP]),
+    )
     size, mask_id, unk_id = SIZE, MASK, UNK
 
     def __init__(self) -> None:
@@ -54,16 +61,14 @@ class Lab:
 
     def blocks(self, masker: Masker, max_length: int) -> MaskedExamples:
         """Return the corpus in masked blocks."""
-        tokenizer: Any = SimpleNamespace(pad_id=0, cls_id=2, sep_id=3)
-        return MaskedExamples(
-            BlockExamples(self.corpus, max_length, None, tokenizer), masker, "mlm"
-        )
+        blocks = BlockExamples(self.corpus, max_length, None, self.tokenizer)
+        return MaskedExamples(blocks, masker, "mlm")
 
     def masker(self, strategy: str, prob: float = 0.15, seed: int = 0, **settings: Any) -> Masker:
         """Return a masker of a strategy on the corpus."""
         settings = {"replace": BERT} | settings
         config = with_own_keys(MaskingConfig, "masking")(prob=prob, strategy=strategy, **settings)
-        return Masker(Context(config, self.vocabulary, self.corpus), seed)
+        return Masker(Context(config, self.tokenizer, self.corpus), seed)
 
     def padded(self, rows: list[list[int]], width: int = 0) -> np.ndarray:
         """Return rows between [CLS] and [SEP], padded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from bertexp.masking.counts import count_runs
 from bertexp.masking.masker import Masker
 from bertexp.masking.pmi import collocation_scores, find_collocations
 from bertexp.masking.runs import cut
-from bertexp.masking.strategies import Context, Vocabulary
+from bertexp.masking.strategies import Context
 from bertexp.masking.words import RunHashes, Words, WordStrategy
 from bertexp.validation import UserError
 
@@ -139,7 +140,7 @@ def test_runs_are_counted_exactly(
     lab: Any, monkeypatch: pytest.MonkeyPatch, chunk: int, size: int
 ) -> None:
     monkeypatch.setattr(counts_module, "CHUNK_TOKENS", chunk)
-    found = count_runs(lab.corpus, lab.vocabulary, size)
+    found = count_runs(lab.corpus, lab.tokenizer, size)
     expected = {hash_of(run): count for run, count in runs_of(lab, size).items()}
     assert dict(zip(found.hashes.tolist(), found.counts.tolist(), strict=True)) == expected
     assert (np.diff(found.hashes.astype(object)) > 0).all()
@@ -164,7 +165,7 @@ def test_pmi_is_that_of_the_paper(lab: Any) -> None:
     def probability(run: tuple[tuple[int, ...], ...]) -> float:
         return runs[len(run)][run] / totals[len(run)]
 
-    scores = collocation_scores(lab.corpus, lab.vocabulary, min_count=3)
+    scores = collocation_scores(lab.corpus, lab.tokenizer, min_count=3)
     for size in range(2, 6):
         table, found = scores[size]
         expected = {}
@@ -176,7 +177,7 @@ def test_pmi_is_that_of_the_paper(lab: Any) -> None:
                 expected[hash_of(run)] = math.log(probability(run) / best)
         got = dict(zip(table.hashes.tolist(), found.tolist(), strict=True))
         assert got == pytest.approx(expected, abs=1e-9)
-    kept = find_collocations(lab.corpus, lab.vocabulary, 3, 0.5)
+    kept = find_collocations(lab.corpus, lab.tokenizer, 3, 0.5)
     for size, (table, found) in scores.items():
         assert len(kept[size]) <= round(0.5 * len(found))
         if len(kept[size]):
@@ -242,14 +243,16 @@ def test_a_word_the_corpus_does_not_have_has_a_typical_rate(lab: Any) -> None:
 
 @pytest.mark.parametrize("strategy", OF_WORDS)
 def test_words_need_a_tokenizer_that_tells_them_apart(lab: Any, strategy: str) -> None:
-    vocabulary = Vocabulary(lab.is_special, np.zeros(lab.size, dtype=bool), lab.mask_id)
+    blind: Any = SimpleNamespace(
+        **vars(lab.tokenizer) | {"is_continuation_V": np.zeros(lab.size, bool)}
+    )
     config = MaskingConfig(prob=0.15, strategy=strategy, replace=BERT)
-    with pytest.raises(UserError, match=rf"^masking\.strategy={strategy}: .*## pieces"):
-        Masker(Context(config, vocabulary, lab.corpus), 0)
+    with pytest.raises(UserError, match=rf"^masking\.strategy={strategy}: .*no pieces"):
+        Masker(Context(config, blind, lab.corpus), 0)
 
 
 def test_a_corpus_too_small_to_score_is_said(lab: Any) -> None:
     config = MaskingConfig(prob=0.15, strategy="pmi", replace=BERT)
     with pytest.raises(UserError, match=r"masking\.pmi\.min_count") as error:
-        Masker(Context(config, lab.vocabulary, lab.store([[7, 8, 9] * 3])), 0)
+        Masker(Context(config, lab.tokenizer, lab.store([[7, 8, 9] * 3])), 0)
     assert "\n" not in str(error.value)

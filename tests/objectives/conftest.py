@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 WORDS = 300
@@ -40,9 +40,9 @@ def store_of() -> Callable[[Documents], TokenStore]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> WordPieceTokenizer:
+def tokenizer() -> Tokenizer:
     """The five special tokens, then w0, w1, ..., each an id."""
     names = [*SPECIAL_TOKENS, *(f"w{number}" for number in range(WORDS))]
     vocabulary = {name: index for index, name in enumerate(names)}
     backend = bert_backend(vocabulary, lowercase=True)
-    return WordPieceTokenizer(backend)
+    return Tokenizer(backend)

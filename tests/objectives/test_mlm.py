@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.blocks import MaskedExamples
 from bertexp.objectives.mlm import MaskedLanguageModelling
 from bertexp.validation import UserError
@@ -26,7 +26,7 @@ DOCUMENTS = st.lists(
 
 @pytest.fixture(scope="module")
 def build(
-    experiment_config: Callable[..., Config], tokenizer: WordPieceTokenizer, store_of: Callable
+    experiment_config: Callable[..., Config], tokenizer: Tokenizer, store_of: Callable
 ) -> Callable[..., MaskedExamples]:
     config = experiment_config("task=mlm")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bertexp.config import Config
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 from bertexp.pairs.examples import PairExamples
 
@@ -62,16 +62,16 @@ NUMBERED = corpora(st.integers(1, 12)).map(numbered)
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> WordPieceTokenizer:
+def tokenizer() -> Tokenizer:
     """The five special tokens, then w0, w1, ..., each an id."""
     names = [*SPECIAL_TOKENS, *(f"w{number}" for number in range(WORDS))]
     backend = bert_backend({name: index for index, name in enumerate(names)}, lowercase=True)
-    return WordPieceTokenizer(backend)
+    return Tokenizer(backend)
 
 
 @pytest.fixture(scope="session")
 def build(
-    experiment_config: Callable[..., Config], tokenizer: WordPieceTokenizer
+    experiment_config: Callable[..., Config], tokenizer: Tokenizer
 ) -> Callable[..., PairExamples]:
     """Return a function that makes pairs of a corpus, with any of ``task.*`` changed."""
     config = experiment_config("task=nsp").task

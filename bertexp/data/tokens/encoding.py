@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+from tokenizers import normalizers, pre_tokenizers
 
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 
 # A table that has grown beyond this many characters is begun anew: memory is bounded.
 TABLE_CHARACTERS = 1 << 21
 
 
 class TextEncoder:
-    """Encodes texts as ``WordPieceTokenizer.encode`` does, several times as fast.
+    """Encodes texts as ``Tokenizer.encode`` does, several times as fast.
 
     BERT's normalisation and word boundaries never look across a space, so a text's ids are
     those of its parts between spaces, and of these most have been seen before. A tokenizer
@@ -25,7 +26,7 @@ class TextEncoder:
         dtype: of the ids.
     """
 
-    def __init__(self, tokenizer: WordPieceTokenizer, dtype: np.dtype) -> None:
+    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype) -> None:
         self._tokenizer, self._dtype = tokenizer, dtype
         self._cuts = cuts_at_spaces(tokenizer.backend)
         self._forget()
@@ -93,7 +94,7 @@ class _Numbers(dict[str, int]):
         return number
 
 
-def cuts_at_spaces(backend: Tokenizer) -> bool:
+def cuts_at_spaces(backend: Backend) -> bool:
     """Say whether a tokenizer gives the same for a text and for its parts between spaces."""
     bert = isinstance(backend.normalizer, normalizers.BertNormalizer)
     bert = bert and isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)

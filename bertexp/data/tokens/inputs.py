@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.validation import UserError
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """``[CLS] A [SEP]``, or ``[CLS] A [SEP] B [SEP]``; a value a token in each attribute.
+    """Special tokens and one text or two; a value a token in each attribute.
 
     Attributes:
         ids: of the tokens.
         tokens: their names in the vocabulary.
         segments: 0 for the first text and the special tokens with it, 1 for the second.
         words: what was written where the token is: the whole word, where it is one of several
-            pieces; empty for ``[CLS]`` and ``[SEP]``.
+            pieces; empty for special tokens.
         is_piece: whether the token goes on with the word before it.
     """
 
@@ -28,27 +28,30 @@ class ModelInput:
     is_piece: list[bool]
 
     @classmethod
-    def of(cls, tokenizer: WordPieceTokenizer, text: str, text_b: str | None = None) -> ModelInput:
+    def of(cls, tokenizer: Tokenizer, text: str, text_b: str | None = None) -> ModelInput:
         """Return how ``tokenizer`` cuts one text or two.
 
         Raises:
             UserError: one of them has no token.
         """
-        ids, segments, words, is_piece = [tokenizer.cls_id], [0], [""], [False]
+        ids, segments, words, is_piece = [tokenizer.opening_id], [0], [""], [False]
         for segment, written in enumerate([text] if text_b is None else [text, text_b]):
             encoding = tokenizer.backend.encode(written, add_special_tokens=False)
             if not encoding.ids:
                 name = "text_b" if segment else "text"
                 raise UserError(f"{name}: is empty; it must have at least one token.")
-            ids += [*encoding.ids, tokenizer.sep_id]
-            segments += [segment] * (len(encoding.ids) + 1)
+            is_first = text_b is not None and not segment
+            closing = [tokenizer.closing_id] * (tokenizer.separators if is_first else 1)
+            ids += [*encoding.ids, *closing]
+            segments += [segment] * (len(encoding.ids) + len(closing))
             numbers = [number or 0 for number in encoding.word_ids]
             places: dict[int, tuple[int, int]] = {}
             for number, (start, end) in zip(numbers, encoding.offsets, strict=True):
                 places[number] = (places.get(number, (start, end))[0], end)
-            words += [written[slice(*places[number])] for number in numbers] + [""]
+            words += [written[slice(*places[number])].strip() for number in numbers]
+            words += [""] * len(closing)
             is_piece += [n > 0 and numbers[n] == numbers[n - 1] for n in range(len(numbers))]
-            is_piece.append(False)
+            is_piece += [False] * len(closing)
         return cls(ids, [tokenizer.tokens[index] for index in ids], segments, words, is_piece)
 
     def __len__(self) -> int:
@@ -58,6 +61,7 @@ class ModelInput:
         """Raise a ``UserError`` if there are more tokens than a model takes."""
         if len(self) > limit:
             raise UserError(
-                f"text: has {len(self)} tokens with [CLS] and [SEP], the model takes {limit}; "
+                f"text: has {len(self)} tokens with {self.tokens[0]} and {self.tokens[-1]}, the "
+                f"model takes {limit}; "
                 "shorten it."
             )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Container
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, models, normalizers
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, normalizers
 
 from bertexp.data.hub import find_file, is_away, must_be_local
 from bertexp.data.tokens.config import TokenizerConfig
-from bertexp.data.tokens.tokenizer import Roles, WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import bert_backend, needs_accents
 from bertexp.validation import UserError
 
+# The special tokens of BERT and of RoBERTa, for a tokenizer.json without settings.
+_USUAL = (Roles(), Roles("<pad>", "<unk>", "<s>", "</s>", "<mask>"))
 # The classes of ``transformers`` that cut text as BERT's does, given a vocabulary only.
 _AS_BERT = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"}
 # What ``transformers`` calls the settings of BERT's normaliser, and heeds before its file.
@@ -26,7 +30,7 @@ _NORMALIZER = {
 }
 
 
-def load_tokenizer(config: TokenizerConfig) -> WordPieceTokenizer:
+def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
     """Return the tokenizer at ``tokenizer.path``, see ``open_tokenizer``."""
     assert config.path is not None
     return open_tokenizer(config.path, "tokenizer.path", config.lowercase, config.strip_accents)
@@ -34,7 +38,7 @@ def load_tokenizer(config: TokenizerConfig) -> WordPieceTokenizer:
 
 def open_tokenizer(
     path: str, key: str, lowercase: bool = True, strip_accents: bool | None = None
-) -> WordPieceTokenizer:
+) -> Tokenizer:
     """Return a tokenizer as it was saved: added tokens, normalisation, word boundaries and all.
 
     Args:
@@ -43,8 +47,8 @@ def open_tokenizer(
         lowercase, strip_accents: for a ``vocab.txt`` that comes without settings of its own.
 
     Raises:
-        UserError: there is no WordPiece tokenizer, or it lacks a special token, has gaps in its
-            ids, or puts other tokens around a text than BERT's.
+        UserError: there is no tokenizer, or it lacks a special token, has gaps in its ids, or puts
+            other tokens around a text than BERT's or RoBERTa's.
     """
     named, file = f"{key}={path}", Path(path)
     settings: dict[str, Any] | None = None
@@ -52,10 +56,12 @@ def open_tokenizer(
         path, file = str(file.parent), file.parent
     if file.is_dir() or not (file.is_file() or file.suffix in (".txt", ".json")):
         file, settings = _look_in(path, named)
-    roles = _roles(settings or {}, named)
     if file.suffix == ".json":
         backend = _read_tokenizer(file, settings or {}, named)
+        is_wordpiece = isinstance(backend.model, models.WordPiece)
+        roles = _roles(settings or {}, backend.get_vocab(), is_wordpiece, named)
     else:
+        roles = _roles(settings or {}, {}, True, named)
         vocabulary = _read_vocabulary(file, roles, named)
         folding = {"do_lower_case": lowercase, "strip_accents": strip_accents} | (settings or {})
         if folding["strip_accents"] is None and needs_accents(Counter("".join(vocabulary))):
@@ -65,7 +71,7 @@ def open_tokenizer(
             backend = bert_backend(vocabulary, *fold.values())
         else:
             backend = _of_folder(path, vocabulary, settings, fold, named)
-    return _checked(WordPieceTokenizer(backend, roles), named)
+    return _checked(Tokenizer(backend, roles), named)
 
 
 def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
@@ -93,28 +99,29 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
     return file, settings
 
 
-def _roles(settings: dict[str, Any], named: str) -> Roles:
-    """Return the special tokens as ``transformers`` saves them; BERT's where it says nothing."""
-    tokens: dict[str, str] = {}
-    for role, usual in asdict(Roles()).items():
-        token = settings.get(f"{role}_token", usual)
+def _roles(
+    settings: dict[str, Any], vocabulary: Container[str], needs_unk: bool, named: str
+) -> Roles:
+    """Return the special tokens as ``transformers`` saves them; else the usual ones that fit."""
+    fitting = (each for each in _USUAL if each.cls in vocabulary and each.mask in vocabulary)
+    usual = asdict(next(fitting, Roles()))
+    if not needs_unk and usual["unk"] not in vocabulary:
+        usual["unk"] = None
+    tokens: dict[str, Any] = {}
+    for role in usual:
+        token = settings.get(f"{role}_token", usual[role])
         token = token.get("content") if isinstance(token, dict) else token
-        if not isinstance(token, str):
+        if not (isinstance(token, str) or (role == "unk" and not needs_unk)):
             raise UserError(f"{named}: its tokenizer_config.json names no {role}_token.")
         tokens[role] = token
     return Roles(**tokens)
 
 
-def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Tokenizer:
+def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend:
     try:
-        backend = Tokenizer.from_file(str(file))
+        backend = Backend.from_file(str(file))
     except Exception as error:  # the library raises nothing more precise
         raise UserError(f"{named}: {file.name} cannot be read as a tokenizer: {error}.") from error
-    if not isinstance(backend.model, models.WordPiece):
-        raise UserError(
-            f"{named}: is a {type(backend.model).__name__} tokenizer; bertexp needs WordPiece, as "
-            "BERT's."
-        )
     if isinstance(backend.normalizer, normalizers.BertNormalizer):
         for name in _NORMALIZER.keys() & settings.keys():
             setattr(backend.normalizer, _NORMALIZER[name], settings[name])
@@ -132,7 +139,7 @@ def _read_vocabulary(file: Path, roles: Roles, named: str) -> dict[str, int]:
     if lines[-1] == "":
         lines.pop()
     vocabulary = {token: index for index, token in enumerate(lines)}
-    missing = [token for token in asdict(roles).values() if token not in vocabulary]
+    missing = [token for token in roles.tokens.values() if token not in vocabulary]
     if missing:
         raise UserError(
             f"{named}: no {', '.join(missing)} among its {len(vocabulary)} lines; a BERT "
@@ -152,7 +159,7 @@ def _of_folder(
     settings: dict[str, Any],
     fold: dict[str, Any],
     named: str,
-) -> Tokenizer:
+) -> Backend:
     """Return the tokenizer of a vocabulary and of the tokens that were added to it."""
     from transformers import BertTokenizer
 
@@ -169,20 +176,22 @@ def _of_folder(
     except Exception as error:  # what it raises depends on where the files do not fit
         reason = str(error).strip().splitlines()[0].rstrip(".: ")
         raise UserError(f"{named}: cannot be read as a tokenizer ({reason}).") from error
-    backend: Tokenizer = tokenizer.backend_tokenizer
+    backend: Backend = tokenizer.backend_tokenizer
     return backend
 
 
-def _checked(tokenizer: WordPieceTokenizer, named: str) -> WordPieceTokenizer:
+def _checked(tokenizer: Tokenizer, named: str) -> Tokenizer:
     """Return a tokenizer that can be trained with.
 
     Raises:
         UserError: it cannot.
     """
-    backend, roles = tokenizer.backend, asdict(tokenizer.roles)
-    if backend.model.unk_token != tokenizer.roles.unk:
+    backend, roles = tokenizer.backend, tokenizer.roles.tokens
+    # A byte-level vocabulary knows everything; Unigram has a number for it.
+    unknown = getattr(backend.model, "unk_token", None)
+    if unknown is not None and unknown != tokenizer.roles.unk:
         raise UserError(
-            f"{named}: marks unknown words with {backend.model.unk_token}, and its settings name "
+            f"{named}: marks unknown words with {unknown}, and its settings name "
             f"{tokenizer.roles.unk} for that."
         )
     vocabulary = backend.get_vocab()
@@ -195,11 +204,15 @@ def _checked(tokenizer: WordPieceTokenizer, named: str) -> WordPieceTokenizer:
             f"{named}: has {len(vocabulary)} tokens, none with the id {gaps[0]} and one with the "
             f"id {max(vocabulary.values())}; ids must go from 0 up without gaps, each once."
         )
-    word = backend.encode("a", add_special_tokens=False).ids
-    expected = [tokenizer.cls_id, *word, tokenizer.sep_id, *word, tokenizer.sep_id]
-    if backend.post_processor is not None and backend.encode("a", "a").ids != expected:
-        raise UserError(
-            f"{named}: puts other tokens around a pair of texts than {roles['cls']} A "
-            f"{roles['sep']} B {roles['sep']}, which is what bertexp trains on."
-        )
-    return tokenizer
+    if backend.post_processor is None:
+        return tokenizer
+    word, found = backend.encode("a", add_special_tokens=False).ids, backend.encode("a", "a").ids
+    for separators in (1, 2):
+        one = replace(tokenizer, separators=separators)
+        if found == one.sequence(word, word).tolist():
+            return one
+    cls, sep = roles["cls"], roles["sep"]
+    raise UserError(
+        f"{named}: puts other tokens around a pair of texts than {cls} A {sep} B {sep} or "
+        f"{cls} A {sep} {sep} B {sep}, which is what bertexp trains on."
+    )

@@ -14,7 +14,7 @@ from bertexp.data.shards import cached_in_shards
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.sentences import split_sentences
 from bertexp.data.tokens.spool import join, spool
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from bertexp.data.corpora.store import CorpusStore
@@ -83,7 +83,7 @@ class TokenStore:
 
 def prepare_tokens(
     corpus: CorpusStore,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     sentences: str | None,
     language: str,
     processes: int = 1,
@@ -122,7 +122,7 @@ class _Build:
     """Tokenizes one of a corpus's files into a folder."""
 
     corpus: CorpusStore
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     sentences: str | None
     language: str
 

@@ -1,16 +1,18 @@
-"""WordPiece tokenizers: how they cut and number text, and how one is trained on a corpus."""
+"""Tokenizers: how they cut and number text, and how one is trained on a corpus."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from tokenizers import Tokenizer, normalizers, processors
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, processors
 
 from bertexp.data.cache import cached, fingerprint
 from bertexp.data.tokens.config import TokenizerConfig
@@ -22,30 +24,54 @@ if TYPE_CHECKING:
     from bertexp.data.corpora.store import CorpusStore
 
 FORMAT_VERSION = 3
+# What stands for a space in the pieces of SentencePiece.
+SPACE = "▁"
+
+Ids = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Which tokens pad, stand for unknown words, open, close and mask a text."""
+    """Which tokens pad, stand for unknown words, open, close and mask a text.
+
+    The names of the attributes are those of ``transformers``; ``unk`` is None where every text
+    can be written in known pieces.
+    """
 
     pad: str = "[PAD]"
-    unk: str = "[UNK]"
+    unk: str | None = "[UNK]"
     cls: str = "[CLS]"
     sep: str = "[SEP]"
     mask: str = "[MASK]"
 
+    @property
+    def tokens(self) -> dict[str, str]:
+        """The token of each role that has one."""
+        return {role: token for role, token in asdict(self).items() if token is not None}
+
 
 @dataclass(frozen=True)
-class WordPieceTokenizer:
-    """A WordPiece tokenizer, as it was trained or read.
+class Tokenizer:
+    """A tokenizer as it was trained or read, known to the rest of the package by its roles.
 
     Attributes:
         backend: the tokenizer of the ``tokenizers`` library; encodes without special tokens.
         roles: its special tokens. Others that were added to it are words like any.
+        separators: how many closing tokens stand between the texts of a pair: 1 in BERT, 2 in
+            RoBERTa.
     """
 
-    backend: Tokenizer
+    backend: Backend
     roles: Roles = Roles()
+    separators: int = 1
+
+    # How many special tokens a text gets.
+    special_in_sequence: ClassVar[int] = 2
+
+    @property
+    def special_in_pair(self) -> int:
+        """How many special tokens a pair of texts gets."""
+        return self.special_in_sequence + self.separators
 
     @property
     def vocab_size(self) -> int:
@@ -57,15 +83,15 @@ class WordPieceTokenizer:
         return self._id(self.roles.pad)
 
     @cached_property
-    def unk_id(self) -> int:
-        return self._id(self.roles.unk)
+    def unk_id(self) -> int | None:
+        return None if self.roles.unk is None else self._id(self.roles.unk)
 
     @cached_property
-    def cls_id(self) -> int:
+    def opening_id(self) -> int:
         return self._id(self.roles.cls)
 
     @cached_property
-    def sep_id(self) -> int:
+    def closing_id(self) -> int:
         return self._id(self.roles.sep)
 
     @cached_property
@@ -76,23 +102,62 @@ class WordPieceTokenizer:
     def is_special_V(self) -> np.ndarray:
         """Whether an id has one of the ``roles``: ``bool`` of shape (vocab_size,)."""
         flags = np.zeros(self.vocab_size, dtype=bool)
-        flags[[self._id(token) for token in asdict(self.roles).values()]] = True
+        flags[[self._id(token) for token in self.roles.tokens.values()]] = True
         return flags
-
-    @property
-    def continuation(self) -> str:
-        """What the pieces of a word begin with that are not its first."""
-        prefix: str = self.backend.model.continuing_subword_prefix
-        return prefix
 
     @cached_property
     def is_continuation_V(self) -> np.ndarray:
-        """Whether an id goes on with the word before it: ``bool`` of shape (vocab_size,)."""
-        prefix = self.continuation
-        flags = np.array([bool(prefix) and token.startswith(prefix) for token in self.tokens])
+        """Whether an id continues the word before it: ``bool`` of shape (vocab_size,).
+
+        With a prefix for such pieces (WordPiece) it is what has the prefix. Where pieces carry the
+        space before them instead (byte-level BPE, SentencePiece) it is what begins with neither a
+        space nor a sign. Without either no id does.
+        """
+        if self._prefix:
+            flags = np.array([token.startswith(self._prefix) for token in self.tokens])
+        elif self._spelled is not None:
+            flags = np.array([_continues(text) for text in self._spelled])
+        else:
+            flags = np.zeros(self.vocab_size, dtype=bool)
         # What was added is cut out of the text as a whole.
         flags[[*self.backend.get_added_tokens_decoder()]] = False
         return flags
+
+    @cached_property
+    def bare_tokens(self) -> list[str]:
+        """What of every id is written in a text: no prefix, no space before it."""
+        if self._spelled is not None:
+            return [text.strip() or text for text in self._spelled]
+        return [token.removeprefix(self._prefix) or token for token in self.tokens]
+
+    def join(self, ids: list[int]) -> str:
+        """Return the text of tokens, special ones among them, words parted by spaces."""
+        if self._spelled is not None:
+            text: str = self.backend.decode(ids, skip_special_tokens=False)
+            return text
+        text = " ".join(self.tokens[index] for index in ids)
+        return text.replace(f" {self._prefix}", "") if self._prefix else text
+
+    @cached_property
+    def _prefix(self) -> str:
+        """What the pieces of a word begin with that are not its first; empty if nothing."""
+        return getattr(self.backend.model, "continuing_subword_prefix", None) or ""
+
+    @cached_property
+    def _spelled(self) -> list[str] | None:
+        """What every id adds to a text, its space included; None where spaces have no sign."""
+        described = json.loads(self.backend.to_str())
+        parts = [described[part] for part in ("normalizer", "pre_tokenizer", "decoder")]
+        kind = json.dumps(parts, ensure_ascii=False)
+        if self._prefix or not ('"ByteLevel"' in kind or SPACE in kind):
+            return None
+        if '"ByteLevel"' in kind:
+            texts = [decoders.ByteLevel().decode([token]) for token in self.tokens]
+        else:
+            texts = [token.replace(SPACE, " ") for token in self.tokens]
+        for index, token in self.backend.get_added_tokens_decoder().items():
+            texts[index] = token.content
+        return texts
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -102,7 +167,9 @@ class WordPieceTokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """16 digits that change whenever the tokenizer cuts or numbers anything otherwise."""
-        own = {} if self.roles == Roles() else {"roles": asdict(self.roles)}
+        own: dict[str, Any] = {} if self.roles == Roles() else {"roles": asdict(self.roles)}
+        if self.separators > 1:
+            own["separators"] = self.separators
         return fingerprint(_cutting(self.backend) | own)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -110,21 +177,34 @@ class WordPieceTokenizer:
         encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
-    def to_transformers(self, max_length: int) -> PreTrainedTokenizerFast:
+    def sequence(self, first: Ids, second: Ids | None = None) -> np.ndarray:
+        """Return one text or two with the special tokens around them, ``int64``."""
+        opening, closing = [self.opening_id], [self.closing_id]
+        parts = [opening, first, closing]
+        if second is not None:
+            parts = [opening, first, closing * self.separators, second, closing]
+        return np.concatenate(parts, dtype=np.int64, casting="unsafe")
+
+    def to_transformers(self, max_length: int, segments: bool = True) -> PreTrainedTokenizerFast:
         """Return it as what ``AutoTokenizer`` loads from a saved model, see ``open_tokenizer``.
 
         That is a ``BertTokenizer`` where this class cuts text in the same way: it keeps nothing
         of a tokenizer but its vocabulary, case and accents. The special tokens are put around a
-        text as in training: ``[CLS] A [SEP]``, ``[CLS] A [SEP] B [SEP]``.
+        text as in training, see ``sequence``.
+
+        Args:
+            max_length: the longest input.
+            segments: whether the model knows the texts of a pair apart.
         """
         from transformers import BertTokenizer, PreTrainedTokenizerFast
 
         normalizer = self.backend.normalizer
         settings: dict[str, Any] = {
-            **{f"{role}_token": token for role, token in asdict(self.roles).items()},
+            **{f"{role}_token": token for role, token in self.roles.tokens.items()},
             "model_max_length": max_length,
         }
-        if isinstance(normalizer, normalizers.BertNormalizer):
+        is_bert = isinstance(self.backend.model, models.WordPiece) and self.separators == 1
+        if is_bert and segments and isinstance(normalizer, normalizers.BertNormalizer):
             bert: PreTrainedTokenizerFast = BertTokenizer(
                 vocab=self.backend.get_vocab(with_added_tokens=False),
                 do_lower_case=normalizer.lowercase,
@@ -136,18 +216,20 @@ class WordPieceTokenizer:
                 return bert
         whole = PreTrainedTokenizerFast(
             tokenizer_object=self.backend,
-            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+            model_input_names=["input_ids", *["token_type_ids"] * segments, "attention_mask"],
             **settings,
         )
-        whole.backend_tokenizer.post_processor = self._template()
+        whole.backend_tokenizer.post_processor = self._template(second=int(segments))
         return whole
 
-    def _template(self) -> processors.TemplateProcessing:
+    def _template(self, second: int) -> processors.TemplateProcessing:
+        """Return what puts the special tokens around texts; ``second`` is the second's segment."""
         cls, sep = self.roles.cls, self.roles.sep
+        between = [f"{sep}:0"] * self.separators
         return processors.TemplateProcessing(
-            single=f"{cls}:0 $A:0 {sep}:0",
-            pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-            special_tokens=[(cls, self.cls_id), (sep, self.sep_id)],
+            single=[f"{cls}:0", "$A:0", f"{sep}:0"],
+            pair=[f"{cls}:0", "$A:0", *between, f"$B:{second}", f"{sep}:{second}"],
+            special_tokens=[(cls, self.opening_id), (sep, self.closing_id)],
         )
 
     def _id(self, token: str) -> int:
@@ -156,13 +238,19 @@ class WordPieceTokenizer:
         return int(index)
 
 
-def _cutting(backend: Tokenizer) -> dict[str, Any]:
+def _continues(text: str) -> bool:
+    """Whether a piece of text goes on with the word that it is written right behind."""
+    # Part of a character: where a byte-level vocabulary cuts it, it is shown as this sign.
+    return text.startswith("\ufffd") or unicodedata.category(text[:1] or " ")[0] not in "PSZC"
+
+
+def _cutting(backend: Backend) -> dict[str, Any]:
     """Return what decides how a text is cut and numbered, without what is put around it."""
     described: dict[str, Any] = json.loads(backend.to_str())
     return described | dict.fromkeys(("post_processor", "padding", "truncation"))
 
 
-def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> WordPieceTokenizer:
+def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> Tokenizer:
     """Return a tokenizer trained on the corpus's training documents, or find it in the cache.
 
     There it is named by the corpus's content and by ``tokenizer.*``.
@@ -180,7 +268,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> WordPieceTo
         backend.save(str(folder / "tokenizer.json"))
 
     folder = cached("tokenizer", key, build)
-    return WordPieceTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    return Tokenizer(Backend.from_file(str(folder / "tokenizer.json")))
 
 
 @dataclass(frozen=True)

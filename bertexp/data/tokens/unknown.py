@@ -1,14 +1,15 @@
-"""Words that a tokenizer does not know: a model sees ``[UNK]`` for them and predicts nothing."""
+"""Words that a tokenizer does not know: a model sees one token for all, and predicts nothing."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
@@ -20,14 +21,16 @@ SEARCHED = 1 << 18
 NAMED = 3
 
 
-def unknown_share(counts_V: np.ndarray, tokenizer: WordPieceTokenizer) -> float:
+def unknown_share(counts_V: np.ndarray, tokenizer: Tokenizer) -> float:
     """Return the share of unknown tokens, given how often each id occurs."""
+    if tokenizer.unk_id is None:
+        return 0.0
     return float(counts_V[tokenizer.unk_id] / max(counts_V.sum(), 1))
 
 
 def check_unknown(
     counts_V: np.ndarray,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     texts: Iterable[str],
     source: str,
     advice: str,
@@ -48,7 +51,7 @@ def check_unknown(
     if share <= MANY:
         return
     words = Counter(_unknown_words(texts, tokenizer))
-    longest = tokenizer.backend.model.max_input_chars_per_word
+    longest = getattr(tokenizer.backend.model, "max_input_chars_per_word", math.inf)
     shown = [f"'{word}'" for word, _ in words.most_common(NAMED) if len(word) <= longest]
     examples = f", such as {', '.join(shown)}" if shown else ""
     if sum(n for word, n in words.items() if len(word) > longest) > words.total() / 2:
@@ -59,10 +62,11 @@ def check_unknown(
     known = np.flatnonzero((counts_V > 0) & ~tokenizer.is_special_V)
     if not any(any(map(str.isalnum, tokenizer.tokens[index])) for index in known):
         raise UserError(f"{source}: the tokenizer knows none of its words{examples}; {advice}.")
-    log.warning("%s: %.1f%% of the tokens are [UNK]%s; %s.", source, 100 * share, examples, advice)
+    many = f"{100 * share:.1f}% of the tokens are {tokenizer.roles.unk}"
+    log.warning("%s: %s%s; %s.", source, many, examples, advice)
 
 
-def _unknown_words(texts: Iterable[str], tokenizer: WordPieceTokenizer) -> Iterator[str]:
+def _unknown_words(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[str]:
     left = SEARCHED
     for text in texts:
         encoding = tokenizer.backend.encode(text[:left], add_special_tokens=False)

@@ -6,7 +6,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
@@ -24,7 +25,7 @@ COVERED = 0.9995
 
 def train_wordpiece(
     texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accents: bool | None = None
-) -> Tokenizer:
+) -> Backend:
     """Train a WordPiece vocabulary with BERT's normalisation and word boundaries.
 
     The same texts, which are gone through twice, give the same vocabulary in every process.
@@ -59,7 +60,7 @@ def train_wordpiece(
     return bert_backend(vocabulary, lowercase, strip_accents)
 
 
-def _pieces(character: str, backend: Tokenizer) -> list[str]:
+def _pieces(character: str, backend: Backend) -> list[str]:
     """Return a character as the beginning of a word and, if it can be, within one."""
     # Of every Chinese character, BERT makes a word of its own.
     is_word = backend.normalizer.normalize_str(character) == f" {character} "
@@ -79,7 +80,7 @@ def _alphabet_size(counts: Counter[str], pieces: dict[str, list[str]], vocab_siz
     return size
 
 
-def _normalized(written: Counter[str], backend: Tokenizer) -> Counter[str]:
+def _normalized(written: Counter[str], backend: Backend) -> Counter[str]:
     """Return how often each character occurs after normalisation, the commonest first."""
     counts: Counter[str] = Counter()
     for character, count in written.items():
@@ -116,9 +117,9 @@ def _comes_apart(letter: str) -> bool:
 
 def bert_backend(
     vocabulary: dict[str, int], lowercase: bool, strip_accents: bool | None = None
-) -> Tokenizer:
+) -> Backend:
     """Return a tokenizer that normalises and parts words as BERT does."""
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(
         lowercase=lowercase, strip_accents=strip_accents
     )

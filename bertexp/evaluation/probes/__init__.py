@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Makes labelled texts, in any order, as many as there are; none where the corpus has no such.
 Maker = Callable[["Passages"], "Labelled"]
 
-# What stands for a text: the mean of its tokens' hidden states, or that of [CLS].
+# What stands for a text: the mean of its tokens' hidden states, or that of the first.
 POOLINGS = ("mean", "cls")
 
 PROBES: Registry[Maker] = Registry("evaluation.probes", "bertexp.evaluation.probes")

@@ -12,16 +12,16 @@ from bertexp.data.tokens.config import TokenizerConfig
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.saved import load_tokenizer
 from bertexp.data.tokens.spool import join, spool
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 
-Load = Callable[..., WordPieceTokenizer]
+Load = Callable[..., Tokenizer]
 
 
 @pytest.fixture(scope="session")
 def load() -> Load:
     """Return a function that loads ``tokenizer=pretrained tokenizer.path=...``."""
 
-    def from_path(path: Path | str, lowercase: bool = True) -> WordPieceTokenizer:
+    def from_path(path: Path | str, lowercase: bool = True) -> Tokenizer:
         config = TokenizerConfig(
             name="pretrained",
             vocab_size=8192,
@@ -41,7 +41,7 @@ def write_tokens() -> Callable[..., None]:
     def write(
         path: Path,
         documents: list[list[list[str]]],
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
         dtype: type,
         shards: int = 1,
     ) -> None:
@@ -56,6 +56,6 @@ def write_tokens() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def real_tokenizer(load: Load, real_vocabulary: Path) -> WordPieceTokenizer:
+def real_tokenizer(load: Load, real_vocabulary: Path) -> Tokenizer:
     """The vocabulary of ``bert-base-uncased``, lower-cased."""
     return load(real_vocabulary)

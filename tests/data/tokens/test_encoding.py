@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Backend
 
 from bertexp.data.tokens import encoding
 from bertexp.data.tokens.encoding import TextEncoder, cuts_at_spaces
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 PIECES = ["the", "cat", "##s", "e", "é", "E", ".", "##.", "漢", "[", "]", "mask", "ß", "s", "##e"]
@@ -32,7 +33,7 @@ TEXTS = st.lists(
 def test_texts_are_cut_as_by_the_tokenizer(
     calls: list[list[str]], lowercase: bool, limit: int
 ) -> None:
-    tokenizer = WordPieceTokenizer(bert_backend(VOCABULARY, lowercase))
+    tokenizer = Tokenizer(bert_backend(VOCABULARY, lowercase))
     encoder = TextEncoder(tokenizer, np.dtype(np.uint16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "TABLE_CHARACTERS", limit)
@@ -44,9 +45,7 @@ def test_texts_are_cut_as_by_the_tokenizer(
             assert ids.dtype == np.uint16
 
 
-def test_real_text_is_cut_as_by_the_tokenizer(
-    real_tokenizer: WordPieceTokenizer, real_text: Path
-) -> None:
+def test_real_text_is_cut_as_by_the_tokenizer(real_tokenizer: Tokenizer, real_text: Path) -> None:
     lines = real_text.read_text(encoding="utf-8").splitlines()[::5]
     ids, sizes = TextEncoder(real_tokenizer, np.dtype(np.uint16)).encode(lines)
     expected = real_tokenizer.encode(lines)
@@ -56,10 +55,10 @@ def test_real_text_is_cut_as_by_the_tokenizer(
 
 
 def test_a_tokenizer_that_looks_across_spaces_gets_whole_texts() -> None:
-    backend = Tokenizer(models.WordPiece({**VOCABULARY, "the_cat": 20}, unk_token="[UNK]"))
+    backend = Backend(models.WordPiece({**VOCABULARY, "the_cat": 20}, unk_token="[UNK]"))
     backend.normalizer = normalizers.Replace("the cat", "the_cat")
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = WordPieceTokenizer(backend)
+    tokenizer = Tokenizer(backend)
     ids, sizes = TextEncoder(tokenizer, np.dtype(np.uint16)).encode(["the cat the", "", "the"])
     assert (ids.tolist(), sizes.tolist()) == ([20, 5, 5], [2, 0, 1])
 

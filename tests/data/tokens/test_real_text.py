@@ -12,7 +12,7 @@ from scipy import stats
 from bertexp.config import Config
 from bertexp.data.tokens.sentences import split_sentences
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.pairs.examples import PairExamples
 from bertexp.training.plan import BatchPlan
@@ -50,7 +50,7 @@ def wiki(
 
 
 def test_a_pair_is_encoded_as_bert_has_it(
-    real_tokenizer: WordPieceTokenizer,
+    real_tokenizer: Tokenizer,
     experiment_config: Callable[..., Config],
     write_tokens: Callable[..., None],
     tmp_path: Path,

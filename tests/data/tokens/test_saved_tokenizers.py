@@ -7,11 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, BertConfig, BertTokenizer
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaTokenizer,
+)
 
 from bertexp.data.tokens.saved import open_tokenizer
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, train_wordpiece
 from bertexp.validation import UserError
 
@@ -25,10 +33,10 @@ def backend(
     normalizer: normalizers.Normalizer | None = None,
     pre_tokenizer: pre_tokenizers.PreTokenizer | None = None,
     special: tuple[str, ...] = SPECIAL_TOKENS,
-) -> Tokenizer:
+) -> Backend:
     words = [word.replace("##", prefix) for word in WORDS]
     vocabulary = {token: index for index, token in enumerate([*special, *words])}
-    made = Tokenizer(
+    made = Backend(
         models.WordPiece(
             vocabulary,
             unk_token=special[1],
@@ -43,13 +51,13 @@ def backend(
     return made
 
 
-def with_added(made: Tokenizer) -> Tokenizer:
+def with_added(made: Backend) -> Backend:
     made.add_tokens(["<ent>", "silver lantern"])
     made.add_special_tokens(["[E1]"])
     return made
 
 
-KINDS: dict[str, Callable[[], Tokenizer]] = {
+KINDS: dict[str, Callable[[], Backend]] = {
     "plain": backend,
     "added": lambda: with_added(backend()),
     "prefix": lambda: backend(prefix="@@"),
@@ -92,11 +100,79 @@ def test_a_tokenizer_stays_as_it_was_through_every_export(kind: str, tmp_path: P
     theirs = AutoTokenizer.from_pretrained(last)
     pairs = theirs(TEXTS[:3], TEXTS[:3])
     for ids, types, own in zip(pairs["input_ids"], pairs["token_type_ids"], expected, strict=False):
-        assert ids == [read.cls_id, *own, read.sep_id, *own, read.sep_id]
+        assert ids == [read.opening_id, *own, read.closing_id, *own, read.closing_id]
         assert types == [0] * (len(own) + 2) + [1] * (len(own) + 1)
     assert theirs.mask_token_id == read.mask_id
     assert theirs.pad_token_id == read.pad_id
     assert (type(theirs) is BertTokenizer) == (kind in ("plain", "accents", "names"))
+
+
+SPECIAL_OF_ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+TEXT_OF_ROBERTA = "The unhappiest café waited, don't 漢字 wait"
+
+
+def byte_level() -> tuple[Backend, trainers.Trainer]:
+    made = Backend(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return made, trainers.BpeTrainer(
+        vocab_size=320, special_tokens=SPECIAL_OF_ROBERTA, initial_alphabet=alphabet
+    )
+
+
+def sentencepiece() -> tuple[Backend, trainers.Trainer]:
+    made = Backend(models.Unigram())
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.decoder = decoders.Metaspace()
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return made, trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=SPECIAL_OF_ROBERTA, unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize("make", [byte_level, sentencepiece])
+@pytest.mark.parametrize("with_settings", [True, False])
+def test_a_tokenizer_like_roberta_s_is_known_by_its_roles(
+    make: Callable[[], tuple[Backend, trainers.Trainer]], with_settings: bool, tmp_path: Path
+) -> None:
+    made, trainer = make()
+    made.train_from_iterator([TEXT_OF_ROBERTA, "wait waited unhappy happiest"] * 9, trainer)
+    names = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+    theirs = RobertaTokenizer if make is byte_level else PreTrainedTokenizerFast
+    keys = {f"{role}_token": name for role, name in names.items()}
+    theirs(tokenizer_object=made, **keys).save_pretrained(tmp_path / "read")
+    if make is byte_level:
+        made.save(str(tmp_path / "read" / "tokenizer.json"))
+    if not with_settings:
+        (tmp_path / "read" / "tokenizer_config.json").unlink()
+    read = open_tokenizer(str(tmp_path / "read"), "tokenizer.path")
+    assert read.roles.tokens == names
+    ids = (read.opening_id, read.pad_id, read.closing_id, read.unk_id, read.mask_id)
+    assert ids == (0, 1, 2, 3, 4)
+    assert read.is_special_V.nonzero()[0].tolist() == [0, 1, 2, 3, 4]
+    assert read.special_in_pair == 4
+    (own,) = read.encode([TEXT_OF_ROBERTA])
+    assert own == made.encode(TEXT_OF_ROBERTA, add_special_tokens=False).ids
+    pair = read.sequence(own, own[:3])
+    assert pair.tolist() == [0, *own, 2, 2, *own[:3], 2]
+    assert read.join(own).strip() == TEXT_OF_ROBERTA
+    words = "".join(
+        ("" if read.is_continuation_V[index] else "|") + read.bare_tokens[index] for index in own
+    )
+    # SentencePiece writes a space before the first word too, and some as pieces of their own.
+    assert (
+        words.replace(" ", "").removeprefix("|") == "The|unhappiest|café|waited|,|don|'t|漢字|wait"
+    )
+    read.to_transformers(64, segments=False).save_pretrained(tmp_path / "export")
+    again = open_tokenizer(str(tmp_path / "export"), "run")
+    assert (again.fingerprint, again.roles) == (read.fingerprint, read.roles)
+    assert again.separators == 2
+    RobertaConfig().save_pretrained(tmp_path / "export")
+    found = AutoTokenizer.from_pretrained(tmp_path / "export")(TEXT_OF_ROBERTA, TEXT_OF_ROBERTA)
+    assert found["input_ids"] == read.sequence(own, own).tolist()
+    assert "token_type_ids" not in found
 
 
 def test_a_vocabulary_with_a_byte_order_mark_is_the_same(tmp_path: Path) -> None:
@@ -147,9 +223,9 @@ def japanese(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
-def as_roberta(folder: Path) -> None:
+def closed_by_its_mask(folder: Path) -> None:
     made = backend()
-    made.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.post_processor = processors.BertProcessing(("[MASK]", 4), ("[CLS]", 2))
     made.save(str(folder / "tokenizer.json"))
 
 
@@ -164,7 +240,7 @@ def without_mask(folder: Path) -> None:
         (with_a_hole, r"19 tokens, none with the id 17 and one with the id 40"),
         (twice, r"line 7 of its vocabulary: 'cat' is line 20 too"),
         (japanese, r"is a BertJapaneseTokenizer, which cuts text in ways"),
-        (as_roberta, r"puts other tokens around a pair"),
+        (closed_by_its_mask, r"puts other tokens around a pair"),
         (without_mask, r"has no \[MASK\], which is to be its mask_token"),
         (lambda folder: None, r"neither a tokenizer\.json nor a vocab\.txt"),
     ],
@@ -192,7 +268,7 @@ LANGUAGES = {
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_accents_go_where_letters_stay_letters(language: str) -> None:
     text, shown, kept = LANGUAGES[language]
-    tokenizer = WordPieceTokenizer(train_wordpiece([text] * 5, 400, lowercase=True))
+    tokenizer = Tokenizer(train_wordpiece([text] * 5, 400, lowercase=True))
     found = tokenizer.backend.normalizer.normalize_str(text)
     assert shown in found
     assert (found == text.lower()) == kept

@@ -25,7 +25,7 @@ from bertexp.data.corpora.stream import DocumentStream
 from bertexp.data.tokens import stream
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.stream import TokenStream
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 from bertexp.experiment.prepare import prepare_data
 from bertexp.objectives.blocks import MaskedExamples
@@ -33,7 +33,7 @@ from bertexp.validation import UserError
 
 WORDS = [f"w{number}" for number in range(2000)]
 VOCABULARY = {word: number for number, word in enumerate([*SPECIAL_TOKENS, *WORDS])}
-TOKENIZER = WordPieceTokenizer(bert_backend(VOCABULARY, lowercase=True))
+TOKENIZER = Tokenizer(bert_backend(VOCABULARY, lowercase=True))
 BLOCK = 4
 
 # Shards of documents of so many words.

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from bertexp.config import Config
 from bertexp.data.tokens.sentences import split_sentences
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 WORDS = 300
 Write = Callable[..., None]
 
 
-def number_words(words: Iterable[str]) -> tuple[dict[str, int], WordPieceTokenizer]:
+def number_words(words: Iterable[str]) -> tuple[dict[str, int], Tokenizer]:
     vocabulary = {word: index for index, word in enumerate([*SPECIAL_TOKENS, *words])}
     backend = bert_backend(vocabulary, lowercase=True)
-    return vocabulary, WordPieceTokenizer(backend)
+    return vocabulary, Tokenizer(backend)
 
 
 VOCABULARY, TOKENIZER = number_words(f"w{number}" for number in range(WORDS))

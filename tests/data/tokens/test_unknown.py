@@ -11,7 +11,7 @@ import pytest
 
 from bertexp.config import Config
 from bertexp.data.cache import fingerprint
-from bertexp.data.tokens.tokenizer import WordPieceTokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.unknown import check_unknown, unknown_share
 from bertexp.data.tokens.wordpiece import train_wordpiece
 from bertexp.experiment.prepare import prepare_data
@@ -31,12 +31,12 @@ def made_up(first: str, characters: int, words: range, gap: str, step: int = 2) 
 
 
 def share(texts: list[str], vocab_size: int, lowercase: bool) -> float:
-    tokenizer = WordPieceTokenizer(train_wordpiece(texts, vocab_size, lowercase))
+    tokenizer = Tokenizer(train_wordpiece(texts, vocab_size, lowercase))
     assert tokenizer.vocab_size <= vocab_size
     return unknown_share(counts(tokenizer, texts), tokenizer)
 
 
-def counts(tokenizer: WordPieceTokenizer, texts: list[str]) -> np.ndarray:
+def counts(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
     ids = [index for row in tokenizer.encode(texts) for index in row]
     return np.bincount(ids, minlength=tokenizer.vocab_size)
 
@@ -61,13 +61,13 @@ def test_a_trained_vocabulary_has_the_characters_of_its_corpus(
 def test_the_vocabulary_of_a_small_alphabet_is_the_one_it_always_was() -> None:
     words = [f"{a}{b}{c}" for a in "bdfgk" for b in ("a", "ei", "ou") for c in ("n", "st", "rk")]
     texts = [" ".join(words[i % 7 :: 1 + i % 5]) + f" {i}." for i in range(300)]
-    tokens = WordPieceTokenizer(train_wordpiece(texts, 600, True)).tokens
+    tokens = Tokenizer(train_wordpiece(texts, 600, True)).tokens
     assert fingerprint(tokens) == "81600dcadbaea05c"
 
 
 def check(texts: list[str], others: list[str]) -> None:
     """Check texts under a tokenizer that was trained on others."""
-    tokenizer = WordPieceTokenizer(train_wordpiece(others, 256, True))
+    tokenizer = Tokenizer(train_wordpiece(others, 256, True))
     check_unknown(counts(tokenizer, texts), tokenizer, texts, "these", "do something")
 
 
