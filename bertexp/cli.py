@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bertexp import plugins
 from bertexp.arguments import checked_arguments
 from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
-from bertexp.experiment.folder import claimed, discard, is_new, record_config
+from bertexp.experiment.folder import claimed, discard, is_new, load_plugins_of, record_config
 from bertexp.experiment.invocation import Invocation
 from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.signals import Signals
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 FULL_ERROR = "HYDRA_FULL_ERROR"
 # As fast as the default of 300,000 on idle cores, and eleven times as fast on busy ones.
 SPIN_COUNT = "3000"
+_RUN = re.compile(r"run=['\"]?(.*?)['\"]?")
 
 
 @command()
@@ -59,6 +61,10 @@ def main() -> None:
         if not group.is_first():
             from bertexp.processes.launch import follow
 
+            # What is wrong with them is told by the first process.
+            with contextlib.suppress(UserError):
+                _load_plugins(sys.argv[1:])
+                resume_arguments(sys.argv[1:])
             sys.exit(follow())
         enter("config", Config, work)
     finally:
@@ -66,7 +72,10 @@ def main() -> None:
 
 
 def enter(
-    config_name: str, schema: type[RunConfig], work: Callable[[DictConfig], float | None]
+    config_name: str,
+    schema: type[RunConfig],
+    work: Callable[[DictConfig], float | None],
+    saved: Sequence[str] = (),
 ) -> None:
     """Do ``work`` with what the command line composes, for each job of a sweep, then exit.
 
@@ -76,6 +85,7 @@ def enter(
         config_name: the file in ``conf/`` to start from.
         schema: what it may hold.
         work: gets what was composed.
+        saved: runs that are named outside of the configuration.
     """
     _spin_little()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
@@ -92,6 +102,8 @@ def enter(
         folder = Path(hydra_config.runtime.output_dir)
         # A sweep lists its failed jobs from their folders.
         can_go = hydra_config.mode != RunMode.MULTIRUN and is_new(folder)
+        named = [*plugins.installed(), *plugins.listed(composed.plugins)]
+        composed.plugins = [*dict.fromkeys(named)]
         try:
             return work(composed)
         except Exception as error:
@@ -103,6 +115,7 @@ def enter(
             return None
 
     try:
+        _load_plugins(sys.argv[1:], saved)
         if asks_for_help(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:], schema.passes_over))
             sys.exit()
@@ -115,6 +128,18 @@ def enter(
     except KeyboardInterrupt as interruption:
         sys.exit(getattr(interruption, "code", 130))
     sys.exit(1 if failures else 0)
+
+
+def _load_plugins(arguments: Sequence[str], saved: Sequence[str] = ()) -> None:
+    """Load plugins before anything is composed: installed ones, those named, those of saved runs.
+
+    Raises:
+        UserError: one is missing or cannot be imported.
+    """
+    plugins.load([*plugins.installed(), *plugins.named_in(arguments)])
+    named = (_RUN.fullmatch(argument) for argument in arguments)
+    for run in (*saved, *(match[1] for match in named if match)):
+        load_plugins_of(run)
 
 
 def _spin_little() -> None:

@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bertexp import plugins
 from bertexp.data.corpora.config import DatasetConfig
 from bertexp.data.tokens.config import TokenizerConfig
 from bertexp.evaluation.config import EvaluationConfig
@@ -52,6 +53,7 @@ class RunConfig:
     seed: int
     name: str | None
     sweep: str
+    plugins: list[str]
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
@@ -116,7 +118,7 @@ C = TypeVar("C")
 
 # These say where, how fast and how closely watched a run is, and nothing of what comes out.
 _ONLY_HOW = re.compile(
-    r"name|sweep|tracker\..*|hardware\.(?!precision$).*"
+    r"name|sweep|plugins|tracker\..*|hardware\.(?!precision$).*"
     r"|trainer\.(log_every|save_every|keep_checkpoints|max_bad_steps|resume|resume_force|dry_run)"
 )
 
@@ -144,6 +146,7 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
         UserError: an unknown key, a value of the wrong type or out of range, or one that holds
             a secret of the environment.
     """
+    plugins.load(plugins.listed(composed.get("plugins")))
     schema = with_own_keys(schema)
     try:
         if "model" in composed:

@@ -9,12 +9,14 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from bertexp import plugins
 from bertexp.config import conf_dir, own_keys
 from bertexp.keys import ABOUT
 from bertexp.validation import require_choice
@@ -122,7 +124,7 @@ def explained(path: Path) -> tuple[dict[str, str], str]:
 
 def comments_of(group: str, option: str) -> dict[str, str]:
     """Return the comments of a group's keys, from an option and those that it starts from."""
-    path = conf_dir() / group / f"{option}.yaml"
+    path = _path(group, option)
     found: dict[str, str] = {}
     loaded: Any = OmegaConf.load(path)
     for base in loaded.get("defaults", []):
@@ -131,10 +133,19 @@ def comments_of(group: str, option: str) -> dict[str, str]:
     return found | {key: text for key, text in explained(path)[0].items() if text}
 
 
+def _roots() -> list[Path]:
+    return [conf_dir(), *plugins.conf_folders()]
+
+
+def _path(group: str, option: str) -> Path:
+    paths = [root / group / f"{option}.yaml" for root in _roots()]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
 def _groups() -> dict[str, list[str]]:
-    root = conf_dir()
     found: dict[str, list[str]] = {}
-    for path in sorted(root.glob("*/*.yaml")):
+    paths = (sorted(root.glob("*/*.yaml")) for root in _roots())
+    for path in chain.from_iterable(paths):
         if (group := path.parent.name) not in _NO_GROUPS:
             found.setdefault(group, []).append(path.stem)
     return found
@@ -144,7 +155,7 @@ def _options(group: str, options: Sequence[str]) -> Iterator[str]:
     """Yield the options of a group, each with the first sentence that its file says of itself."""
     width = max(map(len, options), default=0) + 2
     for option in options:
-        about = explained(conf_dir() / group / f"{option}.yaml")[1]
+        about = explained(_path(group, option))[1]
         yield from _wrapped(f"{group}={option:<{width}}{_first(about)}", "", "  ")
     if options:
         yield ""

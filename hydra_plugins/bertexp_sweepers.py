@@ -16,17 +16,32 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.config import store_own_keys
+from bertexp import plugins
+from bertexp.config import conf_dir, store_own_keys
 from bertexp.sweeps.session import session
 from bertexp.validation import UserError
 
 
-class OwnKeys(SearchPathPlugin):
-    """Lets every command and test compose the keys that registered builders have of their own."""
+class Extensions(SearchPathPlugin):
+    """Has registered builders' own keys and the options of plugins composed with all others."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Store them before anything is composed."""
+        """Make them known before anything is composed.
+
+        Raises:
+            UserError: an option of a plugin has the name of another one.
+        """
         store_own_keys()
+        known = [conf_dir()]
+        for folder in plugins.conf_folders():
+            if folder in known:
+                continue
+            for path in sorted(folder.glob("*/*.yaml")):
+                if any((other / path.relative_to(folder)).exists() for other in known):
+                    name = f"{path.parent.name}={path.stem}"
+                    raise UserError(f"{path}: there is a {name} already; give it another name.")
+            search_path.append("plugins", f"file://{folder}")
+            known.append(folder)
 
 
 class GridSweeper(BasicSweeper):

@@ -375,11 +375,12 @@ def test_no_key_exists_that_nothing_reads(
     prepare_data(experiment_config(*small, *text, "dataset.streaming=true", "trainer.epochs=null"))
     # `resume` and `resume_force` are read before there is a run, see tests/test_resume.py;
     # `num_processes` before there are any, see tests/processes;
+    # `plugins` are loaded before anything is composed;
     # `sweep` is read from what Hydra composed, for the folder and the group of a sweep's runs;
     # `keep` is what the other two shares leave of 1, which the check of their sum makes sure of.
     assert unread <= {
         *("sweep", "masking.replace.keep", "trainer.resume", "trainer.resume_force"),
-        "hardware.num_processes",
+        *("hardware.num_processes", "plugins"),
     }
     assert "${sweep}" in (conf_dir() / "config.yaml").read_text()
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
+from bertexp import plugins
 from bertexp.bench.config import BenchConfig
 from bertexp.config import conf_dir, parse
 from bertexp.experiment.prepare import Data, prepare_data
@@ -77,6 +78,7 @@ class Measured:
 
 def compose_work(overrides: Sequence[str], model: str) -> BenchConfig:
     """Return the configuration of a side that trains ``model``."""
+    plugins.load([*plugins.installed(), *plugins.named_in(overrides)])
     others = [each for each in overrides if not each.startswith("model=")]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return parse(compose("bench", overrides=[*others, f"model={model}"]), BenchConfig)

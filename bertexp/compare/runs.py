@@ -221,7 +221,8 @@ def _run_folders(start: Path) -> Iterator[Path]:
 def _read_config(folder: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    config = recorded(folder, "config")
+    # A run's metrics have their rows in its summary: its plugins need not be there any more.
+    config = recorded(folder, "config", with_plugins=False)
     return dict(_flatten(OmegaConf.to_container(config), "", {*keys()})) if config else {}
 
 

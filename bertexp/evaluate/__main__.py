@@ -52,7 +52,7 @@ def main() -> None:
     """Evaluate the runs that the command line names, then exit."""
     named = [*itertools.takewhile(_is_path, sys.argv[1:])]
     del sys.argv[1 : 1 + len(named)]
-    enter("evaluate", EvaluateConfig, lambda composed: _evaluate_all(named, composed))
+    enter("evaluate", EvaluateConfig, lambda composed: _evaluate_all(named, composed), named)
 
 
 def _is_path(argument: str) -> bool:

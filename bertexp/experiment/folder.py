@@ -12,10 +12,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp import locks
+from bertexp import locks, plugins
 from bertexp.config import own_keys
 from bertexp.experiment.summary import LOCK_FILE, SUMMARY_FILE
-from bertexp.files import write_text
+from bertexp.files import expanded, write_text
 from bertexp.validation import UserError
 
 RECORD = ".hydra"
@@ -88,11 +88,13 @@ def record_config(folder: Path, composed: DictConfig) -> None:
         write_text(folder / RECORD / f"{name}.yaml", OmegaConf.to_yaml(part))
 
 
-def recorded(folder: Path, name: str) -> DictConfig | None:
+def recorded(folder: Path, name: str, *, with_plugins: bool = True) -> DictConfig | None:
     """Return ``config`` or ``hydra`` as it was recorded, None where nothing was.
 
+    The keys of a ``config`` are those of today, and its plugins are loaded.
+
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or a plugin cannot be loaded.
     """
     path = folder / RECORD / f"{name}.yaml"
     if not path.exists():
@@ -104,6 +106,10 @@ def recorded(folder: Path, name: str) -> DictConfig | None:
     if not isinstance(loaded, DictConfig):
         raise UserError(f"{path}: is no configuration.")
     if name == "config":
+        if with_plugins and "plugins" in loaded:
+            started = recorded(folder, "hydra")
+            place = OmegaConf.select(started, "hydra.runtime.cwd") if started else None
+            plugins.load(plugins.listed(loaded.plugins), Path(place) if place else None)
         _bring_up_to_date(loaded)
     return loaded
 
@@ -137,6 +143,14 @@ def _name_objectives(task: DictConfig) -> None:
     task.objectives = ["mlm", "nsp"] if task.name == "mlm_nsp" else [task.name]
     weight = task.pop("nsp_weight", 1.0)
     task.weights = {"mlm": 1.0, "nsp": weight} if task.name == "mlm_nsp" else {}
+
+
+def load_plugins_of(named: str) -> None:
+    """Load the plugins of a run, of the run of a checkpoint, or of the runs of a sweep."""
+    folder = expanded(named)
+    for path in (folder, *folder.parents[:2], *sorted(folder.glob("*/"))):
+        if (path / RECORD / "config.yaml").is_file():
+            recorded(path, "config")
 
 
 def started_by_sweep(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
+from bertexp import plugins
 from bertexp.config import Config
 from bertexp.experiment.invocation import Invocation
 from bertexp.experiment.resuming import Beginning
@@ -45,6 +46,7 @@ class Errand:
         config, resolved: the configuration, typed and as plain values.
         folder, beginning, job: see ``Invocation``.
         log: how Hydra was told to log.
+        plugins: what registers itself.
     """
 
     config: Config
@@ -53,6 +55,7 @@ class Errand:
     beginning: Beginning
     job: SweepJob | None
     log: DictConfig
+    plugins: list[str]
 
     def run(self, signals: Signals) -> float:
         """Run the experiment in this process, one of several; returns the final ``eval/loss``.
@@ -63,6 +66,7 @@ class Errand:
         """
         from bertexp.experiment.pretrain import run_experiment
 
+        plugins.load(self.plugins)
         invocation = Invocation(self.folder, self.beginning, signals, self.job)
         try:
             return run_experiment(self.config, self.resolved, invocation)
@@ -92,7 +96,9 @@ def run(config: Config, resolved: dict[str, Any], invocation: Invocation) -> flo
         return run_experiment(config, resolved, invocation)
     log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     folder, beginning, job = invocation.folder, invocation.beginning, invocation.job
-    errand = Errand(config, resolved, folder, beginning, job, OmegaConf.create(log))
+    errand = Errand(
+        config, resolved, folder, beginning, job, OmegaConf.create(log), plugins.loaded()
+    )
     if group.was_launched():
         return group.from_first(errand).run(invocation.signals)
     return _start(number_to_start(config.hardware), errand, invocation.signals)

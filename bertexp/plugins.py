@@ -1,0 +1,120 @@
+"""Parts of a user's own: files and modules that register strategies, corpora, objectives, ...
+
+A file is imported as a module of its name, and its folder is put at the end of ``sys.path``: so
+processes that are started anew find it too when they are handed something of its classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from bertexp.files import expanded
+from bertexp.validation import UserError
+
+# Installed packages name modules of theirs in it.
+GROUP = "bertexp.plugins"
+_NAMED = re.compile(r"\+{0,2}plugins=(.*)")
+
+# By the names that they were loaded by: the file or module, and its options.
+_loaded: dict[str, tuple[str, Path | None]] = {}
+
+
+def load(names: Iterable[str], elsewhere: Path | None = None) -> None:
+    """Import plugins, unless they are there already.
+
+    Args:
+        names: files (``.py``), relative to the working directory, and dotted modules.
+        elsewhere: where files are looked for that are not there: the working directory of old.
+
+    Raises:
+        UserError: one is missing or cannot be imported.
+    """
+    for name in names:
+        if name in _loaded:
+            continue
+        try:
+            module = importlib.import_module(_module(name, elsewhere))
+        except UserError:
+            raise
+        except Exception as error:
+            line = getattr(error, "lineno", None) or _line(error, name)
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            where = f", line {line}" if line else ""
+            raise UserError(f"plugins: {name}{where}: cannot be imported ({reason}).") from error
+        folder = Path(module.__file__ or "").parent / "conf"
+        place = module.__file__ if name.endswith(".py") else None
+        _loaded[name] = place or name, folder if folder.is_dir() else None
+
+
+def installed() -> list[str]:
+    """Return the modules that installed packages have registered as plugins."""
+    return sorted(entry.module for entry in entry_points(group=GROUP))
+
+
+def loaded() -> list[str]:
+    """Return what has been loaded, files with their whole paths: for other processes."""
+    return [place for place, _ in _loaded.values()]
+
+
+def listed(value: object) -> list[str]:
+    """Return the value of ``plugins``, which may be a single one."""
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    return [str(name) for name in value]  # type: ignore[attr-defined]  # a list
+
+
+def named_in(arguments: Sequence[str]) -> list[str]:
+    """Return the plugins that a command line names."""
+    matches = (_NAMED.fullmatch(argument) for argument in arguments)
+    names = (name.strip(" []'\"") for m in matches if m for name in m[1].split(","))
+    return [name for name in names if name]
+
+
+def conf_folders() -> list[Path]:
+    """Return the folders ``conf/`` beside the plugins: their options are chosen by name."""
+    return [*dict.fromkeys(folder for _, folder in _loaded.values() if folder)]
+
+
+def _module(name: str, elsewhere: Path | None) -> str:
+    """Return the name to import a plugin by, for which ``sys.path`` is made ready."""
+    if not name.endswith(".py"):
+        _append(Path.cwd())
+        return name
+    paths = [folder / expanded(name) for folder in (Path.cwd(), elsewhere) if folder]
+    path = next((path.resolve() for path in paths if path.is_file()), None)
+    if path is None:
+        raise UserError(f"plugins: {name}: there is no such file (looked for {paths[0]}).")
+    if not path.stem.isidentifier():
+        raise UserError(f"plugins: {name}: must have the name of a module, such as my_lab.py.")
+    _append(path.parent)
+    found = importlib.util.find_spec(path.stem)
+    if found is None or found.origin is None or Path(found.origin).resolve() != path:
+        origin = found.origin if found else None
+        raise UserError(
+            f"plugins: {name}: another module has its name ({origin}); rename the file."
+        )
+    return path.stem
+
+
+def _append(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _line(error: Exception, name: str) -> int | None:
+    """Return the last line of the plugin's file that an error passed through."""
+    lines = [line for file, line in _trace(error) if Path(file).name == Path(name).name]
+    return lines[-1] if lines else None
+
+
+def _trace(error: Exception) -> Iterator[tuple[str, int]]:
+    trace = error.__traceback__
+    while trace:
+        yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        trace = trace.tb_next
