@@ -29,7 +29,6 @@ from bertexp.experiment.summary import write_summary
 from bertexp.help import asks_for_help, help_text
 from bertexp.processes import group
 from bertexp.sweeps.config import register_search
-from bertexp.sweeps.gpus import take_share
 from bertexp.sweeps.job import SweepJob
 from bertexp.terminal import command
 from bertexp.training.rates import with_rate
@@ -220,8 +219,6 @@ def run_job(
             "hardware.num_processes, without torchrun."
         )
     job = SweepJob.of(str(composed.sweep), hydra_config)
-    if job.at_once > 1:
-        take_share(Path(hydra_config.sweep.dir), job.at_once)
     job.begin()
     objective = _run(composed, folder, job, schema, start)
     if not dry_run:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.override_parser.types import Override
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp import plugins
 from bertexp.config import conf_dir, store_own_keys
-from bertexp.sweeps.session import session
+from bertexp.sweeps.points import Varied, grid, suggested
+from bertexp.sweeps.sweeper import ResumableSweeper
 from bertexp.validation import UserError
 
 
@@ -44,7 +41,13 @@ class Extensions(SearchPathPlugin):
             known.append(folder)
 
 
-class GridSweeper(BasicSweeper):
+def _compare(config: DictConfig) -> None:
+    from bertexp.compare.sweep import compare_sweep
+
+    compare_sweep(config)
+
+
+class GridSweeper(ResumableSweeper):
     """Every combination of the values given, save those of keys that go together.
 
     Args:
@@ -53,38 +56,15 @@ class GridSweeper(BasicSweeper):
     """
 
     def __init__(self, params: Mapping[str, str] | None, together: Sequence[str]) -> None:
-        super().__init__(max_batch_size=None, params=dict(params or {}))
-        self._together = set(together)
+        super().__init__(params, None, _compare)
+        self._together = together
 
-    def sweep(self, arguments: list[str]) -> None:
-        """Run every job that is not finished."""
-        with session(self, arguments, total=None) as varied:
-            super().sweep(varied)
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Do nothing: all jobs are composed before the first is launched."""
-
-    def split_arguments(  # type: ignore[override]  # there it is static
-        self, overrides: list[Override], max_batch_size: int | None
-    ) -> list[list[list[str]]]:
-        """Return all jobs, each a list of overrides, as the one batch there is."""
-        latest = {override.get_key_element(): override for override in overrides}
-        lists = {
-            key: [f"{key}={value}" for value in latest.pop(key).sweep_string_iterator()]
-            for key in [*latest]
-            if key in self._together
-        }
-        if missing := self._together - lists.keys():
-            raise UserError(f"hydra.sweeper.together: {min(missing)} is not swept over.")
-        if len({len(values) for values in lists.values()}) > 1:
-            counts = ", ".join(f"{key} has {len(values)}" for key, values in lists.items())
-            raise UserError(f"hydra.sweeper.together: needs as many values of each; {counts}.")
-        (product,) = super().split_arguments([*latest.values()], None)
-        points = zip(*lists.values(), strict=True) if lists else [()]
-        return [[[*point, *job] for point in points for job in product]]
+    def run(self, varied: Varied) -> None:
+        """Launch all jobs at once."""
+        self.launch(grid(varied, self._together))
 
 
-class SearchSweeper(Sweeper):
+class SearchSweeper(ResumableSweeper):
     """Optuna's search for the lowest final ``eval/loss``; a job that fails does not end it.
 
     Args:
@@ -94,45 +74,32 @@ class SearchSweeper(Sweeper):
     def __init__(
         self, params: Mapping[str, str] | None, n_trials: int, n_jobs: int, sampler: DictConfig
     ) -> None:
-        self._params = dict(params or {})
-        self._n_trials = n_trials
-        self._n_jobs = n_jobs
-        self._sampler = sampler
+        super().__init__(params, n_trials, _compare)
+        self._n_trials, self._n_jobs, self._sampler = n_trials, n_jobs, sampler
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Get ready for a search around ``config``.
-
-        Raises:
-            UserError: Optuna or its plugin is not installed.
-        """
-        if importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+    def sweep(self, arguments: list[str]) -> None:
+        """Search, then report on all jobs."""
+        if importlib.util.find_spec("optuna") is None:
             raise UserError(
                 "hydra/sweeper=optuna: the package is missing, pip install 'bertexp[optuna]'."
             )
+        super().sweep(arguments)
+
+    def run(self, varied: Varied) -> None:
+        """Launch the trials, each after the results of those before it."""
         import optuna
-        from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
 
         optuna.logging.set_verbosity(logging.WARNING)
-        self._search = OptunaSweeperImpl(
-            sampler=instantiate(self._sampler),
-            direction="minimize",
-            storage=None,
-            study_name=None,
-            n_trials=self._n_trials,
-            n_jobs=self._n_jobs,
-            max_failure_rate=1.0,
-            search_space=None,
-            custom_search_space=None,
-            params=OmegaConf.create(self._params),
-        )
-        self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
-
-    def sweep(self, arguments: list[str]) -> None:
-        """Run the trials that are not finished, each after what those before it came to."""
-        with session(self._search, arguments, self._n_trials) as varied:
-            self._search.sweep(varied)
-            found = OmegaConf.load(Path(self._search.sweep_dir) / "optimization_results.yaml")
-            best = " ".join(f"{key}={value}" for key, value in found.best_params.items())
-            print(f"lowest eval/loss {found.best_value:.3f}: {best}", flush=True)
+        study = optuna.create_study(sampler=instantiate(self._sampler))
+        failed = optuna.trial.TrialState.FAIL
+        for first in range(0, self._n_trials, self._n_jobs):
+            trials = [study.ask() for _ in range(min(self._n_jobs, self._n_trials - first))]
+            losses = self.launch([suggested(trial, varied) for trial in trials], first)
+            for trial, loss in zip(trials, losses, strict=True):
+                study.tell(trial, loss, **({"state": failed} if loss is None else {}))
+        if any(trial.value is not None for trial in study.trials):
+            best: dict[str, Any] = study.best_trial.params
+            found = {"name": "optuna", "best_params": best, "best_value": study.best_value}
+            OmegaConf.save(OmegaConf.create(found), self.root / "optimization_results.yaml")
+            text = " ".join(f"{key}={value}" for key, value in best.items())
+            print(f"lowest eval/loss {study.best_value:.3f}: {text}", flush=True)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from bertexp.config import Config, conf_dir
 from bertexp.finetune.config import FinetuneConfig
+from bertexp.sweeps.points import grid
 from bertexp.sweeps.stored import SCHEMAS, all_keys
 from bertexp.sweeps.unread import refuse_unread_in_sweep
 from bertexp.unread import refuse_unread, written
@@ -132,11 +133,8 @@ def check_sweep(*overrides: str) -> None:
     swept = {key: f"{key}={values}" for key, values in (sweeper.params or {}).items()}
     named = {each.get_key_element(): str(each.input_line) for each in parsed}
     lines = [line for key, line in (swept | named).items() if line not in fixed]
-    # Not before: Hydra loads its plugins anew when it looks for them.
-    from hydra_plugins.bertexp_sweepers import GridSweeper
-
-    grid = GridSweeper(None, [key for key in sweeper.together if key not in named])
-    (jobs,) = grid.split_arguments(parser.parse_overrides(lines), None)
+    varied = {each.get_key_element(): each for each in parser.parse_overrides(lines)}
+    jobs = grid(varied, [key for key in sweeper.together if key not in named])
     refuse_unread_in_sweep([composed(*fixed, *job) for job in jobs], all_keys(), SCHEMAS, None)
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from bertexp.cli import enter
 from bertexp.config import Config, parse
 from bertexp.experiment.resuming import as_recorded
-from bertexp.sweeps.launcher import folder_name
+from bertexp.sweeps.stored import folder_name
 from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 from bertexp.validation import UserError, is_mistake, require

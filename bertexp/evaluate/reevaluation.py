@@ -19,7 +19,7 @@ from bertexp.experiment.summary import read_summary, versions, write_json
 from bertexp.families.checkpoint import must_read_pairs
 from bertexp.files import shown
 from bertexp.objectives.learner import Learner
-from bertexp.sweeps.launcher import folder_name
+from bertexp.sweeps.stored import folder_name
 from bertexp.training.checkpoints import PROGRESS_FILE
 from bertexp.training.setup import build_accelerator
 from bertexp.training.state import TrainState

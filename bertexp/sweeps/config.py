@@ -1,4 +1,8 @@
-"""``hydra/sweeper=optuna``. In Python, as Hydra lets no file replace the plugin's own entry."""
+"""``hydra/sweeper=optuna``.
+
+In Python, as Optuna's own plugin for Hydra, which may be installed, stores an entry of this name
+that no file can replace.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,12 @@ SEARCH = {
     # Jobs that are drawn at a time; they run at a time with hydra/launcher=joblib.
     "n_jobs": 1,
     # One of Optuna's samplers, and its arguments. With a seed the same command draws the same
-    # jobs, so that a search can go on where it was stopped.
+    # jobs, so that a search can be resumed.
     "sampler": {"_target_": "optuna.samplers.TPESampler", "seed": 0},
 }
 
 
 def register_search() -> None:
     """Make ``hydra/sweeper=optuna`` choose the search of this package."""
-    Plugins.instance()  # has the plugin register itself before, not after
+    Plugins.instance()  # has that plugin register itself before, not after
     ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper")

@@ -1,18 +1,24 @@
-"""A job of a sweep, as it runs: its place among the others, and what it says."""
+"""A job of a sweep, as it runs: its place among the others, what it prints, its GPUs."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.conf import HydraConf
+from omegaconf import DictConfig
 
 from bertexp.experiment.summary import SUMMARY_FILE, read_summary
-from bertexp.sweeps.launcher import jobs_at_once
-from bertexp.sweeps.stored import seconds_a_job
+from bertexp.locks import Timeout, acquire
 from bertexp.tracking.progress import clock
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+# Held until the process ends: a process has its GPUs for all the jobs it does.
+_held: list[AbstractContextManager[object]] = []
 
 
 @dataclass(frozen=True)
@@ -54,27 +60,29 @@ class SweepJob:
         return self.at_once == 1 and sys.stderr.isatty()
 
     def begin(self) -> None:
-        """Say which job begins and what time is left, and clear away what a failed one left."""
+        """Print which job begins and what time is left; clear away what a failed one left."""
+        if self.at_once > 1:
+            take_gpus(self.folder.parent, self.at_once)
         if read_summary(self.folder).get("status") == "failed":
             self._start_over()
         left = ""
         if seconds := seconds_a_job(self.folder.parent):
             left = f"about {clock(seconds * self._rounds)} left"
-        self._say(self.folder.name, left)
+        self._print(self.folder.name, left)
 
     def planned(self, seconds: float) -> None:
-        """Say how long the sweep takes, where its first job is the first to know.
+        """Print how long the sweep takes, where its first job is the first to know.
 
         Args:
             seconds: how long this job will train.
         """
         if self.number == 1 and seconds_a_job(self.folder.parent) is None:
             share = f"about {clock(seconds)} of training"
-            self._say(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
+            self._print(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
 
     def finished(self, objective: float) -> None:
-        """Say how it ended."""
-        self._say(f"eval/loss {objective:.3f}")
+        """Print how it ended."""
+        self._print(f"eval/loss {objective:.3f}")
 
     @property
     def _rounds(self) -> float:
@@ -85,5 +93,49 @@ class SweepJob:
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         (self.folder / SUMMARY_FILE).unlink()
 
-    def _say(self, *parts: str) -> None:
+    def _print(self, *parts: str) -> None:
         print(" · ".join(filter(None, (f"job {self.number}/{self.total}", *parts))), flush=True)
+
+
+def jobs_at_once(launcher: DictConfig) -> int:
+    """Return how many jobs run at the same time with a launcher of this configuration."""
+    jobs = int(launcher.n_jobs) if "n_jobs" in launcher else 1
+    return jobs if jobs > 0 else os.cpu_count() or 1
+
+
+def seconds_a_job(sweep_folder: Path) -> float | None:
+    """Return what the finished jobs took on average, data being prepared; None if none is."""
+    summaries = (read_summary(path.parent) for path in sweep_folder.glob(f"*/{SUMMARY_FILE}"))
+    spent = [summary["seconds"] for summary in summaries if summary["status"] == "finished"]
+    took = [seconds["total"] - seconds["preparation"] for seconds in spent]
+    return sum(took) / len(took) if took else None
+
+
+def take_gpus(sweep: Path, at_once: int) -> None:
+    """Let this process see its share of the GPUs alone, if there are any.
+
+    Its share of the cores joblib gives it: it sets OMP_NUM_THREADS.
+
+    Args:
+        sweep: the sweep's folder, in which locks show which shares are taken.
+        at_once: jobs that run at the same time on this machine, each in a process.
+    """
+    import torch
+
+    named = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
+    gpus = named or [str(number) for number in range(torch.cuda.device_count())]
+    if _held or not gpus:
+        return
+    place = _free_place(sweep, at_once)
+    # Where there are fewer GPUs than jobs, several share one.
+    os.environ[VISIBLE] = ",".join(gpus[place::at_once] or [gpus[place % len(gpus)]])
+
+
+def _free_place(sweep: Path, places: int) -> int:
+    for place in range(places):
+        try:
+            _held.append(acquire(sweep / f".gpus-{place}", seconds=0))
+        except Timeout:
+            continue
+        return place
+    raise AssertionError("more jobs at once than the launcher was configured for")

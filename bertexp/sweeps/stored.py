@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.config import Config, changes_outcome, keys
 from bertexp.experiment.dry_run.plan import PLANNED, Plan
 from bertexp.experiment.folder import recorded
-from bertexp.experiment.summary import SUMMARY_FILE, read_summary, status
+from bertexp.experiment.summary import read_summary, status
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.training.rates import with_rate
 from bertexp.validation import UserError
 
 # Where Hydra keeps what it composed for a run.
 CONFIG_FILE = Path(".hydra") / "config.yaml"
+# A job's folder is named after its overrides, up to this many characters.
+FOLDER_NAME_LENGTH = 120
 # A run has those of one command; the others are missing in all that it is held against.
 SCHEMAS = (Config, FinetuneConfig)
 
@@ -82,9 +86,10 @@ def stored_jobs(sweep_folder: Path) -> list[StoredJob]:
     return [read_job(path.parents[1]) for path in paths]
 
 
-def seconds_a_job(sweep_folder: Path) -> float | None:
-    """Return what the finished jobs took on average, data being prepared; None if none is."""
-    summaries = (read_summary(path.parent) for path in sweep_folder.glob(f"*/{SUMMARY_FILE}"))
-    spent = [summary["seconds"] for summary in summaries if summary["status"] == "finished"]
-    took = [seconds["total"] - seconds["preparation"] for seconds in spent]
-    return sum(took) / len(took) if took else None
+def folder_name(overrides: str) -> str:
+    """Return a folder's name for a job's overrides: no slash, never too long, always its own."""
+    safe = re.sub(r"[^A-Za-z0-9=.,_+-]+", "-", overrides) or "default"
+    if len(safe) <= FOLDER_NAME_LENGTH and safe == overrides:
+        return safe
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{safe[:FOLDER_NAME_LENGTH]}-{digest}"

@@ -48,9 +48,9 @@ def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable
 SHARES = """
 import os, sys, time
 from pathlib import Path
-from bertexp.sweeps.gpus import take_share
-take_share(Path("."), 2)
-take_share(Path("."), 2)
+from bertexp.sweeps.job import take_gpus
+take_gpus(Path("."), 2)
+take_gpus(Path("."), 2)
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """
@@ -156,9 +156,9 @@ def test_a_search_in_which_all_fail_says_why(sweep: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("option", "package"),
     [
-        ("hydra/launcher=joblib", "hydra_joblib_launcher"),
-        ("hydra/launcher=submitit_slurm", "hydra_submitit_launcher"),
-        ("hydra/sweeper=optuna", "hydra_optuna_sweeper"),
+        ("hydra/launcher=joblib", "hydra_plugins.hydra_joblib_launcher"),
+        ("hydra/launcher=submitit_slurm", "hydra_plugins.hydra_submitit_launcher"),
+        ("hydra/sweeper=optuna", "optuna"),
     ],
 )
 def test_a_missing_package_is_named(
@@ -169,7 +169,7 @@ def test_a_missing_package_is_named(
     package: str,
 ) -> None:
     # What Python does for a package that is not there.
-    code = f"import sys\nsys.modules['hydra_plugins.{package}'] = None\n"
+    code = f"import sys\nsys.modules['{package}'] = None\n"
     (tmp_path / "sitecustomize.py").write_text(code)
     path = f"{tmp_path}:{clean_environment['PYTHONPATH']}"
     done = sweep("seed=0,1", option, "sweep=missing", cold=True, PYTHONPATH=path)

@@ -14,8 +14,8 @@ import pytest
 from door import Door
 
 from bertexp.experiment.folder import claimed
-from bertexp.sweeps.launcher import folder_name
-from bertexp.sweeps.lock import only_sweep
+from bertexp.sweeps.stored import folder_name
+from bertexp.sweeps.sweeper import only_sweep
 
 MIXED = ("masking.prob=0.1,7,0.15", "sweep=mixed")
 
@@ -150,7 +150,7 @@ def test_a_sweep_that_was_broken_off_twice_ends_as_one_that_was_not(
     code, errors = break_off("seed=1", signal.SIGINT, *begun)
     assert code == 130
     assert "Traceback" not in errors
-    (said,) = re.findall(r"^Stopped\. To go on: python (.*)$", errors, re.MULTILINE)
+    (said,) = re.findall(r"^Stopped\. To resume: python (.*)$", errors, re.MULTILINE)
 
     whole = sweep(*LONG, "sweep=whole")
     assert whole.code == 0, whole.errors

@@ -1,0 +1,62 @@
+"""The comparison that a sweep ends with."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from bertexp.compare.report import compare_runs
+from bertexp.compare.results import Comparison, setting_rows
+from bertexp.compare.runs import read_runs
+from bertexp.config import parse
+from bertexp.finetune.records import FOLDER, PREFIX
+from bertexp.tracking.beside import log_beside
+from bertexp.tracking.config import TrackerConfig
+from bertexp.tracking.identity import group_of
+
+
+def compare_sweep(config: DictConfig) -> None:
+    """Compare the runs of a sweep, and track the comparison as they were tracked.
+
+    Args:
+        config: the sweep's configuration.
+    """
+    folder = Path(config.hydra.sweep.dir)
+    # A fine-tuned model is judged by the metric of its task.
+    metrics = OmegaConf.select(config, "finetune.metrics")
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    runs = read_runs([folder])
+    comparison = compare_runs(runs, folder, metric=f"eval/{metrics[0]}" if metrics else None)
+    tracker = parse(config.tracker, TrackerConfig)
+    group = group_of(tracker, str(config.sweep)) or ""
+    location = log_beside(
+        tracker,
+        job_type="compare",
+        about=group,
+        section="comparison",
+        pictures=sorted(folder.glob("*.png")),
+        root=Path("outputs"),
+        group=group,
+        table=setting_rows(comparison),
+    )
+    if location:
+        # Offline, one command uploads the jobs as well.
+        print("", re.sub(r"(wandb sync \S*/offline-run-)\S+", r"\1*", location), sep="\n")
+    if metrics and (fine_tuned := _fine_tuned(comparison)):
+        where = shlex.join(sorted({str(Path(run).parent) for run in fine_tuned}))
+        metric = f"{PREFIX}{config.finetune.name}/{metrics[0]}"
+        print(
+            "",
+            "To compare what was fine-tuned by how it was pre-trained:",
+            f"python -m bertexp.compare {where} --metric {metric}",
+            sep="\n",
+        )
+
+
+def _fine_tuned(comparison: Comparison) -> list[str]:
+    """Return the runs that jobs differ in and that have their figures now."""
+    named = (setting.values.get("run") for setting in comparison.settings)
+    return [str(run) for run in named if run and (Path(str(run)) / FOLDER).is_dir()]

@@ -1,0 +1,270 @@
+"""Runs what is left of a sweep, one sweep of a name at a time, and reports how its jobs ended.
+
+All that it takes of Hydra is what plugins are made of: a sweeper, which gets a launcher and hands
+it overrides. Callbacks cannot do this: a job's is called when its launcher has started it, an
+error in one is a warning, and none is called at the end of a sweep that is interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bertexp import locks
+from bertexp.experiment.folder import remove_empty_parents
+from bertexp.experiment.summary import LOCK_FILE
+from bertexp.sweeps.ending import report
+from bertexp.sweeps.job import jobs_at_once, seconds_a_job
+from bertexp.sweeps.points import Varied
+from bertexp.sweeps.stored import (
+    SCHEMAS,
+    StoredJob,
+    all_keys,
+    folder_name,
+    outcome,
+    read_job,
+    stored_jobs,
+)
+from bertexp.sweeps.unread import refuse_unread_in_sweep
+from bertexp.tracking.progress import clock
+from bertexp.validation import UserError, require_folder_name
+
+# Where the jobs of a dry run work, within the sweep's folder.
+DRY_RUNS = ".dry_runs"
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A job to be: what it is composed of, what its folder holds, and the folder it works in."""
+
+    overrides: list[str]
+    composed: DictConfig
+    stored: StoredJob
+    folder: Path
+
+
+class _Composed:
+    """Hands a launcher of this process what is composed already; another composes anew.
+
+    Args:
+        loader: composes.
+    """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self.configs: dict[tuple[str, ...], DictConfig] = {}
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """Return a job's configuration, as Hydra's loader does."""
+        if (found := self.configs.pop(tuple(sweep_overrides), None)) is not None:
+            return found
+        return self._loader.load_sweep_config(master_config, sweep_overrides)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_loader": self._loader, "configs": {}}
+
+
+class ResumableSweeper(Sweeper):
+    """Hands a launcher the jobs that are not finished; the others keep their results.
+
+    A job is finished if one of the sweep's folders holds a finished run of the same
+    configuration, as far as results depend on it. Nothing is launched before all is checked.
+
+    Args:
+        params: values by key, as on the command line, whose values come before these.
+        total: jobs in all, None if they are launched all at once.
+        compare: compares the runs of a sweep, given its configuration.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, str] | None,
+        total: int | None,
+        compare: Callable[[DictConfig], None],
+    ) -> None:
+        self._params = dict(params or {})
+        self._total = total
+        self._compare = compare
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Get ready for a sweep around ``config``."""
+        self._config, self._loader = config, hydra_context.config_loader
+        self._composed = _Composed(self._loader)
+        loader = cast(ConfigLoader, self._composed)
+        self._launcher = Plugins.instance().instantiate_launcher(
+            HydraContext(loader, hydra_context.callbacks), task_function, config
+        )
+        self.root = Path(config.hydra.sweep.dir)
+        # A dry run leaves the jobs' own folders alone.
+        self._work = self.root / DRY_RUNS if config.trainer.dry_run else self.root
+
+    @abstractmethod
+    def run(self, varied: Varied) -> None:
+        """Launch the jobs that the overrides of several values stand for."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run what is left to do, then report on all jobs.
+
+        Raises:
+            UserError: the sweep's name is no folder's, it is running already, or jobs failed.
+        """
+        config = self._config
+        require_folder_name("sweep", str(config.sweep))
+        if config.tracker.name == "wandb" and os.environ.get("WANDB_RUN_ID"):
+            raise UserError(
+                "WANDB_RUN_ID: is one run's id, and a sweep has several runs; unset it."
+            )
+        is_new = not self.root.exists()
+        self._folders: dict[Path, None] = {}
+        with only_sweep(self.root, config.sweep):
+            # Jobs' folders are named by what varies; the rest goes to every job.
+            self._fixed, varied = self._split(arguments)
+            self._stored = stored_jobs(self.root)
+            try:
+                self.run(varied)
+            except KeyboardInterrupt:
+                print(f"Stopped. To resume: {_command(config)}", file=sys.stderr)
+                raise
+            finally:
+                ended = [read_job(folder) for folder in self._folders]
+                if config.trainer.dry_run:
+                    _clear(self.root, is_new)
+        report(config, ended, self._compare)
+
+    def launch(self, points: Sequence[Sequence[str]], first: int = 0) -> list[float | None]:
+        """Run those of several jobs that are left; returns the results, None where one failed.
+
+        Args:
+            points: the overrides that each job has of its own.
+            first: how many jobs were before them.
+
+        Raises:
+            UserError: a folder holds a finished run of another configuration, no job reads a
+                setting, or two jobs are the same run.
+        """
+        jobs = [self._plan(overrides) for overrides in points]
+        if first == 0:
+            searched = points[0] if self._total else None
+            refuse_unread_in_sweep([job.composed for job in jobs], all_keys(), SCHEMAS, searched)
+        unique = {job.stored.folder: job for job in jobs}
+        left = [job for job in unique.values() if not job.stored.finished]
+        total, done = self._total or len(unique), len(unique) - len(left)
+        if first == 0:
+            print(self._announcement(total, done), flush=True)
+        shown = left if self._config.trainer.dry_run else unique.values()
+        self._folders |= dict.fromkeys(job.folder for job in shown)
+        if left:
+            OmegaConf.save(self._config, self.root / "multirun.yaml")
+            placed = [self._placed(job, total) for job in left]
+            self._launcher.launch(placed, initial_job_idx=first + done)
+        ended = [read_job(job.folder) for job in jobs]
+        return [job.objective if job.finished else None for job in ended]
+
+    def _split(self, arguments: list[str]) -> tuple[list[str], Varied]:
+        """Part overrides into those that all jobs have and, by key, those that they differ in."""
+        parser = OverridesParser.create(config_loader=self._loader)
+        given = parser.parse_overrides(arguments)
+        lists = [each for each in given if each.is_sweep_override()]
+        fixed = {each.get_key_element(): each for each in given if each not in lists}
+        own = [f"{key}={value}" for key, value in self._params.items() if key not in fixed]
+        varied = {each.get_key_element(): each for each in parser.parse_overrides(own) + lists}
+        return [each.input_line or "" for each in fixed.values()], varied
+
+    def _plan(self, point: Sequence[str]) -> _Planned:
+        """Compose a job and find its folder: by its configuration, or else by its name."""
+        overrides = [*self._fixed, *point, "trainer.resume=auto"]
+        composed = self._loader.load_sweep_config(self._config, overrides)
+        wanted = outcome(composed)
+        same = [job for job in self._stored if job.outcome == wanted]
+        # A finished one first.
+        stored = max(same, key=lambda job: job.finished, default=None)
+        if stored is None:
+            stored = read_job(self.root / folder_name(",".join(point or self._fixed)))
+            if stored.finished:
+                key = next(key for key in wanted if stored.outcome[key] != wanted[key])
+                raise UserError(
+                    f"sweep={self._config.sweep}: {stored.folder.name} is finished, with "
+                    f"{key}={stored.outcome[key]} where it is {wanted[key]} now; choose another "
+                    "sweep=..."
+                )
+        return _Planned(overrides, composed, stored, self._work / stored.folder.name)
+
+    def _placed(self, job: _Planned, total: int) -> list[str]:
+        """Return a job's overrides with its folder and the number of jobs, and compose them."""
+        subdir = str(job.folder.relative_to(self.root))
+        more = [f"hydra.sweep.subdir='{subdir}'", f"+hydra.sweeper.total={total}"]
+        overrides = [*job.overrides, *more]
+        with open_dict(job.composed):
+            hydra = job.composed.hydra
+            hydra.sweep.subdir, hydra.sweeper.total = subdir, total
+            hydra.overrides.hydra += more
+        self._composed.configs[tuple(overrides)] = job.composed
+        return overrides
+
+    def _announcement(self, total: int, done: int) -> str:
+        """Return how many jobs there are, and how long they take as far as that is known."""
+        parts = [f"sweep {self._config.sweep}: {total} job{'s' if total > 1 else ''}"]
+        if done and not self._total:
+            parts.append(f"{done} done already")
+        if done < total and (seconds := seconds_a_job(self.root)):
+            rounds = (total - done) / jobs_at_once(self._config.hydra.launcher)
+            parts.append(f"about {clock(seconds * rounds)}")
+        return " · ".join(parts)
+
+
+@contextmanager
+def only_sweep(folder: Path, name: str) -> Iterator[None]:
+    """Hold a sweep's folder; the lock ends with this process, however it ends.
+
+    Raises:
+        UserError: another sweep holds it, or a job that outlived its killed sweep.
+    """
+    running = f"sweep={name}: is running already, in another process"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = locks.acquire(folder / LOCK_FILE, seconds=0)
+    except locks.Timeout as error:
+        raise UserError(f"{running}{locks.holder(error)}.") from error
+    with lock:
+        for job in folder.glob(f"*/{LOCK_FILE}"):
+            if locks.is_held(job):
+                raise UserError(f"{running}: {job.parent}.")
+        try:
+            yield
+        finally:
+            if all(path.name.startswith(LOCK_FILE) for path in folder.iterdir()):
+                # A mistake came before the first job, or it was a dry run.
+                shutil.rmtree(folder, ignore_errors=True)
+                remove_empty_parents(folder)
+
+
+def _clear(root: Path, is_new: bool) -> None:
+    """Remove what a dry run has left in a sweep's folder: all of it, where it made the folder."""
+    for path in root.iterdir():
+        if path.name == DRY_RUNS or (is_new and not path.name.startswith(LOCK_FILE)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _command(config: DictConfig) -> str:
+    """Return the command line that resumes this sweep."""
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("sweep=")]
+    return shlex.join(["python", "-m", config.hydra.job.name, *given, f"sweep={config.sweep}"])
