@@ -74,7 +74,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("arguments", REFUSED)
-def test_what_cannot_be_read_says_what_to_write(arguments: tuple[str, ...]) -> None:
+def test_what_cannot_be_read_is_an_error_with_what_to_write(arguments: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
         checked_arguments([*arguments])
     assert str(caught.value) == REFUSED[arguments]

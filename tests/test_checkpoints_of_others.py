@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_checkpoint_is_trained_evaluated_and_asked_as_it_is(
+def test_a_checkpoint_is_trained_evaluated_and_queried_as_it_is(
     folder: Path, command: Callable[..., Any]
 ) -> None:
     given = ("model=pretrained", "model.pretrained='~/given'", "hydra.run.dir=run")

@@ -49,7 +49,7 @@ def test_overfitting_is_named_and_where_the_best_model_is(remarked: Any) -> None
     assert remarked(falling, [0.80, 0.70, 0.675, 0.68, 0.676]) == []
 
 
-def test_worse_than_a_yardstick_or_than_at_the_start_is_said(remarked: Any) -> None:
+def test_worse_than_a_yardstick_or_than_at_the_start_is_remarked(remarked: Any) -> None:
     assert remarked([None, 7.0], [9.5, 5.8], yardstick=5.9) == []
     (found,) = remarked([None, 9.0], [9.5, 8.9], yardstick=5.9)
     assert found == (

@@ -206,7 +206,7 @@ def test_nothing_to_resume_is_one_line_and_changes_nothing(
     assert set(work.iterdir()) == there
 
 
-def test_a_longer_budget_goes_on(
+def test_a_longer_budget_continues_a_run(
     command: Callable[..., Any], untouched: Path, work: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "longer"
@@ -305,7 +305,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_ends_a_run_that_goes_on_with_more_room(
+def test_a_full_disk_ends_a_run_that_resumes_with_more_space(
     command: Callable[..., Any], untouched: Path, work: Path, small_disk: Path
 ) -> None:
     run = small_disk / "run"

@@ -103,7 +103,7 @@ prepare(config.dataset, 2)
 """
 
 
-def test_after_a_kill_it_goes_on_where_it_stopped(
+def test_after_a_kill_it_continues_where_it_stopped(
     prepare_by: Prepare,
     text: Path,
     tmp_path: Path,
@@ -146,7 +146,7 @@ def _die(number: int, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("build", "says"), [(_count, "third is wrong"), (_die, "was killed")])
-def test_what_goes_wrong_in_a_process_is_said_in_one_line(
+def test_an_error_in_a_process_is_one_line(
     empty_cache: Path, build: Callable[[int, Path], None], says: str
 ) -> None:
     with pytest.raises(UserError, match=says) as caught:

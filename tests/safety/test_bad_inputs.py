@@ -227,7 +227,7 @@ def test_a_mistake_is_one_line(
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_runs_that_cannot_go_on(attempt: Callable[..., Any], root: Path, name: str) -> None:
+def test_runs_that_cannot_be_resumed(attempt: Callable[..., Any], root: Path, name: str) -> None:
     run = root / name
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     ended = attempt(f"trainer.resume={run}")

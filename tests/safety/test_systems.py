@@ -124,7 +124,7 @@ def test_output_that_is_not_utf_8_ends_nothing(command: Command) -> None:
     assert json.loads(filled.output)["text"] == "[MASK] ü"
 
 
-def test_lost_output_is_told() -> None:
+def test_lost_output_is_an_error() -> None:
     with Path("/dev/full").open("w") as full:
         done = python("-m", "bertexp.predict", "--help", stdout=full)
     assert done.returncode == 1

@@ -116,7 +116,7 @@ def test_processes_share_a_step_between_them(sizes: list[int], processes: int) -
         assert all(len(found) == len(sizes) // processes for found in shares), "whole batches"
 
 
-def test_the_loader_goes_on_from_any_step_and_leaves_the_generator_alone() -> None:
+def test_the_loader_starts_at_any_step_and_leaves_the_generator_alone() -> None:
     plan = BatchPlan(Numbers(50), 8, 2, seed=0)
     before = torch.random.get_rng_state()
 
