@@ -113,7 +113,8 @@ def test_an_error_of_another_process_is_the_runs(place: Any, tmp_path: Path) -> 
 
 
 def test_every_job_of_a_sweep_starts_them(place: Any) -> None:
-    process = place.start("-m", "bertexp", "-m", *place.small, "seed=0,1", "sweep=two", TWO)
+    few = ("trainer.max_steps=4", "evaluation.every=null")
+    process = place.start("-m", "bertexp", "-m", *place.small, *few, "seed=0,1", "sweep=two", TWO)
     output, _ = process.communicate(timeout=6000)
     assert process.returncode == 0, output
     jobs = sorted((place.folder / "outputs" / "sweeps" / "two").glob("seed=*"))
