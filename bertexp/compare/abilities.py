@@ -11,7 +11,7 @@ from bertexp.compare.comparable import OWN_TEXTS, refusals
 from bertexp.compare.results import Ability, Comparison, Yardstick
 from bertexp.compare.runs import Run
 from bertexp.compare.statistics import estimate
-from bertexp.console import MISSING, finite, number
+from bertexp.console import MISSING, number
 from bertexp.metrics import describe, margin
 
 PROBE = "eval/probe/"
@@ -95,7 +95,7 @@ def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple
 
 def known_to(comparison: Comparison, metric: str, means: Sequence[float | None]) -> float | None:
     """Return to what an accuracy of one run is known, at the mean of all settings."""
-    values = [mean for mean in means if finite(mean) is not None and mean is not None]
+    values = [mean for mean in means if mean is not None]
     count = comparison.answered.get(metric)
     return margin(statistics.fmean(values), count) if count and values else None
 

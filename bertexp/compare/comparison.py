@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
@@ -148,5 +149,5 @@ def _compared(run: Run) -> ComparedRun:
         setting=run.setting,
         value=run.value,
         metrics=run.metrics,
-        curve=tuple(point for point in run.curve if point[1] == point[1]),
+        curve=tuple((x, y) for x, y in run.curve if not math.isnan(y)),
     )

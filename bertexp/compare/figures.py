@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from bertexp.compare.results import ComparedRun, Comparison, Setting
 from bertexp.compare.settings import in_order, short_keys
-from bertexp.console import finite, shortened_apart, value_text
+from bertexp.console import shortened_apart, value_text
 
 RATE_PREFIX = "eval/loss@"
 # Line styles and marker shapes that are told apart; with more series, every setting is a row.
@@ -49,30 +49,12 @@ class Drawn:
     @property
     def values(self) -> list[float]:
         """The metric of the runs that have it."""
-        return _finite(run.value for run in self.runs)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Losses by evaluation rate, at the end of the runs.
-
-    Attributes:
-        rates: evaluation rates, ascending.
-        rows: name of a setting and its mean loss at each rate, in the order of the plots.
-    """
-
-    rates: tuple[float, ...]
-    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+        return [run.value for run in self.runs if run.value is not None]
 
     @property
-    def excess(self) -> list[list[float | None]]:
-        """By how much each loss is above the lowest at its rate, row by row."""
-        columns = zip(*(losses for _, losses in self.rows), strict=True)
-        lowest = [min((x for x in c if x is not None), default=0.0) for c in columns]
-        return [
-            [None if x is None else x - least for x, least in zip(row, lowest, strict=True)]
-            for _, row in self.rows
-        ]
+    def has_curve(self) -> bool:
+        """Whether a run was evaluated more than once."""
+        return any(len(run.curve) > 1 for run in self.runs)
 
 
 def drawn(comparison: Comparison) -> list[Drawn]:
@@ -88,7 +70,7 @@ def drawn(comparison: Comparison) -> list[Drawn]:
     series = list(dict.fromkeys(_series(s, others) for s in settings))
     plain = [s.label.removeprefix(f"{keys[0]}=" if len(keys) == 1 else "") for s in settings]
     names = shortened_apart(plain)
-    found: list[Drawn] = []
+    found = []
     for number, (setting, name) in enumerate(zip(settings, plain, strict=True)):
         runs = tuple(run for run in comparison.runs if run.setting == setting.label)
         rank = places.index(_place(setting, key)) if key else number
@@ -129,9 +111,24 @@ def is_logarithmic(places: Iterable[float]) -> bool:
     return min(places) > 0 and max(places) / min(places) >= 100
 
 
-def finite_curve(run: ComparedRun) -> Curve:
-    """Return a run's learning curve without what is not a number."""
-    return tuple((x, y) for x, y in run.curve if finite(y) is not None)
+@dataclass(frozen=True)
+class Rates:
+    """Losses by evaluation rate, at the end of the runs.
+
+    Attributes:
+        rates: evaluation rates, ascending.
+        names: of the settings, in the order of the plots.
+        losses_SR: mean loss of each setting at each rate; NaN where it has none.
+    """
+
+    rates: list[float]
+    names: list[str]
+    losses_SR: np.ndarray
+
+    @property
+    def excess_SR(self) -> np.ndarray:
+        """By how much each loss is above the lowest at its rate."""
+        return self.losses_SR - np.nanmin(self.losses_SR, axis=0)
 
 
 def rates(comparison: Comparison) -> Rates | None:
@@ -139,21 +136,20 @@ def rates(comparison: Comparison) -> Rates | None:
 
     Only finished runs count: the others were evaluated somewhere on their way.
     """
-    settings = drawn(comparison)
     ended = {
-        s.setting.label: [run.metrics for run in s.runs if run.status == "finished"]
-        for s in settings
+        s.name: metrics
+        for s in drawn(comparison)
+        if (metrics := [run.metrics for run in s.runs if run.status == "finished"])
     }
-    names = {n for runs in ended.values() for metrics in runs for n in metrics}
-    found = sorted(rate for n in names if (rate := _rate(n)) is not None)
-    with_any = [s for s in settings if ended[s.setting.label]]
-    if len(found) < 2 or len(with_any) < 2:
+    names = {name for runs in ended.values() for metrics in runs for name in metrics}
+    found = sorted(rate for name in names if (rate := _rate(name)) is not None)
+    if len(found) < 2 or len(ended) < 2:
         return None
-    rows = [
-        (s.name, tuple(_mean(ended[s.setting.label], f"{RATE_PREFIX}{rate:g}") for rate in found))
-        for s in with_any
+    losses = [
+        [_mean([m[n] for m in runs if n in m]) for n in (f"{RATE_PREFIX}{r:g}" for r in found)]
+        for runs in ended.values()
     ]
-    return Rates(tuple(found), tuple(rows))
+    return Rates(found, [*ended], np.array(losses))
 
 
 def _rate(metric: str) -> float | None:
@@ -164,9 +160,8 @@ def _rate(metric: str) -> float | None:
         return None
 
 
-def _mean(runs: Iterable[Mapping[str, float]], metric: str) -> float | None:
-    values = _finite(run.get(metric) for run in runs)
-    return float(np.mean(values)) if values else None
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else np.nan
 
 
 def _mean_curve(runs: Iterable[ComparedRun]) -> Curve:
@@ -175,22 +170,15 @@ def _mean_curve(runs: Iterable[ComparedRun]) -> Curve:
     Runs that have no value at the common budget do not count where others have one: a run
     that failed early would cut the mean short. Between evaluations a curve is a straight line.
     """
-    runs = [replace(run, curve=finite_curve(run)) for run in runs]
     runs = [run for run in runs if run.curve]
-    runs = [run for run in runs if finite(run.value) is not None] or runs
+    runs = [run for run in runs if run.value is not None] or runs
     if not runs:
         return ()
     first = max(run.curve[0][0] for run in runs)
     last = min(run.curve[-1][0] for run in runs)
     places = sorted({x for run in runs for x, _ in run.curve if first <= x <= last})
-    values = [
-        np.interp(places, [x for x, _ in run.curve], [y for _, y in run.curve]) for run in runs
-    ]
+    values = [np.interp(places, *np.array(run.curve).T) for run in runs]
     return tuple(zip(places, np.mean(values, axis=0).tolist(), strict=True)) if places else ()
-
-
-def _finite(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None and finite(value) is not None]
 
 
 def _is_number(value: object) -> bool:
@@ -216,27 +204,23 @@ def window(values: Sequence[float], bounds: Iterable[float | None]) -> tuple[flo
     """
     low, high = min(values), max(values)
     span = high - low or max(abs(high), 1e-9) * 0.05
-    ends = [bound for bound in bounds if bound is not None and finite(bound) is not None]
+    ends = [bound for bound in bounds if bound is not None]
     return (
         max(min([low, *ends]), low - 0.75 * span) - 0.06 * span,
         min(max([high, *ends]), high + 0.75 * span) + 0.06 * span,
     )
 
 
-def metric_window(settings: Iterable[Drawn]) -> tuple[float, float]:
+def metric_window(settings: Sequence[Drawn]) -> tuple[float, float]:
     """Return the range of the metric to draw: of all means, runs and intervals."""
-    values: list[float] = []
-    bounds: list[float | None] = []
-    for entry in settings:
-        setting = entry.setting
-        values += [mean for mean in (finite(setting.mean),) if mean is not None] + entry.values
-        bounds += (setting.low, setting.high)
-    return window(values, bounds)
+    means = [s.setting.mean for s in settings if s.setting.mean is not None]
+    runs = [value for s in settings for value in s.values]
+    return window(means + runs, [b for s in settings for b in (s.setting.low, s.setting.high)])
 
 
 def curve_window(settings: Iterable[Drawn]) -> tuple[float, float]:
     """Return the range of the metric to draw learning curves in: without their steep beginning."""
-    curves = [c for s in settings for c in (s.mean_curve, *(finite_curve(r) for r in s.runs)) if c]
+    curves = [c for s in settings for c in (s.mean_curve, *(run.curve for run in s.runs)) if c]
     start = STEEP_PART * max(curve[-1][0] for curve in curves)
     values = [y for curve in curves for x, y in curve if x >= start]
     margin = 0.05 * (max(values) - min(values)) or abs(max(values)) * 0.05 or 1.0

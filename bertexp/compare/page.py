@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bertexp.compare import abilities, figures, wording
 from bertexp.compare.budgets import UNITS
 from bertexp.compare.figures import Curve, Drawn, Rates, curve_window, metric_window, window
-from bertexp.compare.results import Ability, ComparedRun, Comparison, Difference, Setting
+from bertexp.compare.results import Ability, Comparison, Difference, Setting
 from bertexp.compare.settings import described, short_keys
-from bertexp.console import finite, number, plural, value_text
+from bertexp.console import number, plural, value_text
 from bertexp.metrics import describe
 from bertexp.pages import render_page
 
@@ -21,48 +23,8 @@ STATUS_MARKS = {"finished": "●", "running": "◐", "interrupted": "■", "fail
 # Colours of a palette, those of ``page.css``; settings beyond them are grey.
 HUES = 7
 
-
-@dataclass(frozen=True)
-class Bar:
-    """An interval as a bar in a table: places in percent of its width."""
-
-    left: float
-    width: float
-    mean: float
-    reference: float | None
-    cut_left: bool
-    cut_right: bool
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What the encoders of a setting can do in one respect."""
-
-    found: Ability
-    bar: Bar | None
-    is_best: bool
-    is_finetuned: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """A setting in the tables: what it is against the baseline, and what its encoders can do."""
-
-    setting: Setting
-    name: str
-    named: str
-    paint: str
-    values: tuple[str, ...]
-    is_baseline: bool
-    bar: Bar | None
-    difference: Difference | None
-    difference_bar: Bar | None
-    abilities: tuple[Cell | None, ...]
-
-    @property
-    def able(self) -> int:
-        """How many seeds the abilities are of, where they are not of fewer."""
-        return max((cell.found.seeds for cell in self.abilities if cell), default=0)
+# An interval in a table: places in percent of its width.
+Bar = dict[str, Any]
 
 
 def write_page(comparison: Comparison, folder: Path) -> Path:
@@ -82,6 +44,7 @@ def render(comparison: Comparison) -> str:
     """Return the page's HTML."""
     settings, rates = figures.drawn(comparison), figures.rates(comparison)
     metrics = [*comparison.by_metric]
+    reach = _reach(comparison.effects)
     return render_page(
         ASSETS,
         styles=("page.css",),
@@ -90,7 +53,7 @@ def render(comparison: Comparison) -> str:
             "number": number,
             "p_value": wording.p_value,
             "plural": plural,
-            "finite": _plain,
+            "plain": lambda value: "" if value is None else repr(value),
             "verdict": wording.verdict,
             "meaning": lambda metric: describe(metric).meaning,
         },
@@ -102,8 +65,8 @@ def render(comparison: Comparison) -> str:
         digits=wording.decimals(comparison),
         unit=wording.unit(comparison.metric),
         brief=short_keys(comparison.keys),
-        rows=setting_rows(comparison, settings),
-        effects=effect_rows(comparison.effects),
+        rows=_rows(comparison, settings),
+        effects=[(effect, _bar(effect, reach, 0.0)) for effect in comparison.effects],
         abilities=metrics,
         yardsticks=abilities.yardstick_rows(comparison, metrics),
         explained=abilities.explained(comparison),
@@ -117,31 +80,118 @@ def render(comparison: Comparison) -> str:
     )
 
 
-def _heat(rates: Rates) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
-    """Return every row's losses with their heat: the excess in percent of the largest one."""
-    largest = max((x for row in rates.excess for x in row if x), default=1.0)
-    return [
-        (
-            label,
-            [
-                (x, None if e is None else 100 * e / largest)
-                for x, e in zip(losses, row, strict=True)
-            ],
+def _rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[dict[str, Any]]:
+    """Return a row of the tables for each setting, in the comparison's order.
+
+    Each is the setting against the baseline, and what its encoders can do.
+    """
+    as_drawn = {s.setting.label: s for s in settings}
+    differences = {d.setting: d for d in comparison.differences}
+    measured = [s for s in settings if s.setting.mean is not None]
+    drawn = metric_window(measured) if measured else (0.0, 1.0)
+    reach = _reach(comparison.differences)
+    baseline = next((s.mean for s in comparison.settings if s.label == comparison.baseline), None)
+    columns = [_cells(known, comparison.baseline) for known in comparison.by_metric.values()]
+    rows = []
+    for setting in comparison.settings:
+        label, difference = setting.label, differences.get(setting.label)
+        cells = [cells.get(label) for cells in columns]
+        rows.append(
+            {
+                "setting": setting,
+                # A name that the user gave it stands beside its values.
+                "named": "" if described(setting.values) == label else label,
+                "paint": _paint(as_drawn[label]),
+                "values": [value_text(setting.values.get(key)) for key in comparison.keys],
+                "is_baseline": label == comparison.baseline,
+                "bar": _bar(setting, drawn, baseline),
+                "difference": difference,
+                "difference_bar": difference and _bar(difference, reach, 0.0),
+                "abilities": cells,
+                # Seeds of the abilities, where they are not of fewer.
+                "able": max((cell["found"].seeds for cell in cells if cell), default=0),
+            }
         )
-        for (label, losses), row in zip(rates.rows, rates.excess, strict=True)
-    ]
+    return rows
+
+
+def _cells(known: Mapping[str, Ability], baseline: str | None) -> dict[str, dict[str, Any]]:
+    """Return a column: what the settings can do by one metric, on a scale of their own."""
+    found = [*known.values()]
+    metric = found[0].metric
+    drawn = window(
+        [value for one in found for value in (one.mean, one.lowest, one.highest)],
+        [bound for one in found for bound in (one.low, one.high)],
+    )
+    choose = {"min": min, "max": max}.get(describe(metric).best or "")
+    best = choose(one.mean for one in found) if choose and len(found) > 1 else None
+    reference = known[baseline].mean if baseline is not None and baseline in known else None
+    return {
+        one.setting: {
+            "found": one,
+            "bar": _bar(one, drawn, reference),
+            "is_best": one.mean == best,
+            "is_finetuned": abilities.is_finetuned(metric),
+        }
+        for one in found
+    }
+
+
+def _reach(differences: Iterable[Difference]) -> tuple[float, float]:
+    """Return the range of differences to draw: twice the largest to both sides of zero."""
+    widest = max((abs(d.mean) for d in differences), default=0.0) or 1.0
+    return -2 * widest, 2 * widest
+
+
+def _bar(
+    found: Setting | Difference | Ability, drawn: tuple[float, float], reference: float | None
+) -> Bar | None:
+    """Return an interval as a bar; one that is wider than what is drawn is cut."""
+    if found.mean is None:
+        return None
+    low, high = found.low, found.high
+    if low is None or high is None:
+        low = high = found.mean
+
+    def place(value: float) -> float:
+        share = (value - drawn[0]) / (drawn[1] - drawn[0])
+        return round(100 * min(max(share, 0), 1), 2)
+
+    return {
+        "left": place(low),
+        "width": round(place(high) - place(low), 2),
+        "mean": place(found.mean),
+        "reference": None if reference is None else place(reference),
+        "cut_left": low < drawn[0],
+        "cut_right": high > drawn[1],
+    }
+
+
+def _paint(setting: Drawn) -> str:
+    """Return the CSS colour of a setting, the same in every table and chart."""
+    if setting.ramp is not None:
+        return f"color-mix(in oklch, var(--ramp-end) {100 * setting.ramp:.0f}%, var(--ramp-start))"
+    return f"var(--hue-{setting.hue})" if setting.hue < HUES else "var(--others)"
+
+
+def _heat(rates: Rates) -> list[tuple[str, list[tuple[float | None, float]]]]:
+    """Return every row's losses with their heat: the excess in percent of the largest one."""
+    heat_SR = 100 * rates.excess_SR / (np.nanmax(rates.excess_SR) or 1.0)
+    losses = [[None if isnan(x) else x for x in row] for row in rates.losses_SR.tolist()]
+    rows = zip(rates.names, losses, heat_SR.tolist(), strict=True)
+    return [(name, [*zip(row, heat, strict=True)]) for name, row, heat in rows]
 
 
 def _data(comparison: Comparison, settings: Sequence[Drawn]) -> dict[str, Any]:
-    """Return what the script draws, as plain values; what is not a number is None."""
-    measured = [s for s in settings if finite(s.setting.mean) is not None]
-    with_curve = [s for s in settings if any(len(figures.finite_curve(r)) > 1 for r in s.runs)]
+    """Return what the script draws, as plain values."""
+    measured = [s for s in settings if s.setting.mean is not None]
+    with_curve = [s for s in settings if s.has_curve]
     places = [s.x for s in measured if s.x is not None]
     return {
         "metric": wording.axis(comparison.metric),
         "digits": wording.decimals(comparison),
         "at": UNITS[comparison.at].words,
-        "budget": finite(comparison.budget),
+        "budget": comparison.budget,
         "baseline": comparison.baseline,
         "key": figures.x_key(comparison),
         "logarithmic": bool(places) and figures.is_logarithmic(places),
@@ -157,125 +207,18 @@ def _setting_data(s: Drawn) -> dict[str, Any]:
         "name": s.name,
         "series": s.series,
         "style": s.style,
-        "paint": paint(s),
+        "paint": _paint(s),
         "x": s.x,
-        "mean": finite(s.setting.mean),
-        "low": finite(s.setting.low),
-        "high": finite(s.setting.high),
+        "mean": s.setting.mean,
+        "low": s.setting.low,
+        "high": s.setting.high,
         "curve": _points(s.mean_curve),
-        "runs": [_run_data(run) for run in s.runs],
+        "runs": [
+            {"seed": run.seed, "value": run.value, "curve": _points(run.curve)} for run in s.runs
+        ],
     }
-
-
-def _run_data(run: ComparedRun) -> dict[str, Any]:
-    curve = _points(figures.finite_curve(run))
-    return {"seed": run.seed, "value": finite(run.value), "curve": curve}
 
 
 def _points(curve: Curve) -> list[tuple[float, float]]:
     """Return a curve with the digits that can be seen: a page of many runs stays small."""
     return [(float(f"{x:.6g}"), float(f"{y:.6g}")) for x, y in curve]
-
-
-def _plain(value: float | None) -> str:
-    """Return a number to sort by, nothing for a missing one."""
-    return "" if finite(value) is None else repr(value)
-
-
-def paint(setting: Drawn) -> str:
-    """Return the CSS colour of a setting, the same in every table and chart."""
-    if setting.ramp is not None:
-        return f"color-mix(in oklch, var(--ramp-end) {100 * setting.ramp:.0f}%, var(--ramp-start))"
-    return f"var(--hue-{setting.hue})" if setting.hue < HUES else "var(--others)"
-
-
-def setting_rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[Row]:
-    """Return a row for each setting, in the comparison's order.
-
-    Args:
-        comparison: what is shown.
-        settings: its settings as they are drawn.
-    """
-    as_drawn = {s.setting.label: s for s in settings}
-    differences = {d.setting: d for d in comparison.differences}
-    measured = [s for s in settings if finite(s.setting.mean) is not None]
-    drawn = metric_window(measured) if measured else (0.0, 1.0)
-    reach = _reach(comparison.differences)
-    baseline = next((s.mean for s in comparison.settings if s.label == comparison.baseline), None)
-    columns = [_cells(known, comparison.baseline) for known in comparison.by_metric.values()]
-    rows = []
-    for setting in comparison.settings:
-        difference = differences.get(setting.label)
-        rows.append(
-            Row(
-                setting=setting,
-                name=setting.label,
-                named="" if described(setting.values) == setting.label else setting.label,
-                paint=paint(as_drawn[setting.label]),
-                values=tuple(value_text(setting.values.get(key)) for key in comparison.keys),
-                is_baseline=setting.label == comparison.baseline,
-                bar=_bar(setting, drawn, baseline),
-                difference=difference,
-                difference_bar=_bar(difference, reach, 0.0) if difference else None,
-                abilities=tuple(cells.get(setting.label) for cells in columns),
-            )
-        )
-    return rows
-
-
-def effect_rows(effects: Sequence[Difference]) -> list[tuple[Difference, Bar | None]]:
-    """Return each effect with its bar."""
-    reach = _reach(effects)
-    return [(effect, _bar(effect, reach, 0.0)) for effect in effects]
-
-
-def _cells(known: Mapping[str, Ability], baseline: str | None) -> dict[str, Cell]:
-    """Return a column: what the settings can do in one respect, on a scale of their own."""
-    found = known.values()
-    drawn = window(
-        [value for one in found for value in (one.mean, one.lowest, one.highest)],
-        [bound for one in found for bound in (one.low, one.high)],
-    )
-    choose = {"min": min, "max": max}.get(describe(next(iter(found)).metric).best or "")
-    best = choose(one.mean for one in found) if choose else None
-    compared_with = known.get(baseline or "")
-    return {
-        one.setting: Cell(
-            found=one,
-            bar=_bar(one, drawn, compared_with.mean if compared_with else None),
-            is_best=len(known) > 1 and one.mean == best,
-            is_finetuned=abilities.is_finetuned(one.metric),
-        )
-        for one in found
-    }
-
-
-def _reach(differences: Iterable[Difference]) -> tuple[float, float]:
-    """Return the range of differences to draw: twice the largest to both sides of zero."""
-    widest = max((abs(d.mean) for d in differences if finite(d.mean) is not None), default=0.0)
-    return -2 * (widest or 1.0), 2 * (widest or 1.0)
-
-
-def _bar(
-    found: Setting | Difference | Ability, drawn: tuple[float, float], reference: float | None
-) -> Bar | None:
-    """Return an interval as a bar; one that is wider than what is drawn is cut."""
-    mean = finite(found.mean)
-    if mean is None:
-        return None
-    low, high = finite(found.low), finite(found.high)
-    low, high = (mean, mean) if low is None or high is None else (low, high)
-
-    def place(value: float) -> float:
-        share = (value - drawn[0]) / (drawn[1] - drawn[0])
-        return round(100 * min(max(share, 0), 1), 2)
-
-    left, right = place(low), place(high)
-    return Bar(
-        left=left,
-        width=round(right - left, 2),
-        mean=place(mean),
-        reference=None if finite(reference) is None else place(reference or 0.0),
-        cut_left=low < drawn[0],
-        cut_right=high > drawn[1],
-    )

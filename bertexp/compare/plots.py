@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,7 +20,7 @@ from bertexp.compare.budgets import UNITS
 from bertexp.compare.figures import Drawn, curve_window, metric_window
 from bertexp.compare.results import Comparison
 from bertexp.compare.wording import axis, decimals
-from bertexp.console import compact, finite, number
+from bertexp.console import compact, number
 from bertexp.plotting import (
     FAINT,
     HEAT,
@@ -46,22 +47,18 @@ def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
     ``rates.png``: losses by evaluation rate as a heat map of what is lost to the best.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plots: dict[str, Callable[[Comparison], Figure | None]] = {
-        "metric.png": metric_figure,
-        "curves.png": curves_figure,
-        "rates.png": rates_figure,
-    }
-    written = []
+    plots = {"metric.png": metric_figure, "curves.png": curves_figure, "rates.png": rates_figure}
     with matplotlib.rc_context(STYLE):
-        for file, draw in plots.items():
-            if figure := draw(comparison):
-                written.append(save(figure, folder / file))
-    return written
+        return [
+            save(figure, folder / file)
+            for file, draw in plots.items()
+            if (figure := draw(comparison))
+        ]
 
 
 def metric_figure(comparison: Comparison) -> Figure | None:
     """Return the metric of every setting, or None with fewer than two that have it."""
-    settings = [s for s in figures.drawn(comparison) if finite(s.setting.mean) is not None]
+    settings = [s for s in figures.drawn(comparison) if s.setting.mean is not None]
     if len(settings) < 2:
         return None
     key = figures.x_key(comparison)
@@ -149,9 +146,8 @@ def _draw(axes: Axes, s: Drawn, place: float, *, upright: bool, shift: float = 0
 
     setting = s.setting
     draw(s.values, "o", aside=5, ms=3.6, alpha=0.45, mew=0)
-    low, high = finite(setting.low), finite(setting.high)
-    if low is not None and high is not None:
-        draw([low, high], "-", lw=1.8, solid_capstyle="butt")
+    if setting.low is not None and setting.high is not None:
+        draw([setting.low, setting.high], "-", lw=1.8, solid_capstyle="butt")
     draw([setting.mean or 0.0], MARKERS[s.style], ms=7, mec="white", mew=0.8)
 
 
@@ -163,11 +159,7 @@ def _figure(axes: Axes) -> Figure:
 
 def curves_figure(comparison: Comparison) -> Figure | None:
     """Return the learning curves, or None where no run has two evaluations."""
-    settings = [
-        s
-        for s in figures.drawn(comparison)
-        if max((len(figures.finite_curve(run)) for run in s.runs), default=0) > 1
-    ]
+    settings = [s for s in figures.drawn(comparison) if s.has_curve]
     if not settings:
         return None
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
@@ -176,7 +168,7 @@ def curves_figure(comparison: Comparison) -> Figure | None:
     for s in reversed(settings):
         look = {"color": colour(s)}
         for run in s.runs:
-            axes.plot(*_columns(figures.finite_curve(run)), **look, lw=0.7, alpha=0.3)
+            axes.plot(*_columns(run.curve), **look, lw=0.7, alpha=0.3)
         axes.plot(*_columns(s.mean_curve), LINES[s.style], **look, lw=2)
     axes.set_ylim(curve_window(settings))
     axes.set_xlim(left=0)
@@ -205,15 +197,21 @@ def rates_figure(comparison: Comparison) -> Figure | None:
     found = figures.rates(comparison)
     if found is None:
         return None
-    excess = [[math.nan if x is None else x for x in row] for row in found.excess]
-    names = [label for label, _ in found.rows]
+    names, digits = found.names, min(decimals(comparison), 3)
     longest = max(map(len, names))
     width, height = 2.4 + 0.08 * longest + 0.9 * len(found.rates), 1.5 + 0.38 * len(names)
     figure = Figure(figsize=(width, min(max(height, 2.8), 11)), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(excess, cmap=HEAT, vmin=0, aspect="auto")
-    if len(found.rows) <= MOST_ANNOTATED:
-        _annotate(axes, found, excess, decimals(comparison))
+    image = axes.imshow(found.excess_SR, cmap=HEAT, vmin=0, aspect="auto")
+    if len(names) <= MOST_ANNOTATED:
+        highest = np.nanmax(found.excess_SR)
+        for (y, x), excess in np.ndenumerate(found.excess_SR):
+            # The lowest of a column is bold.
+            text = axes.text(
+                x, y, number(float(found.losses_SR[y, x]), digits), ha="center", va="center"
+            )
+            text.set_color("white" if excess > 0.6 * highest else INK)
+            text.set_fontweight("bold" if excess == 0 else "normal")
     axes.set_xticks(range(len(found.rates)), [f"{rate:g}" for rate in found.rates])
     # Of very many rows every second or third is labelled.
     step = math.ceil(len(names) / MOST_ANNOTATED)
@@ -226,24 +224,6 @@ def rates_figure(comparison: Comparison) -> Figure | None:
     bar = figure.colorbar(image, label="nats above the lowest", aspect=15)
     bar.outline.set_visible(False)
     return figure
-
-
-def _annotate(
-    axes: Axes, found: figures.Rates, excess: Sequence[Sequence[float]], digits: int
-) -> None:
-    """Write the loss into every cell, the lowest of a column in bold."""
-    highest = max((x for row in excess for x in row if not math.isnan(x)), default=0.0)
-    for y, (_, losses) in enumerate(found.rows):
-        for x, loss in enumerate(losses):
-            axes.text(
-                x,
-                y,
-                number(loss, min(digits, 3)),
-                ha="center",
-                va="center",
-                color="white" if excess[y][x] > 0.6 * highest else INK,
-                weight="bold" if excess[y][x] == 0 else "normal",
-            )
 
 
 def _heading(comparison: Comparison) -> str:

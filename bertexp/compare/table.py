@@ -92,9 +92,9 @@ def _verdict_columns(found: Sequence[Difference]) -> list[str]:
 
 def _verdict_cells(difference: Difference, needs: bool) -> list[Text]:
     # Pairs can differ far less than seeds do: a difference has digits of its own.
-    low, high = difference.low, difference.high
-    spread = abs(difference.mean) if low is None or high is None else (high - low) / 2
-    amount = _interval(difference.mean, low, high, wording.two_digits(spread), signed=True)
+    digits = wording.two_digits(wording.spread(difference))
+    ends = (difference.low, difference.high)
+    amount = _interval(difference.mean, *ends, digits, signed=True)
     verdict = wording.verdict(difference)
     needed = [Text(f"{difference.seeds_needed:,}" if difference.seeds_needed else "")] * needs
     return [Text(amount), Text(verdict, STYLES[verdict]), *needed]

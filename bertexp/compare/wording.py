@@ -8,7 +8,7 @@ from collections import Counter
 from bertexp.compare.abilities import known_to
 from bertexp.compare.budgets import spent
 from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
-from bertexp.console import MISSING, finite, number, plural, shortened_apart
+from bertexp.console import MISSING, number, plural, shortened_apart
 from bertexp.metrics import describe
 
 
@@ -24,7 +24,6 @@ def axis(metric: str) -> str:
 
 def p_value(value: float | None) -> str:
     """Return a p value in two digits, one that is very small as a bound."""
-    value = finite(value)
     if value is None:
         return MISSING
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
@@ -35,9 +34,8 @@ def decimals(comparison: Comparison) -> int:
 
     Where no setting has two seeds, two digits of the range of the means.
     """
-    deviations = [finite(setting.deviation) for setting in comparison.settings]
-    spreads = sorted(deviation for deviation in deviations if deviation)
-    means = [mean for s in comparison.settings if (mean := finite(s.mean)) is not None]
+    spreads = sorted(s.deviation for s in comparison.settings if s.deviation)
+    means = [s.mean for s in comparison.settings if s.mean is not None]
     if spreads:
         return two_digits(spreads[len(spreads) // 2])
     return two_digits(max(means, default=0.0) - min(means, default=0.0))
@@ -54,6 +52,13 @@ def is_equal(difference: Difference) -> bool:
     return same and difference.seeds > 0
 
 
+def spread(found: Difference | ExampleDifference) -> float:
+    """Return half the width of a difference's interval, or its size where it has none."""
+    if found.low is None or found.high is None:
+        return abs(found.mean)
+    return (found.high - found.low) / 2
+
+
 def two_digits(spread: float) -> int:
     """Return the decimals that show two digits of a number; three of nothing."""
     return min(max(1 - math.floor(math.log10(spread)), 0), 6) if spread else 3
@@ -66,7 +71,7 @@ def short_names(comparison: Comparison) -> dict[str, str]:
 
 def headline(comparison: Comparison) -> str:
     """Return the comparison's answer in a sentence."""
-    settings = [s for s in comparison.settings if finite(s.mean) is not None]
+    settings = [s for s in comparison.settings if s.mean is not None]
     if not settings:
         return f"No run has {comparison.metric} yet."
     if not comparison.ranked:
@@ -105,8 +110,8 @@ def one_run(comparison: Comparison) -> str:
 
 def example_by_example(found: ExampleDifference) -> str:
     """Return what two single runs differ by on the same examples, and what that is about."""
-    low, high = finite(found.low), finite(found.high)
-    digits = two_digits(abs(found.mean) if low is None or high is None else (high - low) / 2)
+    low, high = found.low, found.high
+    digits = two_digits(spread(found))
     bounds = [number(bound, digits, signed=True) for bound in (low, high)]
     known = "" if MISSING in bounds else f" (95% {' to '.join(bounds)})"
     names = shortened_apart([found.setting, found.baseline])
@@ -126,18 +131,20 @@ def _average(setting: Setting, comparison: Comparison) -> str:
 
 def _chief(comparison: Comparison) -> Difference | None:
     """Return the difference that matters most: the best of those that are resolved as better."""
-    told = [d for d in comparison.differences if finite(d.mean) is not None]
     sign = 1 if comparison.lower_is_better else -1
     order = ("better", "not resolved", "one seed", "worse")
-    return min(told, key=lambda d: (order.index(d.verdict), sign * d.mean), default=None)
+    return min(
+        comparison.differences,
+        key=lambda d: (order.index(d.verdict), sign * d.mean),
+        default=None,
+    )
 
 
 def _sentence(difference: Difference, comparison: Comparison) -> str:
     """Return what is known of a difference, in a sentence."""
     setting, baseline = _pair(difference.setting, comparison)
-    low, high, mean = finite(difference.low), finite(difference.high), difference.mean
-    spread = abs(mean) if low is None or high is None else (high - low) / 2
-    digits = two_digits(spread)
+    low, high, mean = difference.low, difference.high, difference.mean
+    digits = two_digits(spread(difference))
     size = f"{number(abs(mean), digits)} {unit(comparison.metric)}".rstrip()
     if difference.verdict in ("better", "worse"):
         # The size of a gain or loss is told without a sign, and so is its interval.
@@ -188,7 +195,7 @@ def _between(
     low: float | None, high: float | None, seeds: int, digits: int, *, signed: bool = False
 ) -> str:
     """Return a 95% interval and the number of seeds it comes from."""
-    if finite(low) is None or finite(high) is None:
+    if low is None or high is None:
         return plural(seeds, "seed")
     first, last = (number(bound, digits, signed=signed) for bound in (low, high))
     return f"95% {first} to {last}, {plural(seeds, 'seed')}"

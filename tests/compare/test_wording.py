@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -96,7 +95,7 @@ def test_what_cannot_be_compared_is_not(simulate: Simulate) -> None:
     assert alone.startswith("all runs: eval/loss is 2.40")
     assert alone.endswith("3 seeds). There is nothing to compare it with.")
     assert "no baseline" in wording.headline(simulate(TWO, baseline=None, differences=()))
-    empty = tuple(replace(s, mean=math.nan) for s in simulate(TWO).settings)
+    empty = tuple(replace(s, mean=None) for s in simulate(TWO).settings)
     assert wording.headline(simulate(TWO, settings=empty)) == "No run has eval/loss yet."
 
 

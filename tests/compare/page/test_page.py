@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +26,7 @@ def mask_rate(simulate: Simulate) -> Comparison:
     runs = list(comparison.runs)
     runs[3] = replace(runs[3], status="failed", error="CUDA out of memory", value=None)
     runs[7] = replace(runs[7], status="running", value=None, curve=runs[7].curve[:9])
-    runs[11] = replace(runs[11], status="interrupted", seed=None, value=math.nan)
+    runs[11] = replace(runs[11], status="interrupted", seed=None, value=None)
     runs[14] = replace(runs[14], status="killed", error="its process is gone")
     return replace(comparison, runs=tuple(runs))
 
@@ -347,7 +346,7 @@ def test_what_is_not_comparable_is_not_ranked(
 
 def test_what_is_missing_is_a_dash(browser: Any, simulate: Simulate, tmp_path: Path) -> None:
     comparison = simulate()
-    empty = {"mean": math.nan, "deviation": None, "low": None, "high": math.inf, "runs": 0}
+    empty = {"mean": None, "deviation": None, "low": None, "high": None, "runs": 0}
     comparison = replace(
         comparison,
         differences=(),
