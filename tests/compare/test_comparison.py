@@ -6,16 +6,17 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertexp.compare.budgets import common_budget, value_at
 from bertexp.compare.comparable import bank_fingerprint
 from bertexp.compare.comparison import compare
 from bertexp.compare.results import Comparison
 from bertexp.compare.runs import Run
 from bertexp.metrics import METRICS, learn
-from bertexp.validation import UserError
 
 MakeRun = Callable[..., Run]
 
@@ -49,6 +50,10 @@ def test_settings_are_ranked_and_judged_against_the_shipped_rate(make_run: MakeR
         "masking.prob=0.4": "better",
     }
     assert [run.value for run in found.runs if run.setting == found.baseline] == [2.0, 3.0, 4.0]
+    pooled = compare(sweep(make_run), by=["task.max_length"])
+    assert any("pool runs that differ in masking.prob" in line for line in pooled.warnings)
+    (setting,) = compare([run for run in sweep(make_run) if "0.4" in str(run.folder)]).settings
+    assert (setting.label, setting.mean) == ("all runs", pytest.approx(2.5))
     other = compare(sweep(make_run), baseline="masking.prob=0.4")
     assert verdicts(other)["masking.prob=0.15"] == "worse"
 
@@ -66,21 +71,6 @@ def test_the_order_of_the_runs_does_not_matter(make_run: MakeRun, order: list[in
     assert verdicts(found) == verdicts(expected)
     means = [setting.mean for setting in expected.settings]
     assert [setting.mean for setting in found.settings] == pytest.approx(means)
-
-
-def test_a_higher_accuracy_is_better(make_run: MakeRun) -> None:
-    runs = sweep(make_run, metric="eval/accuracy")
-    found = compare(runs, metric="eval/accuracy")
-    assert not found.lower_is_better
-    assert found.settings[-1].label == "masking.prob=0.4"
-    assert verdicts(found)["masking.prob=0.4"] == "worse"
-
-
-def test_repetitions_alone_have_a_mean_and_no_difference(make_run: MakeRun) -> None:
-    found = compare([make_run((2.0 + seed,), seed=seed) for seed in range(3)])
-    (setting,) = found.settings
-    assert (setting.label, setting.mean, found.baseline) == ("all runs", 3.0, None)
-    assert found.differences == ()
 
 
 def test_values_are_read_where_all_finished_runs_have_been(make_run: MakeRun) -> None:
@@ -221,19 +211,6 @@ def test_runs_fine_tuned_from_one_encoder_count_as_one(make_run: MakeRun) -> Non
     assert any("about these encoders" in line for line in alone.warnings)
 
 
-def test_by_pools_and_says_so(make_run: MakeRun) -> None:
-    runs = [
-        make_run((2.0 + seed + by + span,), seed=seed, masking__prob=prob, masking__span=span)
-        for prob, gains in ((0.15, (0.0, 0.0)), (0.4, (-0.5, -0.51)))
-        for seed, by in enumerate(gains)
-        for span in (0, 10)
-    ]
-    found = compare(runs, by=["masking.prob"])
-    assert found.differences[0].seeds == 2
-    assert found.differences[0].verdict == "better"
-    assert any("pool runs that differ in masking.span" in line for line in found.warnings)
-
-
 def test_a_metric_that_nobody_knows_is_not_ranked_until_its_row_is(make_run: MakeRun) -> None:
     runs = sweep(make_run, metric="eval/bits")
     unknown = compare(runs, metric="eval/bits")
@@ -300,17 +277,33 @@ def test_a_metric_is_as_comparable_as_its_own_part_of_the_bank() -> None:
     assert bank_fingerprint({}, "eval/loss") is None
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"metric": "eval/los"}, "--metric eval/los: no run has it. Did you mean 'eval/loss'?"),
-        ({"metric": "speed"}, "--metric speed: no run has it. There are eval/loss."),
-        ({"at": "token"}, "--at=token: must be one of steps, tokens, predicted_tokens, time, fl"),
-        ({"by": ["masking.prop"]}, "--by masking.prop: no such key. Did you mean 'masking.prob'?"),
-        ({"baseline": "masking.prob=0.2"}, "--baseline masking.prob=0.2: fits no settings;"),
-    ],
-)
-def test_mistakes_are_named(make_run: MakeRun, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError) as caught:
-        compare(sweep(make_run), **options)
-    assert str(caught.value).startswith(said)
+POINTS = st.lists(
+    st.tuples(st.integers(1, 1000), st.floats(-10, 10)),
+    min_size=1,
+    max_size=8,
+    unique_by=lambda point: point[0],
+).map(sorted)
+
+
+@settings(deadline=None)
+@given(POINTS, st.floats(0, 1100))
+def test_between_evaluations_lies_a_straight_line_and_beyond_them_nothing(
+    curve: list[tuple[float, float]], budget: float
+) -> None:
+    spent, values = zip(*curve, strict=True)
+    found = value_at(curve, budget)
+    if spent[0] <= budget <= spent[-1]:
+        assert found == pytest.approx(np.interp(budget, spent, values))
+    else:
+        assert found is None
+
+
+@settings(deadline=None)
+@given(st.lists(POINTS, min_size=1, max_size=5))
+def test_the_common_budget_is_the_largest_that_all_have_reached(
+    curves: list[list[tuple[float, float]]],
+) -> None:
+    budget = common_budget(curves)
+    assert budget is not None
+    assert all(curve[-1][0] >= budget for curve in curves)
+    assert any(curve[-1] == (budget, value_at(curve, budget)) for curve in curves)

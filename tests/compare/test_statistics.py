@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -205,13 +204,6 @@ def test_a_shares_interval_is_wilsons(right: int, count: int) -> None:
     assert wilson(right / count, count) == pytest.approx((interval.low, interval.high))
 
 
-def test_a_percentile_bootstrap_over_three_seeds_would_not_cover() -> None:
-    values = np.random.default_rng(3).normal(size=(SIMULATIONS, 3))
-    resamples = np.array(list(itertools.product(range(3), repeat=3)))
-    low, high = np.percentile(values[:, resamples].mean(-1), [2.5, 97.5], axis=1)
-    assert np.mean((low <= 0) & (high >= 0)) < 0.85
-
-
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_where_there_is_no_difference_one_is_hardly_ever_called_resolved(seeds: int) -> None:
     """Four settings equal to the baseline: a verdict on any of them is a mistake."""
@@ -267,19 +259,13 @@ def test_verdicts_follow_the_corrected_p_and_the_metrics_direction() -> None:
         *("better", "not resolved", "not resolved"),
     ]
     assert found["far"].seeds_needed is None
+    # More seeds than were tried.
     assert found["near"].seeds_needed == seeds_needed(-10, 3, 0.025, tried=3)
+    assert (found["near"].seeds_needed or 0) > 3
     (alone,) = differences({name: values[name] for name in ("base", "near")}, "base")
     assert (alone.verdict, alone.seeds_needed) == ("better", None)
     (higher,) = differences({name: values[name] for name in ("base", "near")}, "base", share())
     assert higher.verdict == "worse"
-
-
-def test_more_seeds_are_asked_for_than_were_tried() -> None:
-    tried = by_seed(np.array([-1.0, -1.2]))
-    others = {name: by_seed(np.array([1.0, -1.0])) for name in "cde"}
-    found = differences({"a": by_seed(np.zeros(2)), "b": tried, **others}, "a")
-    assert found[0].verdict == "not resolved"
-    assert found[0].seeds_needed is not None and found[0].seeds_needed > found[0].seeds
 
 
 def test_only_pairs_count() -> None:
