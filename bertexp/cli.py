@@ -1,4 +1,4 @@
-"""The door: compose, check, run, say what went wrong."""
+"""The command line: compose, check, run; errors in one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.signals import Signals
 from bertexp.experiment.summary import write_summary
 from bertexp.help import asks_for_help, help_text
-from bertexp.processes import group
+from bertexp.processes import group, launch
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob
 from bertexp.terminal import command
@@ -48,24 +49,29 @@ _RUN = re.compile(r"run=['\"]?(.*?)['\"]?")
 @command()
 def main() -> None:
     """Run the experiment or the sweep that the command line asks for, then exit."""
+    run_command("config", Config)
 
-    def work(composed: DictConfig) -> float:
-        return run_job(composed, Config, _pretrain)
 
+def run_command(config_name: str, schema: type[RunConfig]) -> None:
+    """Run what the command line asks for, alone or as one of the processes there are, then exit.
+
+    Args:
+        config_name: the file in ``conf/`` to start from.
+        schema: what it may hold, and which experiment that is.
+    """
+    work = partial(run_job, schema=schema)
     if not group.was_launched():
-        enter("config", Config, work)
+        enter(config_name, schema, work)
     _spin_little()
     group.join()
     try:
         if not group.is_first():
-            from bertexp.processes.launch import follow
-
             # What is wrong with them is told by the first process.
             with contextlib.suppress(UserError):
                 _load_plugins(sys.argv[1:])
                 resume_arguments(sys.argv[1:])
-            sys.exit(follow())
-        enter("config", Config, work)
+            sys.exit(launch.follow())
+        enter(config_name, schema, work)
     finally:
         group.leave()
 
@@ -181,38 +187,45 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).splitlines())
 
 
-def _pretrain(config: Config, resolved: dict[str, Any], invocation: Invocation) -> float:
-    from bertexp.processes import launch
-
-    return launch.run(config, resolved, invocation)
-
-
-def run_job(
-    composed: DictConfig,
-    schema: type[R],
-    start: Callable[[R, dict[str, Any], Invocation], float],
-) -> float:
-    """Do one run that trains, or one of a sweep's; returns its final ``eval/loss``.
+def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
+    """Run one experiment, or one of a sweep's; returns its final ``eval/loss``.
 
     Args:
         composed: what the command line asks for.
         schema: what that may hold.
-        start: does it, given the configuration, the same as plain values, and how it was started.
     """
+    folder, dry_run = Path(HydraConfig.get().runtime.output_dir), composed.trainer.dry_run
+    job = _sweep_job(composed)
+    if job is None and dry_run and not is_new(folder):
+        raise UserError(
+            f"trainer.dry_run: plans a run from its start, and {folder} has one already; leave "
+            "out trainer.resume, or choose another folder with hydra.run.dir."
+        )
+    try:
+        with claimed(folder), Signals() as signals:
+            overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+            resume = begin(composed, folder, overrides, schema)
+            result = resume.result
+            if result is None:
+                with _recording_failure(folder):
+                    config, resolved = _settle(resume.composed, folder, schema, job)
+                    invocation = Invocation(folder, resume, signals, job)
+                    result = launch.run(config, resolved, invocation)
+            else:
+                log.info("%s: the run is finished; a longer budget would resume it.", folder)
+    finally:
+        if job is None and dry_run:
+            discard(folder)
+    if job and not dry_run:
+        job.finished(result)
+    return result
+
+
+def _sweep_job(composed: DictConfig) -> SweepJob | None:
+    """Return the job of a sweep that this is, which begins; None for a run of its own."""
     hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
-    dry_run = composed.trainer.dry_run
     if hydra_config.mode != RunMode.MULTIRUN:
-        if dry_run and not is_new(folder):
-            raise UserError(
-                f"trainer.dry_run: plans a run from its start, and {folder} has one already; leave "
-                "out trainer.resume, or choose another folder with hydra.run.dir."
-            )
-        try:
-            return _run(composed, folder, None, schema, start)
-        finally:
-            if dry_run:
-                discard(folder)
+        return None
     if group.was_launched():
         raise UserError(
             "hydra.mode=MULTIRUN: a sweep starts the processes of each job by itself; use "
@@ -220,46 +233,37 @@ def run_job(
         )
     job = SweepJob.of(str(composed.sweep), hydra_config)
     job.begin()
-    objective = _run(composed, folder, job, schema, start)
-    if not dry_run:
-        job.finished(objective)
-    return objective
+    return job
 
 
-def _run(
-    composed: DictConfig,
-    folder: Path,
-    job: SweepJob | None,
-    schema: type[R],
-    start: Callable[[R, dict[str, Any], Invocation], float],
-) -> float:
-    """Run, or go on; how it ended is recorded in its folder."""
-    with claimed(folder), Signals() as signals:
-        overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
-        beginning = begin(composed, folder, overrides, schema)
-        if beginning.result is not None:
-            log.info("%s: the run is finished; a longer budget would go on with it.", folder)
-            return beginning.result
-        composed = beginning.composed
-        try:
-            record_config(folder, composed)
-            if (settled := with_rate(composed)) is not composed:
-                record_config(folder, composed := settled)
-            config = parse(composed, schema)
-            if job is None:  # a sweep looks at all its jobs before the first
-                refuse_unread(written(HydraConfig.get()), composed, schema)
-            resolved: Any = OmegaConf.to_container(composed, resolve=True)
-            module = str(HydraConfig.get().job.name)
-            return start(config, resolved, Invocation(folder, beginning, signals, job, module))
-        except KeyboardInterrupt:
-            _record_end(folder, {"status": "interrupted"})
-            raise
-        except Exception as error:
-            _record_end(folder, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
-            raise
+def _settle(
+    composed: DictConfig, folder: Path, schema: type[R], job: SweepJob | None
+) -> tuple[R, dict[str, Any]]:
+    """Record a run's configuration in its folder; returns it checked, and as plain values."""
+    record_config(folder, composed)
+    if (settled := with_rate(composed)) is not composed:
+        record_config(folder, composed := settled)
+    config = parse(composed, schema)
+    if job is None:  # a sweep looks at all its jobs before the first
+        refuse_unread(written(HydraConfig.get()), composed, schema)
+    resolved: Any = OmegaConf.to_container(composed, resolve=True)
+    return config, resolved
 
 
-def _record_end(folder: Path, values: dict[str, str]) -> None:
-    # Where the disk is full the run ended because of it, and that is what is to be said.
-    with contextlib.suppress(OSError):
-        write_summary(folder, values)
+@contextlib.contextmanager
+def _recording_failure(folder: Path) -> Iterator[None]:
+    """Record in a run's summary that it was interrupted or failed, and pass that on."""
+
+    def record(values: dict[str, str]) -> None:
+        # Where the disk is full the run ended because of it, and that is what is reported.
+        with contextlib.suppress(OSError):
+            write_summary(folder, values)
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        record({"status": "interrupted"})
+        raise
+    except Exception as error:
+        record({"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        raise

@@ -25,32 +25,24 @@ from bertexp.objectives.config import TaskConfig
 from bertexp.registry import Registry, with_own_keys
 from bertexp.secrets import refuse_secrets
 from bertexp.tracking.config import TrackerConfig
-from bertexp.training.config import (
-    HardwareConfig,
-    OptimizerConfig,
-    SchedulerConfig,
-    TrainerConfig,
-)
+from bertexp.training.config import TrainingConfig
 from bertexp.training.rates import with_rate
 from bertexp.validation import UserError, nearest_key, require, require_folder_name
 
 
 @dataclass(kw_only=True)
-class RunConfig:
+class RunConfig(TrainingConfig):
     """What every run that trains has, whatever it trains on."""
 
-    # What is run after ``python -m``, and the keys and groups that it does not read.
+    # What is run after ``python -m``, the kind of experiment (a class, loaded late), and the keys
+    # and groups that the command does not read.
     command: ClassVar[str] = "bertexp"
+    experiment_class: ClassVar[str] = "bertexp.experiment.pretraining.Pretraining"
     passes_over: ClassVar[tuple[str, ...]] = ()
     # Keys of which it takes each value in turn, so that what any of them needs is read.
     tries: ClassVar[tuple[str, ...]] = ()
 
-    optimizer: OptimizerConfig
-    scheduler: SchedulerConfig
-    trainer: TrainerConfig
-    hardware: HardwareConfig
     tracker: TrackerConfig
-    seed: int
     name: str | None
     sweep: str
     plugins: list[str]

@@ -139,7 +139,7 @@ LOADED = (
     *("accelerate.tracking", "datasets", "matplotlib.backends.backend_agg", "matplotlib.figure"),
     *("pandas", "pydantic", "requests", "scipy.stats", "sklearn.linear_model", "sklearn.pipeline"),
     *("tokenizers", "transformers.models.bert.modeling_bert", "transformers.models.auto"),
-    *("transformers.models.bert.tokenization_bert", "bertexp.experiment.pretrain"),
+    *("transformers.models.bert.tokenization_bert", "bertexp.experiment.pretraining"),
 )
 
 

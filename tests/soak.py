@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     modeling = "transformers.models.bert.modeling_bert"
-    for module in ("bertexp.cli", "bertexp.experiment.pretrain", "pandas", modeling):
+    for module in ("bertexp.cli", "bertexp.experiment.pretraining", "pandas", modeling):
         importlib.import_module(module)
     with tempfile.TemporaryDirectory() as work:
         os.environ["BERTEXP_CACHE"] = str(Path(work) / "cache")

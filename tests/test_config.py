@@ -332,8 +332,8 @@ def test_no_key_exists_that_nothing_reads(
     from bertexp.data.corpora import CORPORA
     from bertexp.experiment.invocation import Invocation
     from bertexp.experiment.prepare import prepare_data
-    from bertexp.experiment.pretrain import run_experiment
-    from bertexp.experiment.resuming import Beginning
+    from bertexp.experiment.resuming import Resume
+    from bertexp.experiment.run import run_experiment
     from bertexp.experiment.signals import Signals
 
     unread = watched(monkeypatch, Config)
@@ -354,8 +354,8 @@ def test_no_key_exists_that_nothing_reads(
     def run(folder: str, *overrides: str) -> None:
         (tmp_path / folder).mkdir()
         config = experiment_config(*small, *overrides)
-        beginning = Beginning(OmegaConf.create())
-        invocation = Invocation(tmp_path / folder, beginning, Signals(), None)
+        resume = Resume(OmegaConf.create())
+        invocation = Invocation(tmp_path / folder, resume, Signals(), None)
         run_experiment(config, {"seed": 0}, invocation)
 
     synthetic = ("dataset=synthetic", "dataset.synthetic.documents=20")
@@ -433,9 +433,9 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
     import pyarrow.parquet as pq
 
     from bertexp.experiment.invocation import Invocation
-    from bertexp.experiment.resuming import Beginning
+    from bertexp.experiment.resuming import Resume
+    from bertexp.experiment.run import run_experiment
     from bertexp.experiment.signals import Signals
-    from bertexp.finetune.experiment import run_finetuning
     from bertexp.finetune.sources import read_splits
 
     run = trained("mlm")
@@ -450,8 +450,8 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
     files = (f"finetune.{s}=hub/{s}.parquet" for s in ("train", "validation", "test"))
     config = finetuning(*own, *files, f"run={run}", "trainer.max_steps=2", "optimizer.lr=1e-3")
     (tmp_path / "run").mkdir()
-    invocation = Invocation(tmp_path / "run", Beginning(OmegaConf.create()), Signals(), None)
-    run_finetuning(config, {"seed": 0}, invocation)
+    invocation = Invocation(tmp_path / "run", Resume(OmegaConf.create()), Signals(), None)
+    run_experiment(config, {"seed": 0}, invocation)
     read_splits(finetuning(*own, "finetune.hub=hub").finetune)
     with pytest.raises(UserError, match="there is no such folder"):
         read_splits(finetuning("finetune=rte", "finetune.path=nowhere").finetune)

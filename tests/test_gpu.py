@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Training, train
+from bertexp.training.loop import Watch, prepare_training, train
 from bertexp.training.plan import load_steps
-from bertexp.training.ready import get_ready
 from bertexp.training.setup import build_accelerator
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -94,26 +92,24 @@ def test_no_step_waits_for_the_gpu_but_those_that_are_logged(
     config = experiment_config(*overrides)
     accelerator = build_accelerator(config.hardware, [])
     objective = Learner(model, data.task.objectives).to(accelerator.device)
-    ready = get_ready(config, data.examples, data.task.weights, objective, accelerator)
+    weights = data.task.weights
+    training = prepare_training(config, data.examples, weights, objective, accelerator)
     # Every shape has been met, and what it takes has been loaded.
-    steps, device = ready.batches.steps_per_epoch, accelerator.device
+    steps, device = training.batches.steps_per_epoch, accelerator.device
     seen: list[int] = []
 
-    def watch(run: Training) -> None:
-        seen.append(run.state.step)
-        if run.state.step == steps:
-            torch.cuda.set_sync_debug_mode("error")
-        if run.state.step == 2 * steps - 1:
-            torch.cuda.set_sync_debug_mode("default")
+    class Watching(Watch):
+        def step(self) -> None:
+            seen.append(training.state.step)
+            if training.state.step == steps:
+                torch.cuda.set_sync_debug_mode("error")
+            if training.state.step == 2 * steps - 1:
+                torch.cuda.set_sync_debug_mode("default")
 
-    training = replace(
-        ready.training(load_steps(ready.batches, 0, 0, device)),
-        budget=Budget(2 * steps, None, None),
-        bad_steps=BadSteps(limit=1000000),
-        on_step=watch,
-    )
+    training.budget = Budget(2 * steps, None, None)
+    training.bad_steps = BadSteps(limit=1000000)
     try:
-        train(training)
+        train(training, iter(load_steps(training.batches, 0, 0, device)), Watching())
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert seen[-1] == 2 * steps

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bertexp.config import Config
-from bertexp.experiment.outcome import before_training, remarks
-from bertexp.training.keeper import Keeper
+from bertexp.experiment.results import before_training, remarks
+from bertexp.training.saving import Saver
 
 Losses = Sequence[float | None]
 
@@ -22,15 +22,15 @@ def remarked(experiment_config: Callable[..., Config], tmp_path: Path) -> Callab
 
     def remark(trained: Losses, evaluated: Losses, yardstick: float = 9.0) -> list[str]:
         model: Any = None
-        keeper = Keeper(model, model, 128, tmp_path, experiment_config().trainer)
+        saver = Saver(model, model, 128, tmp_path, experiment_config().trainer)
         lines: list[dict[str, Any]] = []
         for number, (training, loss) in enumerate(zip(trained, evaluated, strict=True)):
             lines += [{"step": 10 * number, "eval/loss": loss}]
             lines += [{"step": 10 * number, "train/loss": training}] if training else []
             if number and loss is not None:
-                keeper.offer(loss, 10 * number)
+                saver.offer(loss, 10 * number)
         loss = math.nan if evaluated[-1] is None else evaluated[-1]
-        return remarks(lines, {"eval/loss": loss}, {"eval/loss": yardstick}, keeper)
+        return remarks(lines, {"eval/loss": loss}, {"eval/loss": yardstick}, saver, "eval/loss")
 
     return remark
 
@@ -53,16 +53,16 @@ def test_worse_than_a_yardstick_or_than_at_the_start_is_remarked(remarked: Any) 
     assert remarked([None, 7.0], [9.5, 5.8], yardstick=5.9) == []
     (found,) = remarked([None, 9.0], [9.5, 8.9], yardstick=5.9)
     assert found == (
-        "Worse than its yardstick: eval/loss is 8.900, and a predictor that does not look at the "
-        "input has 5.900."
+        "No better than its yardstick: eval/loss is 8.900, and a predictor that does not look at "
+        "the input has 5.900."
     )
     assert remarked([None, 4.0], [4.2, 4.5]) == [
-        "Worse than before training: eval/loss was 4.200, now 4.500."
+        "No better than before training: eval/loss was 4.200, now 4.500."
     ]
     diverged = remarked([None, 4.0, 9.0], [4.2, 4.1, None])
     assert [line.split(":")[0] for line in diverged[:2]] == [
-        "Worse than its yardstick",
-        "Worse than before training",
+        "No better than its yardstick",
+        "No better than before training",
     ]
     assert "the best is in checkpoints/step-10" in diverged[2]
 

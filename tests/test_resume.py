@@ -88,7 +88,7 @@ def interrupted(started: Callable[..., Any], untouched: Path, work: Path) -> Pat
         assert summary(run)["status"] == "interrupted"
         assert "Traceback" not in process.output
         assert f"{signal.Signals(number).name}: finishing the step" in process.output
-        assert "saved; to go on: python -m bertexp 'trainer.resume=" in process.output
+        assert "saved; to resume: python -m bertexp 'trainer.resume=" in process.output
         begin = (f"trainer.resume={run}", "hardware.num_workers=1")
     return run
 
@@ -245,7 +245,7 @@ def test_by_force_a_run_resumes_with_other_steps_or_a_budget_that_is_spent(
     (run / "summary.json").write_text(json.dumps(summary(run) | {"status": "interrupted"}))
     spent = command(*force, "trainer.max_steps=30", "trainer.log_every=3", folder=work)
     assert spent.code == 0, spent.lines
-    note = f"step 64 · going on from {run}/checkpoints/step-64: the budget is spent"
+    note = f"step 64 · resuming from {run}/checkpoints/step-64: the budget is spent"
     assert any(line.startswith(note) for line in spent.lines), spent.lines
     assert any(line.endswith("about 0:00 of training") for line in map(str.rstrip, spent.lines))
     assert "after 64 steps" in spent.output
@@ -329,7 +329,7 @@ def test_a_full_disk_ends_a_run_that_resumes_with_more_space(
     subprocess.run(["mount", "-o", "remount,rw,size=20m", str(small_disk)], check=True)
     done = command(*arguments, folder=work)
     assert done.code == 0, done.output + done.errors
-    assert f"going on from {run}/checkpoints/step-" in done.output + done.errors
+    assert f"resuming from {run}/checkpoints/step-" in done.output + done.errors
     expected = outcome(untouched)
     del expected["checkpoints"]
     assert differences(run, expected, done.code) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,12 +15,10 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
-from bertexp.training.loop import train
+from bertexp.training.loop import Watch, prepare_training, train
 from bertexp.training.memory import peak_memory
 from bertexp.training.plan import load_steps
-from bertexp.training.ready import get_ready
 from bertexp.training.setup import build_accelerator
-from bertexp.training.state import TrainState
 
 # How often it is looked at whether Trainer's loss is reached, in Trainer's steps.
 LOOKS = 20
@@ -35,31 +32,33 @@ def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> M
     first = first_batch(config, data).to(accelerator.device)
     # Before mixed precision, which comes with getting ready.
     first_loss = _loss(learner, first)
-    ready = get_ready(config, data.examples, data.task.weights, learner, accelerator)
+    training = prepare_training(config, data.examples, data.task.weights, learner, accelerator)
     total = longest(steps, loss_steps)
     clock = Clock(config.bench.warmup, total)
     losses: list[tuple[int, float, float]] = []
-    record = JsonLinesTracker(folder)
+    record, state = JsonLinesTracker(folder), training.state
 
-    def look(state: TrainState) -> None:
-        metrics = evaluate(learner, data.bank, accelerator.device)
-        losses.append((state.step, state.seconds, metrics["eval/loss"]))
+    class Measuring(Watch):
+        every = max(1, loss_steps // LOOKS) if loss_steps else None
 
-    training = replace(
-        ready.training(
-            load_steps(ready.batches, 0, config.hardware.num_workers, accelerator.device)
-        ),
-        budget=Budget(total, None, None),
-        evaluate_every=max(1, loss_steps // LOOKS) if loss_steps else None,
-        on_log=lambda state, _, metrics: record.log(metrics, step=state.step),
-        on_evaluate=look,
-        on_step=lambda run: clock.tick(lambda: run.state.seconds),
-    )
-    train(training)
+        def log(self, fraction: float, metrics: dict[str, float]) -> None:
+            record.log(metrics, step=state.step)
+
+        def evaluate(self) -> None:
+            metrics = evaluate(learner, data.bank, accelerator.device)
+            losses.append((state.step, state.seconds, metrics["eval/loss"]))
+
+        def step(self) -> None:
+            clock.tick(lambda: state.seconds)
+
+    training.budget = Budget(total, None, None)
+    workers = config.hardware.num_workers
+    loader = load_steps(training.batches, 0, workers, accelerator.device)
+    train(training, iter(loader), Measuring())
     warmup = config.bench.warmup
-    batches = [ready.batches[step][0] for step in range(warmup, total)]
+    batches = [training.batches[step][0] for step in range(warmup, total)]
     peak = peak_memory()
-    parts, overhead = ({}, 0.0) if loss_steps else measure_parts(training, ready.batches)
+    parts, overhead = ({}, 0.0) if loss_steps else measure_parts(training, training.batches)
     return Measured(
         parameters=count_parameters(learner.model),
         first_loss=first_loss,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from bertexp.bench.clock import wait_for_device
 from bertexp.objectives.batch import Batch
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Training, train
+from bertexp.training.loop import Training, Watch, train
 from bertexp.training.plan import BatchPlan, load_steps
 
 # How often each part is timed, and how many steps the whole loop makes beside the bare one.
@@ -31,7 +30,7 @@ def measure_parts(run: Training, plan: BatchPlan) -> tuple[dict[str, float], flo
         plan: its batches.
     """
     device = run.accelerator.device
-    model = run.accelerator.unwrap_model(run.objective)
+    model = run.accelerator.unwrap_model(run.learner)
     optimizer: torch.optim.Optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
 
     def forward(batch: Batch) -> torch.Tensor:
@@ -75,22 +74,18 @@ def _loops(
     """
     device, first = run.accelerator.device, run.state.step
     whole, alone = list[float](), list[float]()
-    clock = math.nan
 
-    def compare(run: Training) -> None:
-        nonlocal clock
-        whole.append(_milliseconds_since(clock))
-        batch = plan[run.state.step - 1][0].to(device)
-        alone.append(_milliseconds(lambda: bare(batch)))
-        clock = time.perf_counter()
+    class Comparing(Watch):
+        clock = math.nan
 
-    again = replace(
-        run,
-        steps=load_steps(plan, first, 0, device),
-        budget=Budget(first + 1 + STEPS, None, None),
-        on_step=compare,
-    )
-    train(again)
+        def step(self) -> None:
+            whole.append(_milliseconds_since(self.clock))
+            batch = plan[run.state.step - 1][0].to(device)
+            alone.append(_milliseconds(lambda: bare(batch)))
+            self.clock = time.perf_counter()
+
+    run.budget = Budget(first + 1 + STEPS, None, None)
+    train(run, iter(load_steps(plan, first, 0, device)), Comparing())
     # Nobody knows when the first one began.
     return np.array(whole[1:]), np.array(alone[1:])
 

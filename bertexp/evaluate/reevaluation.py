@@ -12,8 +12,9 @@ from rich.text import Text
 
 from bertexp.config import Config
 from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
-from bertexp.experiment import outcome, report
+from bertexp.experiment import report
 from bertexp.experiment.prepare import Data, prepare_data
+from bertexp.experiment.pretraining import answered, details, fingerprints
 from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
 from bertexp.families.checkpoint import must_read_pairs
@@ -94,8 +95,8 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
     record |= {
         "yardsticks": data.bank.yardsticks,
         "optimum": data.optimum,
-        "answered": outcome.answered(data),
-        "fingerprints": outcome.fingerprints(data),
+        "answered": answered(data),
+        "fingerprints": fingerprints(data),
         "versions": versions(),
     }
     write_json(folder / f"{name}.json", record)
@@ -103,15 +104,16 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
 
 
 def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
-    details = [line for each in data.evaluators for line in each.shown()]
-    figures = (found.metrics, data.bank.yardsticks, data.optimum, details)
-    report.show(report.results(*figures, _budget_spent(saved), outcome.answered(data)))
+    budget, metrics = _budget_spent(saved), found.metrics
+    columns = {"model": metrics, "yardstick": data.bank.yardsticks, "optimum": data.optimum}
+    heading = report.spent(budget) if budget else ""
+    report.show(report.results(heading, columns, answered(data), details(data, metrics)))
     if saved.run is None:
         documents = data.corpus.sizes["validation"].documents
         examples = f"{config.task.name} on {documents:,} documents of {config.dataset.name}"
     else:
         at_its_end = read_summary(saved.run).get("fingerprints", {}).get("bank")
-        is_same = at_its_end == outcome.fingerprints(data)["bank"]
+        is_same = at_its_end == fingerprints(data)["bank"]
         examples = "those of the run's own evaluation"
         examples = examples if is_same else f"not {examples}: do not compare with it"
     report.show(Group(Text(f"model      {shown(saved.source)}"), Text(f"examples   {examples}")))

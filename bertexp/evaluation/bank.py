@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from rich.console import RenderableType
 from torch.nn import functional
 
 from bertexp.data.corpora.synthetic import Language
@@ -74,6 +75,10 @@ class Bank:
         for objective, sets in self.sets:
             found |= objective.answered(sets)
         return found
+
+    def details(self, metrics: Mapping[str, float]) -> list[RenderableType]:
+        """Return tables of those metrics that the table of results leaves out."""
+        return [part for one, _ in self.sets for part in one.details(metrics, self.answered)]
 
     def optimum(self, language: Language) -> dict[str, float]:
         """Return the least losses that any model can have on a made-up language."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertexp.experiment.resuming import Beginning
+from bertexp.experiment.resuming import Resume
 from bertexp.experiment.signals import Signals
 from bertexp.sweeps.job import SweepJob
 
@@ -16,14 +16,12 @@ class Invocation:
 
     Attributes:
         folder: the run's folder, which exists.
-        beginning: the checkpoint to go on from, if there is one.
+        resume: the checkpoint to resume from, if there is one.
         signals: what may ask it to stop.
-        job: the sweep's job that this is, or None. Its lines are said instead of a report.
-        module: the command that started it, after ``python -m``.
+        job: the sweep's job that this is, or None. It prints its lines instead of a report.
     """
 
     folder: Path
-    beginning: Beginning
+    resume: Resume
     signals: Signals
     job: SweepJob | None
-    module: str = "bertexp"

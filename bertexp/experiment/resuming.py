@@ -29,13 +29,13 @@ _RESUME = re.compile(r"\+{0,2}trainer\.resume=(['\"]?)(.*)\1")
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """Where a run begins.
+class Resume:
+    """Where a run starts or resumes.
 
     Attributes:
         composed: its configuration, in which nothing is left of ``trainer.resume``.
-        checkpoint: where it goes on, None where it starts.
-        forced: whether it goes on even with other data.
+        checkpoint: where it resumes, None where it starts.
+        forced: whether it resumes even with other data.
         tracker_id: the id that trackers know it by, None for a new run.
         result: the final ``eval/loss`` of a run that is finished already, else None.
     """
@@ -75,7 +75,7 @@ def begin(
     folder: Path,
     overrides: Sequence[str],
     schema: type[RunConfig] = Config,
-) -> Beginning:
+) -> Resume:
     """Decide where the run in ``folder`` begins.
 
     Args:
@@ -97,12 +97,12 @@ def begin(
                 f"{folder}: has a run already, up to step {whole[-1].step}; trainer.resume={AUTO} "
                 "goes on with it, or choose another folder with hydra.run.dir."
             )
-        return Beginning(_settled(composed))
+        return Resume(_settled(composed))
     if resume != AUTO and Path(str(resume)).absolute() != folder.absolute():
         raise UserError(f"trainer.resume={resume}: the run's folder is {folder}; name only one.")
     stored, summary = recorded(folder, "config"), read_summary(folder)
     if stored is None:
-        return Beginning(_settled(composed))
+        return Resume(_settled(composed))
     before = _completed(stored, composed)
     after = composed if resume == AUTO else _with_overrides(before, composed, overrides)
     if OmegaConf.select(after, "optimizer.lr") is None:
@@ -111,7 +111,7 @@ def begin(
         OmegaConf.update(after, "optimizer.lr", OmegaConf.select(before, "optimizer.lr"))
     longer = _check(parse(before, schema), parse(after, schema), whole[-1]) if whole else False
     done = summary.get("status") == "finished" and not longer
-    return Beginning(
+    return Resume(
         composed=_settled(after),
         checkpoint=whole[-1] if whole else None,
         forced=bool(after.trainer.resume_force),

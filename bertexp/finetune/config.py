@@ -70,6 +70,7 @@ class FinetuneConfig(RunConfig):
     """A run that fine-tunes: the model it starts from, and the data."""
 
     command: ClassVar[str] = "bertexp.finetune"
+    experiment_class: ClassVar[str] = "bertexp.finetune.finetuning.Finetuning"
 
     run: str | None
     finetune: LabelledConfig

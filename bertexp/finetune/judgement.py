@@ -15,6 +15,7 @@ from bertexp.finetune.labelled import LabelledData
 from bertexp.finetune.metrics import measure
 from bertexp.finetune.objective import loss, predict
 from bertexp.objectives.learner import Learner
+from bertexp.processes import group
 
 FOLDER = "predictions"
 # Of STS-B: scores lie between.
@@ -84,5 +85,6 @@ def write_predictions(
             shown = [f"{score:.3f}" for score in kept]
         lines = ["index\tprediction", *(f"{n}\t{value}" for n, value in enumerate(shown))]
         written.append(folder / FOLDER / f"{name}.tsv")
-        write_text(written[-1], "\n".join(lines) + "\n")
+        if group.is_first():
+            write_text(written[-1], "\n".join(lines) + "\n")
     return written

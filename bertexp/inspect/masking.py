@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from bertexp.console import listed
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment import report
 from bertexp.experiment.prepare import prepare_training
@@ -73,7 +74,7 @@ def _figures(found: Audit) -> RenderableType:
         + "▇" * round(36 * count / longest)
         for size, count in found.runs.items()
     }
-    return report.listed(rows | bars)
+    return listed(rows | bars)
 
 
 def _lines(

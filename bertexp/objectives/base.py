@@ -215,6 +215,12 @@ class Objective(Head):
         """Return the least losses that any model can have on a made-up language; {} if unknown."""
         return {}
 
+    def details(
+        self, metrics: Mapping[str, float], answered: Mapping[str, int]
+    ) -> list[RenderableType]:
+        """Return tables of those metrics that the table of results leaves out."""
+        return []
+
     @abstractmethod
     def samples(self, logits_NC: Tensor, batch: Batch) -> Iterable[Sample]:
         """Return predictions on a batch for people to read."""

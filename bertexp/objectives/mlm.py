@@ -150,6 +150,20 @@ class MaskedLanguageModelling(Objective):
         }
         return {"eval/loss": float(np.mean(list(losses.values())))} | losses
 
+    def details(
+        self, metrics: Mapping[str, float], answered: Mapping[str, int]
+    ) -> list[RenderableType]:
+        """Return the loss by kind of masked token, a line for each way to part them."""
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 2))
+        for way, names in SLICES.items():
+            shown = [(name, metrics.get(SLICE_PREFIX + name)) for name in names]
+            cells = [f"{name} {value:.3f}" for name, value in shown if value is not None]
+            if cells:
+                grid.add_row(f"eval/loss by {way}", *cells)
+        return [grid, ""] if grid.row_count else []
+
     def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[MaskedSample]:
         """Yield a stretch of tokens around the first mask of each example."""
         target, tokenizer = batch.targets[self.name], self.tokenizer

@@ -11,7 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from bertexp import metrics
+from bertexp.console import table
 from bertexp.data.tokens.store import TokenStore
+from bertexp.metrics import margin
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import (
     BANK_SEED,
@@ -25,7 +27,7 @@ from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import BankConfig
 from bertexp.pairs import negative_shares
 from bertexp.pairs.examples import PairExamples
-from bertexp.pairs.shortcuts import shortcut_accuracies
+from bertexp.pairs.shortcuts import FEATURES, shortcut_accuracies
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -124,6 +126,26 @@ class NextSentencePrediction(Objective):
             values[f"eval/nsp_loss@{one.of.name}"] = one.loss
             values[f"eval/nsp_accuracy@{one.of.name}"] = one.accuracy
         return values
+
+    def details(
+        self, metrics: Mapping[str, float], answered: Mapping[str, int]
+    ) -> list[RenderableType]:
+        """Return the accuracy at each kind of negatives beside that of trivial features there."""
+        from rich.text import Text
+
+        names = (*("loss", "accuracy"), *(f"shortcut{each}" for each in FEATURES), "shortcut")
+        kinds = [name.partition("@")[2] for name in metrics if name.startswith("eval/nsp_loss@")]
+        if not kinds:
+            return []
+        rows = [[k, *(f"{metrics[f'eval/nsp_{name}@{k}']:.3f}" for name in names)] for k in kinds]
+        heads = ("negatives", "loss", "accuracy", "length", "overlap", "position", "all three")
+        count = answered[f"eval/nsp_accuracy@{kinds[0]}"]
+        note = Text(
+            f"Of {count:,} pairs each: an accuracy is known to ± {margin(0.5, count):.3f} (95%). "
+            "The last four: accuracy of a logistic regression on trivial features.",
+            "dim",
+        )
+        return [table(*heads, rows=rows), note, ""]
 
     def answered(self, sets: Sequence[EvalSet]) -> dict[str, int]:
         found = {f"eval/nsp_accuracy@{one.name}": len(one.labels) for one in sets}

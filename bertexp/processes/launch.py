@@ -20,9 +20,9 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp import plugins
-from bertexp.config import Config
+from bertexp.config import RunConfig
 from bertexp.experiment.invocation import Invocation
-from bertexp.experiment.resuming import Beginning
+from bertexp.experiment.resuming import Resume
 from bertexp.experiment.signals import STOPPING, Interrupted, Signals, end_with_parent
 from bertexp.processes import group
 from bertexp.processes.failure import Failure
@@ -44,15 +44,15 @@ class Errand:
 
     Attributes:
         config, resolved: the configuration, typed and as plain values.
-        folder, beginning, job: see ``Invocation``.
+        folder, resume, job: see ``Invocation``.
         log: how Hydra was told to log.
         plugins: what registers itself.
     """
 
-    config: Config
+    config: RunConfig
     resolved: dict[str, Any]
     folder: Path
-    beginning: Beginning
+    resume: Resume
     job: SweepJob | None
     log: DictConfig
     plugins: list[str]
@@ -64,10 +64,10 @@ class Errand:
             Interrupted: a signal has come, to this process or to one of the others.
             Exception: the first error that one of them had.
         """
-        from bertexp.experiment.pretrain import run_experiment
+        from bertexp.experiment.run import run_experiment
 
         plugins.load(self.plugins)
-        invocation = Invocation(self.folder, self.beginning, signals, self.job)
+        invocation = Invocation(self.folder, self.resume, signals, self.job)
         try:
             return run_experiment(self.config, self.resolved, invocation)
         except (Interrupted, Exception) as error:
@@ -81,7 +81,7 @@ class Errand:
             failure.raise_here()
 
 
-def run(config: Config, resolved: dict[str, Any], invocation: Invocation) -> float:
+def run(config: RunConfig, resolved: dict[str, Any], invocation: Invocation) -> float:
     """Run an experiment in as many processes as it is to have; returns the final ``eval/loss``.
 
     Raises:
@@ -91,14 +91,13 @@ def run(config: Config, resolved: dict[str, Any], invocation: Invocation) -> flo
     alone = number_to_start(config.hardware) == 1 and not config.hardware.sharded
     if alone and not group.was_launched():
         # Not before: those that are started import it themselves.
-        from bertexp.experiment.pretrain import run_experiment
+        from bertexp.experiment.run import run_experiment
 
         return run_experiment(config, resolved, invocation)
     log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    folder, beginning, job = invocation.folder, invocation.beginning, invocation.job
-    errand = Errand(
-        config, resolved, folder, beginning, job, OmegaConf.create(log), plugins.loaded()
-    )
+    folder, resume, job = invocation.folder, invocation.resume, invocation.job
+    log = OmegaConf.create(log)
+    errand = Errand(config, resolved, folder, resume, job, log, plugins.loaded())
     if group.was_launched():
         return group.from_first(errand).run(invocation.signals)
     return _start(number_to_start(config.hardware), errand, invocation.signals)

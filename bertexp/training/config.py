@@ -138,3 +138,14 @@ class HardwareConfig:
             raise UserError(
                 "hardware.compile=true: not with hardware.sharded=true, whose weights are parts."
             )
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """What the loop reads of a run's configuration."""
+
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    trainer: TrainerConfig
+    hardware: HardwareConfig
+    seed: int

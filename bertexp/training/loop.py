@@ -3,138 +3,217 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.fsdp import register_fsdp_forward_method
 
+from bertexp.families.compiled import compile_layers
 from bertexp.objectives.batch import Batch
+from bertexp.objectives.examples import Examples
 from bertexp.processes import group
 from bertexp.training.bad_steps import BadSteps
-from bertexp.training.budget import Budget, learning_rate_factor
-from bertexp.training.config import SchedulerConfig, TrainerConfig
+from bertexp.training.budget import Budget, learning_rate_factor, steps_ahead
+from bertexp.training.checkpoints import Checkpoint
+from bertexp.training.config import TrainingConfig
+from bertexp.training.plan import BatchPlan
+from bertexp.training.setup import build_optimizer
 from bertexp.training.shards import whole
 from bertexp.training.state import Tally, TrainState, Window
+from bertexp.training.throughput import machine_flops
 
-# Steps are measured for so long before training, to say how long it will take.
-MEASURED_SECONDS = 1.0
+# Steps are measured for so long before training, and at most so many, to tell how long it takes.
+MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8
 
 
-def _nothing(*_: object) -> None:
-    """Nobody watches."""
+class Watch:
+    """What the loop calls between steps. This one does nothing, as the benchmark wants it."""
+
+    # Steps between two evaluations, None for none.
+    every: int | None = None
+
+    def log(self, fraction: float, metrics: dict[str, float]) -> None:
+        """Take the metrics of a logged line, at a fraction of the budget."""
+
+    def evaluate(self) -> None:
+        """Evaluate; may end the run by ``TrainState.stopped``."""
+
+    def step(self) -> None:
+        """Do what follows a step, last of all; what it raises ends the training."""
 
 
 @dataclass
 class Training:
-    """Everything the loop works with.
+    """A model, its optimizer and its batches, ready to be trained.
 
     Attributes:
-        objective: the prepared module whose forward gives summed losses, see ``Objective``.
+        config: how to train.
         weights: what each objective's mean loss is multiplied with before they are added up.
-        optimizer: its prepared optimizer.
         accelerator: device, precision and processes.
-        steps: what this process has of each step's batches, without end.
+        learner, optimizer: as ``Accelerator.prepare`` gives them; the learner's forward gives
+            summed losses, see ``Learner``.
+        batches: what this process has of each step.
         budget: when to stop.
-        trainer: clipping and the logging interval.
-        scheduler: the learning rate's course.
+        state, window: what was spent, and what happened since the last logged line.
+        bad_steps: skips steps whose numbers are not finite.
         machine_flops: floating-point operations a second of a matrix product, all processes
             together; ``train/mfu`` is the share of it that training reaches.
-        bad_steps: skips steps whose numbers are not finite.
-        window, state: what happened since the last logged line, and what was spent.
-        evaluate_every: steps between evaluations, None for none.
-        on_log: gets the state, the fraction of the budget and the metrics of a logged line.
-        on_evaluate: called between steps when it is time to evaluate; it may stop the run.
-        on_step: called after every step, at last; what it raises ends the training.
+        tokens_per_step: on average, padding not counted.
+        step_seconds: for forward and backward of a step, on average.
     """
 
-    objective: nn.Module
+    config: TrainingConfig
     weights: Mapping[str, float]
-    optimizer: torch.optim.Optimizer
     accelerator: Accelerator
-    steps: Iterable[list[Batch]]
+    learner: nn.Module
+    optimizer: torch.optim.Optimizer
+    batches: BatchPlan
     budget: Budget
-    trainer: TrainerConfig
-    scheduler: SchedulerConfig
-    machine_flops: float
-    bad_steps: BadSteps
+    state: TrainState
     window: Window
-    state: TrainState = field(default_factory=TrainState)
-    evaluate_every: int | None = None
-    on_log: Callable[[TrainState, float, dict[str, float]], None] = _nothing
-    on_evaluate: Callable[[TrainState], None] = _nothing
-    on_step: Callable[[Training], None] = _nothing
+    bad_steps: BadSteps
+    machine_flops: float
+    tokens_per_step: float
+    step_seconds: float
 
-    def wait_before_reading(self) -> None:
-        """Wait for a GPU after a step whose numbers are read, so that its work counts as training.
-
-        It is waited for in these steps anyway, but by then the clock would have stopped.
-        """
-        intervals = (self.trainer.log_every, self.evaluate_every)
-        is_read = any(every and (self.state.step + 1) % every == 0 for every in intervals)
-        if is_read and self.accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
+    @property
+    def expected_steps(self) -> int:
+        """After which the budget ends the run, at the speed that was measured."""
+        return self.budget.expected_steps(self.state, self.tokens_per_step, self.step_seconds)
 
 
-def train(run: Training) -> TrainState:
-    """Train until the budget is spent; returns what was spent.
+def prepare_training(
+    config: TrainingConfig,
+    examples: Examples,
+    weights: Mapping[str, float],
+    learner: nn.Module,
+    accelerator: Accelerator,
+    checkpoint: Checkpoint | None = None,
+) -> Training:
+    """Put a model, an optimizer and batches together, and measure a step.
+
+    Args:
+        config, weights, accelerator: see ``Training``.
+        examples: what is trained on.
+        learner: the model and its losses, on its device.
+        checkpoint: what training resumes from; its tensors are not read here.
+    """
+    trainer = config.trainer
+    batches = BatchPlan(
+        examples,
+        trainer.batch_size,
+        trainer.gradient_accumulation_steps,
+        config.seed,
+        group.rank(),
+        group.size(),
+        few_shapes=config.hardware.compile,
+    )
+    if config.hardware.compile:
+        compile_layers(learner, batches.shapes)
+    optimizer = build_optimizer(config.optimizer, learner)
+    learner, optimizer = accelerator.prepare(learner, optimizer)
+    if accelerator.is_fsdp2:
+        register_fsdp_forward_method(learner, "logits")
+    # Batches differ in length: steps from all over an epoch, not the first ones.
+    sample = (batches[number] for number in batches.spread(MEASURED_STEPS))
+    seconds = measure_seconds_per_token(learner, accelerator, sample, weights)
+    tokens = float(examples.lengths(0).sum() / batches.steps_per_epoch)
+    progress = checkpoint.progress if checkpoint else {}
+    per_epoch = batches.steps_per_epoch
+    ahead = steps_ahead(progress, len(examples), per_epoch) if progress else 0
+    return Training(
+        config=config,
+        weights=weights,
+        accelerator=accelerator,
+        learner=learner,
+        optimizer=optimizer,
+        batches=batches,
+        budget=Budget.of(trainer, per_epoch, ahead),
+        state=TrainState(**progress.get("state", {})),
+        window=Window(weights),
+        bad_steps=BadSteps(trainer.max_bad_steps),
+        machine_flops=machine_flops(accelerator),
+        tokens_per_step=tokens,
+        step_seconds=tokens * seconds,
+    )
+
+
+def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> None:
+    """Train until the budget is spent.
 
     The loss of a step is a sum over the predictions of all its batches, divided by their
     number: how a step is cut into batches and dealt to processes does not change it.
+
+    Args:
+        training: what to train, as it is between two steps.
+        steps: this process's batches of each step, without end.
+        watch: logs, evaluates and saves.
     """
-    state, learner = run.state, run.accelerator.unwrap_model(run.objective)
+    run, state, trainer = training, training.state, training.config.trainer
+    learner = run.accelerator.unwrap_model(run.learner)
     peak = [parameters["lr"] for parameters in run.optimizer.param_groups]
-    clip = run.trainer.gradient_clip or float("inf")
-    steps = iter(run.steps)
+    clip = trainer.gradient_clip or float("inf")
     fraction = run.budget.fraction(state)
     if fraction >= 1 and run.window.seconds:
         # Resumed with nothing left to train: the steps since its last line are logged here.
-        _log(run, fraction, {})
+        _log(run, watch, fraction, {})
     while fraction < 1:
         clock = time.perf_counter()  # evaluating and saving are not training time
         batches = next(steps)
-        factor = learning_rate_factor(run.scheduler, run.budget.midway(state))
+        factor = learning_rate_factor(run.config.scheduler, run.budget.midway(state))
         for parameters, rate in zip(run.optimizer.param_groups, peak, strict=True):
             parameters["lr"] = rate * factor
         flops = sum(learner.flops(batch) for batch in batches)
         tally = Tally.of(batches, flops).over_all_processes()
         losses = accumulate_gradients(
-            run.objective, run.accelerator, batches, run.weights, tally.predictions
+            run.learner, run.accelerator, batches, run.weights, tally.predictions
         )
-        norm = whole(run.accelerator.clip_grad_norm_(run.objective.parameters(), clip))
+        norm = whole(run.accelerator.clip_grad_norm_(run.learner.parameters(), clip))
         good = run.bad_steps.judge(run.optimizer, state, batches, norm, *losses.values())
         run.optimizer.step()
         run.optimizer.zero_grad()
 
-        run.wait_before_reading()
+        _wait_before_reading(run, watch)
         (elapsed,) = group.largest([time.perf_counter() - clock])
         run.window.add(losses, good, tally, elapsed)
         state.add(tally, elapsed)
         fraction = run.budget.fraction(state)
-        if fraction < 1 and run.evaluate_every and state.step % run.evaluate_every == 0:
-            run.on_evaluate(state)
-            run.objective.train()
+        if fraction < 1 and watch.every and state.step % watch.every == 0:
+            watch.evaluate()
+            run.learner.train()
             fraction = run.budget.fraction(state)
-        if state.step % run.trainer.log_every == 0 or fraction >= 1:
+        if state.step % trainer.log_every == 0 or fraction >= 1:
             rates = {"train/learning_rate": peak[0] * factor, "train/grad_norm": float(norm)}
-            _log(run, fraction, rates)
-        run.on_step(run)
-    return state
+            _log(run, watch, fraction, rates)
+        watch.step()
 
 
-def _log(run: Training, fraction: float, rates: dict[str, float]) -> None:
+def _wait_before_reading(run: Training, watch: Watch) -> None:
+    """Wait for a GPU after a step whose numbers are read, so that its work counts as training.
+
+    These steps wait for it anyway, but by then the clock would have stopped.
+    """
+    intervals = (run.config.trainer.log_every, watch.every)
+    is_read = any(every and (run.state.step + 1) % every == 0 for every in intervals)
+    if is_read and run.accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _log(run: Training, watch: Watch, fraction: float, rates: dict[str, float]) -> None:
     """Log what happened since the last line, and begin another."""
     window = run.window
     run.state.loss_sum += window.loss
     mfu = {"train/mfu": window.flops / window.seconds / run.machine_flops}
-    run.on_log(run.state, fraction, window.metrics() | rates | mfu)
+    watch.log(fraction, window.metrics() | rates | mfu)
     run.window = Window(run.weights)
 
 
 def accumulate_gradients(
-    objective: nn.Module,
+    learner: nn.Module,
     accelerator: Accelerator,
     batches: list[Batch],
     weights: Mapping[str, float],
@@ -150,10 +229,10 @@ def accumulate_gradients(
     losses = {name: torch.zeros((), device=accelerator.device) for name in weights}
     for index, batch in enumerate(batches, start=1):
         # Gradients are exchanged once, with the last batch.
-        alone = accelerator.no_sync(objective) if index < len(batches) else nullcontext()
+        alone = accelerator.no_sync(learner) if index < len(batches) else nullcontext()
         with alone:
             with accelerator.autocast():
-                sums = objective(batch.to(accelerator.device))
+                sums = learner(batch.to(accelerator.device))
             means = {name: total / max(totals[name], 1) for name, total in sums.items()}
             weighted = [weights[name] * mean for name, mean in means.items()]
             # What is exchanged is a mean over the processes; a sum is wanted.
@@ -164,7 +243,7 @@ def accumulate_gradients(
 
 
 def measure_seconds_per_token(
-    objective: nn.Module,
+    learner: nn.Module,
     accelerator: Accelerator,
     steps: Iterable[list[Batch]],
     weights: Mapping[str, float],
@@ -179,10 +258,10 @@ def measure_seconds_per_token(
 
     def seconds(batches: list[Batch], tally: Tally) -> float:
         clock = time.perf_counter()
-        losses = accumulate_gradients(objective, accelerator, batches, weights, tally.predictions)
+        losses = accumulate_gradients(learner, accelerator, batches, weights, tally.predictions)
         for loss in losses.values():
             loss.item()
-        objective.zero_grad()
+        learner.zero_grad()
         return group.largest([time.perf_counter() - clock])[0]
 
     spent, tokens, elapsed = 0.0, 0, 0.0

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from bertexp.processes import group
 from bertexp.training import shards
+from bertexp.training.checkpoints import Checkpoint
+from bertexp.training.loop import Training
 from bertexp.training.state import Window
 from bertexp.validation import UserError
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from bertexp.training.checkpoints import Checkpoint
-    from bertexp.training.loop import Training
 
 WEIGHTS_FILE = "model.safetensors"  # as ``save_pretrained`` calls it
 TENSORS_FILE = "training.safetensors"
@@ -64,10 +61,10 @@ def optimizer_states(run: Training) -> dict[str, torch.Tensor]:
 
 def trained_model(run: Training) -> nn.Module:
     """Return the model, its weights in parts if it is sharded: a forward leaves them gathered."""
-    objective: Any = run.accelerator.unwrap_model(run.objective)
+    learner: Any = run.accelerator.unwrap_model(run.learner)
     if run.accelerator.is_fsdp2:
-        objective.reshard()
-    return objective.model
+        learner.reshard()
+    return learner.model
 
 
 def generators(run: Training) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertexp.experiment.pretrain import sample_tables
+from bertexp.experiment.pretraining import sample_tables
 from bertexp.objectives.mlm import Guess, MaskedSample
 from bertexp.objectives.pairs import PairSample
 

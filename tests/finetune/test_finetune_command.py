@@ -116,7 +116,7 @@ def test_it_stops_early_and_reports_the_best(work: Path, command: Callable[..., 
     assert summary["budget"]["step"] == 6
     assert summary["budget"]["stopped"]
     assert summary["best"]["step"] == 2
-    assert "after 6 steps, stopped early; the best, of step 2" in done.output
+    assert "stopped early; best: step 2" in done.output
     # It is not the run's last model that was fine-tuned.
     records = (path.read_text() for path in (work / "run" / "finetuned").glob("*.json"))
     assert not any("early" in record for record in records)

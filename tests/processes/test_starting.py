@@ -43,7 +43,7 @@ def test_a_signal_stops_all_after_the_same_step(
     number = send(process)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 128 + number, output
-    assert output.count("saved; to go on: python -m bertexp trainer.resume=") == 1
+    assert output.count("saved; to resume: python -m bertexp trainer.resume=") == 1
     assert "Traceback" not in output
     assert place.summary(name)["status"] == "interrupted"
     last = place.lines(name)[-1]["step"]
@@ -90,13 +90,13 @@ def test_torchrun_has_one_folder_and_the_same_losses(
 SPOILT = """
 import os, sys
 if os.environ.get("RANK") == "1" and "bertexp" in " ".join(sys.orig_argv):
-    from bertexp.training.keeper import Keeper
+    from bertexp.training.saving import Saver
     from bertexp.validation import UserError
     def refuse(_, run):
         if run.state.step == 10:
             raise UserError("only here")
         return False
-    Keeper.is_due = refuse
+    Saver.is_due = refuse
 """
 
 

@@ -14,7 +14,7 @@ import torch
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
-from bertexp.training.loop import Training, train
+from bertexp.training.loop import Training, Watch, train
 from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError
 
@@ -50,13 +50,19 @@ def trained(begin: Callable[..., Training], plan: BatchPlan) -> Callable[..., An
             "optimizer.weight_decay=0.1",
             kind=Spoilt,
             budget=STEPS,
-            steps=(plan[step] for step in range(STEPS)),
-            on_log=lambda state, fraction, metrics: lines.append(metrics),
-            on_step=lambda run: weights.append(deepcopy(run.objective.state_dict())),
         )
-        training.objective.factors = factors
-        weights.append(deepcopy(training.objective.state_dict()))
-        train(training)
+        learner: Any = training.learner
+        learner.factors = factors
+        weights.append(deepcopy(learner.state_dict()))
+
+        class Recording(Watch):
+            def log(self, fraction: float, metrics: dict[str, float]) -> None:
+                lines.append(metrics)
+
+            def step(self) -> None:
+                weights.append(deepcopy(learner.state_dict()))
+
+        train(training, (plan[step] for step in range(STEPS)), Recording())
         return training, lines, weights
 
     return run

@@ -12,15 +12,15 @@ from bertexp.experiment.summary import write_summary
 from bertexp.objectives.learner import count_parameters
 from bertexp.processes import group
 from bertexp.training.budget import Budget
-from bertexp.training.loop import train
+from bertexp.training.loop import Watch, train
 from bertexp.training.memory import forget_peak, peak_memory
 from bertexp.training.plan import BatchPlan
 from bertexp.training.state import TrainState
 
 if TYPE_CHECKING:
-    from bertexp.experiment.training_run import TrainingRun
+    from bertexp.experiment.run import Run
     from bertexp.objectives.batch import Batch
-    from bertexp.training.ready import Ready
+    from bertexp.training.loop import Training
 
 
 # What the plans of all seeds are counted under, and in how many steps.
@@ -40,23 +40,23 @@ class _Steps:
     utilisation: float
 
 
-def make_plan(run: TrainingRun) -> Plan:
+def make_plan(run: Run) -> Plan:
     """Make ``MEASURED`` real steps and an evaluation, and say what all of the run would take.
 
     The model is trained by the steps and of no use afterwards. All processes take part; the
     first one records the plan in the run's ``summary.json``.
     """
-    ready, trainer = run.get_ready(), run.config.trainer
+    ready, trainer = run.training, run.config.trainer
     forget_peak()
     measured = _make_steps(run, ready)
     step_seconds = measured.seconds * ready.tokens_per_step
     clock = time.perf_counter()
-    run.evaluate()
+    run.experiment.evaluate(run.learner, run.accelerator.device)
     evaluation = time.perf_counter() - clock
     # Where time is limited, whole steps count, not forward and backward alone.
     steps = ready.budget.expected_steps(ready.state, ready.tokens_per_step, step_seconds)
     tokens = steps * ready.tokens_per_step
-    parameters = count_parameters(run.objective)
+    parameters = count_parameters(run.learner)
     plan = Plan(
         parameters=parameters,
         steps=steps,
@@ -79,54 +79,59 @@ def make_plan(run: TrainingRun) -> Plan:
     return plan
 
 
-def _make_steps(run: TrainingRun, ready: Ready) -> _Steps:
+def _make_steps(run: Run, ready: Training) -> _Steps:
     """Train for the steps that are measured, and one before: it makes the optimizer's states."""
     spent: list[TrainState] = []
-    training = replace(
-        ready.training(_batches(run, ready)),
-        budget=Budget(steps=1 + MEASURED, tokens=None, seconds=None),
-        on_step=lambda training: spent.append(replace(training.state)),
-    )
-    train(training)
+
+    class Count(Watch):
+        def step(self) -> None:
+            spent.append(replace(measured.state))
+
+    measured = replace(ready, budget=Budget(steps=1 + MEASURED, tokens=None, seconds=None))
+    train(measured, _batches(run, ready), Count())
     first, last = spent[0], spent[-1]
     seconds = last.seconds - first.seconds
     return _Steps(
         seconds=seconds / (last.tokens - first.tokens),
-        utilisation=(last.flops - first.flops) / seconds / training.machine_flops,
+        utilisation=(last.flops - first.flops) / seconds / ready.machine_flops,
     )
 
 
-def _flops_per_token(run: TrainingRun) -> float:
+def _flops_per_token(run: Run) -> float:
     """Return the operations that training takes for a token, for any seed the same.
 
     It is the mean over steps that are spread over an epoch, drawn and masked under one seed.
     """
     trainer = run.config.trainer
     plan = BatchPlan(
-        run.examples.under(SEED),
+        run.prepared.examples.under(SEED),
         trainer.batch_size,
         trainer.gradient_accumulation_steps,
         SEED,
         few_shapes=run.config.hardware.compile,
     )
-    learner = run.accelerator.unwrap_model(run.objective)
+    learner = run.learner
     flops, tokens = 0.0, 0
     for place, number in enumerate(plan.spread(SAMPLED)):
-        rate = run.mask_rate((place + 0.5) / SAMPLED) if run.mask_rate else None
+        rate = (
+            run.experiment.mask_rate((place + 0.5) / SAMPLED) if run.experiment.mask_rate else None
+        )
         batches = plan[number if rate is None else (number, rate)]
         flops += sum(learner.flops(batch) for batch in batches)
         tokens += sum(batch.tokens for batch in batches)
     return flops / tokens
 
 
-def _batches(run: TrainingRun, ready: Ready) -> Iterator[list[Batch]]:
+def _batches(run: Run, ready: Training) -> Iterator[list[Batch]]:
     """Give the first steps, with the mask rates of all of the run: a schedule changes the work."""
     for number in range(1 + MEASURED):
         progress = max(0.0, (number - 0.5) / MEASURED)
-        yield ready.batches[(number, run.mask_rate(progress)) if run.mask_rate else number]
+        yield ready.batches[
+            (number, run.experiment.mask_rate(progress)) if run.experiment.mask_rate else number
+        ]
 
 
-def _checkpoints(run: TrainingRun, steps: int, seconds: float) -> int:
+def _checkpoints(run: Run, steps: int, seconds: float) -> int:
     """Return how many checkpoints lie on the disk at most, the one being written included."""
     trainer = run.config.trainer
     written = 1 + (steps // run.every if run.every else 0)

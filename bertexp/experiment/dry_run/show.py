@@ -12,29 +12,27 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bertexp.console import compact, plural, size
+from bertexp.console import clock, compact, listed, plural, show, size
 from bertexp.experiment.dry_run.measure import make_plan
 from bertexp.experiment.dry_run.plan import MEASURED, Plan
-from bertexp.experiment.report import listed, show
 from bertexp.processes import group
-from bertexp.tracking.progress import clock
 from bertexp.training.memory import total_memory
 
 if TYPE_CHECKING:
-    from bertexp.experiment.training_run import TrainingRun
+    from bertexp.experiment.run import Run
 
 
 NOTE = Text("A dry run: nothing is trained, logged or saved.", "dim")
 
 
-def show_plan(run: TrainingRun) -> float:
+def show_plan(run: Run) -> float:
     """Say what a run would do and take, see ``make_plan``; returns NaN, as there is no loss.
 
     Of a sweep's job it is said at the end of the sweep, beside the others.
     """
     plan = make_plan(run)
     if group.is_first() and run.invocation.job is None:
-        show(run.plan(plan.steps, plan.steps * plan.step_seconds))
+        run.print_plan(plan.steps, plan.steps * plan.step_seconds)
         show(costs(plan))
     return math.nan
 

@@ -13,14 +13,14 @@ from transformers import AutoTokenizer, BertForMaskedLM
 
 from bertexp.experiment.prepare import Data
 from bertexp.training.checkpoints import find_checkpoints
-from bertexp.training.keeper import Keeper
 from bertexp.training.loop import Training, accumulate_gradients
 from bertexp.training.plan import BatchPlan
+from bertexp.training.saving import Saver
 from bertexp.training.snapshot import restore
 from bertexp.training.state import Tally
 from bertexp.validation import UserError
 
-Run = tuple[Training, Keeper]
+Run = tuple[Training, Saver]
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def begun(
 
     def run(*overrides: str, seed: int = 0) -> Run:
         training = begin("model.num_hidden_layers=1", *overrides, seed=seed)
-        model = training.objective.model
-        return training, Keeper(model, prepared().tokenizer, 128, tmp_path, training.trainer)
+        model = training.learner.model
+        return training, Saver(model, prepared().tokenizer, 128, tmp_path, training.config.trainer)
 
     return run
 
@@ -41,7 +41,7 @@ def reach(training: Training, step: int) -> None:
     """Be after ``step``, with weights that show it."""
     training.state.step = step
     with torch.no_grad():
-        training.objective.model.cls.predictions.bias.fill_(step)
+        training.learner.model.cls.predictions.bias.fill_(step)
 
 
 def kept(run: Path) -> dict[str, float]:
@@ -69,37 +69,38 @@ def test_the_best_and_the_last_are_kept(
     begun: Callable[..., Run], tmp_path: Path,
     losses: list[float], steps: set[int], best: str | None,
 ) -> None:  # fmt: skip
-    training, keeper = begun("trainer.keep_checkpoints=1")
+    training, saver = begun("trainer.keep_checkpoints=1")
     for step, loss in enumerate(losses, start=1):
         reach(training, step)
         if step < len(losses):
-            keeper.offer(loss, step)
-        if step == len(losses) or keeper.is_due(training):
-            keeper.save(training, {})
-    keeper.finish(losses[-1], len(losses))
+            saver.offer(loss, step)
+        if step == len(losses) or saver.is_due(training):
+            saver.save(training, {})
+    saver.export()
+    saver.finish(losses[-1], len(losses), exports_best=False)
     expected = {f"checkpoints/step-{step}": step for step in steps}
     assert kept(tmp_path) == expected | {"model": len(losses)}
-    assert keeper.best == best
+    assert saver.best == best
     if best:
-        assert keeper.loss == min(loss for loss in losses if not math.isnan(loss))
-        assert losses[(keeper.step or 0) - 1] == keeper.loss
+        assert saver.cost == min(loss for loss in losses if not math.isnan(loss))
+        assert losses[(saver.step or 0) - 1] == saver.cost
     AutoTokenizer.from_pretrained(tmp_path / "checkpoints" / f"step-{len(losses)}")
 
 
 def test_a_resumed_run_knows_its_best(begun: Callable[..., Run], tmp_path: Path) -> None:
-    training, keeper = begun("trainer.keep_checkpoints=1")
+    training, saver = begun("trainer.keep_checkpoints=1")
     for step, loss in ((1, 2.0), (2, 3.0)):
         reach(training, step)
-        keeper.offer(loss, step)
-        keeper.save(training, {})
+        saver.offer(loss, step)
+        saver.save(training, {})
     checkpoint = find_checkpoints(tmp_path)[-1]
     _, again = begun()
     again.resume(checkpoint)
-    assert (again.loss, again.step, again.best) == (2.0, 1, "checkpoints/step-1")
+    assert (again.cost, again.step, again.best) == (2.0, 1, "checkpoints/step-1")
     (tmp_path / "checkpoints" / "step-1" / "model.safetensors").unlink()
     _, lost = begun()
     lost.resume(checkpoint)
-    assert (lost.loss, lost.step, lost.best) == (math.inf, None, None)
+    assert (lost.cost, lost.step, lost.best) == (math.inf, None, None)
 
 
 @pytest.mark.parametrize(
@@ -113,15 +114,15 @@ def test_a_resumed_run_knows_its_best(begun: Callable[..., Run], tmp_path: Path)
     ],
 )
 def test_it_is_saved_when_it_is_time(begun: Callable[..., Run], every: str, due: list[int]) -> None:
-    training, keeper = begun(f"trainer.save_every={every}")
+    training, saver = begun(f"trainer.save_every={every}")
     found = []
     for step in range(1, 10):
         training.state.step = step
-        found += [step] if keeper.is_due(training) else []
+        found += [step] if saver.is_due(training) else []
     assert found == due
     # Weights that give no finite loss do not push out those that do.
     training.bad_steps.in_a_row = 1
-    assert not keeper.is_due(training)
+    assert not saver.is_due(training)
 
 
 def after_steps(training: Training, plan: BatchPlan, steps: range) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def after_steps(training: Training, plan: BatchPlan, steps: range) -> dict[str, 
     for step in steps:
         tally = Tally.of(plan[step], flops=1.0)
         losses = accumulate_gradients(
-            training.objective,
+            training.learner,
             training.accelerator,
             plan[step],
             training.weights,
@@ -140,7 +141,7 @@ def after_steps(training: Training, plan: BatchPlan, steps: range) -> dict[str, 
         training.window.add(losses, torch.tensor(True), tally, 0.5)
         training.state.add(tally, 0.5)
     return {
-        "weights": training.objective.state_dict(),
+        "weights": training.learner.state_dict(),
         "optimizer": training.optimizer.state_dict()["state"],
         "generator": torch.get_rng_state(),
         "window": training.window.plain(),
@@ -152,9 +153,9 @@ def test_a_snapshot_is_the_run_to_the_last_bit(
     begun: Callable[..., Run], prepared: Callable[..., Data], tmp_path: Path
 ) -> None:
     plan = BatchPlan(prepared().examples, 4, 2, 0)
-    training, keeper = begun("model.dropout=0.3")
+    training, saver = begun("model.dropout=0.3")
     after_steps(training, plan, range(3))
-    keeper.save(training, {})
+    saver.save(training, {})
     expected = after_steps(training, plan, range(3, 6))
     # Another seed: nothing of it may be left.
     again, _ = begun("model.dropout=0.3", seed=5)
@@ -164,9 +165,9 @@ def test_a_snapshot_is_the_run_to_the_last_bit(
 
 
 def test_another_model_is_refused(begun: Callable[..., Run], tmp_path: Path) -> None:
-    training, keeper = begun()
+    training, saver = begun()
     reach(training, 1)
-    keeper.save(training, {})
+    saver.save(training, {})
     checkpoint = find_checkpoints(tmp_path)[-1]
     for other in ("model.hidden_size=32", "model.num_hidden_layers=2"):
         with pytest.raises(UserError, match=r"step-1: is of another model \("):

@@ -6,27 +6,24 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families.export import export_model, write_model
 from bertexp.processes import group
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
 from bertexp.training.config import TrainerConfig
+from bertexp.training.loop import Training
 from bertexp.training.shards import gathered_weights, write_shards
 from bertexp.training.snapshot import generators, optimizer_states, progress, write_tensors
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import BertPreTrainedModel
-
-    from bertexp.training.loop import Training
 
 LAST = "model"
 
 
 @dataclass
-class Keeper:
+class Saver:
     """Saves a run: checkpoints while it trains, and ``model/``, the last model, at its end.
 
     A checkpoint is a model that ``from_pretrained`` loads, with what training needs beside it.
@@ -38,15 +35,15 @@ class Keeper:
         tokenizer, max_length: what goes with it.
         folder: the run's folder.
         trainer: how often, and how many are kept.
-        loss, step, best: the lowest evaluation loss so far, when, and that model's folder.
+        cost, step, best: of the best model so far: what decides, lower is better; when; its folder.
     """
 
-    model: BertPreTrainedModel
+    model: Any
     tokenizer: Tokenizer
     max_length: int
     folder: Path
     trainer: TrainerConfig
-    loss: float = field(default=math.inf, init=False)
+    cost: float = field(default=math.inf, init=False)
     step: int | None = field(default=None, init=False)
     best: str | None = field(default=None, init=False)
 
@@ -56,14 +53,14 @@ class Keeper:
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Know the best model again, unless its checkpoint was lost."""
-        step, loss = checkpoint.progress["best"], checkpoint.progress["best_loss"]
+        step, cost = checkpoint.progress["best"], checkpoint.progress["best_loss"]
         if group.from_first(self._has(step)):
-            self._adopt(loss, step, _name(step))
+            self._adopt(cost, step, _name(step))
 
-    def offer(self, loss: float, step: int) -> None:
-        """Take the model for the best, if its loss is lower; the step's checkpoint will hold it."""
-        if loss < self.loss:
-            self._adopt(loss, step, _name(step))
+    def offer(self, cost: float, step: int) -> None:
+        """Take the model for the best, if its cost is lower; the step's checkpoint will hold it."""
+        if cost < self.cost:
+            self._adopt(cost, step, _name(step))
 
     def is_due(self, run: Training) -> bool:
         """Whether the step that was just made is to be saved."""
@@ -91,7 +88,7 @@ class Keeper:
         if group.from_first(self._has(run.state.step)):
             return
         states = group.gathered(generators(run))
-        weights = gathered_weights(run.accelerator.unwrap_model(run.objective))
+        weights = gathered_weights(run.accelerator.unwrap_model(run.learner))
 
         def fill(folder: Path) -> None:
             write_model(self.model, self.tokenizer, self.max_length, folder, weights)
@@ -99,17 +96,18 @@ class Keeper:
             if weights is not None:
                 write_shards(optimizer_states(run), group.from_first(folder))
 
-        best = {"best": self.step, "best_loss": None if self.step is None else self.loss}
+        best = {"best": self.step, "best_loss": None if self.step is None else self.cost}
         if group.is_first():
             self._checkpoints.write(progress(run) | best | notes, fill)
         elif weights is not None:
             write_shards(optimizer_states(run), group.from_first(self.folder))
 
-    def finish(self, loss: float, step: int, weights: dict[str, Tensor] | None = None) -> None:
-        """Keep the model as the last one, which may be the best too; see ``write_model``."""
-        self.export(weights)
-        if loss < self.loss:
-            self._adopt(loss, step, LAST)
+    def finish(self, cost: float, step: int, *, exports_best: bool) -> None:
+        """Know whether the exported model is the best one."""
+        if exports_best:
+            self.best = LAST
+        elif cost < self.cost:
+            self._adopt(cost, step, LAST)
 
     def export(self, weights: dict[str, Tensor] | None = None) -> None:
         """Write the model as it is to ``model/``, see ``write_model``."""
@@ -120,8 +118,8 @@ class Keeper:
     def _has(self, step: int) -> bool:
         return step in [whole.step for whole in self._checkpoints.whole]
 
-    def _adopt(self, loss: float, step: int, name: str) -> None:
-        self.loss, self.step, self.best = loss, step, name
+    def _adopt(self, cost: float, step: int, name: str) -> None:
+        self.cost, self.step, self.best = cost, step, name
 
 
 def _name(step: int) -> str:

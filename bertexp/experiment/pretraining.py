@@ -1,0 +1,186 @@
+"""Pre-training: a task's objectives on a corpus, evaluated on the frozen bank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import RenderableType
+
+from bertexp.config import Config
+from bertexp.console import plural
+from bertexp.data.tokens.unknown import unknown_share
+from bertexp.evaluation.bank import draw_samples, evaluate, example_losses, write_example_losses
+from bertexp.evaluation.evaluator import evaluate_fully
+from bertexp.experiment.base import Experiment, Final, Prepared
+from bertexp.experiment.prepare import Data, prepare_data
+from bertexp.experiment.summary import write_summary
+from bertexp.families.build import build_model, check_model
+from bertexp.masking.audit import audit
+from bertexp.masking.config import MaskingConfig
+from bertexp.masking.schedule import mask_rate
+from bertexp.objectives.base import Sample
+from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.learner import Learner
+from bertexp.pairs.examples import PairExamples
+from bertexp.processes import group
+from bertexp.tracking.base import SafeTracker
+from bertexp.training.rates import default_rate
+
+
+class Pretraining(Experiment[Config]):
+    """Trains an encoder on the objectives of ``task.*``."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.every = config.evaluation.every
+        if "masked" in config.task.heads:
+            self.mask_rate = partial(mask_rate, config.masking)
+
+    def identity(self) -> dict[str, Any]:
+        masking = self.config.masking if self.mask_rate else None
+        return {"task": self.config.task.name, "model": self.config.model.name, "masking": masking}
+
+    def prepare(self, device: torch.device) -> Prepared:
+        config, length = self.config, self.config.task.max_length
+        # First, for its mistakes: the corpus may take long.
+        check_model(config.model, length, device, config.task.uses_sentences)
+        with group.first_before_others():
+            self.data = data = prepare_data(config)
+        model = build_model(config.model, data.task.heads, data.tokenizer, length, config.seed)
+        for evaluator in data.evaluators:
+            evaluator.check(model)
+        return Prepared(
+            model=model,
+            tokenizer=data.tokenizer,
+            max_length=length,
+            heads=data.task.objectives,
+            weights=data.task.weights,
+            examples=data.examples,
+            fingerprints=fingerprints(data),
+            yardsticks=data.bank.yardsticks,
+            answered=answered(data),
+            facts=_facts(config, data, model),
+            default_rate=default_rate(config.model.pretrained, model.config.hidden_size),
+        )
+
+    def describe(self, folder: Path, tracker: SafeTracker | None) -> None:
+        """Record pairs and masks."""
+        if tracker:
+            tracker.describe({"fingerprints": fingerprints(self.data)})
+        examples = self.data.examples
+        text = examples.text if isinstance(examples, MaskedExamples) else examples
+        if isinstance(text, PairExamples):
+            write_summary(folder, {"pairs": text.shares(epoch=0)})
+        if not isinstance(examples, MaskedExamples):
+            return
+        found = audit(examples)
+        write_summary(folder, {"masking": asdict(found) | found.figures()})
+        if tracker:
+            rows = [[name, value] for name, value in found.figures().items()]
+            tracker.log_rows("masking/audit", ["figure", "value"], rows)
+            runs = [[*pair] for pair in found.runs.items()]
+            tracker.log_rows("masking/runs", ["tokens", "runs"], runs)
+        found.warn()
+
+    def evaluate(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        return evaluate(learner, self.data.bank, device)
+
+    def conclude(self, learner: Learner, folder: Path, device: torch.device) -> Final:
+        """Evaluate on the bank and by the evaluators; write each example's loss."""
+        data = self.data
+        found = evaluate_fully(learner, data.bank, data.evaluators, device)
+        samples = draw_samples(learner, data.bank, device)
+        pictures = []
+        if group.is_first():
+            write_example_losses(folder, example_losses(data.bank, found.predictions))
+            pictures = [path for each in data.evaluators for path in each.draw(folder)]
+        return Final(
+            metrics=found.metrics,
+            summary={k: v for each in data.evaluators for k, v in each.details().items()},
+            optimum=data.optimum,
+            details=details(data, found.metrics),
+            samples=[sample.shown() for sample in samples],
+            tables=sample_tables(samples),
+            pictures=pictures,
+        )
+
+
+def fingerprints(data: Data) -> dict[str, Any]:
+    """Return what stands for the contents of a run's data."""
+    bank = data.bank.fingerprints
+    for evaluator in data.evaluators:
+        bank |= evaluator.fingerprints()
+    return {
+        "corpus": data.corpus.fingerprint,
+        "tokenizer": data.tokenizer.fingerprint,
+        "tokens": data.tokens["train"].fingerprint,
+        "bank": bank,
+    }
+
+
+def answered(data: Data) -> dict[str, int]:
+    """Return how many independent examples each accuracy is of, by the metric's name."""
+    found = data.bank.answered
+    for evaluator in data.evaluators:
+        found |= evaluator.answered()
+    return found
+
+
+def details(data: Data, metrics: Mapping[str, float]) -> list[RenderableType]:
+    """Return what is printed below the table of results."""
+    evaluators = [part for each in data.evaluators for part in each.shown()]
+    return [*data.bank.details(metrics), *evaluators]
+
+
+def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[list[Any]]]]:
+    """Return samples as tables: columns and rows, by name."""
+    tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
+    for sample in samples:
+        tables.setdefault(sample.table, (sample.columns, []))[1].extend(sample.rows())
+    return tables
+
+
+def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
+    """Return the lines of the plan about corpus, task and model."""
+    train, validation = data.corpus.sizes["train"], data.corpus.sizes["validation"]
+    source = config.model.pretrained or f"{config.model.name}, from scratch"
+    tokens, tokenizer = data.tokens["train"], data.tokenizer
+    unknown = unknown_share(tokens.counts(tokenizer.vocab_size), tokenizer)
+    rows = {
+        "corpus": f"{config.dataset.name}{f' ({data.corpus.source})' * bool(data.corpus.source)}"
+        f"{', streamed; its head' * config.dataset.streaming}: "
+        f"{plural(train.documents, 'document')}{', parts of one,' * data.corpus.parted} of "
+        f"{plural(train.paragraphs, 'paragraph')}, {train.characters / 1e6:.1f} MB; "
+        f"{validation.documents:,} for validation",
+        "tokens": f"{len(tokens.tokens):,}, {unknown:.2%} unknown; vocabulary of "
+        f"{tokenizer.vocab_size:,} ({config.tokenizer.name})",
+        "task": f"{config.task.name}: {len(data.examples):,} examples of up to "
+        f"{config.task.max_length} tokens",
+    }
+    if "masked" in data.task.heads:
+        replace = config.masking.replace
+        shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
+        rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
+    sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
+    parameters = f"{model.num_parameters():,} parameters{_dropout(model.config)}"
+    return rows | {"model": f"{source}: {sizes}, {parameters}"}
+
+
+def _rate(config: MaskingConfig) -> str:
+    """Return the mask rate, its course and the rate of corruption, as far as they differ."""
+    text = f"{config.prob:.3g}"
+    if config.schedule.end is not None:
+        text += f" to {config.schedule.end:.3g} ({config.schedule.name})"
+    if config.corrupt_prob is not None:
+        text += f", corrupted {config.corrupt_prob:.3g}"
+    return text
+
+
+def _dropout(bert: Any) -> str:
+    rates = dict.fromkeys((bert.hidden_dropout_prob, bert.attention_probs_dropout_prob))
+    return f", dropout {' and '.join(f'{rate:g}' for rate in rates)}" if any(rates) else ""

@@ -1,0 +1,159 @@
+"""The results of a run: what ``summary.json`` gets, and what the terminal shows."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+
+from bertexp.experiment import report as reported
+from bertexp.experiment.base import Final
+from bertexp.files import shown
+from bertexp.metrics import cost, describe
+from bertexp.training.saving import LAST, Saver
+
+if TYPE_CHECKING:
+    from bertexp.experiment.run import Run
+
+# An evaluation loss that is above the best by less than this share of it goes without saying.
+NOTABLE = 0.01
+# Logged lines whose mean is taken for the training loss at a step.
+SMOOTHED = 10
+
+
+@dataclass
+class Clock:
+    """The seconds a run took, and on what; where it goes on, those before it stopped included.
+
+    Attributes:
+        total: all of them, up to the last stop.
+        preparation, evaluation, checkpoints, tracking: what of these was not training.
+    """
+
+    total: float = 0.0
+    preparation: float = 0.0
+    evaluation: float = 0.0
+    checkpoints: float = 0.0
+    tracking: float = 0.0
+    _began: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def counting(self, part: str) -> Iterator[None]:
+        """Count the time of a ``with`` block as ``part``, the name of an attribute."""
+        began = time.perf_counter()
+        yield
+        setattr(self, part, getattr(self, part) + time.perf_counter() - began)
+
+    def read(self) -> dict[str, float]:
+        """Return all of it by name, as of now."""
+        seconds = {name: value for name, value in vars(self).items() if name != "_began"}
+        return seconds | {"total": self.total + time.perf_counter() - self._began}
+
+
+def summary(run: Run, final: Final) -> dict[str, object]:
+    """Return what is known at the end; what was spent is named as in ``TrainOutput``."""
+    state, saver, decides = run.training.state, run.saver, run.experiment.decides
+    value = final.metrics[decides] if run.experiment.exports_best else saver.cost
+    return {
+        "status": "finished",
+        "metrics": final.metrics,
+        "yardsticks": run.prepared.yardsticks,
+        "optimum": final.optimum,
+        "answered": run.prepared.answered,
+        "best": {decides: value, "step": saver.step, "folder": saver.best},
+        **final.summary,
+        "train_loss": state.mean_loss,
+        "train_runtime": state.seconds,
+        "train_samples_per_second": state.examples / state.seconds,
+        "train_steps_per_second": state.step / state.seconds,
+        "total_flos": state.flops,
+        "epoch": state.examples / len(run.prepared.examples),
+        "budget": asdict(state),
+        "seconds": {"training": state.seconds} | run.clock.read(),
+    }
+
+
+def report(run: Run, final: Final) -> Iterator[RenderableType]:
+    """Yield what the terminal shows at the end: the results, samples, remarks and places."""
+    state, saver, folder = run.training.state, run.saver, run.invocation.folder
+    heading = reported.spent(state) + ", stopped early" * state.stopped
+    is_best = run.experiment.exports_best
+    heading += f"; best: step {saver.step}" * is_best
+    lines = run.record.lines()
+    columns = {
+        "before": before_training(lines),
+        "model": final.metrics,
+        "yardstick": run.prepared.yardsticks,
+        "optimum": final.optimum,
+    }
+    yield reported.results(heading, columns, run.prepared.answered, final.details)
+    yield Group(*final.samples)
+    decides = run.experiment.decides
+    yield reported.remarks(remarks(lines, final.metrics, run.prepared.yardsticks, saver, decides))
+    best = None
+    if saver.best and saver.best != LAST:
+        best = (shown(folder / saver.best), f"eval/loss {saver.cost:.3f}")
+    tracker = run.tracker.location if run.tracker else None
+    yield reported.places(shown(folder), best, [*map(shown, final.predictions)], tracker)
+
+
+def before_training(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return ``eval/*`` before the first step, from a run's logged lines; nothing without it."""
+    first = next((line for line in lines if "eval/loss" in line), {"step": None})
+    found = {name: value for name, value in first.items() if name.startswith("eval/")}
+    return {name: math.nan if v is None else v for name, v in found.items() if first["step"] == 0}
+
+
+def remarks(
+    lines: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, float],
+    yardsticks: Mapping[str, float],
+    saver: Saver,
+    decides: str,
+) -> list[str]:
+    """Return what is wrong with the model that a run exports.
+
+    Args:
+        lines: that the run has logged.
+        metrics: of the model.
+        yardsticks: what can be had without looking at the input.
+        saver: knows the best model.
+        decides: the metric by which models are compared.
+    """
+    found, before = [], before_training(lines)
+    for name in (each for each in yardsticks if each == decides or describe(each).lower_is_better):
+        if not is_better(name, metrics[name], yardsticks[name]):
+            found.append(
+                f"No better than its yardstick: {name} is {metrics[name]:.3f}, and a predictor "
+                f"that does not look at the input has {yardsticks[name]:.3f}."
+            )
+    if decides in before and not is_better(decides, metrics[decides], before[decides]):
+        found.append(
+            f"No better than before training: {decides} was {before[decides]:.3f}, now "
+            f"{metrics[decides]:.3f}."
+        )
+    loss = metrics["eval/loss"]
+    if saver.step and saver.best != LAST and not loss <= (1 + NOTABLE) * saver.cost:
+        rose = f"eval/loss rose from {saver.cost:.3f} at step {saver.step} to {loss:.3f}"
+        trained = [line for line in lines if line.get("train/loss") is not None]
+        early = [line["train/loss"] for line in trained if line["step"] <= saver.step]
+        late = [line["train/loss"] for line in trained if line["step"] > saver.step]
+        if early and late and (then := _recent(early)) > (now := _recent(late)):
+            rose = f"Overfitting: {rose}, while train/loss fell from {then:.3f} to {now:.3f}"
+        found.append(f"{rose}. model/ is the model of the last step; the best is in {saver.best}.")
+    return found
+
+
+def is_better(name: str, value: float, other: float) -> bool:
+    """Whether a metric's value is better than another; NaN is never better."""
+    return cost(name, value) < cost(name, other)
+
+
+def _recent(losses: Sequence[float]) -> float:
+    return statistics.fmean(losses[-SMOOTHED:])

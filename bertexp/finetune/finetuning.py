@@ -1,0 +1,102 @@
+"""Fine-tuning: a pre-trained encoder on labelled data, the best model by validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertexp.experiment.base import Experiment, Final, Prepared
+from bertexp.experiment.saved import find_saved
+from bertexp.experiment.summary import write_summary
+from bertexp.families.checkpoint import load_classifier, must_read_pairs
+from bertexp.finetune.config import FinetuneConfig
+from bertexp.finetune.judgement import judge, write_predictions, yardsticks
+from bertexp.finetune.labelled import LABEL, LabelledData, prepare_labelled
+from bertexp.finetune.objective import LabelHead
+from bertexp.finetune.records import write_record
+from bertexp.objectives.learner import Learner
+from bertexp.processes import group
+from bertexp.tracking.base import SafeTracker
+from bertexp.training.rates import fine_tuning_rate
+
+# Labels that the plan names.
+MOST_NAMED = 5
+
+
+class Finetuning(Experiment[FinetuneConfig]):
+    """Trains a saved encoder, with a head on its first token, on labelled texts."""
+
+    exports_best = True
+
+    def __init__(self, config: FinetuneConfig) -> None:
+        super().__init__(config)
+        self.decides = f"eval/{config.finetune.metrics[0]}"
+        self.patience = config.finetune.patience
+        self.saved = find_saved(str(config.run))
+
+    def identity(self) -> dict[str, Any]:
+        model = Path(str(self.config.run)).name
+        task = self.config.finetune.name
+        return {"task": task, "model": model, "masking": None, "job_type": "finetune"}
+
+    def prepare(self, device: torch.device) -> Prepared:
+        labelled, trainer = self.config.finetune, self.config.trainer
+        # First, for its mistakes: the data may take long.
+        architecture = self.saved.architecture()
+        length = self.saved.max_length(architecture)
+        if labelled.text_b:
+            must_read_pairs(architecture, "finetune.text_b")
+        if labelled.max_length:
+            length = min(length, labelled.max_length)
+        tokenizer = self.saved.load_tokenizer()
+        with group.first_before_others():
+            self.data = data = prepare_labelled(labelled, tokenizer, length)
+        each_step = trainer.batch_size * trainer.gradient_accumulation_steps
+        self.every = labelled.every or -(-len(data.train) // each_step)
+        torch.manual_seed(self.config.seed)
+        model = load_classifier(self.saved.source, data.labels).train()
+        return Prepared(
+            model=model,
+            tokenizer=tokenizer,
+            max_length=length,
+            heads=[LabelHead()],
+            weights={LABEL: 1.0},
+            examples=data.train,
+            fingerprints={"bank": {LABEL: data.fingerprint}},
+            yardsticks=yardsticks(data, labelled.metrics),
+            answered=data.answered,
+            facts=self._facts(data, model, length),
+            default_rate=fine_tuning_rate(architecture.hidden_size),
+        )
+
+    def describe(self, folder: Path, tracker: SafeTracker | None) -> None:
+        """Record what is fine-tuned: the run, if it is one, and the model."""
+        run = str(self.saved.run) if self.saved.run else None
+        write_summary(folder, {"parent": {"run": run, "model": self.saved.source}})
+
+    def evaluate(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        return judge(learner, self.data, self.config.finetune.metrics, device)
+
+    def conclude(self, learner: Learner, folder: Path, device: torch.device) -> Final:
+        metrics = self.evaluate(learner, device)
+        written = write_predictions(learner, self.data, self.config.finetune, folder, device)
+        return Final(metrics=metrics, predictions=written)
+
+    def record(self, folder: Path, final: Final) -> None:
+        """Write the metrics into the folder of the run that was fine-tuned, for comparisons."""
+        write_record(self.config, self.saved, folder, final.metrics, self.data)
+
+    def _facts(self, data: LabelledData, model: Any, length: int) -> dict[str, str]:
+        task = self.config.finetune
+        sizes = " + ".join(f"{len(examples):,}" for examples in data.validation.values())
+        named = ", ".join(data.labels[:MOST_NAMED]) + ", …" * (len(data.labels) > MOST_NAMED)
+        labels = f"{len(data.labels)} classes ({named})" if data.labels else "scores"
+        return {
+            "model": f"{self.saved.source}: {model.num_parameters():,} parameters",
+            "task": f"{task.name}: {labels}",
+            "examples": f"{len(data.train):,} to train on, {sizes} to judge by, of up to "
+            f"{length} tokens",
+            "judged by": ", ".join(task.metrics),
+        }
