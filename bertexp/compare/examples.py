@@ -51,7 +51,7 @@ def clustered_difference(
     documents = gap_CD.shape[1]
     total_C, count_C = gap_CD.sum(1, keepdims=True), count_CD.sum(1, keepdims=True)
     mean = float(np.average(total_C / count_C, axis=0, weights=weight_C)[0])
-    # Without a document that alone was asked something there is no mean.
+    # Without the only document that has a condition there is no mean.
     left_CD = count_C - count_CD
     if documents < 2 or not left_CD.all():
         return examples, documents, mean, None, None
@@ -83,7 +83,7 @@ def _rows(folder: Path, metric: str) -> pa.Table | None:
 
 
 def _conditions(table: pa.Table) -> list[str]:
-    """Return under which condition each row was asked, as metrics' names have it."""
+    """Return the condition of each row, as metrics' names have it."""
     columns = (table[name].to_pylist() for name in ("rate", "negatives"))
     return [kind or f"{rate:g}" for rate, kind in zip(*columns, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Runs that are not about one question: what each is and how it ended, instead of a comparison."""
+"""Runs that are too different to be compared: what each is and how it ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bertexp.compare.settings import SEED, differing_keys
 from bertexp.config import changes_outcome
 from bertexp.console import number, output, plural, shown, value_text
 
-# Runs that are about one question differ in no more keys, and in their budgets by no more.
+# Runs that are compared differ in no more keys, and in their budgets by no more.
 MOST_KEYS = 3
 MOST_TIMES_LONGER = 4
 # How many keys a line names, and how wide a run's name may be.
@@ -24,10 +24,10 @@ DECIMALS = 3
 
 
 def unrelated(runs: Sequence[Run]) -> str | None:
-    """Return why runs are not about one question; None if they are.
+    """Return why runs are too different to be compared; None if they are not.
 
-    The jobs of one sweep are, and so are two runs; others if they differ in few keys and none
-    is much shorter than another.
+    The jobs of one sweep can be compared, and any two runs; others if they differ in few keys
+    and none is much shorter than another.
     """
     if len(runs) <= 2 or (runs[0].sweep and len({run.sweep for run in runs}) == 1):
         return None
@@ -72,8 +72,8 @@ def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
             console.print(Text(f"  {' '.join(other)}", "dim"), soft_wrap=True)
     if why:
         note = (
-            f"Listed, not compared: these are not runs about one question, {why}. To compare them "
-            "all the same name the keys: --by KEY."
+            f"Listed, not compared: {why}. To compare them anyway, name the keys that tell "
+            "settings apart: --by KEY."
         )
         console.print(Text(f"\n{note}"))
 

@@ -23,7 +23,7 @@ class ComparedRun:
     """One run as it takes part in a comparison.
 
     Attributes:
-        folder: its folder, relative to the working directory where it lies below it.
+        folder: its folder, relative to the working directory where it is below it.
         name: what trackers call it.
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
         error: why it failed or has no value, or None.
@@ -83,7 +83,7 @@ class Difference:
         verdict: ``better``, ``worse``, ``not resolved`` or ``one seed``; of an interaction
             ``resolved`` instead of the first two.
         seeds_needed: seeds that would resolve a difference of this size with a power of 80%,
-            None where it is resolved or cannot be told.
+            None where it is resolved or not known.
     """
 
     setting: str
@@ -146,7 +146,7 @@ class Ability:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a probe's questions are worth without the encoder, the same for all settings.
+    """What a probe comes to without the encoder, the same for all settings.
 
     Attributes:
         metric: the probe's.

@@ -40,7 +40,7 @@ class Run:
         summary: its ``summary.json``; empty where there is none.
         history: the lines of its ``metrics.jsonl``; what is not a number there is None.
         status: ``finished``, ``running``, ``interrupted``, ``failed`` or ``killed``.
-        error: why it did not finish, as far as that can be told.
+        error: why it did not finish, as far as that is known.
         written: when it last wrote something, in seconds since 1970.
         encoder: of a fine-tuned run, the seed that its encoder was pre-trained with, or what the
             encoder is where that is not known.

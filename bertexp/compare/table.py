@@ -52,7 +52,7 @@ def render(comparison: Comparison) -> RenderableType:
         if run.error or run.status != "finished"
     ]
     if odd:
-        columns = ("runs to know of", "seed", "status", "why")
+        columns = ("runs to note", "seed", "status", "why")
         fold = (columns[0], "why")
         parts += [Text(""), table(*columns, left=(*fold, "status"), fold=fold, rows=odd)]
     return Group(*parts)

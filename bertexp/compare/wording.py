@@ -147,7 +147,7 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
     digits = two_digits(spread(difference))
     size = f"{number(abs(mean), digits)} {unit(comparison.metric)}".rstrip()
     if difference.verdict in ("better", "worse"):
-        # The size of a gain or loss is told without a sign, and so is its interval.
+        # The size of a gain or loss has no sign, and so has its interval.
         if mean < 0 and low is not None and high is not None:
             low, high = -high, -low
         between = _between(low, high, difference.seeds, digits)

@@ -1,4 +1,4 @@
-"""Runs that are not about one question are listed; others are compared."""
+"""Runs that are too different are listed; others are compared."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_glob_passes_over_what_is_no_run(day: Path) -> None:
         read_runs([day / "swept" / "notes", day / "swept" / "compare.csv"])
 
 
-def test_runs_about_one_question_are_compared(make_run: MakeRun) -> None:
+def test_runs_that_are_alike_enough_are_compared(make_run: MakeRun) -> None:
     def runs(*steps: int, **keys: Any) -> list[Run]:
         return [
             make_run([2.0] * n, every=1, **{key: place for key in keys})
