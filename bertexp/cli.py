@@ -19,20 +19,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp import plugins
+from bertexp import group, plugins
 from bertexp.arguments import checked_arguments
 from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
 from bertexp.experiment.folder import claimed, discard, is_new, load_plugins_of, record_config
 from bertexp.experiment.invocation import Invocation
+from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
-from bertexp.experiment.signals import Signals
 from bertexp.experiment.summary import write_summary
 from bertexp.help import asks_for_help, help_text
-from bertexp.processes import group, launch
+from bertexp.processes import launch
+from bertexp.signals import Signals
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob
 from bertexp.terminal import command
-from bertexp.training.rates import with_rate
 from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError, is_mistake, nearest, nearest_key
 

@@ -17,6 +17,7 @@ from bertexp import plugins
 from bertexp.data.corpora.config import DatasetConfig
 from bertexp.data.tokens.config import TokenizerConfig
 from bertexp.evaluation.config import EvaluationConfig
+from bertexp.experiment.rates import with_rate
 from bertexp.families.config import ModelConfig
 from bertexp.files import expanded
 from bertexp.keys import check_values
@@ -26,7 +27,6 @@ from bertexp.registry import Registry, with_own_keys
 from bertexp.secrets import refuse_secrets
 from bertexp.tracking.config import TrackerConfig
 from bertexp.training.config import TrainingConfig
-from bertexp.training.rates import with_rate
 from bertexp.validation import UserError, nearest_key, require, require_folder_name
 
 

@@ -17,6 +17,9 @@ from fnmatch import fnmatchcase
 from statistics import NormalDist
 from typing import Any
 
+# A run's own record of them, in its folder: a JSON object a line.
+METRICS_FILE = "metrics.jsonl"
+
 
 @dataclass(frozen=True)
 class Metric:

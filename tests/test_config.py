@@ -334,7 +334,7 @@ def test_no_key_exists_that_nothing_reads(
     from bertexp.experiment.prepare import prepare_data
     from bertexp.experiment.resuming import Resume
     from bertexp.experiment.run import run_experiment
-    from bertexp.experiment.signals import Signals
+    from bertexp.signals import Signals
 
     unread = watched(monkeypatch, Config)
     monkeypatch.chdir(tmp_path)
@@ -435,8 +435,8 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
     from bertexp.experiment.invocation import Invocation
     from bertexp.experiment.resuming import Resume
     from bertexp.experiment.run import run_experiment
-    from bertexp.experiment.signals import Signals
     from bertexp.finetune.sources import read_splits
+    from bertexp.signals import Signals
 
     run = trained("mlm")
     unread = watched(monkeypatch, FinetuneConfig)

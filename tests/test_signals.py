@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from bertexp.experiment.signals import STOPPING, Interrupted, Signals
+from bertexp.signals import STOPPING, Interrupted, Signals
 
 
 def send(number: int) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from bertexp.config import keys
 from bertexp.experiment.folder import recorded
-from bertexp.experiment.summary import METRICS_FILE, SUMMARY_FILE, status
+from bertexp.experiment.summary import SUMMARY_FILE, status
 from bertexp.files import expanded
 from bertexp.finetune.records import PREFIX, read_records
-from bertexp.metrics import learn
+from bertexp.metrics import METRICS_FILE, learn
 from bertexp.validation import UserError, nearest
 
 CONFIG_FILE = Path(".hydra") / "config.yaml"

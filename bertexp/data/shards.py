@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bertexp.data.cache import cache_root, cached, fingerprint
-from bertexp.experiment.signals import end_with_parent, ignore_signals
+from bertexp.signals import end_with_parent, ignore_signals
 from bertexp.validation import UserError
 
 Shard = TypeVar("Shard")

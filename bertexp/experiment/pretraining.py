@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import RenderableType
 
+from bertexp import group
 from bertexp.config import Config
 from bertexp.console import plural
 from bertexp.data.tokens.unknown import unknown_share
@@ -18,6 +19,7 @@ from bertexp.evaluation.bank import draw_samples, evaluate, example_losses, writ
 from bertexp.evaluation.evaluator import evaluate_fully
 from bertexp.experiment.base import Experiment, Final, Prepared
 from bertexp.experiment.prepare import Data, prepare_data
+from bertexp.experiment.rates import default_rate
 from bertexp.experiment.summary import write_summary
 from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
@@ -27,9 +29,7 @@ from bertexp.objectives.base import Sample
 from bertexp.objectives.blocks import MaskedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.pairs.examples import PairExamples
-from bertexp.processes import group
 from bertexp.tracking.base import SafeTracker
-from bertexp.training.rates import default_rate
 
 
 class Pretraining(Experiment[Config]):

@@ -14,8 +14,8 @@ from bertexp.config import RunConfig
 from bertexp.console import clock, listed, plural, table
 from bertexp.console import show as show
 from bertexp.experiment.base import Prepared
+from bertexp.experiment.rates import explained
 from bertexp.metrics import describe, known_to
-from bertexp.training.rates import explained
 from bertexp.training.state import TrainState
 
 

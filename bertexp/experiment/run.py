@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from hydra.utils import get_class
 
-from bertexp import draws, metrics
+from bertexp import draws, group, metrics
 from bertexp.config import RunConfig
 from bertexp.experiment import report, results
 from bertexp.experiment.base import Experiment, Final, Prepared
@@ -24,7 +24,6 @@ from bertexp.experiment.results import Clock
 from bertexp.experiment.summary import versions, write_summary
 from bertexp.files import shown
 from bertexp.objectives.learner import Learner
-from bertexp.processes import group
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.progress import Progress
@@ -61,6 +60,7 @@ def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invo
         sweep=config.sweep if started_by_sweep(invocation.folder) else None,
         known_id=invocation.resume.tracker_id,
         name=config.name,
+        swept=invocation.job.overrides if invocation.job else (),
         **experiment.identity(),
     )
     with tracked(config, resolved, invocation, identity) as (accelerator, record, tracker):

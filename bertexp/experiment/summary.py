@@ -19,8 +19,6 @@ from bertexp.validation import UserError
 SUMMARY_FILE = "summary.json"
 # Held by the process that works in the run's folder.
 LOCK_FILE = ".lock"
-# What else a run leaves beside it: a line a logged step, and the loss of every bank example.
-METRICS_FILE = "metrics.jsonl"
 PACKAGES = (
     "bertexp",
     "torch",

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from bertexp import group
 from bertexp.experiment.base import Experiment, Final, Prepared
+from bertexp.experiment.rates import fine_tuning_rate
 from bertexp.experiment.saved import find_saved
 from bertexp.experiment.summary import write_summary
 from bertexp.families.checkpoint import load_classifier, must_read_pairs
@@ -17,9 +19,7 @@ from bertexp.finetune.labelled import LABEL, LabelledData, prepare_labelled
 from bertexp.finetune.objective import LabelHead
 from bertexp.finetune.records import write_record
 from bertexp.objectives.learner import Learner
-from bertexp.processes import group
 from bertexp.tracking.base import SafeTracker
-from bertexp.training.rates import fine_tuning_rate
 
 # Labels that the plan names.
 MOST_NAMED = 5

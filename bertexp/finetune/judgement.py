@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertexp import group
 from bertexp.files import write_text
 from bertexp.finetune.config import LabelledConfig
 from bertexp.finetune.labelled import LabelledData
 from bertexp.finetune.metrics import measure
 from bertexp.finetune.objective import loss, predict
 from bertexp.objectives.learner import Learner
-from bertexp.processes import group
 
 FOLDER = "predictions"
 # Of STS-B: scores lie between.

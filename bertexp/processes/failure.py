@@ -7,7 +7,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-from bertexp.processes import group
+from bertexp import group
 from bertexp.validation import UserError, is_mistake
 
 

@@ -19,14 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp import plugins
+from bertexp import group, plugins
 from bertexp.config import RunConfig
-from bertexp.experiment.invocation import Invocation
+from bertexp.experiment.invocation import Invocation, Job
 from bertexp.experiment.resuming import Resume
-from bertexp.experiment.signals import STOPPING, Interrupted, Signals, end_with_parent
-from bertexp.processes import group
 from bertexp.processes.failure import Failure
-from bertexp.sweeps.job import SweepJob
+from bertexp.signals import STOPPING, Interrupted, Signals, end_with_parent
 from bertexp.terminal import tolerant
 from bertexp.training.config import HardwareConfig
 from bertexp.validation import UserError
@@ -53,7 +51,7 @@ class Errand:
     resolved: dict[str, Any]
     folder: Path
     resume: Resume
-    job: SweepJob | None
+    job: Job | None
     log: DictConfig
     plugins: list[str]
 

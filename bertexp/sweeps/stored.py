@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.config import Config, changes_outcome, keys
 from bertexp.experiment.dry_run.plan import PLANNED, Plan
 from bertexp.experiment.folder import recorded
+from bertexp.experiment.rates import with_rate
 from bertexp.experiment.summary import read_summary, status
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.training.rates import with_rate
 from bertexp.validation import UserError
 
 # Where Hydra keeps what it composed for a run.

@@ -20,8 +20,8 @@ from accelerate.tracking import (
     on_main_process,
 )
 
-from bertexp.experiment.summary import METRICS_FILE
 from bertexp.files import shown, sync
+from bertexp.metrics import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity, wandb_setting

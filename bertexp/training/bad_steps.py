@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertexp import group
 from bertexp.objectives.batch import Batch
-from bertexp.processes import group
 from bertexp.training.state import TrainState
 from bertexp.validation import UserError
 

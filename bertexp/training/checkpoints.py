@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertexp import group
 from bertexp.files import sync
-from bertexp.processes import group
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)

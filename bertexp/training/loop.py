@@ -12,10 +12,10 @@ from accelerate import Accelerator
 from torch import nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 
+from bertexp import group
 from bertexp.families.compiled import compile_layers
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
-from bertexp.processes import group
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor, steps_ahead
 from bertexp.training.checkpoints import Checkpoint

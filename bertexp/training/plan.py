@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bertexp import draws
-from bertexp.experiment.signals import ignore_signals
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
+from bertexp.signals import ignore_signals
 
 # Examples are sorted by length within pools of this many batches: little padding, much shuffling.
 POOL_BATCHES = 64

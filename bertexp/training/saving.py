@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from bertexp import group
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families.export import export_model, write_model
-from bertexp.processes import group
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
 from bertexp.training.config import TrainerConfig
 from bertexp.training.loop import Training

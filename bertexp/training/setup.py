@@ -17,7 +17,7 @@ from accelerate.utils import (
 )
 from torch import nn
 
-from bertexp.processes import group
+from bertexp import group
 from bertexp.training.config import HardwareConfig, OptimizerConfig
 from bertexp.training.memory import keep_freed_memory
 from bertexp.validation import UserError

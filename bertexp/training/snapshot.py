@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bertexp.processes import group
+from bertexp import group
 from bertexp.training import shards
 from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.loop import Training

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bertexp.processes import group
+from bertexp import group
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from bertexp.config import Config
-from bertexp.training.rates import fine_tuning_rate
+from bertexp.experiment.rates import fine_tuning_rate
 
 
 @pytest.mark.parametrize(

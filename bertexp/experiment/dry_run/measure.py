@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from bertexp import group
 from bertexp.experiment.dry_run.plan import MEASURED, PLANNED, TRAINED_BYTES, Plan
 from bertexp.experiment.summary import write_summary
 from bertexp.objectives.learner import count_parameters
-from bertexp.processes import group
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Watch, train
 from bertexp.training.memory import forget_peak, peak_memory

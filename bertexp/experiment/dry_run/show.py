@@ -12,10 +12,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bertexp import group
 from bertexp.console import clock, compact, listed, plural, show, size
 from bertexp.experiment.dry_run.measure import make_plan
 from bertexp.experiment.dry_run.plan import MEASURED, Plan
-from bertexp.processes import group
 from bertexp.training.memory import total_memory
 
 if TYPE_CHECKING:
