@@ -6,10 +6,13 @@ import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bertexp.compare.runs import Curve, Line, Run
 from bertexp.console import clock, compact
+
+if TYPE_CHECKING:
+    # Not for --help, which names the units: reading runs takes libraries that take a while.
+    from bertexp.compare.runs import Curve, Line, Run
 
 
 class Unit(NamedTuple):

@@ -48,7 +48,7 @@ def _simulate(
     labels = list(dict.fromkeys(run.setting for run in group(runs, [*grid])[2]))
     baseline = labels[1] if len(labels) > 1 else None
     found = compare(runs, by=[*grid], baseline=baseline, at=at)
-    return replace(found, warnings=(), effects=(), **changes)
+    return replace(found, **{"warnings": (), "effects": (), **changes})
 
 
 def _run(point: Mapping[str, Any], seed: int, level: float, spread: float) -> Run:

@@ -148,13 +148,10 @@ def test_files_have_what_the_table_has(having: Make, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_how_likely_answers_are_is_no_ability(having: Make) -> None:
+def test_losses_and_figures_of_other_texts_are_not_shown(having: Make) -> None:
     losses = {"finetune/rte/loss": 0.7, "finetune/mnli/loss@mismatched": 1.1}
-    assert compare([having(0.15, 0, {TUNED: 0.5, **losses})]).abilities[0].metric == TUNED
-    assert len(compare([having(0.15, 0, {TUNED: 0.5, **losses})]).abilities) == 1
-
-
-def test_figures_of_other_texts_are_not_shown_together(having: Make) -> None:
+    (only,) = compare([having(0.15, 0, {TUNED: 0.5, **losses})]).abilities
+    assert only.metric == TUNED
     runs = [having(rate, 0, {PROBE: 0.5}, asked=f"p{rate}") for rate in (0.15, 0.4)]
     assert compare(runs).abilities == ()
     assert "bank is not the same" in compare(runs, metric=PROBE).warnings[0]

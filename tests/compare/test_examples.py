@@ -114,10 +114,7 @@ def test_pairs_have_no_rate_and_one_document_no_interval(tmp_path: Path) -> None
 def test_only_losses_that_were_kept_are_compared(tmp_path: Path, metric: str) -> None:
     run = write(tmp_path / "run", np.ones(5), np.arange(5))
     assert clustered_difference(run, run, metric) is None
-
-
-def test_other_questions_are_not_compared(tmp_path: Path) -> None:
-    run = write(tmp_path / "run", np.ones(5), np.arange(5))
+    # Nor are those of other documents, or of none.
     other = write(tmp_path / "other", np.ones(5), np.arange(5) // 2)
     (tmp_path / "none").mkdir()
     assert clustered_difference(run, other, "eval/loss") is None

@@ -70,12 +70,9 @@ def test_writes_what_there_are_numbers_for(
         assert width >= 800 and 200 <= height <= 5000
 
 
-def test_writes_nothing_before_the_first_evaluation(simulate: Simulate, tmp_path: Path) -> None:
-    assert write_plots(without_values(simulate()), tmp_path) == []
-
-
 def test_leaves_matplotlib_as_it_was(simulate: Simulate, tmp_path: Path) -> None:
     before = {key: matplotlib.rcParams[key] for key in STYLE}
+    assert write_plots(without_values(simulate()), tmp_path) == []
     write_plots(simulate(RATES), tmp_path)
     assert {key: matplotlib.rcParams[key] for key in STYLE} == before
     code = "import sys, bertexp.compare.plots; print('matplotlib.pyplot' in sys.modules)"
@@ -83,7 +80,7 @@ def test_leaves_matplotlib_as_it_was(simulate: Simulate, tmp_path: Path) -> None
     assert done.stdout.strip() == "False"
 
 
-def test_a_metric_against_a_numeric_key(simulate: Simulate) -> None:
+def test_the_metric_is_drawn_against_a_numeric_key_or_by_rows(simulate: Simulate) -> None:
     comparison = simulate(RATES)
     figure = metric_figure(comparison)
     assert figure is not None
@@ -93,11 +90,7 @@ def test_a_metric_against_a_numeric_key(simulate: Simulate) -> None:
     assert axes.get_xticks().tolist() == [0.15, 0.4]
     low, high = axes.get_ylim()
     assert all(low < run.value < high for run in comparison.runs if run.value is not None)
-
-
-def test_a_category_is_a_row_with_its_text(simulate: Simulate) -> None:
-    comparison = simulate({"dataset.name": HOSTILE})
-    figure = metric_figure(comparison)
+    figure = metric_figure(simulate({"dataset.name": HOSTILE}))
     assert figure is not None
     (axes,) = figure.axes
     labels = [text.get_text() for text in axes.get_yticklabels()]

@@ -62,7 +62,16 @@ def test_says_the_answer_and_every_number(browser: Any, page: Path) -> None:
     for status in ("● finished", "✕ failed", "◐ running", "■ interrupted", "✕ killed"):
         assert status in text
     assert not re.search(r"NaN|undefined|Infinity|object", text)
+    # No ability was measured: there is no table of them.
+    assert browser.evaluate("document.querySelector('#abilities')") is None
+    assert "encoders" not in text
     assert problems(browser) == []
+    browser.open(page, scripts=False)
+    assert len(column(browser, "settings", 0)) == 5
+    assert len(column(browser, "runs", 0)) == 15
+    visible = "[...document.querySelectorAll('#theme, #metric, #curves')].map((e) => e.offsetWidth)"
+    assert browser.evaluate(visible) == [0, 0, 0]
+    assert "need JavaScript" in browser.evaluate("document.body.innerText")
 
 
 def test_a_header_sorts_by_its_column(browser: Any, page: Path) -> None:
@@ -76,13 +85,8 @@ def test_a_header_sorts_by_its_column(browser: Any, page: Path) -> None:
     assert column(browser, "settings", 3) == by_mean[::-1]
     assert browser.evaluate(state)[:4] == ["none", "none", "none", "descending"]
     browser.click(header.format(1))
-    assert [float(x.split()[0]) for x in column(browser, "settings", 0)] == [
-        0.1,
-        0.15,
-        0.2,
-        0.3,
-        0.4,
-    ]
+    rates = [float(text.split()[0]) for text in column(browser, "settings", 0)]
+    assert rates == [0.1, 0.15, 0.2, 0.3, 0.4]
     # By keyboard too, and what has no value is last either way.
     for _ in range(2):
         browser.evaluate("document.querySelector('#runs th:nth-child(4) button').focus()")
@@ -284,12 +288,6 @@ def test_what_encoders_can_do_is_a_table(browser: Any, able: Comparison, tmp_pat
     assert browser.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_a_comparison_without_abilities_has_no_table_of_them(browser: Any, page: Path) -> None:
-    browser.open(page)
-    assert browser.evaluate("document.querySelector('#abilities')") is None
-    assert "encoders" not in browser.evaluate("document.body.innerText")
-
-
 def test_one_setting_is_not_the_best_of_anything(
     browser: Any, simulate: Simulate, tmp_path: Path
 ) -> None:
@@ -301,15 +299,6 @@ def test_one_setting_is_not_the_best_of_anything(
     assert "median 0.5" not in browser.evaluate("document.body.innerText")
     assert browser.evaluate("document.querySelectorAll('#abilities .best').length") == 0
     assert problems(browser) == []
-
-
-def test_tables_need_no_script(browser: Any, page: Path) -> None:
-    browser.open(page, scripts=False)
-    assert len(column(browser, "settings", 0)) == 5
-    assert len(column(browser, "runs", 0)) == 15
-    visible = "[...document.querySelectorAll('#theme, #metric, #curves')].map((e) => e.offsetWidth)"
-    assert browser.evaluate(visible) == [0, 0, 0]
-    assert "need JavaScript" in browser.evaluate("document.body.innerText")
 
 
 def test_names_are_text_whatever_they_hold(
