@@ -27,7 +27,7 @@ FAST := $(addprefix tests/,masking objectives families pairs training evaluation
 
 # One thread each: two processes that share the cores with two threads wait for each other.
 fast: $(READY)  ## run the tests that matter most, under a minute
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "not slow" $(FAST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "not slow" --hypothesis-profile=fast $(FAST)
 
 test: $(READY)  ## run all tests, about ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q

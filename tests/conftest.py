@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from forkserver import ForkServer
 from hydra import compose, initialize_config_dir
+from hypothesis import settings
 
 from bertexp.compare.runs import Run
 from bertexp.config import Config, conf_dir, parse
@@ -35,6 +36,10 @@ SYNTHETIC = (
     "evaluation.probes=[]",
     *("tokenizer.vocab_size=256", "evaluation.max_examples=24"),
 )
+
+
+# Of `make fast`: fewer examples where a test does not choose their number itself.
+settings.register_profile("fast", max_examples=20, deadline=None)
 
 
 @dataclass(frozen=True)
