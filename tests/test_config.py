@@ -331,9 +331,9 @@ def test_no_key_exists_that_nothing_reads(
 
     from bertexp.data.corpora import CORPORA
     from bertexp.experiment.invocation import Invocation
+    from bertexp.experiment.main import run_experiment
     from bertexp.experiment.prepare import prepare_data
     from bertexp.experiment.resuming import Resume
-    from bertexp.experiment.run import run_experiment
     from bertexp.signals import Signals
 
     unread = watched(monkeypatch, Config)
@@ -433,8 +433,8 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
     import pyarrow.parquet as pq
 
     from bertexp.experiment.invocation import Invocation
+    from bertexp.experiment.main import run_experiment
     from bertexp.experiment.resuming import Resume
-    from bertexp.experiment.run import run_experiment
     from bertexp.finetune.sources import read_splits
     from bertexp.signals import Signals
 

@@ -1,25 +1,26 @@
-"""The results of a run: what ``summary.json`` gets, and what the terminal shows."""
+"""The end of a run: evaluated, exported, recorded and reported."""
 
 from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Group, RenderableType
 
-from bertexp.experiment import report as reported
+from bertexp import group
+from bertexp.console import show
+from bertexp.experiment import report
 from bertexp.experiment.base import Final
+from bertexp.experiment.run import Run
+from bertexp.experiment.summary import write_summary
 from bertexp.files import shown
 from bertexp.metrics import cost, describe
 from bertexp.training.saving import LAST, Saver
-
-if TYPE_CHECKING:
-    from bertexp.experiment.run import Run
+from bertexp.training.shards import gathered_weights
+from bertexp.training.snapshot import load_weights
 
 # An evaluation loss that is above the best by less than this share of it goes without saying.
 NOTABLE = 0.01
@@ -27,33 +28,38 @@ NOTABLE = 0.01
 SMOOTHED = 10
 
 
-@dataclass
-class Clock:
-    """The seconds a run took, and on what; where it goes on, those before it stopped included.
+def conclude(run: Run) -> float:
+    """Evaluate, export and record what was trained; returns the final ``eval/loss``."""
+    experiment, saver, state = run.experiment, run.saver, run.training.state
+    folder, device = run.invocation.folder, run.accelerator.device
+    best = experiment.exports_best
+    with run.clock.counting("evaluation"):
+        if best:
+            saver.offer(run.cost(experiment.evaluate(run.learner, device)), state.step)
+            if saver.best and saver.step != state.step:
+                load_weights(saver.model, folder / saver.best)
+        final = experiment.conclude(run.learner, folder, device)
+    with run.clock.counting("checkpoints"):
+        saver.export(gathered_weights(run.learner))
+        saver.finish(run.cost(final.metrics), state.step, exports_best=best)
+    if group.is_first():
+        _record(run, final)
+    return final.metrics["eval/loss"]
 
-    Attributes:
-        total: all of them, up to the last stop.
-        preparation, evaluation, checkpoints, tracking: what of these was not training.
-    """
 
-    total: float = 0.0
-    preparation: float = 0.0
-    evaluation: float = 0.0
-    checkpoints: float = 0.0
-    tracking: float = 0.0
-    _began: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def counting(self, part: str) -> Iterator[None]:
-        """Count the time of a ``with`` block as ``part``, the name of an attribute."""
-        began = time.perf_counter()
-        yield
-        setattr(self, part, getattr(self, part) + time.perf_counter() - began)
-
-    def read(self) -> dict[str, float]:
-        """Return all of it by name, as of now."""
-        seconds = {name: value for name, value in vars(self).items() if name != "_began"}
-        return seconds | {"total": self.total + time.perf_counter() - self._began}
+def _record(run: Run, final: Final) -> None:
+    """Write, log and print the results."""
+    folder, state = run.invocation.folder, run.training.state
+    with run.clock.counting("tracking"):
+        run.accelerator.log(final.metrics | state.spent(), step=state.step)
+        if run.tracker:
+            for name, (columns, rows) in final.tables.items():
+                run.tracker.log_rows(name, columns, rows)
+            run.tracker.log_pictures("evaluation", final.pictures)
+    write_summary(folder, summary(run, final))
+    run.experiment.record(folder, final)
+    for part in _report(run, final):
+        show(part, log_only=run.invocation.job is not None)
 
 
 def summary(run: Run, final: Final) -> dict[str, object]:
@@ -79,10 +85,10 @@ def summary(run: Run, final: Final) -> dict[str, object]:
     }
 
 
-def report(run: Run, final: Final) -> Iterator[RenderableType]:
+def _report(run: Run, final: Final) -> Iterator[RenderableType]:
     """Yield what the terminal shows at the end: the results, samples, remarks and places."""
     state, saver, folder = run.training.state, run.saver, run.invocation.folder
-    heading = reported.spent(state) + ", stopped early" * state.stopped
+    heading = report.spent(state) + ", stopped early" * state.stopped
     is_best = run.experiment.exports_best
     heading += f"; best: step {saver.step}" * is_best
     lines = run.record.lines()
@@ -92,15 +98,15 @@ def report(run: Run, final: Final) -> Iterator[RenderableType]:
         "yardstick": run.prepared.yardsticks,
         "optimum": final.optimum,
     }
-    yield reported.results(heading, columns, run.prepared.answered, final.details)
+    yield report.results(heading, columns, run.prepared.answered, final.details)
     yield Group(*final.samples)
     decides = run.experiment.decides
-    yield reported.remarks(remarks(lines, final.metrics, run.prepared.yardsticks, saver, decides))
+    yield report.remarks(remarks(lines, final.metrics, run.prepared.yardsticks, saver, decides))
     best = None
     if saver.best and saver.best != LAST:
         best = (shown(folder / saver.best), f"eval/loss {saver.cost:.3f}")
     tracker = run.tracker.location if run.tracker else None
-    yield reported.places(shown(folder), best, [*map(shown, final.predictions)], tracker)
+    yield report.places(shown(folder), best, [*map(shown, final.predictions)], tracker)
 
 
 def before_training(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -1,8 +1,9 @@
-"""One run from beginning to end: prepare, train, evaluate, record."""
+"""What a run trains, and what follows each step: logging, evaluation, checkpoints, signals."""
 
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,102 +12,57 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from hydra.utils import get_class
 
 from bertexp import draws, group, metrics
 from bertexp.config import RunConfig
-from bertexp.experiment import report, results
-from bertexp.experiment.base import Experiment, Final, Prepared
-from bertexp.experiment.dry_run.show import show_plan
-from bertexp.experiment.folder import started_by_sweep
+from bertexp.experiment import report
+from bertexp.experiment.base import Experiment, Prepared
 from bertexp.experiment.invocation import Invocation
-from bertexp.experiment.results import Clock
-from bertexp.experiment.summary import versions, write_summary
+from bertexp.experiment.summary import write_summary
 from bertexp.files import shown
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
-from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.progress import Progress
-from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
-from bertexp.training.loop import Training, Watch, prepare_training, train
+from bertexp.tracking.trackers import JsonLinesTracker
+from bertexp.training.loop import Training, Watch, prepare_training
 from bertexp.training.plan import load_steps
 from bertexp.training.saving import Saver
-from bertexp.training.setup import build_accelerator
-from bertexp.training.shards import gathered_weights
-from bertexp.training.snapshot import load_weights, restore
+from bertexp.training.snapshot import restore
 from bertexp.validation import UserError
 
-OUTPUTS = Path("outputs")
 
+@dataclass
+class Clock:
+    """The seconds a run took, and on what; where it goes on, those before it stopped included.
 
-def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invocation) -> float:
-    """Run an experiment, or resume it; returns the final ``eval/loss``.
-
-    Where several processes run it together, the first one writes, logs and prints.
-
-    Args:
-        config: what to do.
-        resolved: the same as plain values, for the trackers.
-        invocation: how it was started.
-
-    Raises:
-        UserError: a mistake of the user's, a full disk, or too many bad steps.
-        Interrupted: a signal has come, and what was trained is saved.
+    Attributes:
+        total: all of them, up to the last stop.
+        preparation, evaluation, checkpoints, tracking: what of these was not training.
     """
-    experiment: Experiment[Any] = get_class(config.experiment_class)(config)
-    identity = identify(
-        config.tracker,
-        seed=config.seed,
-        sweep=config.sweep if started_by_sweep(invocation.folder) else None,
-        known_id=invocation.resume.tracker_id,
-        name=config.name,
-        swept=invocation.job.overrides if invocation.job else (),
-        **experiment.identity(),
-    )
-    with tracked(config, resolved, invocation, identity) as (accelerator, record, tracker):
-        run = Run.prepare(experiment, invocation, accelerator, record, tracker)
-        if config.trainer.dry_run:
-            return show_plan(run)
-        with run.progress, invocation.signals.deferred():
-            run.begin()
-            train(run.training, run.steps(), run)
-            run.end()
-        return run.conclude()
 
+    total: float = 0.0
+    preparation: float = 0.0
+    evaluation: float = 0.0
+    checkpoints: float = 0.0
+    tracking: float = 0.0
+    _began: float = field(default_factory=time.perf_counter)
 
-@contextmanager
-def tracked(
-    config: RunConfig, resolved: dict[str, Any], invocation: Invocation, identity: RunIdentity
-) -> Iterator[tuple[Accelerator, JsonLinesTracker, SafeTracker | None]]:
-    """Give the device, the run's own record and the user's tracker, which learns how it ends."""
-    folder, checkpoint = invocation.folder, invocation.resume.checkpoint
-    record, tracker = JsonLinesTracker(folder), None
-    is_tracked = group.is_first() and not config.trainer.dry_run
-    if is_tracked:
-        known: dict[str, object] = {"versions": versions()}
-        started = {"status": "running", "error": None, "tracker_id": identity.id}
-        write_summary(folder, started | known)
-        tracker = open_tracker(
-            config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known
-        )
-        record.rewind(checkpoint.progress["logged"] if checkpoint else 0)
-    trackers = [each for each in (record, tracker) if each and is_tracked]
-    accelerator = build_accelerator(config.hardware, trackers)
-    failed = True
-    try:
-        if identity.group:
-            # Where there are others, a run that fails early is to be seen among them.
-            accelerator.init_trackers(config.tracker.project)
-        yield accelerator, record, tracker
-        failed = False
-    finally:
-        if tracker:
-            tracker.close(failed)
+    @contextmanager
+    def counting(self, part: str) -> Iterator[None]:
+        """Count the time of a ``with`` block as ``part``, the name of an attribute."""
+        began = time.perf_counter()
+        yield
+        setattr(self, part, getattr(self, part) + time.perf_counter() - began)
+
+    def read(self) -> dict[str, float]:
+        """Return all of it by name, as of now."""
+        seconds = {name: value for name, value in vars(self).items() if name != "_began"}
+        return seconds | {"total": self.total + time.perf_counter() - self._began}
 
 
 @dataclass
 class Run(Watch):
-    """A run: what it trains, where, and what follows each step.
+    """What a run trains, where, and what follows each step.
 
     Attributes:
         experiment, prepared: what is trained and how it is evaluated.
@@ -258,24 +214,6 @@ class Run(Watch):
         if overshoot := self.training.budget.overshoot(self.training.state):
             self.progress.note(overshoot)
 
-    def conclude(self) -> float:
-        """Evaluate, export and record what was trained; returns the final ``eval/loss``."""
-        experiment, saver, state = self.experiment, self.saver, self.training.state
-        folder, device = self.invocation.folder, self.accelerator.device
-        with self.clock.counting("evaluation"):
-            if experiment.exports_best:
-                saver.offer(self.cost(experiment.evaluate(self.learner, device)), state.step)
-                if saver.best and saver.step != state.step:
-                    load_weights(saver.model, folder / saver.best)
-            final = experiment.conclude(self.learner, folder, device)
-        with self.clock.counting("checkpoints"):
-            saver.export(gathered_weights(self.learner))
-            best = experiment.exports_best
-            saver.finish(self.cost(final.metrics), state.step, exports_best=best)
-        if group.is_first():
-            self._record(final)
-        return final.metrics["eval/loss"]
-
     def cost(self, found: dict[str, float]) -> float:
         """Return the metric that decides, lower for better models; what is undefined is worst."""
         return metrics.cost(self.experiment.decides, found[self.experiment.decides])
@@ -304,18 +242,3 @@ class Run(Watch):
                 f"{checkpoint}: the run began with other data ({', '.join(changed)}); "
                 "trainer.resume_force=true resumes it all the same."
             )
-
-    def _record(self, final: Final) -> None:
-        """Write, log and print the results."""
-        folder, state = self.invocation.folder, self.training.state
-        with self.clock.counting("tracking"):
-            self.accelerator.log(final.metrics | state.spent(), step=state.step)
-            if self.tracker:
-                for name, (columns, rows) in final.tables.items():
-                    self.tracker.log_rows(name, columns, rows)
-                self.tracker.log_pictures("evaluation", final.pictures)
-        write_summary(folder, results.summary(self, final))
-        self.experiment.record(folder, final)
-        log_only = self.invocation.job is not None
-        for part in results.report(self, final):
-            report.show(part, log_only=log_only)

@@ -62,7 +62,7 @@ class Errand:
             Interrupted: a signal has come, to this process or to one of the others.
             Exception: the first error that one of them had.
         """
-        from bertexp.experiment.run import run_experiment
+        from bertexp.experiment.main import run_experiment
 
         plugins.load(self.plugins)
         invocation = Invocation(self.folder, self.resume, signals, self.job)
@@ -89,7 +89,7 @@ def run(config: RunConfig, resolved: dict[str, Any], invocation: Invocation) -> 
     alone = number_to_start(config.hardware) == 1 and not config.hardware.sharded
     if alone and not group.was_launched():
         # Not before: those that are started import it themselves.
-        from bertexp.experiment.run import run_experiment
+        from bertexp.experiment.main import run_experiment
 
         return run_experiment(config, resolved, invocation)
     log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)

@@ -132,6 +132,36 @@ def test_a_stopped_run_goes_on(work: Path, command: Callable[..., Any]) -> None:
     assert json.loads((work / "going" / "summary.json").read_text())["budget"]["step"] == 15
 
 
+def test_two_processes_give_what_one_gives(work: Path, command: Callable[..., Any]) -> None:
+    found = []
+    for count in (1, 2):
+        folder = f"by{count}"
+        done = command(
+            *("run", *SETTINGS, "trainer.epochs=1", f"hydra.run.dir={folder}", "hardware=cpu"),
+            *("finetune.test=test.tsv", "hardware.precision=fp32"),
+            f"hardware.num_processes={count}",
+            module="bertexp.finetune",
+            folder=work,
+        )
+        assert done.code == 0, done.said
+        assert (work / folder / "predictions" / "test.tsv").exists()
+        found.append(json.loads((work / folder / "summary.json").read_text())["metrics"])
+    # Sums in another order, and dropout of its own in each process: the model has none.
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_a_dry_run_plans_fine_tuning(work: Path, command: Callable[..., Any]) -> None:
+    folder = "hydra.run.dir=planned"
+    done = command(
+        *("run", *SETTINGS, "trainer.epochs=1", "trainer.dry_run=true", folder),
+        module="bertexp.finetune",
+        folder=work,
+    )
+    assert done.code == 0, done.said
+    assert any(line.startswith("in all    0:00: 5 steps of ") for line in done.said), done.said
+    assert not (work / "planned").exists()
+
+
 def test_of_several_runs_it_says_how_to_compare_them(
     work: Path, command: Callable[..., Any]
 ) -> None:

@@ -1,0 +1,283 @@
+"""``trainer.dry_run``: a few real steps and an evaluation, and what all of the run would take."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from bertexp import group
+from bertexp.console import clock, compact, listed, plural, show, size, table
+from bertexp.experiment.run import Run
+from bertexp.experiment.summary import write_summary
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import count_parameters
+from bertexp.training.budget import Budget
+from bertexp.training.loop import Watch, train
+from bertexp.training.memory import forget_peak, peak_memory, total_memory
+from bertexp.training.plan import BatchPlan
+from bertexp.training.state import TrainState
+
+# A dry run's status in ``summary.json``, and where its plan is there.
+PLANNED = "planned"
+# Real steps that are measured.
+MEASURED = 3
+# Of each parameter in float32: the weight; and with it AdamW's two moments.
+WEIGHT_BYTES, TRAINED_BYTES = 4, 12
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would take on the machine that planned it.
+
+    Attributes:
+        parameters: of the model, shared ones once.
+        steps: of the whole run.
+        epochs, tokens, flops: after so many steps; padding is no token. The same for all seeds,
+            where examples are: the operations are counted under a seed of the plan's own.
+        step_seconds: for a step of the mean number of tokens, by ``MEASURED`` real ones.
+        evaluation_seconds: for all evaluations of the bank, by one that was measured. Probes and
+            pseudo-perplexity, once at the end, are not among them.
+        peak_bytes: the most memory that a process held in these steps and that evaluation; on a
+            GPU, that torch held there.
+        checkpoint_bytes, checkpoints: of one, and how many lie on the disk at most.
+        processes: that train.
+        step_examples: of all processes.
+        sharded: whether each of them has a part of the optimizer's states only.
+        utilisation: share of the machine's own matrix product that the measured steps reached.
+    """
+
+    parameters: int
+    steps: int
+    epochs: float
+    tokens: float
+    flops: float
+    step_seconds: float
+    evaluation_seconds: float
+    peak_bytes: int
+    checkpoint_bytes: int
+    checkpoints: int
+    processes: int
+    step_examples: int
+    sharded: bool
+    utilisation: float
+
+    @property
+    def seconds(self) -> float:
+        """Training and evaluations together."""
+        return self.steps * self.step_seconds + self.evaluation_seconds
+
+    @property
+    def model_bytes(self) -> int:
+        """The exported model's."""
+        return WEIGHT_BYTES * self.parameters
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of the run's folder when it is largest."""
+        return self.checkpoints * self.checkpoint_bytes + self.model_bytes
+
+
+# What the plans of all seeds are counted under, and in how many steps.
+SEED, SAMPLED = 0, 16
+
+
+def make_plan(run: Run) -> Plan:
+    """Make ``MEASURED`` real steps and an evaluation, and reckon what all of the run would take.
+
+    The model is trained by the steps and of no use afterwards. All processes take part; the
+    first one records the plan in the run's ``summary.json``.
+    """
+    ready, trainer = run.training, run.config.trainer
+    forget_peak()
+    seconds_per_token, utilisation = _make_steps(run)
+    step_seconds = seconds_per_token * ready.tokens_per_step
+    began = time.perf_counter()
+    run.experiment.evaluate(run.learner, run.accelerator.device)
+    evaluation = time.perf_counter() - began
+    # Where time is limited, whole steps count, not forward and backward alone.
+    steps = ready.budget.expected_steps(ready.state, ready.tokens_per_step, step_seconds)
+    tokens = steps * ready.tokens_per_step
+    parameters = count_parameters(run.learner)
+    plan = Plan(
+        parameters=parameters,
+        steps=steps,
+        epochs=steps / ready.batches.steps_per_epoch,
+        tokens=tokens,
+        flops=tokens * _flops_per_token(run),
+        step_seconds=step_seconds,
+        # Before the first step, every so many, and at the end.
+        evaluation_seconds=evaluation * (2 + ((steps - 1) // run.every if run.every else 0)),
+        peak_bytes=group.largest([peak_memory()])[0],
+        checkpoint_bytes=TRAINED_BYTES * parameters,
+        checkpoints=_checkpoints(run, steps, steps * step_seconds),
+        processes=group.size(),
+        step_examples=trainer.batch_size * trainer.gradient_accumulation_steps,
+        sharded=run.config.hardware.sharded,
+        utilisation=utilisation,
+    )
+    if group.is_first():
+        write_summary(run.invocation.folder, {"status": PLANNED, PLANNED: asdict(plan)})
+    return plan
+
+
+def _make_steps(run: Run) -> tuple[float, float]:
+    """Train for the steps that are measured, and one before: it makes the optimizer's states.
+
+    Returns the seconds for a token, padding not counted, and the share of the machine's own matrix
+    product that was reached.
+    """
+    spent: list[TrainState] = []
+
+    class Count(Watch):
+        def step(self) -> None:
+            spent.append(replace(training.state))
+
+    budget = Budget(steps=1 + MEASURED, tokens=None, seconds=None)
+    training = replace(run.training, budget=budget)
+    train(training, _batches(run), Count())
+    first, last = spent[0], spent[-1]
+    seconds = last.seconds - first.seconds
+    utilisation = (last.flops - first.flops) / seconds / training.machine_flops
+    return seconds / (last.tokens - first.tokens), utilisation
+
+
+def _flops_per_token(run: Run) -> float:
+    """Return the operations that training takes for a token, for any seed the same.
+
+    It is the mean over steps that are spread over an epoch, drawn and masked under one seed.
+    """
+    trainer = run.config.trainer
+    plan = BatchPlan(
+        run.prepared.examples.under(SEED),
+        trainer.batch_size,
+        trainer.gradient_accumulation_steps,
+        SEED,
+        few_shapes=run.config.hardware.compile,
+    )
+    learner = run.learner
+    flops, tokens = 0.0, 0
+    for place, number in enumerate(plan.spread(SAMPLED)):
+        rate = (
+            run.experiment.mask_rate((place + 0.5) / SAMPLED) if run.experiment.mask_rate else None
+        )
+        batches = plan[number if rate is None else (number, rate)]
+        flops += sum(learner.flops(batch) for batch in batches)
+        tokens += sum(batch.tokens for batch in batches)
+    return flops / tokens
+
+
+def _batches(run: Run) -> Iterator[list[Batch]]:
+    """Give the first steps, with the mask rates of all of the run: a schedule changes the work."""
+    for number in range(1 + MEASURED):
+        progress = max(0.0, (number - 0.5) / MEASURED)
+        yield run.training.batches[
+            (number, run.experiment.mask_rate(progress)) if run.experiment.mask_rate else number
+        ]
+
+
+def _checkpoints(run: Run, steps: int, seconds: float) -> int:
+    """Return how many checkpoints lie on the disk at most, the one being written included."""
+    trainer = run.config.trainer
+    written = 1 + (steps // run.every if run.every else 0)
+    if isinstance(trainer.save_every, int):
+        written += steps // trainer.save_every
+    elif trainer.save_minutes:
+        written += int(seconds / 60 / trainer.save_minutes)
+    kept = trainer.keep_checkpoints + bool(run.every)
+    return min(written, kept + 1)
+
+
+NOTE = Text("A dry run: nothing is trained, logged or saved.", "dim")
+
+
+def show_plan(run: Run) -> float:
+    """Print what a run would do and take, see ``make_plan``; returns NaN, as there is no loss.
+
+    A sweep prints it of all its jobs at its end.
+    """
+    plan = make_plan(run)
+    if group.is_first() and run.invocation.job is None:
+        run.print_plan(plan.steps, plan.steps * plan.step_seconds)
+        show(costs(plan))
+    return math.nan
+
+
+def costs(plan: Plan) -> RenderableType:
+    """Return what one run would take, to be shown below what it would do."""
+    free = shutil.disk_usage(".").free
+    rows = {
+        "training": f"{compact(plan.tokens)} tokens, {plan.epochs:.3g} epochs",
+        "compute": f"{plan.flops:.2e} floating-point operations, at {plan.utilisation:.0%} of "
+        "this machine's matrix product",
+        "memory": f"{size(plan.peak_bytes)} at most in a process; "
+        f"{'a GPU' if torch.cuda.is_initialized() else 'the machine'} has {size(total_memory())}",
+        "disk": f"{size(plan.disk_bytes)}: {plural(plan.checkpoints, 'checkpoint')} of "
+        f"{size(plan.checkpoint_bytes)}, the model {size(plan.model_bytes)}; "
+        f"{size(free)} are free",
+        "in all": f"{clock(plan.seconds)}: {plan.steps:,} steps of "
+        f"{1e3 * plan.step_seconds:,.0f} ms ({MEASURED} measured), evaluations "
+        f"{clock(plan.evaluation_seconds)}",
+    }
+    if plan.processes > 1:
+        rows["processes"] = _processes(plan)
+    return Group(listed(rows), "", NOTE)
+
+
+def sweep_costs(plans: Sequence[tuple[str, Plan]], at_once: int) -> RenderableType:
+    """Return what each job of a sweep would take, and all of them.
+
+    Args:
+        plans: by the name of the job's folder.
+        at_once: jobs that run at the same time.
+    """
+    columns = ("job", "params", "steps", "tokens", "FLOPs", "memory", "disk", "time")
+    shown = table(*columns)
+    for job, plan in plans:
+        shown.add_row(
+            Text(job),
+            compact(plan.parameters),
+            compact(plan.steps),
+            *_spent(plan.tokens, plan.flops, plan.peak_bytes, plan.disk_bytes, plan.seconds),
+        )
+    each = [plan for _, plan in plans]
+    memory = sum(sorted(plan.peak_bytes * plan.processes for plan in each)[-at_once:])
+    label = plural(len(each), "job") + (f", {at_once} at once" if at_once > 1 else "")
+    shown.add_section()
+    shown.add_row(
+        label,
+        "",
+        compact(sum(plan.steps for plan in each)),
+        *_spent(
+            sum(plan.tokens for plan in each),
+            sum(plan.flops for plan in each),
+            memory,
+            sum(plan.disk_bytes for plan in each),
+            sum(plan.seconds for plan in each) / at_once,
+        ),
+        style="bold",
+    )
+    return Group("", shown, "", NOTE)
+
+
+def _spent(tokens: float, flops: float, memory: float, disk: float, seconds: float) -> list[str]:
+    spent = [compact(tokens), compact(flops), f"{compact(memory)}B", f"{compact(disk)}B"]
+    return [*spent, clock(seconds)]
+
+
+def _processes(plan: Plan) -> str:
+    """Return what is different where several processes train, and what is not."""
+    parts = [
+        f"{plan.processes}, each with {plan.step_examples / plan.processes:g} of a step's "
+        f"{plan.step_examples} examples",
+        f"{size(plan.model_bytes)} of gradients are exchanged in a step",
+    ]
+    if plan.sharded:
+        parts.append(f"each keeps 1/{plan.processes} of the weights and optimizer states")
+    return "; ".join(parts) + "; batches, their order and masks stay the same"

@@ -1,0 +1,93 @@
+"""One run from beginning to end: prepare, train, evaluate, record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from hydra.utils import get_class
+
+from bertexp import group
+from bertexp.config import RunConfig
+from bertexp.experiment.base import Experiment
+from bertexp.experiment.dry_run import show_plan
+from bertexp.experiment.folder import started_by_sweep
+from bertexp.experiment.invocation import Invocation
+from bertexp.experiment.results import conclude
+from bertexp.experiment.run import Run
+from bertexp.experiment.summary import versions, write_summary
+from bertexp.tracking.base import SafeTracker
+from bertexp.tracking.identity import RunIdentity, identify
+from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
+from bertexp.training.loop import train
+from bertexp.training.setup import build_accelerator
+
+OUTPUTS = Path("outputs")
+
+
+def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invocation) -> float:
+    """Run an experiment, or resume it; returns the final ``eval/loss``.
+
+    Where several processes run it together, the first one writes, logs and prints.
+
+    Args:
+        config: what to do.
+        resolved: the same as plain values, for the trackers.
+        invocation: how it was started.
+
+    Raises:
+        UserError: a mistake of the user's, a full disk, or too many bad steps.
+        Interrupted: a signal has come, and what was trained is saved.
+    """
+    experiment: Experiment[Any] = get_class(config.experiment_class)(config)
+    identity = identify(
+        config.tracker,
+        seed=config.seed,
+        sweep=config.sweep if started_by_sweep(invocation.folder) else None,
+        known_id=invocation.resume.tracker_id,
+        name=config.name,
+        swept=invocation.job.overrides if invocation.job else (),
+        **experiment.identity(),
+    )
+    with tracked(config, resolved, invocation, identity) as (accelerator, record, tracker):
+        run = Run.prepare(experiment, invocation, accelerator, record, tracker)
+        if config.trainer.dry_run:
+            return show_plan(run)
+        with run.progress, invocation.signals.deferred():
+            run.begin()
+            train(run.training, run.steps(), run)
+            run.end()
+        return conclude(run)
+
+
+@contextmanager
+def tracked(
+    config: RunConfig, resolved: dict[str, Any], invocation: Invocation, identity: RunIdentity
+) -> Iterator[tuple[Accelerator, JsonLinesTracker, SafeTracker | None]]:
+    """Give the device, the run's own record and the user's tracker, which learns how it ends."""
+    folder, checkpoint = invocation.folder, invocation.resume.checkpoint
+    record, tracker = JsonLinesTracker(folder), None
+    is_tracked = group.is_first() and not config.trainer.dry_run
+    if is_tracked:
+        known: dict[str, object] = {"versions": versions()}
+        started = {"status": "running", "error": None, "tracker_id": identity.id}
+        write_summary(folder, started | known)
+        tracker = open_tracker(
+            config.tracker, identity, folder, OUTPUTS.absolute(), resolved | known
+        )
+        record.rewind(checkpoint.progress["logged"] if checkpoint else 0)
+    trackers = [each for each in (record, tracker) if each and is_tracked]
+    accelerator = build_accelerator(config.hardware, trackers)
+    failed = True
+    try:
+        if identity.group:
+            # Where there are others, a run that fails early is to be seen among them.
+            accelerator.init_trackers(config.tracker.project)
+        yield accelerator, record, tracker
+        failed = False
+    finally:
+        if tracker:
+            tracker.close(failed)
