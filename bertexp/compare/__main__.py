@@ -47,8 +47,7 @@ def main() -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from bertexp.compare.listing import show_list, unrelated
-    from bertexp.compare.report import compare_runs, default_output, watch
+    from bertexp.compare.report import compare_runs, default_output, show_list, unrelated, watch
     from bertexp.compare.runs import evaluated, read_runs
 
     chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at")}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway, measure
 from bertexp.compare.comparable import notes, refusals, undirected
-from bertexp.compare.effects import find_effects
 from bertexp.compare.examples import clustered_difference
 from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
 from bertexp.compare.runs import Run
-from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults
-from bertexp.compare.statistics import Values, by_seed, differences, estimate
-from bertexp.console import shown
+from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults, short_keys
+from bertexp.compare.statistics import Values, by_seed, differences, estimate, judge
+from bertexp.console import shown, value_text
 from bertexp.metrics import Metric, describe
 from bertexp.validation import UserError, nearest, require_choice
 
@@ -114,6 +116,73 @@ def _settings(
         else:
             found.append(Setting(label, swept[label], 0, 0, None, None, None, None))
     return found
+
+
+def find_effects(
+    settings: Mapping[str, Mapping[str, object]], values: Values, baseline: str, metric: Metric
+) -> tuple[Difference, ...]:
+    """Return main effects and interactions of two keys, corrected for their number.
+
+    A main effect is by how much a value of a key differs from the baseline's, averaged over
+    the other keys; an interaction (``a=1 × b=2``), by how much more or less the two
+    change together than each by itself. Each is a contrast within a seed, and its interval is
+    over seeds: those that have the whole grid.
+
+    Args:
+        settings: the values of each setting, by label.
+        values: what was measured.
+        baseline: the label of the setting whose values the others are held against.
+        metric: what was measured.
+
+    Returns:
+        Nothing where the settings are no full grid of two keys or more, or no seed has it.
+    """
+    keys = list(settings[baseline])
+    levels = [_levels(settings, baseline, key) for key in keys]
+    places = {
+        tuple(value_text(v) for v in known.values()): label for label, known in settings.items()
+    }
+    is_grid = min(map(len, levels), default=0) > 1 and len(settings) == math.prod(map(len, levels))
+    if len(keys) < 2 or not is_grid:
+        return ()
+    grid = [places[point] for point in itertools.product(*levels)]
+    rows = []
+    for seed in values[baseline]:
+        # Runs of this seed that every setting has, by what else they differ in.
+        found = (values.get(label, {}).get(seed, {}).keys() for label in grid)
+        if others := sorted(set.intersection(*map(set, found))):
+            rows.append([np.mean([values[label][seed][o] for o in others]) for label in grid])
+    if not rows:
+        return ()
+    cells = np.array(rows).reshape(len(rows), *map(len, levels))
+    gaps, together = {}, []
+    brief = short_keys(keys)
+    # The seeds are the first axis, the baseline's value is the first of every other.
+    for axis, key in enumerate(keys, 1):
+        for place, level in enumerate(levels[axis - 1][1:], 1):
+            gaps[f"{brief[key]}={level}"] = _by_seed(_against_first(cells, axis, place))
+    for (i, first), (j, second) in itertools.combinations(enumerate(keys, 1), 2):
+        for a, b in itertools.product(range(1, len(levels[i - 1])), range(1, len(levels[j - 1]))):
+            name = f"{brief[first]}={levels[i - 1][a]} × {brief[second]}={levels[j - 1][b]}"
+            one = np.expand_dims(_against_first(cells, i, a), i)
+            gaps[name] = _by_seed(_against_first(one, j, b))
+            together.append(name)
+    return judge(gaps, metric, neutral=together)
+
+
+def _levels(settings: Mapping[str, Mapping[str, object]], baseline: str, key: str) -> list[str]:
+    """Return the values of a key, the baseline's first, then in order."""
+    base = value_text(settings[baseline][key])
+    known = sorted((values[key] for values in settings.values()), key=lambda v: in_order({key: v}))
+    return list(dict.fromkeys([base, *map(value_text, known)]))
+
+
+def _against_first(cells: np.ndarray, axis: int, place: int) -> np.ndarray:
+    return cells.take(place, axis) - cells.take(0, axis)
+
+
+def _by_seed(found: np.ndarray) -> list[float]:
+    return [float(each) for each in found.reshape(len(found), -1).mean(1)]
 
 
 def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:

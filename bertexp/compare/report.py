@@ -1,9 +1,10 @@
-"""The whole comparison: compute, print, write; every sweep ends with it."""
+"""What is printed and written: the comparison, which every sweep ends with, or a list of runs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,26 @@ from typing import Any
 from rich.text import Text
 
 from bertexp import console
+from bertexp.compare.comparable import distinct
 from bertexp.compare.comparison import compare
 from bertexp.compare.page import write_page
 from bertexp.compare.plots import write_plots
 from bertexp.compare.results import Comparison, write_csv_file, write_json_file
-from bertexp.compare.runs import Run, is_run, read_runs
+from bertexp.compare.runs import CONFIG_FILE, Run, is_run, read_runs
+from bertexp.compare.settings import SEED, differing_keys
 from bertexp.compare.table import render
+from bertexp.config import changes_outcome
+from bertexp.console import number, plural, shown, value_text
 from bertexp.validation import UserError
 
 OUTPUTS = Path("outputs") / "compare"
 SECONDS_BETWEEN_LOOKS = 5
+# Runs that are compared differ in no more keys, and in their budgets by no more.
+MOST_KEYS = 3
+MOST_TIMES_LONGER = 4
+# How many keys a line names, and how wide a run's name may be.
+NAMED, WIDEST = 4, 34
+DECIMALS = 3
 
 
 def compare_runs(runs: Sequence[Run], output: Path, **chosen: Any) -> Comparison:
@@ -73,3 +84,117 @@ def default_output(paths: Sequence[str]) -> Path:
     if len(paths) == 1 and first.is_dir() and not is_run(first):
         return first
     return OUTPUTS / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+def unrelated(runs: Sequence[Run]) -> str | None:
+    """Return why runs are too different to be compared; None if they are not.
+
+    The jobs of one sweep can be compared, and any two runs; others if they differ in few keys
+    and none is much shorter than another.
+    """
+    if len(runs) <= 2 or (runs[0].sweep and len({run.sweep for run in runs}) == 1):
+        return None
+    keys = differing_keys([run.config for run in runs])
+    if len(keys) > MOST_KEYS:
+        more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+        return f"they differ in {', '.join(keys[:NAMED])}{more}"
+    steps = [step for run in runs if run.status == "finished" and (step := _steps(run))]
+    if steps and max(steps) > MOST_TIMES_LONGER * min(steps):
+        return f"they trained for {min(steps):,} to {max(steps):,} steps"
+    return None
+
+
+def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
+    """Print what each run is: name, beginning, status, result; what was set; its folder.
+
+    The jobs of a sweep are one entry, unless there is nothing else.
+
+    Args:
+        runs: at least one.
+        metric: what to show as the result, by default the loss, of fine-tuned runs their metric.
+        why: why they are listed and not compared, for a note; None where that was wanted.
+    """
+    by_sweep: dict[Path | None, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_sweep[run.sweep].append(run)
+    entries = []
+    for sweep, jobs in by_sweep.items():
+        if sweep is None or len(by_sweep) == 1:
+            entries += [(_began(run), _run_lines(run, metric)) for run in jobs]
+        else:
+            entries.append((min(map(_began, jobs)), _sweep_lines(sweep, jobs, metric)))
+    entries.sort(key=lambda entry: entry[0])
+    width = min(max(len(lines[0][0]) for _, lines in entries), WIDEST)
+    terminal = console.output()
+    for began, (first, *others) in entries:
+        name, *rest = first
+        when = f"{datetime.fromtimestamp(began):%Y-%m-%d %H:%M}"
+        line = Text(f"{name:{width}}  ", "bold").append("  ".join([when, *rest]), "not bold")
+        terminal.print(line, soft_wrap=True)
+        for other in others:
+            terminal.print(Text(f"  {' '.join(other)}", "dim"), soft_wrap=True)
+    if why:
+        note = (
+            f"Listed, not compared: {why}. To compare them anyway, name the keys that tell "
+            "settings apart: --by KEY."
+        )
+        terminal.print(Text(f"\n{note}"))
+
+
+def _run_lines(run: Run, metric: str | None) -> list[tuple[str, ...]]:
+    did = [*distinct(run.config.get(key) for key in ("task.name", "finetune.name"))]
+    did += [
+        value_text(run.config[k])
+        for k in ("dataset.name", "model.name", "run")
+        if run.config.get(k)
+    ]
+    what = f"{', '.join(did)}; {plural(_steps(run), 'step')}"
+    head = (run.name, f"{run.status:11}", _result([run], metric))
+    typed = [*_typed(run)]
+    lines = [head, (what + ":" * bool(typed), *typed), (str(shown(run.folder)),)]
+    return lines if not run.error else [head, (run.error.splitlines()[0],), *lines[1:]]
+
+
+def _sweep_lines(sweep: Path, jobs: Sequence[Run], metric: str | None) -> list[tuple[str, ...]]:
+    statuses = Counter(run.status for run in jobs)
+    ended = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    keys = differing_keys([run.config for run in jobs])
+    seeds = len(distinct(run.seed for run in jobs))
+    swept = [f"{k}={','.join(distinct(run.config.get(k) for run in jobs))}" for k in keys[:NAMED]]
+    what = " ".join([*swept, "…"] if len(keys) > NAMED else swept)
+    head = (sweep.name, f"{ended:11}", _result(jobs, metric))
+    return [
+        head,
+        (f"{plural(len(jobs), 'run')}, {plural(seeds, SEED)}: {what}",),
+        (str(shown(sweep)),),
+    ]
+
+
+def _result(runs: Sequence[Run], metric: str | None) -> str:
+    """Return the metric of runs, of several its range."""
+    name = metric or [*runs[0].judged, "eval/loss"][0]
+    values = [run.metrics[name] for run in runs if name in run.metrics]
+    if not values:
+        return ""
+    ends = dict.fromkeys(number(value, DECIMALS) for value in (min(values), max(values)))
+    return f"{name} {' to '.join(ends)}"
+
+
+def _typed(run: Run) -> Iterator[str]:
+    """Yield what the run was started with that its result depends on, less its groups."""
+    from omegaconf import OmegaConf
+
+    path = run.folder / ".hydra" / "overrides.yaml"
+    for override in OmegaConf.load(path) if path.is_file() else ():
+        key = str(override).lstrip("+~").partition("=")[0]
+        if "." in key and changes_outcome(key) and not key.startswith("hydra."):
+            yield str(override)
+
+
+def _steps(run: Run) -> int:
+    lines: Iterator[Mapping[str, float | None]] = reversed(run.history)
+    return int(next((line["step"] or 0 for line in lines if "step" in line), 0))
+
+
+def _began(run: Run) -> float:
+    return (run.folder / CONFIG_FILE).stat().st_mtime

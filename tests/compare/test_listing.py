@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bertexp.compare.comparison import compare
-from bertexp.compare.listing import show_list, unrelated
+from bertexp.compare.report import show_list, unrelated
 from bertexp.compare.runs import Run, evaluated, read_runs
 from bertexp.validation import UserError
 

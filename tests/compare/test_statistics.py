@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bertexp.compare.effects import find_effects
+from bertexp.compare.comparison import find_effects
 from bertexp.compare.statistics import (
     UNBOUNDED,
     differences,
