@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp import plugins
-from bertexp.data.corpora.config import DatasetConfig
-from bertexp.data.tokens.config import TokenizerConfig
+from bertexp.data.config import DatasetConfig, TokenizerConfig
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.experiment.rates import with_rate
 from bertexp.families.config import ModelConfig

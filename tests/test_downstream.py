@@ -11,7 +11,7 @@ import pytest
 from folders import summary
 
 from bertexp.config import Config
-from bertexp.data.corpora.store import prepare
+from bertexp.data.corpora.corpus import prepare
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
 
 # Small, so that it learns in the time a test may take: 600 steps came to 0.419 where the untrained

@@ -114,7 +114,7 @@ def test_each_way_of_the_notebook_can_be_brought_back(examples: Callable[..., An
     truth = found.unmasked(ids)
     assert len(batch.targets["mlm"].labels_N) / batch.maskable == pytest.approx(0.15, abs=0.03)
     assert (found.batch(3, ids).input_ids_BL == batch.input_ids_BL).all(), "masked once"
-    special = found.masker.vocabulary.is_special_V
+    special = found.masker.tokenizer.is_special_V
     replaced = batch.input_ids_BL.numpy()[batch.input_ids_BL.numpy() != truth]
     assert set(replaced[special[replaced]]) == {103}
 

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from bertexp.config import Config
-from bertexp.data.corpora import parts
-from bertexp.data.corpora.store import CorpusStore, prepare
-from bertexp.data.shards import cached_in_shards
+from bertexp.data.corpora import formats
+from bertexp.data.corpora.corpus import CorpusStore, prepare
+from bertexp.data.parallel import cached_in_shards
 from bertexp.data.tokens.store import TokenStore, prepare_tokens
 from bertexp.data.tokens.tokenizer import train_tokenizer
 from bertexp.validation import UserError
@@ -56,7 +56,7 @@ def prepare_by(
     )
 
     def run(processes: int) -> tuple[CorpusStore, dict[str, TokenStore]]:
-        monkeypatch.setenv("BERTEXP_CACHE", str(tmp_path / f"{processes}-{parts.PART_BYTES}"))
+        monkeypatch.setenv("BERTEXP_CACHE", str(tmp_path / f"{processes}-{formats.PART_BYTES}"))
         corpus = prepare(config.dataset, processes)
         tokenizer = train_tokenizer(config.tokenizer, corpus)
         return corpus, prepare_tokens(corpus, tokenizer, "sentencex", "en", processes)
@@ -72,7 +72,7 @@ def test_the_store_is_the_same_for_any_number_of_processes(
     prepare_by: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, whole_tokens = prepare_by(1)
-    monkeypatch.setattr(parts, "PART_BYTES", BYTES)
+    monkeypatch.setattr(formats, "PART_BYTES", BYTES)
     found = [prepare_by(processes) for processes in (1, 3)]
     for kind in ("corpus", "tokens"):
         folders = [list((tmp_path / f"{n}-{BYTES}" / kind).iterdir()) for n in (1, 3)]
@@ -94,9 +94,9 @@ KILLED = """
 import sys
 from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
-from bertexp.data.corpora import parts
-from bertexp.data.corpora.store import prepare
-parts.PART_BYTES = int(sys.argv[1])
+from bertexp.data.corpora import formats
+from bertexp.data.corpora.corpus import prepare
+formats.PART_BYTES = int(sys.argv[1])
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[2:]))
 prepare(config.dataset, 2)
@@ -110,7 +110,7 @@ def test_after_a_kill_it_continues_where_it_stopped(
     clean_environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", BYTES)
+    monkeypatch.setattr(formats, "PART_BYTES", BYTES)
     cache = tmp_path / f"2-{BYTES}"
     overrides = ["dataset=text", f"dataset.files=[{text}]", "tokenizer.vocab_size=300"]
     process = subprocess.Popen(

@@ -17,8 +17,8 @@ import numpy as np
 
 from bertexp import draws
 from bertexp.config import Config
-from bertexp.data.corpora.config import DatasetConfig
-from bertexp.data.corpora.store import SPLITS, CorpusStore, prepare
+from bertexp.data.config import DatasetConfig
+from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
 from bertexp.data.tokens.store import prepare_tokens
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_tokenizer

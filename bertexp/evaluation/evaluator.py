@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from rich.console import RenderableType
 
-from bertexp.data.corpora.config import DatasetConfig
-from bertexp.data.corpora.store import CorpusStore
+from bertexp.data.config import DatasetConfig
+from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS

@@ -10,15 +10,14 @@ import psutil
 from bertexp.config import Config
 from bertexp.data.cache import cache_root, fingerprint
 from bertexp.data.corpora import CORPORA
+from bertexp.data.corpora.corpus import CorpusStore
+from bertexp.data.corpora.corpus import prepare as prepare_corpus
 from bertexp.data.corpora.shard import identity
-from bertexp.data.corpora.store import CorpusStore
-from bertexp.data.corpora.store import prepare as prepare_corpus
-from bertexp.data.corpora.stream import DocumentStream
 from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.saved import load_tokenizer
 from bertexp.data.tokens.store import TokenStore, prepare_tokens
-from bertexp.data.tokens.stream import TokenStream
+from bertexp.data.tokens.stream import DocumentStream, TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer, train_tokenizer
 from bertexp.data.tokens.unknown import check_unknown
 from bertexp.evaluation.bank import Bank, build_bank
@@ -147,7 +146,7 @@ def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Tas
     source = CORPORA[dataset.name](dataset)
     validation = frozenset(map(identity, corpus.documents("validation")))
     documents = DocumentStream(source.shards(), validation, config.seed)
-    encoder = TextEncoder(mlm.tokenizer, tokens.tokens.dtype)
+    encoder = TextEncoder(mlm.tokenizer)
     key = [
         *(source.fingerprint(), corpus.fingerprint, mlm.tokenizer.fingerprint),
         *(mlm.block_tokens, dataset.shuffle_buffer, config.seed),

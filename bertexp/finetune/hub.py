@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertexp.data.corpora.hub import offline_unless
+from bertexp.data.corpora.hub_corpus import offline_unless
 from bertexp.data.hub import hub_answers
 from bertexp.finetune.config import LabelledConfig
 from bertexp.validation import UserError

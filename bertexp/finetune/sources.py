@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertexp.data.corpora.files import Part
+from bertexp.data.corpora.columnar import Row, missing_column
 from bertexp.data.corpora.finding import find
 from bertexp.data.corpora.formats import detect_table
-from bertexp.data.corpora.rows import Row, missing_column
+from bertexp.data.corpora.opening import Part
 from bertexp.data.corpora.tables import read_rows
 from bertexp.files import expanded
 from bertexp.finetune.config import TEXT, LabelledConfig

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from bertexp.data.tokens.sentences import METHODS
+from bertexp.data.tokens.store import SENTENCE_METHODS
 from bertexp.objectives import OBJECTIVES
 from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
 from bertexp.validation import UserError, require, require_choice
@@ -39,7 +39,7 @@ class TaskConfig:
         allowed = f"at least task.max_length={self.max_length}, or null"
         fits = self.pad_to is None or self.pad_to >= self.max_length
         require(fits, "task.pad_to", self.pad_to, allowed)
-        require_choice("task.sentences", self.sentences, METHODS)
+        require_choice("task.sentences", self.sentences, SENTENCE_METHODS)
         SEGMENTS.check(self.segments)
         require(0 <= self.short_prob <= 1, "task.short_prob", self.short_prob, "between 0 and 1")
         self._check_negatives()

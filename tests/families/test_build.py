@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.data.tokens.config import TokenizerConfig
+from bertexp.data.config import TokenizerConfig
 from bertexp.data.tokens.saved import load_tokenizer
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS

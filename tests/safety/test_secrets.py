@@ -72,7 +72,7 @@ def test_a_key_named_in_the_configuration_is_refused(command: Callable[..., Any]
 def test_a_pickle_in_the_cache_is_not_run(
     experiment_config: Callable[..., Any], empty_cache: Path, tmp_path: Path
 ) -> None:
-    from bertexp.data.corpora.store import prepare
+    from bertexp.data.corpora.corpus import prepare
 
     config = experiment_config("dataset=synthetic", "dataset.synthetic.documents=60").dataset
     corpus = prepare(config)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bertexp.data.corpora.config import DatasetConfig
+from bertexp.data.config import DatasetConfig
 from bertexp.registry import Registry
 
 

@@ -1,16 +1,15 @@
-"""Rows of Parquet and Arrow files, few in memory at a time."""
+"""Rows of Parquet and Arrow files, few in memory at a time, and the columns of any table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertexp.data.corpora import files
-from bertexp.data.corpora.files import Part
-from bertexp.data.corpora.rows import Columns, pick_columns
-from bertexp.validation import UserError
+from bertexp.data.corpora import opening
+from bertexp.data.corpora.opening import Part
+from bertexp.validation import UserError, nearest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +18,48 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 256
 
 Rows = Iterator[tuple[int, dict[str, Any]]]
+Row = tuple[Any, ...]
+# The names of columns, each with the configuration key that has it.
+Columns = Sequence[tuple[str, str]]
+
+
+def missing_column(key: str, column: str, place: str, present: Sequence[str]) -> UserError:
+    """Return the error for a file, row or data set that lacks a column."""
+    return UserError(
+        f"{key}={column}: {place} has no such column;"
+        f" it has {', '.join(present)}.{nearest(column, present)}"
+    )
+
+
+def pick_columns(present: Sequence[str], columns: Columns, place: str) -> list[str]:
+    """Return which columns of a table are wanted, whole or in part.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    found: dict[str, None] = {}
+    for column, key in columns:
+        name = column if column in present else column.partition(".")[0]
+        if name not in present:
+            raise missing_column(key, column, place, present)
+        found[name] = None
+    return [*found]
+
+
+def pick(row: Mapping[str, Any], columns: Columns, place: str) -> Row:
+    """Return the values of columns; ``a.b`` is ``b`` in ``a``, unless a column has that name."""
+    return tuple(_field(row, column, key, place) for column, key in columns)
+
+
+def _field(row: Mapping[str, Any], column: str, key: str, place: str) -> Any:
+    value: Any = row
+    for name in [column] if column in row else column.split("."):
+        if value is None:
+            return None
+        if not isinstance(value, Mapping) or name not in value:
+            raise missing_column(key, column, place, [*row])
+        value = value[name]
+    return value
 
 
 def parquet_rows(part: Part, columns: Columns, errors: str) -> Rows:
@@ -35,7 +76,7 @@ def arrow_rows(part: Part, columns: Columns, errors: str) -> Rows:
     """Yield the rows of an Arrow file or stream, see ``tables.read_rows``."""
     import pyarrow as pa
 
-    is_file = files.head(part.path, part.key).startswith(b"ARROW1")
+    is_file = opening.head(part.path, part.key).startswith(b"ARROW1")
     with _arrow_errors(part, "Arrow"), pa.memory_map(str(part.path)) as source:
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
         names = pick_columns(reader.schema.names, columns, f"'{part.path}'")
@@ -105,7 +146,7 @@ def _arrow_errors(part: Part, kind: str) -> Iterator[None]:
     import pyarrow as pa
 
     try:
-        with files.reading(part.path, part.key):
+        with opening.reading(part.path, part.key):
             yield
     except pa.ArrowException as error:
         reason = str(error).splitlines()[0]

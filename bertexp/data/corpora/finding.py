@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bertexp.data.cache import MANIFEST_FILE, cached
-from bertexp.data.corpora import files
+from bertexp.data.corpora import opening
 from bertexp.files import expanded
 from bertexp.validation import UserError, nearest
 
@@ -76,18 +76,18 @@ def _saved(folder: Path, key: str) -> list[Path]:
 
 def _unpacked(path: Path, key: str) -> list[Path]:
     """Return the files in a zip or tar archive, unpacked into the cache; any other file itself."""
-    head = files.head(path)
+    head = opening.head(path)
     if head.startswith(b"PK\x03\x04"):
         members = _zipped
     elif head[257:262] == b"ustar":
         members = _tarred
-    elif files.is_packed(path) and head.startswith((b"PAR1", b"ARROW1")):
+    elif opening.is_packed(path) and head.startswith((b"PAR1", b"ARROW1")):
         members = _alone
     else:
         return [path]
 
     def build(folder: Path) -> None:
-        with files.reading(path, key):
+        with opening.reading(path, key):
             for number, (name, content) in enumerate(members(path)):
                 if name in _DOCUMENTS:
                     raise UserError(f"{key}: '{path}' is a document; save its text as a text file.")
@@ -98,7 +98,7 @@ def _unpacked(path: Path, key: str) -> list[Path]:
                     shutil.copyfileobj(content, file, 1 << 20)
 
     try:
-        content = files.digest(path, key)
+        content = opening.digest(path, key)
         folder = cached("archives", {"version": VERSION, "content": content}, build)
     except RuntimeError as error:  # a password, or a compression that Python does not know
         raise UserError(f"{key}: cannot unpack '{path}': {error}.") from error
@@ -117,11 +117,11 @@ def _zipped(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _tarred(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with files.open_bytes(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with opening.open_bytes(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             if content := archive.extractfile(member):
                 yield member.name, content
 
 
 def _alone(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    yield path.stem, files.open_bytes(path)
+    yield path.stem, opening.open_bytes(path)

@@ -1,16 +1,19 @@
-"""What a file is: told by its name and its first 64 KiB, or refused with the key to say it."""
+"""What a file is, by its name and its first 64 KiB, and the parts it can be read in."""
 
 from __future__ import annotations
 
 import csv
 import json
+import mmap
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from bertexp.data.corpora import files
-from bertexp.data.corpora.wikitext import is_title
+from bertexp.data.corpora import opening
+from bertexp.data.corpora.columnar import row_groups
+from bertexp.data.corpora.documents import is_title
+from bertexp.data.corpora.opening import Part
 from bertexp.validation import UserError
 
 # Prose wrapped by an editor: lines of about this many characters, most cut in mid-sentence.
@@ -20,6 +23,17 @@ LINES = 50
 # Lines that have to agree before they are taken for rows.
 FEWEST_ROWS = 5
 SEPARATORS = {",": "csv", ";": "csv", "\t": "tsv"}
+
+PART_BYTES = 1 << 24
+
+# Whatever stands behind these begins a document. There may be other places where one begins.
+_BOUNDARIES = {
+    "plain": re.compile(rb"(?:\r?\n){2,}"),
+    "wrapped": re.compile(rb"(?:\r?\n){3,}"),
+    "wikitext": re.compile(rb"\n ?\r?\n(?= ?= )"),
+    "lines": re.compile(rb"\n"),
+    "jsonl": re.compile(rb"\n"),
+}
 
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
 _MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
@@ -42,8 +56,8 @@ def detect(path: Path, columns: Sequence[str] = (), alone: bool = False) -> str:
     Raises:
         UserError: the file holds no text as it is, or may be a table.
     """
-    head = files.head(path)
-    text = head.decode(files.encoding_of(head), "replace")
+    head = opening.head(path)
+    text = head.decode(opening.encoding_of(head), "replace")
     for pattern, name in _FOREIGN.items():
         if re.match(pattern, text.lstrip()):
             raise UserError(
@@ -56,7 +70,7 @@ def detect(path: Path, columns: Sequence[str] = (), alone: bool = False) -> str:
     if is_title(next(filter(str.strip, lines), "")):
         return "wikitext"
     # The last line may be cut off by the limit.
-    is_whole = len(head) < files.HEAD
+    is_whole = len(head) < opening.HEAD
     complete = lines if is_whole else lines[:-1]
     if kind := _separated([*filter(str.strip, complete)], columns):
         if kind.startswith("looks"):
@@ -74,8 +88,8 @@ def detect_table(path: Path, columns: Sequence[str], key: str) -> str:
     Raises:
         UserError: it is none that is known; ``key`` names it.
     """
-    head = files.head(path, key)
-    text = head.decode(files.encoding_of(head), "replace")
+    head = opening.head(path, key)
+    text = head.decode(opening.encoding_of(head), "replace")
     lines = [*filter(str.strip, _lines(text))]
     kind = _table(path, head, text) or _separated(lines[:1], columns)
     if kind is None:
@@ -92,7 +106,7 @@ def _table(path: Path, head: bytes, text: str) -> str | None:
     if re.match(r'\s*(\[\s*[{"\]]|\{\s*"|\{\s*$)', text):
         first = next(filter(str.strip, _lines(text))).strip()
         # A line may be cut off by the limit, or be wrong.
-        is_line = len(first) == len(text.strip()) == files.HEAD or "jsonl" in suffixes
+        is_line = len(first) == len(text.strip()) == opening.HEAD or "jsonl" in suffixes
         by_line = first[0] == "{" and first != "{" and (is_line or _is_json(first))
         return "jsonl" if by_line else "json"
     return suffixes[-1] if suffixes else None
@@ -144,3 +158,48 @@ def _is_wrapped(lines: list[str]) -> bool:
         lambda line, word: len(line) + 1 + len(word) > 0.9 * width,
     ]
     return all(sum(test(*pair) for pair in inner) > len(inner) / 2 for test in tests)
+
+
+def parts(path: Path, kind: str) -> list[Part]:
+    """Return the parts of a file of format ``kind``, of about ``PART_BYTES`` each."""
+    if kind == "parquet":
+        return row_groups(path, PART_BYTES)
+    with opening.reading(path):
+        size = path.stat().st_size
+        is_whole = kind not in _BOUNDARIES or opening.is_packed(path)
+        if size <= PART_BYTES or is_whole or opening.encoding_of(opening.head(path))[:5] != "utf-8":
+            return [Part(path)]
+        found = []
+        first = 1
+        for start, end in pairwise([0, *_boundaries(path, kind, size), size]):
+            found.append(Part(path, start, end, first))
+            first += _count_lines(path, start, end)
+    return found
+
+
+def _boundaries(path: Path, kind: str, size: int) -> Iterator[int]:
+    """Yield where parts begin, the first one left out."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        wanted = PART_BYTES
+        while wanted < size:
+            for match in _BOUNDARIES[kind].finditer(content, wanted):
+                if kind != "wikitext" or _title_follows(content, match.end()):
+                    break
+            else:
+                return
+            if match.end() == size:
+                return
+            yield match.end()
+            wanted = match.end() + PART_BYTES
+
+
+def _title_follows(content: mmap.mmap, start: int) -> bool:
+    line = content[start : content.find(b"\n", start) + 1]
+    return is_title(line.decode(errors="replace"))
+
+
+def _count_lines(path: Path, start: int, end: int) -> int:
+    with path.open("rb") as file:
+        file.seek(start)
+        content = file.read(end - start)
+    return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")

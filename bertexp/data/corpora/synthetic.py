@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertexp.data.cache import fingerprint
+from bertexp.data.config import DatasetConfig, SyntheticConfig
 from bertexp.data.corpora import CORPORA, Corpus, Document
-from bertexp.data.corpora.config import DatasetConfig, SyntheticConfig
 
 VERSION = 1
 # The language and its documents are the same for every run, whatever the run's own seed.

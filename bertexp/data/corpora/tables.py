@@ -10,10 +10,17 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any
 
-from bertexp.data.corpora import files
-from bertexp.data.corpora.columnar import Rows, arrow_rows, parquet_rows
-from bertexp.data.corpora.files import Part
-from bertexp.data.corpora.rows import Columns, Row, pick, pick_columns
+from bertexp.data.corpora import opening
+from bertexp.data.corpora.columnar import (
+    Columns,
+    Row,
+    Rows,
+    arrow_rows,
+    parquet_rows,
+    pick,
+    pick_columns,
+)
+from bertexp.data.corpora.opening import Part
 from bertexp.validation import UserError
 
 JSON_AT_ONCE = 1 << 16
@@ -37,7 +44,7 @@ def read_rows(
         part: a file, or a stretch of one.
         kind: one of ``READERS``.
         columns: which columns.
-        errors: see ``files.open_text``.
+        errors: see ``opening.open_text``.
         header: what the columns of TSV are called, if the first line does not tell.
 
     Raises:
@@ -52,7 +59,7 @@ def read_rows(
 
 def _csv(part: Part, columns: Columns, errors: str) -> Rows:
     csv.field_size_limit(1 << 30)
-    with files.open_text(part, errors, newline="") as text:
+    with opening.open_text(part, errors, newline="") as text:
         try:
             first = next(text, "")
             # The separator by which the header has the columns, or else the most names.
@@ -67,7 +74,7 @@ def _csv(part: Part, columns: Columns, errors: str) -> Rows:
 
 def _tsv(part: Part, columns: Columns, errors: str, header: Sequence[str] | None = None) -> Rows:
     # Lines end at line feeds alone: a carriage return may be within a text.
-    with files.open_text(part, errors, newline="\n") as text:
+    with opening.open_text(part, errors, newline="\n") as text:
         rows = (line.rstrip("\r\n").split("\t") for line in text)
         yield from _named(part, columns, header or next(rows, []), rows)
 
@@ -82,7 +89,7 @@ def _named(part: Part, columns: Columns, names: Sequence[str], rows: Iterable[li
 
 
 def _json_lines(part: Part, columns: Columns, errors: str) -> Rows:
-    with files.open_text(part, errors) as text:
+    with opening.open_text(part, errors) as text:
         for number, line in enumerate(text, start=part.first):
             if line.strip():
                 place = f"'{part.path}', line {number}"
@@ -93,7 +100,7 @@ def _json_lines(part: Part, columns: Columns, errors: str) -> Rows:
 
 def _json(part: Part, columns: Columns, errors: str) -> Rows:
     """Yield the rows of an array of objects, or of objects one after the other."""
-    with files.open_text(part, errors) as stream:
+    with opening.open_text(part, errors) as stream:
         for number, row in enumerate(_objects(stream, part), start=1):
             yield number, _object(row, part.key, f"'{part.path}', row {number}")
 

@@ -11,15 +11,13 @@ from itertools import chain
 from pathlib import Path
 
 from bertexp.data.cache import fingerprint
-from bertexp.data.corpora import CORPORA, Corpus, Document, ReadDocuments, files
-from bertexp.data.corpora.config import TABLES, DatasetConfig
-from bertexp.data.corpora.files import Part
+from bertexp.data.config import TABLES, DatasetConfig
+from bertexp.data.corpora import CORPORA, Corpus, Document, ReadDocuments, opening
+from bertexp.data.corpora.documents import row_paragraphs, wanted, wikitext_documents
 from bertexp.data.corpora.finding import find
-from bertexp.data.corpora.formats import detect
-from bertexp.data.corpora.parts import parts
-from bertexp.data.corpora.rows import row_paragraphs, wanted
+from bertexp.data.corpora.formats import detect, parts
+from bertexp.data.corpora.opening import Part
 from bertexp.data.corpora.tables import read_rows
-from bertexp.data.corpora.wikitext import wikitext_documents
 
 VERSION = 2
 
@@ -61,7 +59,7 @@ class TextCorpus(Corpus):
         Of files that are streamed the time of change stands for the content.
         """
         config = self.config
-        identify = files.state if config.streaming else files.digest
+        identify = opening.state if config.streaming else opening.digest
         contents = [(path.name, identify(path)) for path in self._files]
         return fingerprint([VERSION, config.format, config.column, config.errors, contents])
 
@@ -103,12 +101,12 @@ class TextCorpus(Corpus):
 
 def _read_plain(part: Part, config: DatasetConfig) -> Iterator[Document]:
     paragraphs: list[str] = []
-    lines = chain(files.lines(part, config.errors), [""])
+    lines = chain(opening.lines(part, config.errors), [""])
     for number, line in enumerate(lines, start=part.first):
         if line.strip():
             paragraphs.append(line)
         # A line that was cut ends a document: memory holds no more of it.
-        if paragraphs and (not line.strip() or len(line) == files.LONGEST_LINE):
+        if paragraphs and (not line.strip() or len(line) == opening.LONGEST_LINE):
             start = number - len(paragraphs) + bool(line.strip())
             yield Document(f"{part.path.name}:{start}", paragraphs)
             paragraphs = []
@@ -119,7 +117,7 @@ def _read_wrapped(part: Part, config: DatasetConfig) -> Iterator[Document]:
     block: list[str] = []
     blank_lines = 0
     start = part.first
-    for number, line in enumerate(files.lines(part, config.errors), start=part.first):
+    for number, line in enumerate(opening.lines(part, config.errors), start=part.first):
         if not line.strip():
             blank_lines += 1
             continue
@@ -135,12 +133,12 @@ def _read_wrapped(part: Part, config: DatasetConfig) -> Iterator[Document]:
 
 
 def _read_lines(part: Part, config: DatasetConfig) -> Iterator[Document]:
-    for number, line in enumerate(files.lines(part, config.errors), start=part.first):
+    for number, line in enumerate(opening.lines(part, config.errors), start=part.first):
         yield Document(f"{part.path.name}:{number}", [line])
 
 
 def _read_wikitext(part: Part, config: DatasetConfig) -> Iterator[Document]:
-    yield from wikitext_documents(files.lines(part, config.errors), name=part.path.name)
+    yield from wikitext_documents(opening.lines(part, config.errors), name=part.path.name)
 
 
 def _read_table(part: Part, config: DatasetConfig, kind: str) -> Iterator[Document]:

@@ -22,12 +22,12 @@ class TextEncoder:
     that may look across spaces gets the texts as they are.
 
     Args:
-        tokenizer: what cuts the text.
-        dtype: of the ids.
+        tokenizer: what cuts the text; ids are of two bytes, where there are no more.
     """
 
-    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype) -> None:
-        self._tokenizer, self._dtype = tokenizer, dtype
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
         self._cuts = cuts_at_spaces(tokenizer.backend)
         self._forget()
 
@@ -61,7 +61,7 @@ class TextEncoder:
     def _forget(self) -> None:
         self._numbers = _Numbers()
         self._characters = 0
-        self._ids = np.empty(0, self._dtype)
+        self._ids = np.empty(0, self.dtype)
         self._offsets = np.zeros(1, np.int64)
 
     def _learn(self) -> None:
@@ -71,7 +71,7 @@ class TextEncoder:
             return
         encoded = self._tokenizer.encode(new)
         sizes = np.fromiter(map(len, encoded), np.int64, len(new))
-        ids = np.fromiter((i for ids in encoded for i in ids), self._dtype, int(sizes.sum()))
+        ids = np.fromiter((i for ids in encoded for i in ids), self.dtype, int(sizes.sum()))
         self._ids = np.concatenate([self._ids, ids])
         self._offsets = np.append(self._offsets, self._offsets[-1] + np.cumsum(sizes))
         self._characters += sum(map(len, new))

@@ -12,8 +12,8 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers
 
+from bertexp.data.config import TokenizerConfig
 from bertexp.data.hub import find_file, is_away, must_be_local
-from bertexp.data.tokens.config import TokenizerConfig
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import bert_backend, needs_accents
 from bertexp.validation import UserError

@@ -1,28 +1,39 @@
-"""A corpus as tokens: one Arrow file a split, written once, read through a memory map."""
+"""A corpus as tokens: plain ``.npy`` files, written once, read through memory maps."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
-from bertexp.data.shards import cached_in_shards
+from bertexp.data.cache import fingerprint
+from bertexp.data.corpora.corpus import CorpusStore
+from bertexp.data.parallel import cached_in_shards
 from bertexp.data.tokens.encoding import TextEncoder
-from bertexp.data.tokens.sentences import split_sentences
-from bertexp.data.tokens.spool import join, spool
 from bertexp.data.tokens.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from bertexp.data.corpora.store import CorpusStore
-
-FORMAT_VERSION = 2
+# Raised whenever the same text would give other tokens, or the same tokens other files.
+TOKENS_VERSION = 2
+FILES_VERSION = 3
 SPLITS = ("train", "validation")
+SENTENCE_METHODS = ("sentencex", "period")
+# Characters that are encoded at once: enough to be vectorised, little memory.
+CHUNK_CHARACTERS = 1 << 20
 # Tokens counted at once, so that a large corpus does not need large temporaries.
 COUNT_CHUNK = 1 << 24
+# Entries that are added up, or bytes that are copied, at once.
+BLOCK = 1 << 20
+SIZE = np.dtype(np.uint32)
+# Units of text, each made of those after it.
+LEVELS = ("documents", "paragraphs", "sentences", "tokens")
+
+# Documents as paragraphs of sentences.
+Texts = list[list[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +41,14 @@ class TokenStore:
     """The tokens of one split, without special tokens, and where its units of text end.
 
     Each ``*_offsets`` array has one entry more than there are units: unit ``i`` runs from
-    ``offsets[i]`` to ``offsets[i + 1]`` of the level below. All arrays lie in the
-    memory-mapped file.
+    ``offsets[i]`` to ``offsets[i + 1]`` of the level below.
 
     Attributes:
         tokens: ids, one after the other.
         sentence_offsets: sentences, in tokens.
         paragraph_offsets: paragraphs, in sentences.
         document_offsets: documents, in paragraphs.
-        fingerprint: name of the cached content and split.
+        fingerprint: name of the content and split.
         counted: how often each id occurs, if that is known.
     """
 
@@ -50,21 +60,15 @@ class TokenStore:
     counted: np.ndarray | None = None
 
     @classmethod
-    def open(cls, path: Path) -> TokenStore:
-        """Map the file at ``path``; nothing of it is read before it is used."""
-        with pa.memory_map(str(path)) as source:
-            documents = pa.ipc.open_file(source).get_batch(0).column(0)
-        paragraphs = documents.values
-        sentences = paragraphs.values
-        return cls(
-            # Not to_numpy(), which imports pandas.
-            tokens=np.from_dlpack(sentences.values),
-            sentence_offsets=np.from_dlpack(sentences.offsets),
-            paragraph_offsets=np.from_dlpack(paragraphs.offsets),
-            document_offsets=np.from_dlpack(documents.offsets),
-            fingerprint=f"{path.parent.name}-{path.stem}",
-            counted=np.load(path.with_suffix(".counts.npy")),
+    def open(cls, folder: Path, split: str, name: str) -> TokenStore:
+        """Map the files of a split; nothing of them is read before it is used."""
+        documents, paragraphs, sentences, tokens = (
+            # As plain arrays: parts of a ``memmap`` are slower to make.
+            np.asarray(np.load(folder / f"{split}-{level}.npy", mmap_mode="r"))
+            for level in LEVELS
         )
+        counted = np.load(folder / f"{split}-counts.npy")
+        return cls(tokens, sentences, paragraphs, documents, f"{name}-{split}", counted)
 
     @cached_property
     def document_token_offsets(self) -> np.ndarray:
@@ -97,24 +101,43 @@ def prepare_tokens(
         language: the language for that.
         processes: how many tokenize.
     """
-    key = {
-        "format": FORMAT_VERSION,
+    content = {
+        "format": TOKENS_VERSION,
         "corpus": corpus.fingerprint,
         "tokenizer": tokenizer.fingerprint,
         "sentences": sentences,
         "language": language if sentences == "sentencex" else None,
     }
     build = _Build(corpus, tokenizer, sentences, language)
-
-    def shards() -> list[int]:
-        return list(range(len(corpus.rows)))
+    key = content | {"files": FILES_VERSION}
+    shards = range(len(corpus.rows))
 
     def merge(folders: list[Path], folder: Path) -> None:
         for split in SPLITS:
-            join([shard / split for shard in folders], folder / f"{split}.arrow", build.dtype)
+            join_shards(folders, folder, split, build.encoder.dtype)
 
-    folder = cached_in_shards("tokens", key, shards, build, merge, processes)
-    return {split: TokenStore.open(folder / f"{split}.arrow") for split in SPLITS}
+    folder = cached_in_shards("tokens", key, lambda: shards, build, merge, processes)
+    name = fingerprint(content)
+    return {split: TokenStore.open(folder, split, name) for split in SPLITS}
+
+
+def split_sentences(paragraph: str, method: str | None, language: str) -> list[str]:
+    """Cut a paragraph into sentences, none of them empty.
+
+    Args:
+        paragraph: one paragraph of text.
+        method: ``"sentencex"`` (rules for many languages), ``"period"`` (cut at every
+            ``.`` and drop it, as the simplest tutorials do) or ``None`` (the paragraph
+            stays whole).
+        language: the ISO 639 code that ``sentencex`` goes by.
+    """
+    if method is None:
+        return [paragraph]
+    if method == "period":
+        return [sentence for sentence in paragraph.split(".") if sentence.strip()]
+    from sentencex import segment
+
+    return [sentence for sentence in segment(language, paragraph) if sentence.strip()]
 
 
 @dataclass(frozen=True)
@@ -126,13 +149,9 @@ class _Build:
     sentences: str | None
     language: str
 
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(np.uint16 if self.tokenizer.vocab_size <= 1 << 16 else np.uint32)
-
     @cached_property
-    def _encoder(self) -> TextEncoder:
-        return TextEncoder(self.tokenizer, self.dtype)
+    def encoder(self) -> TextEncoder:
+        return TextEncoder(self.tokenizer)
 
     def __call__(self, file: int, folder: Path) -> None:
         for split in SPLITS:
@@ -140,4 +159,79 @@ class _Build:
                 [split_sentences(text, self.sentences, self.language) for text in doc.paragraphs]
                 for doc in self.corpus.documents(split, [file])
             )
-            spool(folder / split, documents, self._encoder)
+            write_shard(folder, split, documents, self.encoder)
+
+
+def write_shard(folder: Path, split: str, documents: Iterable[Texts], encoder: TextEncoder) -> None:
+    """Write documents of a split as tokens, for ``_join``.
+
+    Sentences that have no token are left out, and so are the paragraphs and documents that
+    this leaves empty. The file has the ids, how many units of the level below each unit has,
+    how many entries each of these arrays has, and how often each id occurs.
+    """
+    counts_V = np.zeros(encoder.vocab_size, np.int64)
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context((folder / f"{split}.{level}").open("wb")) for level in LEVELS]
+        for chunk in _chunks(documents):
+            ids, sentences = encoder.encode([text for doc in chunk for par in doc for text in par])
+            paragraphs = np.array([len(par) for doc in chunk for par in doc], np.int64)
+            sizes = np.array([len(doc) for doc in chunk], np.int64)
+            sentences, paragraphs = _without_empty(sentences, paragraphs)
+            paragraphs, sizes = _without_empty(paragraphs, sizes)
+            for file, part in zip(files, (sizes[sizes > 0], paragraphs, sentences), strict=False):
+                part.astype(SIZE).tofile(file)
+            ids.tofile(files[-1])
+            counts_V += np.bincount(ids, minlength=len(counts_V))
+    np.save(folder / f"{split}.counts.npy", counts_V)
+
+
+def _chunks(documents: Iterable[Texts]) -> Iterator[list[Texts]]:
+    chunk: list[Texts] = []
+    size = 0
+    for document in documents:
+        chunk.append(document)
+        size += sum(len(text) for paragraph in document for text in paragraph)
+        if size >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    yield chunk
+
+
+def _without_empty(sizes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sizes that are not 0, and how many of them are in each group.
+
+    Args:
+        sizes: of units.
+        groups: how many units there are in each unit of the level above.
+    """
+    full = sizes > 0
+    group = np.repeat(np.arange(len(groups)), groups)
+    return sizes[full], np.bincount(group[full], minlength=len(groups))
+
+
+def join_shards(shards: Sequence[Path], folder: Path, split: str, dtype: np.dtype) -> None:
+    """Write what ``TokenStore.open`` reads, ``dtype`` being that of the ids."""
+    for level in LEVELS:
+        files = [shard / f"{split}.{level}" for shard in shards]
+        is_tokens = level == "tokens"
+        length = (
+            sum(file.stat().st_size for file in files) // (dtype if is_tokens else SIZE).itemsize
+        )
+        # Offsets are ends, after a 0.
+        end = np.zeros(1, np.int64)
+        shape, kind = (length, dtype) if is_tokens else (length + 1, end.dtype)
+        header = {"descr": kind.str, "fortran_order": False, "shape": (shape,)}
+        with (folder / f"{split}-{level}.npy").open("wb") as out:
+            np.lib.format.write_array_header_1_0(out, header)
+            if not is_tokens:
+                end.tofile(out)
+            for file in files:
+                with file.open("rb") as part:
+                    if is_tokens:
+                        shutil.copyfileobj(part, out, BLOCK)
+                    while not is_tokens and len(sizes := np.fromfile(part, SIZE, BLOCK)):
+                        ends = end + np.cumsum(sizes, dtype=end.dtype)
+                        ends.tofile(out)
+                        end = ends[-1:]
+    counts = [np.load(shard / f"{split}.counts.npy") for shard in shards]
+    np.save(folder / f"{split}-counts.npy", np.sum(counts, axis=0))

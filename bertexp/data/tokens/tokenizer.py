@@ -15,13 +15,13 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, processors
 
 from bertexp.data.cache import cached, fingerprint
-from bertexp.data.tokens.config import TokenizerConfig
+from bertexp.data.config import TokenizerConfig
 from bertexp.data.tokens.wordpiece import train_wordpiece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from bertexp.data.corpora.store import CorpusStore
+    from bertexp.data.corpora.corpus import CorpusStore
 
 FORMAT_VERSION = 3
 # What stands for a space in the pieces of SentencePiece.

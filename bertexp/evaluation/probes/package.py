@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from bertexp.data.corpora.config import TABLES
+from bertexp.data.config import TABLES
 from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import Labelled, Passages
 

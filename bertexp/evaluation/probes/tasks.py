@@ -14,8 +14,8 @@ import numpy as np
 
 from bertexp import draws
 from bertexp.data.cache import cached, fingerprint
-from bertexp.data.corpora.store import SPLITS, CorpusStore
-from bertexp.data.tokens.sentences import split_sentences
+from bertexp.data.corpora.corpus import SPLITS, CorpusStore
+from bertexp.data.tokens.store import split_sentences
 from bertexp.evaluation.probes import PROBES
 
 log = logging.getLogger(__name__)

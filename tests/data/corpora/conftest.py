@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.data.corpora.config import DatasetConfig
+from bertexp.data.config import DatasetConfig
 
 ROOT = Path(__file__).parents[2]
 Configure = Callable[..., DatasetConfig]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertexp.data.corpora.config import DatasetConfig
-from bertexp.data.corpora.store import SPLITS, CorpusStore, prepare
+from bertexp.data.config import DatasetConfig
+from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
 from bertexp.validation import UserError
 
 

@@ -19,10 +19,10 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora import CORPORA, Document, tables
-from bertexp.data.corpora.config import DatasetConfig
+from bertexp.data.corpora.corpus import prepare
 from bertexp.data.corpora.formats import detect
-from bertexp.data.corpora.store import prepare
 from bertexp.finetune.config import LabelledConfig
 from bertexp.finetune.sources import read_splits
 from bertexp.validation import UserError

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertexp.data.corpora.store import prepare
+from bertexp.data.corpora.corpus import prepare
 from bertexp.validation import UserError
 
 
@@ -100,7 +100,7 @@ def test_what_is_not_there_is_named(configure, tmp_path, hub, keys, message):
 def test_without_a_network_one_line_names_what_works_offline(tmp_path):
     code = (
         "from tests.corpora.conftest import configure\n"
-        "from bertexp.data.corpora.store import prepare\n"
+        "from bertexp.data.corpora.corpus import prepare\n"
         "prepare(configure.__wrapped__()('wikitext2'))\n"
     )
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}

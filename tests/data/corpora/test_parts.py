@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertexp.data.corpora import CORPORA, Corpus, Document, hub, parts
+from bertexp.data.corpora import CORPORA, Corpus, Document, formats, hub_corpus
 
 TEXTS = [
     [f"Paragraph {n} of the text number {number}, which goes on" for n in range(1 + number % 4)]
@@ -54,7 +54,7 @@ def test_parts_of_a_file_give_what_the_whole_does(
     corpus = CORPORA["text"](configure("text", files=[str(path)], format=kind))
     whole = read(corpus)
     assert len(whole) == len(TEXTS)
-    monkeypatch.setattr(parts, "PART_BYTES", 1000)
+    monkeypatch.setattr(formats, "PART_BYTES", 1000)
     assert read(corpus) == whole
     count = len(corpus.shards())
     assert count == 1 if "without" in name else count > 5
@@ -68,7 +68,7 @@ def test_row_groups_are_parts(
     corpus = CORPORA["text"](configure("text", files=[str(tmp_path / "a.parquet")]))
     whole = read(corpus)
     assert [d.paragraphs for d in whole] == TEXTS
-    monkeypatch.setattr(parts, "PART_BYTES", 1000)
+    monkeypatch.setattr(formats, "PART_BYTES", 1000)
     assert read(corpus) == whole
     assert len(corpus.shards()) > 5
 
@@ -84,6 +84,6 @@ def test_rows_of_the_hub_are_parted_where_documents_end(
     pq.write_table(pa.table({"text": [t[0] for t in TEXTS]}), tmp_path / "hub" / "train.parquet")
     corpus = CORPORA[option](configure(option, hub={"path": str(tmp_path / "hub"), "config": None}))
     whole = read(corpus)
-    monkeypatch.setattr(hub, "PART_BYTES", 1000)
+    monkeypatch.setattr(hub_corpus, "PART_BYTES", 1000)
     assert len(corpus.shards()) >= shards
     assert read(corpus) == whole

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bertexp.data.corpora import CORPORA
-from bertexp.data.corpora.prose import SHORTEST, paragraphs
+from bertexp.data.corpora.pydoc import SHORTEST, prose
 from bertexp.validation import UserError
 
 DOCSTRING = """frobnicate(x, *, depth=1) -> int
@@ -47,7 +47,7 @@ DOCSTRING = """frobnicate(x, *, depth=1) -> int
 
 
 def test_only_running_english_is_left():
-    assert paragraphs(DOCSTRING) == [
+    assert prose(DOCSTRING) == [
         "Return the number of times that x can be frobnicated, as described by frob.Theory"
         " and the second chapter.",
         "The value to frobnicate, which may be of any type that is non-empty when the function"

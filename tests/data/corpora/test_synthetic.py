@@ -7,8 +7,8 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
+from bertexp.data.config import SyntheticConfig
 from bertexp.data.corpora import CORPORA
-from bertexp.data.corpora.config import SyntheticConfig
 from bertexp.data.corpora.synthetic import HIDDEN, STOP, Language
 
 TINY = SyntheticConfig(documents=2, topics=3, words=4, concentration=0.5)

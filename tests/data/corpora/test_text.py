@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora import CORPORA
-from bertexp.data.corpora.config import DatasetConfig
 from bertexp.data.corpora.formats import detect
 from bertexp.validation import UserError
 

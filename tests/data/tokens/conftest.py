@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from bertexp.data.tokens.config import TokenizerConfig
+from bertexp.data.config import TokenizerConfig
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.saved import load_tokenizer
-from bertexp.data.tokens.spool import join, spool
+from bertexp.data.tokens.store import TokenStore, join_shards, write_shard
 from bertexp.data.tokens.tokenizer import Tokenizer
 
 Load = Callable[..., Tokenizer]
@@ -35,24 +34,22 @@ def load() -> Load:
 
 
 @pytest.fixture(scope="session")
-def write_tokens() -> Callable[..., None]:
-    """Return a function that writes documents, paragraphs of sentences, as a token store does."""
+def store_tokens() -> Callable[..., TokenStore]:
+    """Return a function that stores documents, paragraphs of sentences, as tokens of a split."""
 
-    def write(
-        path: Path,
-        documents: list[list[list[str]]],
-        tokenizer: Tokenizer,
-        dtype: type,
-        shards: int = 1,
-    ) -> None:
-        encoder = TextEncoder(tokenizer, np.dtype(dtype))
-        places = [path.with_name(f"shard-{number}") for number in range(shards)]
+    def store(
+        folder: Path, documents: list[list[list[str]]], tokenizer: Tokenizer, shards: int = 1
+    ) -> TokenStore:
+        encoder = TextEncoder(tokenizer)
+        places = [folder / f"shard-{number}" for number in range(shards)]
         size = -(-len(documents) // shards)
         for number, place in enumerate(places):
-            spool(place, documents[number * size : (number + 1) * size], encoder)
-        join(places, path, np.dtype(dtype))
+            place.mkdir()
+            write_shard(place, "train", documents[number * size : (number + 1) * size], encoder)
+        join_shards(places, folder, "train", encoder.dtype)
+        return TokenStore.open(folder, "train", "a-test")
 
-    return write
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def test_texts_are_cut_as_by_the_tokenizer(
     calls: list[list[str]], lowercase: bool, limit: int
 ) -> None:
     tokenizer = Tokenizer(bert_backend(VOCABULARY, lowercase))
-    encoder = TextEncoder(tokenizer, np.dtype(np.uint16))
+    encoder = TextEncoder(tokenizer)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "TABLE_CHARACTERS", limit)
         for texts in calls:
@@ -47,7 +47,7 @@ def test_texts_are_cut_as_by_the_tokenizer(
 
 def test_real_text_is_cut_as_by_the_tokenizer(real_tokenizer: Tokenizer, real_text: Path) -> None:
     lines = real_text.read_text(encoding="utf-8").splitlines()[::5]
-    ids, sizes = TextEncoder(real_tokenizer, np.dtype(np.uint16)).encode(lines)
+    ids, sizes = TextEncoder(real_tokenizer).encode(lines)
     expected = real_tokenizer.encode(lines)
     assert sizes.tolist() == [len(one) for one in expected]
     assert ids.tolist() == [index for one in expected for index in one]
@@ -59,7 +59,7 @@ def test_a_tokenizer_that_looks_across_spaces_gets_whole_texts() -> None:
     backend.normalizer = normalizers.Replace("the cat", "the_cat")
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = Tokenizer(backend)
-    ids, sizes = TextEncoder(tokenizer, np.dtype(np.uint16)).encode(["the cat the", "", "the"])
+    ids, sizes = TextEncoder(tokenizer).encode(["the cat the", "", "the"])
     assert (ids.tolist(), sizes.tolist()) == ([20, 5, 5], [2, 0, 1])
 
 

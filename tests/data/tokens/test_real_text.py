@@ -10,8 +10,7 @@ import pytest
 from scipy import stats
 
 from bertexp.config import Config
-from bertexp.data.tokens.sentences import split_sentences
-from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.store import TokenStore, split_sentences
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.pairs.examples import PairExamples
@@ -52,16 +51,14 @@ def wiki(
 def test_a_pair_is_encoded_as_bert_has_it(
     real_tokenizer: Tokenizer,
     experiment_config: Callable[..., Config],
-    write_tokens: Callable[..., None],
+    store_tokens: Callable[..., TokenStore],
     tmp_path: Path,
 ) -> None:
     documents = [[["I love NLP!", "I love ai"]], [["Something else.", "And more."]]]
-    write_tokens(tmp_path / "a.arrow", documents, real_tokenizer, np.uint16)
+    store = store_tokens(tmp_path, documents, real_tokenizer)
     # Two paragraphs have two sentences, and 90% of two pairs is both.
     config = experiment_config("task=nsp", "task.next_prob=0.9").task
-    pairs = PairExamples(
-        TokenStore.open(tmp_path / "a.arrow"), config, real_tokenizer, seed=0, name="nsp"
-    )
+    pairs = PairExamples(store, config, real_tokenizer, seed=0, name="nsp")
     batch = pairs.batch(0, np.arange(1))
     assert batch.input_ids_BL.tolist() == [
         [101, 1045, 2293, 17953, 2361, 999, 102, 1045, 2293, 9932, 102]

@@ -21,10 +21,9 @@ from hypothesis import strategies as st
 from bertexp.config import Config
 from bertexp.data.corpora import Document
 from bertexp.data.corpora.shard import identity
-from bertexp.data.corpora.stream import DocumentStream
 from bertexp.data.tokens import stream
 from bertexp.data.tokens.encoding import TextEncoder
-from bertexp.data.tokens.stream import TokenStream
+from bertexp.data.tokens.stream import DocumentStream, TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 from bertexp.experiment.prepare import prepare_data
@@ -56,7 +55,7 @@ def open_stream(
 ) -> TokenStream:
     shards = [partial(iter, part) for part in documents]
     source = DocumentStream(shards, frozenset(out), seed=3)
-    return TokenStream(source, TextEncoder(TOKENIZER, np.dtype(np.uint16)), BLOCK, blocks, notes)
+    return TokenStream(source, TextEncoder(TOKENIZER), BLOCK, blocks, notes)
 
 
 def blocks_of(stream: TokenStream, number: int, blocks: int) -> list[tuple[int, ...]]:

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.data.tokens.sentences import split_sentences
-from bertexp.data.tokens.store import TokenStore
+from bertexp.data.corpora import Document
+from bertexp.data.tokens.store import TokenStore, prepare_tokens, split_sentences
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 WORDS = 300
-Write = Callable[..., None]
+Store = Callable[..., TokenStore]
 
 
 def number_words(words: Iterable[str]) -> tuple[dict[str, int], Tokenizer]:
@@ -44,31 +44,26 @@ def as_lists(store: TokenStore) -> list[list[list[list[int]]]]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(documents=DOCUMENTS, dtype=st.sampled_from([np.uint16, np.uint32]), shards=st.integers(1, 3))
+@given(documents=DOCUMENTS, shards=st.integers(1, 3))
 def test_what_is_written_is_read_without_what_is_empty(
-    tmp_path_factory: pytest.TempPathFactory,
-    write_tokens: Write,
-    documents: list,
-    dtype: type,
-    shards: int,
+    tmp_path_factory: pytest.TempPathFactory, store_tokens: Store, documents: list, shards: int
 ) -> None:
-    path = tmp_path_factory.mktemp("store") / "train.arrow"
     texts = [
         [[" ".join(f"w{n}" for n in sentence) or "  " for sentence in par] for par in document]
         for document in documents
     ]
-    write_tokens(path, texts, TOKENIZER, dtype, shards)
     expected = [[[s for s in par if s] for par in document] for document in documents]
     expected = [[par for par in document if par] for document in expected]
     expected = [document for document in expected if document]
-    store = TokenStore.open(path)
+    store = store_tokens(tmp_path_factory.mktemp("store"), texts, TOKENIZER, shards)
     first_word = VOCABULARY["w0"]
     found = [
         [[[n - first_word for n in sentence] for sentence in par] for par in document]
         for document in as_lists(store)
     ]
     assert found == expected
-    assert store.tokens.dtype == dtype
+    assert store.tokens.dtype == np.uint16
+    assert not store.tokens.flags.writeable
     assert (
         store.counts(WORDS + first_word).tolist()
         == np.bincount(store.tokens, minlength=WORDS + first_word).tolist()
@@ -78,20 +73,17 @@ def test_what_is_written_is_read_without_what_is_empty(
 
 
 def test_more_text_than_is_encoded_at_once(
-    tmp_path: Path, write_tokens: Write, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store_tokens: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertexp.data.tokens.spool.CHUNK_CHARACTERS", 1000)
+    monkeypatch.setattr("bertexp.data.tokens.store.CHUNK_CHARACTERS", 1000)
     documents = [[[f"w{(i + j) % WORDS}" for j in range(3)]] for i in range(4000)]
-    write_tokens(tmp_path / "a.arrow", documents, TOKENIZER, np.uint16)
-    store = TokenStore.open(tmp_path / "a.arrow")
+    store = store_tokens(tmp_path, documents, TOKENIZER)
     expected = [[[[VOCABULARY[s]] for s in par] for par in doc] for doc in documents]
     assert as_lists(store) == expected
 
 
 def test_ids_that_need_it_are_stored_in_four_bytes(tmp_path: Path) -> None:
     _, tokenizer = number_words(map(str, range(70_000)))
-    from bertexp.data.corpora import Document
-    from bertexp.data.tokens.store import prepare_tokens
 
     class Corpus:
         fingerprint = "numbers"
@@ -133,7 +125,7 @@ import hashlib, sys, time
 from pathlib import Path
 from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
-from bertexp.data.corpora.store import prepare
+from bertexp.data.corpora.corpus import prepare
 from bertexp.data.tokens.store import prepare_tokens
 from bertexp.data.tokens.tokenizer import train_tokenizer
 

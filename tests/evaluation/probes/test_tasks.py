@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bertexp.config import Config
-from bertexp.data.corpora.store import prepare
+from bertexp.data.corpora.corpus import prepare
 from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, choose, prepare_tasks
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from bertexp.data.cache import fingerprint
+from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora import CORPORA, Corpus, Document, ReadDocuments
-from bertexp.data.corpora.config import DatasetConfig
-from bertexp.data.corpora.parts import PART_BYTES
-from bertexp.data.corpora.rows import pick, pick_columns, row_paragraphs, text_lines, wanted
-from bertexp.data.corpora.wikitext import wikitext_documents
+from bertexp.data.corpora.columnar import pick, pick_columns
+from bertexp.data.corpora.documents import row_paragraphs, text_lines, wanted, wikitext_documents
+from bertexp.data.corpora.formats import PART_BYTES
 from bertexp.data.hub import hub_answers
 from bertexp.validation import UserError
 

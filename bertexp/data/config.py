@@ -1,4 +1,4 @@
-"""What ``dataset.*`` may say."""
+"""What ``dataset.*`` and ``tokenizer.*`` may be."""
 
 from __future__ import annotations
 
@@ -102,3 +102,23 @@ class DatasetConfig:
         )
         for key in ("shuffle_buffer", "head_documents"):
             require(getattr(self, key) >= 2, f"dataset.{key}", getattr(self, key), "at least 2")
+
+
+@dataclass(kw_only=True)
+class TokenizerConfig:
+    """Which vocabulary cuts the text: one trained on the corpus, or one that exists."""
+
+    name: str
+    vocab_size: int = read_with("tokenizer.name", "wordpiece")
+    lowercase: bool
+    strip_accents: bool | None
+    path: str | None = read_with("tokenizer.name", "pretrained")
+
+    def __post_init__(self) -> None:
+        require_choice("tokenizer.name", self.name, ("wordpiece", "pretrained"))
+        require(
+            64 <= self.vocab_size <= 1_000_000,
+            "tokenizer.vocab_size",
+            self.vocab_size,
+            "between 64 and 1000000",
+        )

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora import CORPORA, Document, ReadDocuments
-from bertexp.data.corpora.config import DatasetConfig
 from bertexp.data.corpora.shard import TALLY, file_name, write_shard
-from bertexp.data.shards import cached_in_shards
+from bertexp.data.parallel import cached_in_shards
 from bertexp.validation import UserError
 
 VERSION = 3
