@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from bertexp.keys import read_with
-from bertexp.validation import require, require_choice
+from bertexp.data.corpora import CORPORA
+from bertexp.keys import key, read_with
+from bertexp.validation import require
 
 TEXTS = ("plain", "wrapped", "lines", "wikitext")
 TABLES = ("csv", "tsv", "json", "jsonl", "parquet", "arrow")
@@ -26,25 +26,19 @@ class HubConfig:
     validation: str | None
 
 
+@CORPORA.own_keys("synthetic")
 @dataclass(kw_only=True)
-class SyntheticConfig:
+class SyntheticKeys:
     """The size of the generated corpus: see ``bertexp.data.corpora.synthetic``."""
 
-    documents: int
-    topics: int
-    words: int
-    concentration: float
+    documents: int = key(2000, within="[2, inf)", about="How many, of 250 words each.")
+    topics: int = key(8, within="[1, inf)", about="Each document has one.")
+    words: int = key(64, within="[4, inf)", about="The vocabulary, all topics together.")
+    concentration: float = key(
+        0.05, within="(0, inf)", about="Smaller: fewer words are likely to follow a word."
+    )
 
     def __post_init__(self) -> None:
-        require(self.documents >= 2, "dataset.synthetic.documents", self.documents, "at least 2")
-        require(self.topics >= 1, "dataset.synthetic.topics", self.topics, "at least 1")
-        require(self.words >= 4, "dataset.synthetic.words", self.words, "at least 4")
-        require(
-            0 < self.concentration < math.inf,
-            "dataset.synthetic.concentration",
-            self.concentration,
-            "above 0 and finite",
-        )
         require(
             self.topics * self.words**2 <= MOST_TRANSITIONS,
             "dataset.synthetic.words",
@@ -63,18 +57,17 @@ class DatasetConfig:
 
     name: str
     files: list[str]
-    format: str
+    format: str = key(choices=FORMATS)
     column: Any  # a name, or a list of several
-    errors: str
+    errors: str = key(choices=("strict", "replace"))
     packages: list[str]
     language: str
-    validation_fraction: float = read_with("dataset.hub.validation", None)
-    max_documents: int | None
+    validation_fraction: float = key(within="(0, 1)", read_with=("dataset.hub.validation", None))
+    max_documents: int | None = key(within="[2, inf)")
     streaming: bool
-    shuffle_buffer: int = read_with("dataset.streaming", True)
-    head_documents: int = read_with("dataset.streaming", True)
+    shuffle_buffer: int = key(within="[2, inf)", read_with=("dataset.streaming", True))
+    head_documents: int = key(within="[2, inf)", read_with=("dataset.streaming", True))
     hub: HubConfig
-    synthetic: SyntheticConfig
 
     @property
     def columns(self) -> list[str]:
@@ -86,39 +79,14 @@ class DatasetConfig:
             self.files = [self.files]
         are_names = bool(self.columns) and all(isinstance(name, str) for name in self.columns)
         require(are_names, "dataset.column", self.column, "a column's name, or a list of several")
-        require_choice("dataset.format", self.format, FORMATS)
-        require_choice("dataset.errors", self.errors, ("strict", "replace"))
-        require(
-            0 < self.validation_fraction < 1,
-            "dataset.validation_fraction",
-            self.validation_fraction,
-            "between 0 and 1, both excluded",
-        )
-        require(
-            self.max_documents is None or self.max_documents >= 2,
-            "dataset.max_documents",
-            self.max_documents,
-            "at least 2 (one to train on, one to validate on), or null for all",
-        )
-        for key in ("shuffle_buffer", "head_documents"):
-            require(getattr(self, key) >= 2, f"dataset.{key}", getattr(self, key), "at least 2")
 
 
 @dataclass(kw_only=True)
 class TokenizerConfig:
     """Which vocabulary cuts the text: one trained on the corpus, or one that exists."""
 
-    name: str
-    vocab_size: int = read_with("tokenizer.name", "wordpiece")
+    name: str = key(choices=("wordpiece", "pretrained"))
+    vocab_size: int = key(within="[64, 1000000]", read_with=("tokenizer.name", "wordpiece"))
     lowercase: bool
     strip_accents: bool | None
     path: str | None = read_with("tokenizer.name", "pretrained")
-
-    def __post_init__(self) -> None:
-        require_choice("tokenizer.name", self.name, ("wordpiece", "pretrained"))
-        require(
-            64 <= self.vocab_size <= 1_000_000,
-            "tokenizer.vocab_size",
-            self.vocab_size,
-            "between 64 and 1000000",
-        )

@@ -1,10 +1,14 @@
-"""The Hugging Face Hub: whether it is there, and single files of it."""
+"""The Hugging Face Hub: whether it is there, single files of it and data sets."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+
+from bertexp.validation import UserError
 
 SECONDS_TO_ANSWER = 5
 
@@ -27,6 +31,37 @@ def find_file(path: str, name: str) -> Path | None:
         return Path(hf_hub_download(path, name, local_files_only=must_be_local(path)))
     except EntryNotFoundError:
         return None
+
+
+@contextmanager
+def loading(path: str, named: str, wanted: str, instead: str) -> Iterator[None]:
+    """Have ``datasets`` load something within: from its cache here if the Hub does not answer.
+
+    Args:
+        path: a local folder or a Hub name.
+        named: what the user calls it, for error messages.
+        wanted: what of it is loaded.
+        instead: what to type where there is no network.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    from datasets import config
+
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = before or not (Path(path).is_dir() or hub_answers())
+    try:
+        yield
+    except ConnectionError as error:
+        raise UserError(
+            f"{named}: the Hugging Face Hub does not answer and the data set is not in its cache "
+            f"here; type {instead}, or run this once with a network."
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{named}: cannot load {wanted}: {reason}") from error
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def must_be_local(path: str) -> bool:

@@ -9,6 +9,7 @@ import psutil
 
 from bertexp.config import Config
 from bertexp.data.cache import cache_root, fingerprint
+from bertexp.data.config import SyntheticKeys
 from bertexp.data.corpora import CORPORA
 from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.corpora.corpus import prepare as prepare_corpus
@@ -98,7 +99,7 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     bank = build_bank(task.objectives, tokens, config.evaluation)
     optimum = {}
     if config.dataset.name == "synthetic":
-        optimum = bank.optimum(Language.of(config.dataset.synthetic))
+        optimum = bank.optimum(Language.of(CORPORA.keys_of(config.dataset, SyntheticKeys)))
     length = config.task.max_length
     source = Source(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length)
     evaluators = prepare_evaluators(source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +13,10 @@ from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.unknown import check_unknown
 from bertexp.finetune.config import LabelledConfig
-from bertexp.finetune.sources import Split, number_labels, read_splits
+from bertexp.finetune.sources import Split, Splits, read_splits
 from bertexp.objectives.batch import Batch, use_first_position, written
 from bertexp.objectives.examples import Examples
+from bertexp.validation import UserError
 
 # The name of the objective.
 LABEL = "label"
@@ -139,3 +142,29 @@ def prepare_labelled(config: LabelledConfig, tokenizer: Tokenizer, max_length: i
         {name: cut(split) for name, split in splits.test.items()},
         fingerprint([labels, config.kind, judged]),
     )
+
+
+def number_labels(splits: Splits, wanted: Sequence[str] | None) -> list[str]:
+    """Return the classes in order: those wanted, or else those of the training split, sorted.
+
+    Raises:
+        UserError: there is but one, or a split has another.
+    """
+    found = sorted(set(map(str, splits.train.labels)), key=_in_order)
+    labels = found if wanted is None else [*wanted]
+    if len(found) < 2:
+        raise UserError(f"{splits.train.source}: has the one label '{found[0]}'; two are needed.")
+    known = f"finetune.labels=[{', '.join(labels)}]."
+    if wanted is None:
+        known = f"those to train on ({', '.join(labels)}); finetune.labels=[...] can name it."
+    for split in (splits.train, *splits.validation.values()):
+        for number, label in enumerate(split.labels, start=1):
+            if label not in labels:
+                raise UserError(
+                    f"{split.source}, row {number}: the label '{label}' is none of {known}"
+                )
+    return labels
+
+
+def _in_order(label: str) -> tuple[float, str]:
+    return (float(label), "") if label.lstrip("-").isdigit() else (math.inf, label)

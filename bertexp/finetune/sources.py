@@ -6,17 +6,21 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertexp.data.corpora.columnar import Row, missing_column
 from bertexp.data.corpora.finding import find
 from bertexp.data.corpora.formats import detect_table
 from bertexp.data.corpora.opening import Part
 from bertexp.data.corpora.tables import read_rows
+from bertexp.data.hub import loading
 from bertexp.files import expanded
 from bertexp.finetune.config import TEXT, LabelledConfig
 from bertexp.finetune.glue import GLUE, HUB_SPLITS, GlueTask
 from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -130,15 +134,13 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
 
 
 def _hub(config: LabelledConfig) -> Splits:
-    from bertexp.finetune.hub import load_split
-
     names = {"": "validation"}, {"test": "test"}
     if config.name in GLUE:
         names = names[0], dict.fromkeys(GLUE[config.name].test, "test")
     validation, test = HUB_SPLITS.get(config.name, names)
 
     def read(split: str, labelled: bool, optional: bool = False) -> Split | None:
-        data = load_split(config, split, optional)
+        data = _load_split(config, split, optional)
         if data is None:
             return None
         columns, keys = _columns(config, labelled)
@@ -160,6 +162,27 @@ def _hub(config: LabelledConfig) -> Splits:
         {name: found for name, split in validation.items() if (found := read(split, True))},
         {name: found for name, split in test.items() if (found := read(split, False, True))},
     )
+
+
+def _load_split(config: LabelledConfig, split: str, optional: bool) -> Dataset | None:
+    """Load one split of ``finetune.hub``; None for one that is not there and is ``optional``."""
+    from datasets import load_dataset
+
+    if config.hub is None:
+        raise UserError(
+            f"finetune.path and finetune.hub are not set: finetune={config.name} needs one."
+        )
+    instead = (
+        "finetune.path=FOLDER (GLUE's own TSV files), or finetune=text finetune.train=FILE "
+        "finetune.validation=FILE"
+    )
+    try:
+        with loading(config.hub, f"finetune.hub={config.hub}", f"the split {split}", instead):
+            return load_dataset(config.hub, config.hub_config, split=split)
+    except UserError as error:
+        if optional and "split" in str(error.__cause__):
+            return None
+        raise
 
 
 def _columns(config: LabelledConfig, labelled: bool) -> tuple[list[str], list[str]]:
@@ -208,29 +231,3 @@ def _label(value: Any, config: LabelledConfig, place: str) -> str | float:
 
 def _shown(value: Any) -> str:
     return "nothing" if value is None else f"'{value}'"
-
-
-def number_labels(splits: Splits, wanted: Sequence[str] | None) -> list[str]:
-    """Return the classes in order: those wanted, or else those of the training split, sorted.
-
-    Raises:
-        UserError: there is but one, or a split has another.
-    """
-    found = sorted(set(map(str, splits.train.labels)), key=_in_order)
-    labels = found if wanted is None else [*wanted]
-    if len(found) < 2:
-        raise UserError(f"{splits.train.source}: has the one label '{found[0]}'; two are needed.")
-    known = f"finetune.labels=[{', '.join(labels)}]."
-    if wanted is None:
-        known = f"those to train on ({', '.join(labels)}); finetune.labels=[...] can name it."
-    for split in (splits.train, *splits.validation.values()):
-        for number, label in enumerate(split.labels, start=1):
-            if label not in labels:
-                raise UserError(
-                    f"{split.source}, row {number}: the label '{label}' is none of {known}"
-                )
-    return labels
-
-
-def _in_order(label: str) -> tuple[float, str]:
-    return (float(label), "") if label.lstrip("-").isdigit() else (math.inf, label)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bertexp.data.config import DatasetConfig
 from bertexp.registry import Registry
+
+if TYPE_CHECKING:
+    from bertexp.data.config import DatasetConfig
 
 
 @dataclass(frozen=True, slots=True)

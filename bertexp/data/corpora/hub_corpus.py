@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -16,7 +16,7 @@ from bertexp.data.corpora import CORPORA, Corpus, Document, ReadDocuments
 from bertexp.data.corpora.columnar import pick, pick_columns
 from bertexp.data.corpora.documents import row_paragraphs, text_lines, wanted, wikitext_documents
 from bertexp.data.corpora.formats import PART_BYTES
-from bertexp.data.hub import hub_answers
+from bertexp.data.hub import loading
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class HubCorpus(Corpus):
         if self.config.streaming:
             from datasets import load_dataset_builder
 
-            with _loading(self.config, hub.train) as path:
-                source = load_dataset_builder(path, hub.config).hash
+            with _loading(self.config, hub.train):
+                source = load_dataset_builder(str(hub.path), hub.config).hash
             return fingerprint([VERSION, hub.path, hub.config, self.config.column, source])
         # The folder of a prepared data set is named by a hash of its source.
         sources = [
@@ -109,7 +109,8 @@ def _load(config: DatasetConfig, split: str) -> Rows:
     """Load or stream one split of ``config.hub``."""
     from datasets import load_dataset
 
-    with _loading(config, split) as path:
+    path = str(config.hub.path)
+    with _loading(config, split):
         rows = load_dataset(path, config.hub.config, split=split, streaming=config.streaming)
     # Of some streams the columns are known only when they are read.
     if rows.column_names is not None:
@@ -117,44 +118,13 @@ def _load(config: DatasetConfig, split: str) -> Rows:
     return rows
 
 
-@contextmanager
-def _loading(config: DatasetConfig, split: str) -> Iterator[str]:
-    """Give the path, and say in one line why it cannot be loaded.
-
-    If the Hub does not answer, its cache here is all there is.
-    """
-    path = config.hub.path
-    if not path:
+def _loading(config: DatasetConfig, split: str) -> AbstractContextManager[None]:
+    hub = config.hub
+    if not hub.path:
         raise UserError(f"dataset.hub.path=null: dataset={config.name} needs a Hub name or folder.")
-    try:
-        with offline_unless(Path(path).is_dir() or hub_answers()):
-            yield path
-    except ConnectionError as error:
-        raise UserError(
-            f"dataset.hub.path={path}: the Hugging Face Hub does not answer and the data set is"
-            " not in its cache here; type dataset=pydoc (a corpus that needs no network), or"
-            " dataset=text 'dataset.files=[FILE]' with texts of your own, or run this once with"
-            " a network."
-        ) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"dataset.hub: cannot load path={path} config={config.hub.config} split={split}:"
-            f" {reason}"
-        ) from error
-
-
-@contextmanager
-def offline_unless(online: bool) -> Iterator[None]:
-    """Make ``datasets`` look in its cache only, unless ``online``."""
-    import datasets
-
-    before = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = before or not online
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE = before
+    named, wanted = f"dataset.hub.path={hub.path}", f"config={hub.config} split={split}"
+    instead = "dataset=pydoc (no network needed), or dataset=text 'dataset.files=[FILE]'"
+    return loading(hub.path, named, wanted, instead)
 
 
 def _read(

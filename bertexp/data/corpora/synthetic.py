@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertexp.data.cache import fingerprint
-from bertexp.data.config import DatasetConfig, SyntheticConfig
+from bertexp.data.config import DatasetConfig, SyntheticKeys
 from bertexp.data.corpora import CORPORA, Corpus, Document
 
 VERSION = 1
@@ -48,7 +48,7 @@ class Language:
     stationary_TW: Floats
 
     @classmethod
-    def of(cls, config: SyntheticConfig) -> Language:
+    def of(cls, config: SyntheticKeys) -> Language:
         """Draw the language of this size; the same size gives the same language."""
         generator = np.random.default_rng(SEED)
         count = config.words
@@ -159,7 +159,7 @@ def _pseudo_words(generator: np.random.Generator, count: int) -> list[str]:
     return list(words)
 
 
-@CORPORA.register("synthetic", reads=("dataset.synthetic",))
+@CORPORA.register("synthetic")
 class SyntheticCorpus(Corpus):
     """Documents of ``DOCUMENT_WORDS`` words in a made-up language, each about one topic.
 
@@ -168,7 +168,7 @@ class SyntheticCorpus(Corpus):
     """
 
     def __init__(self, config: DatasetConfig) -> None:
-        self._config = config.synthetic
+        self._config = CORPORA.keys_of(config, SyntheticKeys)
 
     def fingerprint(self) -> str:
         """Return a value for the settings and for numpy, whose draws may change in time."""

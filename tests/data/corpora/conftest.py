@@ -11,8 +11,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.data.config import DatasetConfig
+from bertexp.registry import with_own_keys
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Configure = Callable[..., DatasetConfig]
 
 
@@ -33,7 +34,7 @@ def configure() -> Configure:
             return compose(overrides=[f"+dataset={option}"]).dataset
 
     def compose_dataset(option: str, **changes: object) -> DatasetConfig:
-        schema = OmegaConf.structured(DatasetConfig)
+        schema = OmegaConf.structured(with_own_keys(DatasetConfig, "dataset"))
         return OmegaConf.to_object(OmegaConf.merge(schema, composed(option), changes))
 
     return compose_dataset

@@ -99,14 +99,14 @@ def test_what_is_not_there_is_named(configure, tmp_path, hub, keys, message):
 
 def test_without_a_network_one_line_names_what_works_offline(tmp_path):
     code = (
-        "from tests.corpora.conftest import configure\n"
+        "from tests.data.corpora.conftest import configure\n"
         "from bertexp.data.corpora.corpus import prepare\n"
         "prepare(configure.__wrapped__()('wikitext2'))\n"
     )
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     result = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=os.environ | nowhere,
         capture_output=True,
         text=True,

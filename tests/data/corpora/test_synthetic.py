@@ -7,12 +7,12 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from bertexp.data.config import SyntheticConfig
+from bertexp.data.config import SyntheticKeys
 from bertexp.data.corpora import CORPORA
 from bertexp.data.corpora.synthetic import HIDDEN, STOP, Language
 
-TINY = SyntheticConfig(documents=2, topics=3, words=4, concentration=0.5)
-USUAL = SyntheticConfig(documents=2, topics=8, words=64, concentration=0.05)
+TINY = SyntheticKeys(documents=2, topics=3, words=4, concentration=0.5)
+USUAL = SyntheticKeys(documents=2, topics=8, words=64, concentration=0.05)
 
 
 def enumerated(language: Language, words: list[int]) -> np.ndarray:
