@@ -100,7 +100,7 @@ def _only_builder(final: Path) -> Iterator[None]:
             log.info("Waiting for another process that prepares %s", what)
             lock = acquire(path, -1)
     with lock:
-        # Whoever left these was killed: it holds no lock.
+        # A process that was killed left these: it holds no lock.
         for left in final.parent.glob(f".{final.name}-*"):
             shutil.rmtree(left, ignore_errors=True)
         try:

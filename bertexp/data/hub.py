@@ -65,18 +65,18 @@ def loading(path: str, named: str, wanted: str, instead: str) -> Iterator[None]:
 
 
 def must_be_local(path: str) -> bool:
-    """Say whether ``path`` can only be a local folder or in the Hub's cache here."""
+    """Whether ``path`` can only be a local folder or in the Hub's cache here."""
     return Path(path).is_dir() or not hub_answers()
 
 
 def is_away(path: str) -> bool:
-    """Say whether ``path`` can only be a name on the Hub, which does not answer."""
+    """Whether ``path`` can only be a name on the Hub, which does not answer."""
     return bool(_NAME.fullmatch(path)) and not Path(path).exists() and not hub_answers()
 
 
 @cache
 def hub_answers() -> bool:
-    """Say within seconds whether the Hub can be reached; its clients retry for much longer."""
+    """Whether, within seconds, the Hub can be reached; its clients retry for much longer."""
     from huggingface_hub import constants, get_session
 
     try:

@@ -1,7 +1,7 @@
 """Artefacts that are built in shards, by several processes: what is done stays done.
 
 Each shard is an artefact of its own in the cache until all of them are put together: whatever
-broke off a preparation, the next one goes on where it stopped. What the shards are depends on
+broke off a preparation, the next one resumes where it stopped. What the shards are depends on
 the text alone, so the result is the same for any number of processes.
 """
 
@@ -53,7 +53,7 @@ def cached_in_shards(
     def build_all(folder: Path) -> None:
         parts = shards()
         if done := len(list((cache_root() / shelf).glob("[!.]*"))):
-            log.info("Going on: %d of %d parts of the %s are done", done, len(parts), kind)
+            log.info("Resuming: %d of %d parts of the %s are done", done, len(parts), kind)
         merge(_build_shards(shelf, parts, build, processes), folder)
 
     final = cached(kind, key, build_all)
@@ -75,8 +75,8 @@ def _build_shards(
             return [future.result() for future in futures]
         except BrokenProcessPool as error:
             raise UserError(
-                "A process that prepared data was killed, for want of memory perhaps; the same "
-                "command goes on where it stopped (hardware.num_workers=1: one process alone)."
+                "A process that prepared data was killed, perhaps out of memory; the same "
+                "command resumes where it stopped (hardware.num_workers=1: one process alone)."
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -19,8 +19,9 @@ from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.saved import load_tokenizer
 from bertexp.data.tokens.store import TokenStore, prepare_tokens
 from bertexp.data.tokens.stream import DocumentStream, TokenStream
-from bertexp.data.tokens.tokenizer import Tokenizer, train_tokenizer
+from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.unknown import check_unknown
+from bertexp.data.tokens.wordpiece import train_tokenizer
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.families.checkpoint import check_fit, read_architecture

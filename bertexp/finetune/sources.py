@@ -34,7 +34,7 @@ class Split:
 
     Attributes:
         source: the file or split, for error messages.
-        texts, texts_b: what is asked about; the second ones empty unless there are pairs.
+        texts, texts_b: what is read; the second ones empty unless there are pairs.
         labels: the answers, names of classes or scores; empty where they are kept secret.
     """
 
@@ -186,7 +186,7 @@ def _load_split(config: LabelledConfig, split: str, optional: bool) -> Dataset |
 
 
 def _columns(config: LabelledConfig, labelled: bool) -> tuple[list[str], list[str]]:
-    """Return the columns that are asked for, and the keys that name them."""
+    """Return the columns to read, and the keys that name them."""
     wanted = (config.text, config.text_b, config.label if labelled else None)
     pairs = [(column, key) for column, key in zip(wanted, KEYS, strict=True) if column is not None]
     return [column for column, _ in pairs], [key for _, key in pairs]

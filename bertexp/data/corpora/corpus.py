@@ -48,7 +48,7 @@ class CorpusStore:
     """A prepared corpus, read from disk a batch of documents at a time.
 
     Attributes:
-        folder: where it lies.
+        folder: where it is.
         fingerprint: a hash of all paragraphs, their order and their split.
         sizes: the size of each split, by its name.
         rows: the documents of each file, those left out included.
@@ -123,7 +123,7 @@ def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
 
     def shards() -> Sequence[ReadDocuments]:
         _log.info("Preparing the corpus '%s' (once, then it is read from the cache)", config.name)
-        # Which documents are the first can only be said by reading one after the other.
+        # The first documents are known only when all are read in order.
         return corpus.shards() if limit is None else [corpus.documents]
 
     build = partial(write_shard, limit=limit)
@@ -148,7 +148,9 @@ def _warn_of_few_documents(store: CorpusStore, config: DatasetConfig) -> None:
             100 * share,
             config.validation_fraction,
             train.documents + validation.documents,
-            "; dataset.format says how files are parted" if config.name == "text" else "",
+            "; dataset.format is how files are split into documents"
+            if config.name == "text"
+            else "",
         )
 
 

@@ -15,7 +15,7 @@ _UNFINISHED = re.compile(r".* \. .*\w\s*")
 
 
 def is_title(line: str) -> bool:
-    """Say whether a line has the form of an article's title, `` = Title = ``."""
+    """Whether a line has the form of an article's title, `` = Title = ``."""
     heading = _HEADING.fullmatch(line)
     return heading is not None and heading["marks"] == "="
 

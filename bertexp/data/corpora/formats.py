@@ -142,7 +142,7 @@ def _separated(lines: list[str], columns: Sequence[str]) -> str | None:
 
 
 def _is_wrapped(lines: list[str]) -> bool:
-    """Say whether lines that have another right below them were cut to a width.
+    """Whether lines that have another right below them were cut to a width.
 
     Then most end in mid-sentence, and the first word of the line below had no place in them.
     """

@@ -52,7 +52,7 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file that is read by itself, the whole of it unless said otherwise.
+    """A stretch of a file that is read by itself, the whole of it by default.
 
     Attributes:
         path: the file.
@@ -88,7 +88,7 @@ def digest(path: Path, key: str = "dataset.files") -> str:
 
 @contextmanager
 def reading(path: Path, key: str = "dataset.files") -> Iterator[None]:
-    """Turn what the system says when ``path`` cannot be read into a ``UserError``."""
+    """Turn errors of reading ``path`` into a ``UserError``."""
     try:
         yield
     except _BROKEN as error:
@@ -100,7 +100,7 @@ def reading(path: Path, key: str = "dataset.files") -> Iterator[None]:
 
 
 def is_packed(path: Path) -> bool:
-    """Say whether a file was packed by gzip, bzip2, xz, zstd or lz4."""
+    """Whether a file was packed by gzip, bzip2, xz, zstd or lz4."""
     return _opener(path) is not open
 
 
@@ -128,7 +128,7 @@ def lines(part: Part, errors: str) -> Iterator[str]:
 
 @contextmanager
 def open_text(part: Part, errors: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
-    """Open a text in UTF-8, or in what its byte order mark says.
+    """Open a text in UTF-8, or in the encoding of its byte order mark.
 
     Args:
         part: of a file, packed or not.
@@ -164,7 +164,7 @@ def open_text(part: Part, errors: str, newline: str | None = None) -> Iterator[i
 
 
 def encoding_of(head: bytes) -> str:
-    """Return the encoding that a byte order mark tells, else UTF-8."""
+    """Return the encoding of a byte order mark, else UTF-8."""
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
 
 

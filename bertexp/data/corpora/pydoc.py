@@ -220,7 +220,7 @@ def _tidy(block: list[str]) -> str:
 
 
 def _reads_well(text: str) -> bool:
-    """Say whether ``text`` is long enough, begins and ends like a sentence and is mostly words."""
+    """Whether ``text`` is long enough, begins and ends like a sentence and is mostly words."""
     if len(text) < SHORTEST or not _FIRST.match(text) or not _LAST.search(text):
         return False
     if _FORMULA.search(text):

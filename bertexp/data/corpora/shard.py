@@ -66,19 +66,19 @@ def write_shard(read: ReadDocuments, folder: Path, limit: int | None) -> None:
     tally: list[NDArray[np.void]] = []
     rows: list[int] = []
     with contextlib.ExitStack() as stack:
-        room = 0
+        left = 0
         for batch in _batches(_first(cleaned(read()), limit)):
-            if room <= 0:
+            if left <= 0:
                 stack.close()
                 file = stack.enter_context(pa.OSFile(str(folder / file_name(len(rows))), "wb"))
                 writer = stack.enter_context(pa.ipc.new_file(file, _SCHEMA))
-                room = FILE_CHARACTERS
+                left = FILE_CHARACTERS
                 rows.append(0)
             columns = ([d.name for d in batch], [d.paragraphs for d in batch])
             arrays = [pa.array(*pair) for pair in zip(columns, _SCHEMA.types, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
             tally.append(np.array([_known(document) for document in batch], dtype=_KNOWN))
-            room -= int(tally[-1]["characters"].sum())
+            left -= int(tally[-1]["characters"].sum())
             rows[-1] += len(batch)
     every = np.concatenate([np.empty(0, _KNOWN), *tally])
     np.savez(folder / TALLY, every=every, rows=np.array(rows, dtype=np.int64))

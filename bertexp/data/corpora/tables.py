@@ -45,7 +45,7 @@ def read_rows(
         kind: one of ``READERS``.
         columns: which columns.
         errors: see ``opening.open_text``.
-        header: what the columns of TSV are called, if the first line does not tell.
+        header: the names of TSV's columns, where the first line has none.
 
     Raises:
         UserError: a file that cannot be read or lacks a column.

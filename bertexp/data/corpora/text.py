@@ -32,7 +32,7 @@ READS = ("dataset.files", "dataset.format", "dataset.column", "dataset.errors")
 class TextCorpus(Corpus):
     """The documents of ``dataset.files``.
 
-    ``dataset.format`` says how a file is read; ``auto`` looks at the first 64 KiB of each:
+    ``dataset.format`` is how a file is read; ``auto`` looks at the first 64 KiB of each:
 
     - ``plain``: a line is a paragraph, a blank line parts documents;
     - ``wrapped``: lines are joined to paragraphs at blank lines, two or more blank lines

@@ -79,7 +79,7 @@ class TextEncoder:
 
 
 class _Numbers(dict[str, int]):
-    """Numbers strings in the order in which they are first asked for.
+    """Numbers strings in the order in which they first come.
 
     Attributes:
         new: those that were numbered since this list was cleared.
@@ -95,7 +95,7 @@ class _Numbers(dict[str, int]):
 
 
 def cuts_at_spaces(backend: Backend) -> bool:
-    """Say whether a tokenizer gives the same for a text and for its parts between spaces."""
+    """Whether a tokenizer gives the same for a text and for its parts between spaces."""
     bert = isinstance(backend.normalizer, normalizers.BertNormalizer)
     bert = bert and isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
     added = backend.get_added_tokens_decoder().values()

@@ -18,7 +18,7 @@ class ModelInput:
         segments: 0 for the first text and the special tokens with it, 1 for the second.
         words: what was written where the token is: the whole word, where it is one of several
             pieces; empty for special tokens.
-        is_piece: whether the token goes on with the word before it.
+        is_piece: whether the token continues the word before it.
     """
 
     ids: list[int]

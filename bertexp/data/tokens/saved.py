@@ -22,7 +22,7 @@ from bertexp.validation import UserError
 _USUAL = (Roles(), Roles("<pad>", "<unk>", "<s>", "</s>", "<mask>"))
 # The classes of ``transformers`` that cut text as BERT's does, given a vocabulary only.
 _AS_BERT = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"}
-# What ``transformers`` calls the settings of BERT's normaliser, and heeds before its file.
+# What ``transformers`` calls the settings of BERT's normaliser, and prefers to its file.
 _NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -166,7 +166,7 @@ def _of_folder(
     kind = str(settings.get("tokenizer_class") or "BertTokenizer")
     if kind.removesuffix("Fast") not in _AS_BERT:
         raise UserError(
-            f"{named}: is a {kind}, which cuts text in ways that a vocab.txt does not tell; save "
+            f"{named}: is a {kind}, which cuts text in ways that a vocab.txt does not record; save "
             "it as a tokenizer.json."
         )
     try:

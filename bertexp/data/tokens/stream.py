@@ -104,7 +104,7 @@ class Buffer:
 class TokenStream:
     """The blocks of a stream's documents, in buffers of equally many; no block is in two.
 
-    Where buffers begin is noted in a file, so that a run that goes on need not read again what
+    Where buffers begin is noted in a file, so that a resumed run need not read again what
     came before; without the file it does, and finds the same.
 
     Args:
@@ -184,7 +184,7 @@ class TokenStream:
     def _note(self, number: int, start: Start) -> None:
         if self._last_known(number) == (number, start):
             return
-        # Without it all is found as well, only later: in a cache that cannot be written, say.
+        # Without it all is found as well, only later: the cache may be read-only.
         with suppress(OSError):
             self._notes.parent.mkdir(parents=True, exist_ok=True)
             with self._notes.open("a", encoding="utf-8") as file:

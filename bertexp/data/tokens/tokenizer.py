@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, processors
 
-from bertexp.data.cache import cached, fingerprint
-from bertexp.data.config import TokenizerConfig
-from bertexp.data.tokens.wordpiece import train_wordpiece
+from bertexp.data.cache import fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from bertexp.data.corpora.corpus import CorpusStore
 
-FORMAT_VERSION = 3
 # What stands for a space in the pieces of SentencePiece.
 SPACE = "▁"
 
@@ -166,7 +161,7 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 digits that change whenever the tokenizer cuts or numbers anything otherwise."""
+        """16 digits that change whenever the tokenizer cuts or numbers anything differently."""
         own: dict[str, Any] = {} if self.roles == Roles() else {"roles": asdict(self.roles)}
         if self.separators > 1:
             own["separators"] = self.separators
@@ -239,7 +234,7 @@ class Tokenizer:
 
 
 def _continues(text: str) -> bool:
-    """Whether a piece of text goes on with the word that it is written right behind."""
+    """Whether a piece of text continues the word right before it."""
     # Part of a character: where a byte-level vocabulary cuts it, it is shown as this sign.
     return text.startswith("\ufffd") or unicodedata.category(text[:1] or " ")[0] not in "PSZC"
 
@@ -248,35 +243,3 @@ def _cutting(backend: Backend) -> dict[str, Any]:
     """Return what decides how a text is cut and numbered, without what is put around it."""
     described: dict[str, Any] = json.loads(backend.to_str())
     return described | dict.fromkeys(("post_processor", "padding", "truncation"))
-
-
-def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> Tokenizer:
-    """Return a tokenizer trained on the corpus's training documents, or find it in the cache.
-
-    There it is named by the corpus's content and by ``tokenizer.*``.
-    """
-    settings = (config.vocab_size, config.lowercase, config.strip_accents)
-    names = ("vocab_size", "lowercase", "strip_accents")
-    key = {
-        "format": FORMAT_VERSION,
-        "corpus": corpus.fingerprint,
-        **dict(zip(names, settings, strict=True)),
-    }
-
-    def build(folder: Path) -> None:
-        backend = train_wordpiece(_Paragraphs(corpus), *settings)
-        backend.save(str(folder / "tokenizer.json"))
-
-    folder = cached("tokenizer", key, build)
-    return Tokenizer(Backend.from_file(str(folder / "tokenizer.json")))
-
-
-@dataclass(frozen=True)
-class _Paragraphs:
-    """The paragraphs of a corpus's training documents, as often as they are asked for."""
-
-    corpus: CorpusStore
-
-    def __iter__(self) -> Iterator[str]:
-        for document in self.corpus.documents("train"):
-            yield from document.paragraphs

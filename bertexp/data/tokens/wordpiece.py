@@ -5,10 +5,18 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from bertexp.data.cache import cached
+from bertexp.data.config import TokenizerConfig
+from bertexp.data.corpora.corpus import CorpusStore
+from bertexp.data.tokens.tokenizer import Tokenizer
+
+FORMAT_VERSION = 3
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
 # More than this share of a corpus's letters make a script its own, and not foreign words.
@@ -21,6 +29,38 @@ _LAST_WESTERN = 0x052F
 COMMONEST = 1000
 # The share of a text that an alphabet is to cover, if it takes half of the vocabulary at most.
 COVERED = 0.9995
+
+
+def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> Tokenizer:
+    """Return a tokenizer trained on the corpus's training documents, or find it in the cache.
+
+    There it is named by the corpus's content and by ``tokenizer.*``.
+    """
+    settings = (config.vocab_size, config.lowercase, config.strip_accents)
+    names = ("vocab_size", "lowercase", "strip_accents")
+    key = {
+        "format": FORMAT_VERSION,
+        "corpus": corpus.fingerprint,
+        **dict(zip(names, settings, strict=True)),
+    }
+
+    def build(folder: Path) -> None:
+        backend = train_wordpiece(_Paragraphs(corpus), *settings)
+        backend.save(str(folder / "tokenizer.json"))
+
+    folder = cached("tokenizer", key, build)
+    return Tokenizer(Backend.from_file(str(folder / "tokenizer.json")))
+
+
+@dataclass(frozen=True)
+class _Paragraphs:
+    """The paragraphs of a corpus's training documents, from the beginning at each pass."""
+
+    corpus: CorpusStore
+
+    def __iter__(self) -> Iterator[str]:
+        for document in self.corpus.documents("train"):
+            yield from document.paragraphs
 
 
 def train_wordpiece(

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
 from bertexp.validation import UserError
 
@@ -117,30 +116,6 @@ def test_wrong_name_lists_the_corpora(configure):
         prepare(configure("pydoc", name="pydok"))
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("format", "xml"),
-        ("errors", "ignore"),
-        ("validation_fraction", 1.0),
-        ("max_documents", 1),
-        ("synthetic", {"words": 3}),
-        ("synthetic", {"words": 10_000}),
-        ("synthetic", {"topics": 0}),
-        ("synthetic", {"documents": 1}),
-        ("synthetic", {"concentration": 0}),
-    ],
-)
-def test_values_out_of_range_are_refused(configure, key, value):
-    with pytest.raises(UserError, match=f"dataset.{key}"):
-        configure("pydoc", **{key: value})
-
-
-@pytest.mark.parametrize(
-    "option",
-    ["pydoc", "text", "synthetic", "wikitext2", "wikitext103", "wikipedia", "bookcorpus"],
-)
-def test_every_option_composes_to_a_corpus_of_its_name(configure, option):
-    config = configure(option)
-    assert isinstance(config, DatasetConfig)
-    assert config.name == option
+def test_a_synthetic_language_that_no_memory_holds_is_refused(configure):
+    with pytest.raises(UserError, match=r"dataset\.synthetic\.words=10000: must be less"):
+        configure("synthetic", synthetic={"words": 10_000})
