@@ -17,7 +17,7 @@ from bertexp import plugins
 from bertexp.data.config import DatasetConfig, TokenizerConfig
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.experiment.rates import with_rate
-from bertexp.families.config import ModelConfig
+from bertexp.families.config import FamilyConfig, ModelConfig
 from bertexp.files import expanded
 from bertexp.keys import check_values
 from bertexp.masking.config import MaskingConfig
@@ -59,6 +59,7 @@ class Config(RunConfig):
     masking: MaskingConfig
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
+    family: FamilyConfig
     model: ModelConfig
     evaluation: EvaluationConfig
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bertexp.families.compiled import compile_layers
 
 from bertexp.config import Config
 from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
-from bertexp.families.compiled import compile_layers
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps

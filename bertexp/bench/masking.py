@@ -137,7 +137,9 @@ def _milliseconds(job: Callable[[], None]) -> float:
 def _step_ms(config: BenchConfig, data: Data, part: np.ndarray) -> float:
     accelerator = build_accelerator(config.hardware, [])
     length = config.task.max_length
-    model = build_model(config.model, data.task.heads, data.tokenizer, length, config.seed)
+    model = build_model(
+        config.family, config.model, data.task.heads, data.tokenizer, length, config.seed
+    )
     objective = Learner(model, data.task.objectives).to(accelerator.device)
     batches = [data.examples.batch(0, part)]
     seconds = measure_seconds_per_token(objective, accelerator, [batches], data.task.weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +15,13 @@ from bertexp import plugins
 from bertexp.bench.config import BenchConfig
 from bertexp.config import conf_dir, parse
 from bertexp.experiment.prepare import Data, prepare_data
-from bertexp.families.build import bert_config, build_skeleton
+from bertexp.families.build import new_model
 from bertexp.families.checkpoint import load_model
-from bertexp.families.initialization import look_at_neighbours
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.blocks import MaskedExamples
 from bertexp.objectives.examples import Examples
 from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError, require
-
-if TYPE_CHECKING:
-    from transformers import BertPreTrainedModel
 
 BERTEXP, TRAINER = "bertexp", "Trainer"
 # What Trainer's users set when it is slow, and NSP's two ways of padding.
@@ -130,14 +126,12 @@ class FullLength(Examples):
 def write_model(config: BenchConfig, data: Data, folder: Path) -> None:
     """Write the model that both sides begin with."""
     torch.manual_seed(config.seed)
-    described = bert_config(config.model, max(config.bench.vocab_size, data.tokenizer.vocab_size))
-    model = type(build_skeleton(described, data.task.heads))(described)
-    if config.model.initialization == "local":
-        look_at_neighbours(model)
+    words = max(config.bench.vocab_size, data.tokenizer.vocab_size)
+    model = new_model(config.family, config.model, data.task.heads, words, pad_id=0)
     model.save_pretrained(folder)
 
 
-def read_model(data: Data, folder: Path) -> BertPreTrainedModel:
+def read_model(data: Data, folder: Path) -> Any:
     """Return the model that both sides begin with, in training mode."""
     model = load_model(str(folder), data.task.heads)
     model.train()

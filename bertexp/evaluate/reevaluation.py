@@ -17,7 +17,8 @@ from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.experiment.pretraining import answered, details, fingerprints
 from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
-from bertexp.families.checkpoint import must_read_pairs
+from bertexp.families.architecture import must_read_pairs
+from bertexp.families.base import Family
 from bertexp.files import shown
 from bertexp.objectives.learner import Learner
 from bertexp.sweeps.stored import folder_name
@@ -29,7 +30,6 @@ from bertexp.validation import UserError, require
 FOLDER = "evaluations"
 # For models that are of no run.
 PLACE = Path("outputs/evaluate")
-HEADS = {"masked": "predictions", "pair": "seq_relationship"}
 
 
 def reevaluate(
@@ -69,15 +69,15 @@ def reevaluate(
 
 
 def _check_model(config: Config, saved: Saved, model: Any) -> None:
-    for head in config.task.heads:
-        if not hasattr(getattr(model, "cls", None), HEADS[head]):
-            raise UserError(
-                f"task={config.task.name}: {saved.source} is a {type(model).__name__}, which has "
-                "no head for it."
-            )
+    family = Family.of(model)
+    if not config.task.heads <= family.heads:
+        raise UserError(
+            f"task={config.task.name}: {saved.source} is a {type(model).__name__}, which has "
+            "no head for it."
+        )
     if config.task.uses_sentences:
         must_read_pairs(model.config, "task")
-    positions, length = model.config.max_position_embeddings, config.task.max_length
+    positions, length = family.positions(model.config), config.task.max_length
     allowed = f"at most {positions}, the model's positions"
     require(length <= positions, "task.max_length", length, allowed)
 

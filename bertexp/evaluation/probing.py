@@ -73,7 +73,7 @@ class Probes(Evaluator):
         self.probed = []
         for task in self.tasks:
             features_YND = layer_features(
-                learner.model.bert,
+                learner.family.base,
                 source.tokenizer,
                 task.texts,
                 source.max_length,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +14,9 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.families.encoder import encode
+from bertexp.families.base import MASKED, Family, Inputs
 from bertexp.objectives.base import BANK_SEED
-from bertexp.objectives.batch import Batch, attention_mask, pad
+from bertexp.objectives.batch import attention_mask, pad
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
 
@@ -52,19 +51,19 @@ class PseudoPerplexity(Evaluator):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         # Other models have no head for it.
-        count = source.config.pseudo_perplexity if "masked" in source.task.heads else None
+        count = source.config.pseudo_perplexity if MASKED in source.task.heads else None
         self.texts = choose_texts(source.tokens["validation"], count or 0)
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         tokenizer, length = self.source.tokenizer, self.source.max_length
-        scored = pseudo_likelihood(learner.model, tokenizer, self.texts, length, device)
+        scored = pseudo_likelihood(learner.family, tokenizer, self.texts, length, device)
         if scored.perplexity is not None:
             yield "eval/pseudo_perplexity", scored.perplexity
 
 
 @torch.no_grad()
 def pseudo_likelihood(
-    model: Any,
+    family: Family,
     tokenizer: Tokenizer,
     texts: Sequence[np.ndarray],
     max_length: int,
@@ -73,20 +72,20 @@ def pseudo_likelihood(
     """Score ``texts``, exactly: one forward pass for each token, in which only it is masked.
 
     Args:
-        model: a ``BertPreTrainedModel`` with a head for masked tokens; left in evaluation mode.
+        family: a model with a head for masked tokens; left in evaluation mode.
         tokenizer: for the special tokens around each text.
         texts: ids of each, without special tokens.
         max_length: what a text and its special tokens are cut to, at the end: a model has
             no positions beyond those it was trained with.
         device: where the model is.
     """
-    model.eval()
+    family.model.eval()
     texts = [text[: max_length - tokenizer.special_in_sequence] for text in texts]
     sizes = [len(text) for text in texts]
     ids_N = np.concatenate([*texts, np.empty(0, np.int64)]).astype(np.int64)
     found_N = np.empty(len(ids_N))
-    for chosen, batch in _one_masked(tokenizer, texts):
-        logits_BV = model.cls.predictions(encode(model.bert, batch.to(device))).float()
+    for chosen, inputs in _one_masked(tokenizer, texts):
+        logits_BV = family.masked_logits(family.encode(inputs.to(device))).float()
         labels_B = torch.from_numpy(ids_N[chosen]).to(device)
         losses_B = functional.cross_entropy(logits_BV, labels_B, reduction="none")
         found_N[chosen] = -losses_B.cpu().numpy()
@@ -112,7 +111,7 @@ def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:
 
 def _one_masked(
     tokenizer: Tokenizer, texts: Sequence[np.ndarray]
-) -> Iterator[tuple[np.ndarray, Batch]]:
+) -> Iterator[tuple[np.ndarray, Inputs]]:
     """Yield batches of sequences with one masked token each, so that every token is it once.
 
     With each batch come the numbers of these tokens, counted over all texts.
@@ -134,8 +133,7 @@ def _one_masked(
         ids_BL[rows_B, columns_B] = tokenizer.mask_id
         yield (
             chosen,
-            Batch(
-                example_ids=texts_B,
+            Inputs(
                 input_ids_BL=torch.from_numpy(ids_BL),
                 # The last layer and the head work at the masked position only.
                 queries_BP=torch.from_numpy(columns_B[:, None]),

@@ -125,6 +125,8 @@ _MOVED = {
 
 def _bring_up_to_date(config: DictConfig) -> None:
     """Give a configuration of before the keys of today."""
+    if "model" in config and "family" not in config:
+        config.family = {"name": "bert"}
     if "name" in config.get("task", {}) and "objectives" not in config.task:
         _name_objectives(config.task)
     for old, new in _MOVED.items():

@@ -24,7 +24,7 @@ from bertexp.data.tokens.unknown import check_unknown
 from bertexp.data.tokens.wordpiece import train_tokenizer
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
-from bertexp.families.checkpoint import check_fit, read_architecture
+from bertexp.families.architecture import check_fit, read_architecture
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.mlm import MaskedLanguageModelling
 from bertexp.objectives.task import Task

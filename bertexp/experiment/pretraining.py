@@ -21,6 +21,7 @@ from bertexp.experiment.base import Experiment, Final, Prepared
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.experiment.rates import default_rate
 from bertexp.experiment.summary import write_summary
+from bertexp.families import FAMILIES
 from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
 from bertexp.masking.config import MaskingConfig
@@ -38,7 +39,7 @@ class Pretraining(Experiment[Config]):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.every = config.evaluation.every
-        if "masked" in config.task.heads:
+        if config.task.masks:
             self.mask_rate = partial(mask_rate, config.masking)
 
     def identity(self) -> dict[str, Any]:
@@ -48,10 +49,11 @@ class Pretraining(Experiment[Config]):
     def prepare(self, device: torch.device) -> Prepared:
         config, length = self.config, self.config.task.max_length
         # First, for its mistakes: the corpus may take long.
-        check_model(config.model, length, device, config.task.uses_sentences)
+        heads, reads_pairs = config.task.heads, config.task.uses_sentences
+        check_model(config.family, config.model, heads, length, device, reads_pairs)
         with group.first_before_others():
             self.data = data = prepare_data(config)
-        model = build_model(config.model, data.task.heads, data.tokenizer, length, config.seed)
+        model = build_model(config.family, config.model, heads, data.tokenizer, length, config.seed)
         for evaluator in data.evaluators:
             evaluator.check(model)
         return Prepared(
@@ -162,7 +164,7 @@ def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
         "task": f"{config.task.name}: {len(data.examples):,} examples of up to "
         f"{config.task.max_length} tokens",
     }
-    if "masked" in data.task.heads:
+    if config.task.masks:
         replace = config.masking.replace
         shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
         rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
@@ -181,6 +183,7 @@ def _rate(config: MaskingConfig) -> str:
     return text
 
 
-def _dropout(bert: Any) -> str:
-    rates = dict.fromkeys((bert.hidden_dropout_prob, bert.attention_probs_dropout_prob))
+def _dropout(architecture: Any) -> str:
+    names = FAMILIES[architecture.model_type].dropouts
+    rates = dict.fromkeys(getattr(architecture, name) for name in names)
     return f", dropout {' and '.join(f'{rate:g}' for rate in rates)}" if any(rates) else ""

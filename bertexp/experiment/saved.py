@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertexp.experiment.folder import recorded
 from bertexp.experiment.summary import read_summary
@@ -14,8 +14,6 @@ from bertexp.training.checkpoints import FOLDER, find_checkpoints, read_checkpoi
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
-    from transformers import BertConfig, BertPreTrainedModel
-
     from bertexp.data.tokens.tokenizer import Tokenizer
 
 MODEL = "model"
@@ -33,23 +31,23 @@ class Saved:
     source: str
     run: Path | None
 
-    def load_model(self) -> BertPreTrainedModel:
+    def load_model(self) -> Any:
         """Return the model in evaluation mode, with the heads it was saved with.
 
         Raises:
-            UserError: there is no BERT.
+            UserError: there is no model.
         """
         from bertexp.families.checkpoint import load_model
 
         return load_model(self.source, key="run").eval()
 
-    def architecture(self) -> BertConfig:
+    def architecture(self) -> Any:
         """Return the model's configuration; its weights are not read.
 
         Raises:
-            UserError: there is no BERT.
+            UserError: there is no model.
         """
-        from bertexp.families.checkpoint import read_architecture
+        from bertexp.families.architecture import read_architecture
 
         return read_architecture(self.source, key="run")
 
@@ -60,15 +58,17 @@ class Saved:
             UserError: there is no WordPiece tokenizer, or the model has no room for its tokens.
         """
         from bertexp.data.tokens.saved import open_tokenizer
-        from bertexp.families.checkpoint import check_fit
+        from bertexp.families.architecture import check_fit
 
         tokenizer = open_tokenizer(self.source, key="run")
         check_fit(self.architecture(), tokenizer, f"run={self.source}")
         return tokenizer
 
-    def max_length(self, config: BertConfig) -> int:
+    def max_length(self, config: Any) -> int:
         """Return the longest input: what the model was trained on, else all its positions."""
-        positions: int = config.max_position_embeddings
+        from bertexp.families import FAMILIES
+
+        positions = FAMILIES[config.model_type].positions(config)
         path = Path(self.source) / "tokenizer_config.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return min(positions, int(known.get("model_max_length") or positions))

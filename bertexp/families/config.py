@@ -1,10 +1,13 @@
-"""What ``model.*`` may say."""
+"""What ``model.*`` and ``family.*`` may be set to."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import psutil
+
+from bertexp.families import FAMILIES
 from bertexp.keys import read_with
 from bertexp.validation import UserError, require, require_choice
 
@@ -18,9 +21,26 @@ MOST = {
 }
 
 
+# In float32: the weights; and with them their gradients and Adam's two moments.
+LOADED, TRAINED = 4, 16
+# Of `family.name`: that of the checkpoint that is trained further.
+PRETRAINED = "pretrained"
+
+
+@dataclass(kw_only=True)
+class FamilyConfig:
+    """The kind of encoder."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name != PRETRAINED:
+            FAMILIES.check(self.name)
+
+
 @dataclass(kw_only=True)
 class ModelConfig:
-    """The size of a BERT trained from scratch, or the checkpoint to go on from.
+    """The size of a model trained from scratch, or the checkpoint to train further.
 
     With ``pretrained`` set, the sizes and dropout are the checkpoint's, and of the other keys only
     ``name`` and ``resize`` are read.
@@ -55,4 +75,25 @@ class ModelConfig:
         if self.name == "pretrained" and not self.pretrained:
             raise UserError(
                 "model.pretrained is not set: model=pretrained needs a local folder or a Hub name."
+            )
+
+    def check_memory(self, vocab_size: int, bytes_each: int) -> None:
+        """Refuse a model whose parameters alone are more than all memory there is.
+
+        Args:
+            vocab_size: words in the embedding table; 0 where they are not known yet.
+            bytes_each: for each parameter, ``LOADED`` or ``TRAINED``.
+
+        Raises:
+            UserError: it does not fit.
+        """
+        hidden = self.hidden_size
+        layer = 4 * hidden * hidden + 2 * hidden * self.intermediate_size
+        rows = vocab_size + self.max_position_embeddings
+        needed = bytes_each * (self.num_hidden_layers * layer + rows * hidden)
+        if needed > (there := psutil.virtual_memory().total):
+            raise UserError(
+                f"model.hidden_size={hidden}, model.num_hidden_layers={self.num_hidden_layers}: "
+                f"must be less; the model needs at least {needed / 1e9:,.0f} GB, this machine has "
+                f"{there / 1e9:,.0f} GB."
             )

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from transformers import BertPreTrainedModel
 
 # Attention logit of a head at the offset it starts with; word vectors disturb it by about 1.5.
 PEAK_LOGIT = 12.0
 
 
 @torch.no_grad()
-def look_at_neighbours(model: BertPreTrainedModel) -> None:
+def look_at_neighbours(bert: Any) -> None:
     """Let the heads of the first layer start out looking at the tokens next to each position.
 
     From BERT's own initial weights attention is uniform, and a masked model spends its
@@ -30,10 +27,9 @@ def look_at_neighbours(model: BertPreTrainedModel) -> None:
     length: their matrices are orthogonal. The architecture is BERT's, all weights are trained.
 
     Args:
-        model: a BERT of ``transformers``; its other weights stay as they are.
+        bert: a ``BertModel`` of ``transformers`` or its like; other weights stay as they are.
     """
-    config = model.config
-    bert: Any = model.bert
+    config = bert.config
     attention: Any = bert.encoder.layer[0].attention
     frequencies_F = math.pi * (torch.arange(config.hidden_size // 2) + 0.5)
     frequencies_F /= config.hidden_size // 2

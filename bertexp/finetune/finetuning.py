@@ -12,7 +12,8 @@ from bertexp.experiment.base import Experiment, Final, Prepared
 from bertexp.experiment.rates import fine_tuning_rate
 from bertexp.experiment.saved import find_saved
 from bertexp.experiment.summary import write_summary
-from bertexp.families.checkpoint import load_classifier, must_read_pairs
+from bertexp.families.architecture import must_read_pairs
+from bertexp.families.checkpoint import load_classifier
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.judgement import judge, write_predictions, yardsticks
 from bertexp.finetune.labelled import LABEL, LabelledData, prepare_labelled

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,14 +9,14 @@ from torch.nn import functional
 
 from bertexp.finetune.labelled import LABEL, LabelledExamples
 from bertexp.objectives.base import Head
-from bertexp.objectives.batch import Target
+from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 
 BATCH_SIZE = 64
 
 
 class LabelHead(Head):
-    """The head of a ``BertForSequenceClassification`` of ``transformers``, and its loss.
+    """The head for labels of a model of ``transformers``, and its loss.
 
     With one label it predicts a score, and its loss is the squared error; else a class, and its
     loss is the cross-entropy in nats (Devlin et al. 2019, section 4.1).
@@ -27,17 +25,15 @@ class LabelHead(Head):
     name = LABEL
     head = "label"
 
-    def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
-        # The pooler reads the first position of each sequence: give it nothing else.
-        logits_MC: Tensor = model.classifier(model.dropout(model.bert.pooler(hidden_MD[:, None])))
-        return logits_MC
+    def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
+        return learner.family.label_logits(hidden_MD)
 
-    def loss(self, model: Any, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
-        return loss(self.logits(model, hidden_MD), labels_N)
+    def loss(self, learner: Learner, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
+        return loss(self.logits(learner, hidden_MD), labels_N)
 
-    def products(self, config: Any, target: Target) -> float:
-        classes = len(config.id2label or ())
-        return float(len(target) * config.hidden_size * (config.hidden_size + classes))
+    def products(self, learner: Learner, batch: Batch) -> float:
+        family = learner.family
+        return float(len(batch.targets[self.name]) * family.head_products(family.config.num_labels))
 
 
 def loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -12,30 +10,9 @@ from rich.text import Text
 from torch import nn
 
 from bertexp.experiment import report
+from bertexp.families.base import Family, Part
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
-
-# Of the parts of a BERT, the first so many are those of any BERT: embeddings and encoder.
-BARE = 5
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a model.
-
-    Attributes:
-        name: what it is.
-        parameters: how many are its own; shared ones count where they come first.
-        bytes: what these take up.
-        flops: floating-point operations a token of the forward pass: matrix products only, two
-            a multiply-add, every position computed. Of the masked tokens' head for each of
-            them, of what reads the first position of each sequence.
-    """
-
-    name: str
-    parameters: int
-    bytes: int
-    flops: int
 
 
 @TOPICS.register("architecture")
@@ -48,39 +25,7 @@ def show_architecture(subject: Subject) -> None:
         "head per predicted token, of the pooler per sequence.",
         "dim",
     )
-    report.show(Group(title, "", _tree(model), "", _table(parts(model, length)), note))
-
-
-def parts(model: nn.Module, length: int) -> list[Part]:
-    """Return a BERT's parts, which make up all of it.
-
-    Args:
-        model: a BERT of ``transformers``, with or without heads.
-        length: tokens of an input, which attention costs go by.
-    """
-    config: Any = model.config
-    bert: Any = getattr(model, "bert", model)
-    hidden, vocabulary = config.hidden_size, config.vocab_size
-    layer = 4 * hidden * hidden + 2 * length * hidden + 2 * hidden * config.intermediate_size
-    head = hidden * (hidden + vocabulary)
-    heads: Any = getattr(model, "cls", None)
-    embeddings = bert.embeddings
-    found: list[tuple[str, nn.Module | None, int]] = [
-        ("word embeddings", embeddings.word_embeddings, 0),
-        ("position embeddings", embeddings.position_embeddings, 0),
-        ("segment embeddings", embeddings.token_type_embeddings, 0),
-        ("embeddings' normalisation", embeddings.LayerNorm, 0),
-        ("encoder", bert.encoder, config.num_hidden_layers * layer),
-        ("pooler", bert.pooler, hidden * hidden),
-        ("masked tokens' head", getattr(heads, "predictions", None), head),
-        ("pairs' head", getattr(heads, "seq_relationship", None), 2 * hidden),
-    ]
-    seen: set[int] = set()
-    return [
-        Part(name, *_own(module, seen), 2 * products)
-        for name, module, products in found
-        if module is not None
-    ]
+    report.show(Group(title, "", _tree(model), "", _table(Family.of(model).parts(length)), note))
 
 
 def _own(module: nn.Module, seen: set[int]) -> tuple[int, int]:
@@ -90,22 +35,25 @@ def _own(module: nn.Module, seen: set[int]) -> tuple[int, int]:
     return sum(p.numel() for p in own), sum(p.numel() * p.element_size() for p in own)
 
 
-def _table(found: list[Part]) -> Table:
+def _table(parts: list[Part]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("part", "parameters", "bytes", "share", "FLOPs"):
         table.add_column(name, justify="left" if name == "part" else "right")
-    total = sum(part.parameters for part in found)
+    seen: set[int] = set()
+    own = [_own(part.module, seen) for part in parts]
+    total = sum(count for count, _ in own)
 
-    def add(name: str, chosen: list[Part], flops: int, style: str = "") -> None:
-        count = sum(part.parameters for part in chosen)
-        size = f"{sum(part.bytes for part in chosen) / 1e6:,.2f} MB"
-        share = f"{count / total:.1%}"
-        table.add_row(name, f"{count:,}", size, share, f"{flops:,}" if flops else "", style=style)
+    def add(name: str, chosen: list[tuple[int, int]], products: int, style: str = "") -> None:
+        count, size = (sum(each) for each in zip(*chosen, strict=True))
+        flops = f"{2 * products:,}" if products else ""
+        cells = (f"{count:,}", f"{size / 1e6:,.2f} MB", f"{count / total:.1%}", flops)
+        table.add_row(name, *cells, style=style)
 
-    for part in found:
-        add(part.name, [part], part.flops)
-    add("without pooler and heads", found[:BARE], 0, "bold")
-    add("all", found, 0, "bold")
+    for part, figures in zip(parts, own, strict=True):
+        add(part.name, [figures], part.products)
+    bare = [figures for part, figures in zip(parts, own, strict=True) if not part.is_head]
+    add("without pooler and heads", bare, 0, "bold")
+    add("all", own, 0, "bold")
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.text import Text
@@ -14,13 +14,11 @@ from bertexp.data.tokens.inputs import ModelInput
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_tokenizer
 from bertexp.experiment.saved import Saved
-from bertexp.families.build import bert_config, build_model, build_skeleton
-from bertexp.families.checkpoint import must_read_pairs
+from bertexp.families.architecture import must_read_pairs
+from bertexp.families.base import Family
+from bertexp.families.build import build_model, build_skeleton
 from bertexp.inspect.config import InspectConfig
 from bertexp.training.setup import choose_device
-
-if TYPE_CHECKING:
-    from transformers import BertPreTrainedModel
 
 # What is looked at where no text is named.
 EXAMPLE = "I love NLP!"
@@ -59,23 +57,25 @@ class Subject:
         return self.saved.load_tokenizer() if self.saved else prepare_tokenizer(self.config)
 
     @cached_property
-    def model(self) -> BertPreTrainedModel:
+    def model(self) -> Any:
         """The model with its weights, in evaluation mode."""
         if self.saved:
             return self.saved.load_model()
         config = self.config
         heads, length = config.task.heads, config.task.max_length
-        return build_model(config.model, heads, self.tokenizer, length, config.seed).eval()
+        return build_model(
+            config.family, config.model, heads, self.tokenizer, length, config.seed
+        ).eval()
 
     @cached_property
-    def skeleton(self) -> BertPreTrainedModel:
+    def skeleton(self) -> Any:
         """The model, perhaps without weights: for one from scratch that needs no corpus."""
         config = self.config
         if self.saved or config.model.pretrained:
             return self.model
         trains_vocabulary = config.tokenizer.name == "wordpiece"
         size = config.tokenizer.vocab_size if trains_vocabulary else self.tokenizer.vocab_size
-        return build_skeleton(bert_config(config.model, size), config.task.heads)
+        return build_skeleton(config.family, config.model, config.task.heads, size)
 
     @property
     def max_length(self) -> int:
@@ -111,11 +111,10 @@ class Subject:
         model: Any = self.model
         # Other implementations never have the attention weights at hand.
         model.set_attn_implementation("eager")
-        output = getattr(model.to(device), "bert", model)(
-            input_ids=torch.tensor([self.input.ids], device=device),
-            token_type_ids=torch.tensor([self.input.segments], device=device),
-            **{f"output_{wanted}": True},
-        )
+        family = Family.of(model.to(device))
+        ids_1L, types_1L = torch.tensor([[self.input.ids], [self.input.segments]], device=device)
+        arguments = family.arguments(ids_1L, types_BL=types_1L)
+        output = family.base(**arguments, **{f"output_{wanted}": True})
         model.cpu()
         return tuple(state.cpu() for state in output[wanted])
 

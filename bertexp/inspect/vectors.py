@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bertexp.console import number, show, table
+from bertexp.families.base import Family
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.validation import UserError
@@ -131,8 +132,7 @@ def show_embeddings(subject: Subject) -> None:
     if not ids:
         raise UserError("text: has no word of the vocabulary to look up.")
     ids = ids[:MOST]
-    model: Any = subject.model
-    table_VD = getattr(model, "bert", model).embeddings.word_embeddings.weight.detach().numpy()
+    table_VD = Family.of(subject.model).word_embeddings_VD.detach().numpy()
     # Without the rows that no token has.
     table_VD = table_VD[: tokenizer.vocab_size]
     nearest_NK, cosines_NK = neighbours(table_VD, ids, tokenizer.is_special_V)

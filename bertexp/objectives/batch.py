@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-T = TypeVar("T", "Batch", "Target")
+from bertexp.families.base import Inputs, Tensors
 
 # See ``queries``.
 QUERIES_MULTIPLE, PREDICTIONS_MULTIPLE = 8, 32
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Tensors):
     """What one objective predicts on a batch.
 
     Attributes:
@@ -25,11 +25,21 @@ class Target:
             (``float32``).
         positions_N: the positions that they are predicted at, indices into the flattened batch.
         used: which of the batch's ``slots_U`` are these positions; there may be more, filled up.
+            None where the objective encodes an input of its own.
     """
 
     labels_N: torch.Tensor
     positions_N: torch.Tensor
-    used: slice
+    used: slice | None
+
+    def idle(self) -> Target:
+        """Return a target that is computed like this one, but predicts nothing."""
+        return replace(self, labels_N=self.labels_N[:0], positions_N=self.positions_N[:0])
+
+    def padded(self, before: int, after: int) -> Target:
+        """Return the target for sequences of ``after`` tokens instead of ``before``."""
+        at_N = self.positions_N
+        return replace(self, positions_N=at_N // before * after + at_N % before)
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -39,19 +49,15 @@ class Target:
         return self.positions_N.numpy() // length
 
 
-@dataclass(frozen=True)
-class Batch:
+@dataclass(frozen=True, kw_only=True)
+class Batch(Inputs):
     """What a model reads, and what each objective predicts.
+
+    Of the used positions, ``slots_U``, each objective has a slice, see ``Target``; they are filled
+    up with 0.
 
     Attributes:
         example_ids: which examples of the epoch these are, shape (batch,).
-        input_ids_BL: token ids, padded, ``int64``.
-        attention_mask_BL: 1 for tokens, 0 for padding; None where nothing is padded.
-        token_type_ids_BL: the segment of each token, 0 or 1; None where there is only one.
-        queries_BP: the positions of each sequence that are used after the last layer, filled
-            up with 0.
-        slots_U: the positions that are used, indices into the flattened ``queries_BP``: those of
-            each objective together, filled up with 0.
         targets: what is predicted, by objective.
         tokens: tokens that are no padding.
         maskable, predicted: positions that could have been masked, and that are predicted.
@@ -60,11 +66,6 @@ class Batch:
     """
 
     example_ids: np.ndarray
-    input_ids_BL: torch.Tensor
-    queries_BP: torch.Tensor
-    slots_U: torch.Tensor
-    attention_mask_BL: torch.Tensor | None = None
-    token_type_ids_BL: torch.Tensor | None = None
     targets: dict[str, Target] = field(default_factory=dict)
     tokens: int = 0
     maskable: int = 0
@@ -79,10 +80,7 @@ class Batch:
 
     def idle(self) -> Batch:
         """Return a batch that is computed like this one, but predicts and counts nothing."""
-        targets = {
-            name: replace(target, labels_N=target.labels_N[:0], positions_N=target.positions_N[:0])
-            for name, target in self.targets.items()
-        }
+        targets = {name: target.idle() for name, target in self.targets.items()}
         none = self.example_ids[:0]
         counts: dict[str, Any] = {"tokens": 0, "maskable": 0, "predicted": 0, "helped": 0}
         return replace(self, example_ids=none, targets=targets, **counts)
@@ -94,11 +92,7 @@ class Batch:
         if mask_BL is None:
             mask_BL = torch.ones_like(self.input_ids_BL)
         more = (0, length - own)
-        places = {name: target.positions_N for name, target in self.targets.items()}
-        targets = {
-            name: replace(self.targets[name], positions_N=at_N // own * length + at_N % own)
-            for name, at_N in places.items()
-        }
+        targets = {name: target.padded(own, length) for name, target in self.targets.items()}
         return replace(
             self,
             input_ids_BL=functional.pad(self.input_ids_BL, more),
@@ -109,24 +103,11 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, from where copies to a GPU need no wait."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        return self.mapped(lambda tensor: tensor.pin_memory())
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch with its tensors on ``device``."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        targets = {name: _mapped(target, change) for name, target in self.targets.items()}
-        return replace(_mapped(self, change), targets=targets)
-
-
-def _mapped(whole: T, change: Callable[[torch.Tensor], torch.Tensor]) -> T:
-    """Return a dataclass with its tensors changed."""
-    values = {each.name: getattr(whole, each.name) for each in fields(whole)}
-    tensors: dict[str, Any] = {
-        name: change(v) for name, v in values.items() if isinstance(v, torch.Tensor)
-    }
-    return replace(whole, **tensors)
+    def mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        targets = {name: target.mapped(change) for name, target in self.targets.items()}
+        return replace(super().mapped(change), targets=targets)
 
 
 def pad(

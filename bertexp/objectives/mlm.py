@@ -26,7 +26,7 @@ from bertexp.objectives.base import (
     cut,
     shuffled,
 )
-from bertexp.objectives.batch import Batch, Target
+from bertexp.objectives.batch import Batch
 from bertexp.objectives.blocks import (
     BlockExamples,
     MaskedExamples,
@@ -40,6 +40,8 @@ from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from bertexp.objectives.learner import Learner
 
 ONLY_MASK = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
 # Tokens of a sample, and candidates for each mask.
@@ -79,18 +81,19 @@ class MaskedLanguageModelling(Objective):
     def _blocks(self, tokens: TokenStore) -> BlockExamples:
         return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
 
-    def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
-        logits_MV: Tensor = model.cls.predictions(hidden_MD)
-        return logits_MV
+    def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
+        return learner.family.masked_logits(hidden_MD)
 
-    def loss(self, model: Any, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
-        head = model.cls.predictions
-        vocabulary = head.decoder
-        return masked_loss(head.transform(hidden_MD), vocabulary.weight, vocabulary.bias, labels_N)
+    def loss(self, learner: Learner, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
+        decoder = learner.family.decoder
+        transformed_MD = learner.family.transform(hidden_MD)
+        return masked_loss(transformed_MD, decoder.weight, decoder.bias, labels_N)
 
-    def products(self, config: Any, target: Target) -> float:
-        filled = target.used.stop - target.used.start
-        return float(filled * config.hidden_size * (config.hidden_size + config.vocab_size))
+    def products(self, learner: Learner, batch: Batch) -> float:
+        used = batch.targets[self.name].used
+        assert used is not None
+        each = learner.family.head_products(learner.family.config.vocab_size)
+        return float((used.stop - used.start) * each)
 
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Return blocks of the validation text, masked at every rate, never by random tokens."""

@@ -23,7 +23,7 @@ from bertexp.objectives.base import (
     cut,
     shuffled,
 )
-from bertexp.objectives.batch import Batch, Target
+from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig
 from bertexp.pairs import negative_shares
 from bertexp.pairs.examples import PairExamples
@@ -32,6 +32,8 @@ from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from bertexp.objectives.learner import Learner
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +61,11 @@ class NextSentencePrediction(Objective):
     def write(self, tokens: TokenStore) -> PairExamples:
         return PairExamples(tokens, self.config, self.tokenizer, self.seed, self.name)
 
-    def logits(self, model: Any, hidden_MD: Tensor) -> Tensor:
-        # The pooler reads the first position of each sequence: give it nothing else.
-        logits_M2: Tensor = model.cls.seq_relationship(model.bert.pooler(hidden_MD[:, None]))
-        return logits_M2
+    def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
+        return learner.family.pair_logits(hidden_MD)
 
-    def products(self, config: Any, target: Target) -> float:
-        return float(len(target) * config.hidden_size * (config.hidden_size + 2))
+    def products(self, learner: Learner, batch: Batch) -> float:
+        return float(len(batch.targets[self.name]) * learner.family.head_products(2))
 
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Return pairs with each kind of negatives, half of them following each other.

@@ -19,7 +19,7 @@ class Task:
 
     Attributes:
         objectives: what it learns, in the order of ``task.objectives``.
-        weights: what the mean loss of each is multiplied with before they are added up, by name.
+        weights: what the mean of each loss is multiplied with before they are added up, by name.
     """
 
     objectives: tuple[Objective, ...]
@@ -33,13 +33,17 @@ class Task:
         built = {
             name: OBJECTIVES[name](config, tokenizer, masking, seed) for name in config.objectives
         }
-        weights = {each.name: config.weights.get(name, 1.0) for name, each in built.items()}
+        weights = {
+            loss: config.weights.get(name, 1.0) * weight
+            for name, each in built.items()
+            for loss, weight in each.losses_weights.items()
+        }
         return cls(tuple(built.values()), weights)
 
     @property
     def heads(self) -> frozenset[str]:
         """The heads that a model needs."""
-        return frozenset(objective.head for objective in self.objectives)
+        return frozenset(each.head for each in self.objectives if each.head)
 
     @property
     def writer(self) -> Objective:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ import torch
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.experiment.saved import Saved
-from bertexp.families.checkpoint import must_read_pairs
+from bertexp.families.architecture import must_read_pairs
+from bertexp.families.base import MASKED, PAIR, Family
 from bertexp.training.setup import choose_device
 from bertexp.validation import UserError
 
@@ -67,18 +68,17 @@ class Predictor:
 
     def __init__(self, saved: Saved, device: str = "auto") -> None:
         self._device = choose_device(device)
-        model: Any = saved.load_model()
-        self._model = model.to(self._device)
+        self._family = Family.of(saved.load_model().to(self._device))
         self._tokenizer = saved.load_tokenizer()
-        self._limit = saved.max_length(self._model.config)
+        self._limit = saved.max_length(self._family.config)
         self._name = saved.source
         self.mask = self._tokenizer.roles.mask
-        heads = getattr(self._model, "cls", None)
-        self._fills, self._pairs = hasattr(heads, "predictions"), hasattr(heads, "seq_relationship")
+        heads = self._family.heads
+        self._fills, self._pairs = MASKED in heads, PAIR in heads
         if not (self._fills or self._pairs):
             raise UserError(
-                f"run={self._name}: a {type(self._model).__name__} predicts neither masked tokens "
-                "nor pairs."
+                f"run={self._name}: a {type(self._family.model).__name__} predicts neither masked "
+                "tokens nor pairs."
             )
 
     @torch.no_grad()
@@ -89,7 +89,7 @@ class Predictor:
             UserError: a text is empty or too long, or the model cannot answer that.
         """
         if text_b is not None:
-            must_read_pairs(self._model.config, "text_b")
+            must_read_pairs(self._family.config, "text_b")
         read = ModelInput.of(self._tokenizer, text, text_b)
         read.must_fit(self._limit)
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
@@ -115,14 +115,13 @@ class Predictor:
 
     def _read(self, read: ModelInput) -> Tensor:
         """Return the last hidden states, shape (tokens, hidden)."""
-        output = self._model.bert(
-            input_ids=torch.tensor([read.ids], device=self._device),
-            token_type_ids=torch.tensor([read.segments], device=self._device),
-        )
-        return output.last_hidden_state[0]
+        ids_1L, types_1L = torch.tensor([[read.ids], [read.segments]], device=self._device)
+        arguments = self._family.arguments(ids_1L, types_BL=types_1L)
+        hidden_LD: Tensor = self._family.base(**arguments).last_hidden_state[0]
+        return hidden_LD
 
     def _fill(self, hidden_LD: Tensor, places: list[int]) -> list[Mask]:
-        chances_PV = self._model.cls.predictions(hidden_LD[places]).float().softmax(-1)
+        chances_PV = self._family.masked_logits(hidden_LD[places]).float().softmax(-1)
         # The table may have rows that no token has.
         best = chances_PV[:, : self._tokenizer.vocab_size].topk(TOP)
         masks = []
@@ -134,12 +133,11 @@ class Predictor:
         return masks
 
     def _follows(self, hidden_LD: Tensor) -> float:
-        pooled_1D = self._model.bert.pooler(hidden_LD[None])
         # The label 0 stands for a pair that follows.
-        return self._model.cls.seq_relationship(pooled_1D).float().softmax(-1)[0, 0].item()
+        return self._family.pair_logits(hidden_LD[:1]).float().softmax(-1)[0, 0].item()
 
     def _score(self, read: ModelInput) -> tuple[list[tuple[str, float]], float | None]:
         ids = np.array(read.ids[1:-1])
-        scored = pseudo_likelihood(self._model, self._tokenizer, [ids], self._limit, self._device)
+        scored = pseudo_likelihood(self._family, self._tokenizer, [ids], self._limit, self._device)
         likelihoods = scored.log_likelihoods[0].tolist()
         return list(zip(read.tokens[1:-1], likelihoods, strict=True)), scored.perplexity

@@ -13,7 +13,6 @@ from torch import nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import group
-from bertexp.families.compiled import compile_layers
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
 from bertexp.training.bad_steps import BadSteps
@@ -113,7 +112,7 @@ def prepare_training(
         few_shapes=config.hardware.compile,
     )
     if config.hardware.compile:
-        compile_layers(learner, batches.shapes)
+        learner.family.compile(batches.shapes)
     optimizer = build_optimizer(config.optimizer, learner)
     learner, optimizer = accelerator.prepare(learner, optimizer)
     if accelerator.is_fsdp2:

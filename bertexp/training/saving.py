@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertexp import group
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.families.export import export_model, write_model
+from bertexp.families.checkpoint import export_model, write_model
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
 from bertexp.training.config import TrainerConfig
 from bertexp.training.loop import Training

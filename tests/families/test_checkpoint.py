@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bertexp.families.export import export_model
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
@@ -18,7 +19,6 @@ from bertexp.experiment.prepare import Data, prepare_tokenizer
 from bertexp.experiment.saved import Saved
 from bertexp.families.build import build_model
 from bertexp.families.checkpoint import load_classifier, load_model, must_read_pairs
-from bertexp.families.export import export_model
 from bertexp.objectives.learner import Learner
 from bertexp.validation import UserError
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bertexp.families.compiled import compile_layers
 from torch import nn
 from torch._dynamo.utils import counters
 
 from bertexp.experiment.prepare import Data
-from bertexp.families.compiled import compile_layers
 from bertexp.families.dropout import Dropout
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner

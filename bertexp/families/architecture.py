@@ -1,0 +1,131 @@
+"""What of a checkpoint's ``config.json`` counts, and whether it fits what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bertexp.data.hub import is_away, must_be_local
+from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.families import FAMILIES
+from bertexp.validation import UserError
+
+# Of a ``config.json``, what makes another model of it than the one that is trained here, and what
+# such a field may be. ``transformers`` passes some of them over without a word.
+_MUST_BE: dict[str, Any] = {
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "add_cross_attention": False,
+    "position_embedding_type": "absolute",
+    "pruned_heads": {},
+    "per_layer_config": {},
+    "quantization_config": {},
+    "auto_map": {},
+}
+# What only says how it is stored, computed and returned: that is decided here.
+_NOT_READ = (
+    *("dtype", "torch_dtype", "attn_implementation", "_attn_implementation"),
+    *("chunk_size_feed_forward", "gradient_checkpointing", "use_cache"),
+    *("return_dict", "output_attentions", "output_hidden_states"),
+)
+# An embedding table may have so many rows more than another tokenizer than its own has tokens:
+# tables are filled up to multiples of 8 to 1024, which makes products faster.
+_MOST_FILLED = 1024
+
+
+def read_architecture(path: str, key: str = "model.pretrained") -> Any:
+    """Return a checkpoint's configuration of ``transformers``; its weights are not read.
+
+    Raises:
+        UserError: there is none, or it is of a kind of model that no family here is.
+    """
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    named = f"{key}={path}"
+    with reading(named):
+        found, _ = PreTrainedConfig.get_config_dict(path, local_files_only=must_be_local(path))
+        kind, known = found.get("model_type", ""), FAMILIES.names()
+        if kind not in known:
+            what = f"is a {kind} model" if kind else "its config.json has no model_type"
+            raise UserError(f"{named}: {what}; the families are {', '.join(known)}.")
+        for name, allowed in _MUST_BE.items():
+            value = found.get(name) or allowed
+            if value != allowed:
+                raise UserError(
+                    f"{named}: its config.json has {name}={value}; bertexp trains plain encoders, "
+                    f"where it is {allowed or 'false or absent'}."
+                )
+        settings = {name: value for name, value in found.items() if name not in _NOT_READ}
+        return CONFIG_MAPPING[kind].from_dict(settings)
+
+
+def check_fit(
+    found: Any,
+    tokenizer: Tokenizer,
+    named: str,
+    other: str = "",
+    resize: bool = False,
+) -> None:
+    """Look whether every token of a tokenizer has a row in a checkpoint's embedding table.
+
+    Rows that no token has are never predicted and never put in.
+
+    Args:
+        found: the checkpoint's configuration.
+        tokenizer: the tokenizer.
+        named: the checkpoint, for error messages.
+        other: the tokenizer, for error messages, where it is not the checkpoint's own.
+        resize: whether rows will be added.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    rows, tokens = found.vocab_size, tokenizer.vocab_size
+    theirs = other or "its tokenizer"
+    if tokens > rows and not resize:
+        raise UserError(
+            f"{named}: has {rows} rows of embeddings, {theirs} has {tokens} tokens; "
+            "training with model.resize=true adds rows, for tokens added to its own tokenizer."
+        )
+    if other and rows - tokens >= _MOST_FILLED:
+        raise UserError(
+            f"{named}: has {rows} rows of embeddings, {theirs} only {tokens} tokens; leave "
+            "tokenizer out to take its own."
+        )
+
+
+def must_read_pairs(found: Any, key: str) -> None:
+    """Raise a ``UserError`` if a model has one segment type and ``key`` gives it two segments."""
+    if (segments := FAMILIES[found.model_type].segments(found)) < 2:
+        raise UserError(
+            f"{key}: is a pair of texts, and the model, a {found.model_type}, knows one kind of "
+            f"segment only (type_vocab_size={segments})."
+        )
+
+
+@contextmanager
+def reading(named: str) -> Iterator[None]:
+    """Turn what ``transformers`` says of a checkpoint it cannot read into a ``UserError``."""
+    from transformers.utils import logging as said
+
+    before = said.get_verbosity()
+    said.set_verbosity_error()
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # what it raises depends on where the files do not fit
+        key, _, path = named.partition("=")
+        if is_away(path):
+            scratch = "" if key == "run" else " model=tiny tokenizer=wordpiece (from scratch), or"
+            raise UserError(
+                f"{named}: the Hugging Face Hub does not answer and the model is not in its cache "
+                f"here; type{scratch} {key}=FOLDER of a model, or run this once with a network."
+            ) from error
+        reason = str(error).strip().splitlines()[0].rstrip(".:")
+        raise UserError(
+            f"{named}: no local folder or Hub name that gives a model in safetensors ({reason})."
+        ) from error
+    finally:
+        said.set_verbosity(before)

@@ -1,0 +1,233 @@
+"""BERT (Devlin et al. 2019), with a fast path: its last layer works at used positions only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bertexp.families import FAMILIES
+from bertexp.families.base import LABEL, MASKED, PAIR, Family, Inputs, Part
+from bertexp.families.initialization import look_at_neighbours
+
+# Gives the output of a ``BertLayer`` at all positions, see ``whole_layer``.
+Layer = Callable[[Any, Tensor, Tensor | None], Tensor]
+
+
+@FAMILIES.register("bert")
+class Bert(Family):
+    """BERT; ``encode`` gives the numbers of ``transformers``' own forward pass, sooner.
+
+    After the last layer's keys and values nothing mixes positions, so its queries and all that
+    follows are computed for what is used only. In a two-layer model that saves a third of the work.
+    """
+
+    name = "bert"
+    classes: ClassVar = {
+        frozenset(): "BertModel",
+        frozenset({MASKED}): "BertForMaskedLM",
+        frozenset({PAIR}): "BertForNextSentencePrediction",
+        frozenset({MASKED, PAIR}): "BertForPreTraining",
+        frozenset({LABEL}): "BertForSequenceClassification",
+    }
+    head_weights = re.compile(r"(^|\.)(cls|classifier|qa_outputs|pooler)\.")
+    bare: ClassVar = {"add_pooling_layer": False}
+    # Where the masked tokens' head is.
+    masked_head = "cls.predictions"
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self._train_layer: Layer = whole_layer
+
+    @classmethod
+    def check_initialization(cls, how: str) -> None:
+        """All there are."""
+
+    def initialize(self, how: str) -> None:
+        if how == "local":
+            look_at_neighbours(self.base)
+
+    @torch.no_grad()
+    def untie(self, missing: set[str]) -> None:
+        """See ``Family``; a model whose head has a table of its own has the output bias twice.
+
+        It uses the decoder's. What ``transformers`` 4 saved holds the other one only, which then
+        stood for both.
+        """
+        if MASKED not in self.heads:
+            return
+        head: Any = self.model.get_submodule(self.masked_head)
+        if head.bias is head.decoder.bias:
+            return
+        if (name := f"{self.masked_head}.decoder.bias") in missing:
+            head.decoder.bias.copy_(head.bias)
+            missing.remove(name)
+        # It gets no gradient, for which several processes would wait.
+        head.bias.requires_grad_(False)
+
+    def transform(self, hidden_MD: Tensor) -> Tensor:
+        transformed_MD: Tensor = self.model.cls.predictions.transform(hidden_MD)
+        return transformed_MD
+
+    def pair_logits(self, first_BD: Tensor) -> Tensor:
+        logits_B2: Tensor = self.model.cls.seq_relationship(self._pooled(first_BD))
+        return logits_B2
+
+    def label_logits(self, first_BD: Tensor) -> Tensor:
+        logits_BC: Tensor = self.model.classifier(self.model.dropout(self._pooled(first_BD)))
+        return logits_BC
+
+    def _pooled(self, first_BD: Tensor) -> Tensor:
+        # The pooler reads the first position of each sequence: give it nothing else.
+        pooled_BD: Tensor = self.base.pooler(first_BD[:, None])
+        return pooled_BD
+
+    def encode(self, inputs: Inputs) -> Tensor:
+        run_layer = self._train_layer if self.model.training else whole_layer
+        mask_BL = inputs.attention_mask_BL
+        mask_B11L = None if mask_BL is None else mask_BL[:, None, None, :].bool()
+        ids = self.arguments(inputs.input_ids_BL, types_BL=inputs.token_type_ids_BL)
+        hidden_BLD = self.base.embeddings(**ids)
+        *layers, last = self.base.encoder.layer
+        for layer in layers:
+            hidden_BLD = run_layer(layer, hidden_BLD, mask_B11L)
+        rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
+        queried_BPD = hidden_BLD[rows_B1, inputs.queries_BP]
+        context_BPD = attend(last.attention.self, queried_BPD, hidden_BLD, mask_B11L)
+        context_UD, queried_UD = (
+            each_BPD.flatten(0, 1)[inputs.slots_U] for each_BPD in (context_BPD, queried_BPD)
+        )
+        return _read(last, context_UD, queried_UD)
+
+    def products(self, inputs: Inputs) -> float:
+        hidden, length = self.config.hidden_size, inputs.input_ids_BL.shape[1]
+        tokens, queries = inputs.input_ids_BL.numel(), inputs.queries_BP.numel()
+        # Keys and values; queries and what they read; the output projection and the feed-forward.
+        last = (
+            (tokens, 2 * hidden * hidden),
+            (queries, hidden * (hidden + 2 * length)),
+            (len(inputs.slots_U), hidden * (hidden + 2 * self.config.intermediate_size)),
+        )
+        others = (self.config.num_hidden_layers - 1) * tokens * self.layer_products(length)
+        return float(others + sum(count * each for count, each in last))
+
+    def parts(self, length: int) -> list[Part]:
+        embeddings = self.base.embeddings
+        encoder = self.config.num_hidden_layers * self.layer_products(length)
+        square = self.config.hidden_size * self.config.hidden_size
+        found = [
+            Part("word embeddings", embeddings.word_embeddings),
+            Part("position embeddings", embeddings.position_embeddings),
+            Part("segment embeddings", embeddings.token_type_embeddings),
+            Part("embeddings' normalisation", embeddings.LayerNorm),
+            Part("encoder", self.base.encoder, encoder),
+        ]
+        if self.base.pooler is not None:
+            found.append(Part("pooler", self.base.pooler, square, is_head=True))
+        if MASKED in self.heads:
+            head = self.model.get_submodule(self.masked_head)
+            products = self.head_products(self.config.vocab_size)
+            found.append(Part("masked tokens' head", head, products, is_head=True))
+        if PAIR in self.heads:
+            head, products = self.model.cls.seq_relationship, 2 * self.config.hidden_size
+            found.append(Part("pairs' head", head, products, is_head=True))
+        return found
+
+    def compile(self, shapes: frozenset[tuple[int, int]]) -> None:
+        self._train_layer = CompiledLayer(shapes)
+
+
+def whole_layer(layer: Any, hidden_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
+    """Return the output of a ``BertLayer`` at all positions, shape (batch, length, hidden).
+
+    Args:
+        layer: a ``BertLayer`` of ``transformers``.
+        hidden_BLD: what it reads.
+        mask_B11L: whether a position may be read; None if all may.
+    """
+    context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask_B11L)
+    return _read(layer, context_BLD, hidden_BLD)
+
+
+def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
+    """Return the output of a ``BertLayer`` whose heads read ``context`` for ``hidden``."""
+    output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
+    return output
+
+
+class CompiledLayer:
+    """``whole_layer`` compiled, once for all layers of a model and once for each shape.
+
+    The weights stay where they are, in the model and under their names. What is computed is that
+    of ``whole_layer`` to rounding; on a GPU dropout draws other masks. The last layer works at as
+    many positions as there are predictions, ever other ones, and is never compiled.
+
+    Args:
+        shapes: the (examples, tokens) that are compiled, each with and without a mask of padding;
+            other batches are not. Beyond 8 programs torch gives up compiling.
+    """
+
+    def __init__(self, shapes: frozenset[tuple[int, int]]) -> None:
+        # What an earlier job of this process compiled would count.
+        torch.compiler.reset()
+        self._shapes = shapes
+        self._compiled = torch.compile(whole_layer, dynamic=False, fullgraph=True)
+
+    def __call__(self, layer: Any, hidden_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
+        is_static = tuple(hidden_BLD.shape[:2]) in self._shapes
+        run = self._compiled if is_static else whole_layer
+        return run(layer, hidden_BLD, mask_B11L)
+
+
+def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
+    """Return what the heads read for each query, side by side, shape (batch, queries, hidden).
+
+    On a GPU torch chooses the kernel: flash attention in bfloat16 or float16 where no position of
+    a batch is padded, the memory-efficient one where some are (flash attention takes no mask) and
+    in float32.
+
+    Args:
+        attention: a ``BertSelfAttention`` of ``transformers``.
+        queried_BPD: the hidden states of the queries; ``hidden_BLD`` itself where all are.
+        hidden_BLD: the hidden states that are read.
+        mask: whether a position may be read, shape (batch, 1, 1, length); None if all may.
+    """
+    heads = attention.num_attention_heads
+    if queried_BPD is hidden_BLD:
+        queries, keys, values = _project(
+            hidden_BLD, heads, attention.query, attention.key, attention.value
+        )
+    else:
+        (queries,) = _project(queried_BPD, heads, attention.query)
+        keys, values = _project(hidden_BLD, heads, attention.key, attention.value)
+    if hidden_BLD.device.type == "cpu":
+        context_BHPE = _products(attention, queries, keys, values, mask)
+    else:
+        dropout = attention.dropout.p if attention.training else 0.0
+        context_BHPE = functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, dropout_p=dropout
+        )
+    return context_BHPE.transpose(1, 2).flatten(-2)
+
+
+def _project(hidden_BLD: Tensor, heads: int, *layers: nn.Linear) -> list[Tensor]:
+    """Return each layer's output by head, shape (batch, heads, length, size), from one product."""
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers])
+    parts = functional.linear(hidden_BLD, weight, bias).chunk(len(layers), dim=-1)
+    return [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts]
+
+
+def _products(
+    attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+) -> Tensor:
+    """Attention in plain products: on a CPU torch's fused kernel has a slower backward pass."""
+    scores_BHPL = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+    if mask is not None:
+        scores_BHPL = scores_BHPL.masked_fill(~mask, torch.finfo(scores_BHPL.dtype).min)
+    shares_BHPL = attention.dropout(scores_BHPL.softmax(-1))
+    return shares_BHPL @ values
