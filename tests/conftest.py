@@ -327,7 +327,9 @@ def small_model(
         config = experiment_config(*sizes, *overrides)
         tokenizer = prepared().tokenizer
         heads = heads_of(kind) if isinstance(kind, str) else kind
-        return build_model(config.model, heads, tokenizer, config.task.max_length, seed)
+        return build_model(
+            config.family, config.model, heads, tokenizer, config.task.max_length, seed
+        )
 
     return build
 
@@ -349,13 +351,13 @@ def untrained(experiment_config: Callable[..., Config]) -> Callable[..., Any]:
             "model.initializer_range=0.5",
         )
         heads = heads_of(model_class) if model_class else data.task.heads
-        return build_model(config.model, heads, data.tokenizer, 128, 0)
+        return build_model(config.family, config.model, heads, data.tokenizer, 128, 0)
 
     return build
 
 
 def heads_of(model_class: str) -> frozenset[str]:
     """Return the heads that a model of ``transformers`` has."""
-    from bertexp.families.checkpoint import MODEL_CLASSES
+    from bertexp.families.bert import Bert
 
-    return next(heads for heads, name in MODEL_CLASSES.items() if name == model_class)
+    return next(heads for heads, name in Bert.classes.items() if name == model_class)

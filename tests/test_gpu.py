@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bertexp.families.compiled import compile_layers
 
 from bertexp.config import Config
 from bertexp.experiment.prepare import Data
@@ -42,7 +41,9 @@ def batch(data: Data) -> Batch:
 def model(experiment_config: Callable[..., Config], data: Data) -> Any:
     config = experiment_config("task=mlm_nsp", *SIZES)
     longest = config.task.max_length
-    return build_model(config.model, data.task.heads, data.tokenizer, longest, config.seed)
+    return build_model(
+        config.family, config.model, data.task.heads, data.tokenizer, longest, config.seed
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +81,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(
     expected = computed(objective, batch)
     objective.cuda()
     if is_compiled:
-        compile_layers(objective, frozenset([tuple(batch.input_ids_BL.shape)]))
+        objective.family.compile(frozenset([tuple(batch.input_ids_BL.shape)]))
     for ours, theirs in zip(computed(objective, batch, precision), expected, strict=True):
         assert (ours - theirs).norm() / theirs.norm() < error
 

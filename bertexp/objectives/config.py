@@ -64,7 +64,7 @@ class TaskConfig:
     @property
     def masks(self) -> bool:
         """Whether tokens are masked."""
-        return any("masking" in OBJECTIVES.reads[name] for name in self.objectives)
+        return any("masking" in OBJECTIVES.reads(name) for name in self.objectives)
 
     def _check_negatives(self) -> None:
         shares = negative_shares(self.negatives)

@@ -91,7 +91,9 @@ def model_for(
         data = prepared(f"task={task}", *overrides)
         sizes = ("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0.5")
         config = experiment_config(*sizes)
-        return build_model(config.model, data.task.heads, data.tokenizer, 128, 0), data
+        return build_model(
+            config.family, config.model, data.task.heads, data.tokenizer, 128, 0
+        ), data
 
     return build
 

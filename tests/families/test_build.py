@@ -54,10 +54,12 @@ def test_sizes_are_those_published_and_those_of_transformers(
     from transformers import BertConfig, BertForPreTraining
 
     layers, width, millions = PUBLISHED[size]
-    config = experiment_config(f"model={size}", "model.initialization=bert").model
+    config = experiment_config(f"model={size}", "model.initialization=bert")
     # Nothing is computed: the meta device knows shapes only.
     with torch.device("meta"):
-        ours = build_model(config, frozenset({"masked", "pair"}), bert_sized_tokenizer, 512, 0)
+        ours = build_model(
+            config.family, config.model, frozenset({"masked", "pair"}), bert_sized_tokenizer, 512, 0
+        )
         theirs = BertForPreTraining(
             BertConfig(
                 num_hidden_layers=layers,
@@ -77,9 +79,11 @@ def test_base_without_a_pooling_layer_is_as_large_as_known(
     experiment_config: Callable[..., Config], bert_sized_tokenizer: Tokenizer
 ) -> None:
     """The number is in the README beside the real data."""
-    config = experiment_config("model=base", "model.initialization=bert").model
+    config = experiment_config("model=base", "model.initialization=bert")
     with torch.device("meta"):
-        model = build_model(config, frozenset({"masked"}), bert_sized_tokenizer, 512, 0)
+        model = build_model(
+            config.family, config.model, frozenset({"masked"}), bert_sized_tokenizer, 512, 0
+        )
     assert count_parameters(model.bert) == 108_891_648
 
 
@@ -129,7 +133,7 @@ def resume(
 
     def load(folder: Path, heads: frozenset[str], max_length: int = 128) -> Any:
         config = experiment_config("model=pretrained", f"model.pretrained={folder}")
-        return build_model(config.model, heads, prepared().tokenizer, max_length, 0)
+        return build_model(config.family, config.model, heads, prepared().tokenizer, max_length, 0)
 
     return load
 
@@ -174,7 +178,7 @@ def test_what_is_no_bert_in_safetensors_is_refused_in_one_line(
     (tmp_path / "empty").mkdir()
     says = {
         "pickled": "safetensors",
-        "distilled": "is a distilbert model, not a BERT",
+        "distilled": "is a distilbert model; the families are bert",
         "torn": "torn",
         "empty": "empty",
     }

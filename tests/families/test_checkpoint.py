@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bertexp.families.export import export_model
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
 from bertexp.config import Config
 from bertexp.experiment.prepare import Data, prepare_tokenizer
 from bertexp.experiment.saved import Saved
+from bertexp.families.architecture import must_read_pairs
 from bertexp.families.build import build_model
-from bertexp.families.checkpoint import load_classifier, load_model, must_read_pairs
+from bertexp.families.checkpoint import export_model, load_classifier, load_model
 from bertexp.objectives.learner import Learner
 from bertexp.validation import UserError
 
@@ -217,7 +217,11 @@ def fit(
             "model=pretrained", f"model.pretrained={tmp_path / 'own'}", *chosen, *overrides
         )
         known = prepare_tokenizer(config)
-        return model, known, build_model(config.model, frozenset({"masked"}), known, 64, 0)
+        return (
+            model,
+            known,
+            build_model(config.family, config.model, frozenset({"masked"}), known, 64, 0),
+        )
 
     return build
 
@@ -265,8 +269,8 @@ def test_the_padding_token_is_the_tokenizers(
     tokenizer = prepared().tokenizer
     model = BertForMaskedLM(described(tokenizer.vocab_size, pad_token_id=9))
     export_model(model, tokenizer, 64, tmp_path)
-    config = experiment_config("model=pretrained", f"model.pretrained={tmp_path}").model
-    built: Any = build_model(config, frozenset({"masked"}), tokenizer, 64, 0)
+    config = experiment_config("model=pretrained", f"model.pretrained={tmp_path}")
+    built: Any = build_model(config.family, config.model, frozenset({"masked"}), tokenizer, 64, 0)
     built.bert(torch.tensor([[9, 10]])).last_hidden_state.pow(2).sum().backward()
     assert built.get_input_embeddings().weight.grad[9].any()
     assert built.config.pad_token_id == tokenizer.pad_id

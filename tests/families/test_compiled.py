@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bertexp.families.compiled import compile_layers
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -59,7 +58,7 @@ def test_compiled_layers_compute_the_same_in_one_program(
     objective = Learner(model, data.task.objectives).train()
     keys = list(objective.state_dict())
     eager = computed(objective, batch)
-    compile_layers(objective, frozenset([tuple(batch.input_ids_BL.shape)]))
+    objective.family.compile(frozenset([tuple(batch.input_ids_BL.shape)]))
     before = programs()
     compiled = computed(objective, batch)
     assert programs() == before + 1, "one for three layers"
@@ -80,7 +79,7 @@ def test_compiled_layers_drop_out(
             if isinstance(child, Dropout):
                 # As on a GPU; our own draws for a CPU are not for inductor.
                 setattr(module, name, nn.Dropout(child.p))
-    compile_layers(objective, frozenset([tuple(batch.input_ids_BL.shape)]))
+    objective.family.compile(frozenset([tuple(batch.input_ids_BL.shape)]))
     before = programs()
     losses = torch.stack([objective(batch)["mlm"] for _ in range(3)])
     assert programs() == before + 1
@@ -93,10 +92,10 @@ def test_only_training_on_the_given_shapes_is_compiled(
 ) -> None:
     objective = Learner(small_model("BertForPreTraining"), data.task.objectives).train()
     rows, length = batch.input_ids_BL.shape
-    compile_layers(objective, frozenset([(rows, length + 8), (rows + 1, length)]))
+    objective.family.compile(frozenset([(rows, length + 8), (rows + 1, length)]))
     before = programs()
     objective(batch)
-    compile_layers(objective, frozenset([(rows, length)]))
+    objective.family.compile(frozenset([(rows, length)]))
     objective.eval()(batch)
     assert programs() == before
 

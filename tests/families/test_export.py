@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from bertexp.families.export import export_model
 from transformers import BertConfig, BertForMaskedLM
 
 from bertexp.experiment.prepare import Data
+from bertexp.families.checkpoint import export_model
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ def look(
         chosen = ["model=base", "tokenizer=pretrained", f"tokenizer.path={run / 'model'}"]
         config = experiment_config(*chosen)
         tokenizer = find_saved(str(run)).load_tokenizer()
-        model = build_model(config.model, frozenset({"masked"}), tokenizer, 128, config.seed)
+        model = build_model(
+            config.family, config.model, frozenset({"masked"}), tokenizer, 128, config.seed
+        )
         model.set_attn_implementation("eager")
     done = command("what=hidden,attention,embeddings", f"text={text}", f"text_b={text_b}",
                    "output=seen", "tracker=wandb", "tracker.mode=offline", *chosen,

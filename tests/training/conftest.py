@@ -39,7 +39,7 @@ def begin(
         data = prepared()
         config = experiment_config(*SMALL, *overrides)
         accelerator = build_accelerator(config.hardware, [])
-        model = build_model(config.model, data.task.heads, data.tokenizer, 128, seed)
+        model = build_model(config.family, config.model, data.task.heads, data.tokenizer, 128, seed)
         learner = kind(model, data.task.objectives)
         learner, optimizer = accelerator.prepare(
             learner, build_optimizer(config.optimizer, learner)
