@@ -15,6 +15,7 @@ from torch.distributed.fsdp import register_fsdp_forward_method
 from bertexp import group
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
+from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor, steps_ahead
 from bertexp.training.checkpoints import Checkpoint
@@ -89,7 +90,7 @@ def prepare_training(
     config: TrainingConfig,
     examples: Examples,
     weights: Mapping[str, float],
-    learner: nn.Module,
+    learner: Learner,
     accelerator: Accelerator,
     checkpoint: Checkpoint | None = None,
 ) -> Training:
