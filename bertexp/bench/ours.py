@@ -16,7 +16,7 @@ from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Watch, prepare_training, train
-from bertexp.training.memory import peak_memory
+from bertexp.training.machine import peak_memory
 from bertexp.training.plan import load_steps
 from bertexp.training.setup import build_accelerator
 

@@ -22,7 +22,7 @@ from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
 from bertexp.data.tokens.store import prepare_tokens
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_tokenizer
-from bertexp.training.memory import peak_memory, peak_of_children
+from bertexp.training.machine import peak_memory, peak_of_children
 
 # Paragraphs of a document of the text that is prepared.
 PARAGRAPHS = 8

@@ -33,7 +33,7 @@ from bertexp.bench.work import (
 from bertexp.evaluation.bank import evaluate
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner, count_parameters
-from bertexp.training.memory import keep_freed_memory, peak_memory
+from bertexp.training.machine import keep_freed_memory, peak_memory
 from bertexp.training.setup import DEFAULT_THREADS, choose_device, mixed_precision
 
 PAIRS_AT_ONCE = 1000

@@ -20,7 +20,7 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import count_parameters
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Watch, train
-from bertexp.training.memory import forget_peak, peak_memory, total_memory
+from bertexp.training.machine import forget_peak, peak_memory, total_memory
 from bertexp.training.plan import BatchPlan
 from bertexp.training.state import TrainState
 

@@ -15,7 +15,7 @@ from bertexp.experiment.summary import write_summary
 from bertexp.families.architecture import must_read_pairs
 from bertexp.families.checkpoint import load_classifier
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.finetune.judgement import judge, write_predictions, yardsticks
+from bertexp.finetune.evaluation import evaluate, write_predictions, yardsticks
 from bertexp.finetune.labelled import LABEL, LabelledData, prepare_labelled
 from bertexp.finetune.objective import LabelHead
 from bertexp.finetune.records import write_record
@@ -78,7 +78,7 @@ class Finetuning(Experiment[FinetuneConfig]):
         write_summary(folder, {"parent": {"run": run, "model": self.saved.source}})
 
     def evaluate(self, learner: Learner, device: torch.device) -> dict[str, float]:
-        return judge(learner, self.data, self.config.finetune.metrics, device)
+        return evaluate(learner, self.data, self.config.finetune.metrics, device)
 
     def conclude(self, learner: Learner, folder: Path, device: torch.device) -> Final:
         metrics = self.evaluate(learner, device)

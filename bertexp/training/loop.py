@@ -20,11 +20,11 @@ from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor, steps_ahead
 from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.config import TrainingConfig
+from bertexp.training.machine import machine_flops
 from bertexp.training.plan import BatchPlan
 from bertexp.training.setup import build_optimizer
 from bertexp.training.shards import whole
 from bertexp.training.state import Tally, TrainState, Window
-from bertexp.training.throughput import machine_flops
 
 # Steps are measured for so long before training, and at most so many, to tell how long it takes.
 MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8

@@ -19,7 +19,7 @@ from torch import nn
 
 from bertexp import group
 from bertexp.training.config import HardwareConfig, OptimizerConfig
-from bertexp.training.memory import keep_freed_memory
+from bertexp.training.machine import keep_freed_memory
 from bertexp.validation import UserError
 
 # What torch takes by itself: the physical cores, or OMP_NUM_THREADS.

@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn import metrics as sklearn
 
 from bertexp.finetune.config import OF_SCORES
-from bertexp.finetune.metrics import measure
+from bertexp.finetune.evaluation import measure
 
 
 @pytest.mark.filterwarnings("ignore:A single label")

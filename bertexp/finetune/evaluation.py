@@ -1,0 +1,149 @@
+"""What a fine-tuned model reaches on its validation data, and what it predicts on the test data."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertexp import group
+from bertexp.files import write_text
+from bertexp.finetune.config import OF_SCORES, LabelledConfig
+from bertexp.finetune.labelled import LabelledData
+from bertexp.finetune.objective import loss, predict
+from bertexp.objectives.learner import Learner
+
+FOLDER = "predictions"
+# Of STS-B: scores lie between.
+SCORES = (0.0, 5.0)
+
+
+def evaluate(
+    learner: Learner,
+    data: LabelledData,
+    metrics: Sequence[str],
+    device: torch.device,
+) -> dict[str, float]:
+    """Return ``eval/loss`` and the metrics on the validation data.
+
+    Where there are several validation sets, those of the others follow as
+    ``eval/<metric>@<condition>``.
+    """
+    found: dict[str, float] = {}
+    for condition, examples in data.validation.items():
+        assert examples.targets is not None
+        logits_NC = predict(learner, examples, device)
+        total = loss(logits_NC, torch.from_numpy(examples.targets)).item()
+        figures = {"loss": total / len(examples)}
+        figures |= measure(metrics, examples.targets, answers(logits_NC))
+        suffix = f"@{condition}" if condition else ""
+        found |= {f"eval/{name}{suffix}": value for name, value in figures.items()}
+    return found
+
+
+def yardsticks(data: LabelledData, metrics: Sequence[str]) -> dict[str, float]:
+    """Return the metrics of always predicting the commonest class; nothing for scores."""
+    examples = data.validation[""]
+    assert examples.targets is not None
+    assert data.train.targets is not None
+    if not data.labels:
+        return {}
+    commonest = np.bincount(data.train.targets).argmax()
+    predicted = np.full(len(examples), commonest)
+    return {
+        f"eval/{n}": value for n, value in measure(metrics, examples.targets, predicted).items()
+    }
+
+
+def answers(logits_NC: Tensor) -> np.ndarray:
+    """Return the likeliest class, or the score, of every example."""
+    logits = logits_NC.numpy()
+    return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def write_predictions(
+    learner: Learner,
+    data: LabelledData,
+    config: LabelledConfig,
+    folder: Path,
+    device: torch.device,
+) -> list[Path]:
+    """Write the predictions on the test data, in the form GLUE's server takes.
+
+    A file for each test set, ``predictions/<name>.tsv``: a line for each example with its number
+    from 0 and the class by name or the score, which for STS-B is kept within 0 to 5.
+    """
+    written = []
+    for name, examples in data.test.items():
+        predicted = answers(predict(learner, examples, device))
+        if data.labels:
+            shown = [data.labels[number] for number in predicted]
+        else:
+            kept = predicted.clip(*SCORES) if config.name == "stsb" else predicted
+            shown = [f"{score:.3f}" for score in kept]
+        lines = ["index\tprediction", *(f"{n}\t{value}" for n, value in enumerate(shown))]
+        written.append(folder / FOLDER / f"{name}.tsv")
+        if group.is_first():
+            write_text(written[-1], "\n".join(lines) + "\n")
+    return written
+
+
+def _accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    return float(np.mean(truth == predicted))
+
+
+def _f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Of the second class where there are two, else the mean over all (macro)."""
+    from sklearn.metrics import f1_score
+
+    binary = max(truth.max(), predicted.max()) < 2
+    return float(
+        f1_score(truth, predicted, average="binary" if binary else "macro", zero_division=0)
+    )
+
+
+def _matthews(truth: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(truth, predicted))
+
+
+def _pearson(truth: np.ndarray, predicted: np.ndarray) -> float:
+    from scipy.stats import pearsonr
+
+    return float(pearsonr(truth, predicted).statistic)
+
+
+def _spearman(truth: np.ndarray, predicted: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(truth, predicted).statistic)
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews": _matthews,
+    "pearson": _pearson,
+    "spearman": _spearman,
+}
+
+
+def measure(names: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Return metrics by name, the higher the better; NaN where one is not defined.
+
+    Args:
+        names: which of ``METRICS``.
+        truth: the right answers: numbers of classes, or scores.
+        predicted: what a model predicts.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no correlation with what is the same everywhere
+        if len(truth) < 2:
+            return {n: math.nan if n in OF_SCORES else METRICS[n](truth, predicted) for n in names}
+        return {name: METRICS[name](truth, predicted) for name in names}
