@@ -106,6 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch", action="store_true", help="show the table again until all runs have ended"
     )
+    _add_dashboard(parser)
+    return parser
+
+
+def _add_dashboard(parser: argparse.ArgumentParser) -> None:
     wandb = parser.add_argument_group("the dashboard in W&B")
     wandb.add_argument(
         "--workspace", action="store_true", help="build one for all runs of a project, and save it"
@@ -116,7 +121,6 @@ def _parser() -> argparse.ArgumentParser:
         help="the runs' tracker.project (WANDB_PROJECT, or bertexp)",
     )
     wandb.add_argument("--entity", help="their tracker.entity (the default one of the key)")
-    return parser
 
 
 if __name__ == "__main__":

@@ -58,13 +58,11 @@ def compare(
     chosen = _baseline(settings, baseline) if settings and not refused else None
     if not refused:
         settings.sort(key=lambda s: (s.mean is None, (s.mean or 0) * (-1, 1)[row.best == "min"]))
-    found: tuple[Difference, ...] = ()
-    effects: tuple[Difference, ...] = ()
-    if chosen is not None and chosen in values:
-        found = differences(values, chosen, row)
-        effects = find_effects({s.label: s.values for s in settings}, values, chosen, row)
+    swept = {setting.label: setting.values for setting in settings}
+    base = chosen if chosen in values else None
+    found = differences(values, base, row) if base else ()
     unpaired = [d.setting for d in found if not d.seeds]
-    abilities = find_abilities(runs, [setting.label for setting in settings])
+    abilities = find_abilities(runs, [*swept])
     answered = [run.summary.get("answered", {}).items() for run in runs]
     return Comparison(
         metric=metric,
@@ -77,7 +75,7 @@ def compare(
         warnings=(*refused, *notes(runs, others, unpaired, at, budget)),
         settings=tuple(settings),
         differences=found,
-        effects=effects,
+        effects=find_effects(swept, values, base, row) if base else (),
         runs=tuple(_compared(run) for run in runs),
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
