@@ -1,11 +1,9 @@
-"""Writing that survives a kill and a loss of power, all or nothing; and how paths are shown."""
+"""Writing that survives a kill and a loss of power, all or nothing."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-from bertexp.console import shown as shown
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from bertexp.config import Config
+from bertexp.console import shown
 from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
 from bertexp.experiment import report
 from bertexp.experiment.prepare import Data, prepare_data
@@ -19,7 +20,6 @@ from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
 from bertexp.families.architecture import must_read_pairs
 from bertexp.families.base import Family
-from bertexp.files import shown
 from bertexp.objectives.learner import Learner
 from bertexp.sweeps.stored import folder_name
 from bertexp.training.checkpoints import PROGRESS_FILE

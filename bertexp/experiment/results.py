@@ -11,12 +11,11 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from bertexp import group
-from bertexp.console import show
+from bertexp.console import show, shown
 from bertexp.experiment import report
 from bertexp.experiment.base import Final
 from bertexp.experiment.run import Run
 from bertexp.experiment.summary import write_summary
-from bertexp.files import shown
 from bertexp.metrics import cost, describe
 from bertexp.training.saving import LAST, Saver
 from bertexp.training.shards import gathered_weights

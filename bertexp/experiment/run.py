@@ -15,11 +15,11 @@ from accelerate import Accelerator
 
 from bertexp import draws, group, metrics
 from bertexp.config import RunConfig
+from bertexp.console import shown
 from bertexp.experiment import report
 from bertexp.experiment.base import Experiment, Prepared
 from bertexp.experiment.invocation import Invocation
 from bertexp.experiment.summary import write_summary
-from bertexp.files import shown
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.progress import Progress

@@ -20,7 +20,8 @@ from accelerate.tracking import (
     on_main_process,
 )
 
-from bertexp.files import shown, sync
+from bertexp.console import shown
+from bertexp.files import sync
 from bertexp.metrics import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker
 from bertexp.tracking.config import TrackerConfig

@@ -14,7 +14,8 @@ import psutil
 import wandb
 from accelerate.tracking import WandBTracker
 
-from bertexp.files import expanded, shown
+from bertexp.console import shown
+from bertexp.files import expanded
 from bertexp.metrics import describe
 from bertexp.tracking.base import Metrics, SafeTracker, first_line
 from bertexp.tracking.config import TrackerConfig
