@@ -55,6 +55,22 @@ def test_both_sides_do_the_same_work(command: Callable[..., Any], task: str) -> 
     assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
 
 
+def test_another_checkout_is_measured_beside_this_one(command: Callable[..., Any]) -> None:
+    before = f"bench.against={Path(__file__).parents[1]}"
+    done = command(*SMALL, *BRIEF, before, "bench.repeats=2", module="bertexp.bench")
+    assert done.code == 0, done.output + done.errors
+    race = figures(done.folder)["training"]["tiny"]
+    ours, theirs = race["measured"].values()
+    assert len(ours) == len(theirs) == 2
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["tokens"] == other["tokens"]
+        assert one["first_loss"] == other["first_loss"]
+    # In turn.
+    order = [line.split(" · ")[1] for line in done.output.splitlines() if " of 2" in line]
+    assert order == ["bertexp", "bertexp, against"] * 2
+    assert re.search(r"^tiny, bertexp, against .*\d\.\d\dx", done.output, re.MULTILINE)
+
+
 def test_every_strategy_is_measured_beside_the_collator(command: Callable[..., Any]) -> None:
     done = command(
         *SMALL, "bench.what=[masking]", "masking.pmi.min_count=2", module="bertexp.bench"
@@ -81,6 +97,8 @@ def test_preparation_is_measured_beside_encode_batch(command: Callable[..., Any]
     for seconds in (*cost["seconds"].values(), cost["encode_batch_seconds"]):
         assert f" {seconds:.1f} " in done.output
     assert 0 < cost["second_start_seconds"] < min(cost["seconds"].values())
+    kinds = {path.name for path in done.cache.iterdir()}
+    assert "tokens" not in kinds, "the text that is measured is no part of the user's cache"
     assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
 
 
@@ -89,6 +107,7 @@ def test_what_cannot_be_measured_is_one_line(command: Callable[..., Any], tmp_pa
         (["bench.what=[masking]", "task=nsp"], "bench: task=nsp masks nothing; use task=mlm."),
         (["trainer.batch_size=100000"], "trainer.batch_size=100000: the corpus has only"),
         (["task=sop"], "bench: task=sop is not measured; use task=mlm or nsp."),
+        (["bench.against=nowhere"], "bench.against=nowhere: must be the folder of a checkout"),
     ):
         done = command(*SMALL, *BRIEF, *wrong, module="bertexp.bench", folder=tmp_path)
         assert done.code == 1

@@ -1,14 +1,18 @@
-"""What ``python -m bertexp.bench`` may be asked."""
+"""The keys of ``bench.*``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from bertexp.config import Config
+from bertexp.files import expanded
 from bertexp.validation import require, require_choice
 
 WHAT = ("training", "masking", "preparation")
+# The module that measures one side, in a checkout; its second name is of older commits.
+ENTRY = "bertexp.bench.side", "bertexp.benchmark.side"
 
 
 @dataclass(kw_only=True)
@@ -17,6 +21,7 @@ class MeasureConfig:
 
     what: list[str]
     models: list[str]
+    against: str | None
     repeats: int
     steps: int
     warmup: int
@@ -33,6 +38,18 @@ class MeasureConfig:
         require(self.loss_steps >= 0, "bench.loss_steps", self.loss_steps, "at least 0")
         require(self.megabytes > 0, "bench.megabytes", self.megabytes, "above 0")
         require(len(self.models) >= 1, "bench.models", self.models, "one model at least")
+        if self.against is not None:
+            allowed = "the folder of a checkout of bertexp"
+            require(self.entry is not None, "bench.against", self.against, allowed)
+            allowed = "0 where bench.against is set"
+            require(self.loss_steps == 0, "bench.loss_steps", self.loss_steps, allowed)
+
+    @property
+    def entry(self) -> str | None:
+        """What to start of the checkout that ``against`` names, None if it has nothing."""
+        folder = expanded(str(self.against))
+        found = (m for m in ENTRY if (folder / Path(*m.split("."))).with_suffix(".py").is_file())
+        return next(found, None)
 
     def shortened(self) -> MeasureConfig:
         """Return what is measured: less of it if it is to be ``quick``."""

@@ -1,71 +1,94 @@
-"""bertexp's side of the benchmark: its own loop."""
+"""bertexp's side of the benchmark: its own loop, and where the time of a step goes."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from bertexp.bench.clock import Clock
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.parts import measure_parts
-from bertexp.bench.work import Measured, first_batch, longest, prepare_work, read_model
+from bertexp.bench.side import (
+    Clock,
+    Measured,
+    first_batch,
+    longest,
+    milliseconds,
+    read_model,
+    wait_for_device,
+)
 from bertexp.evaluation.bank import evaluate
+from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Watch, prepare_training, train
+from bertexp.training.loop import Training, Watch, prepare_training, train
 from bertexp.training.machine import peak_memory
 from bertexp.training.plan import load_steps
 from bertexp.training.setup import build_accelerator
 
-# How often it is looked at whether Trainer's loss is reached, in Trainer's steps.
+# Of the steps that Trainer takes to its loss: after how many bertexp's own is measured.
 LOOKS = 20
+# How often each part of a step is timed, and how many steps the whole loop makes.
+REPEATS, STEPS = 7, 20
 
 
-def measure(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> Measured:
-    """Train as a run does, for ``steps`` or to a loss, and say what it took."""
+class _Measuring(Watch):
+    """Logs as a run does, and notes losses and times."""
+
+    def __init__(
+        self, training: Training, data: Data, clock: Clock, folder: Path, every: int | None
+    ) -> None:
+        self.every = every
+        self.losses: list[tuple[int, float, float]] = []
+        self._training, self._bank, self._clock = training, data.bank, clock
+        self._record = JsonLinesTracker(folder)
+
+    def log(self, fraction: float, metrics: dict[str, float]) -> None:
+        self._record.log(metrics, step=self._training.state.step)
+
+    def evaluate(self) -> None:
+        state, accelerator = self._training.state, self._training.accelerator
+        learner = accelerator.unwrap_model(self._training.learner)
+        metrics = evaluate(learner, self._bank, accelerator.device)
+        self.losses.append((state.step, state.seconds, metrics["eval/loss"]))
+
+    def step(self) -> None:
+        self._clock.tick(lambda: self._training.state.seconds)
+
+
+def measure_bertexp(
+    config: BenchConfig, data: Data, folder: Path, steps: int, loss_steps: int
+) -> Measured:
+    """Train as a run does, for ``steps`` or to a loss, and measure it."""
     accelerator = build_accelerator(config.hardware, [])
-    data = prepare_work(config)
     learner = Learner(read_model(data, folder), data.task.objectives).to(accelerator.device)
     first = first_batch(config, data).to(accelerator.device)
-    # Before mixed precision, which comes with getting ready.
+    # Before mixed precision, which comes with the preparation.
     first_loss = _loss(learner, first)
     training = prepare_training(config, data.examples, data.task.weights, learner, accelerator)
-    total = longest(steps, loss_steps)
-    clock = Clock(config.bench.warmup, total)
-    losses: list[tuple[int, float, float]] = []
-    record, state = JsonLinesTracker(folder), training.state
-
-    class Measuring(Watch):
-        every = max(1, loss_steps // LOOKS) if loss_steps else None
-
-        def log(self, fraction: float, metrics: dict[str, float]) -> None:
-            record.log(metrics, step=state.step)
-
-        def evaluate(self) -> None:
-            metrics = evaluate(learner, data.bank, accelerator.device)
-            losses.append((state.step, state.seconds, metrics["eval/loss"]))
-
-        def step(self) -> None:
-            clock.tick(lambda: state.seconds)
-
+    warmup, total = config.bench.warmup, longest(steps, loss_steps)
     training.budget = Budget(total, None, None)
-    workers = config.hardware.num_workers
-    loader = load_steps(training.batches, 0, workers, accelerator.device)
-    train(training, iter(loader), Measuring())
-    warmup = config.bench.warmup
-    batches = [training.batches[step][0] for step in range(warmup, total)]
+    clock = Clock(warmup, total)
+    every = max(1, loss_steps // LOOKS) if loss_steps else None
+    watch = _Measuring(training, data, clock, folder, every)
+    plan, workers = training.batches, config.hardware.num_workers
+    train(training, iter(load_steps(plan, 0, workers, accelerator.device)), watch)
     peak = peak_memory()
-    parts, overhead = ({}, 0.0) if loss_steps else measure_parts(training, training.batches)
+    batches = [plan[step][0] for step in range(warmup, total)]
+    parts, overhead = ({}, 0.0) if loss_steps else _measure_parts(training)
     return Measured(
         parameters=count_parameters(learner.model),
         first_loss=first_loss,
         tokens=sum(batch.tokens for batch in batches),
         seconds=clock.seconds,
         peak_bytes=peak,
-        losses=losses,
+        losses=watch.losses,
         parts=parts,
         overhead=overhead,
         flops=sum(learner.flops(batch) for batch in batches) / clock.seconds,
@@ -80,3 +103,64 @@ def _loss(learner: Learner, batch: Batch) -> float:
     ((name, total),) = learner(batch).items()
     learner.train()
     return float(total) / batch.predictions[name]
+
+
+def _measure_parts(run: Training) -> tuple[dict[str, float], float]:
+    """Return the milliseconds of each part of a step on the first batch, and of both loops.
+
+    Beside them the share that the loop adds to a bare one, which finds its batch made and moved,
+    draws no masks, counts and logs nothing and knows no Accelerate. The model is trained further.
+    """
+    model = run.accelerator.unwrap_model(run.learner)
+    optimizer: torch.optim.Optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
+
+    def forward(batch: Batch) -> torch.Tensor:
+        with run.accelerator.autocast():
+            return torch.stack(list(model(batch).values())).sum()
+
+    def clip() -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+    def bare(batch: Batch) -> None:
+        forward(batch).backward()
+        clip()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    first = run.batches[0][0].to(run.accelerator.device)
+    jobs: dict[str, Callable[[], Any]] = {
+        "data": lambda: run.batches[1],
+        "forward": lambda: forward(first),
+        "forward and backward": lambda: forward(first).backward(),
+        "clipping": clip,
+    }
+    parts = {
+        name: float(np.median([milliseconds(job) for _ in range(REPEATS)]))
+        for name, job in jobs.items()
+    }
+    optimizer.zero_grad()
+    whole, alone = _loops(run, bare)
+    parts |= {"bare loop": float(np.median(alone)), "whole loop": float(np.median(whole))}
+    # A machine's speed drifts by more than the difference: each pair is compared.
+    return parts, float(np.median(whole / alone - 1))
+
+
+def _loops(run: Training, bare: Callable[[Batch], None]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the milliseconds of steps of the loop, and of ``bare`` on the same batches."""
+    device, begun = run.accelerator.device, run.state.step
+    whole, alone = list[float](), list[float]()
+
+    class Comparing(Watch):
+        clock = math.nan
+
+        def step(self) -> None:
+            wait_for_device()
+            whole.append((time.perf_counter() - self.clock) * 1e3)
+            batch = run.batches[run.state.step - 1][0].to(device)
+            alone.append(milliseconds(lambda: bare(batch)))
+            self.clock = time.perf_counter()
+
+    run.budget = Budget(begun + 1 + STEPS, None, None)
+    train(run, iter(load_steps(run.batches, begun, 0, device)), Comparing())
+    # When the first step began is not known.
+    return np.array(whole[1:]), np.array(alone[1:])

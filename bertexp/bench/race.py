@@ -1,177 +1,235 @@
-"""bertexp beside Hugging Face's Trainer: fresh processes, in turn, several times."""
+"""bertexp beside Hugging Face's Trainer, or another commit: fresh processes, in turn."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bertexp.bench.config import MeasureConfig
-from bertexp.bench.work import (
-    BERTEXP,
-    LONGEST,
-    PREPARE,
-    Measured,
-    sides,
-)
+from rich.table import Table
+
+from bertexp.bench.config import ENTRY, BenchConfig, MeasureConfig
+from bertexp.bench.side import BERTEXP, LONGEST, PADDED, PREPARE, TRAINER, TUNED, Measured
+from bertexp.console import show, table
+from bertexp.files import expanded
 from bertexp.validation import UserError
+
+# bertexp as it is in another checkout.
+OTHER = "bertexp, against"
+
+Figures = dict[str, dict[str, Any]]
+
+PARTS = ("data", "forward", "forward and backward", "clipping", "bare loop", "whole loop")
 
 
 @dataclass(frozen=True)
 class Race:
-    """All that the processes of both sides measured on one model.
+    """All that the processes of the sides measured on one model.
 
     Attributes:
         model: its name in ``conf/model``.
         measured: of each side, its processes in their order.
-        to_loss: of either side, the process that trained up to a loss; empty if none was asked for.
+        to_loss: of bertexp and of Trainer, the process that trained up to a loss; or nothing.
     """
 
     model: str
     measured: dict[str, list[Measured]]
     to_loss: dict[str, Measured]
 
-    def speed(self, side: str) -> float:
-        """The median of a side's tokens a second."""
-        return median(each.tokens_per_second for each in self.measured[side])
-
-    def spread(self, side: str) -> float:
-        """Half of the distance from the slowest to the fastest process, relative to the median."""
-        speeds = [each.tokens_per_second for each in self.measured[side]]
-        return (max(speeds) - min(speeds)) / 2 / self.speed(side)
-
-    def peak_bytes(self, side: str) -> float:
-        """The median of a side's peak memory."""
-        return median(each.peak_bytes for each in self.measured[side])
-
-    def part(self, name: str) -> float:
-        """The median of the milliseconds of a part of bertexp's step."""
-        return median(each.parts[name] for each in self.measured[BERTEXP])
-
-    @property
-    def overhead(self) -> float:
-        """What the loop adds to a bare one on the same batches, relative to that."""
-        return median(each.overhead for each in self.measured[BERTEXP])
-
-    @property
-    def utilisation(self) -> float:
-        """bertexp's floating-point operations a second, relative to the matrix product's."""
-        return median(each.flops / each.machine_flops for each in self.measured[BERTEXP])
-
-    @property
-    def model_utilisation(self) -> float:
-        """The same of forward and backward alone: encoder, head and loss."""
-        return median(
-            1e3 * each.batch_flops / each.parts["forward and backward"] / each.machine_flops
-            for each in self.measured[BERTEXP]
-        )
-
-    def seconds_to_loss(self) -> tuple[float, float] | None:
-        """bertexp's and Trainer's seconds up to Trainer's last loss; None if it was not reached."""
-        ((_, their_seconds, loss),) = self.to_loss[self._other].losses
-        for _, seconds, reached in self.to_loss[BERTEXP].losses:
-            if reached <= loss:
-                return seconds, their_seconds
-        return None
-
-    def losses_at_the_end(self) -> tuple[float, float]:
-        """bertexp's and Trainer's loss after as many steps."""
-        ((steps, _, loss),) = self.to_loss[self._other].losses
-        ours = {step: reached for step, _, reached in self.to_loss[BERTEXP].losses}
-        return ours[steps], loss
-
-    @property
-    def _other(self) -> str:
-        return next(side for side in self.to_loss if side != BERTEXP)
-
     def figures(self) -> dict[str, Any]:
-        """Return all of it as plain values, for ``bench.json``."""
-        medians = {
-            side: {
-                "tokens_per_second": self.speed(side),
-                "spread": self.spread(side),
-                "peak_bytes": self.peak_bytes(side),
-                "speedup": self.speed(BERTEXP) / self.speed(side),
-                "memory": self.peak_bytes(BERTEXP) / self.peak_bytes(side),
+        """Return medians over the processes, and all that they are of.
+
+        ``sides`` has each side's tokens a second, their spread (half of the distance from the
+        slowest to the fastest process, relative to the median), peak memory, and bertexp's
+        relative to these. ``overhead`` is what the loop adds to a bare one on the same batches.
+        ``utilisation`` is bertexp's floating-point operations a second relative to the machine's
+        matrix product, ``model_utilisation`` that of forward and backward alone: encoder, head and
+        loss. ``seconds_to_loss`` are bertexp's and Trainer's up to Trainer's last loss, None if
+        bertexp did not reach it; ``losses`` theirs after as many steps.
+        """
+        own = self.measured[BERTEXP]
+        sides: dict[str, dict[str, float]] = {}
+        for side, each in self.measured.items():
+            speeds = [one.tokens / one.seconds for one in each]
+            speed, peak = median(speeds), median(one.peak_bytes for one in each)
+            ours = sides.get(BERTEXP, {"tokens_per_second": speed, "peak_bytes": peak})
+            sides[side] = {
+                "tokens_per_second": speed,
+                "spread": (max(speeds) - min(speeds)) / 2 / speed,
+                "peak_bytes": peak,
+                "speedup": ours["tokens_per_second"] / speed,
+                "memory": ours["peak_bytes"] / peak,
             }
-            for side in self.measured
+        found: dict[str, Any] = {
+            "sides": sides,
+            "overhead": median(one.overhead for one in own),
+            "utilisation": median(one.flops / one.machine_flops for one in own),
+            "model_utilisation": median(
+                1e3 * one.batch_flops / one.parts["forward and backward"] / one.machine_flops
+                for one in own
+            ),
         }
-        found: dict[str, Any] = {"sides": medians, "overhead": self.overhead}
-        found |= {"utilisation": self.utilisation, "model_utilisation": self.model_utilisation}
         if self.to_loss:
-            found["seconds_to_loss"] = self.seconds_to_loss()
-            found["losses"] = self.losses_at_the_end()
+            ours_to_loss, theirs = self.to_loss.values()
+            ((steps, seconds, loss),) = theirs.losses
+            looks = ours_to_loss.losses
+            reached = next((took for _, took, own_loss in looks if own_loss <= loss), None)
+            found["seconds_to_loss"] = None if reached is None else (reached, seconds)
+            found["losses"] = next(own for step, _, own in looks if step == steps), loss
         return found | asdict(self)
 
 
-def run_races(
-    bench: MeasureConfig, overrides: Sequence[str], task: str, said: Callable[[str], None]
-) -> list[Race]:
-    """Measure every model; ``said`` gets a line before each process.
+def measure_training(config: BenchConfig, overrides: Sequence[str], folder: Path) -> Figures:
+    """Measure every model, show and draw it; returns the figures by model.
 
     Raises:
         UserError: what cannot be measured, or a process that failed.
     """
-    taking_part = sides(task)
-    races = []
-    for name in bench.models:
-        with TemporaryDirectory(prefix="bertexp-bench-") as folder:
-            start = _Start(Path(folder), name, bench, overrides)
-            measured: dict[str, list[Measured]] = {side: [] for side in taking_part}
-            for turn in range(bench.repeats):
-                for side in taking_part:
-                    said(f"{name} · {side} · {turn + 1} of {bench.repeats}")
-                    measured[side].append(start.process(side))
-            to_loss = {}
-            if bench.loss_steps:
-                for side in (BERTEXP, LONGEST if task == "nsp" else taking_part[1]):
-                    said(f"{name} · {side} · {bench.loss_steps} steps")
-                    to_loss[side] = start.process(side, bench.loss_steps)
-            races.append(Race(name, measured, to_loss))
-    return races
+    bench = config.bench.shortened()
+    races = [_race(bench, name, overrides, config.task.name) for name in bench.models]
+    found = {race.model: race.figures() for race in races}
+    show(_speeds(found))
+    show(_parts(found))
+    if bench.loss_steps:
+        show(_losses(found))
+    _draw(found, folder / "bench.png")
+    print(folder / "bench.png")
+    return found
 
 
-class _Start:
-    """Starts the processes that train one model."""
+def _race(bench: MeasureConfig, model: str, overrides: Sequence[str], task: str) -> Race:
+    others = (PADDED, LONGEST) if task == "nsp" else (TRAINER, TUNED)
+    sides = (BERTEXP, OTHER) if bench.against else (BERTEXP, *others)
+    measured: dict[str, list[Measured]] = {side: [] for side in sides}
+    to_loss = {}
+    with TemporaryDirectory(prefix="bertexp-bench-") as folder:
+        processes = _Processes(bench, model, overrides, Path(folder))
+        processes.run(PREPARE)
+        for turn in range(bench.repeats):
+            for side in sides:
+                print(f"{model} · {side} · {turn + 1} of {bench.repeats}", flush=True)
+                measured[side].append(processes.measure(side))
+        if bench.loss_steps:
+            for side in (BERTEXP, LONGEST if task == "nsp" else TRAINER):
+                print(f"{model} · {side} · {bench.loss_steps} steps", flush=True)
+                to_loss[side] = processes.measure(side, bench.loss_steps)
+    return Race(model, measured, to_loss)
 
-    def __init__(
-        self, folder: Path, model: str, bench: MeasureConfig, overrides: Sequence[str]
-    ) -> None:
-        self._folder, self._model = folder, model
-        self._bench, self._overrides = bench, list(overrides)
-        self._run(PREPARE, 0)
 
-    def process(self, side: str, loss_steps: int = 0) -> Measured:
-        """Return what a process of ``side`` measured."""
-        result = self._run(side, loss_steps)
+@dataclass(frozen=True)
+class _Processes:
+    """Starts the processes that train one model, which lies in ``folder``."""
+
+    bench: MeasureConfig
+    model: str
+    overrides: Sequence[str]
+    folder: Path
+
+    def measure(self, side: str, loss_steps: int = 0) -> Measured:
+        """Return what a process of a side measured."""
+        result = self.run(side, loss_steps)
         found = Measured(**json.loads(result.read_text(encoding="utf-8")))
         result.unlink()
         return found
 
-    def _run(self, side: str, loss_steps: int) -> Path:
-        result = self._folder / "result.json"
+    def run(self, side: str, loss_steps: int = 0) -> Path:
+        """Run a process to its end; returns the file that it writes."""
+        bench, result = self.bench, self.folder / "result.json"
+        own = [each for each in self.overrides if not each.lstrip("+").startswith("bench.")]
+        # The keys that a side reads; every version has them.
+        own += [f"bench.warmup={bench.warmup}", f"bench.vocab_size={bench.vocab_size}"]
         # Up to a loss both train at the same rates, whatever the budget.
-        overrides = [*self._overrides, *(["scheduler=constant"] if loss_steps else [])]
-        asked = {
-            "side": side,
-            "model": self._model,
-            "overrides": [*overrides, f"bench.warmup={self._bench.warmup}"],
-            "folder": str(self._folder / "model"),
+        own += ["scheduler=constant"] if loss_steps else []
+        order = {
+            "side": BERTEXP if side == OTHER else side,
+            "model": self.model,
+            "overrides": own,
+            "folder": str(self.folder / "model"),
             "result": str(result),
-            "steps": self._bench.warmup + self._bench.steps,
+            "steps": bench.warmup + bench.steps,
             "loss_steps": loss_steps,
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "bertexp.bench.side", json.dumps(asked)],
-            capture_output=True,
-            text=True,
-        )
+        start, environment = ["-m", ENTRY[0]], dict(os.environ)
+        if side == OTHER:
+            # Without -P the current folder, perhaps another checkout, would come first.
+            start = ["-P", "-m", str(bench.entry)]
+            environment["PYTHONPATH"] = str(expanded(str(bench.against)).absolute())
+        command = [sys.executable, *start, json.dumps(order)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise UserError((done.stderr.strip().splitlines() or [f"bench: {side} failed"])[-1])
         return result
+
+
+def _speeds(found: Figures) -> Table:
+    """Return speed and memory of all sides, and bertexp's speedup and share of each other one."""
+    rows = []
+    for model, figures in found.items():
+        for side, own in figures["sides"].items():
+            times = f"{own['speedup']:.{2 if side == OTHER else 1}f}x"
+            speed, memory = f"{own['tokens_per_second']:,.0f}", f"{own['peak_bytes'] / 1e9:.2f} GB"
+            beside = ("", "") if side == BERTEXP else (times, f"{own['memory']:.0%}")
+            cells = (speed, f"{own['spread']:.0%}", beside[0], memory, beside[1])
+            rows.append((f"{model}, {side}", *cells))
+    return table("model, side", "tokens/s", "±", "speedup", "peak memory", "share", rows=rows)
+
+
+def _parts(found: Figures) -> Table:
+    """Return where the time of bertexp's step goes, and how near it is to the machine's limit."""
+    own = [figures["measured"][BERTEXP] for figures in found.values()]
+    machine = own[0][0]["machine_flops"] / 1e9
+    product = f"forward and backward, of the product's {machine:,.0f} GFLOP/s"
+    rows = [(name, *(f"{median(one['parts'][name] for one in each):.1f}" for each in own))
+            for name in PARTS]  # fmt: skip
+    for name, key, form in (
+        ("the loop adds", "overhead", "+.1%"),
+        (product, "model_utilisation", ".0%"),
+        ("the whole step, of it", "utilisation", ".0%"),
+    ):
+        rows.append((name, *(format(figures[key], form) for figures in found.values())))
+    return table("ms of a step", *found, rows=rows)
+
+
+def _losses(found: Figures) -> Table:
+    """Return how long either side takes to Trainer's last loss."""
+    rows = []
+    for model, figures in found.items():
+        (ours, theirs), seconds = figures["losses"], figures["seconds_to_loss"]
+        cells = ("not reached",) * 3
+        if seconds:
+            took, their = seconds
+            cells = (f"{their:.0f} s", f"{took:.0f} s", f"{their / took:.1f}x as fast")
+        rows.append((model, f"{theirs:.3f}", f"{ours:.3f}", *cells))
+    columns = ("model", "its loss", "bertexp's then", "it took", "bertexp took", "bertexp is")
+    return table(*columns, rows=rows)
+
+
+def _draw(found: Figures, path: Path) -> None:
+    """Draw tokens a second of all sides, a panel for each model."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from bertexp.plotting import HUES, INK, STYLE, save
+
+    names = [*next(iter(found.values()))["sides"]]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.5 + 0.4 * len(names)), layout="constrained")
+        panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+        for panel, (model, figures) in zip(panels, found.items(), strict=True):
+            speeds = [own["tokens_per_second"] for own in figures["sides"].values()]
+            bars = panel.barh(names, speeds, 0.7, color=HUES[: len(names)])
+            panel.bar_label(bars, [f"{each:,.0f}" for each in speeds], padding=3, color=INK)
+            panel.set_xlim(0, 1.4 * max(speeds))
+            panel.set_title(model)
+            panel.set_xticks([])
+            panel.spines["bottom"].set_visible(False)
+        panels[0].invert_yaxis()
+        figure.supxlabel("tokens a second")
+        save(figure, path)

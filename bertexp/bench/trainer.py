@@ -16,22 +16,21 @@ from transformers import (
     TrainingArguments,
 )
 
-from bertexp.bench.clock import Clock
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.work import (
+from bertexp.bench.side import (
     NOTEBOOK_LENGTH,
     PADDED,
     TUNED,
+    Clock,
     FullLength,
     Measured,
-    dense,
     first_batch,
     longest,
-    prepare_work,
     read_model,
 )
 from bertexp.evaluation.bank import evaluate
 from bertexp.experiment.prepare import Data
+from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.training.machine import keep_freed_memory, peak_memory
 from bertexp.training.setup import DEFAULT_THREADS, choose_device, mixed_precision
@@ -50,7 +49,7 @@ class _Watch(TrainerCallback):
 
 
 class _Counting(Trainer):
-    """Notes how many tokens of each batch are no padding, which its collator says."""
+    """Notes how many tokens of each batch are no padding, which its collator adds to it."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -61,9 +60,10 @@ class _Counting(Trainer):
         return super().training_step(model, inputs, *others)
 
 
-def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps: int) -> Measured:
-    """Train with ``Trainer`` for ``steps`` or ``loss_steps``, and say what it took."""
-    data = prepare_work(config)
+def measure_trainer(
+    config: BenchConfig, data: Data, folder: Path, side: str, steps: int, loss_steps: int
+) -> Measured:
+    """Train with ``Trainer`` for ``steps`` or ``loss_steps``, and measure it."""
     on_cpu = choose_device(config.hardware.device).type == "cpu"
     torch.set_num_threads(config.hardware.threads or DEFAULT_THREADS)
     model: Any = read_model(data, folder)
@@ -71,17 +71,16 @@ def measure(config: BenchConfig, folder: Path, side: str, steps: int, loss_steps
         # Its products are faster than the fused ones; and memory is kept as bertexp keeps it.
         model.set_attn_implementation("eager")
         keep_freed_memory()
-    first_loss = _loss(model, dense(first_batch(config, data)))
+    first_loss = _loss(model, _dense(first_batch(config, data)))
     total = loss_steps or steps
     clock = Clock(config.bench.warmup, total)
-    # Both warm up for as many steps.
-    warmup_steps = int(config.scheduler.warmup * longest(steps, loss_steps))
     arguments = _arguments(config, folder, side, on_cpu, total)
-    arguments.warmup_steps = warmup_steps
+    # Both warm up for as many steps.
+    arguments.warmup_steps = int(config.scheduler.warmup * longest(steps, loss_steps))
     trainer = _Counting(
         model=model,
         args=arguments,
-        train_dataset=_rows(data, config),
+        train_dataset=_rows(data),
         data_collator=_collator(data, config, side),
         callbacks=[_Watch(clock)],
     )
@@ -138,7 +137,7 @@ def _arguments(
     )
 
 
-def _rows(data: Data, config: BenchConfig) -> list[dict[str, Any]]:
+def _rows(data: Data) -> list[dict[str, Any]]:
     """Return the examples as lists, as a tokenized data set holds them."""
     examples = data.examples
     if isinstance(examples, FullLength):
@@ -155,7 +154,7 @@ def _rows(data: Data, config: BenchConfig) -> list[dict[str, Any]]:
 
 
 def _collator(data: Data, config: BenchConfig, side: str) -> Any:
-    """Return the collator that its users take, which also says each batch's real tokens."""
+    """Return the collator that its users take, which also counts each batch's real tokens."""
     length = NOTEBOOK_LENGTH if side == PADDED else config.task.max_length
     tokenizer = data.tokenizer.to_transformers(length)
     collate: Any
@@ -175,6 +174,19 @@ def _collator(data: Data, config: BenchConfig, side: str) -> Any:
         return collated
 
     return collator
+
+
+def _dense(batch: Batch) -> dict[str, torch.Tensor]:
+    """Return a batch as the models of ``transformers`` take it, labels at every position."""
+    found = {"input_ids": batch.input_ids_BL}
+    if batch.attention_mask_BL is not None:
+        found["attention_mask"] = batch.attention_mask_BL
+    (target,) = batch.targets.values()
+    if batch.token_type_ids_BL is not None:
+        return found | {"token_type_ids": batch.token_type_ids_BL, "labels": target.labels_N}
+    labels = torch.full((batch.input_ids_BL.numel(),), -100)
+    labels[target.positions_N] = target.labels_N
+    return found | {"labels": labels.view_as(batch.input_ids_BL)}
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from bertexp.experiment import report
+from bertexp.console import show, table
 from bertexp.families.base import Family, Part
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
@@ -19,13 +19,13 @@ from bertexp.inspect.subject import Subject
 def show_architecture(subject: Subject) -> None:
     """Print the module tree and the table of parts."""
     model, length = subject.skeleton, subject.config.task.max_length
-    title = Text(f"{type(model).__name__} · {subject.name}", "bold")
     note = Text(
         f"FLOPs: of a forward pass at {length} tokens, matrix products only; per token, of the "
         "head per predicted token, of the pooler per sequence.",
         "dim",
     )
-    report.show(Group(title, "", _tree(model), "", _table(Family.of(model).parts(length)), note))
+    title = subject.title(type(model).__name__)
+    show(Group(title, _tree(model), "", _table(Family.of(model).parts(length)), note))
 
 
 def _own(module: nn.Module, seen: set[int]) -> tuple[int, int]:
@@ -36,9 +36,7 @@ def _own(module: nn.Module, seen: set[int]) -> tuple[int, int]:
 
 
 def _table(parts: list[Part]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("part", "parameters", "bytes", "share", "FLOPs"):
-        table.add_column(name, justify="left" if name == "part" else "right")
+    made = table("part", "parameters", "bytes", "share", "FLOPs")
     seen: set[int] = set()
     own = [_own(part.module, seen) for part in parts]
     total = sum(count for count, _ in own)
@@ -47,22 +45,19 @@ def _table(parts: list[Part]) -> Table:
         count, size = (sum(each) for each in zip(*chosen, strict=True))
         flops = f"{2 * products:,}" if products else ""
         cells = (f"{count:,}", f"{size / 1e6:,.2f} MB", f"{count / total:.1%}", flops)
-        table.add_row(name, *cells, style=style)
+        made.add_row(name, *cells, style=style)
 
     for part, figures in zip(parts, own, strict=True):
         add(part.name, [figures], part.products)
     bare = [figures for part, figures in zip(parts, own, strict=True) if not part.is_head]
     add("without pooler and heads", bare, 0, "bold")
     add("all", own, 0, "bold")
-    return table
+    return made
 
 
 def _tree(model: nn.Module) -> Table:
     """Return a model's modules with the shapes of their parameters, equal neighbours once."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("module", overflow="fold")
-    table.add_column("shapes", justify="right")
-    table.add_column("parameters", justify="right", no_wrap=True)
+    made = table("module", "shapes", "parameters", fold=("module", "shapes"))
     seen: set[int] = set()
 
     def add(name: str, module: nn.Module, copies: int, depth: int) -> None:
@@ -70,7 +65,7 @@ def _tree(model: nn.Module) -> Table:
         times = f"{copies} x " if copies > 1 else ""
         count, _ = _own(module, seen.copy())
         own = [*module.parameters(recurse=False)]
-        table.add_row(
+        made.add_row(
             Text("  " * depth + f"{name}: {times}{kind}"),
             " + ".join("×".join(map(str, p.shape)) for p in own if id(p) not in seen)
             or ("tied" if own else ""),
@@ -82,7 +77,7 @@ def _tree(model: nn.Module) -> Table:
 
     for names, part in _folded(model):
         add(_joined(names), part, len(names), 0)
-    return table
+    return made
 
 
 def _folded(module: nn.Module) -> list[tuple[list[str], nn.Module]]:

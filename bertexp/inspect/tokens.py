@@ -6,8 +6,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bertexp.console import show, table
 from bertexp.data.tokens.inputs import ModelInput
-from bertexp.experiment import report
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 
@@ -19,19 +19,17 @@ def show_tokens(subject: Subject) -> None:
     """Print a row for each token of the text, and what they come to."""
     found, limit = subject.input, subject.max_length
     unknown, pad = subject.tokenizer.roles.unk, subject.tokenizer.roles.pad
-    report.show(
-        Group(_table(found, unknown, pad, subject.config.task.pad_to), "", *_sums(found, unknown))
-    )
+    rows = _table(found, unknown, pad, subject.config.task.pad_to)
+    show(Group(rows, "", *_sums(found, unknown)))
     length = Text(f"length   {len(found)} of {limit} tokens")
     if len(found) > limit:
         length.append(f": {len(found) - limit} too many for the model", UNKNOWN)
-    report.show(length)
+    show(length)
 
 
 def _table(found: ModelInput, unknown: str | None, pad: str, pad_to: int | None) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("position", "token", "id", "segment", "attention mask", "word"):
-        table.add_column(name, justify="left" if name in ("token", "word") else "right")
+    columns = ("position", "token", "id", "segment", "attention mask", "word")
+    made = table(*columns, left=("token", "word"), fold=("token", "word"))
     rows = zip(found.tokens, found.ids, found.segments, found.words, found.is_piece, strict=True)
     for position, (token, index, segment, word, is_piece) in enumerate(rows):
         note = Text("″" if is_piece else word)
@@ -40,10 +38,10 @@ def _table(found: ModelInput, unknown: str | None, pad: str, pad_to: int | None)
             note.append("  unknown")
             style = UNKNOWN
         cells = (str(position), Text(token), str(index), str(segment), "1", note)
-        table.add_row(*cells, style=style)
+        made.add_row(*cells, style=style)
     if pad_to is not None and pad_to > len(found):
-        table.add_row(f"{len(found)}-{pad_to - 1}", Text(pad), "", "0", "0", "", style="dim")
-    return table
+        made.add_row(f"{len(found)}-{pad_to - 1}", Text(pad), "", "0", "0", "", style="dim")
+    return made
 
 
 def _sums(found: ModelInput, unknown: str | None) -> list[Text]:

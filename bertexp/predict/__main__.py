@@ -1,4 +1,4 @@
-"""``python -m bertexp.predict``: asks a saved model about texts."""
+"""``python -m bertexp.predict``: fills masks, scores texts and pairs with a saved model."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ EPILOG = """examples:
 
 @command()
 def main() -> None:
-    """Answer what the command line or standard input asks, then exit.
+    """Predict for the text of the command line, or for each line of standard input, then exit.
 
-    Of many lines, one that cannot be answered stops no other; the exit code is 1 then.
+    A line that cannot be read does not stop the others; the exit code is 1 then.
     """
     options = _parser().parse_args()
     try:
-        sys.exit(_answer(options))
+        sys.exit(_predict(options))
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _answer(options: argparse.Namespace) -> int:
+def _predict(options: argparse.Namespace) -> int:
     from bertexp.experiment.saved import find_saved
     from bertexp.predict.prediction import Predictor
 
     predict = Predictor(find_saved(options.run), options.device)
     if options.text is not None:
-        _show(predict(options.text, options.text_b), predict.mask, options.json)
+        _print(predict(options.text, options.text_b), predict.mask, options.json)
         return 0
     failed = 0
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
-            _show(predict(*_texts(line)), predict.mask, options.json)
+            _print(predict(*_texts(line)), predict.mask, options.json)
         except UserError as error:
             failed = 1
             print(f"error: line {number}: {error}", file=sys.stderr)
@@ -76,15 +76,15 @@ def _texts(line: bytes) -> tuple[str, str | None]:
     return text, text_b if tab else None
 
 
-def _show(found: Prediction, mask: str, as_json: bool) -> None:
+def _print(found: Prediction, mask: str, as_json: bool) -> None:
     if as_json:
         # JSON is UTF-8; where the output is not, every character has an escape.
         is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
         print(json.dumps(_plain(found), ensure_ascii=not is_utf8), flush=True)
         return
-    from bertexp.experiment import report
+    from bertexp.console import show
 
-    report.show(_table(found, mask))
+    show(_shown(found, mask))
 
 
 def _plain(found: Prediction) -> dict[str, object]:
@@ -96,37 +96,31 @@ def _plain(found: Prediction) -> dict[str, object]:
     return plain
 
 
-def _table(found: Prediction, mask: str) -> RenderableType:
+def _shown(found: Prediction, mask: str) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    lines: list[RenderableType] = []
+    from bertexp.console import number, table
+
+    parts: list[RenderableType] = []
     for each in found.masks:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column(Text(f"{mask} at {each.position}"), min_width=12)
-        table.add_column("probability", justify="right")
-        for token, probability in each.likeliest:
-            table.add_row(Text(token), f"{probability:.4f}")
-        lines += [table, ""]
+        rows = [(token, number(probability, 4)) for token, probability in each.likeliest]
+        parts += [table(f"{mask} at {each.position}".ljust(12), "probability", rows=rows), ""]
     if found.tokens:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("token", min_width=12)
-        table.add_column("log-likelihood", justify="right")
-        for token, value in found.tokens:
-            table.add_row(Text(token), f"{value:.4f}")
+        rows = [(token, number(value, 4)) for token, value in found.tokens]
         known = found.pseudo_perplexity
-        shown = "none: no word is known" if known is None else f"{known:.3f}"
-        lines += [table, Text(f"pseudo-perplexity: {shown}", "bold"), ""]
+        perplexity = "none: no word is known" if known is None else number(known)
+        parts += [table("token".ljust(12), "log-likelihood", rows=rows)]
+        parts += [Text(f"pseudo-perplexity: {perplexity}", "bold"), ""]
     if found.follows is not None:
-        lines += [Text(f"follows with probability {found.follows:.4f}", "bold"), ""]
-    return Group(*lines[:-1])
+        parts += [Text(f"follows with probability {number(found.follows, 4)}", "bold"), ""]
+    return Group(*parts[:-1])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertexp.predict",
-        description="Fills [MASK]s, scores a text, or says whether a second text follows.",
+        description="Fills [MASK]s, scores a text, or predicts whether a second text follows.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -32,10 +32,10 @@ class Mask:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one text or two; what it was not asked is None or empty.
+    """What a model predicts for one text or two; what does not apply is None or empty.
 
     Attributes:
-        text, text_b: what it was asked about.
+        text, text_b: what it read.
         masks: each mask token and the likeliest tokens there, with probabilities.
         tokens: where there is no mask, each token t of a single text and log p(t | all others)
             in nats.
@@ -52,11 +52,11 @@ class Prediction:
 
 
 class Predictor:
-    """A saved model that answers.
+    """A saved model, for texts and pairs.
 
     Args:
         saved: where it is.
-        device: where it answers, as in ``hardware.device``.
+        device: where it runs, as in ``hardware.device``.
 
     Attributes:
         mask: what stands for a masked token in a text.
@@ -83,17 +83,17 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, text: str, text_b: str | None = None) -> Prediction:
-        """Return what the model says of a text, or of two.
+        """Return what the model predicts for a text, or for two.
 
         Raises:
-            UserError: a text is empty or too long, or the model cannot answer that.
+            UserError: a text is empty or too long, or the model has no head for it.
         """
         if text_b is not None:
             must_read_pairs(self._family.config, "text_b")
         read = ModelInput.of(self._tokenizer, text, text_b)
         read.must_fit(self._limit)
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
-        self._must_answer(text_b is not None, bool(places))
+        self._check_heads(text_b is not None, bool(places))
         hidden_LD = self._read(read)
         masks = self._fill(hidden_LD, places) if places else []
         follows = self._follows(hidden_LD) if text_b is not None and self._pairs else None
@@ -103,7 +103,7 @@ class Predictor:
             tokens, perplexity = self._score(read)
         return Prediction(text, text_b, masks, tokens, perplexity, follows)
 
-    def _must_answer(self, is_pair: bool, has_mask: bool) -> None:
+    def _check_heads(self, is_pair: bool, has_mask: bool) -> None:
         if not is_pair and not self._fills:
             raise UserError("text: the model judges pairs only; give a second text.")
         if has_mask and not self._fills:

@@ -1,4 +1,4 @@
-"""The frozen bank: the same questions for every run, metrics as anybody else computes them."""
+"""The frozen bank: the same examples for every run, whatever it trains on."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from torch.nn.functional import cross_entropy
 
 from bertexp.config import Config
-from bertexp.evaluation.bank import Bank, draw_samples, evaluate
+from bertexp.data.tokens.store import TokenStore
+from bertexp.evaluation.bank import Bank, build_bank, draw_samples, evaluate
 from bertexp.experiment.prepare import Data
-from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.pairs import calibration_error
 
 CPU = torch.device("cpu")
 
 
-def questions(bank: Bank) -> list[Any]:
-    found: list[Any] = []
-    for asked in bank.all_sets:
-        for batch in asked.batches:
-            labels = batch.targets[asked.objective].labels_N.tolist()
-            found.append([asked.objective, asked.condition, batch.input_ids_BL.tolist(), labels])
-    return found
+def contents(bank: Bank) -> list[Any]:
+    return [
+        (
+            *(one.objective, one.condition),
+            *(batch.input_ids_BL.tolist(), batch.targets[one.objective].labels_N.tolist()),
+        )
+        for one in bank.all_sets
+        for batch in one.batches
+    ]
 
 
 @pytest.mark.parametrize("task", ["mlm", "nsp", "mlm_nsp"])
@@ -50,7 +51,7 @@ def test_the_bank_does_not_depend_on_what_a_run_trains_with(
     prepared: Callable[..., Data], task: str, overrides: list[str]
 ) -> None:
     first, second = prepared(f"task={task}"), prepared(f"task={task}", *overrides)
-    assert questions(first.bank) == questions(second.bank)
+    assert contents(first.bank) == contents(second.bank)
     assert first.bank.fingerprints == second.bank.fingerprints
 
 
@@ -68,11 +69,11 @@ def test_the_bank_is_all_masks_at_its_rates(prepared: Callable[..., Data]) -> No
     data = prepared("evaluation.mask_probs=[0.1,0.6]", "evaluation.max_examples=null")
     mask, special = data.tokenizer.mask_id, data.tokenizer.is_special_V
     every = len(data.task.examples(data.tokens["validation"]))
-    assert [asked.condition for asked in data.bank.all_sets] == [0.1, 0.6]
-    for asked in data.bank.all_sets:
-        assert sum(len(batch.example_ids) for batch in asked.batches) == every
+    assert [one.condition for one in data.bank.all_sets] == [0.1, 0.6]
+    for one in data.bank.all_sets:
+        assert sum(len(batch.example_ids) for batch in one.batches) == every
         predicted = maskable = 0
-        for batch in asked.batches:
+        for batch in one.batches:
             seen = batch.input_ids_BL.flatten()
             assert (seen[batch.targets["mlm"].positions_N] == mask).all()
             assert (seen == mask).sum() == len(batch.targets["mlm"].positions_N)
@@ -80,81 +81,10 @@ def test_the_bank_is_all_masks_at_its_rates(prepared: Callable[..., Data]) -> No
             predicted += len(batch.targets["mlm"].labels_N)
             maskable += batch.maskable
         assert maskable == len(data.tokens["validation"].tokens)
-        assert stats.binomtest(predicted, maskable, asked.condition).pvalue > 1e-9
+        assert stats.binomtest(predicted, maskable, one.condition).pvalue > 1e-9
 
 
-@pytest.fixture(scope="module")
-def model_for(
-    experiment_config: Callable[..., Config], prepared: Callable[..., Data]
-) -> Callable[..., Any]:
-    def build(task: str, *overrides: str) -> tuple[Any, Data]:
-        data = prepared(f"task={task}", *overrides)
-        sizes = ("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0.5")
-        config = experiment_config(*sizes)
-        return build_model(
-            config.family, config.model, data.task.heads, data.tokenizer, 128, 0
-        ), data
-
-    return build
-
-
-def test_masked_metrics_are_what_transformers_model_gives(model_for: Callable[..., Any]) -> None:
-    model, data = model_for("mlm")
-    metrics = evaluate(Learner(model, data.task.objectives), data.bank, CPU)
-    losses, accuracies = {}, []
-    with torch.no_grad():
-        for asked in data.bank.all_sets:
-            rate = asked.condition
-            logits, labels = [], []
-            for batch in asked.batches:
-                output = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL)
-                logits.append(output.logits.flatten(0, 1)[batch.targets["mlm"].positions_N])
-                labels.append(batch.targets["mlm"].labels_N)
-            losses[rate] = cross_entropy(torch.cat(logits), torch.cat(labels)).item()
-            right = torch.cat(logits).argmax(-1) == torch.cat(labels)
-            accuracies.append(right.float().mean().item())
-    loss = np.mean(list(losses.values()))
-    expected = {
-        "eval/loss": loss,
-        "eval/loss@0.15": losses[0.15],
-        "eval/loss@0.4": losses[0.4],
-        "eval/accuracy": np.mean(accuracies),
-        "eval/perplexity": math.exp(loss),
-    }
-    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4, rel=1e-5)
-    assert not model.training, "dropout would change the metrics from one time to the next"
-
-
-def test_pair_metrics_are_what_transformers_model_gives(model_for: Callable[..., Any]) -> None:
-    shares = "task.negatives={other_document: 0.25, same_document: 0.75}"
-    model, data = model_for("nsp", shares)
-    metrics = evaluate(Learner(model, data.task.objectives), data.bank, CPU)
-    expected = {}
-    for asked in data.bank.all_sets:
-        logits, labels = [], []
-        with torch.no_grad():
-            for batch in asked.batches:
-                output = model(
-                    batch.input_ids_BL,
-                    attention_mask=batch.attention_mask_BL,
-                    token_type_ids=batch.token_type_ids_BL,
-                )
-                logits.append(output.logits)
-                labels.append(batch.targets["nsp"].labels_N)
-        loss = cross_entropy(torch.cat(logits), torch.cat(labels)).item()
-        right = torch.cat(logits).argmax(-1) == torch.cat(labels)
-        expected[f"eval/nsp_loss@{asked.condition}"] = loss
-        expected[f"eval/nsp_accuracy@{asked.condition}"] = right.float().mean().item()
-    assert len(expected) == 6
-    # Trained on 25% and 75% of two kinds.
-    for name in ("loss", "accuracy"):
-        other, same = (expected[f"eval/nsp_{name}@{kind}_document"] for kind in ("other", "same"))
-        expected[f"eval/nsp_{name}"] = 0.25 * other + 0.75 * same
-    expected["eval/loss"] = expected["eval/nsp_loss"]
-    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-5)
-
-
-def test_masked_tokens_are_asked_for_alike_whatever_else_a_task_does(
+def test_masked_tokens_are_the_same_whatever_else_a_task_does(
     prepared: Callable[..., Data],
 ) -> None:
     alone, joint = prepared().bank, prepared("task=mlm_nsp").bank
@@ -165,22 +95,22 @@ def test_masked_tokens_are_asked_for_alike_whatever_else_a_task_does(
     )
 
 
-def test_pairs_are_asked_with_every_kind_of_negatives_half_and_half(
+def test_half_of_the_pairs_are_of_each_kind_of_negatives(
     prepared: Callable[..., Data],
 ) -> None:
     for negatives in ("swap", "any_sentence"):
         bank = prepared("task=nsp", f"task.negatives={negatives}").bank
-        asked = {questions.condition: questions for questions in bank.all_sets}
-        assert asked.keys() == {negatives, "other_document", "same_document", "swap"}
-        assert {kind for kind, questions in asked.items() if questions.weight} == {negatives}
-        for questions in asked.values():
-            labels = questions.labels.tolist()
+        sets = {one.condition: one for one in bank.all_sets}
+        assert sets.keys() == {negatives, "other_document", "same_document", "swap"}
+        assert {kind for kind, one in sets.items() if one.weight} == {negatives}
+        for one in sets.values():
+            labels = one.labels.tolist()
             assert labels.count(0) == labels.count(1) == 12
     # All kinds can count alike, whatever a model is trained on.
     every = [prepared("task=nsp", f"task.negatives={n}", "evaluation.count_negatives=all").bank
              for n in ("swap", "any_sentence")]  # fmt: skip
     assert every[0].fingerprints["nsp"] == every[1].fingerprints["nsp"]
-    assert [asked.weight for asked in every[1].all_sets] == [0.0, *[pytest.approx(1 / 3)] * 3]
+    assert [one.weight for one in every[1].all_sets] == [0.0, *[pytest.approx(1 / 3)] * 3]
     # What a model was trained on changes what its overall accuracy means, and nothing else.
     first = prepared("task=nsp").bank.fingerprints
     second = prepared("task=nsp", "task.negatives=swap").bank.fingerprints
@@ -188,17 +118,15 @@ def test_pairs_are_asked_with_every_kind_of_negatives_half_and_half(
     assert first["nsp@same_document"] == second["nsp@same_document"]
 
 
-def test_a_single_document_is_asked_about_without_others(
+def test_a_single_document_has_no_negatives_from_others(
     prepared: Callable[..., Data], experiment_config: Callable[..., Config]
 ) -> None:
-    from bertexp.evaluation.bank import build_bank
-
     data = prepared("task=nsp", "task.negatives=same_document")
     store = data.tokens["validation"]
     alone = replace(store, document_offsets=store.document_offsets[[0, -1]])
     tokens = {"train": data.tokens["train"], "validation": alone}
     bank = build_bank(data.task.objectives, tokens, experiment_config().evaluation)
-    assert [questions.condition for questions in bank.all_sets] == ["same_document", "swap"]
+    assert [one.condition for one in bank.all_sets] == ["same_document", "swap"]
 
 
 CONFIDENCES = st.lists(st.tuples(st.floats(0.5, 1), st.booleans()), min_size=1, max_size=60)
@@ -225,9 +153,9 @@ def test_calibration_error_is_guos_formula(answers: list[tuple[float, bool]]) ->
 def test_the_yardstick_is_the_entropy_of_the_labels(prepared: Callable[..., Data]) -> None:
     data = prepared()
     entropies, commonest = [], []
-    for asked in data.bank.all_sets:
+    for one in data.bank.all_sets:
         counts = np.bincount(
-            np.concatenate([batch.targets["mlm"].labels_N for batch in asked.batches])
+            np.concatenate([batch.targets["mlm"].labels_N for batch in one.batches])
         )
         entropies.append(stats.entropy(counts))
         commonest.append(counts.max() / counts.sum())
@@ -237,8 +165,11 @@ def test_the_yardstick_is_the_entropy_of_the_labels(prepared: Callable[..., Data
     assert prepared("task=nsp").bank.yardsticks == pytest.approx(expected)
 
 
-def test_samples_are_true_to_the_bank(model_for: Callable[..., Any]) -> None:
-    model, data = model_for("mlm")
+def test_samples_are_true_to_the_bank(
+    prepared: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = prepared()
+    model = untrained(data)
     samples = draw_samples(Learner(model, data.task.objectives), data.bank, CPU)
     assert samples
     text = " ".join(p for d in data.corpus.documents("validation") for p in d.paragraphs)
@@ -253,13 +184,13 @@ def test_samples_are_true_to_the_bank(model_for: Callable[..., Any]) -> None:
 
 
 def test_text_that_is_all_unknown_does_not_end_a_run(
-    experiment_config: Callable[..., Config], model_for: Callable[..., Any]
+    experiment_config: Callable[..., Config],
+    prepared: Callable[..., Data],
+    untrained: Callable[..., Any],
 ) -> None:
     """A validation document of symbols that the vocabulary lacks has nothing to predict."""
-    from bertexp.data.tokens.store import TokenStore
-    from bertexp.evaluation.bank import build_bank
-
-    model, data = model_for("mlm")
+    data = prepared()
+    model = untrained(data)
     unknown, word = data.tokenizer.unk_id, len(data.tokenizer.is_special_V) - 1
     offsets = np.array([0, 3, 6, 9])
     texts = TokenStore(

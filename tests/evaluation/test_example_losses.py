@@ -1,4 +1,4 @@
-"""The loss of every example of the bank, as it lies in a run's folder."""
+"""Metrics and the loss of every example of the bank, against transformers' own models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -22,46 +24,76 @@ from bertexp.objectives.learner import Learner
 CPU = torch.device("cpu")
 
 
-def test_they_add_up_to_the_loss_at_each_rate(
-    cut_words: Callable[..., Data], untrained: Callable[..., Any]
-) -> None:
-    data = cut_words()
-    answers = predict(Learner(untrained(data), data.task.objectives), data.bank, CPU)
-    table = example_losses(data.bank, answers)
-    metrics = data.bank.metrics(answers)
-    assert table.num_rows == 2 * 24
-    for asked in data.bank.all_sets:
-        rows = table.filter(pc.field("rate") == asked.condition)
-        total, count = pc.sum(rows["loss"]).as_py(), pc.sum(rows["count"]).as_py()
-        assert count == sum(len(batch.targets["mlm"].labels_N) for batch in asked.batches)
-        assert total / count == pytest.approx(metrics[f"eval/loss@{asked.condition:g}"])
+def measured(data: Data, model: Any) -> tuple[pa.Table, dict[str, float]]:
+    predictions = predict(Learner(model, data.task.objectives), data.bank, CPU)
+    assert not model.training, "dropout would change the metrics from one time to the next"
+    return example_losses(data.bank, predictions), data.bank.metrics(predictions)
 
 
-def test_each_is_what_transformers_model_gives(
+def test_masked_tokens_are_predicted_as_by_transformers_model(
     cut_words: Callable[..., Data], untrained: Callable[..., Any]
 ) -> None:
     data = cut_words("evaluation.max_examples=12")
-    model = untrained(data).eval()
-    rows = example_losses(
-        data.bank, predict(Learner(model, data.task.objectives), data.bank, CPU)
-    ).to_pylist()
-    found = {(row["rate"], row["example"]): row for row in rows}
+    model = untrained(data)
+    table, metrics = measured(data, model)
+    found = {(row["rate"], row["example"]): row for row in table.to_pylist()}
     assert list(found) == sorted(found)
-    for asked in data.bank.all_sets:
-        for batch in asked.batches:
-            labels = torch.full((batch.input_ids_BL.numel(),), -100)
-            labels[batch.targets["mlm"].positions_N] = batch.targets["mlm"].labels_N
+    expected, hits = {}, []
+    for one in data.bank.all_sets:
+        every, right = [], []
+        for batch in one.batches:
+            target, length = batch.targets["mlm"], batch.input_ids_BL.shape[1]
             with torch.no_grad():
                 logits = model(batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits
-            for example, scores, row_labels in zip(
-                batch.example_ids, logits, labels.view(len(logits), -1), strict=True
-            ):
-                row = found.pop((asked.condition, example))
-                loss = cross_entropy(scores, row_labels, reduction="sum").item()
-                assert row["loss"] == pytest.approx(loss, rel=1e-5)
-                assert row["count"] == (row_labels >= 0).sum()
-                assert row["objective"] == "mlm"
+            logits = logits.flatten(0, 1)[target.positions_N]
+            losses = cross_entropy(logits, target.labels_N, reduction="none")
+            rows = target.positions_N // length
+            for number, example in enumerate(batch.example_ids):
+                row, own = found.pop((one.condition, example)), losses[rows == number]
+                assert (row["objective"], row["count"]) == ("mlm", len(own))
+                assert row["loss"] == pytest.approx(own.sum().item(), rel=1e-5)
+            every.append(losses)
+            right.append(logits.argmax(-1) == target.labels_N)
+        expected[f"eval/loss@{one.name}"] = torch.cat(every).mean().item()
+        hits.append(torch.cat(right).float().mean().item())
     assert not found
+    loss = np.mean([*expected.values()])
+    expected |= {"eval/loss": loss, "eval/accuracy": np.mean(hits), "eval/perplexity": np.exp(loss)}
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4, rel=1e-5)
+
+
+def test_pairs_are_predicted_as_by_transformers_model(
+    cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data = cut_words("task=nsp", "task.negatives={other_document: 0.25, same_document: 0.75}")
+    model = untrained(data)
+    table, metrics = measured(data, model)
+    assert table["rate"].null_count == table.num_rows == 3 * 24
+    assert set(table["count"].to_pylist()) == {1}
+    expected = {}
+    for one in data.bank.all_sets:
+        logits, labels = [], []
+        for batch in one.batches:
+            with torch.no_grad():
+                output = model(
+                    batch.input_ids_BL,
+                    attention_mask=batch.attention_mask_BL,
+                    token_type_ids=batch.token_type_ids_BL,
+                )
+            logits.append(output.logits)
+            labels.append(batch.targets["nsp"].labels_N)
+        loss = cross_entropy(torch.cat(logits), torch.cat(labels)).item()
+        right = torch.cat(logits).argmax(-1) == torch.cat(labels)
+        expected[f"eval/nsp_loss@{one.name}"] = loss
+        expected[f"eval/nsp_accuracy@{one.name}"] = right.float().mean().item()
+        rows = table.filter(pc.field("negatives") == one.name)
+        assert pc.mean(rows["loss"]).as_py() == pytest.approx(loss, rel=1e-5)
+    # Trained on 25% and 75% of two kinds.
+    for name in ("loss", "accuracy"):
+        other, same = (expected[f"eval/nsp_{name}@{kind}_document"] for kind in ("other", "same"))
+        expected[f"eval/nsp_{name}"] = 0.25 * other + 0.75 * same
+    expected["eval/loss"] = expected["eval/nsp_loss"]
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("task", ["mlm", "nsp", "mlm_nsp"])
@@ -72,44 +104,27 @@ def test_an_example_is_from_the_document_it_names(
     store = data.tokens["validation"]
     starts = store.document_token_offsets
     special = data.tokenizer.is_special_V
-    for asked in data.bank.all_sets:
-        if asked.condition == "swap":
+    for one in data.bank.all_sets:
+        if one.condition == "swap":
             continue  # the first segment is the later one
-        for batch in asked.batches:
+        for batch in one.batches:
             ids = batch.input_ids_BL.flatten().clone()
             if "mlm" in batch.targets:
                 ids[batch.targets["mlm"].positions_N] = batch.targets["mlm"].labels_N
             rows = ids.view(len(batch.example_ids), -1).tolist()
             for example, (_, *row) in zip(batch.example_ids, rows, strict=True):
-                document = asked.documents[example]
+                document = one.documents[example]
                 text = store.tokens[starts[document] : starts[document + 1]].tolist()
                 block = list(itertools.takewhile(lambda token: not special[token], row))
                 places = range(len(text) - len(block) + 1)
                 assert any(text[at : at + len(block)] == block for at in places)
 
 
-def test_pairs_have_one_answer_an_example(
-    cut_words: Callable[..., Data], untrained: Callable[..., Any]
-) -> None:
-    data = cut_words("task=nsp")
-    answers = predict(Learner(untrained(data), data.task.objectives), data.bank, CPU)
-    table = example_losses(data.bank, answers)
-    assert table["rate"].null_count == table.num_rows == 3 * 24
-    assert set(table["count"].to_pylist()) == {1}
-    assert set(table["objective"].to_pylist()) == {"nsp"}
-    metrics = data.bank.metrics(answers)
-    for kind in ("other_document", "same_document", "swap"):
-        rows = table.filter(pc.field("negatives") == kind)
-        assert pc.mean(rows["loss"]).as_py() == pytest.approx(metrics[f"eval/nsp_loss@{kind}"])
-
-
 def test_the_file_holds_them_and_the_banks_fingerprint(
     cut_words: Callable[..., Data], untrained: Callable[..., Any], tmp_path: Path
 ) -> None:
     data = cut_words()
-    table = example_losses(
-        data.bank, predict(Learner(untrained(data), data.task.objectives), data.bank, CPU)
-    )
+    table, _ = measured(data, untrained(data))
     write_example_losses(tmp_path, table)
     assert [path.name for path in tmp_path.iterdir()] == [LOSSES_FILE]
     found = pq.read_table(tmp_path / LOSSES_FILE)

@@ -26,7 +26,7 @@ def test_ten_examples_and_the_audit_are_shown_without_colour_too(
     assert "\x1b" not in said
     for mark in ("[token]", "{token}", "(token)", "<token>"):
         assert mark in said
-    for figure in ("requested rate     15.00%", "whole words        100.0%", "helped"):
+    for figure in ("requested rate     15.00%", "whole words        100.0%", "at least one"):
         assert figure in said
     # Nothing is written but the cache.
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
@@ -53,7 +53,7 @@ def test_a_text_of_ones_own_is_masked_as_a_run_masks(
         assert re.findall(r"\w+", bare) == [*words[:4], "SEP", *words[4:]]
     assert len({*lines}) > 5, "each draw is another"
     predicted = sum(len(re.findall(r"[\[({]", line)) - 1 for line in lines)
-    assert f"predicted in 10 draws: {predicted} of 70 tokens, 0.4 asked for" in done.said
+    assert f"predicted in 10 draws: {predicted} of 70 tokens, 0.4 requested" in done.said
     assert 15 < predicted < 42
     long = command(f"text={'a ' * 200}", *CORPUS, module="bertexp.inspect")
     assert long.said[-1].startswith("error: text: has ")

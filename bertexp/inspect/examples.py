@@ -1,24 +1,29 @@
-"""Masked examples, and the measured figures of the masks."""
+"""Training examples as a model sees them: masked texts with the masks' figures, sentence pairs."""
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import numpy as np
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from bertexp.console import listed
+from bertexp.console import listed, show
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.experiment import report
 from bertexp.experiment.prepare import prepare_training
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.masking.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.masking.masker import Masked
 from bertexp.objectives.blocks import MaskedExamples
+from bertexp.pairs import NEXT
+from bertexp.pairs.examples import PairExamples
 from bertexp.validation import UserError
 
 EXAMPLES = 10
-TOKENS = 48
+# Of a masked example, and of a segment of a pair; what is longer is cut.
+TOKENS, CHARACTERS = 48, 240
 
 # Each kind of token: its marks, which also tell it apart where there is no colour, its style,
 # and what it is.
@@ -46,16 +51,16 @@ def show_masking(subject: Subject) -> None:
         ids_BL = np.tile(subject.input.ids, (EXAMPLES, 1))
         masked = examples.masker.mask(ids_BL, np.arange(EXAMPLES), epoch=0)
         share = f"{masked.predicted_BL.sum()} of {masked.maskable} tokens"
-        report.show(Group(*_lines(ids_BL, masked, tokenizer, len(ids_BL[0])), legend, ""))
-        report.show(Text(f"predicted in {EXAMPLES} draws: {share}, {masked.prob:.3g} asked for"))
+        show(Group(*_lines(ids_BL, masked, tokenizer, len(ids_BL[0])), legend, ""))
+        show(Text(f"predicted in {EXAMPLES} draws: {share}, {masked.prob:.3g} requested"))
         return
     ids_BL, masked = next(masked_batches(examples, 1, EXAMPLES))
     found = audit(examples)
-    report.show(Group(*_lines(ids_BL, masked, tokenizer, TOKENS), legend, "", _figures(found)))
+    show(Group(*_lines(ids_BL, masked, tokenizer, TOKENS), legend, "", _figures(found)))
     found.warn()
 
 
-def _figures(found: Audit) -> RenderableType:
+def _figures(found: Audit) -> Table:
     """Return the measured figures of a run's masks."""
     total = max(sum(found.runs.values()), 1)
     longest = max(found.runs.values(), default=1)
@@ -66,7 +71,7 @@ def _figures(found: Audit) -> RenderableType:
         f"{found.keep:.1%} kept",
         "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
         "whole words": f"{found.whole_words:.1%} of the words with a prediction",
-        "helped": f"{found.helped:,} of {found.sequences:,} sequences",
+        "at least one": f"given to {found.helped:,} of {found.sequences:,} sequences",
         "runs of predicted": f"{found.mean_run:.2f} tokens on average",
     }
     bars = {
@@ -111,3 +116,47 @@ def _kind(written: int, seen: int, predicted: bool, mask_id: int) -> str | None:
     if seen == mask_id:
         return "mask"
     return "keep" if written == seen else "random"
+
+
+@TOPICS.register("pairs")
+def show_pairs(subject: Subject) -> None:
+    """Print ten pairs of the first epoch, of each kind alike, and the share of each kind."""
+    config = subject.config
+    tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
+    text = examples.text if isinstance(examples, MaskedExamples) else examples
+    if not isinstance(text, PairExamples):
+        raise UserError(f"what=pairs: task={config.task.name} has no pairs; try task=nsp.")
+    shares = [
+        Text.assemble((f"{kind:22}", _style(kind)), f"{share:6.1%}")
+        for kind, share in text.shares(epoch=0).items()
+    ]
+    title = Text(f"{len(text):,} pairs an epoch", "bold")
+    show(Group(*_pairs(text, tokenizer), title, *shares))
+
+
+def _pairs(examples: PairExamples, tokenizer: Tokenizer) -> list[RenderableType]:
+    """Return some pairs with their labels, the kinds in turn."""
+    strata, kinds = examples.strata(0), examples.drawer.kinds
+    each = -(-EXAMPLES // len(kinds))
+    numbers = [np.flatnonzero(strata == kind)[:each] for kind in range(len(kinds))]
+    in_turn = [one for turn in zip_longest(*numbers) for one in turn if one is not None]
+    chosen = np.array(in_turn[:EXAMPLES])
+    batch = examples.batch(0, chosen)
+    assert batch.token_type_ids_BL is not None
+    blocks: list[RenderableType] = []
+    for row, number in enumerate(chosen):
+        kind = kinds[strata[number]]
+        label = "0, follows" if kind == NEXT else "1, does not follow"
+        blocks.append(Text.assemble((kind, _style(kind)), (f"  label {label}", "dim")))
+        ids, segments = batch.input_ids_BL[row], batch.token_type_ids_BL[row]
+        grid = Table.grid(padding=(0, 2))
+        for name, segment in (("A", 0), ("B", 1)):
+            written = tokenizer.backend.decode(ids[segments == segment].tolist())
+            short = written if len(written) <= CHARACTERS else f"{written[: CHARACTERS - 1]}…"
+            grid.add_row(f"  {name}", Text(short))
+        blocks += [grid, ""]
+    return blocks
+
+
+def _style(kind: str) -> str:
+    return "bold green" if kind == NEXT else "bold red"
