@@ -44,9 +44,13 @@ def as_lists(store: TokenStore) -> list[list[list[list[int]]]]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(documents=DOCUMENTS, shards=st.integers(1, 3))
+@given(documents=DOCUMENTS, shards=st.integers(1, 3), chunk=st.sampled_from([1, 20, 1 << 20]))
 def test_what_is_written_is_read_without_what_is_empty(
-    tmp_path_factory: pytest.TempPathFactory, store_tokens: Store, documents: list, shards: int
+    tmp_path_factory: pytest.TempPathFactory,
+    store_tokens: Store,
+    documents: list,
+    shards: int,
+    chunk: int,
 ) -> None:
     texts = [
         [[" ".join(f"w{n}" for n in sentence) or "  " for sentence in par] for par in document]
@@ -55,7 +59,9 @@ def test_what_is_written_is_read_without_what_is_empty(
     expected = [[[s for s in par if s] for par in document] for document in documents]
     expected = [[par for par in document if par] for document in expected]
     expected = [document for document in expected if document]
-    store = store_tokens(tmp_path_factory.mktemp("store"), texts, TOKENIZER, shards)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertexp.data.tokens.store.CHUNK_CHARACTERS", chunk)
+        store = store_tokens(tmp_path_factory.mktemp("store"), texts, TOKENIZER, shards)
     first_word = VOCABULARY["w0"]
     found = [
         [[[n - first_word for n in sentence] for sentence in par] for par in document]
@@ -70,16 +76,6 @@ def test_what_is_written_is_read_without_what_is_empty(
     )
     ends = np.cumsum([sum(len(s) for par in document for s in par) for document in expected])
     assert store.document_token_offsets.tolist() == [0, *ends]
-
-
-def test_more_text_than_is_encoded_at_once(
-    tmp_path: Path, store_tokens: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bertexp.data.tokens.store.CHUNK_CHARACTERS", 1000)
-    documents = [[[f"w{(i + j) % WORDS}" for j in range(3)]] for i in range(4000)]
-    store = store_tokens(tmp_path, documents, TOKENIZER)
-    expected = [[[[VOCABULARY[s]] for s in par] for par in doc] for doc in documents]
-    assert as_lists(store) == expected
 
 
 def test_ids_that_need_it_are_stored_in_four_bytes(tmp_path: Path) -> None:

@@ -98,74 +98,6 @@ def test_training_gives_the_same_in_every_process(
         assert done.stdout.strip() == here.fingerprint
 
 
-@pytest.mark.parametrize("lowercase", [True, False])
-def test_an_exported_tokenizer_is_the_same_for_autotokenizer_and_for_us(
-    load: Callable[..., Tokenizer], tmp_path: Path, lowercase: bool
-) -> None:
-    from transformers import AutoTokenizer
-
-    texts = ["The cat sat on the mat.", "Éfs CATS 漢字 naïve", "", "[MASK] the", "x" * 150]
-    backend = train_wordpiece(["The cat sat on the Mat. É漢"] * 3, 80, lowercase)
-    ours = Tokenizer(backend)
-    ours.to_transformers(64).save_pretrained(tmp_path)
-    theirs = AutoTokenizer.from_pretrained(tmp_path)
-    assert theirs(texts, add_special_tokens=False)["input_ids"] == ours.encode(texts)
-    assert theirs.model_max_length == 64
-    pair = theirs("the cat", "sat")
-    row = [ours.opening_id, *ours.encode(["the cat"])[0], ours.closing_id]
-    second = [*ours.encode(["sat"])[0], ours.closing_id]
-    assert pair["input_ids"] == row + second
-    assert pair["token_type_ids"] == [0] * len(row) + [1] * len(second)
-    again = load(tmp_path)
-    assert again.encode(texts) == ours.encode(texts)
-    assert again.tokens == ours.tokens
-
-
-def test_a_loaded_tokenizer_is_exported_with_its_own_normalisation(
-    load: Callable[..., Tokenizer], tmp_path: Path
-) -> None:
-    """Uncased models that keep accents exist: German and Turkish ones among them."""
-    from transformers import AutoTokenizer, BertTokenizer
-
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *WORDS])}
-    BertTokenizer(
-        vocab=vocabulary, do_lower_case=True, strip_accents=False, tokenize_chinese_chars=False
-    ).save_pretrained(tmp_path / "before")
-    ours = load(tmp_path / "before")
-    assert [ours.tokens[i] for i in ours.encode(["É"])[0]] == ["é"]
-    ours.to_transformers(64).save_pretrained(tmp_path / "after")
-    after = AutoTokenizer.from_pretrained(tmp_path / "after")
-    texts = ["É the cat", "x漢x", "漢"]
-    assert after(texts, add_special_tokens=False)["input_ids"] == ours.encode(texts)
-
-
-@pytest.mark.parametrize("missing", SPECIAL_TOKENS)
-def test_a_vocabulary_without_a_special_token_is_refused(
-    load: Callable[..., Tokenizer], tmp_path: Path, missing: str
-) -> None:
-    special = tuple(token for token in SPECIAL_TOKENS if token != missing)
-    path = write_vocabulary(tmp_path / "vocab.txt", WORDS, special)
-    with pytest.raises(UserError, match=r"^tokenizer\.path=.*vocab\.txt: no \[") as caught:
-        load(path)
-    assert missing in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("lines", [[*WORDS, "the"], [*WORDS[:3], "", *WORDS[3:]]])
-def test_a_vocabulary_with_a_repeated_or_empty_line_works_or_is_refused(
-    load: Callable[..., Tokenizer], tmp_path: Path, lines: list[str]
-) -> None:
-    """An id beyond ``vocab_size`` would end in an IndexError in the middle of a batch."""
-    path = write_vocabulary(tmp_path / "vocab.txt", lines)
-    try:
-        tokenizer = load(path)
-    except UserError as error:
-        assert "tokenizer.path" in str(error)
-    else:
-        ids = tokenizer.encode(["the cat sat on a mat . e x 漢"])[0]
-        assert max(ids) < tokenizer.vocab_size
-
-
 def unigram(path: Path) -> None:
     from tokenizers import Tokenizer as Backend
     from tokenizers import models
@@ -178,6 +110,13 @@ def unigram(path: Path) -> None:
     [
         ("empty.txt", lambda path: path.write_text(""), r"no \[PAD\]"),
         ("prose.txt", lambda path: path.write_text("Once upon a time\n"), r"no \[PAD\]"),
+        (
+            "no-mask.txt",
+            lambda path: write_vocabulary(path, WORDS, SPECIAL_TOKENS[:4]),
+            r"\[MASK\]",
+        ),
+        ("twice.txt", lambda path: write_vocabulary(path, [*WORDS, "the"]), "'the' is line 6 too"),
+        ("gap.txt", lambda path: write_vocabulary(path, [*WORDS, "", "z"]), "is empty"),
         ("bytes.txt", lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read"),
         ("unigram.json", unigram, "has no .*, which is to be its pad_token"),
         ("broken.json", lambda path: path.write_text("{"), "broken.json"),
