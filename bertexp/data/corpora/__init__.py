@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from bertexp.registry import Registry
@@ -38,13 +39,13 @@ class Corpus(ABC):
     def fingerprint(self) -> str:
         """Return a value that changes whenever ``documents`` would give something else."""
 
-    @abstractmethod
     def documents(self) -> Iterator[Document]:
         """Yield all documents, always in the same order, holding few in memory at a time.
 
         Where the corpus comes in splits, validation is first. Empty paragraphs and documents
-        may be among them: the store leaves them out.
+        may be among them: the store leaves them out. A subclass defines this, or ``shards``.
         """
+        return chain.from_iterable(read() for read in self.shards())
 
     def described(self) -> str:
         """Return in what form the documents were found, where there are several."""

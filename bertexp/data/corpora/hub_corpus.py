@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -69,10 +68,6 @@ class HubCorpus(Corpus):
             for cache in [dataset.cache_files]
         ]
         return fingerprint([VERSION, hub.path, hub.config, self.config.column, sources])
-
-    def documents(self) -> Iterator[Document]:
-        """Yield the documents of the validation split, if there is one, then of training."""
-        return chain.from_iterable(read() for read in self.shards())
 
     def shards(self) -> Sequence[ReadDocuments]:
         """Return what reads a number of rows each, or a file where the data set is streamed."""

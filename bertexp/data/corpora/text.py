@@ -63,10 +63,6 @@ class TextCorpus(Corpus):
         contents = [(path.name, identify(path)) for path in self._files]
         return fingerprint([VERSION, config.format, config.column, config.errors, contents])
 
-    def documents(self) -> Iterator[Document]:
-        """Yield the documents of each file in turn; memory holds one document at a time."""
-        return chain.from_iterable(read() for read in self.shards())
-
     def described(self) -> str:
         """Return the format of the files, or how many have which."""
         kinds = Counter(kind for _, kind in self._formats)

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -26,19 +26,21 @@ CHUNK_CHARACTERS = 1 << 20
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Place:
-    """Where a document stands in a stream.
+    """A place in a stream.
 
     Attributes:
         turn: how often the whole corpus was read before.
         shard: how many shards of this turn were.
         document: how many documents of this shard were.
+        block: how many blocks of this document were.
     """
 
     turn: int = 0
     shard: int = 0
     document: int = 0
+    block: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,6 @@ class DocumentStream:
 
 
 @dataclass(frozen=True)
-class Start:
-    """Where a buffer begins: behind so many blocks of a document."""
-
-    place: Place
-    block: int
-
-
-@dataclass(frozen=True)
 class Buffer:
     """Consecutive documents of a stream.
 
@@ -127,7 +121,7 @@ class TokenStream:
         self._size, self._blocks = block_tokens, blocks
         # A process that was forked must not read on in files of its parent.
         self._at: tuple[int, int] | None = None
-        self._reading: Iterator[tuple[Start, list[np.ndarray]]] = iter(())
+        self._reading: Iterator[tuple[Place, list[np.ndarray]]] = iter(())
 
     def __getstate__(self) -> dict[str, object]:
         return vars(self) | {"_at": None, "_reading": iter(())}
@@ -153,11 +147,11 @@ class TokenStream:
         name = f"{self._notes.stem}-{number}"
         return Buffer(TokenStore(np.concatenate(texts), ends, each, each, name), start.block)
 
-    def _fill(self, start: Start) -> Iterator[tuple[Start, list[np.ndarray]]]:
+    def _fill(self, start: Place) -> Iterator[tuple[Place, list[np.ndarray]]]:
         """Yield where each buffer begins, and its documents."""
         texts: list[np.ndarray] = []
         blocks = -start.block
-        for place, ids in self._tokenized(start.place):
+        for place, ids in self._tokenized(start):
             texts.append(ids)
             own = -(-len(ids) // self._size)
             blocks += own
@@ -165,7 +159,7 @@ class TokenStream:
                 yield start, texts
                 blocks -= self._blocks
                 # What is left of the last document begins the next buffer.
-                start, texts = Start(place, own - blocks), [ids]
+                start, texts = replace(place, block=own - blocks), [ids]
 
     def _tokenized(self, start: Place) -> Iterator[tuple[Place, np.ndarray]]:
         places, texts, sizes, characters = [], [], [], 0
@@ -181,24 +175,24 @@ class TokenStream:
                 yield from zip(places, np.split(ids, ends[:-1]), strict=True)
                 places, texts, sizes, characters = [], [], [], 0
 
-    def _note(self, number: int, start: Start) -> None:
+    def _note(self, number: int, start: Place) -> None:
         if self._last_known(number) == (number, start):
             return
         # Without it all is found as well, only later: the cache may be read-only.
         with suppress(OSError):
             self._notes.parent.mkdir(parents=True, exist_ok=True)
             with self._notes.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([number, *astuple(start.place), start.block]) + "\n")
+                file.write(json.dumps([number, *astuple(start)]) + "\n")
 
-    def _last_known(self, number: int) -> tuple[int, Start]:
+    def _last_known(self, number: int) -> tuple[int, Place]:
         """Return the number and beginning of the last buffer up to ``number`` that is noted."""
-        best = (0, Start(Place(), 0))
+        best = (0, Place())
         lines = self._notes.read_text().splitlines() if self._notes.exists() else []
         for line in lines:
             try:
-                found, turn, shard, document, block = json.loads(line)
+                found, *place = json.loads(line)
             except ValueError:
                 continue  # cut off by a kill
             if best[0] <= found <= number:
-                best = (found, Start(Place(turn, shard, document), block))
+                best = (found, Place(*place))
         return best
