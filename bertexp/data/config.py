@@ -12,6 +12,8 @@ from bertexp.validation import require
 TEXTS = ("plain", "wrapped", "lines", "wikitext")
 TABLES = ("csv", "tsv", "json", "jsonl", "parquet", "arrow")
 FORMATS = ("auto", *TEXTS, *TABLES)
+# What cuts text into sentences.
+SENTENCE_METHODS = ("sentencex", "period")
 # A transition takes eight bytes, so this is most of a gigabyte.
 MOST_TRANSITIONS = 100_000_000
 

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import torch
 from rich.console import Group, RenderableType
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from bertexp import group
 from bertexp.console import clock, compact, listed, plural, show, size, table
+from bertexp.experiment.plan import MEASURED, PLANNED, TRAINED_BYTES, Plan
 from bertexp.experiment.run import Run
 from bertexp.experiment.summary import write_summary
 from bertexp.objectives.batch import Batch
@@ -23,66 +24,6 @@ from bertexp.training.loop import Watch, train
 from bertexp.training.machine import forget_peak, peak_memory, total_memory
 from bertexp.training.plan import BatchPlan
 from bertexp.training.state import TrainState
-
-# A dry run's status in ``summary.json``, and where its plan is there.
-PLANNED = "planned"
-# Real steps that are measured.
-MEASURED = 3
-# Of each parameter in float32: the weight; and with it AdamW's two moments.
-WEIGHT_BYTES, TRAINED_BYTES = 4, 12
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would take on the machine that planned it.
-
-    Attributes:
-        parameters: of the model, shared ones once.
-        steps: of the whole run.
-        epochs, tokens, flops: after so many steps; padding is no token. The same for all seeds,
-            where examples are: the operations are counted under a seed of the plan's own.
-        step_seconds: for a step of the mean number of tokens, by ``MEASURED`` real ones.
-        evaluation_seconds: for all evaluations of the bank, by one that was measured. Probes and
-            pseudo-perplexity, once at the end, are not among them.
-        peak_bytes: the most memory that a process held in these steps and that evaluation; on a
-            GPU, that torch held there.
-        checkpoint_bytes, checkpoints: of one, and how many lie on the disk at most.
-        processes: that train.
-        step_examples: of all processes.
-        sharded: whether each of them has a part of the optimizer's states only.
-        utilisation: share of the machine's own matrix product that the measured steps reached.
-    """
-
-    parameters: int
-    steps: int
-    epochs: float
-    tokens: float
-    flops: float
-    step_seconds: float
-    evaluation_seconds: float
-    peak_bytes: int
-    checkpoint_bytes: int
-    checkpoints: int
-    processes: int
-    step_examples: int
-    sharded: bool
-    utilisation: float
-
-    @property
-    def seconds(self) -> float:
-        """Training and evaluations together."""
-        return self.steps * self.step_seconds + self.evaluation_seconds
-
-    @property
-    def model_bytes(self) -> int:
-        """The exported model's."""
-        return WEIGHT_BYTES * self.parameters
-
-    @property
-    def disk_bytes(self) -> int:
-        """Of the run's folder when it is largest."""
-        return self.checkpoints * self.checkpoint_bytes + self.model_bytes
-
 
 # What the plans of all seeds are counted under, and in how many steps.
 SEED, SAMPLED = 0, 16

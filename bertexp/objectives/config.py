@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from bertexp.data.tokens.store import SENTENCE_METHODS
+from bertexp.data.config import SENTENCE_METHODS
 from bertexp.objectives import OBJECTIVES
 from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
 from bertexp.validation import UserError, require, require_choice

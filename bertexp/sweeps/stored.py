@@ -12,8 +12,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, changes_outcome, keys
-from bertexp.experiment.dry_run import PLANNED, Plan
 from bertexp.experiment.folder import recorded
+from bertexp.experiment.plan import PLANNED, Plan
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.summary import read_summary, status
 from bertexp.finetune.config import FinetuneConfig

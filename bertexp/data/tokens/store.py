@@ -21,7 +21,6 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 TOKENS_VERSION = 2
 FILES_VERSION = 3
 SPLITS = ("train", "validation")
-SENTENCE_METHODS = ("sentencex", "period")
 # Characters that are encoded at once: enough to be vectorised, little memory.
 CHUNK_CHARACTERS = 1 << 20
 # Tokens counted at once, so that a large corpus does not need large temporaries.
