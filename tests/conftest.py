@@ -59,6 +59,11 @@ class Finished:
 
     said = lines
 
+    @property
+    def left(self) -> list[str]:
+        """What is in the folder."""
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole commands are slow, and so is a browser; files with slow tests are begun first."""
@@ -148,6 +153,7 @@ def command(
 
     ``module`` is run instead of ``bertexp``; ``stdin`` is what it reads. With ``cold`` it is an
     interpreter that has loaded nothing, which takes seconds; ``python`` are its own options.
+    ``user`` is whose rights it has.
     """
 
     def run(
@@ -158,6 +164,7 @@ def command(
         python: tuple[str, ...] = (),
         stdin: str = "",
         timeout: float = 600,
+        user: int | None = None,
         **environment: str,
     ) -> Finished:
         folder = folder or tmp_path_factory.mktemp("work")
@@ -165,7 +172,9 @@ def command(
         options = ("-m", module, *arguments)
         full = clean_environment | {"BERTEXP_CACHE": str(cache)} | environment
         if not (cold or python):
-            process = forkserver.start(*options, folder=folder, environment=full, stdin=stdin)
+            process = forkserver.start(
+                *options, folder=folder, environment=full, stdin=stdin, user=user
+            )
             code = process.end(timeout)
             return Finished(code, process.output, process.errors, folder, cache)
         done = subprocess.run(
