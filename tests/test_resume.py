@@ -351,7 +351,7 @@ def test_a_trackers_death_does_not_end_the_run(
     for child in service:
         os.kill(child, signal.SIGKILL)
     assert process.end() == 0, process.output
-    assert process.output.count("The run goes on without it.") == 1
+    assert process.output.count("The run continues without it.") == 1
     assert "Traceback" not in process.output
     assert differences(run, outcome(untouched), 0) == []
 

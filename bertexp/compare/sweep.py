@@ -13,9 +13,9 @@ from bertexp.compare.results import Comparison, setting_rows
 from bertexp.compare.runs import read_runs
 from bertexp.config import parse
 from bertexp.finetune.records import FOLDER, PREFIX
-from bertexp.tracking.beside import log_beside
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import group_of
+from bertexp.tracking.trackers import log_beside
 
 
 def compare_sweep(config: DictConfig) -> None:

@@ -67,7 +67,7 @@ def _hand_over(subject: Subject) -> None:
     """Say where pictures and pages are, and give them to the tracker, if one is on."""
     if not subject.files:
         return
-    from bertexp.tracking.beside import log_beside
+    from bertexp.tracking.trackers import log_beside
 
     for path in subject.files:
         print(path)

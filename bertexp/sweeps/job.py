@@ -12,9 +12,9 @@ from pathlib import Path
 from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
+from bertexp.console import clock
 from bertexp.experiment.summary import SUMMARY_FILE, read_summary
 from bertexp.locks import Timeout, acquire
-from bertexp.tracking.progress import clock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # Held until the process ends: a process has its GPUs for all the jobs it does.

@@ -26,6 +26,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bertexp import locks
+from bertexp.console import clock
 from bertexp.experiment.folder import remove_empty_parents
 from bertexp.experiment.summary import LOCK_FILE
 from bertexp.sweeps.ending import report
@@ -41,7 +42,6 @@ from bertexp.sweeps.stored import (
     stored_jobs,
 )
 from bertexp.sweeps.unread import refuse_unread_in_sweep
-from bertexp.tracking.progress import clock
 from bertexp.validation import UserError, require_folder_name
 
 # Where the jobs of a dry run work, within the sweep's folder.

@@ -22,14 +22,14 @@ class SafeTracker(GeneralTracker):
     """One of Accelerate's trackers with what a long run needs besides.
 
     Nothing happens before ``start``, which Accelerate calls on the main process only. If the
-    tracker fails there or later, the user is told once and the run goes on without it; the
+    tracker fails there or later, the user is told once and the run continues without it; the
     metrics are in ``metrics.jsonl`` all the same. One that hangs is waited for once, and then
-    left. A subclass fills in ``_start``, ``_log``, ``_finish`` and whatever else it can, and
-    sets ``location`` once it knows.
+    left. Only ``start`` raises, and only a ``UserError``. A subclass overrides the methods with
+    an underscore as far as its service can do more, and sets ``location`` once it is known.
 
     Attributes:
         location: where to look: an address, or commands, one a line; ``None`` before the start.
-        seconds_to_answer: how long it may take to start, to log or to say that it has ended.
+        seconds_to_answer: how long it may take to start or to log.
         seconds_to_finish: how long it may take to send the rest.
     """
 
@@ -53,35 +53,33 @@ class SafeTracker(GeneralTracker):
 
     @on_main_process
     def start(self) -> None:
-        """Open the tracker. A ``UserError`` is raised, anything else only reported."""
-        try:
-            within(self.seconds_to_answer, self._start)
-            self._running = True
-        except UserError:
-            raise
-        except Unanswered as error:
-            self._leave(error)
-        except Exception as error:
-            self._warn(error)
+        """Open the tracker.
+
+        Raises:
+            UserError: it cannot be had as it is configured.
+        """
+        self._running = True
+        self._attempt(self._start)
+        self._running = not self._warned
 
     def log(self, values: Metrics, step: int | None = None) -> None:
-        """Log metrics of one step; never raises."""
+        """Log metrics of one step."""
         self._attempt(lambda: self._log(values, step))
 
     def log_rows(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """Log a table, where the tracker shows tables; never raises."""
+        """Log a table, where the tracker shows tables."""
         self._attempt(lambda: self._log_rows(name, columns, rows))
 
     def log_pictures(self, name: str, paths: Sequence[Path]) -> None:
-        """Log pictures and HTML pages, where the tracker shows them; never raises."""
+        """Log pictures and HTML pages, where the tracker shows them."""
         self._attempt(lambda: self._log_pictures(name, paths))
 
     def describe(self, values: Mapping[str, Any]) -> None:
-        """Add to the configuration shown with the run what was not known before; never raises."""
+        """Add to the configuration shown with the run, where it can change after the start."""
         self._attempt(lambda: self._describe(values))
 
     def close(self, failed: bool) -> None:
-        """End the tracked run as failed or finished; never raises, and again does nothing."""
+        """End the tracked run as failed or finished; a second time does nothing."""
         self._attempt(lambda: self._finish(failed), self.seconds_to_finish)
         self._running = False
 
@@ -90,24 +88,22 @@ class SafeTracker(GeneralTracker):
         self.close(failed=False)
 
     def _attempt(self, action: Callable[[], None], seconds: float | None = None) -> None:
-        if self._running:
-            try:
-                within(seconds or self.seconds_to_answer, action)
-            except Unanswered as error:
-                self._leave(error)
-            except Exception as error:
-                self._warn(error)
-
-    def _leave(self, error: Exception) -> None:
-        self._running = False
-        self._warn(error)
-        with contextlib.suppress(Exception):
-            within(self.seconds_to_answer, self._abandon)
-
-    def _warn(self, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning("%s: %s. The run goes on without it.", self.name, first_line(error))
+        if not self._running:
+            return
+        try:
+            within(seconds or self.seconds_to_answer, action)
+        except UserError:
+            self._running = False
+            raise
+        except Exception as error:
+            if not self._warned:
+                self._warned = True
+                told = first_line(error)
+                logger.warning("%s: %s. The run continues without it.", self.name, told)
+            if isinstance(error, Unanswered):
+                self._running = False
+                with contextlib.suppress(Exception):
+                    within(self.seconds_to_answer, self._abandon)
 
     def _start(self) -> None:
         self._inner.start()
@@ -116,20 +112,19 @@ class SafeTracker(GeneralTracker):
         self._inner.log(values, step=step)
 
     def _log_rows(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """Log a table; a tracker that has none leaves it out."""
+        pass
 
     def _log_pictures(self, name: str, paths: Sequence[Path]) -> None:
-        """Log pictures; a tracker that has none leaves them out."""
+        pass
 
     def _describe(self, values: Mapping[str, Any]) -> None:
-        """Add to the configuration; a tracker that fixes it at the start leaves it out."""
+        pass
 
     def _finish(self, failed: bool) -> None:
-        """End the tracked run; a tracker that knows failure says so by ``failed``."""
         self._inner.finish()
 
     def _abandon(self) -> None:
-        """See to it that a tracker that hangs does not keep the process from ending."""
+        """Make sure that a tracker that hangs does not keep the process from ending."""
 
 
 class Unanswered(Exception):
@@ -161,6 +156,6 @@ def within(seconds: float, action: Callable[[], None]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, in one line without the full stop, or else its type."""
+    """Return an error's message in one line without the full stop, or else its type."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".: ") if lines else type(error).__name__

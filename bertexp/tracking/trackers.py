@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,7 +26,7 @@ from bertexp.files import sync
 from bertexp.metrics import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker
 from bertexp.tracking.config import TrackerConfig
-from bertexp.tracking.identity import RunIdentity, wandb_setting
+from bertexp.tracking.identity import RunIdentity, new_id, wandb_setting
 from bertexp.validation import UserError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,6 @@ class JsonLinesTracker(GeneralTracker):
 
     @property
     def tracker(self) -> Path:
-        """The file it writes."""
         return self._path
 
     @on_main_process
@@ -186,3 +186,51 @@ def open_tracker(
     from bertexp.tracking.weights_and_biases import WandbTracker
 
     return WandbTracker(config, identity, wandb_root, resolved_config)
+
+
+def log_beside(
+    config: TrackerConfig,
+    *,
+    job_type: str,
+    about: str,
+    section: str,
+    pictures: Sequence[Path],
+    root: Path,
+    group: str | None = None,
+    table: tuple[Sequence[str], Sequence[Sequence[Any]]] | None = None,
+) -> str | None:
+    """Log a table and pictures as a W&B run of their own, beside the runs that they are about.
+
+    Only W&B shows both; with any other tracker, and with none, nothing is done. Online and
+    offline are chosen as for the runs themselves, and no failure ends the program.
+
+    Args:
+        config: the tracker of the runs that they are about.
+        job_type: what kind of work made them: ``compare``, ``inspect``.
+        about: what they are about, for the run's name.
+        section: what they are shown under.
+        pictures: PNG files and HTML pages.
+        root: the folder of W&B's own, ``outputs``.
+        group: the group of the runs that they are about.
+        table: its head, and its rows of numbers, text and None.
+
+    Returns:
+        Where to look: an address, or commands, one a line; None if nothing was logged.
+
+    Raises:
+        UserError: ``tracker.mode=online`` and W&B cannot be had.
+    """
+    if config.name != "wandb":
+        return None
+    label = f"{job_type}-{about}"
+    identity = RunIdentity(new_id(label), label, group, (job_type, *config.tags), job_type)
+    tracker = open_tracker(config, identity, root, root.absolute(), {})
+    if tracker is None:
+        return None
+    tracker.start()
+    if table:
+        columns, rows = table
+        tracker.log_rows(f"{section}/table", list(columns), [list(row) for row in rows])
+    tracker.log_pictures(section, pictures)
+    tracker.finish()
+    return tracker.location

@@ -74,7 +74,7 @@ def test_whenever_it_hangs_it_is_left_and_that_is_said_once(
     assert stuck.logged == [1, 2][: max(calls - 1, 0)]
     (record,) = caplog.records
     assert record.getMessage() == (
-        "stuck: does not answer, after 0.2 seconds. The run goes on without it."
+        "stuck: does not answer, after 0.2 seconds. The run continues without it."
     )
     # Its hour is not waited for, not once and not by each call.
     assert time.monotonic() - began < 60
@@ -118,7 +118,7 @@ def test_a_wandb_service_that_hangs_does_not_hold_up_the_run(
     os.kill(service, signal.SIGSTOP)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    assert output.count("wandb: does not answer, after 4 seconds. The run goes on") == 1
+    assert output.count("wandb: does not answer, after 4 seconds. The run continues") == 1
     assert "Traceback" not in output
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == [*range(61), 60]

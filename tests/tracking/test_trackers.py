@@ -106,7 +106,7 @@ def test_a_tracker_that_dies_warns_once_and_no_more(
     tracker.log({"train/loss": 3.0}, step=10)
     tracker.close(failed=True)
     assert len(caplog.messages) == 1
-    assert "The run goes on without it" in caplog.messages[0]
+    assert "The run continues without it" in caplog.messages[0]
 
 
 def test_a_log_call_that_raises_warns_once(

@@ -181,14 +181,15 @@ def test_on_a_terminal_nothing_is_asked(on_a_terminal: Callable[..., str], tmp_p
 
 COMPARE = """
 from pathlib import Path
-from bertexp.tracking.comparison import log_comparison
+from bertexp.tracking.trackers import log_beside
 from bertexp.tracking.config import TrackerConfig
 config = TrackerConfig(
     name="{name}", mode="offline", project="bertexp", entity=None, group=None, tags=["mine"]
 )
 rows = [["masking.prob=0.15", 2.5, None], ["masking.prob=0.4", 2.25, 0.25]]
-print(log_comparison(config, "ratios", ["setting", "mean", "difference"], rows,
-                     [Path("curves.png")], Path("outputs")))
+table = (["setting", "mean", "difference"], rows)
+print(log_beside(config, job_type="compare", about="ratios", group="ratios", section="comparison",
+                 table=table, pictures=[Path("curves.png")], root=Path("outputs")))
 """
 
 
