@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertexp import group, plugins
+from bertexp import group, plugins, processes
 from bertexp.arguments import checked_arguments
 from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
 from bertexp.experiment.folder import claimed, discard, is_new, load_plugins_of, record_config
@@ -28,7 +28,6 @@ from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.summary import write_summary
 from bertexp.help import asks_for_help, help_text
-from bertexp.processes import launch
 from bertexp.signals import Signals
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob
@@ -70,7 +69,7 @@ def run_command(config_name: str, schema: type[RunConfig]) -> None:
             with contextlib.suppress(UserError):
                 _load_plugins(sys.argv[1:])
                 resume_arguments(sys.argv[1:])
-            sys.exit(launch.follow())
+            sys.exit(processes.follow())
         enter(config_name, schema, work)
     finally:
         group.leave()
@@ -210,7 +209,7 @@ def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
                 with _recording_failure(folder):
                     config, resolved = _settle(resume.composed, folder, schema, job)
                     invocation = Invocation(folder, resume, signals, job)
-                    result = launch.run(config, resolved, invocation)
+                    result = processes.run(config, resolved, invocation)
             else:
                 log.info("%s: the run is finished; a longer budget would resume it.", folder)
     finally:

@@ -1,27 +1,31 @@
-"""The processes of one run: which of them this is, and what they tell each other.
+"""The processes of one run: which of them this is, and what they send each other.
 
 A process is of one group, as in ``torch.distributed``; until it joins one it is alone, and all of
-this does nothing. What is said here goes from CPU to CPU (gloo): it waits for no GPU.
+this does nothing. What is sent here goes from CPU to CPU (gloo): it waits for no GPU.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from bertexp.validation import UserError, is_mistake
 
 if TYPE_CHECKING:
-    from torch._C._distributed_c10d import Store
-    from torch.distributed import ProcessGroup, ReduceOp
+    from torch.distributed import ProcessGroup, ReduceOp, Store  # type: ignore[attr-defined]
 
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float)
 
 # Others wait while the first one prepares data: hours. A process that dies is noticed at once.
 PATIENCE = datetime.timedelta(days=7)
-_SAID = "bertexp/said"
+_FAILURE = "bertexp/failure"
 _group: ProcessGroup | None = None
 _store: Store | None = None
 
@@ -46,22 +50,12 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Leave the group; whoever waits for this process fails."""
+    """Leave the group; a process that waits for this one fails."""
     from torch import distributed
 
     global _group, _store
     _group = _store = None
     distributed.destroy_process_group()
-
-
-def first_to_say(what: str) -> str:
-    """Return what the first process to call this said, also to those that say something later."""
-    return what if _store is None else _store.compare_set(_SAID, "", what).decode()
-
-
-def said() -> str | None:
-    """Return what ``first_to_say`` would return, if a process has called it."""
-    return _store.get(_SAID).decode() if _store and _store.check([_SAID]) else None
 
 
 def rank() -> int:
@@ -143,3 +137,62 @@ def _wait() -> None:
         from torch import distributed
 
         distributed.barrier(group=_group)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as it goes from process to process.
+
+    Attributes:
+        rank: the process that had it.
+        message: the error's, after the name of its type where it is a bug.
+        is_mistake: whether the message is all that a user needs.
+        traceback: where it was raised.
+    """
+
+    rank: int
+    message: str
+    is_mistake: bool
+    traceback: str
+
+    @classmethod
+    def first(cls, error: Exception) -> Failure:
+        """Return this process's error, or that of another which came before it.
+
+        When one process ends, the others fail because they cannot reach it any more; its own
+        error is the one to report.
+        """
+        found = is_mistake(error)
+        own = cls(
+            rank=rank(),
+            message=str(error) if found else f"{type(error).__name__}: {error}",
+            is_mistake=found,
+            traceback="".join(traceback.format_exception(error)),
+        )
+        if _store is None:
+            return own
+        return cls.read(_store.compare_set(_FAILURE, "", own.text()).decode())
+
+    @classmethod
+    def known(cls) -> Failure | None:
+        """Return the first error that one of the processes has had, if any."""
+        has_failed = _store is not None and _store.check([_FAILURE])
+        return cls.read(_store.get(_FAILURE).decode()) if _store and has_failed else None
+
+    @classmethod
+    def read(cls, text: str) -> Failure:
+        return cls(**json.loads(text))
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    def raise_here(self) -> NoReturn:
+        """Raise it as an error of this process."""
+        if self.is_mistake:
+            raise UserError(self.message) from None
+        remote = _RemoteError(f"\n{self.traceback}")
+        raise RuntimeError(f"process {self.rank}: {self.message}") from remote
+
+
+class _RemoteError(Exception):
+    """An error of another process, with its traceback for a message."""

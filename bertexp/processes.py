@@ -1,4 +1,8 @@
-"""Runs an experiment: in this process, in several that it starts, or in those that are there."""
+"""Runs an experiment: in this process, in several that it starts, or in those of ``torchrun``.
+
+It starts them by ``elastic_launch``, which is ``torchrun`` without its command line: that answers
+every error with a page of its own, and every signal with exit code 1.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
@@ -21,9 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp import group, plugins
 from bertexp.config import RunConfig
-from bertexp.experiment.invocation import Invocation, Job
-from bertexp.experiment.resuming import Resume
-from bertexp.processes.failure import Failure
+from bertexp.experiment.invocation import Invocation
+from bertexp.group import Failure
 from bertexp.signals import STOPPING, Interrupted, Signals, end_with_parent
 from bertexp.terminal import tolerant
 from bertexp.training.config import HardwareConfig
@@ -37,21 +40,19 @@ SECONDS_TO_END = 15
 
 
 @dataclass(frozen=True)
-class Errand:
-    """What the processes of a run are to do, as it is handed to each of them.
+class _Shared:
+    """A run as it is sent to each of its processes.
 
     Attributes:
         config, resolved: the configuration, typed and as plain values.
-        folder, resume, job: see ``Invocation``.
-        log: how Hydra was told to log.
+        invocation: how it was started, given the signals of the process.
+        log: how Hydra was configured to log.
         plugins: what registers itself.
     """
 
     config: RunConfig
     resolved: dict[str, Any]
-    folder: Path
-    resume: Resume
-    job: Job | None
+    invocation: Callable[[Signals], Invocation]
     log: DictConfig
     plugins: list[str]
 
@@ -65,9 +66,8 @@ class Errand:
         from bertexp.experiment.main import run_experiment
 
         plugins.load(self.plugins)
-        invocation = Invocation(self.folder, self.resume, signals, self.job)
         try:
-            return run_experiment(self.config, self.resolved, invocation)
+            return run_experiment(self.config, self.resolved, self.invocation(signals))
         except (Interrupted, Exception) as error:
             failure = Failure.known()
             if failure is None and not isinstance(error, Interrupted):
@@ -83,22 +83,21 @@ def run(config: RunConfig, resolved: dict[str, Any], invocation: Invocation) -> 
     """Run an experiment in as many processes as it is to have; returns the final ``eval/loss``.
 
     Raises:
-        UserError: something the user can mend.
-        Interrupted: a signal has come; the run can go on from where it is.
+        UserError: something the user can fix.
+        Interrupted: a signal has come; the run can be resumed.
     """
-    alone = number_to_start(config.hardware) == 1 and not config.hardware.sharded
-    if alone and not group.was_launched():
+    number = number_to_start(config.hardware)
+    if number == 1 and not config.hardware.sharded and not group.was_launched():
         # Not before: those that are started import it themselves.
         from bertexp.experiment.main import run_experiment
 
         return run_experiment(config, resolved, invocation)
+    begun = partial(Invocation, invocation.folder, invocation.resume, job=invocation.job)
     log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    folder, resume, job = invocation.folder, invocation.resume, invocation.job
-    log = OmegaConf.create(log)
-    errand = Errand(config, resolved, folder, resume, job, log, plugins.loaded())
+    shared = _Shared(config, resolved, begun, OmegaConf.create(log), plugins.loaded())
     if group.was_launched():
-        return group.from_first(errand).run(invocation.signals)
-    return _start(number_to_start(config.hardware), errand, invocation.signals)
+        return group.from_first(shared).run(invocation.signals)
+    return _start(number, shared, invocation)
 
 
 def number_to_start(hardware: HardwareConfig) -> int:
@@ -111,60 +110,57 @@ def number_to_start(hardware: HardwareConfig) -> int:
 
 
 def follow() -> int:
-    """Do what the first of the processes that are there says; returns the exit code."""
+    """Run what the first of torchrun's processes sends to this one; returns the exit code."""
     logging.getLogger().addHandler(logging.NullHandler())
     with Signals() as signals:
         try:
-            errand: Errand = group.from_first(None)  # type: ignore[assignment]
+            shared: _Shared = group.from_first(None)  # type: ignore[assignment]
         except RuntimeError:
-            # The first one ended before it came to that, and has said why.
+            # The first one ended before it came to that, and has printed why.
             return 0
         try:
-            errand.run(signals)
+            shared.run(signals)
         except Interrupted as interruption:
             return interruption.code
         except Exception as error:
             failure = Failure.first(error)
             if failure.rank == group.rank():
-                told = failure.message if failure.is_mistake else failure.traceback
-                print(f"error: {told}", file=sys.stderr, flush=True)
+                text = failure.message if failure.is_mistake else failure.traceback
+                print(f"error: {text}", file=sys.stderr, flush=True)
             return 1
     return 0
 
 
-def _start(number: int, errand: Errand, signals: Signals) -> float:
-    """Run an errand in new processes of this machine, see ``run``."""
+def _start(number: int, shared: _Shared, invocation: Invocation) -> float:
+    """Run an experiment in new processes of this machine, see ``run``."""
     if not hasattr(os, "setpgrp"):
         raise UserError(
             f"hardware.num_processes={number}: several processes need Linux or macOS; use 1."
         )
-    import torch
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    def launch() -> dict[int, _End]:
+    def launch() -> dict[int, float | signal.Signals]:
         # The new processes inherit this: none dies of a signal before it can handle it.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        return elastic_launch(config, _take_part)(errand)
+        return elastic_launch(config, _take_part)(shared)
 
     def workers() -> list[int]:
         return [child.pid for child in multiprocessing.active_children() if child.pid]
 
-    threads = max(1, torch.get_num_threads() // number)
     with (
         tempfile.TemporaryDirectory(prefix="bertexp-") as scratch,
-        _environment(OMP_NUM_THREADS=threads, TORCH_ELASTIC_SHUTDOWN_TIMEOUT=SECONDS_TO_END),
-        _quiet(),
+        _surroundings(number),
         # A thread, so that elastic_launch leaves the signals to this one.
         ThreadPoolExecutor(1) as thread,
-        signals.handed_on(workers),
+        invocation.signals.handed_on(workers),
     ):
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=number,
-            run_id=errand.folder.name,
+            run_id=invocation.folder.name,
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
@@ -172,30 +168,25 @@ def _start(number: int, errand: Errand, signals: Signals) -> float:
             logs_specs=DefaultLogsSpecs(log_dir=scratch),
         )
         try:
-            ends = thread.submit(launch).result()
+            result = thread.submit(launch).result()[0]
         except ChildFailedError as error:
-            signals.check()
+            invocation.signals.check()
             _explain(*error.get_first_failure(), number)
-    if ends[0].signal:
-        raise Interrupted(ends[0].signal)
-    assert ends[0].objective is not None
-    return ends[0].objective
+    if isinstance(result, signal.Signals):
+        raise Interrupted(result)
+    return result
 
 
-@dataclass(frozen=True)
-class _End:
-    """How a process ended: with the final ``eval/loss``, or by a signal."""
-
-    objective: float | None
-    signal: int | None = None
+class _Failed(Exception):
+    """A failure, as the text that torch carries to the process that started the others."""
 
 
-class _Told(Exception):
-    """A failure, as the text that torch's launcher carries to whoever started the process."""
+def _take_part(shared: _Shared) -> float | signal.Signals:
+    """Run an experiment as one of the processes that ``_start`` has started.
 
-
-def _take_part(errand: Errand) -> _End:
-    """Do an errand as one of the processes that ``_start`` has started."""
+    Returns:
+        The final ``eval/loss``, or the signal that stopped it.
+    """
     # Ctrl-C in a terminal goes to all of its group; this one gets it from the process above, and
     # dies with it: with it the claim on the folder ends.
     os.setpgrp()
@@ -204,23 +195,23 @@ def _take_part(errand: Errand) -> _End:
         try:
             group.join()
             if group.is_first():
-                configure_log(errand.log)
+                configure_log(shared.log)
             else:
                 logging.getLogger().addHandler(logging.NullHandler())
-            return _End(errand.run(signals))
+            return shared.run(signals)
         except Interrupted as interruption:
-            return _End(None, interruption.code - 128)
+            return signal.Signals(interruption.code - 128)
         except Exception as error:
-            raise _Told(Failure.first(error).text()) from None
+            raise _Failed(Failure.first(error).text()) from None
         finally:
             group.leave()
 
 
 def _explain(rank: int, failure: ProcessFailure, number: int) -> NoReturn:
-    """Raise what a process has died of."""
-    said = failure.error_file_data["message"]
-    if isinstance(said, dict):
-        Failure.read(said["message"].removeprefix(f"{_Told.__name__}: ")).raise_here()
+    """Raise the error that a process has ended with."""
+    message = failure.error_file_data["message"]
+    if isinstance(message, dict):
+        Failure.read(message["message"].removeprefix(f"{_Failed.__name__}: ")).raise_here()
     if failure.exitcode < 0:
         raise UserError(
             f"process {rank} of {number} was ended by {failure.signal_name()}, perhaps for want "
@@ -230,25 +221,23 @@ def _explain(rank: int, failure: ProcessFailure, number: int) -> NoReturn:
 
 
 @contextmanager
-def _environment(**numbers: int) -> Iterator[None]:
-    """Set variables for the processes that are started in a ``with`` block."""
-    before = {name: os.environ.get(name) for name in numbers}
-    os.environ.update({name: str(number) for name, number in numbers.items()})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
+def _surroundings(number: int) -> Iterator[None]:
+    """Give new processes their share of the cores, and keep torch from logging pages of errors."""
+    import torch
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's launcher from telling in pages what is said in a line afterwards."""
-    before = logging.root.manager.disable
+    level = logging.root.manager.disable
+    ours = {
+        "OMP_NUM_THREADS": max(1, torch.get_num_threads() // number),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": SECONDS_TO_END,
+    }
+    before = {name: os.environ.pop(name, None) for name in ours}
+    os.environ.update({name: str(value) for name, value in ours.items()})
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(level)
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value

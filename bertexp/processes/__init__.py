@@ -1,1 +1,0 @@
-"""Several processes for one run: how they are started, and what they tell each other."""
