@@ -13,10 +13,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp import plugins
-from bertexp.config import conf_dir, store_own_keys
+from bertexp.config import Config, conf_dir, store_own_keys
+from bertexp.finetune.config import FinetuneConfig
 from bertexp.sweeps.points import Varied, grid, suggested
 from bertexp.sweeps.sweeper import ResumableSweeper
 from bertexp.validation import UserError
+
+SCHEMAS = (Config, FinetuneConfig)
 
 
 class Extensions(SearchPathPlugin):
@@ -56,7 +59,7 @@ class GridSweeper(ResumableSweeper):
     """
 
     def __init__(self, params: Mapping[str, str] | None, together: Sequence[str]) -> None:
-        super().__init__(params, None, _compare)
+        super().__init__(params, None, SCHEMAS, _compare)
         self._together = together
 
     def run(self, varied: Varied) -> None:
@@ -74,7 +77,7 @@ class SearchSweeper(ResumableSweeper):
     def __init__(
         self, params: Mapping[str, str] | None, n_trials: int, n_jobs: int, sampler: DictConfig
     ) -> None:
-        super().__init__(params, n_trials, _compare)
+        super().__init__(params, n_trials, SCHEMAS, _compare)
         self._n_trials, self._n_jobs, self._sampler = n_trials, n_jobs, sampler
 
     def sweep(self, arguments: list[str]) -> None:

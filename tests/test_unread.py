@@ -13,16 +13,17 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from bertexp.config import Config, conf_dir
+from bertexp.config import Config, conf_dir, keys
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.sweeps.points import grid
-from bertexp.sweeps.stored import SCHEMAS, all_keys
 from bertexp.sweeps.unread import refuse_unread_in_sweep
 from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((conf_dir() / "experiment").glob("*.yaml"))
+SCHEMAS = (Config, FinetuneConfig)
+KEYS = [*dict.fromkeys(key for schema in SCHEMAS for key in keys(schema))]
 PAIRS = "task.objectives=nsp or task.objectives=sop"
 
 
@@ -135,7 +136,7 @@ def check_sweep(*overrides: str) -> None:
     lines = [line for key, line in (swept | named).items() if line not in fixed]
     varied = {each.get_key_element(): each for each in parser.parse_overrides(lines)}
     jobs = grid(varied, [key for key in sweeper.together if key not in named])
-    refuse_unread_in_sweep([composed(*fixed, *job) for job in jobs], all_keys(), SCHEMAS, None)
+    refuse_unread_in_sweep([composed(*fixed, *job) for job in jobs], KEYS, SCHEMAS, None)
 
 
 SWEEPS = {
@@ -173,11 +174,9 @@ def test_a_sweep_of_which_some_jobs_read_a_setting_runs(line: str) -> None:
 def test_a_search_may_be_over_what_only_some_of_its_jobs_read() -> None:
     first = ["masking.strategy=token", "masking.span.p=0.3"]
     job = composed(*first)
-    refuse_unread_in_sweep(
-        [job], all_keys(), SCHEMAS, ["masking.strategy=token", "masking.span.p=0.3"]
-    )
+    refuse_unread_in_sweep([job], KEYS, SCHEMAS, ["masking.strategy=token", "masking.span.p=0.3"])
     with pytest.raises(UserError, match=r"masking\.span\.p is read by masking\.strategy=span only"):
-        refuse_unread_in_sweep([job], all_keys(), SCHEMAS, ["masking.span.p=0.3"])
+        refuse_unread_in_sweep([job], KEYS, SCHEMAS, ["masking.span.p=0.3"])
 
 
 def test_files_of_the_users_own_are_looked_at(command: Callable[..., Any], tmp_path: Path) -> None:

@@ -1,30 +1,31 @@
-"""What a sweep's folder already holds: jobs with their configuration, state and result."""
+"""A sweep's folder: which process holds it, and its jobs with configuration, state and result."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.config import Config, changes_outcome, keys
-from bertexp.experiment.folder import recorded
+from bertexp import locks
+from bertexp.config import changes_outcome
+from bertexp.experiment.folder import recorded, remove_empty_parents
 from bertexp.experiment.plan import PLANNED, Plan
 from bertexp.experiment.rates import with_rate
-from bertexp.experiment.summary import read_summary, status
-from bertexp.finetune.config import FinetuneConfig
+from bertexp.experiment.summary import LOCK_FILE, read_summary, status
 from bertexp.validation import UserError
 
-# Where Hydra keeps what it composed for a run.
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 # A job's folder is named after its overrides, up to this many characters.
 FOLDER_NAME_LENGTH = 120
-# A run has those of one command; the others are missing in all that it is held against.
-SCHEMAS = (Config, FinetuneConfig)
+# Where the jobs of a dry run work, within the sweep's folder.
+DRY_RUNS = ".dry_runs"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class StoredJob:
         error: why it failed, or None.
         objective: the final ``eval/loss``, or None.
         plan: what it would take, if it was a dry run.
-        outcome: what its result depends on, see ``outcome``.
+        config: its configuration.
     """
 
     folder: Path
@@ -46,7 +47,7 @@ class StoredJob:
     error: str | None
     objective: float | None
     plan: Plan | None
-    outcome: Mapping[str, object]
+    config: DictConfig
 
     @property
     def finished(self) -> bool:
@@ -54,16 +55,11 @@ class StoredJob:
         return self.status == "finished"
 
 
-def all_keys() -> list[str]:
-    """Return every key that a job of a sweep may have."""
-    return [*dict.fromkeys(key for schema in SCHEMAS for key in keys(schema))]
-
-
-def outcome(config: DictConfig) -> dict[str, object]:
-    """Return the values of all keys that a run's result depends on, by dotted key."""
+def outcome(config: DictConfig, keys: Iterable[str]) -> dict[str, object]:
+    """Return the values of those keys that a run's result depends on, by dotted key."""
     with contextlib.suppress(UserError):  # which its job will have
         config = with_rate(config)
-    return {key: OmegaConf.select(config, key) for key in all_keys() if changes_outcome(key)}
+    return {key: OmegaConf.select(config, key) for key in keys if changes_outcome(key)}
 
 
 def read_job(folder: Path) -> StoredJob:
@@ -76,7 +72,7 @@ def read_job(folder: Path) -> StoredJob:
         error=summary.get("error"),
         objective=summary.get("metrics", {}).get("eval/loss"),
         plan=Plan(**summary[PLANNED]) if PLANNED in summary else None,
-        outcome=outcome(config),
+        config=config,
     )
 
 
@@ -93,3 +89,36 @@ def folder_name(overrides: str) -> str:
         return safe
     digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
     return f"{safe[:FOLDER_NAME_LENGTH]}-{digest}"
+
+
+@contextmanager
+def only_sweep(folder: Path, name: str) -> Iterator[None]:
+    """Hold a sweep's folder; the lock ends with this process, however it ends.
+
+    Raises:
+        UserError: another sweep holds it, or a job that outlived its killed sweep.
+    """
+    running = f"sweep={name}: is running already, in another process"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = locks.acquire(folder / LOCK_FILE, seconds=0)
+    except locks.Timeout as error:
+        raise UserError(f"{running}{locks.holder(error)}.") from error
+    with lock:
+        for job in folder.glob(f"*/{LOCK_FILE}"):
+            if locks.is_held(job):
+                raise UserError(f"{running}: {job.parent}.")
+        try:
+            yield
+        finally:
+            if all(path.name.startswith(LOCK_FILE) for path in folder.iterdir()):
+                # A mistake came before the first job, or it was a dry run.
+                shutil.rmtree(folder, ignore_errors=True)
+                remove_empty_parents(folder)
+
+
+def clear_dry_run(root: Path, is_new: bool) -> None:
+    """Remove what a dry run has left in a sweep's folder: all of it, where it made the folder."""
+    for path in root.iterdir():
+        if path.name == DRY_RUNS or (is_new and not path.name.startswith(LOCK_FILE)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,27 +23,23 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bertexp import locks
+from bertexp.config import RunConfig, keys
 from bertexp.console import clock
-from bertexp.experiment.folder import remove_empty_parents
-from bertexp.experiment.summary import LOCK_FILE
 from bertexp.sweeps.ending import report
 from bertexp.sweeps.job import jobs_at_once, seconds_a_job
 from bertexp.sweeps.points import Varied
 from bertexp.sweeps.stored import (
-    SCHEMAS,
+    DRY_RUNS,
     StoredJob,
-    all_keys,
+    clear_dry_run,
     folder_name,
+    only_sweep,
     outcome,
     read_job,
     stored_jobs,
 )
 from bertexp.sweeps.unread import refuse_unread_in_sweep
 from bertexp.validation import UserError, require_folder_name
-
-# Where the jobs of a dry run work, within the sweep's folder.
-DRY_RUNS = ".dry_runs"
 
 
 @dataclass(frozen=True)
@@ -90,6 +84,8 @@ class ResumableSweeper(Sweeper):
     Args:
         params: values by key, as on the command line, whose values come before these.
         total: jobs in all, None if they are launched all at once.
+        schemas: what the jobs of one command or another may hold; keys that a job does not have
+            are missing in all that it is held against.
         compare: compares the runs of a sweep, given its configuration.
     """
 
@@ -97,10 +93,13 @@ class ResumableSweeper(Sweeper):
         self,
         params: Mapping[str, str] | None,
         total: int | None,
+        schemas: Sequence[type[RunConfig]],
         compare: Callable[[DictConfig], None],
     ) -> None:
         self._params = dict(params or {})
         self._total = total
+        self._schemas = schemas
+        self._keys = [*dict.fromkeys(key for schema in schemas for key in keys(schema))]
         self._compare = compare
 
     def setup(
@@ -138,7 +137,8 @@ class ResumableSweeper(Sweeper):
         with only_sweep(self.root, config.sweep):
             # Jobs' folders are named by what varies; the rest goes to every job.
             self._fixed, varied = self._split(arguments)
-            self._stored = stored_jobs(self.root)
+            found = stored_jobs(self.root)
+            self._stored = [(job, outcome(job.config, self._keys)) for job in found]
             try:
                 self.run(varied)
             except KeyboardInterrupt:
@@ -147,7 +147,7 @@ class ResumableSweeper(Sweeper):
             finally:
                 ended = [read_job(folder) for folder in self._folders]
                 if config.trainer.dry_run:
-                    _clear(self.root, is_new)
+                    clear_dry_run(self.root, is_new)
         report(config, ended, self._compare)
 
     def launch(self, points: Sequence[Sequence[str]], first: int = 0) -> list[float | None]:
@@ -164,7 +164,9 @@ class ResumableSweeper(Sweeper):
         jobs = [self._plan(overrides) for overrides in points]
         if first == 0:
             searched = points[0] if self._total else None
-            refuse_unread_in_sweep([job.composed for job in jobs], all_keys(), SCHEMAS, searched)
+            refuse_unread_in_sweep(
+                [job.composed for job in jobs], self._keys, self._schemas, searched
+            )
         unique = {job.stored.folder: job for job in jobs}
         left = [job for job in unique.values() if not job.stored.finished]
         total, done = self._total or len(unique), len(unique) - len(left)
@@ -193,17 +195,18 @@ class ResumableSweeper(Sweeper):
         """Compose a job and find its folder: by its configuration, or else by its name."""
         overrides = [*self._fixed, *point, "trainer.resume=auto"]
         composed = self._loader.load_sweep_config(self._config, overrides)
-        wanted = outcome(composed)
-        same = [job for job in self._stored if job.outcome == wanted]
+        wanted = outcome(composed, self._keys)
+        same = [job for job, found in self._stored if found == wanted]
         # A finished one first.
         stored = max(same, key=lambda job: job.finished, default=None)
         if stored is None:
             stored = read_job(self.root / folder_name(",".join(point or self._fixed)))
             if stored.finished:
-                key = next(key for key in wanted if stored.outcome[key] != wanted[key])
+                found = outcome(stored.config, self._keys)
+                key = next(key for key in wanted if found[key] != wanted[key])
                 raise UserError(
                     f"sweep={self._config.sweep}: {stored.folder.name} is finished, with "
-                    f"{key}={stored.outcome[key]} where it is {wanted[key]} now; choose another "
+                    f"{key}={found[key]} where it is {wanted[key]} now; choose another "
                     "sweep=..."
                 )
         return _Planned(overrides, composed, stored, self._work / stored.folder.name)
@@ -229,39 +232,6 @@ class ResumableSweeper(Sweeper):
             rounds = (total - done) / jobs_at_once(self._config.hydra.launcher)
             parts.append(f"about {clock(seconds * rounds)}")
         return " · ".join(parts)
-
-
-@contextmanager
-def only_sweep(folder: Path, name: str) -> Iterator[None]:
-    """Hold a sweep's folder; the lock ends with this process, however it ends.
-
-    Raises:
-        UserError: another sweep holds it, or a job that outlived its killed sweep.
-    """
-    running = f"sweep={name}: is running already, in another process"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = locks.acquire(folder / LOCK_FILE, seconds=0)
-    except locks.Timeout as error:
-        raise UserError(f"{running}{locks.holder(error)}.") from error
-    with lock:
-        for job in folder.glob(f"*/{LOCK_FILE}"):
-            if locks.is_held(job):
-                raise UserError(f"{running}: {job.parent}.")
-        try:
-            yield
-        finally:
-            if all(path.name.startswith(LOCK_FILE) for path in folder.iterdir()):
-                # A mistake came before the first job, or it was a dry run.
-                shutil.rmtree(folder, ignore_errors=True)
-                remove_empty_parents(folder)
-
-
-def _clear(root: Path, is_new: bool) -> None:
-    """Remove what a dry run has left in a sweep's folder: all of it, where it made the folder."""
-    for path in root.iterdir():
-        if path.name == DRY_RUNS or (is_new and not path.name.startswith(LOCK_FILE)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _command(config: DictConfig) -> str:

@@ -14,8 +14,7 @@ import pytest
 from door import Door
 
 from bertexp.experiment.folder import claimed
-from bertexp.sweeps.stored import folder_name
-from bertexp.sweeps.sweeper import only_sweep
+from bertexp.sweeps.stored import folder_name, only_sweep
 
 MIXED = ("masking.prob=0.1,7,0.15", "sweep=mixed")
 
