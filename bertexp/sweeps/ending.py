@@ -40,8 +40,8 @@ def report(
 
 
 def _show_costs(jobs: Sequence[StoredJob], at_once: int) -> None:
-    from bertexp.experiment.dry_run import sweep_costs
     from bertexp.console import show
+    from bertexp.experiment.dry_run import sweep_costs
 
     if plans := [(job.folder.name, job.plan) for job in jobs if job.plan]:
         show(sweep_costs(plans, at_once))
