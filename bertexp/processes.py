@@ -137,6 +137,9 @@ def _start(number: int, shared: _Shared, invocation: Invocation) -> float:
         raise UserError(
             f"hardware.num_processes={number}: several processes need Linux or macOS; use 1."
         )
+    if multiprocessing.get_start_method(allow_none=True) == "loky":
+        # In a worker of joblib's, whose method of starting processes new ones would not know.
+        multiprocessing.set_start_method("spawn", force=True)
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
