@@ -56,6 +56,7 @@ def reevaluate(
         evaluator.check(model)
     device = build_accelerator(config.hardware, []).device
     learner = Learner(model, data.task.objectives).to(device)
+    learner.load_own(Path(saved.source))
     found = evaluate_fully(learner, data.bank, data.evaluators, device)
     path = _record(saved, save, changed, data, found) if save else None
     if in_a_line:

@@ -18,8 +18,7 @@ from bertexp.experiment.run import Run
 from bertexp.experiment.summary import write_summary
 from bertexp.metrics import cost, describe
 from bertexp.training.saving import LAST, Saver
-from bertexp.training.shards import gathered_weights
-from bertexp.training.snapshot import load_weights
+from bertexp.training.snapshot import load_learner
 
 # An evaluation loss that is above the best by less than this share of it goes without saying.
 NOTABLE = 0.01
@@ -36,10 +35,10 @@ def conclude(run: Run) -> float:
         if best:
             saver.offer(run.cost(experiment.evaluate(run.learner, device)), state.step)
             if saver.best and saver.step != state.step:
-                load_weights(saver.model, folder / saver.best)
+                load_learner(run.learner, folder / saver.best)
         final = experiment.conclude(run.learner, folder, device)
     with run.clock.counting("checkpoints"):
-        saver.export(gathered_weights(run.learner))
+        saver.export(run.learner)
         saver.finish(run.cost(final.metrics), state.step, exports_best=best)
     if group.is_first():
         _record(run, final)

@@ -52,6 +52,22 @@ class Inputs(Tensors):
     attention_mask_BL: Tensor | None = None
     token_type_ids_BL: Tensor | None = None
 
+    def at(self, positions_N: Tensor, ids_BL: Tensor) -> Inputs:
+        """Return the same sequences with other tokens, used at some positions.
+
+        Args:
+            positions_N: indices into the flattened batch.
+            ids_BL: the tokens.
+        """
+        column_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
+        return Inputs(
+            input_ids_BL=ids_BL,
+            queries_BP=column_L.expand_as(ids_BL),
+            slots_U=positions_N,
+            attention_mask_BL=self.attention_mask_BL,
+            token_type_ids_BL=self.token_type_ids_BL,
+        )
+
 
 @dataclass(frozen=True)
 class Part:

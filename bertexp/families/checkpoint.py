@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from bertexp.data.hub import must_be_local
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -20,6 +21,9 @@ from bertexp.files import sync
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
+
+# Weights that objectives train beside the model.
+BESIDE_FILE = "objectives.safetensors"
 
 # What a model that is used as it was saved may lack: only heads for pairs and labels read it.
 _POOLER = re.compile(r"(^|\.)pooler\.")
@@ -42,7 +46,8 @@ def load_model(
     config = read_architecture(path, key)
     family = FAMILIES[config.model_type]
     if heads is not None:
-        return _load(path, family.model_class(heads), key, config, family.head_weights)
+        bare = {} if heads else family.bare
+        return _load(path, family.model_class(heads), key, config, family.head_weights, **bare)
     name = (config.architectures or [family.classes[frozenset()]])[0]
     modeling = family.modeling()
     if name not in modeling.__all__:
@@ -90,6 +95,7 @@ def _load(
     config: Any,
     may_lack: re.Pattern[str],
     new_head: str | None = None,
+    **made_with: Any,
 ) -> Any:
     """Load a model; weights of ``new_head`` may have other shapes than they are saved with."""
     from transformers.utils.logging import disable_progress_bar
@@ -108,6 +114,7 @@ def _load(
             local_files_only=must_be_local(path),
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **made_with,
         )
     model, report = loaded
     other = [
@@ -152,6 +159,7 @@ def export_model(
     max_length: int,
     folder: Path,
     weights: dict[str, torch.Tensor] | None = None,
+    beside: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a model to ``folder``, see ``write_model``.
 
@@ -161,7 +169,7 @@ def export_model(
     shutil.rmtree(partial, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_model(model, tokenizer, max_length, partial, weights)
+        write_model(model, tokenizer, max_length, partial, weights, beside)
         sync(*partial.iterdir(), partial)
         if folder.exists():
             shutil.rmtree(folder)
@@ -176,6 +184,7 @@ def write_model(
     max_length: int,
     folder: Path,
     weights: dict[str, torch.Tensor] | None = None,
+    beside: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write weights (safetensors), configuration and tokenizer into ``folder``.
 
@@ -184,9 +193,12 @@ def write_model(
         max_length: the longest input.
         folder: where to.
         weights: those of the model, where it has only a part of them itself.
+        beside: what objectives have trained beside it, for ``BESIDE_FILE``.
     """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # one of "model shards" would cut through the run's own
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.to_transformers(max_length).save_pretrained(folder)
+    if beside:
+        save_file(beside, folder / BESIDE_FILE)

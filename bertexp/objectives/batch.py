@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -32,11 +32,11 @@ class Target(Tensors):
     positions_N: torch.Tensor
     used: slice | None
 
-    def idle(self) -> Target:
+    def idle(self) -> Self:
         """Return a target that is computed like this one, but predicts nothing."""
         return replace(self, labels_N=self.labels_N[:0], positions_N=self.positions_N[:0])
 
-    def padded(self, before: int, after: int) -> Target:
+    def padded(self, before: int, after: int) -> Self:
         """Return the target for sequences of ``after`` tokens instead of ``before``."""
         at_N = self.positions_N
         return replace(self, positions_N=at_N // before * after + at_N % before)
@@ -168,11 +168,15 @@ def use_positions(
 ) -> Batch:
     """Return the batch with an objective that predicts at ``predicted_BL``, before the others.
 
-    The others are at the first position of each sequence, see ``use_first_position``.
+    Others that use the batch's positions are behind it: those of the first position of each
+    sequence (``use_first_position``), or else any.
     Positions are filled up to a multiple: matrix products of a few shapes, each met often, are
     faster than of ever new ones, for which libraries make and keep ever new code.
     """
-    others = len(batch.targets) > 0
+    shared = {n: target for n, target in batch.targets.items() if target.used is not None}
+    if batch.queries_BP.shape[1] > 1:
+        return _use_more(batch, name, predicted_BL, labels_N)
+    others = len(shared) > 0
     rows_N, columns_N = np.nonzero(predicted_BL)
     counts_B = predicted_BL.sum(1)
     place_N = np.arange(len(rows_N)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
@@ -185,12 +189,31 @@ def use_positions(
     slots_U[: len(rows_N)] = rows_N * width + place_N
     slots_U[used:] = np.arange(size * others) * width
     positions_N = torch.from_numpy(np.flatnonzero(predicted_BL))
-    behind = {n: replace(t, used=slice(used, used + size)) for n, t in batch.targets.items()}
+    behind = {n: replace(t, used=slice(used, used + size)) for n, t in shared.items()}
     return replace(
         batch,
         queries_BP=torch.from_numpy(queries_BP),
         slots_U=torch.from_numpy(slots_U),
-        targets={name: Target(labels_N, positions_N, slice(0, used)), **behind},
+        targets={name: Target(labels_N, positions_N, slice(0, used)), **batch.targets, **behind},
+    )
+
+
+def _use_more(batch: Batch, name: str, predicted_BL: np.ndarray, labels_N: torch.Tensor) -> Batch:
+    """Return a batch whose positions are in use already with those of another objective."""
+    plain = replace(batch, queries_BP=batch.queries_BP[:, :1], targets={})
+    added = use_positions(plain, name, predicted_BL, labels_N)
+    width, more = batch.queries_BP.shape[1], added.queries_BP.shape[1]
+    before_U, after_U = batch.slots_U, added.slots_U
+    slots = [
+        before_U // width * (width + more) + before_U % width,
+        after_U // more * (width + more) + width + after_U % more,
+    ]
+    used = slice(len(before_U), len(before_U) + len(after_U))
+    return replace(
+        batch,
+        queries_BP=torch.cat([batch.queries_BP, added.queries_BP], dim=1),
+        slots_U=torch.cat(slots),
+        targets={**batch.targets, name: replace(added.targets[name], used=used)},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.draws import LastEpochs
 from bertexp.masking.masker import Masker
 from bertexp.objectives.batch import Batch, use_positions, written
-from bertexp.objectives.examples import Examples
+from bertexp.objectives.examples import Examples, MarkedExamples
 
 
 class BlockExamples(Examples):
@@ -103,7 +104,7 @@ class StreamedBlocks(Examples):
         return replace(blocks.batch(0, first + example_ids), example_ids=example_ids)
 
 
-class MaskedExamples(Examples):
+class MaskedExamples(MarkedExamples):
     """Examples of text in which tokens are masked.
 
     Args:
@@ -116,34 +117,23 @@ class MaskedExamples(Examples):
     """
 
     def __init__(self, text: Examples, masker: Masker, name: str) -> None:
-        self.text, self.masker, self._name = text, masker, name
+        super().__init__(text)
+        self.masker, self.name = masker, name
         self.rate: float | None = None
 
-    def __len__(self) -> int:
-        return len(self.text)
-
-    def documents(self) -> np.ndarray:
-        return self.text.documents()
-
-    def lengths(self, epoch: int) -> np.ndarray:
-        return self.text.lengths(epoch)
-
-    def strata(self, epoch: int) -> np.ndarray:
-        return self.text.strata(epoch)
-
-    def at_rate(self, rate: float) -> MaskedExamples:
+    def at_rate(self, rate: float) -> Self:
         changed = copy(self)
-        changed.rate = rate
+        changed.text, changed.rate = self.text.at_rate(rate), rate
         return changed
 
-    def under(self, seed: int) -> MaskedExamples:
+    def under(self, seed: int) -> Self:
         changed = copy(self)
-        changed.masker = self.masker.under(seed)
+        changed.text, changed.masker = self.text.under(seed), self.masker.under(seed)
         return changed
 
     def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
         """Return the ids of examples of ``epoch`` as they were written, padded."""
-        return self.text.batch(epoch, example_ids).input_ids_BL.numpy()
+        return self.written(epoch, example_ids).input_ids_BL.numpy()
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         written = self.text.batch(epoch, example_ids)
@@ -151,7 +141,7 @@ class MaskedExamples(Examples):
         masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
         labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
         return replace(
-            use_positions(written, self._name, masked.predicted_BL, labels_N),
+            use_positions(written, self.name, masked.predicted_BL, labels_N),
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
             maskable=masked.maskable,
             predicted=len(labels_N),

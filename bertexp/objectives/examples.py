@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 
 import numpy as np
 
@@ -37,6 +38,10 @@ class Examples(ABC):
             example_ids: which examples, shape (batch,).
         """
 
+    def written(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        """Return the batch as it was written, whatever objectives do to its tokens."""
+        return self.batch(epoch, example_ids)
+
     def at_rate(self, rate: float) -> Examples:
         """Return the same examples with another mask rate; themselves where nothing is masked."""
         return self
@@ -44,3 +49,39 @@ class Examples(ABC):
     def under(self, seed: int) -> Examples:
         """Return the same examples masked under another seed."""
         return self
+
+
+class MarkedExamples(Examples):
+    """Examples on which an objective predicts something.
+
+    Args:
+        text: the examples, perhaps marked by other objectives.
+    """
+
+    def __init__(self, text: Examples) -> None:
+        self.text = text
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def documents(self) -> np.ndarray:
+        return self.text.documents()
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        return self.text.lengths(epoch)
+
+    def strata(self, epoch: int) -> np.ndarray:
+        return self.text.strata(epoch)
+
+    def at_rate(self, rate: float) -> Examples:
+        changed = copy(self)
+        changed.text = self.text.at_rate(rate)
+        return changed
+
+    def under(self, seed: int) -> Examples:
+        changed = copy(self)
+        changed.text = self.text.under(seed)
+        return changed
+
+    def written(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        return self.text.written(epoch, example_ids)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bertexp import draws
 from bertexp.families.base import Family, Inputs
+from bertexp.families.checkpoint import BESIDE_FILE
 from bertexp.families.dropout import draw_masks_fast
 from bertexp.objectives.base import Head
 from bertexp.objectives.batch import Batch
+from bertexp.validation import UserError
 
 
 class Learner(nn.Module):
@@ -44,6 +48,42 @@ class Learner(nn.Module):
                 torch.manual_seed(draws.key(f"objective-{head.name}", head.seed, 0).item())
                 if (module := head.build(self.family)) is not None:
                     self.own[head.name] = module
+
+    @property
+    def exported(self) -> dict[str, Tensor]:
+        """Of the weights of ``own``, those that are exported with the model."""
+        prefixes = [f"{name}.{part}" for name in self.own for part in self.heads[name].exported]
+        state = self.own.state_dict()
+        return {name: w for name, w in state.items() if name.startswith(tuple(prefixes))}
+
+    def load_own(
+        self, folder: Path, fit: Callable[[Tensor, Tensor], Tensor] = lambda _, weight: weight
+    ) -> None:
+        """Give ``own`` the weights that a checkpoint or an exported model has.
+
+        Args:
+            folder: that of the model.
+            fit: makes a weight like the one in its place.
+
+        Raises:
+            UserError: there are none, or they are others; an exported model may lack what is
+                not exported.
+        """
+        if not self.own:
+            return
+        path, state = folder / BESIDE_FILE, self.own.state_dict()
+        weights = load_file(path) if path.is_file() else {}
+        if missing := self.exported.keys() - weights.keys() or weights.keys() - state.keys():
+            raise UserError(
+                f"{folder}: has no weights of its own for {', '.join(self.own)} "
+                f"({min(missing)}); it was trained on another task."
+            )
+        try:
+            fitted = {name: fit(state[name], weight) for name, weight in weights.items()}
+            self.own.load_state_dict(fitted, strict=False)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise UserError(f"{path}: is of another model ({reason}).") from error
 
     def encode(self, inputs: Inputs) -> Tensor:
         """Return the model's last hidden states where they are used, shape (used, hidden)."""

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from bertexp import group
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families.checkpoint import export_model, write_model
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
 from bertexp.training.config import TrainerConfig
 from bertexp.training.loop import Training
-from bertexp.training.shards import gathered_weights, write_shards
+from bertexp.training.shards import gathered_weights, own_weights, write_shards
 from bertexp.training.snapshot import generators, optimizer_states, progress, write_tensors
 
 LAST = "model"
@@ -88,10 +86,11 @@ class Saver:
         if group.from_first(self._has(run.state.step)):
             return
         states = group.gathered(generators(run))
-        weights = gathered_weights(run.accelerator.unwrap_model(run.learner))
+        learner = run.accelerator.unwrap_model(run.learner)
+        weights, own = gathered_weights(learner), own_weights(learner)
 
         def fill(folder: Path) -> None:
-            write_model(self.model, self.tokenizer, self.max_length, folder, weights)
+            write_model(self.model, self.tokenizer, self.max_length, folder, weights, own)
             write_tensors(run, states, folder)
             if weights is not None:
                 write_shards(optimizer_states(run), group.from_first(folder))
@@ -109,11 +108,12 @@ class Saver:
         elif cost < self.cost:
             self._adopt(cost, step, LAST)
 
-    def export(self, weights: dict[str, Tensor] | None = None) -> None:
-        """Write the model as it is to ``model/``, see ``write_model``."""
+    def export(self, learner: Any) -> None:
+        """Write the model as it is to ``model/``; all processes take part."""
+        weights, own = gathered_weights(learner), own_weights(learner, to_export=True)
         if group.is_first():
             last = self.folder / LAST
-            export_model(self.model, self.tokenizer, self.max_length, last, weights)
+            export_model(self.model, self.tokenizer, self.max_length, last, weights, own)
 
     def _has(self, step: int) -> bool:
         return step in [whole.step for whole in self._checkpoints.whole]

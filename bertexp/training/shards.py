@@ -26,6 +26,14 @@ def gathered_weights(objective: Any) -> dict[str, Tensor] | None:
     return {name: whole(weight).cpu() for name, weight in model.state_dict().items()}
 
 
+def own_weights(learner: Any, to_export: bool = False) -> dict[str, Tensor]:
+    """Return the weights of what is trained beside the model, whole; all processes take part."""
+    if isinstance(learner, FSDPModule):
+        learner.reshard()
+    own = learner.exported if to_export else learner.own.state_dict()
+    return {name: whole(weight).cpu().contiguous() for name, weight in own.items()}
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Return all of a tensor; all processes take part."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

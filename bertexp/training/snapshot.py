@@ -7,6 +7,7 @@ part; all numbers are JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,24 @@ def optimizer_states(run: Training) -> dict[str, torch.Tensor]:
     """Return the optimizer's state of each parameter, by names such as ``exp_avg/<parameter>``."""
     return {
         f"{key}/{name}": value
-        for name, parameter in trained_model(run).named_parameters()
+        for name, parameter in trained_parameters(run).items()
         for key, value in run.optimizer.state.get(parameter, {}).items()
     }
 
 
-def trained_model(run: Training) -> nn.Module:
-    """Return the model, its weights in parts if it is sharded: a forward leaves them gathered."""
+def trained_learner(run: Training) -> Any:
+    """Return the learner, its weights in parts if it is sharded: a forward leaves them gathered."""
     learner: Any = run.accelerator.unwrap_model(run.learner)
     if run.accelerator.is_fsdp2:
         learner.reshard()
-    return learner.model
+    return learner
+
+
+def trained_parameters(run: Training) -> dict[str, nn.Parameter]:
+    """Return the model's parameters by their names there, and what is trained beside it."""
+    learner = trained_learner(run)
+    own = {f"own.{name}": each for name, each in learner.own.named_parameters()}
+    return dict(learner.model.named_parameters()) | own
 
 
 def generators(run: Training) -> dict[str, torch.Tensor]:
@@ -82,13 +90,14 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
     Raises:
         UserError: its model is another one.
     """
-    device, model, found = run.accelerator.device, trained_model(run), checkpoint.progress
-    load_weights(model, checkpoint.path)
+    device, found = run.accelerator.device, checkpoint.progress
+    load_learner(trained_learner(run), checkpoint.path)
+    parameters = trained_parameters(run)
     tensors = load_file(checkpoint.path / TENSORS_FILE)
     if shards.has_shards(checkpoint.path):
-        tensors |= _read_states(model, checkpoint.path)
+        tensors |= _read_states(parameters, checkpoint.path)
     optimizer: Any = run.optimizer
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (value := tensors.get(f"{key}/{name}")) is not None:
                 # A copy: the file's own memory is not aligned as torch's is.
@@ -107,6 +116,12 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
     generator = tensors.get(_generator(device.type, group.rank()))
     if generator is not None and device.type != "cpu":
         torch.get_device_module(device).set_rng_state(generator.clone())
+
+
+def load_learner(learner: Any, folder: Path) -> None:
+    """Give a model, and what is trained beside it, the weights of a saved one; see below."""
+    load_weights(learner.model, folder)
+    learner.load_own(folder, lambda like, weight: shards.cut_like(like, weight))
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
@@ -136,10 +151,10 @@ def _generator(kind: str, rank: int) -> str:
     return f"generator/{kind}" + (f"/{rank}" if rank else "")
 
 
-def _read_states(model: nn.Module, folder: Path) -> dict[str, torch.Tensor]:
+def _read_states(parameters: Mapping[str, nn.Parameter], folder: Path) -> dict[str, torch.Tensor]:
     """Return the optimizer's states in ``folder``, cut as the parameters are here."""
     states: dict[str, torch.Tensor] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         like = parameter.detach()
         states |= {f"{key}/{name}": torch.zeros_like(like) for key in ("exp_avg", "exp_avg_sq")}
         states[f"step/{name}"] = torch.zeros(())
