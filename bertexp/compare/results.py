@@ -239,22 +239,3 @@ def write_csv_file(comparison: Comparison, output: Path) -> Path:
     path = output / CSV_FILE
     write_text(path, rows.getvalue())
     return path
-
-
-def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
-    """Return a row a setting, and what the columns are.
-
-    A setting stands beside its difference to the baseline, and what its encoders can do.
-    """
-    abilities = comparison.by_metric
-    differences = {difference.setting: difference for difference in comparison.differences}
-    own = ("label", "runs", "seeds", "mean", "low", "high")
-    paired = ("mean", "low", "high", "p_corrected", "verdict", "seeds_needed")
-    columns = [*own, *(f"difference_{name}" for name in paired), *abilities]
-    rows = [
-        [getattr(setting, name) for name in own]
-        + [getattr(differences.get(setting.label), name, None) for name in paired]
-        + [getattr(known.get(setting.label), "mean", None) for known in abilities.values()]
-        for setting in comparison.settings
-    ]
-    return columns, rows

@@ -71,7 +71,6 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        """Its seed."""
         return self.config.get("seed")
 
     @property
@@ -115,14 +114,13 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
     Raises:
         UserError: a path does not exist, there is no run, or a run's record cannot be read.
     """
-    found: dict[Path, Run] = {}
-    for path in paths:
-        for folder in (folder for start in _expand(path) for folder in _run_folders(start)):
-            if folder.resolve() not in found:
-                found[folder.resolve()] = read_run(folder)
+    found: dict[Path, Path] = {}
+    for start in (start for path in paths for start in _expand(path)):
+        for folder in _run_folders(start):
+            found.setdefault(folder.resolve(), folder)
     if not found:
         raise UserError(f"{', '.join(map(str, paths))}: no run is there, nor below it.")
-    return list(found.values())
+    return [read_run(folder) for folder in found.values()]
 
 
 def read_run(folder: Path) -> Run:
@@ -138,12 +136,10 @@ def read_run(folder: Path) -> Run:
     if finetuned["metrics"] and history:
         # What its last model comes to on other tasks stands beside its own evaluation.
         history[-1] = {**history[-1], **finetuned["metrics"]}
-        summary = dict(summary)
-        for key in ("metrics", "answered"):
-            summary[key] = {**summary.get(key, {}), **finetuned[key]}
         prints = summary.get("fingerprints", {})
         bank = {**prints.get("bank", {}), **finetuned["bank"]}
-        summary["fingerprints"] = {**prints, "bank": bank}
+        more = {key: {**summary.get(key, {}), **finetuned[key]} for key in ("metrics", "answered")}
+        summary = {**summary, **more, "fingerprints": {**prints, "bank": bank}}
     files = [folder / name for name in (SUMMARY_FILE, METRICS_FILE, CONFIG_FILE)]
     written = max(file.stat().st_mtime for file in files if file.is_file())
     how = status(folder, summary)
@@ -171,15 +167,14 @@ def evaluated(runs: Sequence[Run], name: str) -> list[Run]:
     Raises:
         UserError: no run has it, or it cannot be read.
     """
-    saved = [run.folder / EVALUATIONS for run in runs]
-    if not any((folder / f"{name}.json").is_file() for folder in saved):
-        known = sorted({path.stem for folder in saved for path in folder.glob("*.json")})
+    known = sorted({p.stem for run in runs for p in (run.folder / EVALUATIONS).glob("*.json")})
+    if name not in known:
         there = f"There are {', '.join(known)}." if known else "There is none."
         hint = nearest(name, known) if known else ""
         raise UserError(f"--evaluation {name}: no run has it.{hint} {there}")
     found = []
-    for run, folder in zip(runs, saved, strict=True):
-        record = read_record(folder / f"{name}.json")
+    for run in runs:
+        record = read_record(run.folder / EVALUATIONS / f"{name}.json")
         summary = {**run.summary, "answered": {}, "probes": [], "metrics": {}, **record}
         history = [record["metrics"]] if record else []
         found.append(replace(run, summary=summary, history=history))
@@ -188,17 +183,15 @@ def evaluated(runs: Sequence[Run], name: str) -> list[Run]:
 
 def is_run(folder: Path) -> bool:
     """Return whether a folder is that of an experiment, its summary written or not yet."""
-    if not (folder / CONFIG_FILE).is_file():
-        return False
-    if (folder / SUMMARY_FILE).is_file():
-        return True
-    if not (folder / HYDRA_FILE).is_file():
-        return False
     from omegaconf import OmegaConf
 
+    is_there = (folder / CONFIG_FILE).is_file()
+    if not is_there or (folder / SUMMARY_FILE).is_file():
+        return is_there
     # Other commands, such as the benchmark, leave a configuration too; a file may be empty still.
-    name = OmegaConf.select(OmegaConf.load(folder / HYDRA_FILE), "hydra.job.config_name")
-    return name in EXPERIMENTS
+    hydra = folder / HYDRA_FILE
+    written = OmegaConf.load(hydra) if hydra.is_file() else OmegaConf.create()
+    return OmegaConf.select(written, "hydra.job.config_name") in EXPERIMENTS
 
 
 def _expand(path: str | Path) -> list[Path]:
@@ -249,21 +242,17 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is no JSON.
     """
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({error}).") from error
+    return _parsed(path.read_text(encoding="utf-8"), f"{path}:") if path.is_file() else {}
 
 
 def _read_history(path: Path) -> list[Line]:
     """Return the lines of ``metrics.jsonl``; the last one may be half-written."""
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
-    found = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(f"{path}: line {number} is no JSON ({error}).") from error
-    return found
+    return [_parsed(line, f"{path}: line {n}") for n, line in enumerate(lines[:-1], start=1)]
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where} is no JSON ({error}).") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.compare.report import compare_runs
-from bertexp.compare.results import Comparison, setting_rows
+from bertexp.compare.results import Comparison
 from bertexp.compare.runs import read_runs
 from bertexp.config import parse
 from bertexp.finetune.records import FOLDER, PREFIX
@@ -60,3 +60,22 @@ def _fine_tuned(comparison: Comparison) -> list[str]:
     """Return the runs that jobs differ in and that have their figures now."""
     named = (setting.values.get("run") for setting in comparison.settings)
     return [str(run) for run in named if run and (Path(str(run)) / FOLDER).is_dir()]
+
+
+def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
+    """Return a row a setting, and what the columns are.
+
+    A setting stands beside its difference to the baseline, and what its encoders can do.
+    """
+    abilities = comparison.by_metric
+    differences = {difference.setting: difference for difference in comparison.differences}
+    own = ("label", "runs", "seeds", "mean", "low", "high")
+    paired = ("mean", "low", "high", "p_corrected", "verdict", "seeds_needed")
+    columns = [*own, *(f"difference_{name}" for name in paired), *abilities]
+    rows = [
+        [getattr(setting, name) for name in own]
+        + [getattr(differences.get(setting.label), name, None) for name in paired]
+        + [getattr(known.get(setting.label), "mean", None) for known in abilities.values()]
+        for setting in comparison.settings
+    ]
+    return columns, rows

@@ -96,19 +96,6 @@ def test_values_are_read_where_all_finished_runs_have_been(make_run: MakeRun) ->
     assert not any("--at tokens" in line for line in by_tokens.warnings)
 
 
-def test_before_the_first_evaluation_nothing_is_known(make_run: MakeRun) -> None:
-    runs = [
-        make_run((4.0,), every=50, masking__prob=0.15),
-        make_run((4.0, 2.0), every=10, masking__prob=0.4),
-    ]
-    found = compare(runs)
-    assert found.budget == 20
-    assert found.runs[0].error == (
-        "was not evaluated from its first step to 50 steps, and is compared at 20 steps"
-    )
-    assert found.settings[-1].mean is None and found.differences == ()
-
-
 @pytest.mark.parametrize("start", [[9.0], []])
 def test_runs_first_evaluated_too_late_say_what_to_set(
     make_run: MakeRun, start: list[float]
@@ -136,14 +123,6 @@ def test_runs_first_evaluated_too_late_say_what_to_set(
     assert found.differences == () and "better" not in "".join(found.warnings)
 
 
-def test_an_evaluation_before_the_first_step_is_no_common_budget(make_run: MakeRun) -> None:
-    runs = [make_run((4.0, 3.0), status="running"), make_run((), seed=1, status="running")]
-    untrained = [{"step": 0, "train/tokens": 0, "eval/loss": 9.0}]
-    runs[1] = dataclasses.replace(runs[1], history=untrained)
-    assert compare(runs).budget == 20
-    assert compare(runs[1:]).budget == 0
-
-
 def test_while_nothing_has_finished_all_that_was_evaluated_counts(make_run: MakeRun) -> None:
     runs = [
         make_run((4.0, 3.0), seed=0, status="running"),
@@ -155,6 +134,11 @@ def test_while_nothing_has_finished_all_that_was_evaluated_counts(make_run: Make
     assert found.runs[2].error == "has no eval/loss"
     nothing = compare(runs[2:])
     assert (nothing.budget, nothing.settings[0].mean, nothing.differences) == (None, None, ())
+    # An evaluation before the first step is no common budget.
+    untrained = [{"step": 0, "train/tokens": 0, "eval/loss": 9.0}]
+    runs[2] = dataclasses.replace(runs[2], history=untrained)
+    assert compare(runs).budget == 10
+    assert compare(runs[2:]).budget == 0
 
 
 def test_a_run_that_diverged_is_no_value_and_does_not_end_the_others(make_run: MakeRun) -> None:
@@ -236,12 +220,11 @@ def test_runs_with_other_questions_are_not_ranked(make_run: MakeRun, part: str) 
     assert (found.baseline, found.differences, found.examples) == (None, (), None)
     assert found.warnings[0].startswith("Not ranked: ") and part in found.warnings[0]
     assert [setting.values["masking.prob"] for setting in found.settings] == [0.1, 0.15, 0.4, 0.9]
-
-
-def test_a_run_without_a_value_makes_nothing_incomparable(make_run: MakeRun) -> None:
-    other = {"corpus": "x", "tokenizer": "x", "bank": {"mlm": "x"}}
-    failed = make_run((), status="failed", masking__prob=0.4, seed=9, fingerprints=other)
-    assert compare([*sweep(make_run), failed]).ranked
+    # Unless it has no value.
+    failed = make_run(
+        (), status="failed", masking__prob=0.4, seed=9, fingerprints=same | {part: other}
+    )
+    assert compare([*runs[:-1], failed]).ranked
 
 
 def test_other_lengths_and_versions_are_warned_of(make_run: MakeRun) -> None:
