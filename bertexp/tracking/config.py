@@ -1,4 +1,4 @@
-"""What ``tracker.*`` may say."""
+"""The keys of ``tracker``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_IN_PROJECTS = "/\\#?%:"
 
 @dataclass(kw_only=True)
 class TrackerConfig:
-    """Who follows a run, and under which headings.
+    """Which service follows a run, and under which headings.
 
     ``mode`` is about W&B: ``auto`` goes online when there is a key and a network, offline
     otherwise; ``disabled`` switches any tracker off.

@@ -1,4 +1,4 @@
-"""A run's name, so that people can tell runs apart and a resumed run is the same run."""
+"""A run's names, so that people can tell runs apart and a resumed run is the same run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PLAIN_REPLACEMENT = "80-10-10"
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """Who a run is.
+    """How a run is called, and what it belongs to.
 
     Attributes:
-        id: unique and telling, such as ``mlm-p0.40-s1-3fa9c1d2``; the same after a resume.
+        id: unique, with a meaning, such as ``mlm-p0.40-s1-3fa9c1d2``; the same after a resume.
         name: what to call it: the user's name for it, or what it does, ``mlm-p0.40-s1``.
         group: the runs it belongs with.
         tags: what to find it by.
@@ -54,23 +54,17 @@ def identify(
 ) -> RunIdentity:
     """Make a run's identity from what it does.
 
-    A new id ends in random digits, so that no two runs share one, wherever they ran. A run that
-    W&B's sweep agent started has the id the agent gave it, and the agent's sweep for a group.
-    What the configuration leaves open is as W&B's variables in the environment have it.
+    A run that W&B's sweep agent started has the id the agent gave it, and the agent's sweep for a
+    group. W&B's variables in the environment fill in what the configuration leaves open.
 
     Args:
-        config: the user's own group and tags.
-        task: name of the task.
-        model: name of the model.
         masking: how it masks, or ``None`` for a task without masking.
-        seed: the run's seed.
         sweep: name of the sweep, which is the group unless the user chose another.
-        known_id: the id of a run that goes on.
+        known_id: the id of a run that is resumed.
         name: the user's name for the run.
-        job_type: what kind of work it does.
         swept: what it differs in from the other jobs of its sweep, as overrides.
     """
-    label = "-".join([task, *_told(swept), *_masks(masking), f"s{seed}"])
+    label = "-".join([task, *_differences(swept), *_masks(masking), f"s{seed}"])
     named = wandb_setting(config, "NAME")
     if named and sweep:
         named = f"{named}-{label}"  # or all its jobs have one name
@@ -98,14 +92,14 @@ def wandb_setting(config: TrackerConfig, name: str) -> str | None:
 
 
 def new_id(label: str) -> str:
-    """Return an id that nothing else has: the label as W&B accepts it, and random digits."""
+    """Return an id that no other run has: the label as W&B accepts it, and random digits."""
     digits = secrets.token_hex(4)
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", label)
     return f"{safe[: _ID_LENGTH - len(digits) - 1]}-{digits}"
 
 
-def _told(swept: Sequence[str]) -> list[str]:
-    """Return in short what a job of a sweep differs in, but for what each label tells anyway."""
+def _differences(swept: Sequence[str]) -> list[str]:
+    """Return in short what a job of a sweep differs in, but for what is in each label anyway."""
     found = []
     for override in swept:
         key, _, value = override.lstrip("+").partition("=")

@@ -31,7 +31,7 @@ from bertexp.validation import UserError
 
 logger = logging.getLogger(__name__)
 
-# What Hugging Face's Trainer takes for yes in WANDB_DISABLED.
+# What Hugging Face's Trainer takes for true in WANDB_DISABLED.
 _TRUE = ("1", "on", "yes", "true")
 
 
@@ -80,7 +80,7 @@ class JsonLinesTracker(GeneralTracker):
 
     @on_main_process
     def rewind(self, position: int) -> None:
-        """Drop what was logged after ``position``: to be called before a run goes on from there."""
+        """Drop what was logged after ``position``, before a run is resumed from there."""
         found = self._path.stat().st_size if self._path.exists() else 0
         if found < position:
             logger.warning("%s: lines are missing that were logged.", self._path)
@@ -162,9 +162,6 @@ def open_tracker(
     It opens when ``Accelerator.init_trackers`` starts it, on the main process.
 
     Args:
-        config: which tracker, and how.
-        identity: who the run is.
-        folder: the run's folder.
         wandb_root: where W&B's folder of all runs is kept.
         resolved_config: the whole configuration as plain values.
 

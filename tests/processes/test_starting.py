@@ -112,12 +112,15 @@ def test_an_error_of_another_process_is_the_runs(place: Any, tmp_path: Path) -> 
     assert "error: only here" in (place.folder / "spoilt" / "bertexp.log").read_text()
 
 
-def test_every_job_of_a_sweep_starts_them(place: Any) -> None:
+@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
+def test_every_job_of_a_sweep_starts_them(place: Any, launcher: tuple[str, ...]) -> None:
+    name = f"two-{len(launcher)}"
+    sweep = ("-m", "bertexp", "-m", "seed=0,1", f"sweep={name}", TWO)
     few = ("trainer.max_steps=4", "evaluation.every=null")
-    process = place.start("-m", "bertexp", "-m", *place.small, *few, "seed=0,1", "sweep=two", TWO)
+    process = place.start(*sweep, *place.small, *few, *launcher)
     output, _ = process.communicate(timeout=6000)
     assert process.returncode == 0, output
-    jobs = sorted((place.folder / "outputs" / "sweeps" / "two").glob("seed=*"))
+    jobs = sorted((place.folder / "outputs" / "sweeps" / name).glob("seed=*"))
     assert [job.name for job in jobs] == ["seed=0", "seed=1"]
     for job in jobs:
         assert place.summary(str(job.relative_to(place.folder)))["status"] == "finished"
