@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -100,3 +100,15 @@ def check_values(schema: type, values: DictConfig, prefix: str = "") -> None:
                 null = ", or null" if type(None) in get_args(kind) else ""
                 allowed = f"{interval}{finite}{null}"
                 require(False, name, value, f"{allowed}, each of them" if several else allowed)
+
+
+def flattened(
+    values: Mapping[str, Any], whole: Collection[str] = (), prefix: str = ""
+) -> dict[str, Any]:
+    """Return nested values by their dotted keys; a key in ``whole`` keeps a nested value."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        is_nested = isinstance(value, Mapping) and value and key not in whole
+        flat |= flattened(value, whole, f"{key}.") if is_nested else {key: value}
+    return flat

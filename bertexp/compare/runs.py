@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from bertexp.experiment.folder import recorded
 from bertexp.experiment.summary import SUMMARY_FILE, status
 from bertexp.files import expanded
 from bertexp.finetune.records import PREFIX, read_records
+from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE, learn
 from bertexp.validation import UserError, nearest
 
@@ -216,7 +217,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
     # A run's metrics have their rows in its summary: its plugins need not be there any more.
     config = recorded(folder, "config", with_plugins=False)
-    return dict(_flatten(OmegaConf.to_container(config), "", {*keys()})) if config else {}
+    values: Any = OmegaConf.to_container(config) if config else {}
+    # A key of the schema may have shares for its value, which belong together.
+    return flattened(values, {*keys()})
 
 
 def _encoder(parent: Mapping[str, str | None] | None) -> str | None:
@@ -225,15 +228,6 @@ def _encoder(parent: Mapping[str, str | None] | None) -> str | None:
         return None
     seed = _read_config(Path(parent["run"])).get("seed") if parent["run"] else None
     return parent["model"] if seed is None else str(seed)
-
-
-def _flatten(value: Any, prefix: str, whole: Collection[str]) -> Iterator[tuple[str, Any]]:
-    for key, inner in value.items():
-        # A key of the schema may have shares for its value, which belong together.
-        if isinstance(inner, dict) and inner and f"{prefix}{key}" not in whole:
-            yield from _flatten(inner, f"{prefix}{key}.", whole)
-        else:
-            yield f"{prefix}{key}", inner
 
 
 def read_record(path: Path) -> dict[str, Any]:

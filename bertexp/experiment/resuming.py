@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +16,7 @@ from bertexp.config import Config, RunConfig, changes_outcome, parse
 from bertexp.experiment.folder import recorded
 from bertexp.experiment.summary import read_summary
 from bertexp.files import expanded
+from bertexp.keys import flattened
 from bertexp.training.budget import Budget
 from bertexp.training.checkpoints import Checkpoint, find_checkpoints
 from bertexp.validation import UserError
@@ -171,7 +171,7 @@ def _with_overrides(
 
 def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
     """Refuse what alters the outcome; returns whether the budget is longer in any respect."""
-    old, new = _flat(asdict(before)), _flat(asdict(after))
+    old, new = flattened(asdict(before)), flattened(asdict(after))
     changed = [key for key in new if new[key] != old.get(key) and changes_outcome(key)]
     per_epoch = checkpoint.progress["steps_per_epoch"]
     budgets = [Budget.of(config.trainer, per_epoch) for config in (before, after)]
@@ -195,11 +195,3 @@ def _settled(composed: DictConfig) -> DictConfig:
     for key, value in (("trainer.resume", None), ("trainer.resume_force", False), ("sweep", sweep)):
         OmegaConf.update(settled, key, value)
     return settled
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
-        flat |= {f"{prefix}{key}": value} if inner is None else inner
-    return flat

@@ -23,6 +23,7 @@ from accelerate.tracking import (
 
 from bertexp.console import shown
 from bertexp.files import sync
+from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker
 from bertexp.tracking.config import TrackerConfig
@@ -95,7 +96,10 @@ class TensorBoardFiles(SafeTracker):
 
     def __init__(self, folder: Path, resolved_config: dict[str, Any]) -> None:
         self._folder = folder / "tensorboard"
-        self._hyperparameters = flatten(resolved_config)
+        self._hyperparameters = {
+            key: value if isinstance(value, int | float | str) else str(value)
+            for key, value in flattened(resolved_config).items()
+        }
         super().__init__(TensorBoardTracker(self._folder.name, folder))
 
     def _start(self) -> None:
@@ -137,17 +141,6 @@ class TrackioRun(SafeTracker):
 
 def _quiet() -> contextlib.redirect_stdout[TextIO]:
     return contextlib.redirect_stdout(io.StringIO())
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Return nested values under dotted names, each a number, a truth value or text."""
-    flat: dict[str, bool | int | float | str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
-    return flat
 
 
 def open_tracker(

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity
-from bertexp.tracking.trackers import JsonLinesTracker, SafeTracker, flatten, open_tracker
+from bertexp.tracking.trackers import JsonLinesTracker, SafeTracker, open_tracker
 from bertexp.validation import UserError
 
 IDENTITY = RunIdentity(id="mlm-1", name="mlm", group="g", tags=("mlm",), job_type="pretrain")
@@ -85,16 +85,7 @@ def test_tensorboard_holds_scalars_and_hyperparameters_in_one_run(tmp_path: Path
     assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(10, 3.0), (20, 2.0)]
     assert [e.step for e in events.Scalars("eval/loss@0.15")] == [20]
     start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    assert b"task.name" in start
-
-
-def test_nested_values_become_dotted_names() -> None:
-    assert flatten(RESOLVED) == {
-        "seed": 1,
-        "task.name": "mlm",
-        "task.sizes": "[1, 2]",
-        "task.none": "None",
-    }
+    assert all(key in start for key in (b"task.name", b"task.sizes", b"[1, 2]", b"task.none"))
 
 
 def test_a_tracker_that_dies_warns_once_and_no_more(
