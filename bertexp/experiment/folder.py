@@ -144,7 +144,7 @@ def _name_objectives(task: DictConfig) -> None:
     """Give a task of before its objectives had a key what its name stood for."""
     task.objectives = ["mlm", "nsp"] if task.name == "mlm_nsp" else [task.name]
     weight = task.pop("nsp_weight", 1.0)
-    task.weights = {"mlm": 1.0, "nsp": weight} if task.name == "mlm_nsp" else {}
+    task.weights = {"mlm": 1.0, "nsp": weight} if task.name == "mlm_nsp" else None
 
 
 def load_plugins_of(named: str) -> None:

@@ -18,7 +18,7 @@ class TaskConfig:
 
     name: str
     objectives: list[str]
-    weights: dict[str, float]
+    weights: dict[str, float] | None
     max_length: int
     pad_to: int | None
     sentences: str
@@ -32,7 +32,7 @@ class TaskConfig:
         require(bool(self.objectives), "task.objectives", self.objectives, "at least one objective")
         for name in self.objectives:
             OBJECTIVES.check(name)
-        for name, weight in self.weights.items():
+        for name, weight in (self.weights or {}).items():
             require_choice("task.weights", name, self.objectives)
             require(0 < weight < math.inf, f"task.weights.{name}", weight, "above 0 and finite")
         require(self.max_length >= 8, "task.max_length", self.max_length, "at least 8 tokens")

@@ -50,11 +50,16 @@ class Learner(nn.Module):
                     self.own[head.name] = module
 
     @property
+    def own_state(self) -> dict[str, Tensor]:
+        """The weights of ``own``, those that are tied once."""
+        names = {*dict(self.own.named_parameters()), *dict(self.own.named_buffers())}
+        return {name: w for name, w in self.own.state_dict().items() if name in names}
+
+    @property
     def exported(self) -> dict[str, Tensor]:
         """Of the weights of ``own``, those that are exported with the model."""
         prefixes = [f"{name}.{part}" for name in self.own for part in self.heads[name].exported]
-        state = self.own.state_dict()
-        return {name: w for name, w in state.items() if name.startswith(tuple(prefixes))}
+        return {n: w for n, w in self.own_state.items() if n.startswith(tuple(prefixes))}
 
     def load_own(
         self, folder: Path, fit: Callable[[Tensor, Tensor], Tensor] = lambda _, weight: weight
@@ -71,7 +76,7 @@ class Learner(nn.Module):
         """
         if not self.own:
             return
-        path, state = folder / BESIDE_FILE, self.own.state_dict()
+        path, state = folder / BESIDE_FILE, self.own_state
         weights = load_file(path) if path.is_file() else {}
         if missing := self.exported.keys() - weights.keys() or weights.keys() - state.keys():
             raise UserError(

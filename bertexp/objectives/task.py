@@ -34,7 +34,7 @@ class Task:
             name: OBJECTIVES[name](config, tokenizer, masking, seed) for name in config.objectives
         }
         weights = {
-            loss: config.weights.get(name, 1.0) * weight
+            loss: (config.weights or {}).get(name, 1.0) * weight
             for name, each in built.items()
             for loss, weight in each.losses_weights.items()
         }

@@ -30,7 +30,7 @@ def own_weights(learner: Any, to_export: bool = False) -> dict[str, Tensor]:
     """Return the weights of what is trained beside the model, whole; all processes take part."""
     if isinstance(learner, FSDPModule):
         learner.reshard()
-    own = learner.exported if to_export else learner.own.state_dict()
+    own = learner.exported if to_export else learner.own_state
     return {name: whole(weight).cpu().contiguous() for name, weight in own.items()}
 
 
