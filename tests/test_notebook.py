@@ -14,7 +14,7 @@ from folders import summary
 
 from bertexp.config import Config, conf_dir
 from bertexp.experiment.prepare import prepare_data
-from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.examples import MaskedExamples
 from bertexp.pairs.examples import PairExamples
 
 SMALL = (

@@ -31,7 +31,7 @@ from bertexp.experiment.prepare import (
 )
 from bertexp.families.build import build_model
 from bertexp.masking import STRATEGIES
-from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.task import Task
 from bertexp.training.loop import measure_seconds_per_token

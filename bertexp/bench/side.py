@@ -25,8 +25,7 @@ from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.families.build import new_model
 from bertexp.families.checkpoint import load_model
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.blocks import MaskedExamples
-from bertexp.objectives.examples import Examples
+from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError, require
 

@@ -27,7 +27,7 @@ from bertexp.masking.audit import audit
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.schedule import mask_rate
 from bertexp.objectives.base import Sample
-from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.pairs.examples import PairExamples
 from bertexp.tracking.base import SafeTracker

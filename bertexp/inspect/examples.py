@@ -16,7 +16,7 @@ from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.masking.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.masking.masker import Masked
-from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.examples import MaskedExamples
 from bertexp.pairs import NEXT
 from bertexp.pairs.examples import PairExamples
 from bertexp.validation import UserError

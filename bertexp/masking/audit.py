@@ -6,13 +6,13 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 
 from bertexp import draws
-from bertexp.masking.masker import Masked
+from bertexp.masking.masker import Masked, Masker
 from bertexp.masking.words import batch_words
-from bertexp.objectives.blocks import MaskedExamples
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,17 @@ BATCH_SIZE = 32
 TOLERANCE = 4.0
 # Runs of this many tokens and more are counted together.
 LONGEST_RUN = 20
+
+
+class MaskedExamples(Protocol):
+    """Examples in which tokens are masked."""
+
+    masker: Masker
+
+    def __len__(self) -> int: ...
+
+    def unmasked(self, example_ids: np.ndarray) -> np.ndarray:
+        """Return the ids of examples of the first epoch as they were written, padded."""
 
 
 @dataclass(frozen=True)

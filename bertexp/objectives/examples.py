@@ -1,13 +1,22 @@
-"""Examples: what batches are made of."""
+"""Examples: what batches are made of. Blocks of text, from a store or a stream, and their masks."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
+import torch
 
-from bertexp.objectives.batch import Batch
+from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.stream import TokenStream
+from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.draws import LastEpochs
+from bertexp.masking.masker import Masker
+from bertexp.objectives.batch import Batch, use_positions, written
 
 
 class Examples(ABC):
@@ -85,3 +94,134 @@ class MarkedExamples(Examples):
 
     def written(self, epoch: int, example_ids: np.ndarray) -> Batch:
         return self.text.written(epoch, example_ids)
+
+
+class BlockExamples(Examples):
+    """Blocks of consecutive tokens of one document, as they were written.
+
+    A document is cut into blocks of ``max_length - 2`` tokens; its last block is shorter.
+
+    Args:
+        tokens: the split.
+        max_length: tokens of the longest example, special ones included.
+        pad_to: tokens that every example is padded to, None for those of a batch's longest.
+        tokenizer: for the ids of the special tokens.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenStore,
+        max_length: int,
+        pad_to: int | None,
+        tokenizer: Tokenizer,
+    ) -> None:
+        self._size = max_length - tokenizer.special_in_sequence
+        self._offsets = tokens.document_token_offsets
+        # The number of the first block of each document, and at last of all blocks.
+        self._firsts = np.append(0, np.cumsum(-(-np.diff(self._offsets) // self._size)))
+        self._tokens, self._pad_to, self._tokenizer = tokens.tokens, pad_to, tokenizer
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def documents(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self._firsts) - 1), np.diff(self._firsts))
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        lengths = np.full(len(self), self._size, dtype=np.int32)
+        blocks, sizes = np.diff(self._firsts), np.diff(self._offsets)
+        last = self._firsts[1:][blocks > 0] - 1
+        lengths[last] -= (blocks * self._size - sizes)[blocks > 0].astype(np.int32)
+        return lengths + self._tokenizer.special_in_sequence
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        documents = np.searchsorted(self._firsts, example_ids, side="right") - 1
+        starts = self._offsets[documents] + (example_ids - self._firsts[documents]) * self._size
+        ends = np.minimum(starts + self._size, self._offsets[documents + 1])
+        rows = [
+            self._tokenizer.sequence(self._tokens[start:end])
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return written(example_ids, rows, self._tokenizer.pad_id, self._pad_to)
+
+
+class StreamedBlocks(Examples):
+    """Blocks of a stream that is too large to be an epoch: an epoch is one buffer-full of it.
+
+    Args:
+        stream: the blocks, see ``BlockExamples``, buffer by buffer.
+        count: blocks of a buffer.
+        open_blocks: makes the blocks of a buffer's tokens.
+    """
+
+    def __init__(
+        self, stream: TokenStream, count: int, open_blocks: Callable[[TokenStore], BlockExamples]
+    ) -> None:
+        self._stream, self._count, self._open_blocks = stream, count, open_blocks
+        self._opened = LastEpochs(self._open)
+
+    def _open(self, epoch: int) -> tuple[BlockExamples, int]:
+        buffer = self._stream.buffer(epoch)
+        return self._open_blocks(buffer.tokens), buffer.first
+
+    def __len__(self) -> int:
+        return self._count
+
+    def documents(self) -> np.ndarray:
+        """Return the number of the document that each example of the first epoch is from."""
+        blocks, first = self._opened(0)
+        return blocks.documents()[first : first + self._count]
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        blocks, first = self._opened(epoch)
+        return blocks.lengths(0)[first : first + self._count]
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        blocks, first = self._opened(epoch)
+        return replace(blocks.batch(0, first + example_ids), example_ids=example_ids)
+
+
+class MaskedExamples(MarkedExamples):
+    """Examples of text in which tokens are masked.
+
+    Args:
+        text: the examples as they were written.
+        masker: what masks them.
+        name: of the objective that predicts the masked tokens.
+
+    Attributes:
+        rate: the mask rate; None for ``masking.prob``.
+    """
+
+    def __init__(self, text: Examples, masker: Masker, name: str) -> None:
+        super().__init__(text)
+        self.masker, self.name = masker, name
+        self.rate: float | None = None
+
+    def at_rate(self, rate: float) -> Self:
+        changed = copy(self)
+        changed.text, changed.rate = self.text.at_rate(rate), rate
+        return changed
+
+    def under(self, seed: int) -> Self:
+        changed = copy(self)
+        changed.text, changed.masker = self.text.under(seed), self.masker.under(seed)
+        return changed
+
+    def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
+        """Return the ids of examples of ``epoch`` as they were written, padded."""
+        return self.written(epoch, example_ids).input_ids_BL.numpy()
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        written = self.text.batch(epoch, example_ids)
+        ids_BL = written.input_ids_BL.numpy()
+        masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
+        labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
+        return replace(
+            use_positions(written, self.name, masked.predicted_BL, labels_N),
+            input_ids_BL=torch.from_numpy(masked.input_ids_BL),
+            maskable=masked.maskable,
+            predicted=len(labels_N),
+            helped=masked.helped,
+            mask_prob=masked.prob,
+        )

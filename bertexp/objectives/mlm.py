@@ -27,13 +27,13 @@ from bertexp.objectives.base import (
     shuffled,
 )
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.blocks import (
+from bertexp.objectives.config import BankConfig
+from bertexp.objectives.examples import (
     BlockExamples,
+    Examples,
     MaskedExamples,
     StreamedBlocks,
 )
-from bertexp.objectives.config import BankConfig
-from bertexp.objectives.examples import Examples
 from bertexp.objectives.masked_loss import masked_loss
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
 from bertexp.validation import UserError

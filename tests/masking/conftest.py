@@ -13,7 +13,7 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
-from bertexp.objectives.blocks import BlockExamples, MaskedExamples
+from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.registry import with_own_keys
 
 PAD, UNK, CLS, SEP, MASK = range(5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bertexp.config import Config
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.mlm import MaskedLanguageModelling
 from bertexp.validation import UserError
 

@@ -25,9 +25,8 @@ from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cut, shuffled
 from bertexp.objectives.batch import Batch, Target, use_positions
-from bertexp.objectives.blocks import BlockExamples
 from bertexp.objectives.config import BankConfig
-from bertexp.objectives.examples import Examples, MarkedExamples
+from bertexp.objectives.examples import BlockExamples, Examples, MarkedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.validation import require
 

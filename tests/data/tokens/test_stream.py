@@ -27,7 +27,7 @@ from bertexp.data.tokens.stream import DocumentStream, TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 from bertexp.experiment.prepare import prepare_data
-from bertexp.objectives.blocks import MaskedExamples
+from bertexp.objectives.examples import MaskedExamples
 from bertexp.validation import UserError
 
 WORDS = [f"w{number}" for number in range(2000)]
