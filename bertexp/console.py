@@ -1,8 +1,9 @@
 """What a person reads on a terminal: the only place that makes tables and writes numbers.
 
-``table`` makes every table, ``listed`` names with their values, ``show`` prints either and writes
-it to the run's log. Numbers are written by ``number``, ``compact``, ``size``, ``clock`` and
-``plural``, a configuration's values by ``value_text``, paths by ``shown``.
+``table`` makes every table, ``listed`` names with their values, ``aligned`` lines without heads;
+``show`` prints them and writes them to the run's log. Numbers are written by ``number``,
+``compact``, ``size``, ``clock`` and ``plural``, a configuration's values by ``value_text``, paths
+by ``shown``.
 """
 
 from __future__ import annotations
@@ -65,6 +66,14 @@ def listed(rows: Mapping[str, str]) -> Table:
     grid.add_column(overflow="fold")
     for name, value in rows.items():
         grid.add_row(Text(name), Text(value))
+    return grid
+
+
+def aligned(rows: Iterable[Iterable[str | Text]], *, gap: int = 2, style: str = "") -> Table:
+    """Return lines whose cells stand below each other, without heads."""
+    grid = Table.grid(padding=(0, gap))
+    for row in rows:
+        grid.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row), style=style)
     return grid
 
 

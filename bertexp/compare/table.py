@@ -12,7 +12,7 @@ from bertexp.compare import wording
 from bertexp.compare.abilities import DECIMALS, explained, is_finetuned, yardstick_rows
 from bertexp.compare.budgets import spent
 from bertexp.compare.results import Ability, Comparison, Difference, Setting
-from bertexp.console import MISSING, number, table, value_text
+from bertexp.console import MISSING, aligned, number, table, value_text
 
 STYLES = {
     "better": "green",
@@ -36,10 +36,8 @@ def render(comparison: Comparison) -> RenderableType:
     """
     parts: list[RenderableType] = [Text("")]
     if comparison.warnings:
-        grid = Table.grid(padding=(0, 1))
-        for line in comparison.warnings:
-            grid.add_row("!", Text(line), style="yellow")
-        parts += [grid, Text("")]
+        warnings = aligned((("!", line) for line in comparison.warnings), gap=1, style="yellow")
+        parts += [warnings, Text("")]
     parts += [Text(wording.headline(comparison), "bold"), Text(""), _settings(comparison)]
     if comparison.effects:
         parts += [Text(""), _effects(comparison.effects)]

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from bertexp.config import Config
-from bertexp.console import shown
+from bertexp.console import show, shown
 from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
 from bertexp.experiment import report
 from bertexp.experiment.prepare import Data, prepare_data
@@ -60,7 +60,7 @@ def reevaluate(
     found = evaluate_fully(learner, data.bank, data.evaluators, device)
     path = _record(saved, save, changed, data, found) if save else None
     if in_a_line:
-        report.show(Text(report.evaluation_line(None, found.metrics)))
+        show(Text(report.evaluation_line(None, found.metrics)))
     else:
         _show(config, saved, data, found)
     if path:
@@ -108,7 +108,7 @@ def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
     budget, metrics = _budget_spent(saved), found.metrics
     columns = {"model": metrics, "yardstick": data.bank.yardsticks, "optimum": data.optimum}
     heading = report.spent(budget) if budget else ""
-    report.show(report.results(heading, columns, answered(data), details(data, metrics)))
+    show(report.results(heading, columns, answered(data), details(data, metrics)))
     if saved.run is None:
         documents = data.corpus.sizes["validation"].documents
         examples = f"{config.task.name} on {documents:,} documents of {config.dataset.name}"
@@ -117,7 +117,7 @@ def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
         is_same = at_its_end == fingerprints(data)["bank"]
         examples = "those of the run's own evaluation"
         examples = examples if is_same else f"not {examples}: do not compare with it"
-    report.show(Group(Text(f"model      {shown(saved.source)}"), Text(f"examples   {examples}")))
+    show(Group(Text(f"model      {shown(saved.source)}"), Text(f"examples   {examples}")))
 
 
 def _budget_spent(saved: Saved) -> TrainState | None:

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from bertexp.config import RunConfig
 from bertexp.console import clock, listed, plural, table
-from bertexp.console import show as show
 from bertexp.experiment.base import Prepared
 from bertexp.experiment.rates import explained
 from bertexp.metrics import describe, known_to

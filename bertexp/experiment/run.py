@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from bertexp import draws, group, metrics
 from bertexp.config import RunConfig
-from bertexp.console import shown
+from bertexp.console import show, shown
 from bertexp.experiment import report
 from bertexp.experiment.base import Experiment, Prepared
 from bertexp.experiment.invocation import Invocation
@@ -166,7 +166,7 @@ class Run(Watch):
     def print_plan(self, steps: int, seconds: float) -> None:
         """Print what the run is about to do; of a sweep's job it goes to the log alone."""
         lines = report.plan(self.config, self.prepared, self.accelerator, steps, seconds)
-        report.show(lines, log_only=self.invocation.job is not None)
+        show(lines, log_only=self.invocation.job is not None)
 
     def log(self, fraction: float, found: dict[str, float]) -> None:
         """Log and show one line."""

@@ -6,10 +6,9 @@ from itertools import zip_longest
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from bertexp.console import listed, show
+from bertexp.console import aligned, listed, show
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_training
 from bertexp.inspect import TOPICS
@@ -60,7 +59,7 @@ def show_masking(subject: Subject) -> None:
     found.warn()
 
 
-def _figures(found: Audit) -> Table:
+def _figures(found: Audit) -> RenderableType:
     """Return the measured figures of a run's masks."""
     total = max(sum(found.runs.values()), 1)
     longest = max(found.runs.values(), default=1)
@@ -149,12 +148,12 @@ def _pairs(examples: PairExamples, tokenizer: Tokenizer) -> list[RenderableType]
         label = "0, follows" if kind == NEXT else "1, does not follow"
         blocks.append(Text.assemble((kind, _style(kind)), (f"  label {label}", "dim")))
         ids, segments = batch.input_ids_BL[row], batch.token_type_ids_BL[row]
-        grid = Table.grid(padding=(0, 2))
+        lines = []
         for name, segment in (("A", 0), ("B", 1)):
             written = tokenizer.backend.decode(ids[segments == segment].tolist())
             short = written if len(written) <= CHARACTERS else f"{written[: CHARACTERS - 1]}…"
-            grid.add_row(f"  {name}", Text(short))
-        blocks += [grid, ""]
+            lines.append((f"  {name}", short))
+        blocks += [aligned(lines), ""]
     return blocks
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertexp.console import aligned
 from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.stream import TokenStream
@@ -157,15 +158,13 @@ class MaskedLanguageModelling(Objective):
         self, metrics: Mapping[str, float], answered: Mapping[str, int]
     ) -> list[RenderableType]:
         """Return the loss by kind of masked token, a line for each way to part them."""
-        from rich.table import Table
-
-        grid = Table.grid(padding=(0, 2))
+        rows = []
         for way, names in SLICES.items():
             shown = [(name, metrics.get(SLICE_PREFIX + name)) for name in names]
             cells = [f"{name} {value:.3f}" for name, value in shown if value is not None]
             if cells:
-                grid.add_row(f"eval/loss by {way}", *cells)
-        return [grid, ""] if grid.row_count else []
+                rows.append([f"eval/loss by {way}", *cells])
+        return [aligned(rows), ""] if rows else []
 
     def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[MaskedSample]:
         """Yield a stretch of tokens around the first mask of each example."""

@@ -14,7 +14,6 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation.bank import build_bank
 from bertexp.experiment import report
 from bertexp.experiment.prepare import Data
-from bertexp.training.state import TrainState
 
 KINDS = ("other_document", "same_document", "swap")
 # Of 200 pairs, five standard errors.
@@ -89,7 +88,8 @@ def test_two_sentences_in_a_row_are_told_by_their_places(
 def test_the_report_shows_them_beside_the_model_in_80_columns(
     prepared: Callable[..., Data],
 ) -> None:
-    bank = prepared("task=nsp", "task.negatives=any_sentence_or_next").bank
+    data = prepared("task=nsp", "task.negatives=any_sentence_or_next")
+    (objective,), bank = data.task.objectives, data.bank
     losses = {f"eval/nsp_loss@{asked.name}": 0.693 for asked in bank.all_sets}
     accuracies = {f"eval/nsp_accuracy@{asked.name}": 0.71828 for asked in bank.all_sets}
     answered = dict.fromkeys([*accuracies, "eval/nsp_accuracy"], 160)
@@ -99,12 +99,12 @@ def test_the_report_shows_them_beside_the_model_in_80_columns(
     metrics |= shortcuts
     console = Console(width=80)
     with console.capture() as capture:
-        state = TrainState(step=9, seconds=3.0)
-        console.print(report.results(metrics, {}, {}, [], state, answered))
+        details = objective.details(metrics, answered)
+        console.print(report.results("after 9 steps", {"model": metrics}, answered, details))
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80
     # 100 and 80 of 160 right, by Wilson's formula.
-    assert "eval/nsp_accuracy by its pairs (Wilson): 95% 0.548 to 0.696 (160)" in lines
+    assert "eval/nsp_accuracy, by its examples: 95% 0.548 to 0.696 (160)" in lines
     assert "Of 160 pairs each: an accuracy is known to ± 0.077 (95%)." in " ".join(lines)
     for asked in bank.all_sets:
         (line,) = [line for line in lines if line.startswith(f"{asked.name} ")]

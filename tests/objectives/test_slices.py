@@ -23,7 +23,6 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.slices import SLICES, frequency_classes
-from bertexp.training.state import TrainState
 
 CPU = torch.device("cpu")
 NAMES = {name for names in SLICES.values() for name in names}
@@ -167,19 +166,21 @@ def test_words_that_training_never_saw_are_rare(
     assert "eval/loss@frequent" not in found
 
 
-def test_the_report_shows_slices_below_the_table_in_80_columns() -> None:
+def test_the_report_shows_slices_below_the_table_in_80_columns(
+    cut_words: Callable[..., Data],
+) -> None:
     metrics = {"eval/loss": 12.345678, "eval/accuracy": 0.1, "eval/loss@0.15": 2.0}
     slices = {f"eval/loss@{name}": 10 + index / 7 for index, name in enumerate(sorted(NAMES))}
-    state = TrainState(step=1000, seconds=60.0)
-    lines = shown(report.results(metrics | slices, metrics, {}, [], state, {}))
+    (objective,) = cut_words("evaluation.max_examples=12").task.objectives
+    details = objective.details(metrics | slices, {})
+    lines = shown(report.results("after 10 steps", {"model": metrics | slices}, {}, details))
     assert max(map(len, lines)) <= 80
     for name, value in slices.items():
         short = name.removeprefix("eval/loss@")
         (line,) = [line for line in lines if f"{short} {value:.3f}" in line]
         assert line.startswith("eval/loss by ")
     assert len([line for line in lines if line.startswith("eval/loss")]) == 2 + len(SLICES)
-    without = shown(report.results(metrics, {}, {}, [], state, {}))
-    assert not any("eval/loss by" in line for line in without)
+    assert objective.details(metrics, {}) == []
 
 
 def shown(content: Any) -> list[str]:
