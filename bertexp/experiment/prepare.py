@@ -16,7 +16,7 @@ from bertexp.data.corpora.corpus import prepare as prepare_corpus
 from bertexp.data.corpora.shard import identity
 from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.encoding import TextEncoder
-from bertexp.data.tokens.saved import load_tokenizer
+from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.data.tokens.store import TokenStore, prepare_tokens
 from bertexp.data.tokens.stream import DocumentStream, TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -68,9 +68,9 @@ def _existing(config: Config) -> Tokenizer | None:
     """
     if config.tokenizer.name != "pretrained":
         return None
-    tokenizer, model = load_tokenizer(config.tokenizer), config.model
+    model, own, path = config.model, config.tokenizer, str(config.tokenizer.path)
+    tokenizer = open_tokenizer(path, "tokenizer.path", own.lowercase, own.strip_accents)
     if model.pretrained:
-        path = config.tokenizer.path
         other = "" if path == model.pretrained else f"tokenizer.path={path}"
         named = f"model.pretrained={model.pretrained}"
         check_fit(read_architecture(model.pretrained), tokenizer, named, other, model.resize)

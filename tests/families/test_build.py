@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.config import Config
-from bertexp.data.config import TokenizerConfig
-from bertexp.data.tokens.saved import load_tokenizer
+from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS
 from bertexp.experiment.prepare import Data
@@ -41,10 +40,7 @@ def bert_sized_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     words = [f"w{number}" for number in range(30522 - len(SPECIAL_TOKENS))]
     path.write_text("\n".join([*SPECIAL_TOKENS, *words]))
-    config = TokenizerConfig(
-        name="pretrained", vocab_size=8192, lowercase=True, strip_accents=None, path=str(path)
-    )
-    return load_tokenizer(config)
+    return open_tokenizer(str(path), "tokenizer.path")
 
 
 @pytest.mark.parametrize("size", PUBLISHED)

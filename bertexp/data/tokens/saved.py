@@ -12,7 +12,6 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers
 
-from bertexp.data.config import TokenizerConfig
 from bertexp.data.hub import find_file, is_away, must_be_local
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import bert_backend, needs_accents
@@ -28,12 +27,6 @@ _NORMALIZER = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
-
-
-def load_tokenizer(config: TokenizerConfig) -> Tokenizer:
-    """Return the tokenizer at ``tokenizer.path``, see ``open_tokenizer``."""
-    assert config.path is not None
-    return open_tokenizer(config.path, "tokenizer.path", config.lowercase, config.strip_accents)
 
 
 def open_tokenizer(

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bertexp.data.config import TokenizerConfig
 from bertexp.data.tokens.encoding import TextEncoder
-from bertexp.data.tokens.saved import load_tokenizer
+from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.data.tokens.store import TokenStore, join_shards, write_shard
 from bertexp.data.tokens.tokenizer import Tokenizer
 
@@ -21,14 +20,7 @@ def load() -> Load:
     """Return a function that loads ``tokenizer=pretrained tokenizer.path=...``."""
 
     def from_path(path: Path | str, lowercase: bool = True) -> Tokenizer:
-        config = TokenizerConfig(
-            name="pretrained",
-            vocab_size=8192,
-            lowercase=lowercase,
-            strip_accents=None,
-            path=str(path),
-        )
-        return load_tokenizer(config)
+        return open_tokenizer(str(path), "tokenizer.path", lowercase)
 
     return from_path
 

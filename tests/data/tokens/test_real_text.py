@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from bertexp.config import Config
-from bertexp.data.tokens.store import TokenStore, split_sentences
+from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.pairs.examples import PairExamples
@@ -66,11 +66,6 @@ def test_a_pair_is_encoded_as_bert_has_it(
     assert batch.token_type_ids_BL is not None
     assert batch.token_type_ids_BL.tolist() == [[0] * 7 + [1] * 4]
     assert batch.targets["nsp"].labels_N.tolist() == [0]
-
-
-def test_the_first_two_paragraphs_give_fourteen_sentences(paragraphs: list[str]) -> None:
-    bag = [sentence for text in paragraphs[:2] for sentence in split_sentences(text, "period", "")]
-    assert len(bag) == 14
 
 
 def test_paragraphs_and_sentences_are_as_many_as_counted(wiki: Data) -> None:
