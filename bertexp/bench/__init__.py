@@ -1,1 +1,1 @@
-"""Benchmarks: bertexp against what one would use otherwise, measured in one run."""
+"""Benchmarks: bertexp against Hugging Face's Trainer, or against itself at another commit."""

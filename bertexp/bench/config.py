@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from bertexp.config import Config
 from bertexp.files import expanded
-from bertexp.validation import require, require_choice
+from bertexp.keys import key
+from bertexp.validation import require
 
 WHAT = ("training", "masking", "preparation")
 # The module that measures one side, in a checkout; its second name is of older commits.
@@ -19,24 +20,18 @@ ENTRY = "bertexp.bench.side", "bertexp.benchmark.side"
 class MeasureConfig:
     """What to measure, and how long."""
 
-    what: list[str]
+    what: list[str] = key(choices=WHAT)
     models: list[str]
     against: str | None
-    repeats: int
-    steps: int
-    warmup: int
-    vocab_size: int
-    loss_steps: int
-    megabytes: float
+    repeats: int = key(within="[1, inf)")
+    steps: int = key(within="[1, inf)")
+    warmup: int = key(within="[1, inf)")
+    vocab_size: int = key(within="[1, inf)")
+    loss_steps: int = key(within="[0, inf)")
+    megabytes: float = key(within="(0, inf)")
     quick: bool
 
     def __post_init__(self) -> None:
-        for name in self.what:
-            require_choice("bench.what", name, WHAT)
-        for key in ("repeats", "steps", "warmup", "vocab_size"):
-            require(getattr(self, key) >= 1, f"bench.{key}", getattr(self, key), "at least 1")
-        require(self.loss_steps >= 0, "bench.loss_steps", self.loss_steps, "at least 0")
-        require(self.megabytes > 0, "bench.megabytes", self.megabytes, "above 0")
         require(len(self.models) >= 1, "bench.models", self.models, "one model at least")
         if self.against is not None:
             allowed = "the folder of a checkout of bertexp"
@@ -63,7 +58,7 @@ class BenchConfig(Config):
     """An experiment, and how to measure its parts."""
 
     command: ClassVar[str] = "bertexp.bench"
-    # It takes as many steps as ``bench`` says, and keeps nothing of them.
+    # It takes as many steps as ``bench`` has, and keeps nothing of them.
     passes_over: ClassVar[tuple[str, ...]] = (
         *("tracker", "name", "sweep", "evaluation.every", "evaluation.pseudo_perplexity"),
         *("trainer.epochs", "trainer.max_steps", "trainer.max_tokens", "trainer.max_time"),

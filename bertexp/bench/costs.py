@@ -17,7 +17,7 @@ import numpy as np
 
 from bertexp import draws
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.side import milliseconds
+from bertexp.bench.work import milliseconds
 from bertexp.console import show, table
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare

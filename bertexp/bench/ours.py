@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.side import (
+from bertexp.bench.work import (
     Clock,
     Measured,
     first_batch,
     longest,
     milliseconds,
+    prepare_work,
     read_model,
     wait_for_device,
 )
@@ -62,11 +63,10 @@ class _Measuring(Watch):
         self._clock.tick(lambda: self._training.state.seconds)
 
 
-def measure_bertexp(
-    config: BenchConfig, data: Data, folder: Path, steps: int, loss_steps: int
-) -> Measured:
+def measure_bertexp(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> Measured:
     """Train as a run does, for ``steps`` or to a loss, and measure it."""
     accelerator = build_accelerator(config.hardware, [])
+    data = prepare_work(config)
     learner = Learner(read_model(data, folder), data.task.objectives).to(accelerator.device)
     first = first_batch(config, data).to(accelerator.device)
     # Before mixed precision, which comes with the preparation.

@@ -16,7 +16,7 @@ from typing import Any
 from rich.table import Table
 
 from bertexp.bench.config import ENTRY, BenchConfig, MeasureConfig
-from bertexp.bench.side import BERTEXP, LONGEST, PADDED, PREPARE, TRAINER, TUNED, Measured
+from bertexp.bench.work import BERTEXP, LONGEST, PADDED, PREPARE, TRAINER, TUNED, Measured
 from bertexp.console import show, table
 from bertexp.files import expanded
 from bertexp.validation import UserError
@@ -125,7 +125,7 @@ def _race(bench: MeasureConfig, model: str, overrides: Sequence[str], task: str)
 
 @dataclass(frozen=True)
 class _Processes:
-    """Starts the processes that train one model, which lies in ``folder``."""
+    """Starts the processes that train one model, which is stored in ``folder``."""
 
     bench: MeasureConfig
     model: str

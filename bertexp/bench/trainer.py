@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.side import (
+from bertexp.bench.work import (
     NOTEBOOK_LENGTH,
     PADDED,
     TUNED,
@@ -26,6 +26,7 @@ from bertexp.bench.side import (
     Measured,
     first_batch,
     longest,
+    prepare_work,
     read_model,
 )
 from bertexp.evaluation.bank import evaluate
@@ -61,9 +62,10 @@ class _Counting(Trainer):
 
 
 def measure_trainer(
-    config: BenchConfig, data: Data, folder: Path, side: str, steps: int, loss_steps: int
+    config: BenchConfig, folder: Path, side: str, steps: int, loss_steps: int
 ) -> Measured:
     """Train with ``Trainer`` for ``steps`` or ``loss_steps``, and measure it."""
+    data = prepare_work(config)
     on_cpu = choose_device(config.hardware.device).type == "cpu"
     torch.set_num_threads(config.hardware.threads or DEFAULT_THREADS)
     model: Any = read_model(data, folder)

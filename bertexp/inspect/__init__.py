@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from bertexp.registry import Registry
 
-if TYPE_CHECKING:
-    from bertexp.inspect.subject import Subject
-
-# A topic prints what it has to show.
-TOPICS: Registry[Callable[[Subject], None]] = Registry("what", "bertexp.inspect")
+# A topic takes the subject, and prints what it has to show.
+TOPICS: Registry[Callable[..., None]] = Registry("what", "bertexp.inspect")

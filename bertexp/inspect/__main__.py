@@ -29,7 +29,7 @@ _TOPICS = re.compile(r"what=([\w,]+)")
 
 @command()
 def main() -> None:
-    """Show what the command line asks for, then exit."""
+    """Show what the command line names, then exit."""
     sys.argv[1:] = [_as_hydra_reads(argument) for argument in sys.argv[1:]]
     enter("inspect", InspectConfig, _inspect)
 
@@ -64,7 +64,7 @@ def _inspect(composed: DictConfig) -> None:
 
 
 def _hand_over(subject: Subject) -> None:
-    """Say where pictures and pages are, and give them to the tracker, if one is on."""
+    """Print where pictures and pages are, and give them to the tracker, if one is on."""
     if not subject.files:
         return
     from bertexp.tracking.trackers import log_beside

@@ -1,4 +1,4 @@
-"""What ``python -m bertexp.inspect`` may be asked."""
+"""The keys of ``python -m bertexp.inspect``."""
 
 from __future__ import annotations
 

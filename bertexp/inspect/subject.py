@@ -25,7 +25,7 @@ EXAMPLE = "I love NLP!"
 
 
 class Subject:
-    """A configured model, or a saved one; each part is prepared when it is first asked for.
+    """A configured model, or a saved one; each part is prepared when it is first needed.
 
     Args:
         config: what to look at.
@@ -73,7 +73,7 @@ class Subject:
         config = self.config
         if self.saved or config.model.pretrained:
             return self.model
-        trains_vocabulary = config.tokenizer.name == "wordpiece"
+        trains_vocabulary = config.tokenizer.name != "pretrained"
         size = config.tokenizer.vocab_size if trains_vocabulary else self.tokenizer.vocab_size
         return build_skeleton(config.family, config.model, config.task.heads, size)
 
@@ -119,7 +119,7 @@ class Subject:
         return tuple(state.cpu() for state in output[wanted])
 
     def file(self, name: str) -> Path:
-        """Return where to write a file; its folder is there then, and its path will be said."""
+        """Return where to write a file, in a folder that exists; its path is printed at the end."""
         folder = Path(self.config.output)
         folder.mkdir(parents=True, exist_ok=True)
         self.files.append(folder / name)

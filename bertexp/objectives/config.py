@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertexp.data.config import SENTENCE_METHODS
+from bertexp.keys import key
 from bertexp.objectives import OBJECTIVES
 from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
 from bertexp.validation import UserError, require, require_choice
@@ -83,23 +84,15 @@ class TaskConfig:
 class BankConfig:
     """The keys of ``evaluation.*`` that say what objectives are evaluated on."""
 
-    mask_probs: list[float]
+    mask_probs: list[float] = key(within="(0, 1)")
     negatives: list[str]
-    count_negatives: str
-    max_examples: int | None
+    count_negatives: str = key(choices=("trained", "all"))
+    max_examples: int | None = key(within="[1, inf)")
 
     def __post_init__(self) -> None:
-        require(
-            len({f"{prob:g}" for prob in self.mask_probs}) == len(self.mask_probs) > 0
-            and all(0 < prob < 1 for prob in self.mask_probs),
-            "evaluation.mask_probs",
-            self.mask_probs,
-            "one or more different rates, each between 0 and 1, both excluded",
-        )
+        distinct = {f"{prob:g}" for prob in self.mask_probs}
+        allowed = "one or more different rates"
+        fits = len(distinct) == len(self.mask_probs) > 0
+        require(fits, "evaluation.mask_probs", self.mask_probs, allowed)
         for kind in self.negatives:
             require_choice("evaluation.negatives", kind, NEGATIVES.names())
-        counted = self.count_negatives
-        require_choice("evaluation.count_negatives", counted, ("trained", "all"))
-        most = self.max_examples
-        allowed = "at least 1, or null"
-        require(most is None or most >= 1, "evaluation.max_examples", most, allowed)

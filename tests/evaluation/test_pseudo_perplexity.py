@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from bertexp.config import Config
 from bertexp.evaluation import pseudo_perplexity
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.experiment.prepare import Data
-from bertexp.validation import UserError
 
 CPU = torch.device("cpu")
 LENGTH = 40
@@ -36,9 +34,10 @@ def one_by_one(model: Any, data: Data, text: np.ndarray) -> list[float]:
 
 
 @pytest.mark.parametrize("model_class", ["BertForMaskedLM", "BertForPreTraining"])
-def test_it_is_that_of_a_loop_over_the_positions(
-    model_class: str, cut_words: Callable[..., Data], untrained: Callable[..., Any]
-) -> None:
+def test_it_is_that_of_a_loop_over_the_positions_however_texts_are_batched(
+    model_class: str, cut_words: Callable[..., Data], untrained: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     data = cut_words()
     texts = choose_texts(data.tokens["validation"], 4)
     texts = [texts[0][:1], texts[1][:7], *texts[2:], texts[0]]
@@ -47,27 +46,15 @@ def test_it_is_that_of_a_loop_over_the_positions(
     expected = [one_by_one(model, data, text) for text in texts]
     model.train()  # the dropout has to be switched off
     found = pseudo_likelihood(model, data.tokenizer, texts, LENGTH, CPU)
-    for scores, direct in zip(found.log_likelihoods, expected, strict=True):
-        assert scores.tolist() == pytest.approx(direct, abs=1e-5)
-    tokens = [score for scores in expected for score in scores]
-    assert found.perplexity == pytest.approx(math.exp(-sum(tokens) / len(tokens)), rel=1e-5)
-
-
-def test_it_does_not_depend_on_how_texts_are_batched(
-    cut_words: Callable[..., Data], untrained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = cut_words()
-    texts = [text[:20] for text in choose_texts(data.tokens["validation"], 5)]
-    model = untrained(data)
-    first = pseudo_likelihood(model, data.tokenizer, texts, LENGTH, CPU)
     monkeypatch.setattr(pseudo_perplexity, "BATCH_TOKENS", 1)
-    second = pseudo_likelihood(model, data.tokenizer, texts[::-1], LENGTH, CPU)
-    assert second.perplexity == pytest.approx(first.perplexity, rel=1e-5)
-    for one, other in zip(first.log_likelihoods, second.log_likelihoods[::-1], strict=True):
-        assert one.tolist() == pytest.approx(other.tolist(), abs=1e-5)
+    again = pseudo_likelihood(model, data.tokenizer, texts[::-1], LENGTH, CPU)
+    tokens = [score for scores in expected for score in scores]
+    for scored, direct in ((found, expected), (again, expected[::-1])):
+        assert [*map(list, scored.log_likelihoods)] == [pytest.approx(e, abs=1e-5) for e in direct]
+        assert scored.perplexity == pytest.approx(math.exp(-sum(tokens) / len(tokens)), rel=1e-5)
 
 
-def test_unknown_words_are_read_but_do_not_count(
+def test_unknown_words_are_read_but_do_not_count_and_an_empty_text_has_no_scores(
     cut_words: Callable[..., Data], untrained: Callable[..., Any]
 ) -> None:
     data = cut_words()
@@ -80,20 +67,12 @@ def test_unknown_words_are_read_but_do_not_count(
     assert found.perplexity == pytest.approx(math.exp(-(scores[0] + scores[2]) / 2))
     nothing = pseudo_likelihood(model, data.tokenizer, [text[1:2]], LENGTH, CPU)
     assert nothing.perplexity is None
-
-
-def test_texts_without_tokens_have_no_scores(
-    cut_words: Callable[..., Data], untrained: Callable[..., Any]
-) -> None:
-    data = cut_words()
-    model, empty = untrained(data), np.empty(0, np.uint16)
+    empty = text[:0]
     none = pseudo_likelihood(model, data.tokenizer, [], LENGTH, CPU)
     assert (none.log_likelihoods, none.perplexity) == ([], None)
-    blank = pseudo_likelihood(model, data.tokenizer, [empty], LENGTH, CPU)
-    assert [len(scores) for scores in blank.log_likelihoods] == [0]
-    word = np.array([len(data.tokenizer.tokens) - 1])
-    mixed = pseudo_likelihood(model, data.tokenizer, [empty, word, empty], LENGTH, CPU)
-    assert [len(scores) for scores in mixed.log_likelihoods] == [0, 1, 0]
+    for texts in ([empty], [empty, text[:1], empty]):
+        scored = pseudo_likelihood(model, data.tokenizer, texts, LENGTH, CPU)
+        assert [*map(len, scored.log_likelihoods)] == [*map(len, texts)]
 
 
 def test_the_texts_are_the_same_for_every_run_and_task(cut_words: Callable[..., Data]) -> None:
@@ -109,12 +88,3 @@ def test_the_texts_are_the_same_for_every_run_and_task(cut_words: Callable[..., 
     assert chosen(10, "task=nsp") == ten
     everything = chosen(10**6)
     assert sum(map(len, everything)) == len(cut_words().tokens["validation"].tokens)
-
-
-def test_a_negative_number_of_texts_is_refused(experiment_config: Callable[..., Config]) -> None:
-    with pytest.raises(UserError, match=r"evaluation\.pseudo_perplexity=-1"):
-        experiment_config("evaluation.pseudo_perplexity=-1")
-    for none in ("0", "null"):
-        assert not experiment_config(
-            f"evaluation.pseudo_perplexity={none}"
-        ).evaluation.pseudo_perplexity

@@ -23,7 +23,7 @@ def which_package(passages: Passages) -> Labelled:
     For ``dataset=pydoc`` a class is what stands before the first point of a module's name
     (``asyncio``), for WikiText an article, and for text files a file: somebody gave them names.
     A row of a table has but a number, and its file may be one of many that hold the same; there
-    a classifier would tell apart the few longest rows, which says nothing.
+    a classifier would tell apart the few longest rows, which means nothing.
     """
     labelled = [
         (text, label)

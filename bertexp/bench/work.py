@@ -1,0 +1,182 @@
+"""The work that all sides of the benchmark do: the same model, sequences, batch size, precision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+
+from bertexp import plugins
+from bertexp.bench.config import BenchConfig
+from bertexp.config import conf_dir, parse
+from bertexp.experiment.prepare import Data, prepare_data
+from bertexp.families.build import new_model
+from bertexp.families.checkpoint import load_model
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.training.plan import BatchPlan
+from bertexp.validation import UserError, require
+
+BERTEXP, TRAINER = "bertexp", "Trainer"
+# What Trainer's users set when it is slow, and NSP's two ways of padding.
+TUNED, PADDED, LONGEST = "Trainer, tuned", "Trainer, to 512", "Trainer, to longest"
+NOTEBOOK_LENGTH = 512
+# The process before all others, which writes the model that all sides begin with.
+PREPARE = "prepare"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process of one side measured.
+
+    Attributes:
+        parameters: of the model.
+        first_loss: in nats, on the first batch before training, in evaluation mode and float32.
+        tokens: in the measured steps, padding not counted.
+        seconds: that these took.
+        peak_bytes: the most memory that the process held; on a GPU, that torch held there.
+        losses: after how many steps and seconds of training which ``eval/loss`` was reached.
+        parts: milliseconds of the parts of a step; of bertexp only, as all below.
+        overhead: what share the loop adds to a bare step.
+        flops: floating-point operations a second of the measured steps.
+        batch_flops: operations of forward and backward on the first batch.
+        machine_flops: operations a second of the machine's own matrix product.
+    """
+
+    parameters: int
+    first_loss: float
+    tokens: int
+    seconds: float
+    peak_bytes: int
+    losses: list[tuple[int, float, float]]
+    parts: dict[str, float]
+    overhead: float = 0.0
+    flops: float = 0.0
+    batch_flops: float = 0.0
+    machine_flops: float = 0.0
+
+
+def compose_work(overrides: Sequence[str], model: str) -> BenchConfig:
+    others = [each for each in overrides if not each.startswith("model=")]
+    plugins.load([*plugins.installed(), *plugins.named_in(overrides)])
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return parse(compose("bench", overrides=[*others, f"model={model}"]), BenchConfig)
+
+
+def prepare_work(config: BenchConfig) -> Data:
+    """Prepare the data, with nothing but sequences of full length to train on where it masks.
+
+    Raises:
+        UserError: a task that is not measured, or too small a corpus.
+    """
+    if config.task.name not in ("mlm", "nsp"):
+        raise UserError(f"bench: task={config.task.name} is not measured; use task=mlm or nsp.")
+    passes = config.trainer.gradient_accumulation_steps
+    require(passes == 1, "trainer.gradient_accumulation_steps", passes, "1 in a benchmark")
+    data = prepare_data(config)
+    if isinstance(data.examples, MaskedExamples):
+        object.__setattr__(data, "examples", FullLength(data.examples, config.task.max_length))
+    if len(data.examples) < config.trainer.batch_size:
+        raise UserError(
+            f"trainer.batch_size={config.trainer.batch_size}: the corpus has only "
+            f"{len(data.examples)} sequences of {config.task.max_length} tokens."
+        )
+    return data
+
+
+class FullLength(Examples):
+    """Masked examples without those that are shorter than the others."""
+
+    def __init__(self, examples: MaskedExamples, length: int) -> None:
+        self.examples = examples
+        self.ids = np.flatnonzero(examples.lengths(0) == length)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def documents(self) -> np.ndarray:
+        return self.examples.documents()[self.ids]
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        return self.examples.lengths(epoch)[self.ids]
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        return self.examples.batch(epoch, self.ids[example_ids])
+
+
+def write_model(config: BenchConfig, data: Data, folder: Path) -> None:
+    """Write the model that all sides begin with."""
+    torch.manual_seed(config.seed)
+    words = max(config.bench.vocab_size, data.tokenizer.vocab_size)
+    model = new_model(config.family, config.model, data.task.heads, words, pad_id=0)
+    model.save_pretrained(folder)
+
+
+def read_model(data: Data, folder: Path) -> Any:
+    """Return the model that all sides begin with, in training mode."""
+    model = load_model(str(folder), data.task.heads)
+    model.train()
+    return model
+
+
+def first_batch(config: BenchConfig, data: Data) -> Batch:
+    """Return the batch on which the sides' losses are compared before they train."""
+    return BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed)[0][0]
+
+
+def longest(steps: int, loss_steps: int) -> int:
+    """Return for how many steps bertexp trains: up to a quarter more than Trainer to its loss."""
+    return loss_steps + loss_steps // 4 if loss_steps else steps
+
+
+class Clock:
+    """Counts steps, and waits for a GPU where the measured ones begin and end.
+
+    Args:
+        warmup: steps before the measured ones.
+        total: the last of all steps.
+
+    Attributes:
+        ended: when the last step had been computed, in the seconds of the clock that is read.
+    """
+
+    def __init__(self, warmup: int, total: int) -> None:
+        self._warmup, self._total = warmup, total
+        self._steps = 0
+        self._began = self.ended = 0.0
+
+    def tick(self, now: Callable[[], float]) -> None:
+        """Count a step that has ended; ``now`` gives the seconds that have passed."""
+        self._steps += 1
+        if self._steps == self._warmup:
+            wait_for_device()
+            self._began = now()
+        if self._steps == self._total:
+            self.ended, clock = now(), time.perf_counter()
+            wait_for_device()
+            self.ended += time.perf_counter() - clock
+
+    @property
+    def seconds(self) -> float:
+        """What the measured steps took."""
+        return self.ended - self._began
+
+
+def milliseconds(job: Callable[[], object]) -> float:
+    """Return how long a call takes, work on a GPU included."""
+    clock = time.perf_counter()
+    job()
+    wait_for_device()
+    return (time.perf_counter() - clock) * 1e3
+
+
+def wait_for_device() -> None:
+    """Wait until a GPU, if one is used, has computed what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
