@@ -176,6 +176,7 @@ def evaluated(runs: Sequence[Run], name: str) -> list[Run]:
     found = []
     for run in runs:
         record = read_record(run.folder / EVALUATIONS / f"{name}.json")
+        learn(record.get("metric_rows", {}))
         summary = {**run.summary, "answered": {}, "probes": [], "metrics": {}, **record}
         history = [record["metrics"]] if record else []
         found.append(replace(run, summary=summary, history=history))

@@ -20,6 +20,7 @@ from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
 from bertexp.families.architecture import must_read_pairs
 from bertexp.families.base import Family
+from bertexp.metrics import own_rows
 from bertexp.objectives.learner import Learner
 from bertexp.sweeps.stored import folder_name
 from bertexp.training.checkpoints import PROGRESS_FILE
@@ -91,6 +92,8 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
         record["model"] = str(Path(saved.source).resolve().relative_to(saved.run.resolve()))
         folder = saved.run / FOLDER
     record |= {"overrides": list(changed), "metrics": found.metrics}
+    if rows := own_rows(found.metrics):
+        record["metric_rows"] = rows
     for evaluator in data.evaluators:
         record |= evaluator.details()
     record |= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertexp.experiment.summary import read_summary, write_json
+from bertexp.metrics import cost
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def read_records(run: Path) -> dict[str, Any]:
             raise UserError(f"{path}: is damaged; remove it.") from error
     known: dict[str, Any] = {"metrics": {}, "bank": {}, "answered": {}}
     for task, settings in by_task.items():
-        best = max((list(seeds.values()) for seeds in settings.values()), key=_median_of_first)
+        best = min((list(seeds.values()) for seeds in settings.values()), key=_median_cost)
         for name in best[0]["metrics"]:
             values = [record["metrics"][name] for record in best]
             if None not in values:
@@ -98,8 +100,8 @@ def read_records(run: Path) -> dict[str, Any]:
     return known
 
 
-def _median_of_first(records: list[dict[str, Any]]) -> float:
-    """Return the median of the metric that counts, the lowest where one has none."""
+def _median_cost(records: list[dict[str, Any]]) -> float:
+    """Return the median of the metric that counts, so that less is better."""
     name = f"eval/{records[0]['settings']['finetune']['metrics'][0]}"
     values = [record["metrics"].get(name) for record in records]
-    return float("-inf") if None in values else statistics.median(values)
+    return math.inf if None in values else cost(name, statistics.median(values))
