@@ -173,10 +173,10 @@ def _of_fields(part: type, prefix: str) -> Iterator[Condition]:
     hints = get_type_hints(part)
     for each in fields(part):
         name = f"{prefix}{each.name}"
+        if READ_WITH in each.metadata:
+            yield Condition(name, *each.metadata[READ_WITH])
         if is_dataclass(hints[each.name]):
             yield from _of_fields(hints[each.name], f"{name}.")
-        elif READ_WITH in each.metadata:
-            yield Condition(name, *each.metadata[READ_WITH])
 
 
 def _flat(key: str, value: object) -> Iterator[str]:

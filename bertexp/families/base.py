@@ -180,15 +180,6 @@ class Family:
     def prepare_labels(cls, config: Any) -> None:
         """Have a configuration's head for labels read what is computed here: the first position."""
 
-    @classmethod
-    def check_initialization(cls, how: str) -> None:
-        """Raise a ``UserError`` if there is no such ``model.initialization``."""
-        if how == "local":
-            raise UserError(
-                "model.initialization=local: is for a table of positions, as BERT has; "
-                f"family={cls.name} has its own initial weights, model.initialization=bert."
-            )
-
     def initialize(self, how: str) -> None:
         """Draw the initial weights that ``model.initialization`` names, if not its own."""
 

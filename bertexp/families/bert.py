@@ -18,7 +18,7 @@ from bertexp.families.initialization import look_at_neighbours
 Layer = Callable[[Any, Tensor, Tensor | None], Tensor]
 
 
-@FAMILIES.register("bert")
+@FAMILIES.register("bert", reads=("model.initialization",))
 class Bert(Family):
     """BERT; ``encode`` gives the numbers of ``transformers``' own forward pass, sooner.
 
@@ -42,10 +42,6 @@ class Bert(Family):
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self._train_layer: Layer = whole_layer
-
-    @classmethod
-    def check_initialization(cls, how: str) -> None:
-        """All there are."""
 
     def initialize(self, how: str) -> None:
         if how == "local":

@@ -11,7 +11,7 @@ from bertexp.families import FAMILIES
 from bertexp.families.architecture import must_read_pairs, read_architecture
 from bertexp.families.base import Family
 from bertexp.families.checkpoint import add_rows, load_model
-from bertexp.families.config import LOADED, PRETRAINED, TRAINED, FamilyConfig, ModelConfig
+from bertexp.families.config import LOADED, TRAINED, FamilyConfig, ModelConfig
 from bertexp.validation import UserError
 
 
@@ -34,7 +34,7 @@ def build_model(
         seed: for the weights that are drawn; the global generator is left seeded with it.
 
     Raises:
-        UserError: a checkpoint that cannot be loaded, is of another family, or does not fit the
+        UserError: a checkpoint that cannot be loaded, is of no family, or does not fit the
             tokenizer or the length, or sizes that no memory can hold.
     """
     torch.manual_seed(seed)
@@ -71,25 +71,17 @@ def check_model(
     """Look whether a model can be trained, before it is there.
 
     Raises:
-        UserError: a checkpoint that is not there, is of another family, has too few positions, no
+        UserError: a checkpoint that is not there, is of no family, has too few positions, no
             such heads or one kind of segment for a task of pairs, or a model from scratch that no
             memory can hold.
     """
     if config.pretrained:
         found = read_architecture(config.pretrained)
-        if family.name not in (PRETRAINED, found.model_type):
-            raise UserError(
-                f"family={family.name}: model.pretrained={config.pretrained} is a "
-                f"{found.model_type} model; family=pretrained takes its own."
-            )
         FAMILIES[found.model_type].model_class(heads)
         _check_length(found, max_length)
-    elif family.name == PRETRAINED:
-        raise UserError("family=pretrained: needs a model to take it from; set model.pretrained.")
     else:
         kind = FAMILIES[family.name]
         kind.model_class(heads)
-        kind.check_initialization(config.initialization)
         found = kind.describe(config, vocab_size=1, pad_id=0)
         # On a GPU there is room for all but the weights, which are made here.
         config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)

@@ -23,19 +23,16 @@ MOST = {
 
 # In float32: the weights; and with them their gradients and Adam's two moments.
 LOADED, TRAINED = 4, 16
-# Of `family.name`: that of the checkpoint that is trained further.
-PRETRAINED = "pretrained"
 
 
 @dataclass(kw_only=True)
 class FamilyConfig:
-    """The kind of encoder."""
+    """The kind of encoder; a checkpoint has its own."""
 
     name: str
 
     def __post_init__(self) -> None:
-        if self.name != PRETRAINED:
-            FAMILIES.check(self.name)
+        FAMILIES.check(self.name)
 
 
 @dataclass(kw_only=True)

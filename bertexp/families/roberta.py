@@ -15,7 +15,7 @@ from bertexp.families.config import ModelConfig
 from bertexp.validation import UserError
 
 
-@FAMILIES.register("roberta")
+@FAMILIES.register("roberta", reads=("model.initialization",))
 class Roberta(Bert):
     """RoBERTa, which knows one kind of segment and no pairs."""
 

@@ -54,7 +54,7 @@ def _inspect(composed: DictConfig) -> None:
         composed = as_recorded(composed, saved.run, HydraConfig.get().overrides.task)
     subject = Subject(parse(composed, InspectConfig), saved)
     named = written_keys(HydraConfig.get().overrides.task)
-    own = ("model", "tokenizer") if saved else ()
+    own = ("family", "model", "tokenizer") if saved else ()
     refuse_unread(dict.fromkeys(named, COMMAND_LINE), composed, InspectConfig, own)
     for number, topic in enumerate(subject.config.what):
         if number:
