@@ -1,17 +1,22 @@
-"""The run's own record, TensorBoard, and packages that are missing."""
+"""The run's own record, TensorBoard, packages that are missing, and the keys of ``tracker``."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerate import Accelerator
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bertexp.tracking.config import TrackerConfig
+from bertexp.config import conf_dir
+from bertexp.tracking.config import TRACKERS, TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.tracking.trackers import JsonLinesTracker, SafeTracker, open_tracker
 from bertexp.validation import UserError
@@ -20,12 +25,12 @@ IDENTITY = RunIdentity(id="mlm-1", name="mlm", group="g", tags=("mlm",), job_typ
 RESOLVED = {"seed": 1, "task": {"name": "mlm", "sizes": [1, 2], "none": None}}
 
 
-def config(name: str, mode: str = "auto") -> TrackerConfig:
-    return TrackerConfig(name=name, mode=mode, project="bertexp", entity=None, group=None, tags=[])
+GOOD = TrackerConfig(name="wandb", mode="auto", project="bertexp", entity=None, group=None, tags=[])
 
 
 def opened(name: str, folder: Path, mode: str = "auto") -> SafeTracker | None:
-    return open_tracker(config(name, mode), IDENTITY, folder, folder / "outputs", RESOLVED)
+    config = dataclasses.replace(GOOD, name=name, mode=mode)
+    return open_tracker(config, IDENTITY, folder, folder / "outputs", RESOLVED)
 
 
 def records(folder: Path) -> list[dict]:
@@ -88,19 +93,7 @@ def test_tensorboard_holds_scalars_and_hyperparameters_in_one_run(tmp_path: Path
     assert all(key in start for key in (b"task.name", b"task.sizes", b"[1, 2]", b"task.none"))
 
 
-def test_a_tracker_that_dies_warns_once_and_no_more(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "tensorboard").write_text("in the way")
-    tracker = opened("tensorboard", tmp_path)
-    tracker.start()
-    tracker.log({"train/loss": 3.0}, step=10)
-    tracker.close(failed=True)
-    assert len(caplog.messages) == 1
-    assert "The run continues without it" in caplog.messages[0]
-
-
-def test_a_log_call_that_raises_warns_once(
+def test_a_tracker_that_does_not_start_or_log_warns_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = opened("tensorboard", tmp_path)
@@ -108,7 +101,14 @@ def test_a_log_call_that_raises_warns_once(
     for step in (1, 2):
         tracker.log({"train/loss": 3.0}, step=f"step {step}")
     tracker.close(failed=False)
-    assert len(caplog.messages) == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tensorboard").write_text("in the way")
+    tracker = opened("tensorboard", tmp_path / "other")
+    tracker.start()
+    tracker.log({"train/loss": 3.0}, step=10)
+    tracker.close(failed=True)
+    assert len(caplog.messages) == 2
+    assert all("The run continues without it" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize(("name", "mode"), [("none", "auto"), ("wandb", "disabled")])
@@ -122,12 +122,13 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
         opened("trackio", tmp_path)
 
 
-def test_trackio_keeps_a_run(script: Callable) -> None:
+def test_trackio_keeps_a_run(script: Callable[..., tuple[str, str]]) -> None:
     pytest.importorskip("trackio")
-    done = script(
+    output, _ = script(
         """
         from pathlib import Path
-        from bertexp.tracking.config import TrackerConfig
+        from bertexp.config import conf_dir
+from bertexp.tracking.config import TRACKERS, TrackerConfig
         from bertexp.tracking.identity import RunIdentity
         from bertexp.tracking.trackers import open_tracker
         config = TrackerConfig(
@@ -144,4 +145,30 @@ def test_trackio_keeps_a_run(script: Callable) -> None:
         """,
         TRACKIO_DIR="trackio",
     )
-    assert done.stdout.splitlines()[:2] == ["trackio show --project p", "mlm-1"]
+    assert output.splitlines()[:2] == ["trackio show --project p", "mlm-1"]
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_every_option_fits_the_schema(name: str) -> None:
+    with initialize_config_dir(str(conf_dir() / "tracker"), version_base="1.3"):
+        values = compose(name)
+    schema = OmegaConf.structured(TrackerConfig)
+    config = OmegaConf.to_object(OmegaConf.merge(schema, values))
+    assert config == dataclasses.replace(GOOD, name=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "wandbb"}, "Did you mean 'wandb'?"),
+        ({"mode": "on"}, "tracker.mode=on: must be one of auto, online"),
+        ({"project": "a/b"}, "tracker.project=a/b"),
+        ({"project": ""}, "tracker.project="),
+        ({"tags": ["x" * 65]}, "tags of 1 to 64 characters"),
+        ({"tags": [""]}, "tags of 1 to 64 characters"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        dataclasses.replace(GOOD, **change)
+    assert message in str(raised.value)

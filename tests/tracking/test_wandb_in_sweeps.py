@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +24,6 @@ NOBODY = {"WANDB_API_KEY": FAKE_KEY, "WANDB_BASE_URL": "http://127.0.0.1:9"}
 SWEEPS = sorted((conf_dir() / "wandb").glob("*.yaml"))
 
 
-@dataclass(frozen=True)
-class Tracked:
-    """What W&B's reader finds in an offline run: its records, and what they come to."""
-
-    records: dict[str, list[dict[str, Any]]]
-    totals: dict[str, Any]
-
-    @property
-    def run(self) -> dict[str, Any]:
-        return self.records["run"][0]
-
-
-@pytest.fixture(scope="session")
-def tracked(leet: Callable[..., str]) -> Callable[[Path], list[Tracked]]:
-    """Return a function that reads all offline runs of a folder."""
-
-    def read(file: Path) -> Tracked:
-        records: dict[str, list[dict[str, Any]]] = {}
-        for line in leet(file).splitlines():
-            record = json.loads(line)
-            records.setdefault(record["type"], []).append(record[record["type"]])
-        return Tracked(records, json.loads(leet(file, "--summary")))
-
-    def read_all(folder: Path) -> list[Tracked]:
-        return [
-            read(file)
-            for file in sorted((folder / "outputs" / "wandb").glob("offline-run-*/*.wandb"))
-        ]
-
-    return read_all
-
-
 @pytest.fixture(scope="module")
 def sweep(command: Callable[..., Any]) -> Any:
     """A sweep with a key but no network, of whose four jobs two, in the middle, fail."""
@@ -66,98 +32,78 @@ def sweep(command: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def runs(sweep: Any, tracked: Callable[[Path], list[Tracked]]) -> list[Tracked]:
-    """The sweep as W&B knows it."""
+def runs(sweep: Any, tracked: Callable[..., list[Any]]) -> list[Any]:
+    """The sweep as W&B knows it: its jobs and, at the end, their comparison."""
     return tracked(sweep.folder)
 
 
-@pytest.fixture(scope="module")
-def jobs(runs: list[Tracked]) -> list[Tracked]:
-    """Its jobs; the comparison that ends it is none of them."""
-    return [found for found in runs if found.run["job_type"] == "pretrain"]
-
-
-def test_every_job_is_a_run_of_its_own_in_the_sweeps_group(sweep: Any, jobs: list[Tracked]) -> None:
+def test_every_job_is_a_run_of_its_own_in_the_sweeps_group(sweep: Any, runs: list[Any]) -> None:
     assert sweep.code == 1
-    assert {found.run["run_group"] for found in jobs} == {"ratios"}
-    assert {found.run["project"] for found in jobs} == {"bertexp"}
+    jobs = [found for found in runs if found.run["job_type"] == "pretrain"]
+    assert {(found.run["run_group"], found.run["project"]) for found in jobs} == {
+        ("ratios", "bertexp")
+    }
     folders = (sweep.folder / "outputs" / "sweeps" / "ratios").glob("*/summary.json")
     known = [read_summary(path.parent)["tracker_id"] for path in folders]
-    assert len(set(known)) == 4
-    assert {found.totals["run_id"] for found in jobs} == set(known)
-    assert all(set(found.totals["tags"]) == {"mlm", "tiny", "token", "mine"} for found in jobs)
-    assert {found.totals["name"] for found in jobs} == {
-        f"mlm-hidden_size{size}-p{prob}-s3" for size in (32, 2**20) for prob in ("0.15", "0.40")
-    }
+    assert sorted(found.totals["run_id"] for found in jobs) == sorted(known)
+    assert len(known) == 4
+    points = []
+    for job in jobs:
+        config = job.totals["config"]
+        size, prob = config["model"]["hidden_size"], config["masking"]["prob"]
+        points.append((prob, size))
+        assert job.totals["name"] == f"mlm-hidden_size{size}-p{prob:.2f}-s3"
+        assert set(job.totals["tags"]) == {"mlm", "tiny", "token", "mine"}
+        assert config["versions"].keys() >= {"python", "torch", "wandb", "git_commit"}
+        failed = size > 32
+        assert job.totals["state"] == ("failed" if failed else "finished")
+        assert [end["exit_code"] for end in job.records["exit"]] == [int(failed)]
+    assert sorted(points) == [(prob, size) for prob in (0.15, 0.4) for size in (32, 2**20)]
+
+
+def test_a_job_that_trained_has_its_history_best_values_and_answers(runs: list[Any]) -> None:
+    trained = [
+        job
+        for job in runs
+        if (job.run["job_type"], job.totals["state"]) == ("pretrain", "finished")
+    ]
+    one, other = (job.totals["config"]["fingerprints"] for job in trained)
+    assert one == other
+    assert one.keys() >= {"corpus", "tokenizer", "bank"}
+    for job in trained:
+        losses = [row["eval/loss"] for row in job.rows if "eval/loss" in row]
+        assert [row["trainer/step"] for row in job.rows if "eval/loss" in row] == [0, 5, 10]
+        assert [row["trainer/step"] for row in job.rows if "train/loss" in row] == [5, 10]
+        assert job.totals["summary"]["eval/loss"] == {"min": min(losses), "last": losses[-1]}
+        answers = job.table("samples/masked")
+        assert answers["columns"] == ["text", "truth", "prediction", "probability", "right"]
+        assert answers["data"]
+        for text, truth, prediction, probability, right in answers["data"]:
+            assert "[MASK]" in text
+            assert right == (truth == prediction)
+            assert 0 < probability < 1
 
 
 def test_the_comparison_is_a_run_of_the_same_group_and_one_command_uploads_all(
-    sweep: Any, runs: list[Tracked]
+    sweep: Any, runs: list[Any]
 ) -> None:
     (compared,) = [found for found in runs if found.run["job_type"] == "compare"]
-    assert compared.run["run_group"] == "ratios"
-    assert compared.totals["state"] == "finished"
-    media = [path.name for path in (sweep.folder / "outputs/wandb").rglob("media/**/*.*")]
-    assert any("metric" in name or "comparison" in name for name in media), media
-    (table,) = (sweep.folder / "outputs/wandb").rglob("media/table/comparison/*.json")
-    assert {"label", "mean", "eval/probe/length"} < set(json.loads(table.read_text())["columns"])
-    assert "wandb leet outputs/wandb" in sweep.output.splitlines()
-    assert "wandb sync outputs/wandb/offline-run-*" in sweep.output.splitlines()
+    assert (compared.run["run_group"], compared.totals["state"]) == ("ratios", "finished")
+    assert "comparison/metric" in compared.totals["summary"]
+    columns = compared.table("comparison/table")["columns"]
+    assert {"label", "mean", "eval/probe/length"} < set(columns)
+    lines = sweep.output.splitlines()
+    assert "wandb leet outputs/wandb" in lines
+    assert "wandb sync outputs/wandb/offline-run-*" in lines
 
 
-def test_every_job_has_its_configuration_and_where_it_came_from(jobs: list[Tracked]) -> None:
-    found = [job.totals["config"] for job in jobs]
-    points = sorted((c["masking"]["prob"], c["model"]["hidden_size"] == 32) for c in found)
-    assert points == [(0.15, False), (0.15, True), (0.4, False), (0.4, True)]
-    for config in found:
-        assert config["versions"].keys() >= {"python", "torch", "wandb", "git_commit"}
-    trained = [config for config in found if config["model"]["hidden_size"] == 32]
-    for config in trained:
-        assert config["fingerprints"].keys() >= {"corpus", "tokenizer", "bank"}
-    assert trained[0]["fingerprints"] == trained[1]["fingerprints"]
-
-
-def test_every_job_ends_as_it_did(jobs: list[Tracked]) -> None:
-    for job in jobs:
-        failed = job.totals["config"]["model"]["hidden_size"] > 32
-        assert job.totals["state"] == ("failed" if failed else "finished")
-        (end,) = job.records["exit"]
-        assert end["exit_code"] == int(failed)
-
-
-def test_every_job_that_trained_has_its_history_and_its_best_values(jobs: list[Tracked]) -> None:
-    trained = [job for job in jobs if job.totals["state"] == "finished"]
-    assert len(trained) == 2
-    for job in trained:
-        rows = [record["item"] for record in job.records["history"]]
-        losses = [row["eval/loss"] for row in rows if "eval/loss" in row]
-        assert [row["trainer/step"] for row in rows if "eval/loss" in row] == [0, 5, 10]
-        assert [row["trainer/step"] for row in rows if "train/loss" in row] == [5, 10]
-        assert job.totals["summary"]["eval/loss"] == {"min": min(losses), "last": losses[-1]}
-        assert job.totals["summary"]["samples/masked"]["nrows"] > 0
-
-
-def test_the_answers_are_a_table(sweep: Any, jobs: list[Tracked]) -> None:
-    job = next(job for job in jobs if job.totals["state"] == "finished")
-    media = (
-        Path(job.totals["file"]).parent / "files" / job.totals["summary"]["samples/masked"]["path"]
-    )
-    table = json.loads(media.read_text())
-    assert table["columns"] == ["text", "truth", "prediction", "probability", "right"]
-    for text, truth, prediction, probability, right in table["data"]:
-        assert "[MASK]" in text
-        assert right == (truth == prediction)
-        assert 0 < probability < 1
-
-
-def test_the_network_is_missed_once_and_in_one_line(sweep: Any) -> None:
-    (line,) = [line for line in sweep.said if "Tracked offline" in line]
-    upload = line.partition("; to upload: ")[2]
-    assert upload.startswith("wandb sync outputs/wandb/offline-run-")
-    assert (sweep.folder / upload.removeprefix("wandb sync ")).is_dir()
-
-
-def test_a_key_reaches_no_file_and_no_terminal(sweep: Any) -> None:
+def test_the_network_is_missed_in_one_line_and_a_key_reaches_no_file_and_no_terminal(
+    sweep: Any,
+) -> None:
+    (line,) = [line for line in sweep.lines if "Tracked offline" in line]
+    upload = line.partition("; to upload: wandb sync ")[2]
+    assert upload.startswith("outputs/wandb/offline-run-")
+    assert (sweep.folder / upload).is_dir()
     assert FAKE_KEY not in sweep.output + sweep.errors
     files = [path for path in (sweep.folder / "outputs").rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in files)
@@ -185,23 +131,23 @@ sys.exit(agent._run_processes["k2v9x1"].wait())
 def test_wandbs_agent_runs_the_first_point_of_its_sweep(
     file: Path,
     tmp_path: Path,
-    tracked: Callable[[Path], list[Tracked]],
+    tracked: Callable[..., list[Any]],
     clean_environment: dict[str, str],
 ) -> None:
+    environment = clean_environment | {
+        "BERTEXP_CACHE": str(tmp_path / "cache"),
+        # As the agent finds its interpreter.
+        "PATH": f"{Path(sys.executable).parent}:{clean_environment['PATH']}",
+        **{"WANDB_SWEEP_ID": "q7w3", "WANDB_MODE": "offline"},
+    }
     done = subprocess.run(
         [sys.executable, "-c", AGENT, str(file), *SMALL],
         cwd=tmp_path,
-        env=clean_environment
-        | {
-            "BERTEXP_CACHE": str(tmp_path / "cache"),
-            # As the agent finds its interpreter.
-            "PATH": f"{Path(sys.executable).parent}:{clean_environment['PATH']}",
-            **{"WANDB_SWEEP_ID": "q7w3", "WANDB_MODE": "offline"},
-        },
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Ignoring" not in done.stdout + done.stderr, "W&B warns of what the agent overrules"
@@ -223,5 +169,4 @@ def test_wandbs_agent_runs_the_first_point_of_its_sweep(
     }
     # What the agent gave stands beside it, and is what W&B's own charts of a sweep go by.
     assert config["masking.prob"] == config["masking"]["prob"]
-    history = [record["item"] for record in found.records["history"]]
-    assert any(given["metric"]["name"] in row for row in history)
+    assert any(given["metric"]["name"] in row for row in found.rows)

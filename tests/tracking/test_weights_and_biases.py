@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import textwrap
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 OPEN = """
 import logging
@@ -31,19 +31,27 @@ def opened(mode, id="mlm-p0.40-s1-abc"):
     who = RunIdentity(id=id, name="mlm", group="ratios", tags=("mlm", "tiny"), job_type="pretrain")
     resolved = {"masking": {"prob": 0.4}, "tags": ["a", "b"]}
     return open_tracker(config, who, Path(), Path.cwd() / "outputs", resolved)
+
+def track(mode, id="mlm-p0.40-s1-abc"):
+    tracker = opened(mode, id)
+    tracker.start()
+    tracker.log({"a": 1}, 1)
+    tracker.finish()
 """
 
 FAKE_KEY = "0123456789" * 4
 
 
-def files(folder: Path) -> list[Path]:
-    return sorted((folder / "outputs" / "wandb").glob("*run-*/*.wandb"))
+def kinds(folder: Path) -> list[str]:
+    """Return whether the runs of a folder were online, ``run``, or ``offline``."""
+    paths = sorted((folder / "outputs" / "wandb").glob("*run-*/*.wandb"))
+    return [path.parent.name.split("-")[0] for path in paths]
 
 
 def test_two_runs_in_one_process_are_two_and_the_first_shows_failed(
-    script: Callable, leet: Callable[..., str], tmp_path: Path
+    script: Callable[..., tuple[str, str]], tracked: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
-    done = script(
+    printed = script(
         OPEN
         + """
 from accelerate import Accelerator
@@ -64,51 +72,44 @@ second.finish()
 print(second.location)
 """
     )
-    first, second = files(tmp_path)
-    failed = json.loads(leet(first, "--summary"))
-    assert (failed["run_id"], failed["state"]) == ("mlm-p0.40-s1-abc", "failed")
-    assert failed["config"] == {"masking": {"prob": 0.4}, "tags": ["a", "b"]}
-    assert failed["tags"] == ["mlm", "tiny"]
-    assert failed["summary"]["eval/loss"] == {"min": 2.0, "last": 2.5}
-    assert failed["summary"]["eval/nsp_accuracy"] == {"max": 0.7, "last": 0.6}
-    assert failed["summary"]["train/loss"] == 2.6
-    finished = json.loads(leet(second, "--summary"))
-    assert (finished["run_id"], finished["state"]) == ("mlm-p0.40-s2-abc", "finished")
-    assert finished["summary"]["train/loss"] == 1.0
-
-    kinds: dict[str, list[dict]] = {}
-    for line in leet(first).splitlines():
-        record = json.loads(line)
-        kinds.setdefault(record["type"], []).append(record[record["type"]])
-    assert kinds["run"][0]["run_group"] == "ratios"
-    assert kinds["run"][0]["job_type"] == "pretrain"
-    globs = {m["glob_name"]: m["step_metric"] for m in kinds["metric"] if "glob_name" in m}
+    failed, finished = tracked(tmp_path)
+    assert (failed.totals["run_id"], failed.totals["state"]) == ("mlm-p0.40-s1-abc", "failed")
+    assert failed.totals["config"] == {"masking": {"prob": 0.4}, "tags": ["a", "b"]}
+    assert failed.totals["tags"] == ["mlm", "tiny"]
+    assert (failed.run["run_group"], failed.run["job_type"]) == ("ratios", "pretrain")
+    summary = failed.totals["summary"]
+    assert summary["eval/loss"] == {"min": 2.0, "last": 2.5}
+    assert summary["eval/nsp_accuracy"] == {"max": 0.7, "last": 0.6}
+    assert summary["train/loss"] == 2.6
+    metrics = failed.records["metric"]
+    globs = {m["glob_name"]: m["step_metric"] for m in metrics if "glob_name" in m}
     assert globs == {"train/*": "trainer/step", "eval/*": "trainer/step"}
-    rows = [json.dumps(row) for row in kinds["history"]]
-    assert len(rows) == 7, "a lower step must not be dropped"
-    assert all("trainer/step" in row for row in rows)
-
-    offline = second.parent.relative_to(tmp_path)
-    assert done.stdout == f"wandb leet outputs/wandb\nwandb sync {offline}\n"
-    assert done.stderr == ""
-
-
-def test_without_a_key_auto_is_offline_and_silent(script: Callable, tmp_path: Path) -> None:
-    done = script(OPEN + 'tracker = opened("auto")\ntracker.start()\ntracker.close(failed=False)')
-    assert [file.parent.name.split("-")[0] for file in files(tmp_path)] == ["offline"]
-    assert (done.stdout, done.stderr) == ("", "")
+    assert len(failed.rows) == 7, "a lower step must not be dropped"
+    assert all("trainer/step" in row for row in failed.rows)
+    assert finished.totals["run_id"] == "mlm-p0.40-s2-abc"
+    assert (finished.totals["state"], finished.totals["summary"]["train/loss"]) == ("finished", 1)
+    offline = finished.file.parent.relative_to(tmp_path)
+    assert printed == (f"wandb leet outputs/wandb\nwandb sync {offline}\n", "")
 
 
-def test_a_key_without_network_is_offline(script: Callable, tmp_path: Path) -> None:
-    code = 'tracker = opened("auto")\ntracker.start()\ntracker.log({"a": 1}, 1)\ntracker.finish()'
+@pytest.mark.parametrize("given", [{}, {"WANDB_API_KEY": FAKE_KEY, "WANDB_MODE": "offline"}])
+def test_without_a_key_or_by_the_users_own_setting_auto_is_offline_and_silent(
+    script: Callable[..., tuple[str, str]], tmp_path: Path, given: dict[str, str]
+) -> None:
+    assert script(OPEN + 'track("auto")', **given) == ("", "")
+    assert kinds(tmp_path) == ["offline"]
+
+
+def test_a_key_without_network_is_offline(
+    script: Callable[..., tuple[str, str]], tmp_path: Path
+) -> None:
     nobody = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_HTTP_TIMEOUT": "3"}
-    done = script(OPEN + code, WANDB_API_KEY=FAKE_KEY, **nobody)
-    (file,) = files(tmp_path)
-    assert file.parent.name.startswith("offline-run-")
-    (line,) = done.stdout.splitlines()
-    upload = shlex.join(["wandb", "sync", str(file.parent.relative_to(tmp_path))])
-    assert line.endswith(f"Tracked offline; to upload: {upload}")
-    assert done.stderr == ""
+    output, errors = script(OPEN + 'track("auto")', WANDB_API_KEY=FAKE_KEY, **nobody)
+    assert kinds(tmp_path) == ["offline"]
+    (line,) = output.splitlines()
+    upload = shlex.split(line.partition("Tracked offline; to upload: wandb sync ")[2])
+    assert (tmp_path / upload[0]).is_dir()
+    assert errors == ""
 
 
 class Halfway(BaseHTTPRequestHandler):
@@ -133,24 +134,17 @@ class Halfway(BaseHTTPRequestHandler):
 
 
 def test_a_run_the_server_refuses_is_offline_and_the_next_one_does_not_ask(
-    script: Callable, tmp_path: Path
+    script: Callable[..., tuple[str, str]], tmp_path: Path
 ) -> None:
-    code = """
-    for id in ("first", "second"):
-        tracker = opened("auto", id)
-        tracker.start()
-        tracker.log({"a": 1}, 1)
-        tracker.finish()
-    """
     with ThreadingHTTPServer(("127.0.0.1", 0), Halfway) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        done = script(OPEN + textwrap.dedent(code), WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL=url)
+        code = OPEN + 'track("auto", "first")\ntrack("auto", "second")'
+        output, _ = script(code, WANDB_API_KEY=FAKE_KEY, WANDB_BASE_URL=url)
         server.shutdown()
-    (line,) = done.stdout.splitlines()
+    (line,) = output.splitlines()
     assert "permission denied. Tracked offline; to upload: wandb sync" in line
-    kinds = [file.parent.name.split("-")[0] for file in files(tmp_path)]
-    assert kinds == ["offline", "offline", "run"]
+    assert kinds(tmp_path) == ["offline", "offline", "run"]
     assert Halfway.logins == 1
 
 
@@ -158,72 +152,56 @@ def test_a_run_the_server_refuses_is_offline_and_the_next_one_does_not_ask(
     ("key", "problem"),
     [("", "W&B has no API key"), ("short", "API key must have 40+ characters")],
 )
-def test_online_without_a_key_is_the_users_error(script: Callable, key: str, problem: str) -> None:
+def test_online_without_a_key_is_the_users_error(
+    script: Callable[..., tuple[str, str]], key: str, problem: str
+) -> None:
     code = 'try:\n    opened("online").start()\nexcept UserError as error:\n    print(error)'
-    (line,) = script(OPEN + code, WANDB_API_KEY=key).stdout.splitlines()
+    (line,) = script(OPEN + code, WANDB_API_KEY=key)[0].splitlines()
     assert line.startswith("tracker.mode=online: ")
     assert problem in line
     assert line.endswith("or choose tracker.mode=offline.")
 
 
-def test_the_users_own_offline_setting_holds_in_auto(script: Callable, tmp_path: Path) -> None:
-    code = 'tracker = opened("auto")\ntracker.start()\ntracker.finish()'
-    done = script(OPEN + code, WANDB_API_KEY=FAKE_KEY, WANDB_MODE="offline")
-    assert len(files(tmp_path)) == 1
-    assert done.stdout == ""
-
-
 def test_on_a_terminal_nothing_is_asked(on_a_terminal: Callable[..., str], tmp_path: Path) -> None:
-    code = OPEN + 'tracker = opened("auto")\ntracker.start()\ntracker.finish()\nprint("done")'
-    assert on_a_terminal(code).strip() == "done"
-    assert [file.parent.name.split("-")[0] for file in files(tmp_path)] == ["offline"]
+    assert on_a_terminal(OPEN + 'track("auto")\nprint("done")').strip() == "done"
+    assert kinds(tmp_path) == ["offline"]
 
 
-COMPARE = """
+BESIDE = """
 from pathlib import Path
-from bertexp.tracking.trackers import log_beside
 from bertexp.tracking.config import TrackerConfig
+from bertexp.tracking.trackers import log_beside
 config = TrackerConfig(
     name="{name}", mode="offline", project="bertexp", entity=None, group=None, tags=["mine"]
 )
-rows = [["masking.prob=0.15", 2.5, None], ["masking.prob=0.4", 2.25, 0.25]]
-table = (["setting", "mean", "difference"], rows)
+table = (["setting", "mean", "difference"], [["masking.prob=0.4", 2.25, None]])
 print(log_beside(config, job_type="compare", about="ratios", group="ratios", section="comparison",
                  table=table, pictures=[Path("curves.png")], root=Path("outputs")))
 """
 
 
-def test_a_comparison_is_a_run_of_the_group(
-    script: Callable, leet: Callable[..., str], tmp_path: Path
+def test_a_comparison_is_a_run_of_the_group_for_wandb_alone(
+    script: Callable[..., tuple[str, str]], tracked: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
-    from PIL import Image
-
     Image.new("RGB", (4, 3)).save(tmp_path / "curves.png")
-    done = script(COMPARE.format(name="wandb"))
-    (file,) = files(tmp_path)
-    assert done.stdout.splitlines()[0] == "wandb leet outputs/wandb"
-    records = [json.loads(line) for line in leet(file).splitlines()]
-    run = next(record["run"] for record in records if record["type"] == "run")
-    assert (run["run_group"], run["job_type"]) == ("ratios", "compare")
-    found = json.loads(leet(file, "--summary"))
-    assert (found["state"], found["tags"]) == ("finished", ["compare", "mine"])
-    table = found["summary"]["comparison/table"]
-    assert json.loads((file.parent / "files" / table["path"]).read_text()) == {
-        "columns": ["setting", "mean", "difference"],
-        "data": [["masking.prob=0.15", 2.5, None], ["masking.prob=0.4", 2.25, 0.25]],
-    }
-    picture = found["summary"]["comparison/curves"]
-    assert (picture["width"], picture["height"]) == (4, 3)
-    assert (file.parent / "files" / picture["path"]).is_file()
-
-
-def test_a_comparison_without_wandb_is_no_run(script: Callable, tmp_path: Path) -> None:
-    assert script(COMPARE.format(name="none")).stdout == "None\n"
+    assert script(BESIDE.format(name="none"))[0] == "None\n"
     assert not (tmp_path / "outputs").exists()
+    output, _ = script(BESIDE.format(name="wandb"))
+    (found,) = tracked(tmp_path)
+    assert output.splitlines()[0] == "wandb leet outputs/wandb"
+    assert (found.run["run_group"], found.run["job_type"]) == ("ratios", "compare")
+    assert (found.totals["state"], found.totals["tags"]) == ("finished", ["compare", "mine"])
+    assert found.table("comparison/table") == {
+        "columns": ["setting", "mean", "difference"],
+        "data": [["masking.prob=0.4", 2.25, None]],
+    }
+    picture = found.totals["summary"]["comparison/curves"]
+    assert (picture["width"], picture["height"]) == (4, 3)
+    assert (found.file.parent / "files" / picture["path"]).is_file()
 
 
 def test_wandbs_variables_are_obeyed_and_a_key_of_the_command_line_comes_first(
-    command: Callable, leet: Callable[..., str], tmp_path: Path
+    command: Callable[..., Any], tracked: Callable[..., list[Any]], tmp_path: Path
 ) -> None:
     small = (
         *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
@@ -233,32 +211,28 @@ def test_wandbs_variables_are_obeyed_and_a_key_of_the_command_line_comes_first(
     given = {"MODE": "offline", "PROJECT": "theirs", "NAME": "run7", "TAGS": "a,b", "DIR": "wd"}
     environment = {f"WANDB_{name}": value for name, value in given.items()}
 
-    def run(*overrides: str, **more: str) -> tuple[dict, list[str]]:
+    def run(*overrides: str, **more: str) -> tuple[list[dict[str, Any]], list[str]]:
         done = command(*small, *overrides, folder=tmp_path, **(environment | more))
-        assert done.code == 0, done.said
-        folders = sorted(tmp_path.glob("wd/wandb/offline-run-*"))
-        if not folders:
-            return {}, done.said
-        records = map(json.loads, leet(next(folders[-1].glob("*.wandb"))).splitlines())
-        return next(each["run"] for each in records if each["type"] == "run"), done.said
+        assert done.code == 0, done.lines
+        return [found.run for found in tracked(tmp_path, "wd")], done.lines
 
-    disabled, _ = run(WANDB_DISABLED="true")
-    assert not disabled
-    found, said = run()
+    assert run(WANDB_DISABLED="true")[0] == []
+    (found,), lines = run()
     assert (found["project"], found["display_name"]) == ("theirs", "run7")
     assert {"a", "b"} <= {*found["tags"]}
     # In one line, to be copied.
-    (upload,) = [line for line in said if "wandb sync" in line]
+    (upload,) = [line for line in lines if "wandb sync" in line]
     assert (tmp_path / shlex.split(upload)[-1]).is_dir()
-    found, _ = run("tracker.project=mine", "name=first", "tracker.tags=[c]", WANDB_DISABLED="0")
+    (_, found), _ = run(
+        "tracker.project=mine", "name=first", "tracker.tags=[c]", WANDB_DISABLED="0"
+    )
     assert (found["project"], found["display_name"]) == ("mine", "first")
-    assert "c" in found["tags"]
-    assert "a" not in found["tags"]
+    assert {"a", "c"} & {*found["tags"]} == {"c"}
 
 
-def test_one_id_for_several_runs_is_refused(command: Callable) -> None:
+def test_one_id_for_several_runs_is_refused(command: Callable[..., Any]) -> None:
     done = command("-m", "seed=0,1", "dataset=synthetic", WANDB_RUN_ID="mine")
     assert done.code == 1
-    assert done.said == [
+    assert done.lines == [
         "error: WANDB_RUN_ID: is one run's id, and a sweep has several runs; unset it."
     ]
