@@ -40,7 +40,7 @@ class Jobs:
         self.names = {path.name for path in self.root.glob("*/")}
 
     def summary(self, name: str) -> dict[str, Any]:
-        """Return what a job's summary says."""
+        """Return a job's summary."""
         return json.loads((self.root / name / "summary.json").read_text())
 
     def status(self) -> dict[str, str]:

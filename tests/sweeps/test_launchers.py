@@ -82,7 +82,7 @@ def test_jobs_at_the_same_time_have_gpus_of_their_own(
         process.communicate("")
 
 
-def test_a_job_that_its_scheduler_stops_is_queued_again_and_goes_on(
+def test_a_job_that_its_scheduler_stops_is_queued_again_and_resumed(
     small: tuple[str, ...], clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
@@ -110,13 +110,11 @@ def test_a_job_that_its_scheduler_stops_is_queued_again_and_goes_on(
     steps = [json.loads(line) for line in (root / "seed=0" / "metrics.jsonl").open()]
     trained = [line["step"] for line in steps if "train/loss" in line]
     assert trained == list(range(1, 901)), "each step once"
-    said = "".join(path.read_text() for path in (root / ".submitit").rglob("*.err"))
-    assert "SIGUSR2: finishing the step" in said, "it was stopped"
+    errors = "".join(path.read_text() for path in (root / ".submitit").rglob("*.err"))
+    assert "SIGUSR2: finishing the step" in errors, "it was stopped"
 
 
-def test_a_search_goes_on_after_a_failure_and_where_it_was(
-    sweep: Callable[..., Any], jobs: Any
-) -> None:
+def test_a_search_survives_a_failure_and_is_resumed(sweep: Callable[..., Any], jobs: Any) -> None:
     # A list and a null are what Optuna's own plugin hands on wrongly.
     search = (
         *("hydra/sweeper=optuna", "masking.prob=interval(0.5,1.2)", "sweep=search"),
@@ -134,7 +132,7 @@ def test_a_search_goes_on_after_a_failure_and_where_it_was(
     finished = status.keys() - {*failed}
     losses = {name: found.summary(name)["metrics"]["eval/loss"] for name in finished}
     best = min(losses, key=lambda name: losses[name])
-    assert f"lowest eval/loss {losses[best]:.3f}: {best}" in first.said
+    assert f"lowest eval/loss {losses[best]:.3f}: {best}" in first.lines
 
     before = {name: found.files(name) for name in finished}
     more = sweep(*search, "hydra.sweeper.n_trials=4")
@@ -175,4 +173,4 @@ def test_a_missing_package_is_named(
     done = sweep("seed=0,1", option, "sweep=missing", cold=True, PYTHONPATH=path)
     extra = option.partition("=")[2].replace("submitit_", "")
     line = f"error: {option}: the package is missing, pip install 'bertexp[{extra}]'."
-    assert (done.code, done.said) == (1, [line])
+    assert (done.code, done.lines) == (1, [line])

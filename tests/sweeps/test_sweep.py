@@ -1,4 +1,4 @@
-"""Sweeps by the command that users type: failures, going on, names, lists that go together."""
+"""Sweeps by the command that users type: failures, resuming, names, lists that go together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from door import Door
+from forkserver import ForkServer
 
 from bertexp.experiment.folder import claimed
 from bertexp.sweeps.stored import folder_name, only_sweep
@@ -33,13 +33,13 @@ def test_a_failing_job_does_not_stop_the_others(mixed: Any, jobs: Any) -> None:
         "masking.prob=0.15": "finished",
     }
     reason = "masking.prob=7.0: must be above 0 and at most 1."
-    assert mixed.said.count(f"error: {reason}") == 1
-    assert f"failed: outputs/sweeps/mixed/masking.prob=7: {reason}" in mixed.said
+    assert mixed.lines.count(f"error: {reason}") == 1
+    assert f"failed: outputs/sweeps/mixed/masking.prob=7: {reason}" in mixed.lines
     assert mixed.errors.startswith("error: 1 of 3 jobs failed; the same command with sweep=mixed")
     assert "Traceback" not in mixed.output + mixed.errors
 
 
-def test_a_sweep_says_how_many_jobs_and_how_long(mixed: Any) -> None:
+def test_a_sweep_prints_how_many_jobs_and_how_long(mixed: Any) -> None:
     # The first to need a corpus says that it prepares one.
     lines = [line for line in mixed.output.splitlines() if not line.startswith("Preparing")]
     assert lines[:2] == ["sweep mixed: 3 jobs", "job 1/3 · masking.prob=0.1"]
@@ -75,7 +75,7 @@ def test_a_wider_sweep_of_the_same_name_finds_its_jobs_by_their_configuration(
     mixed: Any, sweep: Callable[..., Any], jobs: Any
 ) -> None:
     before = jobs(mixed, "mixed").files("masking.prob=0.1")
-    # The seed was 0 before, though nothing said so; what does not change a result may differ.
+    # The seed was 0 before, though nothing set it; what does not change a result may differ.
     wider = sweep("masking.prob=0.1,0.15", "seed=0,1", "sweep=mixed", "trainer.log_every=3")
     assert wider.code == 0, wider.errors
     found = jobs(wider, "mixed")
@@ -93,7 +93,7 @@ def test_a_finished_job_of_another_configuration_is_not_taken_for_this_one(
     before = {name: found.files(name) for name in found.names}
     changed = sweep("masking.prob=0.3,0.1", "sweep=mixed", "trainer.max_steps=7")
     assert changed.code == 1
-    assert changed.said == [
+    assert changed.lines == [
         "error: sweep=mixed: masking.prob=0.1 is finished, with trainer.max_steps=6 where it is "
         "7 now; choose another sweep=..."
     ]
@@ -103,15 +103,15 @@ def test_a_finished_job_of_another_configuration_is_not_taken_for_this_one(
 
 def test_a_sweep_runs_once_at_a_time(mixed: Any, sweep: Callable[..., Any]) -> None:
     root = mixed.folder / "outputs/sweeps/mixed"
-    told = "error: sweep=mixed: is running already, in another process"
+    error = "error: sweep=mixed: is running already, in another process"
     with only_sweep(root, "mixed"):
         second = sweep(*MIXED)
     assert second.code == 1
-    assert re.fullmatch(rf"{told} \(process {os.getpid()} on \S+\)\.", second.said[0])
+    assert re.fullmatch(rf"{error} \(process {os.getpid()} on \S+\)\.", second.lines[0])
     # A job that runs in a process apart has outlived its sweep.
     with claimed(root / "masking.prob=0.1"):
         second = sweep(*MIXED)
-    assert second.said == [f"{told}: outputs/sweeps/mixed/masking.prob=0.1."]
+    assert second.lines == [f"{error}: outputs/sweeps/mixed/masking.prob=0.1."]
 
 
 LONG = ("trainer.max_steps=250", "seed=0,1,2")
@@ -119,7 +119,7 @@ LONG = ("trainer.max_steps=250", "seed=0,1,2")
 
 @pytest.fixture
 def break_off(
-    sweep: Any, door: Door, clean_environment: dict[str, str]
+    sweep: Any, forkserver: ForkServer, clean_environment: dict[str, str]
 ) -> Callable[..., tuple[int, str]]:
     """Return a function that starts a sweep and sends it a signal once a job has logged more.
 
@@ -131,7 +131,7 @@ def break_off(
         metrics = folder / "outputs/sweeps/broken" / at / "metrics.jsonl"
         logged = metrics.stat().st_size if metrics.exists() else 0
         environment = clean_environment | {"BERTEXP_CACHE": str(folder / "cache")}
-        process = door.start(*arguments, folder=folder, environment=environment)
+        process = forkserver.start(*arguments, folder=folder, environment=environment)
         process.until(lambda: metrics.exists() and metrics.stat().st_size > logged)
         os.kill(process.pid, how)
         return process.end(60), process.errors
@@ -149,7 +149,7 @@ def test_a_sweep_that_was_broken_off_twice_ends_as_one_that_was_not(
     code, errors = break_off("seed=1", signal.SIGINT, *begun)
     assert code == 130
     assert "Traceback" not in errors
-    (said,) = re.findall(r"^Stopped\. To resume: python (.*)$", errors, re.MULTILINE)
+    (command,) = re.findall(r"^Stopped\. To resume: python (.*)$", errors, re.MULTILINE)
 
     whole = sweep(*LONG, "sweep=whole")
     assert whole.code == 0, whole.errors
@@ -157,7 +157,7 @@ def test_a_sweep_that_was_broken_off_twice_ends_as_one_that_was_not(
     assert found.status() == {"seed=0": "finished", "seed=1": "interrupted"}
     before = found.files("seed=0")
 
-    code, _ = break_off("seed=1", signal.SIGKILL, *shlex.split(said))
+    code, _ = break_off("seed=1", signal.SIGKILL, *shlex.split(command))
     assert code == -signal.SIGKILL
     assert found.summary("seed=1")["status"] == "running"
 
@@ -231,7 +231,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     done = sweep(*arguments, "sweep=mistake")
     assert done.code == 1
-    assert any(said.startswith(f"error: {line}") for said in done.said), done.said
+    assert any(found.startswith(f"error: {line}") for found in done.lines), done.lines
     assert "Traceback" not in done.output + done.errors
     assert not [*(done.folder / "outputs/sweeps").glob("mistake/*/metrics.jsonl")]
 

@@ -61,7 +61,7 @@ class Tracker(SafeTracker):
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2, 3])
-def test_whenever_it_hangs_it_is_left_and_that_is_said_once(
+def test_whenever_it_hangs_it_is_left_with_one_warning(
     calls: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     stuck = Stuck(calls)
