@@ -24,9 +24,10 @@ from torch.nn import functional
 from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation import LOSSES_FILE
-from bertexp.objectives.base import EvalSet, Evaluated, Objective, Sample
+from bertexp.objectives.base import EvalSet, Evaluated, Objective
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.samples import Sample
 
 
 @dataclass(frozen=True)

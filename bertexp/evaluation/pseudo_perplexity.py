@@ -14,7 +14,8 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.families.base import MASKED, Family, Inputs
+from bertexp.families.base import MASKED, Family
+from bertexp.families.inputs import Inputs
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.batch import attention_mask, pad
 from bertexp.objectives.learner import Learner

@@ -13,8 +13,8 @@ from rich.console import RenderableType
 
 from bertexp.config import RunConfig
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.objectives.base import Head
 from bertexp.objectives.examples import Examples
+from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
 

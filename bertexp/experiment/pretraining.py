@@ -26,9 +26,9 @@ from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.schedule import mask_rate
-from bertexp.objectives.base import Sample
 from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.samples import Sample
 from bertexp.pairs.examples import PairExamples
 from bertexp.tracking.base import SafeTracker
 

@@ -4,69 +4,19 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bertexp.families import FAMILIES
 from bertexp.families.config import ModelConfig
+from bertexp.families.inputs import Inputs
 from bertexp.validation import UserError
 
 MASKED, PAIR, LABEL = "masked", "pair", "label"
-
-
-class Tensors:
-    """A dataclass with tensors among its fields."""
-
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return it with its tensors changed."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
-        changed = {name: change(v) for name, v in values.items() if isinstance(v, Tensor)}
-        return replace(self, **changed)  # type: ignore[type-var]
-
-    def to(self, device: torch.device) -> Self:
-        """Return it with its tensors on ``device``."""
-        return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs(Tensors):
-    """What a model reads, and where its last hidden states are used.
-
-    Attributes:
-        input_ids_BL: token ids, padded, ``int64``.
-        attention_mask_BL: 1 for tokens, 0 for padding; None where nothing is padded.
-        token_type_ids_BL: the segment of each token, 0 or 1; None where there is only one.
-        queries_BP: the positions of each sequence that are used after the last layer, filled
-            up with 0.
-        slots_U: which of the flattened ``queries_BP`` are used.
-    """
-
-    input_ids_BL: Tensor
-    queries_BP: Tensor
-    slots_U: Tensor
-    attention_mask_BL: Tensor | None = None
-    token_type_ids_BL: Tensor | None = None
-
-    def at(self, positions_N: Tensor, ids_BL: Tensor) -> Inputs:
-        """Return the same sequences with other tokens, used at some positions.
-
-        Args:
-            positions_N: indices into the flattened batch.
-            ids_BL: the tokens.
-        """
-        column_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
-        return Inputs(
-            input_ids_BL=ids_BL,
-            queries_BP=column_L.expand_as(ids_BL),
-            slots_U=positions_N,
-            attention_mask_BL=self.attention_mask_BL,
-            token_type_ids_BL=self.token_type_ids_BL,
-        )
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertexp.families import FAMILIES
-from bertexp.families.base import LABEL, MASKED, PAIR, Family, Inputs, Part
+from bertexp.families.base import LABEL, MASKED, PAIR, Family, Part
 from bertexp.families.initialization import look_at_neighbours
+from bertexp.families.inputs import Inputs
 
 # Gives the output of a ``BertLayer`` at all positions, see ``whole_layer``.
 Layer = Callable[[Any, Tensor, Tensor | None], Tensor]

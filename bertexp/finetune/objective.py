@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bertexp.finetune.labelled import LABEL, LabelledExamples
-from bertexp.objectives.base import Head
 from bertexp.objectives.batch import Batch
+from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 
 BATCH_SIZE = 64

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from bertexp.families.base import Inputs, Tensors
+from bertexp.families.inputs import Inputs, Tensors
 
 # See ``queries``.
 QUERIES_MULTIPLE, PREDICTIONS_MULTIPLE = 8, 32

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bertexp import draws
-from bertexp.families.base import Family, Inputs
+from bertexp.families.base import Family
 from bertexp.families.checkpoint import BESIDE_FILE
 from bertexp.families.dropout import draw_masks_fast
-from bertexp.objectives.base import Head
+from bertexp.families.inputs import Inputs
 from bertexp.objectives.batch import Batch
+from bertexp.objectives.head import Head
 from bertexp.validation import UserError
 
 

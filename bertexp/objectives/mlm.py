@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from bertexp.objectives.examples import (
     StreamedBlocks,
 )
 from bertexp.objectives.masked_loss import masked_loss
+from bertexp.objectives.samples import Guess, MaskedSample
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
 from bertexp.validation import UserError
 
@@ -189,49 +190,6 @@ class MaskedLanguageModelling(Objective):
                 guesses.append(Guess(truth, list(zip(names, best.values.tolist(), strict=True))))
             text = tokenizer.join([token for token in ids if token != tokenizer.pad_id])
             yield MaskedSample(text, tokenizer.roles.mask, guesses)
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What stood at a masked position and what the model thinks, likeliest first."""
-
-    truth: str
-    likeliest: list[tuple[str, float]]
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the likeliest token is what stood there."""
-        return self.likeliest[0][0] == self.truth
-
-
-@dataclass(frozen=True)
-class MaskedSample:
-    """A stretch of text as the model saw it, how it shows a mask, and a guess for each."""
-
-    text: str
-    mask: str
-    guesses: list[Guess]
-
-    table: ClassVar[str] = "samples/masked"
-    columns: ClassVar[list[str]] = ["text", "truth", "prediction", "probability", "right"]
-
-    def rows(self) -> list[list[Any]]:
-        return [[self.text, g.truth, *g.likeliest[0], g.is_right] for g in self.guesses]
-
-    def shown(self) -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
-        text = Text(self.text)
-        text.highlight_words([self.mask], "bold yellow")
-        lines = [text]
-        for guess in self.guesses:
-            line = Text("  ")
-            for token, probability in guess.likeliest:
-                style = "green" if token == guess.truth else ""
-                line.append(f"{token} ", style).append(f"{probability:.2f}  ", "dim")
-            lines.append(line.append(f"(was: {guess.truth})", "dim"))
-        return Group(*lines, "")
 
 
 def perplexity(loss: float) -> float:

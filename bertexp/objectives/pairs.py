@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -25,6 +25,7 @@ from bertexp.objectives.base import (
 )
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig
+from bertexp.objectives.samples import PairSample
 from bertexp.pairs import negative_shares
 from bertexp.pairs.examples import PairExamples
 from bertexp.pairs.shortcuts import FEATURES, shortcut_accuracies
@@ -174,42 +175,6 @@ class SentenceOrderPrediction(NextSentencePrediction):
                 "negatives are for task=nsp."
             )
         return super().write(tokens)
-
-
-@dataclass(frozen=True)
-class PairSample:
-    """A sentence pair, whether the second follows, and the probability the model gives that."""
-
-    first: str
-    second: str
-    follows: bool
-    probability: float
-
-    table: ClassVar[str] = "samples/pairs"
-    columns: ClassVar[list[str]] = [
-        *("first", "second", "follows", "probability that it follows", "right")
-    ]
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the likelier answer is the true one."""
-        return (self.probability > 0.5) == self.follows
-
-    def rows(self) -> list[list[Any]]:
-        return [[self.first, self.second, self.follows, self.probability, self.is_right]]
-
-    def shown(self) -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
-        verdict = Text(f"  follows with probability {self.probability:.2f} ")
-        truth = "it does" if self.follows else "it does not"
-        return Group(
-            Text(f"A: {self.first}"),
-            Text(f"B: {self.second}"),
-            verdict.append(f"({truth})", "green" if self.is_right else "red"),
-            "",
-        )
 
 
 def calibration_error(confidences: np.ndarray, hits: np.ndarray, weights: np.ndarray) -> float:

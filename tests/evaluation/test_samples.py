@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bertexp.experiment.pretraining import sample_tables
-from bertexp.objectives.mlm import Guess, MaskedSample
-from bertexp.objectives.pairs import PairSample
+from bertexp.objectives.samples import Guess, MaskedSample, PairSample
 
 
 def test_a_row_is_a_masked_token_or_a_pair() -> None:

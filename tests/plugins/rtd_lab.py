@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from bertexp import draws
 from bertexp.data.tokens.store import TokenStore
-from bertexp.families.base import MASKED, Family, Inputs
+from bertexp.families.base import MASKED, Family
+from bertexp.families.inputs import Inputs
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES

@@ -1,0 +1,96 @@
+"""A model's predictions for people to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+
+class Sample(Protocol):
+    """Some predictions on one example, for people to read."""
+
+    # Of the table in trackers that all samples of a kind are rows of.
+    table: ClassVar[str]
+    columns: ClassVar[list[str]]
+
+    def rows(self) -> list[list[Any]]:
+        """Return the values of ``columns``, a row a prediction."""
+
+    def shown(self) -> RenderableType:
+        """Return the sample as the terminal shows it, right answers in green."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What stood at a masked position and what the model thinks, likeliest first."""
+
+    truth: str
+    likeliest: list[tuple[str, float]]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the likeliest token is what stood there."""
+        return self.likeliest[0][0] == self.truth
+
+
+@dataclass(frozen=True)
+class MaskedSample:
+    """A stretch of text as the model saw it, how it shows a mask, and a guess for each."""
+
+    text: str
+    mask: str
+    guesses: list[Guess]
+
+    table: ClassVar[str] = "samples/masked"
+    columns: ClassVar[list[str]] = ["text", "truth", "prediction", "probability", "right"]
+
+    def rows(self) -> list[list[Any]]:
+        return [[self.text, g.truth, *g.likeliest[0], g.is_right] for g in self.guesses]
+
+    def shown(self) -> RenderableType:
+        text = Text(self.text)
+        text.highlight_words([self.mask], "bold yellow")
+        lines = [text]
+        for guess in self.guesses:
+            line = Text("  ")
+            for token, probability in guess.likeliest:
+                style = "green" if token == guess.truth else ""
+                line.append(f"{token} ", style).append(f"{probability:.2f}  ", "dim")
+            lines.append(line.append(f"(was: {guess.truth})", "dim"))
+        return Group(*lines, "")
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """A sentence pair, whether the second follows, and the probability the model gives that."""
+
+    first: str
+    second: str
+    follows: bool
+    probability: float
+
+    table: ClassVar[str] = "samples/pairs"
+    columns: ClassVar[list[str]] = [
+        *("first", "second", "follows", "probability that it follows", "right")
+    ]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the likelier answer is the true one."""
+        return (self.probability > 0.5) == self.follows
+
+    def rows(self) -> list[list[Any]]:
+        return [[self.first, self.second, self.follows, self.probability, self.is_right]]
+
+    def shown(self) -> RenderableType:
+        verdict = Text(f"  follows with probability {self.probability:.2f} ")
+        truth = "it does" if self.follows else "it does not"
+        return Group(
+            Text(f"A: {self.first}"),
+            Text(f"B: {self.second}"),
+            verdict.append(f"({truth})", "green" if self.is_right else "red"),
+            "",
+        )
