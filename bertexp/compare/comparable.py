@@ -21,28 +21,31 @@ LENGTH = "task.max_length"
 SAME_TOKENS = 1.02
 
 
-def bank_fingerprint(summary: Mapping[str, Any], metric: str) -> str | None:
-    """Return the fingerprint of the examples that ``metric`` is measured on.
+def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
+    """Return which fingerprint of a summary is that of the examples that ``metric`` is measured on.
 
-    A summary has one for each objective, and one for each kind of negatives: a metric is that
-    of the kind it names (``eval/nsp_loss@swap``), or of the objective (``eval/nsp_loss``), else
-    of the first one; probes and fine-tuned figures have their own (``eval/probe/package``,
-    ``finetune/sst2/accuracy``).
+    A summary has one for each objective, and one for each of its conditions that has a name: a
+    metric is of the condition it names (``eval/nsp_loss@swap``), or of the objective
+    (``eval/nsp_loss``); one that names none (``eval/loss``) is of the objective whose metrics have
+    no name in front, else of the first. Probes and fine-tuned figures have their own
+    (``eval/probe/package``, ``finetune/sst2/accuracy``).
     """
     bank = summary.get("fingerprints", {}).get("bank", {})
     name, _, condition = metric.removeprefix("eval/").partition("@")
     objective = name.partition("_")[0]
-    for key in (f"{objective}@{condition}", metric, name, objective, "mlm", *bank):
-        if key in bank:
-            return bank[key]
-    return None
+    objectives = [key for key in bank if not {*"@/"} & {*key}]
+    named = {each.removeprefix("eval/").partition("_")[0] for each in summary.get("metrics", ())}
+    unnamed = [key for key in objectives if key not in named]
+    keys = (f"{objective}@{condition}", metric, name, objective, *unnamed, *objectives, *bank)
+    return next((key for key in keys if key in bank), None)
 
 
 def fingerprint(run: Run, part: str, metric: str) -> str | None:
     """Return what a run's summary has for one of its inputs."""
+    prints = run.summary.get("fingerprints", {})
     if part == "bank":
-        return bank_fingerprint(run.summary, metric)
-    return run.summary.get("fingerprints", {}).get(part)
+        return prints.get("bank", {}).get(measured_on(run.summary, metric))
+    return prints.get(part)
 
 
 def refusals(runs: Sequence[Run], metric: str) -> list[str]:

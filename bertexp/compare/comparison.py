@@ -10,7 +10,7 @@ import numpy as np
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway, measure
-from bertexp.compare.comparable import notes, refusals, undirected
+from bertexp.compare.comparable import measured_on, notes, refusals, undirected
 from bertexp.compare.examples import clustered_difference
 from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
 from bertexp.compare.runs import Run
@@ -202,7 +202,8 @@ def _examples(
     ended = all(run.status == "finished" and not is_midway(run.curve, budget) for run in counted)
     if first.setting == baseline or second.setting != baseline or not ended:
         return None
-    found = clustered_difference(first.folder, second.folder, metric)
+    objective = (measured_on(first.summary, metric) or "").partition("@")[0] or None
+    found = clustered_difference(first.folder, second.folder, metric, objective)
     return ExampleDifference(first.setting, second.setting, *found) if found else None
 
 

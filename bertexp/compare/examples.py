@@ -19,7 +19,7 @@ LOSS = re.compile(r"eval/(?:(?P<objective>[a-z]+)_)?loss(?:@(?P<condition>.+))?"
 
 
 def clustered_difference(
-    first: Path, second: Path, metric: str
+    first: Path, second: Path, metric: str, objective: str | None = None
 ) -> tuple[int, int, float, float | None, float | None] | None:
     """Return how much higher the first run's loss is than the second's, with its 95% interval.
 
@@ -33,12 +33,13 @@ def clustered_difference(
     Args:
         first, second: the runs' folders; their banks are the same.
         metric: what to compare: a mean loss, under one condition or over all.
+        objective: whose loss it is where its name does not say; by default the first one's.
 
     Returns:
         The number of examples and of documents, the difference and the ends of its interval,
         which are None for a single document; or None where there are no such losses.
     """
-    rows, other_rows = _rows(first, metric), _rows(second, metric)
+    rows, other_rows = (_rows(folder, metric, objective) for folder in (first, second))
     if rows is None or other_rows is None:
         return None
     examples = len(np.unique(rows["example"]))
@@ -63,7 +64,7 @@ def clustered_difference(
     return examples, documents, mean, mean - half, mean + half
 
 
-def _rows(folder: Path, metric: str) -> pa.Table | None:
+def _rows(folder: Path, metric: str, objective: str | None) -> pa.Table | None:
     """Return the losses that the metric is the mean of."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -72,8 +73,7 @@ def _rows(folder: Path, metric: str) -> pa.Table | None:
     if match is None or not path.is_file():
         return None
     table = pq.read_table(path)
-    objectives = table["objective"].unique().to_pylist()
-    objective = match["objective"] or ("mlm" if "mlm" in objectives else objectives[0])
+    objective = match["objective"] or objective or table["objective"][0].as_py()
     table = table.filter(pc.equal(table["objective"], objective))
     if match["condition"] is None:
         table = table.filter(pc.greater(table["weight"], 0))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.compare.budgets import common_budget, value_at
-from bertexp.compare.comparable import bank_fingerprint
+from bertexp.compare.comparable import measured_on
 from bertexp.compare.comparison import compare
 from bertexp.compare.results import Comparison
 from bertexp.compare.runs import Run
@@ -246,18 +246,28 @@ def test_other_lengths_and_versions_are_warned_of(make_run: MakeRun) -> None:
     )
 
 
-def test_a_metric_is_as_comparable_as_its_own_part_of_the_bank() -> None:
-    def fingerprint(bank: object, metric: str) -> str | None:
-        return bank_fingerprint({"fingerprints": {"bank": bank}}, metric)
-
-    parts = {"mlm": "m", "nsp": "n"}
-    assert fingerprint(parts, "eval/loss") == fingerprint(parts, "eval/loss@0.4") == "m"
-    assert fingerprint(parts, "eval/nsp_accuracy") == "n"
-    alone = {"nsp": "n", "nsp@swap": "s", "nsp@other_document": "o"}
-    assert fingerprint(alone, "eval/loss") == fingerprint(alone, "eval/nsp_loss") == "n"
-    assert fingerprint(alone, "eval/nsp_accuracy@swap") == "s"
-    assert fingerprint({}, "eval/loss") is None
-    assert bank_fingerprint({}, "eval/loss") is None
+@pytest.mark.parametrize(
+    ("bank", "metric", "part"),
+    [
+        ("mlm nsp", "eval/loss", "mlm"),
+        ("mlm nsp", "eval/loss@0.4", "mlm"),
+        ("mlm nsp", "eval/nsp_accuracy", "nsp"),
+        # Whatever stands first: the metrics of nsp have its name in front.
+        ("nsp nsp@swap mlm", "eval/loss", "mlm"),
+        ("nsp nsp@swap probe/order", "eval/loss", "nsp"),
+        ("nsp nsp@swap probe/order", "eval/nsp_loss", "nsp"),
+        ("nsp nsp@swap probe/order", "eval/nsp_accuracy@swap", "nsp@swap"),
+        ("mlm probe/order", "eval/probe/order", "probe/order"),
+        ("", "eval/loss", None),
+    ],
+)
+def test_a_metric_is_as_comparable_as_its_own_part_of_the_bank(
+    bank: str, metric: str, part: str | None
+) -> None:
+    metrics = {"eval/loss": 1.0, "eval/nsp_loss": 1.0}
+    prints = {"bank": {key: key for key in bank.split()}}
+    assert measured_on({"fingerprints": prints, "metrics": metrics}, metric) == part
+    assert measured_on({}, metric) is None
 
 
 POINTS = st.lists(
