@@ -67,6 +67,6 @@ def test_the_least_cost_is_the_best_and_nothing_is_guessed() -> None:
 
 def test_training_prints_what_the_table_says() -> None:
     found = {"eval/nsp_loss": 0.7, "eval/accuracy": 0.5, "eval/loss@0.15": 1.0, "eval/loss": 2.0}
-    assert evaluation_line(7, found) == "step 7 · loss 2.000 · accuracy 0.500"
+    assert evaluation_line(7, found) == "step 7 · eval/loss 2.000 · eval/accuracy 0.500"
     metrics.register("eval/bits", lower_is_better=True, line=True)
-    assert evaluation_line(None, {"eval/bits": 3.0}) == "bits 3.000"
+    assert evaluation_line(None, {"eval/bits": 3.0}) == "eval/bits 3.000"

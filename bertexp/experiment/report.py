@@ -45,7 +45,7 @@ def evaluation_line(step: int | None, metrics: Mapping[str, float]) -> str:
         (name for name in metrics if describe(name).line),
         key=lambda name: not describe(name).lower_is_better,
     )
-    values = (f"{name.removeprefix('eval/')} {metrics[name]:.3f}" for name in names)
+    values = (f"{name} {metrics[name]:.3f}" for name in names)
     return " · ".join((*([] if step is None else [f"step {step}"]), *values))
 
 
