@@ -31,6 +31,8 @@ def test_a_dash_stands_for_what_is_no_number() -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.booleans() | st.none())
 def test_a_value_reads_back_as_it_was_written(value: object) -> None:
     assert OmegaConf.create(f"key: {value_text(value)}").key == value
+    # Equal values are written alike.
+    assert [value_text(v) for v in (1, 1.0, [0.15, 2.0])] == ["1", "1", "[0.15,2]"]
 
 
 @given(st.lists(st.text("ab", max_size=120), unique=True, max_size=6))

@@ -124,9 +124,7 @@ def test_the_csv_has_a_row_for_every_run(sweep: Path, compared: Any) -> None:
     ("at", "unit"),
     [
         ("predicted_tokens", "train/predicted_tokens"),
-        ("tokens", "train/tokens"),
         ("time", "train/seconds"),
-        ("flops", "train/flops"),
     ],
 )
 def test_runs_are_compared_where_they_had_spent_as_much(
@@ -178,6 +176,7 @@ def test_two_single_runs_are_compared_example_by_example(sweep: Path, command: C
     ("arguments", "said"),
     [
         (("nowhere",), "nowhere: no such folder."),
+        (("now*",), "now*: no such folder."),
         (("cache",), "cache: no run is there, nor below it."),
         ((RATES, "--metric", "eval/los"), "--metric eval/los: no run has it."),
         ((RATES, "--by", "masking.prop"), "Did you mean 'masking.prob'?"),
@@ -241,6 +240,8 @@ def test_a_running_run_on_another_bank_is_shown_and_nothing_ranked(
     assert re.search(r"masking\.prob=0\.15 +0 +running", done.output)
     found = strict(sweep / "mixed" / "compare.json")
     assert (found["ranked"], found["differences"], found["baseline"]) == (False, [], None)
+    for word in ("better", "worse", "verdict", "difference", "resolved"):
+        assert word not in done.output
 
 
 @pytest.mark.usefixtures("long_run")

@@ -74,17 +74,6 @@ def test_examples_of_one_document_are_no_independent_draws(tmp_path: Path) -> No
     assert width(found["shared"]) > 2.5 * width(found["own"])
 
 
-def test_the_interval_is_that_of_the_documents_means(tmp_path: Path) -> None:
-    """With one example a document and equal counts: the standard error of a mean."""
-    generator = np.random.default_rng(1)
-    shared, documents = 5 + generator.normal(size=400), np.arange(400)
-    first = write(tmp_path / "first", shared + generator.normal(0.2, 1, 400), documents)
-    second = write(tmp_path / "second", shared, documents)
-    found = clustered_difference(first, second, "eval/loss@0.15")
-    assert found is not None
-    assert width(found) == pytest.approx(1.15 * 2 * 1.96 / 20, rel=0.08)
-
-
 def test_rates_count_alike_and_predictions_within_them(tmp_path: Path) -> None:
     loss, counts = np.array([1.0, 3.0]), np.array([1, 3])
     first, second = (

@@ -98,14 +98,3 @@ def test_metrics_are_those_of_the_end_or_else_the_latest(tmp_path: Path) -> None
     assert running.metrics == {"eval/loss": 2.5}
     ended = {"status": "finished", "metrics": {"eval/loss": 2.0, "eval/perplexity": None}}
     assert read_run(leave(tmp_path / "ended", ended, lines)).metrics == {"eval/loss": 2.0}
-
-
-def test_a_wrong_path_is_named(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for path, said in (
-        ("empty", "no run is there"),
-        ("nowhere", "no such folder"),
-        ("no*", "no s"),
-    ):
-        with pytest.raises(UserError, match=f"{path.replace('*', '.')}: {said}"):
-            read_runs([tmp_path / path])

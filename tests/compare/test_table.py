@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
-import pytest
 from rich.console import Console
 
 from bertexp.compare.comparison import compare
-from bertexp.compare.results import Comparison, ExampleDifference
+from bertexp.compare.results import Comparison
 from bertexp.compare.runs import Run
 from bertexp.compare.table import render
 
@@ -91,24 +90,3 @@ def test_equal_results_are_not_called_unresolved(make_run: MakeRun) -> None:
     runs = [make_run((2.0 + s,), seed=s, masking__prob=p) for p in (0.15, 0.4) for s in range(2)]
     (row,) = (line for line in shown(compare(runs)) if line.startswith("0.4 "))
     assert row.split()[-4:] == ["+0.000", "±", "0.000", "equal"]
-
-
-def test_what_is_not_ranked_has_no_verdicts(make_run: MakeRun) -> None:
-    banks = ({"bank": {"mlm": "a"}}, {"bank": {"mlm": "b"}})
-    runs = [make_run(masking__prob=0.1 * i, fingerprints=bank) for i, bank in enumerate(banks, 1)]
-    text = "\n".join(shown(compare(runs)))
-    assert "! Not ranked: the eval/loss's bank is not the same in all runs (a, b)" in text
-    for word in ("better", "worse", "verdict", "difference", "resolved"):
-        assert word not in text
-
-
-@pytest.mark.parametrize(("low", "high"), [(-0.7, -0.3), (None, None)])
-def test_models_are_not_taken_for_settings(
-    make_run: MakeRun, low: float | None, high: float | None
-) -> None:
-    from dataclasses import replace
-
-    found = ExampleDifference("masking.prob=0.4", "masking.prob=0.15", 200, 12, -0.5, low, high)
-    text = " ".join(shown(replace(compare([make_run()]), examples=found)))
-    assert "this is about these two models, not these two settings." in text
-    assert ("95%" in text) == (low is not None)
