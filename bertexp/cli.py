@@ -194,7 +194,7 @@ def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
         schema: what that may hold.
     """
     folder, dry_run = Path(HydraConfig.get().runtime.output_dir), composed.trainer.dry_run
-    job = _sweep_job(composed)
+    job = _sweep_job()
     if job is None and dry_run and not is_new(folder):
         raise UserError(
             f"trainer.dry_run: plans a run from its start, and {folder} has one already; leave "
@@ -220,7 +220,7 @@ def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
     return result
 
 
-def _sweep_job(composed: DictConfig) -> SweepJob | None:
+def _sweep_job() -> SweepJob | None:
     """Return the job of a sweep that this is, which begins; None for a run of its own."""
     hydra_config = HydraConfig.get()
     if hydra_config.mode != RunMode.MULTIRUN:
@@ -230,7 +230,7 @@ def _sweep_job(composed: DictConfig) -> SweepJob | None:
             "hydra.mode=MULTIRUN: a sweep starts the processes of each job by itself; use "
             "hardware.num_processes, without torchrun."
         )
-    job = SweepJob.of(str(composed.sweep), hydra_config)
+    job = SweepJob.of(hydra_config)
     job.begin()
     return job
 

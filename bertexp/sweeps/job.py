@@ -26,23 +26,20 @@ class SweepJob:
     """One of a sweep's jobs.
 
     Attributes:
-        sweep: the sweep's name.
         folder: the job's folder, named by its overrides.
         number, total: which of how many jobs it is, from 1.
         at_once: jobs that run at the same time.
     """
 
-    sweep: str
     folder: Path
     number: int
     total: int
     at_once: int
 
     @classmethod
-    def of(cls, sweep: str, hydra: HydraConf) -> SweepJob:
+    def of(cls, hydra: HydraConf) -> SweepJob:
         """Return the job that Hydra is running."""
         return cls(
-            sweep=sweep,
             folder=Path(hydra.runtime.output_dir),
             number=hydra.job.num + 1,
             total=hydra.sweeper.total,
@@ -64,7 +61,8 @@ class SweepJob:
         if self.at_once > 1:
             take_gpus(self.folder.parent, self.at_once)
         if read_summary(self.folder).get("status") == "failed":
-            self._start_over()
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+            (self.folder / SUMMARY_FILE).unlink()
         left = ""
         if seconds := seconds_a_job(self.folder.parent):
             left = f"about {clock(seconds * self._rounds)} left"
@@ -88,10 +86,6 @@ class SweepJob:
     def _rounds(self) -> float:
         """How many times as long as one job the rest of the sweep takes, this one included."""
         return (self.total - self.number + 1) / self.at_once
-
-    def _start_over(self) -> None:
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-        (self.folder / SUMMARY_FILE).unlink()
 
     def _print(self, *parts: str) -> None:
         print(" · ".join(filter(None, (f"job {self.number}/{self.total}", *parts))), flush=True)
