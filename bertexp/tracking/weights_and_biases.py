@@ -42,8 +42,6 @@ class WandbTracker(SafeTracker):
     there.
 
     Args:
-        config: mode, project and entity.
-        identity: the run's id, name, group, tags and job type.
         root: W&B's files go to its folder ``wandb``.
         resolved_config: the whole configuration, to be shown with the run.
     """
@@ -67,11 +65,7 @@ class WandbTracker(SafeTracker):
         self._defined: set[str] = set()
         self._arguments: dict[str, Any] = {
             "entity": config.entity,
-            "group": identity.group,
-            "tags": identity.tags,
-            "id": identity.id,
-            "name": identity.name,
-            "job_type": identity.job_type,
+            **vars(identity),
             "dir": str(self._root),
             "config": resolved_config,
             # Without this a run that follows a crashed one in the same process logs into it.
