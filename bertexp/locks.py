@@ -15,7 +15,7 @@ __all__ = ["Timeout", "acquire", "holder", "is_held"]
 
 # What file systems answer that have no locks (some mounts of NFS and Lustre).
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-# Of ENOSYS it says so, and does what is done here of the others.
+# For ENOSYS filelock warns and does by itself what is done here for the others.
 warnings.filterwarnings("ignore", "flock not supported")
 
 
@@ -61,7 +61,7 @@ def holder(lock: Timeout) -> str:
         return ""
     process, _, host = text.partition("\n")
     if host:
-        # On another machine nobody can tell whether it is still there.
+        # On another machine nobody can know whether it is still there.
         host = host.splitlines()[0]
         text = f"process {process} on {host}; if it is gone, remove {lock.lock_file}"
     return f" ({text})" if text else ""

@@ -71,7 +71,7 @@ class _Shared:
         except (Interrupted, Exception) as error:
             failure = Failure.known()
             if failure is None and not isinstance(error, Interrupted):
-                # Those that are told to stop at once can no longer reach each other.
+                # Those that a signal stops at once can no longer reach each other.
                 signals.check()
                 failure = Failure.first(error)
             if failure is None or failure.rank == group.rank():

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it comes to a good end where it can."""
+"""Signals that stop a run: it finishes its step and saves, where it can."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        # Python hands signals to the main thread alone; others cannot ask for them.
+        # Python hands signals to the main thread alone; others cannot handle them.
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
                 # What it was started to ignore it ignores: `nohup`, or `&` in a script.

@@ -1,1 +1,1 @@
-"""Sweeps: which jobs are left to do, what is said meanwhile, and what came of them."""
+"""Sweeps: which jobs are left to do, what each prints, and how they ended."""

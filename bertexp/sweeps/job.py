@@ -48,7 +48,7 @@ class SweepJob:
 
     @property
     def overrides(self) -> list[str]:
-        """What it differs in from the others, as far as its folder's name tells."""
+        """What it differs in from the others, as far as its folder's name shows."""
         return self.folder.name.split(",")
 
     @property

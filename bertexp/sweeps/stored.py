@@ -30,12 +30,12 @@ DRY_RUNS = ".dry_runs"
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A job as its folder tells it.
+    """A job by what is in its folder.
 
     Attributes:
         folder: the job's folder.
         status: ``finished``, ``failed``, ``interrupted``, ``killed``, ``running``, or None where
-            it did not come so far as to say.
+            it wrote no summary.
         error: why it failed, or None.
         objective: the final ``eval/loss``, or None.
         plan: what it would take, if it was a dry run.

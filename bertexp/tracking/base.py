@@ -22,7 +22,7 @@ class SafeTracker(GeneralTracker):
     """One of Accelerate's trackers with what a long run needs besides.
 
     Nothing happens before ``start``, which Accelerate calls on the main process only. If the
-    tracker fails there or later, the user is told once and the run continues without it; the
+    tracker fails there or later, there is one warning and the run continues without it; the
     metrics are in ``metrics.jsonl`` all the same. One that hangs is waited for once, and then
     left. Only ``start`` raises, and only a ``UserError``. A subclass overrides the methods with
     an underscore as far as its service can do more, and sets ``location`` once it is known.
@@ -98,8 +98,8 @@ class SafeTracker(GeneralTracker):
         except Exception as error:
             if not self._warned:
                 self._warned = True
-                told = first_line(error)
-                logger.warning("%s: %s. The run continues without it.", self.name, told)
+                reason = first_line(error)
+                logger.warning("%s: %s. The run continues without it.", self.name, reason)
             if isinstance(error, Unanswered):
                 self._running = False
                 with contextlib.suppress(Exception):

@@ -20,8 +20,8 @@ _NOT_IN_PROJECTS = "/\\#?%:"
 class TrackerConfig:
     """Which service follows a run, and under which headings.
 
-    ``mode`` is about W&B: ``auto`` goes online when there is a key and a network, offline
-    otherwise; ``disabled`` switches any tracker off.
+    ``mode`` is about W&B: ``auto`` goes online when there is a key and a network, and
+    else offline; ``disabled`` switches any tracker off.
     """
 
     name: str

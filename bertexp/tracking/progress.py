@@ -64,7 +64,7 @@ class Progress:
         now = time.monotonic()
         if fraction >= 1:
             return f"{clock(now - self._began)} in all"
-        # A resumed run begins in the middle, and a first step is slow: neither tells the pace.
+        # A resumed run begins in the middle, and a first step is slow: neither shows the pace.
         if self._first is None:
             self._first = (now, fraction)
         began, spent = self._first

@@ -1,4 +1,4 @@
-"""W&B: online when it can be, offline otherwise, without a question or a long wait."""
+"""W&B: online where that is possible, else offline, without a prompt or a long wait."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class WandbTracker(SafeTracker):
     which is what a resumed run does. Beside the last value of an evaluation metric the summary
     keeps the best one.
 
-    Under W&B's sweep agent, which says so in the environment, W&B takes project, entity and id from
-    there.
+    Under W&B's sweep agent W&B takes project, entity and id from the environment, where the agent
+    puts them.
 
     Args:
         root: W&B's files go to its folder ``wandb``.
@@ -81,7 +81,7 @@ class WandbTracker(SafeTracker):
         super().__init__(WandBTracker(config.project))
 
     def _start(self) -> None:
-        """Open the run in the mode asked for.
+        """Open the run in the mode that is configured.
 
         Raises:
             UserError: ``tracker.mode=online`` and there is no key or no answer.
