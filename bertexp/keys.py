@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bertexp.registry import Registry
 from bertexp.validation import require, require_choice
 
 READ_WITH = "read_with"
@@ -23,7 +24,7 @@ def key(
     default: Any = MISSING,
     *,
     within: str | None = None,
-    choices: Iterable[str] | None = None,
+    choices: Iterable[str] | Registry[Any] | None = None,
     read_with: tuple[object, ...] = (),
     about: str = "",
 ) -> Any:
@@ -32,7 +33,7 @@ def key(
     Args:
         default: its value where no file sets it.
         within: an interval of numbers, such as ``(0, 1]`` or ``[1, inf)``; of a list's each.
-        choices: the texts that it may be; of a list's each.
+        choices: what it may be, or the registry of it; of a list's each.
         read_with: a key, and values of it: it is read only where that has one of them; without
             values, where it has any but null, 0, false and nothing.
         about: what ``--help`` shows for a key that stands in no file of ``conf/``.
@@ -92,7 +93,9 @@ def check_values(schema: type, values: DictConfig, prefix: str = "") -> None:
             continue
         several = isinstance(value, ListConfig)
         for one in value if several else [value]:
-            if (choices := each.metadata.get(_CHOICES)) is not None:
+            if isinstance(choices := each.metadata.get(_CHOICES), Registry):
+                choices.check(one)
+            elif choices is not None:
                 require_choice(name, one, choices)
             interval = each.metadata.get(_WITHIN)
             if interval is not None and one not in interval:

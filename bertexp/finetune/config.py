@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bertexp.config import RunConfig
 from bertexp.finetune.glue import GLUE
-from bertexp.keys import read_with
+from bertexp.keys import key, read_with
 from bertexp.validation import UserError, require, require_choice
 
 TEXT = "text"
@@ -21,7 +21,7 @@ KINDS = {"classification": OF_CLASSES, "regression": OF_SCORES}
 class LabelledConfig:
     """Which labelled data, what they ask for, and how a model is judged on them."""
 
-    name: str
+    name: str = key(choices=(*GLUE, TEXT))
     path: str | None
     hub: str | None
     hub_config: str | None = read_with("finetune.hub")
@@ -31,16 +31,14 @@ class LabelledConfig:
     text: str
     text_b: str | None
     label: str
-    kind: str
+    kind: str = key(choices=KINDS)
     labels: list[str] | None
     metrics: list[str]
-    max_length: int | None
-    every: int | None
-    patience: int | None
+    max_length: int | None = key(within="[8, inf)")
+    every: int | None = key(within="[1, inf)")
+    patience: int | None = key(within="[1, inf)")
 
     def __post_init__(self) -> None:
-        require_choice("finetune.name", self.name, (*GLUE, TEXT))
-        require_choice("finetune.kind", self.kind, KINDS)
         require(bool(self.metrics), "finetune.metrics", self.metrics, "at least one metric")
         for name in self.metrics:
             require_choice(f"finetune.metrics (of a {self.kind})", name, KINDS[self.kind])
@@ -51,16 +49,12 @@ class LabelledConfig:
             )
         if self.name != TEXT or self.hub:
             self._check_files()
-        for key, least in (("max_length", 8), ("every", 1), ("patience", 1)):
-            value = getattr(self, key)
-            allowed = f"at least {least}, or null"
-            require(value is None or value >= least, f"finetune.{key}", value, allowed)
 
     def _check_files(self) -> None:
-        for key in ("train", "validation", "test"):
-            if getattr(self, key) is not None:
+        for name in ("train", "validation", "test"):
+            if getattr(self, name) is not None:
                 raise UserError(
-                    f"finetune.{key}: is for finetune=text with files of one's own; "
+                    f"finetune.{name}: is for finetune=text with files of one's own; "
                     "finetune.hub and finetune.path have splits already."
                 )
 

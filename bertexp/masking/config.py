@@ -1,16 +1,15 @@
-"""What ``masking.*`` may say."""
+"""The keys of ``masking.*``."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 
-from bertexp.keys import key, read_with
+from bertexp.keys import key
 from bertexp.masking import STRATEGIES
-from bertexp.validation import UserError, require, require_choice
+from bertexp.validation import UserError, require
 
 SCHEDULES = ("constant", "linear", "cosine", "step")
-OPEN_INTERVAL = "between 0 and 1, both excluded"
 
 
 @dataclass(kw_only=True)
@@ -20,14 +19,12 @@ class ReplaceConfig:
     Random tokens are special ones too if ``special``.
     """
 
-    mask: float
-    random: float
-    keep: float
-    special: bool = read_with("masking.replace.random", default=False)
+    mask: float = key(within="[0, 1]")
+    random: float = key(within="[0, 1]")
+    keep: float = key(within="[0, 1]")
+    special: bool = key(False, read_with=("masking.replace.random",))
 
     def __post_init__(self) -> None:
-        for name, share in (("mask", self.mask), ("random", self.random), ("keep", self.keep)):
-            require(0 <= share <= 1, f"masking.replace.{name}", share, "between 0 and 1")
         total = self.mask + self.random + self.keep
         if not math.isclose(total, 1, abs_tol=1e-6):
             raise UserError(
@@ -40,19 +37,14 @@ class ReplaceConfig:
 class ScheduleConfig:
     """How the rate moves over a run's budget, see ``schedule.mask_rate``."""
 
-    name: str = "constant"
-    end: float | None = None
-    at: float = read_with("masking.schedule.name", "step", default=0.5)
+    name: str = key("constant", choices=SCHEDULES)
+    end: float | None = key(None, within="(0, 1)")
+    at: float = key(0.5, within="(0, 1)", read_with=("masking.schedule.name", "step"))
 
     def __post_init__(self) -> None:
-        require_choice("masking.schedule.name", self.name, SCHEDULES)
-        if self.name == "constant":
-            allowed = "null where masking.schedule.name=constant"
-            require(self.end is None, "masking.schedule.end", self.end, allowed)
-        else:
-            valid = self.end is not None and 0 < self.end < 1
-            require(valid, "masking.schedule.end", self.end, OPEN_INTERVAL)
-        require(0 < self.at < 1, "masking.schedule.at", self.at, OPEN_INTERVAL)
+        constant = self.name == "constant"
+        allowed = "null where masking.schedule.name=constant" if constant else "a rate"
+        require(constant == (self.end is None), "masking.schedule.end", self.end, allowed)
 
 
 @dataclass(kw_only=True)
@@ -62,24 +54,18 @@ class MaskingConfig:
     What has a default here changes nothing in BERT's masking.
     """
 
-    prob: float
-    strategy: str
+    prob: float = key(within="(0, 1]")
+    strategy: str = key(choices=STRATEGIES)
     replace: ReplaceConfig
-    corrupt_prob: float | None = None
+    corrupt_prob: float | None = key(None, within="(0, 1)")
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     dynamic: bool = True
-    copies: int | None = None
+    copies: int | None = key(None, within="[1, inf)")
 
     def __post_init__(self) -> None:
-        STRATEGIES.check(self.strategy)
-        require(0 < self.prob <= 1, "masking.prob", self.prob, "above 0 and at most 1")
-        corrupt = self.corrupt_prob
-        require(corrupt is None or 0 < corrupt < 1, "masking.corrupt_prob", corrupt, OPEN_INTERVAL)
-        copies = self.copies
-        require(copies is None or copies >= 1, "masking.copies", copies, "at least 1, or null")
-        if not self.dynamic and copies not in (None, 1):
+        if not self.dynamic and self.copies not in (None, 1):
             raise UserError(
-                f"masking.copies={copies}: masking.dynamic=false has one copy; set "
+                f"masking.copies={self.copies}: masking.dynamic=false has one copy; set "
                 "masking.dynamic=true to repeat the masks of that many epochs."
             )
 

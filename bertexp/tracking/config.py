@@ -1,14 +1,13 @@
-"""The keys of ``tracker``."""
+"""The keys of ``tracker.*``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertexp.keys import read_with
-from bertexp.validation import require, require_choice
+from bertexp.keys import key, read_with
+from bertexp.validation import require
 
 TRACKERS = ("wandb", "tensorboard", "trackio", "none")
-MODES = ("auto", "online", "offline", "disabled")
 TAG_LENGTH = 64
 """W&B's limit, in characters."""
 
@@ -24,16 +23,14 @@ class TrackerConfig:
     else offline; ``disabled`` switches any tracker off.
     """
 
-    name: str
-    mode: str
+    name: str = key(choices=TRACKERS)
+    mode: str = key(choices=("auto", "online", "offline", "disabled"))
     project: str = read_with("tracker.name", "wandb", "trackio")
     entity: str | None = read_with("tracker.name", "wandb")
     group: str | None = read_with("tracker.name", "wandb", "trackio")
     tags: list[str] = read_with("tracker.name", "wandb")
 
     def __post_init__(self) -> None:
-        require_choice("tracker.name", self.name, TRACKERS)
-        require_choice("tracker.mode", self.mode, MODES)
         require(
             0 < len(self.project) <= _PROJECT_LENGTH
             and not set(self.project) & set(_NOT_IN_PROJECTS),

@@ -1,12 +1,12 @@
-"""What ``optimizer.*``, ``scheduler.*``, ``trainer.*`` and ``hardware.*`` may say."""
+"""The keys of ``optimizer.*``, ``scheduler.*``, ``trainer.*`` and ``hardware.*``."""
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
-from bertexp.validation import UserError, require, require_choice
+from bertexp.keys import key
+from bertexp.validation import UserError, require
 
 MINUTES = re.compile(r"(\d+(?:\.\d+)?)min")
 
@@ -21,52 +21,38 @@ class OptimizerConfig:
         lr: the peak rate; null in files only, see ``with_rate``.
     """
 
-    lr: float | None
-    betas: list[float]
-    eps: float
-    weight_decay: float
+    lr: float | None = key(within="(0, inf)")
+    betas: list[float] = key(within="[0, 1)")
+    eps: float = key(within="(0, inf)")
+    weight_decay: float = key(within="[0, inf)")
 
     def __post_init__(self) -> None:
-        allowed = "above 0 and finite, or null"
-        require(self.lr is None or 0 < self.lr < math.inf, "optimizer.lr", self.lr, allowed)
-        require(
-            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
-            "optimizer.betas",
-            self.betas,
-            "two numbers, each at least 0 and below 1",
-        )
-        require(0 < self.eps < math.inf, "optimizer.eps", self.eps, "above 0 and finite")
-        decay = self.weight_decay
-        require(0 <= decay < math.inf, "optimizer.weight_decay", decay, "at least 0 and finite")
+        require(len(self.betas) == 2, "optimizer.betas", self.betas, "two numbers")
 
 
 @dataclass(kw_only=True)
 class SchedulerConfig:
     """How the learning rate moves over the budget."""
 
-    name: str
-    warmup: float
-
-    def __post_init__(self) -> None:
-        require_choice("scheduler.name", self.name, ("linear", "cosine", "constant"))
-        require(0 <= self.warmup < 1, "scheduler.warmup", self.warmup, "at least 0 and below 1")
+    name: str = key(choices=("linear", "cosine", "constant"))
+    warmup: float = key(within="[0, 1)")
 
 
 @dataclass(kw_only=True)
 class TrainerConfig:
     """How long a run trains, in which steps, and how often it says so."""
 
-    epochs: float | None
-    max_steps: int | None
-    max_tokens: int | None
-    max_time: float | None
-    batch_size: int
-    gradient_accumulation_steps: int
-    gradient_clip: float | None
-    log_every: int
+    epochs: float | None = key(within="(0, inf)")
+    max_steps: int | None = key(within="[1, inf)")
+    max_tokens: int | None = key(within="[1, inf)")
+    max_time: float | None = key(within="(0, inf)")
+    batch_size: int = key(within="[1, inf)")
+    gradient_accumulation_steps: int = key(within="[1, inf)")
+    gradient_clip: float | None = key(within="(0, inf)")
+    log_every: int = key(within="[1, inf)")
     save_every: int | str | None
-    keep_checkpoints: int
-    max_bad_steps: int
+    keep_checkpoints: int = key(within="[1, inf)")
+    max_bad_steps: int = key(within="[1, inf)")
     resume: str | None
     resume_force: bool
     dry_run: bool
@@ -78,15 +64,6 @@ class TrainerConfig:
         return float(found[1]) if found else None
 
     def __post_init__(self) -> None:
-        budget = ("epochs", "max_steps", "max_tokens", "max_time")
-        for key in (*budget, "gradient_clip"):
-            value = getattr(self, key)
-            require(
-                value is None or 0 < value < math.inf, f"trainer.{key}", value, "above 0, or null"
-            )
-        counts = ("batch_size", "gradient_accumulation_steps", "log_every")
-        for key in (*counts, "keep_checkpoints", "max_bad_steps"):
-            require(getattr(self, key) >= 1, f"trainer.{key}", getattr(self, key), "at least 1")
         steps = self.save_every if isinstance(self.save_every, int) else 0
         require(
             self.save_every is None or steps >= 1 or bool(self.save_minutes),
@@ -94,7 +71,8 @@ class TrainerConfig:
             self.save_every,
             "a number of steps, minutes such as 10min, or null",
         )
-        if all(getattr(self, key) is None for key in budget):
+        budget = (self.epochs, self.max_steps, self.max_tokens, self.max_time)
+        if all(limit is None for limit in budget):
             raise UserError(
                 "trainer: epochs, max_steps, max_tokens and max_time are all null; set one of "
                 "them, or the run never ends."
@@ -105,35 +83,15 @@ class TrainerConfig:
 class HardwareConfig:
     """What a run computes on. None of it changes what is computed, precision excepted."""
 
-    device: str
-    precision: str
-    num_processes: int | None
+    device: str = key(choices=DEVICES)
+    precision: str = key(choices=("auto", "fp32", "bf16", "fp16"))
+    num_processes: int | None = key(within="[1, inf)")
     sharded: bool
-    num_workers: int | None
-    threads: int | None
+    num_workers: int | None = key(within="[0, inf)")
+    threads: int | None = key(within="[1, inf)")
     compile: bool
 
     def __post_init__(self) -> None:
-        require_choice("hardware.device", self.device, DEVICES)
-        require_choice("hardware.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
-        require(
-            self.num_processes is None or self.num_processes >= 1,
-            "hardware.num_processes",
-            self.num_processes,
-            "at least 1, or null for one on each GPU",
-        )
-        require(
-            self.num_workers is None or self.num_workers >= 0,
-            "hardware.num_workers",
-            self.num_workers,
-            "at least 0, or null for two on a GPU",
-        )
-        require(
-            self.threads is None or self.threads >= 1,
-            "hardware.threads",
-            self.threads,
-            "at least 1, or null for all cores",
-        )
         if self.compile and self.sharded:
             raise UserError(
                 "hardware.compile=true: not with hardware.sharded=true, whose weights are parts."
