@@ -23,14 +23,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkout") / "bertexp"
     left_out = shutil.ignore_patterns(".*", "outputs", "__pycache__")
     shutil.copytree(ROOT, folder, ignore=left_out)
-    example = re.search(r"```python\n# (bertexp/\S+)\n(.*?)```", README, re.DOTALL)
+    example = re.search(r"```python\n# (lab.py)\n(.*?)```", README, re.DOTALL)
     assert example
-    (folder / example[1]).write_text(example[2], encoding="utf-8")
+    for path in (folder / example[1], folder / "bertexp" / "masking" / "pairs.py"):
+        path.write_text(example[2], encoding="utf-8")
     return folder
 
 
 def run(folder: Path, *arguments: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(folder), "BERTEXP_CACHE": str(folder / "cache")}
+    package = folder if (folder / "bertexp").is_dir() else ROOT
+    environment = os.environ | {"PYTHONPATH": str(package), "BERTEXP_CACHE": str(folder / "cache")}
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
@@ -56,9 +58,10 @@ def test_the_strategy_is_tested_like_every_other(checkout: Path) -> None:
     assert passed and int(passed[1]) > 5
 
 
-def test_the_strategy_masks_pairs_at_the_rate_that_was_set(checkout: Path) -> None:
+def test_the_strategy_masks_pairs_at_the_rate_that_was_set(checkout: Path, tmp_path: Path) -> None:
     options = ["dataset=synthetic", "tokenizer.vocab_size=256", "masking.strategy=pairs"]
-    found = run(checkout, "bertexp.inspect", *options)
+    shutil.copy(checkout / "lab.py", tmp_path)
+    found = run(tmp_path, "bertexp.inspect", "plugins=[lab.py]", *options)
     rate = re.search(r"realised rate +([\d.]+)% ± ([\d.]+)%", found)
     assert rate and abs(float(rate[1]) - 15) < 4 * float(rate[2])
     # Of independent tokens 0.18 follow each other: 1.18 on average.

@@ -23,8 +23,8 @@ def test_every_option_composes_and_says_where_it_is_from(
 
 def test_the_options_are_what_their_sources_say(experiment_config: Callable[..., Config]) -> None:
     found = {option: experiment_config(f"masking={option}").masking for option in OPTIONS}
-    assert found["bert"].prob == found["roberta"].prob == 0.15
-    assert found["bert"] == found["roberta"]
+    assert found["bert"].prob == 0.15
+    assert all(one != found["bert"] for option, one in found.items() if option != "bert")
     assert (found["mask40"].prob, found["mask40"].replace.mask) == (0.4, 1.0)
     assert found["all_mask"].replace.mask == 1.0
     decay = found["decay"]
