@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from bertexp.families import FAMILIES
 from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
 from bertexp.masking.config import MaskingConfig
-from bertexp.masking.schedule import mask_rate
 from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.samples import Sample
@@ -40,7 +38,7 @@ class Pretraining(Experiment[Config]):
         super().__init__(config)
         self.every = config.evaluation.every
         if config.task.masks:
-            self.mask_rate = partial(mask_rate, config.masking)
+            self.mask_rate = config.masking.rate
 
     def identity(self) -> dict[str, Any]:
         masking = self.config.masking if self.mask_rate else None

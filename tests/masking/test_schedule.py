@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
-from bertexp.masking.schedule import mask_rate
 from bertexp.objectives.batch import Batch
 from bertexp.training.budget import Budget
 from bertexp.training.plan import BatchPlan, load_steps
@@ -31,20 +30,20 @@ def test_a_schedule_goes_from_prob_to_end_and_never_back(
     name: str, prob: float, end: float, at: float, progress: list[float]
 ) -> None:
     config = scheduled(prob, name, end, at)
-    assert mask_rate(config, 0.0) == pytest.approx(prob)
-    assert mask_rate(config, 1.0) == pytest.approx(end)
-    first, second = (mask_rate(config, share) for share in sorted(progress))
+    assert config.rate(0.0) == pytest.approx(prob)
+    assert config.rate(1.0) == pytest.approx(end)
+    first, second = (config.rate(share) for share in sorted(progress))
     low, high = sorted((prob, end))
     assert low - 1e-12 <= first <= high + 1e-12
     assert (second - first) * (end - prob) >= -1e-12
 
 
 def test_schedules_at_known_points() -> None:
-    assert mask_rate(scheduled(0.3, "constant", None), 0.7) == 0.3
-    assert mask_rate(scheduled(0.3, "linear", 0.15), 0.5) == pytest.approx(0.225)
-    assert mask_rate(scheduled(0.3, "cosine", 0.15), 0.25) == pytest.approx(0.2780330)
+    assert scheduled(0.3, "constant", None).rate(0.7) == 0.3
+    assert scheduled(0.3, "linear", 0.15).rate(0.5) == pytest.approx(0.225)
+    assert scheduled(0.3, "cosine", 0.15).rate(0.25) == pytest.approx(0.2780330)
     step = scheduled(0.3, "step", 0.15, 0.6)
-    assert [mask_rate(step, share) for share in (0.59, 0.6)] == [0.3, 0.15]
+    assert [step.rate(share) for share in (0.59, 0.6)] == [0.3, 0.15]
 
 
 @given(step=st.integers(0, 10_000), seconds=st.floats(0, 1e5), steps=st.integers(1, 5000))
@@ -66,7 +65,7 @@ def test_workers_batch_sizes_and_resumes_change_no_mask(lab: Any, strategy: str)
     config = scheduled(0.3, "linear", 0.1)
 
     def rate(step: int) -> float:
-        return mask_rate(config, min(1.0, step / 20))
+        return config.rate(min(1.0, step / 20))
 
     def load(workers: int, size: int, several: int, first: int, count: int) -> list[list[Batch]]:
         plan = BatchPlan(examples, size, several, seed=5)
