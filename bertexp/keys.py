@@ -94,7 +94,7 @@ def check_values(schema: type, values: DictConfig, prefix: str = "") -> None:
         several = isinstance(value, ListConfig)
         for one in value if several else [value]:
             if isinstance(choices := each.metadata.get(_CHOICES), Registry):
-                choices.check(one)
+                choices.check(one, name)
             elif choices is not None:
                 require_choice(name, one, choices)
             interval = each.metadata.get(_WITHIN)

@@ -94,10 +94,15 @@ class Registry(Generic[Builder]):
                 importlib.import_module(f"{self._package}.{module.name}")
         return sorted(self._builders)
 
-    def check(self, name: str) -> None:
-        """Raise a ``UserError`` that says which names exist unless ``name`` is one of them."""
+    def check(self, name: str, key: str | None = None) -> None:
+        """Raise a ``UserError`` that says which names exist unless ``name`` is one of them.
+
+        Args:
+            name: what was found.
+            key: where, if not at the registry's own key.
+        """
         if name not in self._builders:
-            require_choice(self.key, name, self.names())
+            require_choice(key or self.key, name, self.names())
 
     def __getitem__(self, name: str) -> Builder:
         """Return the builder called ``name``; a ``UserError`` for a wrong one says which exist."""

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import psutil
 
 from bertexp.families import FAMILIES
-from bertexp.keys import read_with
-from bertexp.validation import UserError, require, require_choice
+from bertexp.keys import key
+from bertexp.validation import UserError
 
-# More is a slip, which would only be noticed when the memory is full.
-MOST = {
-    "hidden_size": 2**20,
-    "num_hidden_layers": 10_000,
-    "num_attention_heads": 2**20,
-    "intermediate_size": 2**20,
-    "max_position_embeddings": 2**20,
-}
-
-
+# Larger sizes are a slip, which would only be noticed when the memory is full.
+SIZE = "[1, 1048576]"
+# With a checkpoint these are its own.
+SCRATCH = ("model.pretrained", None)
 # In float32: the weights; and with them their gradients and Adam's two moments.
 LOADED, TRAINED = 4, 16
 
@@ -45,30 +38,22 @@ class ModelConfig:
 
     name: str
     pretrained: str | None
-    resize: bool = read_with("model.pretrained")
-    hidden_size: int = read_with("model.pretrained", None)
-    num_hidden_layers: int = read_with("model.pretrained", None)
-    num_attention_heads: int = read_with("model.pretrained", None)
-    intermediate_size: int = read_with("model.pretrained", None)
-    max_position_embeddings: int = read_with("model.pretrained", None)
-    dropout: float = read_with("model.pretrained", None)
-    initializer_range: float = read_with("model.pretrained", None)
-    initialization: str = read_with("model.pretrained", None)
+    resize: bool = key(read_with=("model.pretrained",))
+    hidden_size: int = key(within=SIZE, read_with=SCRATCH)
+    num_hidden_layers: int = key(within="[1, 10000]", read_with=SCRATCH)
+    num_attention_heads: int = key(within=SIZE, read_with=SCRATCH)
+    intermediate_size: int = key(within=SIZE, read_with=SCRATCH)
+    max_position_embeddings: int = key(within=SIZE, read_with=SCRATCH)
+    dropout: float = key(within="[0, 1)", read_with=SCRATCH)
+    initializer_range: float = key(within="(0, inf)", read_with=SCRATCH)
+    initialization: str = key(choices=("local", "bert"), read_with=SCRATCH)
 
     def __post_init__(self) -> None:
-        for key, most in MOST.items():
-            size = getattr(self, key)
-            require(1 <= size <= most, f"model.{key}", size, f"at least 1 and at most {most:,}")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"model.hidden_size={self.hidden_size}: must be divisible by "
                 f"model.num_attention_heads={self.num_attention_heads}."
             )
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
-        deviation = self.initializer_range
-        allowed = "above 0 and finite"
-        require(0 < deviation < math.inf, "model.initializer_range", deviation, allowed)
-        require_choice("model.initialization", self.initialization, ("local", "bert"))
         if self.name == "pretrained" and not self.pretrained:
             raise UserError(
                 "model.pretrained is not set: model=pretrained needs a local folder or a Hub name."

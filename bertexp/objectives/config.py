@@ -1,4 +1,4 @@
-"""What ``task.*`` may say."""
+"""The keys of ``task.*``, and of ``evaluation.*`` what objectives are evaluated on."""
 
 from __future__ import annotations
 
@@ -18,38 +18,26 @@ class TaskConfig:
     """What a model is trained to predict, and what its examples are."""
 
     name: str
-    objectives: list[str]
+    objectives: list[str] = key(choices=OBJECTIVES)
     weights: dict[str, float] | None
-    max_length: int
+    max_length: int = key(within="[8, inf)")
     pad_to: int | None
-    sentences: str
-    segments: str
-    short_prob: float
+    sentences: str = key(choices=SENTENCE_METHODS)
+    segments: str = key(choices=SEGMENTS)
+    short_prob: float = key(within="[0, 1]")
     negatives: Any
-    next_prob: float
+    next_prob: float = key(within="(0, 1)")
     dynamic: bool
 
     def __post_init__(self) -> None:
         require(bool(self.objectives), "task.objectives", self.objectives, "at least one objective")
-        for name in self.objectives:
-            OBJECTIVES.check(name)
         for name, weight in (self.weights or {}).items():
             require_choice("task.weights", name, self.objectives)
             require(0 < weight < math.inf, f"task.weights.{name}", weight, "above 0 and finite")
-        require(self.max_length >= 8, "task.max_length", self.max_length, "at least 8 tokens")
         allowed = f"at least task.max_length={self.max_length}, or null"
         fits = self.pad_to is None or self.pad_to >= self.max_length
         require(fits, "task.pad_to", self.pad_to, allowed)
-        require_choice("task.sentences", self.sentences, SENTENCE_METHODS)
-        SEGMENTS.check(self.segments)
-        require(0 <= self.short_prob <= 1, "task.short_prob", self.short_prob, "between 0 and 1")
         self._check_negatives()
-        require(
-            0 < self.next_prob < 1,
-            "task.next_prob",
-            self.next_prob,
-            "between 0 and 1, both excluded",
-        )
 
     @property
     def heads(self) -> frozenset[str]:
@@ -85,7 +73,7 @@ class BankConfig:
     """The keys of ``evaluation.*`` that say what objectives are evaluated on."""
 
     mask_probs: list[float] = key(within="(0, 1)")
-    negatives: list[str]
+    negatives: list[str] = key(choices=NEGATIVES)
     count_negatives: str = key(choices=("trained", "all"))
     max_examples: int | None = key(within="[1, inf)")
 
@@ -94,5 +82,3 @@ class BankConfig:
         allowed = "one or more different rates"
         fits = len(distinct) == len(self.mask_probs) > 0
         require(fits, "evaluation.mask_probs", self.mask_probs, allowed)
-        for kind in self.negatives:
-            require_choice("evaluation.negatives", kind, NEGATIVES.names())
