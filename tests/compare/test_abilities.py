@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bertexp import metrics
 from bertexp.compare.comparison import compare
+from bertexp.compare.page import write_page
 from bertexp.compare.results import write_csv_file, write_json_file
 from bertexp.compare.runs import Run
 from bertexp.compare.sweep import setting_rows
@@ -25,14 +28,14 @@ Make = Callable[..., Run]
 def having(make_run: Make) -> Make:
     """Return a function that makes up a run with metrics at its end, and what they ask."""
 
-    def make(rate: float, seed: int, metrics: Mapping[str, float], asked: str = "p") -> Run:
+    def make(rate: float, seed: int, figures: Mapping[str, float], asked: str = "p") -> Run:
         run = make_run([3.0 - rate], seed=seed, masking__prob=rate)
         bank = {"mlm": "b", "probe/package": asked, TUNED: "f"}
         # The tokenizers differ: what is right does not depend on them.
         prints = {"corpus": "c", "tokenizer": f"t{rate}", "bank": bank}
         summary = {**run.summary, "fingerprints": prints, "answered": {PROBE: 78}}
-        summary["metrics"] = {**summary["metrics"], **metrics}
-        return replace(run, summary=summary, history=[{**run.history[0], **metrics}])
+        summary["metrics"] = {**summary["metrics"], **figures}
+        return replace(run, summary=summary, history=[{**run.history[0], **figures}])
 
     return make
 
@@ -154,3 +157,19 @@ def test_losses_and_figures_of_other_texts_are_not_shown(having: Make) -> None:
     runs = [having(rate, 0, {PROBE: 0.5}, asked=f"p{rate}") for rate in (0.15, 0.4)]
     assert compare(runs).abilities == ()
     assert "bank is not the same" in compare(runs, metric=PROBE).warnings[0]
+
+
+def test_a_metric_of_ones_own_is_shown_where_its_row_says(
+    make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = metrics.Metric(lower_is_better=True, comparison=True, meaning="bits of a byte")
+    monkeypatch.setitem(metrics.METRICS, "eval/bits", row)
+    runs = [make_run(masking__prob=rate) for rate in (0.15, 0.4)]
+    for run in runs:
+        run.summary["metrics"]["eval/bits"] = 1 + run.config["masking.prob"]
+    text = " ".join(" ".join(printed(runs)).split())
+    assert "bits 0.15 1.150 0.4 1.400" in text and "eval/bits: bits of a byte." in text
+    page = write_page(compare(runs), tmp_path).read_text()
+    # The least is the best, and alone is in bold.
+    assert re.findall(r'<span class="best">(.*?)</span>', page) == ["1.150"]
+    assert 'title="bits of a byte"' in page
