@@ -87,33 +87,6 @@ def test_slices_are_what_a_direct_computation_gives(
     assert len({round(metrics[name], 3) for name in expected}) == len(expected)
 
 
-@pytest.mark.parametrize("rate", [0.15, 0.4])
-def test_slices_recombine_to_the_loss(
-    rate: float, cut_words: Callable[..., Data], untrained: Callable[..., Any]
-) -> None:
-    data = cut_words(f"evaluation.mask_probs=[{rate}]")
-    metrics = evaluate(Learner(untrained(data), data.task.objectives), data.bank, CPU)
-    for way, names in SLICES.items():
-        kinds = data.bank.all_sets[0].slices[way]
-        shares = np.bincount(kinds, minlength=len(names)) / len(kinds)
-        parts = [metrics[f"eval/loss@{name}"] for name in names]
-        assert np.dot(shares, parts) == pytest.approx(metrics["eval/loss"])
-
-
-def test_slices_are_means_over_the_rates(
-    cut_words: Callable[..., Data], untrained: Callable[..., Any]
-) -> None:
-    both, *single = (
-        cut_words(f"evaluation.mask_probs={rates}") for rates in ("[0.15,0.4]", "[0.15]", "[0.4]")
-    )
-    objective = Learner(untrained(both), both.task.objectives)
-    found = evaluate(objective, both.bank, CPU)
-    parts = [evaluate(objective, data.bank, CPU) for data in single]
-    for name in NAMES:
-        key = f"eval/loss@{name}"
-        assert found[key] == pytest.approx(np.mean([part[key] for part in parts]))
-
-
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60).filter(any))
 def test_frequent_types_are_the_first_third_of_the_text(counts: list[int]) -> None:
     classes = frequency_classes(np.array(counts))

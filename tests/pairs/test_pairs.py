@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numbered import word_tokenizer
 from scipy import stats
 
-from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.batch import Batch
 from bertexp.pairs.examples import PairExamples
 from bertexp.validation import UserError
@@ -294,11 +294,11 @@ LENGTHS = st.integers(1, 40)
 @settings(deadline=None, max_examples=150)
 @given(first=LENGTHS, second=LENGTHS, max_length=st.integers(8, 48))
 def test_long_pairs_are_cut_as_transformers_cuts_them(
-    build: Callable[..., PairExamples], tokenizer: Tokenizer, first: int, second: int,
-    max_length: int,
-) -> None:  # fmt: skip
+    build: Callable[..., PairExamples], first: int, second: int, max_length: int
+) -> None:
     from transformers import BertTokenizer
 
+    tokenizer = word_tokenizer()
     theirs = BertTokenizer(vocab=tokenizer.backend.get_vocab(), do_lower_case=True)
     words = [f"w{number}" for number in range(first + second)]
     texts = " ".join(words[:first]), " ".join(words[first:])

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numbered import build_store
 from scipy import stats
 
 from bertexp.pairs.examples import PairExamples
 from bertexp.pairs.segments import FilledSegments
 from bertexp.pairs.text import Text
 
-from .conftest import NUMBERED, build_store, numbered
+from .conftest import NUMBERED, numbered
 
 ALARM = 1e-9
 
