@@ -32,6 +32,8 @@ from bertexp.objectives.learner import Learner
 from bertexp.validation import require
 
 NAME, GENERATOR = "rtd_lab", "rtd_lab_generator"
+# Tokens of a sample.
+SHOWN = 40
 
 
 @dataclass
@@ -225,7 +227,8 @@ class ReplacedTokenDetection(Objective):
         replaced_N, guessed_N = batch.targets[NAME].labels_N > 0, logits_NC.argmax(-1) > 0
         ids_N = batch.input_ids_BL.flatten()[batch.targets[NAME].positions_N]
         names = [self.tokenizer.tokens[index] for index in ids_N.tolist()]
-        yield ReplacedSample(names, replaced_N.tolist(), guessed_N.tolist())
+        parts = (names, replaced_N.tolist(), guessed_N.tolist())
+        yield ReplacedSample(*(part[:SHOWN] for part in parts))
 
 
 class Frozen(MarkedExamples):
