@@ -19,7 +19,7 @@ from bertexp.evaluation.config import EvaluationConfig
 from bertexp.experiment.rates import with_rate
 from bertexp.families.config import FamilyConfig, ModelConfig
 from bertexp.files import expanded
-from bertexp.keys import check_values, read_with
+from bertexp.keys import check_values, key
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.config import TaskConfig
 from bertexp.registry import Registry, with_own_keys
@@ -59,7 +59,7 @@ class Config(RunConfig):
     masking: MaskingConfig
     dataset: DatasetConfig
     tokenizer: TokenizerConfig
-    family: FamilyConfig = read_with("model.pretrained", None)
+    family: FamilyConfig = key(read_with=("model.pretrained", None))
     model: ModelConfig
     evaluation: EvaluationConfig
 

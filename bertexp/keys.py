@@ -46,11 +46,6 @@ def key(
     return field(default=default, metadata=metadata)
 
 
-def read_with(name: str, *values: object, default: Any = MISSING) -> Any:
-    """Return a dataclass field that is read only where ``name`` has one of ``values``."""
-    return key(default, read_with=(name, *values))
-
-
 @dataclass(frozen=True)
 class Interval:
     """Numbers between two others, each of them included or not."""

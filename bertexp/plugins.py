@@ -10,7 +10,8 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import traceback
+from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -109,12 +110,6 @@ def _append(folder: Path) -> None:
 
 def _line(error: Exception, name: str) -> int | None:
     """Return the last line of the plugin's file that an error passed through."""
-    lines = [line for file, line in _trace(error) if Path(file).name == Path(name).name]
+    trace = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in trace if Path(frame.filename).name == Path(name).name]
     return lines[-1] if lines else None
-
-
-def _trace(error: Exception) -> Iterator[tuple[str, int]]:
-    trace = error.__traceback__
-    while trace:
-        yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
-        trace = trace.tb_next

@@ -1,7 +1,7 @@
 """Settings that somebody wrote and that the run does not read: an error, not a silence.
 
 A key that is read only under a condition says so where it belongs: in the field of its dataclass
-(``read_with``), or in the registration of the class that reads it (``keys``, ``reads``).
+(``key(read_with=...)``), or in the registration of the class that reads it (``keys``, ``reads``).
 """
 
 from __future__ import annotations

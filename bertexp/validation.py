@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: one line that names the key or file and says what to do."""
+    """A mistake the user can fix: one line that names the key or file and what to do."""
 
 
 # What most file systems allow, less what is put before and behind it.

@@ -20,6 +20,7 @@ from bertexp.bench.config import BenchConfig
 from bertexp.cli import explain
 from bertexp.config import Config, RunConfig, conf_dir, keys, parse
 from bertexp.evaluate.__main__ import EvaluateConfig
+from bertexp.experiment.folder import recorded
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.glue import GLUE
 from bertexp.help import help_text
@@ -113,6 +114,7 @@ MISTAKES = {
     "model=pretrained": r"model\.pretrained is not set",
     "tokenizer=pretrained": r"tokenizer\.path is not set",
     "tokenizer.vocab_size=3": r"tokenizer\.vocab_size=3: must be between",
+    "masking.span_p=0.3": r"masking\.span_p: no such key\. Did you mean 'masking\.span\.p'\?",
     "masking.prob=1.5": r"masking\.prob=1\.5: must be above 0 and at most 1",
     "masking.prob=nan": r"masking\.prob=nan: must be above 0",
     "masking.prob=40%": r"^masking\.prob=40%: must be a number\.$",
@@ -220,6 +222,22 @@ def test_looking_at_the_configuration_imports_nothing_heavy(
     assert "hydra" in imported, "the list of imports was not read"
     assert not imported & set(HEAVY)
     assert "max_length: 128" in done.output
+
+
+def test_keys_that_have_moved_are_read_where_an_old_run_has_them(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    old = "masking: {prob: 0.15, span_p: 0.3, span_max: 5, pmi_share: 0.1}\ntask: {name: nsp}\n"
+    (tmp_path / ".hydra" / "config.yaml").write_text(old)
+    found = recorded(tmp_path, "config")
+    assert found is not None
+    assert found.masking == {
+        "prob": 0.15,
+        "span": {"p": 0.3, "max": 5},
+        "ngram": {"max": 3},
+        "pmi": {"min_count": 10, "share": 0.1},
+        "frequency": {"exponent": 0.5},
+    }
+    assert found.task.objectives == ["nsp"]
 
 
 COMMANDS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertexp.data.corpora import CORPORA
-from bertexp.keys import key, read_with
+from bertexp.keys import key
 from bertexp.validation import require
 
 TEXTS = ("plain", "wrapped", "lines", "wikitext")
@@ -91,4 +91,4 @@ class TokenizerConfig:
     vocab_size: int = key(within="[64, 1000000]", read_with=("tokenizer.name", "wordpiece"))
     lowercase: bool
     strip_accents: bool | None
-    path: str | None = read_with("tokenizer.name", "pretrained")
+    path: str | None = key(read_with=("tokenizer.name", "pretrained"))

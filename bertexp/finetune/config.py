@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bertexp.config import RunConfig
 from bertexp.finetune.glue import GLUE
-from bertexp.keys import key, read_with
+from bertexp.keys import key
 from bertexp.validation import UserError, require, require_choice
 
 TEXT = "text"
@@ -24,7 +24,7 @@ class LabelledConfig:
     name: str = key(choices=(*GLUE, TEXT))
     path: str | None
     hub: str | None
-    hub_config: str | None = read_with("finetune.hub")
+    hub_config: str | None = key(read_with=("finetune.hub",))
     train: str | None
     validation: str | None
     test: str | None

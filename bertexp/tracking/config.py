@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertexp.keys import key, read_with
+from bertexp.keys import key
 from bertexp.validation import require
 
 TRACKERS = ("wandb", "tensorboard", "trackio", "none")
@@ -25,10 +25,10 @@ class TrackerConfig:
 
     name: str = key(choices=TRACKERS)
     mode: str = key(choices=("auto", "online", "offline", "disabled"))
-    project: str = read_with("tracker.name", "wandb", "trackio")
-    entity: str | None = read_with("tracker.name", "wandb")
-    group: str | None = read_with("tracker.name", "wandb", "trackio")
-    tags: list[str] = read_with("tracker.name", "wandb")
+    project: str = key(read_with=("tracker.name", "wandb", "trackio"))
+    entity: str | None = key(read_with=("tracker.name", "wandb"))
+    group: str | None = key(read_with=("tracker.name", "wandb", "trackio"))
+    tags: list[str] = key(read_with=("tracker.name", "wandb"))
 
     def __post_init__(self) -> None:
         require(
