@@ -91,7 +91,8 @@ class Config(RunConfig):
     def _check_streaming(self) -> None:
         """Raise a ``UserError`` for what needs a corpus whose end is known."""
         because = "where dataset.streaming=true"
-        require(self.task.objectives == ["mlm"], "task", self.task.name, f"mlm {because}")
+        of_text = not self.task.uses_sentences
+        require(of_text, "task", self.task.name, f"a task of text such as mlm {because}")
         require(
             self.trainer.epochs is None,
             "trainer.epochs",

@@ -26,7 +26,6 @@ from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.families.architecture import check_fit, read_architecture
 from bertexp.objectives.examples import Examples
-from bertexp.objectives.mlm import MaskedLanguageModelling
 from bertexp.objectives.task import Task
 
 
@@ -143,19 +142,18 @@ def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Tas
     dataset = config.dataset
     if not dataset.streaming:
         return task.examples(tokens)
-    (mlm,) = task.objectives
-    assert isinstance(mlm, MaskedLanguageModelling), mlm
+    writer = task.writer
     source = CORPORA[dataset.name](dataset)
     validation = frozenset(map(identity, corpus.documents("validation")))
     documents = DocumentStream(source.shards(), validation, config.seed)
-    encoder = TextEncoder(mlm.tokenizer)
+    encoder = TextEncoder(writer.tokenizer)
     key = [
-        *(source.fingerprint(), corpus.fingerprint, mlm.tokenizer.fingerprint),
-        *(mlm.block_tokens, dataset.shuffle_buffer, config.seed),
+        *(source.fingerprint(), corpus.fingerprint, writer.tokenizer.fingerprint),
+        *(writer.block_tokens, dataset.shuffle_buffer, config.seed),
     ]
     notes = cache_root() / "streams" / f"{fingerprint(key)}.jsonl"
-    stream = TokenStream(documents, encoder, mlm.block_tokens, dataset.shuffle_buffer, notes)
-    return mlm.mark(mlm.write_streamed(stream, dataset.shuffle_buffer), tokens)
+    stream = TokenStream(documents, encoder, writer.block_tokens, dataset.shuffle_buffer, notes)
+    return task.marked(writer.write_streamed(stream, dataset.shuffle_buffer), tokens)
 
 
 def _prepare_corpus(config: Config) -> CorpusStore:

@@ -72,13 +72,13 @@ class Pretraining(Experiment[Config]):
         """Record pairs and masks."""
         if tracker:
             tracker.describe({"fingerprints": fingerprints(self.data)})
-        examples = self.data.examples
-        text = examples.text if isinstance(examples, MaskedExamples) else examples
-        if isinstance(text, PairExamples):
-            write_summary(folder, {"pairs": text.shares(epoch=0)})
-        if not isinstance(examples, MaskedExamples):
+        layers = [*self.data.examples.layers()]
+        if isinstance(layers[-1], PairExamples):
+            write_summary(folder, {"pairs": layers[-1].shares(epoch=0)})
+        masked = next((each for each in layers if isinstance(each, MaskedExamples)), None)
+        if masked is None:
             return
-        found = audit(examples)
+        found = audit(masked)
         write_summary(folder, {"masking": asdict(found) | found.figures()})
         if tracker:
             rows = [[name, value] for name, value in found.figures().items()]

@@ -54,12 +54,12 @@ class Masker:
         self.strategy = STRATEGIES[context.config.strategy](context)
         is_special_V = context.tokenizer.is_special_V
         self._random_ids = np.flatnonzero(~is_special_V | context.config.replace.special)
-        self._seed = seed
+        self.seed = seed
 
     def under(self, seed: int) -> Masker:
         """Return a masker that is the same but for the seed of its draws."""
         other = copy.copy(self)
-        other._seed = seed
+        other.seed = seed
         return other
 
     def mask(
@@ -105,10 +105,10 @@ class Masker:
         The latter is infinite where nothing may be predicted.
         """
         position_L = np.arange(ids_BL.shape[1])
-        states_B = draws.combine(draws.key("unit", self._seed, epoch), example_ids_B)
+        states_B = draws.combine(draws.key("unit", self.seed, epoch), example_ids_B)
         begins_BL = self.strategy.begins(ids_BL, maskable_BL, states_B)
         starts_BL = np.maximum.accumulate(np.where(begins_BL, position_L, 0), axis=1)
-        example_B1 = draws.combine(draws.key("mask", self._seed, epoch), example_ids_B)[:, None]
+        example_B1 = draws.combine(draws.key("mask", self.seed, epoch), example_ids_B)[:, None]
         score_BL = draws.uniform(draws.combine(example_B1, position_L))
         score_BL = np.take_along_axis(score_BL, starts_BL, 1)
         weights_BL = self.strategy.weights(ids_BL, maskable_BL)
@@ -124,7 +124,7 @@ class Masker:
         replace = self.config.replace
         rows_N, columns_N = np.nonzero(corrupted_BL)
         state_N = draws.combine(
-            draws.combine(draws.key("replace", self._seed, epoch), example_ids_B[rows_N]), columns_N
+            draws.combine(draws.key("replace", self.seed, epoch), example_ids_B[rows_N]), columns_N
         )
         choice_N = draws.uniform(state_N)
         random_N = self._random_ids[

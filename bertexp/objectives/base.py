@@ -14,13 +14,15 @@ from torch import Tensor
 
 from bertexp import draws
 from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.stream import TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, TaskConfig
-from bertexp.objectives.examples import Examples
+from bertexp.objectives.examples import BlockExamples, Examples, StreamedBlocks
 from bertexp.objectives.head import Head
 from bertexp.objectives.samples import Sample
+from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -127,13 +129,28 @@ class Objective(Head):
         self.config, self.tokenizer = config, tokenizer
         self.masking, self.seed = masking, seed
 
-    @abstractmethod
     def write(self, tokens: TokenStore) -> Examples:
-        """Return the examples that ``tokens`` give.
+        """Return the examples that ``tokens`` give: blocks of text, if it does not say otherwise.
 
         Raises:
             UserError: they give none.
         """
+        blocks = self._blocks(tokens)
+        if len(blocks) == 0:
+            raise UserError("The corpus has no tokens: choose another dataset or more documents.")
+        return blocks
+
+    def write_streamed(self, stream: TokenStream, count: int) -> Examples:
+        """Return the blocks of a stream, of which ``count`` are an epoch."""
+        return StreamedBlocks(stream, count, self._blocks)
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block, special ones not counted."""
+        return self.config.max_length - self.tokenizer.special_in_sequence
+
+    def _blocks(self, tokens: TokenStore) -> BlockExamples:
+        return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         """Return written examples, of whichever objective, with what is predicted on them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
 from typing import Self
@@ -46,6 +46,10 @@ class Examples(ABC):
             epoch: counted from 0.
             example_ids: which examples, shape (batch,).
         """
+
+    def layers(self) -> Iterator[Examples]:
+        """Yield the examples, and those that objectives have marked, the written ones last."""
+        yield self
 
     def written(self, epoch: int, example_ids: np.ndarray) -> Batch:
         """Return the batch as it was written, whatever objectives do to its tokens."""
@@ -91,6 +95,10 @@ class MarkedExamples(Examples):
         changed = copy(self)
         changed.text = self.text.under(seed)
         return changed
+
+    def layers(self) -> Iterator[Examples]:
+        yield self
+        yield from self.text.layers()
 
     def written(self, epoch: int, example_ids: np.ndarray) -> Batch:
         return self.text.written(epoch, example_ids)

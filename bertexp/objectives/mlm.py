@@ -13,7 +13,6 @@ from torch import Tensor
 from bertexp.console import aligned
 from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
-from bertexp.data.tokens.stream import TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.config import MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
@@ -30,15 +29,12 @@ from bertexp.objectives.base import (
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.examples import (
-    BlockExamples,
     Examples,
     MaskedExamples,
-    StreamedBlocks,
 )
 from bertexp.objectives.masked_loss import masked_loss
 from bertexp.objectives.samples import Guess, MaskedSample
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
-from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,28 +56,10 @@ class MaskedLanguageModelling(Objective):
     prefix = "eval/"
     head = "masked"
 
-    def write(self, tokens: TokenStore) -> BlockExamples:
-        blocks = self._blocks(tokens)
-        if len(blocks) == 0:
-            raise UserError("The corpus has no tokens: choose another dataset or more documents.")
-        return blocks
-
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
         """Return examples with masks, by the statistics of ``tokens`` where these are needed."""
         context = Context(self.masking, self.tokenizer, tokens)
         return MaskedExamples(examples, Masker(context, self.seed), self.name)
-
-    def write_streamed(self, stream: TokenStream, count: int) -> StreamedBlocks:
-        """Return the blocks of a stream, of which ``count`` are an epoch."""
-        return StreamedBlocks(stream, count, self._blocks)
-
-    @property
-    def block_tokens(self) -> int:
-        """Tokens of a block, special ones not counted."""
-        return self.config.max_length - self.tokenizer.special_in_sequence
-
-    def _blocks(self, tokens: TokenStore) -> BlockExamples:
-        return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
         return learner.family.masked_logits(hidden_MD)

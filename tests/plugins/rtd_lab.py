@@ -27,7 +27,7 @@ from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cut, shuffled
 from bertexp.objectives.batch import Batch, Target, use_positions
 from bertexp.objectives.config import BankConfig
-from bertexp.objectives.examples import BlockExamples, Examples, MarkedExamples
+from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.validation import require
 
@@ -70,28 +70,18 @@ class Masks(Target):
         return replace(super().padded(before, after), masked_BL=masked_BL)
 
 
-class ReplacedExamples(MarkedExamples):
+class ReplacedExamples(MaskedExamples):
     """Examples with masks for the generator, drawn by seed, epoch and example."""
-
-    def __init__(self, text: Examples, masker: Masker, seed: int, is_special_V: np.ndarray) -> None:
-        super().__init__(text)
-        self.masker, self.seed, self.is_special_V = masker, seed, is_special_V
-        self.rate: float | None = None
-
-    def at_rate(self, rate: float) -> Examples:
-        changed: Any = super().at_rate(rate)
-        changed.rate = rate
-        return changed
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         ids_BL = self.written(epoch, example_ids).input_ids_BL.numpy()
         masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
-        key = draws.key("rtd-lab", self.seed, epoch)
+        key = draws.key("rtd-lab", self.masker.seed, epoch)
         at = (example_ids[:, None] << 20) + np.arange(ids_BL.shape[1])
         chances_BL = draws.uniform(draws.combine(key, at.ravel())).reshape(ids_BL.shape)
         batch, predicted_BL = self.text.batch(epoch, example_ids), masked.predicted_BL
         own = {
-            NAME: target(ids_BL, ~self.is_special_V[ids_BL]),
+            NAME: target(ids_BL, ~self.masker.tokenizer.is_special_V[ids_BL]),
             GENERATOR: Masks(
                 **vars(target(ids_BL, predicted_BL)),
                 masked_BL=torch.from_numpy(masked.input_ids_BL),
@@ -143,13 +133,9 @@ class ReplacedTokenDetection(Objective):
         generator = family.build(small, frozenset({MASKED}))
         return nn.ModuleDict({"generator": generator, "head": head})
 
-    def write(self, tokens: TokenStore) -> Examples:
-        config, tokenizer = self.config, self.tokenizer
-        return BlockExamples(tokens, config.max_length, config.pad_to, tokenizer)
-
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         masker = Masker(Context(self.masking, self.tokenizer, tokens), self.seed)
-        return ReplacedExamples(examples, masker, self.seed, self.tokenizer.is_special_V)
+        return ReplacedExamples(examples, masker, NAME)
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
         logits_M2: Tensor = learner.own[NAME]["head"](hidden_MD)  # type: ignore[index]

@@ -229,7 +229,7 @@ def test_a_streamed_run_goes_on_as_if_it_had_not_stopped(
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("task=nsp", "task=nsp: must be mlm where dataset.streaming=true."),
+        ("task=nsp", "task=nsp: must be a task of text such as mlm where dataset.streaming=true."),
         ("trainer.epochs=2", "trainer.epochs=2.0: must be null where dataset.streaming=true, and"),
         ("masking.dynamic=false", "masking.dynamic=False: must be true"),
         ("dataset.max_documents=9", "dataset.max_documents=9: must be null where"),
