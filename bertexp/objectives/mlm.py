@@ -66,8 +66,10 @@ class MaskedLanguageModelling(Objective):
 
     def loss(self, learner: Learner, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
         decoder = learner.family.decoder
-        transformed_MD = learner.family.transform(hidden_MD)
-        return masked_loss(transformed_MD, decoder.weight, decoder.bias, labels_N)
+        bias_V = decoder.bias
+        if bias_V is None:
+            bias_V = decoder.weight.new_zeros(len(decoder.weight))
+        return masked_loss(learner.family.transform(hidden_MD), decoder.weight, bias_V, labels_N)
 
     def products(self, learner: Learner, batch: Batch) -> float:
         used = batch.targets[self.name].used
