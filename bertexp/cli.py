@@ -83,7 +83,7 @@ def enter(
 ) -> None:
     """Do ``work`` with what the command line composes, for each job of a sweep, then exit.
 
-    A mistake is said in one line, a bug with its traceback; either gives exit code 1.
+    A mistake is printed in one line, a bug with its traceback; either gives exit code 1.
 
     Args:
         config_name: the file in ``conf/`` to start from.
@@ -93,9 +93,9 @@ def enter(
     """
     _spin_little()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
-    # A full disk, which the log is on too, is said once: not again for each line of the log.
+    # A full disk, which the log is on too, is reported once: not again for each line of the log.
     logging.raiseExceptions = False
-    # Hydra would swallow what is said below about a failed composition.
+    # Hydra would swallow the line below about a failed composition.
     os.environ[FULL_ERROR] = "1"
     register_search()
     failures: list[str] = []

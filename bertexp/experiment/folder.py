@@ -1,4 +1,4 @@
-"""A run's folder: who works in it, and what the run was asked to do."""
+"""A run's folder: who works in it, and the run's configuration."""
 
 from __future__ import annotations
 

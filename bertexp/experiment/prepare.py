@@ -109,7 +109,7 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
 def _prepare_text(
     config: Config, tokenizer: Tokenizer | None
 ) -> tuple[CorpusStore, Tokenizer, dict[str, TokenStore], Task]:
-    # What is wrong with it is said first: the corpus may take long.
+    # First, for its mistakes: the corpus may take long.
     tokenizer = tokenizer or _existing(config)
     corpus = _prepare_corpus(config)
     tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)

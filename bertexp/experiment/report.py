@@ -85,7 +85,7 @@ def spent(state: TrainState) -> str:
 
 
 def remarks(found: Sequence[str]) -> RenderableType:
-    """Return what is wrong with a result, a paragraph each; see ``results.remarks``."""
+    """Return the remarks on a result, a paragraph each; see ``results.remarks``."""
     return Group(*(Text(f"! {one}\n", "yellow") for one in found))
 
 

@@ -1,4 +1,4 @@
-"""``trainer.resume``: whether a run starts or goes on, and whether it may."""
+"""``trainer.resume``: whether a run starts or resumes, and whether it may."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Resume:
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return a command line's arguments with the run that goes on for the run's folder.
+    """Return a command line's arguments with a resumed run's folder for the run.
 
     The folder may be written as a shell completes it: Hydra's own signs in it are quoted.
 
@@ -61,7 +61,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
         if not match or match[2] in ("", AUTO, "null"):
             continue
         if {"-m", "--multirun"} & set(arguments):
-            raise UserError(f"{argument}: one run goes on; in a sweep use trainer.resume={AUTO}.")
+            raise UserError(f"{argument}: resumes one run; in a sweep use trainer.resume={AUTO}.")
         folder = expanded(match[2])
         if recorded(folder, "config") is None:
             raise UserError(f"{argument}: no run's folder, it has no .hydra/config.yaml.")
@@ -85,7 +85,7 @@ def begin(
         schema: what a configuration may hold.
 
     Raises:
-        UserError: it cannot go on, or not with these settings, or must not start here.
+        UserError: it cannot resume, or not with these settings, or must not start here.
     """
     resume = OmegaConf.select(composed, "trainer.resume")
     whole = find_checkpoints(folder)
@@ -95,7 +95,7 @@ def begin(
         if whole:
             raise UserError(
                 f"{folder}: has a run already, up to step {whole[-1].step}; trainer.resume={AUTO} "
-                "goes on with it, or choose another folder with hydra.run.dir."
+                "resumes it, or choose another folder with hydra.run.dir."
             )
         return Resume(_settled(composed))
     if resume != AUTO and Path(str(resume)).absolute() != folder.absolute():
@@ -121,7 +121,7 @@ def begin(
 
 
 def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> DictConfig:
-    """Return what the run in ``folder`` was asked to do, but for what the command line names.
+    """Return the recorded configuration of the run in ``folder``, with the command line's changes.
 
     Where to work and who follows it, ``hardware`` and ``tracker``, are of now and not of then.
 
@@ -182,7 +182,7 @@ def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
         others = f" and {len(what) - NAMED} more" if len(what) > NAMED else ""
         raise UserError(
             f"trainer.resume: the outcome would be another one with {', '.join(what[:NAMED])}"
-            f"{others}; trainer.resume_force=true goes on all the same."
+            f"{others}; trainer.resume_force=true resumes it all the same."
         )
     return not budgets[0].covers(budgets[1])
 

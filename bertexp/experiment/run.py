@@ -33,7 +33,7 @@ from bertexp.validation import UserError
 
 @dataclass
 class Clock:
-    """The seconds a run took, and on what; where it goes on, those before it stopped included.
+    """The seconds a run took, and on what; of a resumed run, all its parts.
 
     Attributes:
         total: all of them, up to the last stop.

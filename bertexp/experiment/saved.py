@@ -85,7 +85,7 @@ def find_saved(name: str) -> Saved:
     """
     folder = expanded(name)
     if not folder.is_dir():
-        # Said here: of a folder that is misspelt, the Hub would only say that it is no name.
+        # Here: of a misspelt folder the Hub would only say that it is not a name.
         if folder.is_absolute() or len(folder.parts) > 2:
             raise UserError(f"run={name}: there is no such folder.")
         return Saved(name, None)

@@ -1,4 +1,4 @@
-"""``summary.json``: what a run was, what it spent and what came of it."""
+"""``summary.json``: what a run was, what it spent and its results."""
 
 from __future__ import annotations
 

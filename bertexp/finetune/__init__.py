@@ -1,1 +1,1 @@
-"""Fine-tuning: labelled data, a sequence head, and what it is worth on them."""
+"""Fine-tuning: labelled data, a head on the first token, and its metrics."""

@@ -33,7 +33,7 @@ def _has_several_values(arguments: Sequence[str]) -> bool:
     try:
         overrides = OverridesParser.create().parse_overrides(settings)
     except HydraException:
-        return False  # it is said what is wrong when the settings are composed
+        return False  # reported when the settings are composed
     return any(override.is_sweep_override() for override in overrides)
 
 

@@ -60,7 +60,7 @@ def write_record(
 
 
 def read_records(run: Path) -> dict[str, Any]:
-    """Return what a run's model is worth on every task, in the form of a summary.
+    """Return the metrics of a run's model on every task, in the form of a summary.
 
     Of several settings the one counts that has the best median over its seeds, and of that each
     metric's median, as GLUE is reported (Devlin et al. 2019, section 4.1): it was chosen by the

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 PROGRESS_FILE = "progress.json"
 MANIFEST_FILE = "manifest.json"
-# Under these endings lies what a kill has cut short, what was found damaged, what is to go.
+# Endings of what a kill has cut short, what was found damaged, and what is to be removed.
 UNFINISHED, DAMAGED, PRUNED = ".unfinished", ".damaged", ".pruned"
 
 

@@ -26,7 +26,7 @@ REPEATS = 8
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for what is asked for next, instead of returning it.
+    """Have glibc keep freed memory for the next allocation, instead of returning it.
 
     A step asks for the same large blocks as the one before. From the system they come anew each
     time, and page by page it fills them with zeros first.

@@ -65,13 +65,13 @@ class BatchPlan(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __getitem__(self, asked: int | tuple[int, float]) -> list[Batch]:
+    def __getitem__(self, wanted: int | tuple[int, float]) -> list[Batch]:
         """Return this process's share of a step, which may lie in any epoch.
 
         Args:
-            asked: the step, or the step and its mask rate.
+            wanted: the step, or the step and its mask rate.
         """
-        step, rate = asked if isinstance(asked, tuple) else (asked, None)
+        step, rate = wanted if isinstance(wanted, tuple) else (wanted, None)
         examples = self._examples if rate is None else self._examples.at_rate(rate)
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self._batches_per_step
@@ -158,7 +158,7 @@ def load_steps(
         first: the first step.
         num_workers: processes that make them; 0 for this one; None for two on a GPU, else 0.
         device: where they will be used.
-        mask_prob: the mask rate of a step, asked in this process when the step is handed to a
+        mask_prob: the mask rate of a step, looked up in this process when the step is handed to a
             worker; None for ``masking.prob``.
     """
     numbers = itertools.count(first)

@@ -66,7 +66,7 @@ class Saver:
         if self.step == step:
             return True
         if run.bad_steps.in_a_row:
-            # What cannot go on must not take the place of what can.
+            # A checkpoint that cannot be resumed must not replace one that can.
             return False
         if minutes is not None:
             return time.monotonic() - self._saved >= 60 * minutes
@@ -77,7 +77,7 @@ class Saver:
 
         Args:
             run: between two steps.
-            notes: what else is to be known when it goes on.
+            notes: what else is needed to resume.
 
         Raises:
             UserError: the disk is full or cannot be written.

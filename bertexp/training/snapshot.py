@@ -110,7 +110,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
     run.bad_steps.in_a_row = found["bad_in_a_row"]
     if run.accelerator.scaler and found["scaler"]:
         run.accelerator.scaler.load_state_dict(found["scaler"])
-    # One that was not there then goes on with what its rank seeds it with.
+    # A process that did not exist then keeps the seed of its rank.
     if (generator := tensors.get(_generator("cpu", group.rank()))) is not None:
         torch.set_rng_state(generator.clone())
     generator = tensors.get(_generator(device.type, group.rank()))

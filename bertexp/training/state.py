@@ -167,7 +167,7 @@ class Window:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], device: torch.device) -> Window:
-        """Return a window that goes on from what ``plain`` gave, to the last bit."""
+        """Return the window that ``plain`` was taken of, to the last bit."""
         import torch
 
         losses = plain["losses"].items()
