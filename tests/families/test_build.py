@@ -83,6 +83,7 @@ def test_base_without_a_pooling_layer_is_as_large_as_known(
     assert count_parameters(model.bert) == 108_891_648
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_weights(small_model: Callable[..., Any]) -> None:
     first, again, other = (small_model("BertForMaskedLM", seed=seed) for seed in (1, 1, 2))
     name = "bert.embeddings.word_embeddings.weight"
@@ -92,6 +93,7 @@ def test_the_seed_decides_the_weights(small_model: Callable[..., Any]) -> None:
     assert first.training
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(heads=st.integers(1, 6), width=st.integers(1, 12), layers=st.integers(1, 2))
 def test_any_size_that_is_allowed_can_be_built(

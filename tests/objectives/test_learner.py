@@ -114,6 +114,7 @@ def test_a_step_in_several_batches_is_the_same_step(
     same(gradients(model), at_once)
 
 
+@pytest.mark.slow
 def test_the_weight_of_pairs_is_that_of_their_gradients(
     small_model: Callable[..., Any], prepared: Callable[..., Data]
 ) -> None:

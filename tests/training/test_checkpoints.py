@@ -110,6 +110,7 @@ def test_a_change_of_any_byte_of_any_file_is_recognised(three: Path, data: st.Da
         path.write_bytes(content)
 
 
+@pytest.mark.slow
 @REPEATED
 @given(st.integers(0, 600))
 def test_a_write_that_fails_at_any_byte_leaves_what_was_there(
