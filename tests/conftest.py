@@ -57,8 +57,6 @@ class Finished:
         """The lines of both streams that are not blank."""
         return [line for line in (self.output + self.errors).splitlines() if line.strip()]
 
-    said = lines
-
     @property
     def left(self) -> list[str]:
         """What is in the folder."""
@@ -135,12 +133,6 @@ def forkserver(
     server = ForkServer(clean_environment, tmp_path_factory.mktemp("printed"))
     yield server
     server.close()
-
-
-@pytest.fixture(scope="session")
-def door(forkserver: ForkServer) -> ForkServer:
-    """The former name."""
-    return forkserver
 
 
 @pytest.fixture(scope="session")

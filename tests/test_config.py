@@ -109,7 +109,7 @@ MISTAKES = {
     "trainer.epochs=inf": r"trainer\.epochs=inf",
     "model.hidden_size=null": r"^model\.hidden_size=null: must be a value, not null\.$",
     "model.hidden_size=129": r"model\.hidden_size=129: must be divisible .*attention_heads=2",
-    "model.num_attention_heads=0": r"model\.num_attention_heads=0: must be at least 1",
+    "model.num_attention_heads=0": r"model\.num_attention_heads=0: must be between 1 and 1,048,576",
     "model.dropout=1": r"model\.dropout=1\.0: .*below 1",
     "model=pretrained": r"model\.pretrained is not set",
     "tokenizer=pretrained": r"tokenizer\.path is not set",
@@ -184,9 +184,9 @@ def test_the_command_refuses_a_mistake_before_it_touches_data(
 ) -> None:
     done = command(override, "dataset=synthetic", "tracker=none")
     assert done.code == 1
-    assert len(done.said) == 1, done.said
-    assert done.said[0].startswith("error: ")
-    assert named in done.said[0]
+    assert len(done.lines) == 1, done.lines
+    assert done.lines[0].startswith("error: ")
+    assert named in done.lines[0]
     assert not done.cache.exists()
 
 
@@ -199,9 +199,9 @@ def test_an_unknown_strategy_is_refused_before_data_are_prepared(
         *("dataset.synthetic.documents=60", "trainer.max_steps=1", "evaluation.max_examples=8"),
     )
     assert done.code == 1
-    assert "masking.strategy=tokens: must be one of frequency," in done.said[-1]
-    assert done.said[-1].endswith("Did you mean 'token'?")
-    assert len(done.said) == 1, done.said
+    assert "masking.strategy=tokens: must be one of frequency," in done.lines[-1]
+    assert done.lines[-1].endswith("Did you mean 'token'?")
+    assert len(done.lines) == 1, done.lines
     assert not done.cache.exists()
 
 
@@ -302,9 +302,9 @@ def test_help_for_one_group_or_key_has_all_its_comments(command: Callable[..., A
         "    mask: 0.8",
     ]
     done = command("--help", "maskin")
-    assert (done.code, len(done.said)) == (1, 1)
-    assert "--help=maskin: must be one of" in done.said[0]
-    assert "Did you mean 'masking'?" in done.said[0]
+    assert (done.code, len(done.lines)) == (1, 1)
+    assert "--help=maskin: must be one of" in done.lines[0]
+    assert "Did you mean 'masking'?" in done.lines[0]
 
 
 # Reads by these do not count: they check a value or show it, and do nothing with it.

@@ -186,7 +186,7 @@ def test_files_of_the_users_own_are_looked_at(command: Callable[..., Any], tmp_p
     own = ("--config-dir=conf", "+experiment=mine", "dataset=synthetic", "tracker=none")
     done = command(*own, folder=tmp_path)
     assert done.code == 1
-    assert done.said == [
+    assert done.lines == [
         "error: mine.yaml: masking.span.p is read by masking.strategy=span only, and this run has "
         "masking.strategy=token: add masking.strategy=span, or leave masking.span.p out."
     ]
@@ -194,7 +194,7 @@ def test_files_of_the_users_own_are_looked_at(command: Callable[..., Any], tmp_p
     assert not (tmp_path / "outputs").exists()
     done = command(*own, "-m", "seed=0,1", folder=tmp_path)
     assert done.code == 1
-    assert done.said[-1].startswith("error: mine.yaml: masking.span.p is read by masking.strategy")
+    assert done.lines[-1].startswith("error: mine.yaml: masking.span.p is read by masking.strategy")
     assert not done.cache.exists()
 
 
@@ -227,5 +227,5 @@ def test_other_commands_read_less(
     run = trained("mlm")
     done = command(*(each.format(run=run) for each in arguments), module=f"bertexp.{module}")
     assert done.code == 1
-    assert len(done.said) == 1
-    assert done.said[0].startswith(f"error: {said}")
+    assert len(done.lines) == 1
+    assert done.lines[0].startswith(f"error: {said}")

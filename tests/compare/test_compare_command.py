@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from door import Door, Process
+from forkserver import ForkServer, Process
 from scipy import stats
 
 Command = Callable[..., Any]
@@ -205,9 +205,9 @@ def test_help_imports_nothing_heavy(tmp_path: Path, command: Command) -> None:
 
 
 @pytest.fixture(scope="module")
-def long_run(sweep: Path, door: Door, clean_environment: dict[str, str]) -> Process:
+def long_run(sweep: Path, forkserver: ForkServer, clean_environment: dict[str, str]) -> Process:
     """A run on another bank, evaluated at step 20, that goes on for as long as it is let."""
-    process = door.start(
+    process = forkserver.start(
         *("-m", "bertexp", *SMALL, "trainer.max_steps=1000000"),
         *("trainer.epochs=null", "evaluation.max_examples=8"),
         "hydra.run.dir=outputs/sweeps/long/only",
@@ -220,10 +220,10 @@ def long_run(sweep: Path, door: Door, clean_environment: dict[str, str]) -> Proc
 
 
 @pytest.fixture
-def watching(door: Door, sweep: Path, clean_environment: dict[str, str]) -> Process:
+def watching(forkserver: ForkServer, sweep: Path, clean_environment: dict[str, str]) -> Process:
     """The command that watches the long run, once it has shown a table."""
     watch = ("-m", COMPARE, "outputs/sweeps/long", "--watch")
-    process = door.start(*watch, folder=sweep, environment=clean_environment)
+    process = forkserver.start(*watch, folder=sweep, environment=clean_environment)
     process.until(lambda: "running" in process.output)
     return process
 

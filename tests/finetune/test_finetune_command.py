@@ -44,14 +44,14 @@ def swept(work: Path, command: Callable[..., Any]) -> Any:
         module="bertexp.finetune",
         folder=work,
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     return done
 
 
 def test_several_seeds_make_a_sweep_whose_median_is_said(swept: Any) -> None:
     assert "sweep two: 2 jobs" in swept.output
-    assert any("median" in line and "lowest" in line for line in swept.said)
-    assert all(len(line) <= 80 for line in swept.said), swept.said
+    assert any("median" in line and "lowest" in line for line in swept.lines)
+    assert all(len(line) <= 80 for line in swept.lines), swept.lines
 
 
 def test_a_run_leaves_what_any_run_leaves(work: Path, swept: Any) -> None:
@@ -111,7 +111,7 @@ def test_it_stops_early_and_reports_the_best(work: Path, command: Callable[..., 
         module="bertexp.finetune",
         folder=work,
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     summary = json.loads((work / "early" / "summary.json").read_text())
     assert summary["budget"]["step"] == 6
     assert summary["budget"]["stopped"]
@@ -128,7 +128,7 @@ def test_a_stopped_run_goes_on(work: Path, command: Callable[..., Any]) -> None:
     done = command(
         *("trainer.resume=going", "trainer.epochs=3"), module="bertexp.finetune", folder=work
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     assert json.loads((work / "going" / "summary.json").read_text())["budget"]["step"] == 15
 
 
@@ -143,7 +143,7 @@ def test_two_processes_give_what_one_gives(work: Path, command: Callable[..., An
             module="bertexp.finetune",
             folder=work,
         )
-        assert done.code == 0, done.said
+        assert done.code == 0, done.lines
         assert (work / folder / "predictions" / "test.tsv").exists()
         found.append(json.loads((work / folder / "summary.json").read_text())["metrics"])
     # Sums in another order, and dropout of its own in each process: the model has none.
@@ -157,8 +157,8 @@ def test_a_dry_run_plans_fine_tuning(work: Path, command: Callable[..., Any]) ->
         module="bertexp.finetune",
         folder=work,
     )
-    assert done.code == 0, done.said
-    assert any(line.startswith("in all    0:00: 5 steps of ") for line in done.said), done.said
+    assert done.code == 0, done.lines
+    assert any(line.startswith("in all    0:00: 5 steps of ") for line in done.lines), done.lines
     assert not (work / "planned").exists()
 
 
@@ -172,14 +172,14 @@ def test_of_several_runs_it_says_how_to_compare_them(
         module="bertexp.finetune",
         folder=work,
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     # Less the folder that both are in: the table has a line for each.
-    assert any(line.startswith("prob=0.15  ") for line in done.said), done.said
-    asked = done.said[-1].removeprefix("python -m bertexp.compare ")
+    assert any(line.startswith("prob=0.15  ") for line in done.lines), done.lines
+    asked = done.lines[-1].removeprefix("python -m bertexp.compare ")
     assert asked == "both --metric finetune/text/accuracy"
     compared = command(*asked.split(), module="bertexp.compare", folder=work)
-    assert compared.code == 0, compared.said
-    assert any("finetune/text/accuracy  median" in line for line in compared.said)
+    assert compared.code == 0, compared.lines
+    assert any("finetune/text/accuracy  median" in line for line in compared.lines)
 
 
 def test_a_mistake_that_all_jobs_make_is_listed_once(
@@ -191,7 +191,7 @@ def test_a_mistake_that_all_jobs_make_is_listed_once(
         folder=work,
     )
     assert done.code == 1
-    (listed,) = (line for line in done.said if line.startswith("failed: "))
+    (listed,) = (line for line in done.lines if line.startswith("failed: "))
     assert listed == (
         "failed: outputs/finetune/sweeps/wrong/seed=0 and 2 others: finetune.label=none: "
         "'train.tsv' has no such column; it has text, label."
@@ -216,5 +216,5 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 ) -> None:
     before = sorted((work / "outputs").rglob("*"))
     done = command(*arguments, "tracker=none", module="bertexp.finetune", folder=work)
-    assert (done.code, done.said) == (1, [f"error: {said.format(work=work)}"])
+    assert (done.code, done.lines) == (1, [f"error: {said.format(work=work)}"])
     assert sorted((work / "outputs").rglob("*")) == before

@@ -48,7 +48,7 @@ def test_a_size_is_looked_at_without_a_corpus(command: Callable[..., Any]) -> No
         *("what=architecture", "model=base", "tokenizer.vocab_size=30522"),
         module="bertexp.inspect",
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     lines = done.output.splitlines()
     assert max(map(len, lines)) <= 80
     # No line is broken: each names a module, its shapes or its parameters, or a part.

@@ -45,18 +45,18 @@ def test_a_text_of_ones_own_is_masked_as_a_run_masks(
         module="bertexp.inspect",
         **cache,
     )
-    assert done.code == 0, done.said
-    lines = [line for line in done.said if "[SEP]" in line]
+    assert done.code == 0, done.lines
+    lines = [line for line in done.lines if "[SEP]" in line]
     assert len(lines) == 10, "each of one line"
     for line in lines:
         bare = re.sub(r"\{\w+<", "", line)
         assert re.findall(r"\w+", bare) == [*words[:4], "SEP", *words[4:]]
     assert len({*lines}) > 5, "each draw is another"
     predicted = sum(len(re.findall(r"[\[({]", line)) - 1 for line in lines)
-    assert f"predicted in 10 draws: {predicted} of 70 tokens, 0.4 requested" in done.said
+    assert f"predicted in 10 draws: {predicted} of 70 tokens, 0.4 requested" in done.lines
     assert 15 < predicted < 42
     long = command(f"text={'a ' * 200}", *CORPUS, module="bertexp.inspect")
-    assert long.said[-1].startswith("error: text: has ")
+    assert long.lines[-1].startswith("error: text: has ")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     done = command(*CORPUS, *arguments, module="bertexp.inspect")
     # Before it at most what was prepared.
-    assert (done.code, done.said[-1]) == (1, said)
+    assert (done.code, done.lines[-1]) == (1, said)
     assert "Traceback" not in done.output + done.errors
 
 
@@ -84,7 +84,7 @@ def test_pairs_of_each_kind_are_shown(
         *("what=pairs", f"run={run}", "task.negatives={swap: 0.5, same_document: 0.5}"),
         module="bertexp.inspect",
     )
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     lines = done.output.splitlines()
     assert max(map(len, lines)) <= 80
     labels = [line for line in lines if "  label " in line]

@@ -80,7 +80,7 @@ def look(
     done = command("what=hidden,attention,embeddings", f"text={text}", f"text_b={text_b}",
                    "output=seen", "tracker=wandb", "tracker.mode=offline", *chosen,
                    module="bertexp.inspect")  # fmt: skip
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     read = AutoTokenizer.from_pretrained(run / "model")(text, text_b, return_tensors="pt")
     with torch.no_grad():
         theirs = model.eval().bert(**read, output_hidden_states=True, output_attentions=True)
@@ -238,7 +238,7 @@ TOO_LONG = "text: has 92 tokens with [CLS] and [SEP], the model takes 64; shorte
 def test_a_mistake_is_one_line(command: Callable[..., Any], trained: Callable[[str], Path]) -> None:
     text = "text=" + ". " * 90
     done = command("what=attention", f"run={trained('mlm')}", text, module="bertexp.inspect")
-    assert (done.code, done.said) == (1, [f"error: {TOO_LONG}"])
+    assert (done.code, done.lines) == (1, [f"error: {TOO_LONG}"])
     assert not (done.folder / "outputs").exists()
 
 

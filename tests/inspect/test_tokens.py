@@ -52,7 +52,7 @@ def test_tokens_are_shown(command: Callable[..., Any], trained: Callable[[str], 
     text = "It's ${x}, [MASK] 'n' 漢"
     done = command("what=tokens", f"run={run}", f"text={text}", "task.pad_to=70",
                    module="bertexp.inspect")  # fmt: skip
-    assert done.code == 0, done.said
+    assert done.code == 0, done.lines
     rows = [line.split() for line in done.output.splitlines()]
     tokens = {row[0]: row[1:] for row in rows if row and row[0].isdigit()}
     assert tokens["0"] == ["[CLS]", "2", "0", "1"]

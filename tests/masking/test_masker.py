@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from door import Door
+from forkserver import ForkServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -272,7 +272,7 @@ for row in masked.input_ids_BL:
 
 @pytest.mark.parametrize("strategy", ["whole_word", "span"])
 def test_two_processes_that_share_a_batch_draw_the_masks_of_one(
-    door: Door, clean_environment: dict[str, str], tmp_path: Path, strategy: str
+    forkserver: ForkServer, clean_environment: dict[str, str], tmp_path: Path, strategy: str
 ) -> None:
     """Each takes every other example, as two ranks do."""
     overrides = ["dataset=synthetic", "dataset.synthetic.documents=60", f"masking={strategy}"]
@@ -280,7 +280,7 @@ def test_two_processes_that_share_a_batch_draw_the_masks_of_one(
 
     def rows(code: str, *arguments: str) -> list[str]:
         asked = ("-c", code, *arguments, *overrides)
-        process = door.start(*asked, folder=tmp_path, environment=environment)
+        process = forkserver.start(*asked, folder=tmp_path, environment=environment)
         assert process.end() == 0, process.errors
         return [line for line in process.output.splitlines() if line[:1].isdigit()]
 

@@ -342,8 +342,8 @@ def test_the_plan_tells_what_was_found_and_how_much_is_unknown(
         *("dataset=text", f"dataset.files={tmp_path}/book.txt", "tokenizer.vocab_size=64"),
         *("trainer.dry_run=true", "trainer.max_steps=2", "model.hidden_size=32"),
     )
-    assert done.code == 0, done.said
-    said = " ".join(" ".join(done.said).split())
+    assert done.code == 0, done.lines
+    said = " ".join(" ".join(done.lines).split())
     assert re.search(r"corpus text \(wrapped\): 3\d documents, parts of one, of 9\d para", said), (
         said
     )

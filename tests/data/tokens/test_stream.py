@@ -215,13 +215,13 @@ def test_a_streamed_run_goes_on_as_if_it_had_not_stopped(
         return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
 
     whole = command(*arguments, "trainer.max_steps=12", "hydra.run.dir=run", folder=tmp_path)
-    assert whole.code == 0, whole.said
+    assert whole.code == 0, whole.lines
     half = command(*arguments, "trainer.max_steps=5", "hydra.run.dir=half", folder=tmp_path)
-    assert half.code == 0, half.said
+    assert half.code == 0, half.lines
     # Without its notes a run finds its place all the same, by reading again.
     shutil.rmtree(whole.cache / "streams")
     more = command("trainer.resume=half", "trainer.max_steps=12", folder=tmp_path)
-    assert more.code == 0, more.said
+    assert more.code == 0, more.lines
     assert len(losses(tmp_path / "run")) == 12
     assert losses(tmp_path / "half") == losses(tmp_path / "run")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from door import Door
+from forkserver import ForkServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,7 +138,7 @@ for split, store in prepare_tokens(corpus, tokenizer, "sentencex", "en").items()
 
 
 def test_two_processes_that_prepare_at_once_both_succeed(
-    door: Door, clean_environment: dict[str, str], tmp_path: Path
+    forkserver: ForkServer, clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
     go, overrides = (
         tmp_path / "go",
@@ -146,7 +146,7 @@ def test_two_processes_that_prepare_at_once_both_succeed(
     )
     caches = [tmp_path / "shared", tmp_path / "shared", tmp_path / "own"]
     started = [
-        door.start(
+        forkserver.start(
             *("-c", PREPARE, str(go), *overrides),
             folder=tmp_path,
             environment=clean_environment | {"BERTEXP_CACHE": str(cache)},

@@ -149,14 +149,14 @@ def test_what_cannot_be_planned_is_one_line(command: Callable[..., Any], tmp_pat
     log = before.pop("bertexp.log")
     wrong = command("trainer.resume=run", DRY, folder=tmp_path)
     assert wrong.code == 1
-    assert wrong.said[-1].startswith("error: trainer.dry_run: plans a run from its start, and ")
+    assert wrong.lines[-1].startswith("error: trainer.dry_run: plans a run from its start, and ")
     after = files(tmp_path / "run")
     assert after.pop("bertexp.log").startswith(log)
     assert after == before
     wrong = command(*SHORT, "trainer.dry_run=maybe", folder=tmp_path)
     assert wrong.code == 1
-    assert "trainer.dry_run" in wrong.said[-1]
+    assert "trainer.dry_run" in wrong.lines[-1]
     wrong = command("-m", *SHORT, "task.max_length=64,1000", DRY, folder=tmp_path)
     assert wrong.code == 1
-    assert "1 of 2 jobs failed." in wrong.said[-1]
+    assert "1 of 2 jobs failed." in wrong.lines[-1]
     assert not list(tmp_path.glob("outputs/sweeps/*"))
