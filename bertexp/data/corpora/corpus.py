@@ -148,7 +148,7 @@ def _warn_of_few_documents(store: CorpusStore, config: DatasetConfig) -> None:
             100 * share,
             config.validation_fraction,
             train.documents + validation.documents,
-            "; dataset.format is how files are split into documents"
+            "; dataset.format decides how files are split into documents"
             if config.name == "text"
             else "",
         )
