@@ -15,7 +15,8 @@ import pytest
 
 from bertexp.finetune.config import LabelledConfig
 from bertexp.finetune.glue import GLUE
-from bertexp.finetune.sources import number_labels, read_splits
+from bertexp.finetune.labelled import number_labels
+from bertexp.finetune.sources import read_splits
 from bertexp.validation import UserError
 
 Configure = Callable[..., LabelledConfig]

@@ -9,33 +9,42 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForPreTraining, BertModel
 
-from bertexp.inspect.architecture import BARE, parts
+from bertexp.families.base import Family, Part
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 SMALL = BertConfig(vocab_size=99, intermediate_size=80, **SIZES)
+
+
+def parts(model: Any, length: int) -> dict[str, Part]:
+    return {part.name: part for part in Family.of(model).parts(length)}
+
+
+def count(found: list[Part]) -> int:
+    """Return the number of parameters; shared ones count once."""
+    weights = {id(weight): weight for part in found for weight in part.module.parameters()}
+    return sum(weight.numel() for weight in weights.values())
 
 
 def test_parts_of_base_are_those_that_transformers_has() -> None:
     with torch.device("meta"):
         bare = BertModel(BertConfig(), add_pooling_layer=False)
         whole = BertForPreTraining(BertConfig())
-    found = {part.name: part for part in parts(whole, 128)}
-    assert sum(part.parameters for part in parts(bare, 128)) == 108_891_648
-    assert sum(part.parameters for part in [*found.values()][:BARE]) == bare.num_parameters()
+    found = parts(whole, 128)
+    assert count([*parts(bare, 128).values()]) == bare.num_parameters() == 108_891_648
+    assert count([part for part in found.values() if not part.is_head]) == bare.num_parameters()
     # The head's decoder is the embedding table, which counts once.
-    assert sum(part.parameters for part in found.values()) == whole.num_parameters()
-    assert sum(part.bytes for part in found.values()) == 4 * whole.num_parameters()
-    assert found["word embeddings"].parameters == 30_522 * 768
-    assert found["position embeddings"].parameters == 512 * 768
-    assert found["pooler"].parameters == 768 * 768 + 768
-    assert found["pairs' head"].parameters == 2 * 768 + 2
+    assert count([*found.values()]) == whole.num_parameters()
+    assert count([found["word embeddings"]]) == 30_522 * 768
+    assert count([found["position embeddings"]]) == 512 * 768
+    assert count([found["pooler"]]) == 768 * 768 + 768
+    assert count([found["pairs' head"]]) == 2 * 768 + 2
 
 
 def test_operations_are_those_that_torch_counts() -> None:
     length = 24
     model: Any = BertForPreTraining(SMALL).eval()
     model.set_attn_implementation("eager")
-    found = {part.name: part.flops for part in parts(model, length)}
+    found = {name: 2 * part.products for name, part in parts(model, length).items()}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros((1, length), dtype=torch.int64))
     once = found["pooler"] + found["pairs' head"]
