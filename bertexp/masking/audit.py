@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 BATCHES = 20
 BATCH_SIZE = 32
-# Standard errors between the rate that was asked for and the measured one that are no chance.
+# Standard errors between the configured rate and the measured one that are no chance.
 TOLERANCE = 4.0
 # Runs of this many tokens and more are counted together.
 LONGEST_RUN = 20
@@ -40,7 +40,7 @@ class Audit:
     """Figures of a number of masked batches; shares are between 0 and 1.
 
     Attributes:
-        requested: the rate that was asked for.
+        requested: the configured rate.
         realised: predicted tokens over maskable ones.
         error: standard error of the latter, from how much sequences differ.
         mask, random, keep: shares of the predicted tokens that became the mask token, another
@@ -50,7 +50,7 @@ class Audit:
         runs: how many stretches of predicted tokens there are of each length;
             ``LONGEST_RUN`` stands for all that are at least as long.
         sequences: how many were looked at.
-        helped: those that drew nothing and were given a prediction.
+        forced: those that drew nothing and were given a prediction.
     """
 
     requested: float
@@ -63,7 +63,7 @@ class Audit:
     whole_words: float
     runs: dict[int, int]
     sequences: int
-    helped: int
+    forced: int
 
     @property
     def differs(self) -> bool:
@@ -82,13 +82,13 @@ class Audit:
         return named | {"mean_run": self.mean_run}
 
     def warn(self) -> None:
-        """Say in one line if another rate was realised than was asked for."""
+        """Warn in one line if the realised rate is not the configured one."""
         if self.differs:
             log.warning(
-                "masking: %.2f%% of the tokens were asked for, %.2f%% (± %.2f) are predicted; %d "
+                "masking: %.2f%% of the tokens should be predicted, %.2f%% (± %.2f) are; %d "
                 "of %d sequences drew no prediction and were given one.",
                 *(100 * value for value in (self.requested, self.realised, self.error)),
-                self.helped,
+                self.forced,
                 self.sequences,
             )
 
@@ -120,7 +120,7 @@ def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
         whole_words=counts["whole_words"] / max(counts["words"], 1),
         runs=dict(sorted(sums.runs.items())),
         sequences=counts["sequences"],
-        helped=counts["helped"],
+        forced=counts["forced"],
     )
 
 
@@ -166,5 +166,5 @@ def _add(sums: _Sums, examples: MaskedExamples, ids_BL: np.ndarray, masked: Mask
         words=int((hits_W > 0).sum()),
         whole_words=int((hits_W == words.ends_W - words.starts_W).sum()),
         sequences=len(ids_BL),
-        helped=masked.helped,
+        forced=masked.forced,
     )

@@ -20,14 +20,14 @@ class Masked:
         input_ids_BL: what the model sees, shape (batch, length).
         predicted_BL: where it has to say what stood there, ``bool``.
         maskable: how many positions could have been predicted.
-        helped: how many sequences drew nothing and were given a prediction.
-        prob: the rate that was asked for.
+        forced: how many sequences drew nothing and were given a prediction.
+        prob: the configured rate.
     """
 
     input_ids_BL: np.ndarray
     predicted_BL: np.ndarray
     maskable: int
-    helped: int
+    forced: int
     prob: float
 
 
@@ -82,20 +82,20 @@ class Masker:
         maskable_BL = ~self.tokenizer.is_special_V[ids_BL]
         starts_BL, score_BL = self.units(ids_BL, maskable_BL, example_ids_B, epoch)
         predicted_BL = score_BL < self.strategy.threshold(prob)
-        helped_B = maskable_BL.any(1) & ~predicted_BL.any(1)
-        help_BL = None
-        if helped_B.any():
+        forced_B = maskable_BL.any(1) & ~predicted_BL.any(1)
+        given_BL = None
+        if forced_B.any():
             first_B1 = np.take_along_axis(starts_BL, score_BL.argmin(1)[:, None], 1)
-            help_BL = (starts_BL == first_B1) & maskable_BL & helped_B[:, None]
-            predicted_BL |= help_BL
+            given_BL = (starts_BL == first_B1) & maskable_BL & forced_B[:, None]
+            predicted_BL |= given_BL
         corrupted_BL = predicted_BL
         if self.config.corrupt_prob is not None:
             corrupted_BL = score_BL < self.strategy.threshold(self.config.corrupt_prob)
-            if help_BL is not None:
-                corrupted_BL |= help_BL
+            if given_BL is not None:
+                corrupted_BL |= given_BL
         input_ids_BL = self._replace(ids_BL, corrupted_BL, example_ids_B, epoch)
-        maskable, helped = int(maskable_BL.sum()), int(helped_B.sum())
-        return Masked(input_ids_BL, predicted_BL, maskable, helped, prob)
+        maskable, forced = int(maskable_BL.sum()), int(forced_B.sum())
+        return Masked(input_ids_BL, predicted_BL, maskable, forced, prob)
 
     def units(
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int

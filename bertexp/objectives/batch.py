@@ -61,8 +61,8 @@ class Batch(Inputs):
         targets: what is predicted, by objective.
         tokens: tokens that are no padding.
         maskable, predicted: positions that could have been masked, and that are predicted.
-        helped: sequences that drew no prediction and were given one.
-        mask_prob: the mask rate that was asked for; 0 where nothing is masked.
+        forced: sequences that drew no prediction and were given one.
+        mask_prob: the configured mask rate; 0 where nothing is masked.
     """
 
     example_ids: np.ndarray
@@ -70,7 +70,7 @@ class Batch(Inputs):
     tokens: int = 0
     maskable: int = 0
     predicted: int = 0
-    helped: int = 0
+    forced: int = 0
     mask_prob: float = 0.0
 
     @property
@@ -82,7 +82,7 @@ class Batch(Inputs):
         """Return a batch that is computed like this one, but predicts and counts nothing."""
         targets = {name: target.idle() for name, target in self.targets.items()}
         none = self.example_ids[:0]
-        counts: dict[str, Any] = {"tokens": 0, "maskable": 0, "predicted": 0, "helped": 0}
+        counts: dict[str, Any] = {"tokens": 0, "maskable": 0, "predicted": 0, "forced": 0}
         return replace(self, example_ids=none, targets=targets, **counts)
 
     def padded_to(self, length: int) -> Batch:

@@ -230,6 +230,6 @@ class MaskedExamples(MarkedExamples):
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
             maskable=masked.maskable,
             predicted=len(labels_N),
-            helped=masked.helped,
+            forced=masked.forced,
             mask_prob=masked.prob,
         )

@@ -23,7 +23,7 @@ class Tally:
     Attributes:
         examples, tokens: sequences and tokens, padding not counted.
         positions: tokens, padding counted.
-        maskable, predicted, helped: see ``Batch``.
+        maskable, predicted, forced: see ``Batch``.
         requested: how many of the maskable were to be masked.
         flops: floating-point operations, see ``Learner.flops``.
         predictions: of each objective, by name.
@@ -34,7 +34,7 @@ class Tally:
     positions: int
     maskable: int
     predicted: int
-    helped: int
+    forced: int
     requested: float
     flops: float
     predictions: dict[str, int]
@@ -48,7 +48,7 @@ class Tally:
             positions=sum(batch.input_ids_BL.numel() for batch in batches),
             maskable=sum(batch.maskable for batch in batches),
             predicted=sum(batch.predicted for batch in batches),
-            helped=sum(batch.helped for batch in batches),
+            forced=sum(batch.forced for batch in batches),
             requested=sum(batch.mask_prob * batch.maskable for batch in batches),
             flops=flops,
             predictions={
@@ -136,7 +136,7 @@ class Window:
     predicted: int = 0
     maskable: int = 0
     requested: float = 0.0
-    helped: int = 0
+    forced: int = 0
     seconds: float = 0.0
     flops: float = 0.0
 
@@ -151,7 +151,7 @@ class Window:
         self.predicted += tally.predicted
         self.maskable += tally.maskable
         self.requested += tally.requested
-        self.helped += tally.helped
+        self.forced += tally.forced
         self.flops += tally.flops
         self.seconds += seconds
 
@@ -170,7 +170,9 @@ class Window:
         """Return the window that ``plain`` was taken of, to the last bit."""
         import torch
 
-        losses = plain["losses"].items()
+        losses, plain = plain["losses"].items(), {**plain}
+        # As earlier versions wrote it.
+        plain["forced"] = plain.pop("helped", plain.get("forced", 0))
         return cls(**{**plain, "losses": {n: torch.tensor(v, device=device) for n, v in losses}})
 
     def metrics(self) -> dict[str, float]:
@@ -178,8 +180,8 @@ class Window:
 
         Where there are several objectives, each has its own loss beside their weighted sum.
         ``train/padding`` is the share of positions that are padding; ``train/mask_prob`` is the
-        mask rate that was asked for, ``train/masked_fraction`` the one that was realised, and
-        ``train/helped`` the number of sequences that drew no prediction and were given one.
+        configured mask rate, ``train/masked_fraction`` the one that was realised, and
+        ``train/forced`` the number of sequences that drew no prediction and were given one.
         """
         good = float(self.good) or math.nan
         metrics = {
@@ -193,5 +195,5 @@ class Window:
         if self.maskable:
             metrics["train/mask_prob"] = self.requested / self.maskable
             metrics["train/masked_fraction"] = self.predicted / self.maskable
-            metrics["train/helped"] = self.helped
+            metrics["train/forced"] = self.forced
         return metrics

@@ -39,7 +39,7 @@ def test_figures_are_those_of_the_masks(lab: Any, strategy: str) -> None:
         assert found.whole_words == 1.0
     if strategy == "token":
         assert found.whole_words < 1.0
-    assert found.helped == masked.helped
+    assert found.forced == masked.forced
     if LONGEST_RUN not in found.runs:
         assert sum(size * count for size, count in found.runs.items()) == predicted
 
@@ -57,7 +57,7 @@ def test_corruption_apart_from_prediction_shows(lab: Any) -> None:
     assert (fewer.only_corrupted, fewer.keep) == (0, pytest.approx(0.55, abs=0.03))
 
 
-def test_short_sequences_are_helped_and_the_run_says_so(
+def test_short_sequences_are_given_one_and_the_run_says_so(
     lab: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -66,8 +66,8 @@ def test_short_sequences_are_helped_and_the_run_says_so(
         found = audit(examples(lab, "token", 0.01, 10))
         found.warn()
     (record,) = caplog.records
-    assert found.helped > 500
-    assert f"{found.helped} of 640 sequences" in record.message
+    assert found.forced > 500
+    assert f"{found.forced} of 640 sequences" in record.message
     assert "1.00%" in record.message
     assert "\n" not in record.message
 

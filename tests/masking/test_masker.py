@@ -67,8 +67,8 @@ def test_specials_stay_and_every_sequence_predicts_whole_units(
     inside = set(numbers[masked.predicted_BL].tolist())
     assert not inside & set(numbers[maskable & ~masked.predicted_BL].tolist())
     drawn = (score < masker.strategy.threshold(prob)).any(1)
-    assert masked.helped == (maskable.any(1) & ~drawn).sum()
-    # Of the sequences that were helped, exactly one unit is predicted.
+    assert masked.forced == (maskable.any(1) & ~drawn).sum()
+    # Of the sequences that were forced, exactly one unit is predicted.
     for row in np.flatnonzero(maskable.any(1) & ~drawn):
         assert len(set(numbers[row, masked.predicted_BL[row]].tolist())) == 1
 
@@ -116,7 +116,7 @@ def test_help_adds_exactly_what_empty_sequences_lack(lab: Any, strategy: str, pr
     residual_B = masked.predicted_BL.sum(1)[some] - expected_B
     assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum())
     error = np.sqrt((empty_B * (1 - empty_B)).sum())
-    assert abs(masked.helped - empty_B.sum()) < SIGMAS * error + 1
+    assert abs(masked.forced - empty_B.sum()) < SIGMAS * error + 1
 
 
 SHARES = st.lists(st.integers(0, 100), min_size=2, max_size=2).map(sorted)
@@ -235,7 +235,7 @@ def test_tokens_are_corrupted_apart_from_predicted(lab: Any, strategy: str, corr
         assert not (masked.predicted_BL & ~corrupted).any()
     residual_B = corrupted.sum(1) - corrupt * maskable.sum(1)
     # Help corrupts a little more than was asked for.
-    slack = 2 * masked.helped
+    slack = 2 * masked.forced
     assert abs(residual_B.sum()) < SIGMAS * np.sqrt((residual_B**2).sum()) + slack
 
 

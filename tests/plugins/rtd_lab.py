@@ -93,7 +93,7 @@ class ReplacedExamples(MaskedExamples):
             targets={**batch.targets, **own},
             maskable=masked.maskable,
             predicted=int(predicted_BL.sum()),
-            helped=masked.helped,
+            forced=masked.forced,
             mask_prob=masked.prob,
         )
 
