@@ -160,7 +160,7 @@ def test_a_signal_ends_a_whole_sweep(started: Callable[..., Any], work: Path) ->
     ]
 
 
-FINISHED = "the run is finished; a longer budget would go on with it."
+FINISHED = "the run is finished; a longer budget would resume it."
 FINISHED_RUN = "trainer.resume=untouched"
 HAS_A_RUN = "has a run already, up to step 60; trainer.resume=auto"
 
