@@ -16,7 +16,7 @@ from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
 from bertexp.pairs import NEGATIVES, NEXT, SEGMENTS, negative_shares
 from bertexp.pairs.negatives import Negative, Segments
-from bertexp.pairs.segments import Segmentation, Spans
+from bertexp.pairs.segments import Rows, Segmentation, Spans
 from bertexp.pairs.text import Text
 from bertexp.validation import UserError
 
@@ -24,7 +24,7 @@ IS_NEXT, NOT_NEXT = 0, 1
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Rows):
     """The pairs of one epoch; all of shape (N,).
 
     Attributes:
@@ -47,10 +47,6 @@ class Pairs:
     def labels(self) -> np.ndarray:
         """0 where the second segment follows, 1 where it does not, as in ``transformers``."""
         return np.where(self.kinds == 0, IS_NEXT, NOT_NEXT)
-
-    def of(self, chosen: np.ndarray) -> Pairs:
-        """Return some of the pairs, by number."""
-        return Pairs(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 class PairDrawer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 
@@ -12,8 +13,16 @@ from bertexp.pairs import SEGMENTS
 from bertexp.pairs.text import Text
 
 
+class Rows:
+    """A dataclass of arrays with a row for each pair."""
+
+    def of(self, chosen: np.ndarray) -> Self:
+        """Return some of the pairs, by number."""
+        return type(self)(*(getattr(self, each.name)[chosen] for each in fields(self)))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
-class Spans:
+class Spans(Rows):
     """A first segment and the one that follows it, for each pair; all of shape (N,).
 
     Attributes:
@@ -27,10 +36,6 @@ class Spans:
     middle: np.ndarray
     end: np.ndarray
     room: np.ndarray
-
-    def of(self, chosen: np.ndarray) -> Spans:
-        """Return the spans of some pairs, by number."""
-        return Spans(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 class Segmentation(ABC):
