@@ -38,7 +38,7 @@ def build(
     """Return a function that builds a model of a family, as a run does."""
 
     def made(family: str, *overrides: str) -> Any:
-        config = experiment_config(f"family={family}", *SIZES, *overrides)
+        config = experiment_config(f"family.name={family}", *SIZES, *overrides)
         tokenizer = prepared().tokenizer
         return build_model(config.family, config.model, frozenset({MASKED}), tokenizer, 128, 0)
 
