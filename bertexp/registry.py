@@ -84,6 +84,7 @@ class Registry(Generic[Builder]):
 
     def reads(self, name: str) -> tuple[str, ...]:
         """Return the keys that only a builder and some others read, each with all below it."""
+        self.check(name)  # in a process that has not loaded it yet, loads it
         own = (f"{self.group}.{name}",) if name in self.own else ()
         return (*self._reads[name], *own)
 

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bertexp.config import conf_dir
+from bertexp.keys import check_values
 from bertexp.tracking.config import TRACKERS, TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.tracking.trackers import JsonLinesTracker, SafeTracker, open_tracker
@@ -128,7 +129,7 @@ def test_trackio_keeps_a_run(script: Callable[..., tuple[str, str]]) -> None:
         """
         from pathlib import Path
         from bertexp.config import conf_dir
-from bertexp.tracking.config import TRACKERS, TrackerConfig
+        from bertexp.tracking.config import TrackerConfig
         from bertexp.tracking.identity import RunIdentity
         from bertexp.tracking.trackers import open_tracker
         config = TrackerConfig(
@@ -170,5 +171,7 @@ def test_every_option_fits_the_schema(name: str) -> None:
 )
 def test_a_mistake_in_the_configuration_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as raised:
-        dataclasses.replace(GOOD, **change)
+        check_values(
+            TrackerConfig, OmegaConf.structured(dataclasses.replace(GOOD, **change)), "tracker."
+        )
     assert message in str(raised.value)
