@@ -51,11 +51,9 @@ def _compare(config: DictConfig) -> None:
 
 
 class GridSweeper(ResumableSweeper):
-    """Every combination of the values given, save those of keys that go together.
+    """Every combination of the values given, except for keys that go ``together``.
 
-    Args:
-        params: values by key, as on the command line.
-        together: keys of which the first values belong together, the second ones and so on.
+    Of these the first values are combined, the second ones and so on.
     """
 
     def __init__(self, params: Mapping[str, str] | None, together: Sequence[str]) -> None:
@@ -63,16 +61,11 @@ class GridSweeper(ResumableSweeper):
         self._together = together
 
     def run(self, varied: Varied) -> None:
-        """Launch all jobs at once."""
         self.launch(grid(varied, self._together))
 
 
 class SearchSweeper(ResumableSweeper):
-    """Optuna's search for the lowest final ``eval/loss``; a job that fails does not end it.
-
-    Args:
-        params, n_trials, n_jobs, sampler: see ``bertexp.sweeps.config``.
-    """
+    """Optuna's search for the lowest final ``eval/loss``; a job that fails does not end it."""
 
     def __init__(
         self, params: Mapping[str, str] | None, n_trials: int, n_jobs: int, sampler: DictConfig
@@ -81,7 +74,6 @@ class SearchSweeper(ResumableSweeper):
         self._n_trials, self._n_jobs, self._sampler = n_trials, n_jobs, sampler
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search, then report on all jobs."""
         if importlib.util.find_spec("optuna") is None:
             raise UserError(
                 "hydra/sweeper=optuna: the package is missing, pip install 'bertexp[optuna]'."

@@ -47,7 +47,6 @@ class MeasureConfig:
         return next(found, None)
 
     def shortened(self) -> MeasureConfig:
-        """Return what is measured: less of it if it is to be ``quick``."""
         if not self.quick:
             return self
         return replace(self, models=self.models[:1], repeats=1, steps=8, warmup=2, loss_steps=0)

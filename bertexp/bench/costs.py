@@ -105,7 +105,7 @@ def _show_masking(cost: dict[str, Any], model: str) -> None:
 def _jobs(
     config: BenchConfig, data: Data, strategy: str, parts: list[np.ndarray]
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return what masks all batches, and what makes them whole."""
+    """Return a call that masks all batches, and one that makes them whole."""
     masking = replace(config.masking, strategy=strategy)
     task = Task.of(config.task, data.tokenizer, masking, config.seed)
     examples = task.examples(data.tokens["train"])
@@ -124,7 +124,6 @@ def _jobs(
 
 
 def _collate(data: Data, parts: list[np.ndarray], config: BenchConfig) -> Callable[[], None]:
-    """The same sequences as lists, as a tokenized data set holds them, through the collator."""
     from transformers import DataCollatorForLanguageModeling
 
     assert isinstance(data.examples, MaskedExamples)
@@ -220,7 +219,6 @@ def _write_text(corpus: CorpusStore, path: Path, megabytes: float) -> float:
 
 
 def _fresh(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 

@@ -40,8 +40,6 @@ REPEATS, STEPS = 7, 20
 
 
 class _Measuring(Watch):
-    """Logs as a run does, and notes losses and times."""
-
     def __init__(
         self, training: Training, data: Data, clock: Clock, folder: Path, every: int | None
     ) -> None:
@@ -64,7 +62,6 @@ class _Measuring(Watch):
 
 
 def measure_bertexp(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> Measured:
-    """Train as a run does, for ``steps`` or to a loss, and measure it."""
     accelerator = build_accelerator(config.hardware, [])
     data = prepare_work(config)
     learner = Learner(read_model(data, folder), data.task.objectives).to(accelerator.device)

@@ -34,7 +34,6 @@ class Race:
     """All that the processes of the sides measured on one model.
 
     Attributes:
-        model: its name in ``conf/model``.
         measured: of each side, its processes in their order.
         to_loss: of bertexp and of Trainer, the process that trained up to a loss; or nothing.
     """
@@ -125,22 +124,18 @@ def _race(bench: MeasureConfig, model: str, overrides: Sequence[str], task: str)
 
 @dataclass(frozen=True)
 class _Processes:
-    """Starts the processes that train one model, which is stored in ``folder``."""
-
     bench: MeasureConfig
     model: str
     overrides: Sequence[str]
     folder: Path
 
     def measure(self, side: str, loss_steps: int = 0) -> Measured:
-        """Return what a process of a side measured."""
         result = self.run(side, loss_steps)
         found = Measured(**json.loads(result.read_text(encoding="utf-8")))
         result.unlink()
         return found
 
     def run(self, side: str, loss_steps: int = 0) -> Path:
-        """Run a process to its end; returns the file that it writes."""
         bench, result = self.bench, self.folder / "result.json"
         own = [each for each in self.overrides if not each.lstrip("+").startswith("bench.")]
         # The keys that a side reads; every version has them.
@@ -169,7 +164,6 @@ class _Processes:
 
 
 def _speeds(found: Figures) -> Table:
-    """Return speed and memory of all sides, and bertexp's speedup and share of each other one."""
     rows = []
     for model, figures in found.items():
         for side, own in figures["sides"].items():
@@ -182,7 +176,6 @@ def _speeds(found: Figures) -> Table:
 
 
 def _parts(found: Figures) -> Table:
-    """Return where the time of bertexp's step goes, and how near it is to the machine's limit."""
     own = [figures["measured"][BERTEXP] for figures in found.values()]
     machine = own[0][0]["machine_flops"] / 1e9
     product = f"forward and backward, of the product's {machine:,.0f} GFLOP/s"
@@ -198,7 +191,6 @@ def _parts(found: Figures) -> Table:
 
 
 def _losses(found: Figures) -> Table:
-    """Return how long either side takes to Trainer's last loss."""
     rows = []
     for model, figures in found.items():
         (ours, theirs), seconds = figures["losses"], figures["seconds_to_loss"]
@@ -212,7 +204,6 @@ def _losses(found: Figures) -> Table:
 
 
 def _draw(found: Figures, path: Path) -> None:
-    """Draw tokens a second of all sides, a panel for each model."""
     import matplotlib
     from matplotlib.figure import Figure
 

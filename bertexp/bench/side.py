@@ -1,7 +1,6 @@
 """``python -m bertexp.bench.side``: one process of one side, started by the benchmark.
 
-What it is told and what it writes is the same in every version, so that two commits can be
-compared.
+What it reads and writes is the same in every version, so that two commits can be compared.
 """
 
 from __future__ import annotations

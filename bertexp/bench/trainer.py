@@ -40,8 +40,6 @@ PAIRS_AT_ONCE = 1000
 
 
 class _Watch(TrainerCallback):
-    """Tells a clock when a step has ended."""
-
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
@@ -50,7 +48,7 @@ class _Watch(TrainerCallback):
 
 
 class _Counting(Trainer):
-    """Notes how many tokens of each batch are no padding, which its collator adds to it."""
+    """Counts each batch's real tokens: its collator adds their number to the batch."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -64,7 +62,6 @@ class _Counting(Trainer):
 def measure_trainer(
     config: BenchConfig, folder: Path, side: str, steps: int, loss_steps: int
 ) -> Measured:
-    """Train with ``Trainer`` for ``steps`` or ``loss_steps``, and measure it."""
     data = prepare_work(config)
     on_cpu = choose_device(config.hardware.device).type == "cpu"
     torch.set_num_threads(config.hardware.threads or DEFAULT_THREADS)
@@ -140,7 +137,6 @@ def _arguments(
 
 
 def _rows(data: Data) -> list[dict[str, Any]]:
-    """Return the examples as lists, as a tokenized data set holds them."""
     examples = data.examples
     if isinstance(examples, FullLength):
         return [{"input_ids": ids.tolist()} for ids in examples.examples.unmasked(examples.ids)]
@@ -156,7 +152,7 @@ def _rows(data: Data) -> list[dict[str, Any]]:
 
 
 def _collator(data: Data, config: BenchConfig, side: str) -> Any:
-    """Return the collator that its users take, which also counts each batch's real tokens."""
+    """Return the collator that Trainer's users take; it also counts each batch's real tokens."""
     length = NOTEBOOK_LENGTH if side == PADDED else config.task.max_length
     tokenizer = data.tokenizer.to_transformers(length)
     collate: Any
@@ -179,7 +175,7 @@ def _collator(data: Data, config: BenchConfig, side: str) -> Any:
 
 
 def _dense(batch: Batch) -> dict[str, torch.Tensor]:
-    """Return a batch as the models of ``transformers`` take it, labels at every position."""
+    """Return a batch with labels at every position, as models of ``transformers`` take it."""
     found = {"input_ids": batch.input_ids_BL}
     if batch.attention_mask_BL is not None:
         found["attention_mask"] = batch.attention_mask_BL

@@ -36,10 +36,8 @@ class Measured:
     """What one process of one side measured.
 
     Attributes:
-        parameters: of the model.
         first_loss: in nats, on the first batch before training, in evaluation mode and float32.
         tokens: in the measured steps, padding not counted.
-        seconds: that these took.
         peak_bytes: the most memory that the process held; on a GPU, that torch held there.
         losses: after how many steps and seconds of training which ``eval/loss`` was reached.
         parts: milliseconds of the parts of a step; of bertexp only, as all below.
@@ -111,7 +109,6 @@ class FullLength(Examples):
 
 
 def write_model(config: BenchConfig, data: Data, folder: Path) -> None:
-    """Write the model that all sides begin with."""
     torch.manual_seed(config.seed)
     words = max(config.bench.vocab_size, data.tokenizer.vocab_size)
     model = new_model(config.family, config.model, data.task.heads, words, pad_id=0)
@@ -119,14 +116,12 @@ def write_model(config: BenchConfig, data: Data, folder: Path) -> None:
 
 
 def read_model(data: Data, folder: Path) -> Any:
-    """Return the model that all sides begin with, in training mode."""
     model = load_model(str(folder), data.task.heads)
     model.train()
     return model
 
 
 def first_batch(config: BenchConfig, data: Data) -> Batch:
-    """Return the batch on which the sides' losses are compared before they train."""
     return BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed)[0][0]
 
 
@@ -138,12 +133,7 @@ def longest(steps: int, loss_steps: int) -> int:
 class Clock:
     """Counts steps, and waits for a GPU where the measured ones begin and end.
 
-    Args:
-        warmup: steps before the measured ones.
-        total: the last of all steps.
-
-    Attributes:
-        ended: when the last step had been computed, in the seconds of the clock that is read.
+    ``ended`` is when the last step had been computed, in the seconds of the clock that is read.
     """
 
     def __init__(self, warmup: int, total: int) -> None:
@@ -164,12 +154,10 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """What the measured steps took."""
         return self.ended - self._began
 
 
 def milliseconds(job: Callable[[], object]) -> float:
-    """Return how long a call takes, work on a GPU included."""
     clock = time.perf_counter()
     job()
     wait_for_device()

@@ -23,10 +23,6 @@ def find_abilities(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Ability,
     """Return what each setting's encoders can do, metric by metric, the settings in their order.
 
     Metrics that runs measured on different examples are left out, and runs that have not finished.
-
-    Args:
-        runs: with their settings.
-        labels: of the settings.
     """
     finished = [run for run in runs if run.status == "finished"]
     found = []
@@ -49,11 +45,7 @@ def find_abilities(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Ability,
 
 
 def _names(run: Run) -> list[str]:
-    """Return the metrics of a run that tell what its encoder can do.
-
-    A metric's row says so; of fine-tuned models each does that counts right answers, and not how
-    likely they are.
-    """
+    """Return the metrics marked as an ability; of fine-tuned models those of right answers."""
     of_labels = (*OWN_TEXTS, *run.judged)
     rows = {name: describe(name) for name in run.metrics}
     return [
@@ -76,7 +68,6 @@ def find_yardsticks(runs: Sequence[Run], abilities: Sequence[Ability]) -> tuple[
 
 
 def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Return what a table of abilities has below: a name, and text for each metric."""
     known = {one.metric: one for one in comparison.yardsticks}
     kinds = {"majority": "majority", "TF-IDF": "tfidf"}
     rows = [
@@ -94,19 +85,17 @@ def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple
 
 
 def known_to(comparison: Comparison, metric: str, means: Sequence[float | None]) -> float | None:
-    """Return to what an accuracy of one run is known, at the mean of all settings."""
+    """Return how precisely an accuracy of one run is known, at the mean of all settings."""
     values = [mean for mean in means if mean is not None]
     count = comparison.answered.get(metric)
     return margin(statistics.fmean(values), count) if count and values else None
 
 
 def is_finetuned(metric: str) -> bool:
-    """Return whether models were fine-tuned for a metric; else it is of their encoders."""
     return not describe(metric).comparison
 
 
 def explained(comparison: Comparison) -> str:
-    """Return what the figures are, in a sentence for each kind there is."""
     metrics = dict.fromkeys(ability.metric for ability in comparison.abilities)
     rows = {metric: describe(metric) for metric in metrics}
     parts = []

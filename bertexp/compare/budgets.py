@@ -80,17 +80,14 @@ def read_curve(history: Iterable[Line], metric: str, at: str) -> Curve:
 def common_budget(curves: Iterable[Curve]) -> float | None:
     """Return the largest budget that all curves have reached; None without a point to go by.
 
-    Those that were evaluated before their first step alone have spent nothing yet.
+    Runs that were evaluated only before their first step have spent nothing yet.
     """
     ends = [curve[-1][0] for curve in curves if curve]
     return min((end for end in ends if end > 0), default=max(ends, default=None))
 
 
 def value_at(curve: Curve, budget: float) -> float | None:
-    """Return the metric at ``budget``, on the straight line between two evaluations.
-
-    None before the first evaluation and after the last: nothing is known there.
-    """
+    """Return the metric at ``budget``, interpolated; None before or after all evaluations."""
     place = bisect.bisect_left(curve, budget, key=lambda point: point[0])
     if place == len(curve):
         return None
@@ -104,12 +101,10 @@ def value_at(curve: Curve, budget: float) -> float | None:
 
 
 def first_trained(curve: Curve) -> float | None:
-    """Return where a run was evaluated first after a step."""
     return next((x for x, _ in curve if x > 0), None)
 
 
 def is_midway(curve: Curve, budget: float) -> bool:
-    """Return whether a run went on after ``budget``, by more than 2% of it."""
     return curve[-1][0] > 1.02 * budget
 
 

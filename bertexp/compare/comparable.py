@@ -41,7 +41,6 @@ def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
 
 
 def fingerprint(run: Run, part: str, metric: str) -> str | None:
-    """Return what a run's summary has for one of its inputs."""
     prints = run.summary.get("fingerprints", {})
     if part == "bank":
         return prints.get("bank", {}).get(measured_on(run.summary, metric))
@@ -49,7 +48,6 @@ def fingerprint(run: Run, part: str, metric: str) -> str | None:
 
 
 def refusals(runs: Sequence[Run], metric: str) -> list[str]:
-    """Return why runs must not be ranked, a line each; nothing if they may be."""
     found = []
     # A share of right answers can be compared whatever text is cut into.
     parts = ("bank",) if metric.startswith(OWN_TEXTS) else MUST_AGREE
@@ -65,7 +63,6 @@ def refusals(runs: Sequence[Run], metric: str) -> list[str]:
 
 
 def undirected(metric: str) -> list[str]:
-    """Return a line where nothing is known of which way a metric is better."""
     if describe(metric).best:
         return []
     return [
@@ -84,11 +81,8 @@ def notes(
     """Return what a reader of the figures must know, a line each.
 
     Args:
-        runs: all runs, with their values.
         others: in what runs of one setting differ.
         unpaired: settings without a run that is a pair with one of the baseline.
-        at: the unit of the budget.
-        budget: how much of it the values are measured at.
     """
     counted = [run for run in runs if run.value is not None]
     found = []
@@ -111,7 +105,6 @@ def notes(
 
 
 def _unmeasured(runs: Sequence[Run], at: str, budget: float) -> list[str]:
-    """Return a line if runs have no evaluation near the budget, and what to set for one."""
     firsts = {run.folder: first_trained(run.curve) for run in runs}
     late = [run for run in runs if budget and (firsts[run.folder] or 0) > budget]
     if not late:
@@ -153,7 +146,6 @@ def _pooled(runs: Sequence[Run], others: Sequence[str]) -> list[str]:
 
 
 def _unequal_steps(runs: Sequence[Run]) -> list[str]:
-    """Return a line if runs saw different numbers of tokens in as many steps."""
     budgets = [run.summary["budget"] for run in runs if run.summary.get("budget", {}).get("step")]
     rates = [budget["tokens"] / budget["step"] for budget in budgets]
     if not rates or max(rates) <= SAME_TOKENS * min(rates):
@@ -165,7 +157,6 @@ def _unequal_steps(runs: Sequence[Run]) -> list[str]:
 
 
 def _cautions(runs: Sequence[Run]) -> list[str]:
-    """Return in what else runs differ that must not decide between them, a line each."""
     found = []
     lengths = distinct(run.config.get(LENGTH) for run in runs)
     if len(lengths) > 1:
@@ -183,11 +174,10 @@ def _cautions(runs: Sequence[Run]) -> list[str]:
 
 
 def distinct(values: Iterable[Any]) -> list[str]:
-    """Return the values that are not None as text, each once, in order."""
     return sorted({value_text(value) for value in values if value is not None})
 
 
 def _some(values: Sequence[str]) -> str:
-    """Return a few of the values, each cut to what tells commits apart."""
+    """Return a few of the values, those of commits cut to seven digits."""
     cut = [value[:7] + "+" * value.endswith("+") * (len(value) > 7) for value in values[:3]]
     return ", ".join([*cut, "…"] if len(values) > 3 else cut)

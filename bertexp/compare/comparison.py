@@ -35,7 +35,6 @@ def compare(
     """Compare runs.
 
     Args:
-        runs: at least one.
         metric: what to compare, ``eval/loss`` by default.
         by: keys that tell settings apart; by default all that differ, except the seed.
         baseline: ``"key=value, ..."`` of the setting to compare the others with; by default
@@ -102,7 +101,6 @@ def _values(counted: Sequence[Run]) -> Values:
 def _settings(
     runs: Sequence[Run], keys: Sequence[str], values: Values, row: Metric
 ) -> list[Setting]:
-    """Return the settings in the order of their values."""
     swept = {run.setting: {key: run.config.get(key) for key in keys} for run in runs}
     found = []
     for label in sorted(swept, key=lambda label: in_order(swept[label])):
@@ -125,12 +123,6 @@ def find_effects(
     the other keys; an interaction (``a=1 × b=2``), by how much more or less the two
     change together than each by itself. Each is a contrast within a seed, and its interval is
     over seeds: those that have the whole grid.
-
-    Args:
-        settings: the values of each setting, by label.
-        values: what was measured.
-        baseline: the label of the setting whose values the others are held against.
-        metric: what was measured.
 
     Returns:
         Nothing where the settings are no full grid of two keys or more, or no seed has it.
@@ -169,7 +161,6 @@ def find_effects(
 
 
 def _levels(settings: Mapping[str, Mapping[str, object]], baseline: str, key: str) -> list[str]:
-    """Return the values of a key, the baseline's first, then in order."""
     base = value_text(settings[baseline][key])
     known = sorted((values[key] for values in settings.values()), key=lambda v: in_order({key: v}))
     return list(dict.fromkeys([base, *map(value_text, known)]))

@@ -32,7 +32,6 @@ def clustered_difference(
 
     Args:
         first, second: the runs' folders; their banks are the same.
-        metric: what to compare: a mean loss, under one condition or over all.
         objective: whose loss it is where its name does not say; by default the first one's.
 
     Returns:
@@ -65,7 +64,6 @@ def clustered_difference(
 
 
 def _rows(folder: Path, metric: str, objective: str | None) -> pa.Table | None:
-    """Return the losses that the metric is the mean of."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -83,7 +81,6 @@ def _rows(folder: Path, metric: str, objective: str | None) -> pa.Table | None:
 
 
 def _conditions(table: pa.Table) -> list[str]:
-    """Return the condition of each row, as metrics' names have it."""
     columns = (table[name].to_pylist() for name in ("rate", "negatives"))
     return [kind or f"{rate:g}" for rate, kind in zip(*columns, strict=True)]
 

@@ -25,15 +25,10 @@ class Drawn:
     """A setting as it is drawn, the same wherever it is.
 
     Attributes:
-        setting: its numbers.
-        runs: its runs.
         name: its label, without the key where there is only one; as short as tells it from others.
         x: its value of the key on the x axis, None where settings are rows instead.
-        series: its values of the other keys, ``""`` where there are none.
         style: the number of its series, for line style and marker.
-        hue: its number among the colours of a palette.
         ramp: its place on a ramp of colours, 0 to 1, where the key is numeric, else None.
-        mean_curve: mean over its runs of their learning curves.
     """
 
     setting: Setting
@@ -48,19 +43,15 @@ class Drawn:
 
     @property
     def values(self) -> list[float]:
-        """The metric of the runs that have it."""
         return [run.value for run in self.runs if run.value is not None]
 
     @property
     def has_curve(self) -> bool:
-        """Whether a run was evaluated more than once."""
         return any(len(run.curve) > 1 for run in self.runs)
 
 
 def drawn(comparison: Comparison) -> list[Drawn]:
-    """Return the settings as they are drawn: in the order of their values, or as they come
-    where no key is numeric.
-    """
+    """Return the settings in the order of their values, or as they come where no key is numeric."""
     keys, key = comparison.keys, x_key(comparison)
     others = [k for k in keys if k != key] if key else []
     settings = list(comparison.settings)
@@ -94,7 +85,7 @@ def drawn(comparison: Comparison) -> list[Drawn]:
 def x_key(comparison: Comparison) -> str | None:
     """Return the numeric key that belongs on an x axis: the one with the most values.
 
-    None where no key is numeric, or the others have more values than can be told apart.
+    None where no key is numeric, or the others have too many values to tell apart.
     """
     settings = comparison.settings
     numeric = [k for k in comparison.keys if all(_is_number(s.values.get(k)) for s in settings)]
@@ -106,20 +97,13 @@ def x_key(comparison: Comparison) -> str | None:
 
 
 def is_logarithmic(places: Iterable[float]) -> bool:
-    """Return whether values span so much that only a logarithmic axis tells them apart."""
     places = list(places)
     return min(places) > 0 and max(places) / min(places) >= 100
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Losses by evaluation rate, at the end of the runs.
-
-    Attributes:
-        rates: evaluation rates, ascending.
-        names: of the settings, in the order of the plots.
-        losses_SR: mean loss of each setting at each rate; NaN where it has none.
-    """
+    """Losses at the end of the runs, by setting and evaluation rate; NaN where there is none."""
 
     rates: list[float]
     names: list[str]
@@ -127,7 +111,6 @@ class Rates:
 
     @property
     def excess_SR(self) -> np.ndarray:
-        """By how much each loss is above the lowest at its rate."""
         return self.losses_SR - np.nanmin(self.losses_SR, axis=0)
 
 
@@ -212,7 +195,6 @@ def window(values: Sequence[float], bounds: Iterable[float | None]) -> tuple[flo
 
 
 def metric_window(settings: Sequence[Drawn]) -> tuple[float, float]:
-    """Return the range of the metric to draw: of all means, runs and intervals."""
     means = [s.setting.mean for s in settings if s.setting.mean is not None]
     runs = [value for s in settings for value in s.values]
     return window(means + runs, [b for s in settings for b in (s.setting.low, s.setting.high)])

@@ -41,7 +41,6 @@ def write_page(comparison: Comparison, folder: Path) -> Path:
 
 
 def render(comparison: Comparison) -> str:
-    """Return the page's HTML."""
     settings, rates = figures.drawn(comparison), figures.rates(comparison)
     metrics = [*comparison.by_metric]
     reach = _reach(comparison.effects)
@@ -81,10 +80,7 @@ def render(comparison: Comparison) -> str:
 
 
 def _rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[dict[str, Any]]:
-    """Return a row of the tables for each setting, in the comparison's order.
-
-    Each is the setting against the baseline, and what its encoders can do.
-    """
+    """Return a row for each setting: against the baseline, and what its encoders can do."""
     as_drawn = {s.setting.label: s for s in settings}
     differences = {d.setting: d for d in comparison.differences}
     measured = [s for s in settings if s.setting.mean is not None]
@@ -116,7 +112,6 @@ def _rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[dict[str, A
 
 
 def _cells(known: Mapping[str, Ability], baseline: str | None) -> dict[str, dict[str, Any]]:
-    """Return a column: what the settings can do by one metric, on a scale of their own."""
     found = [*known.values()]
     metric = found[0].metric
     drawn = window(
@@ -138,7 +133,6 @@ def _cells(known: Mapping[str, Ability], baseline: str | None) -> dict[str, dict
 
 
 def _reach(differences: Iterable[Difference]) -> tuple[float, float]:
-    """Return the range of differences to draw: twice the largest to both sides of zero."""
     widest = max((abs(d.mean) for d in differences), default=0.0) or 1.0
     return -2 * widest, 2 * widest
 
@@ -168,7 +162,6 @@ def _bar(
 
 
 def _paint(setting: Drawn) -> str:
-    """Return the CSS colour of a setting, the same in every table and chart."""
     if setting.ramp is not None:
         return f"color-mix(in oklch, var(--ramp-end) {100 * setting.ramp:.0f}%, var(--ramp-start))"
     return f"var(--hue-{setting.hue})" if setting.hue < HUES else "var(--others)"
@@ -183,7 +176,6 @@ def _heat(rates: Rates) -> list[tuple[str, list[tuple[float | None, float]]]]:
 
 
 def _data(comparison: Comparison, settings: Sequence[Drawn]) -> dict[str, Any]:
-    """Return what the script draws, as plain values."""
     measured = [s for s in settings if s.setting.mean is not None]
     with_curve = [s for s in settings if s.has_curve]
     places = [s.x for s in measured if s.x is not None]

@@ -86,14 +86,12 @@ def metric_figure(comparison: Comparison) -> Figure | None:
 
 
 def colour(s: Drawn) -> Any:
-    """Return a setting's colour: of the ramp where its key is numeric, else a hue or grey."""
     if s.ramp is not None:
         return RAMP(s.ramp)
     return HUES[s.hue] if s.hue < len(HUES) else OTHERS
 
 
 def _against_key(axes: Axes, settings: Sequence[Drawn], key: str) -> None:
-    """Draw means over a numeric axis, joined by a line for every series."""
     places = {s.setting.label: s.x or 0.0 for s in settings}
     if figures.is_logarithmic(places.values()):
         axes.set_xscale("log")
@@ -119,7 +117,6 @@ def _against_key(axes: Axes, settings: Sequence[Drawn], key: str) -> None:
 
 
 def _as_rows(axes: Axes, settings: Sequence[Drawn]) -> None:
-    """Draw a row for every setting, its label beside it."""
     for row, s in enumerate(settings):
         _draw(axes, s, row, upright=False)
     axes.set_yticks(range(len(settings)), [s.name for s in settings])
@@ -130,10 +127,7 @@ def _as_rows(axes: Axes, settings: Sequence[Drawn]) -> None:
 
 
 def _draw(axes: Axes, s: Drawn, place: float, *, upright: bool, shift: float = 0.0) -> None:
-    """Draw a setting's runs, interval and mean at a place of the other axis.
-
-    ``shift`` moves them along that axis, in points; the runs stand five points aside.
-    """
+    """Draw a setting, moved ``shift`` points along the axis; its runs stand five points aside."""
 
     def draw(values: Sequence[float], marker: str, aside: float = 0.0, **look: Any) -> None:
         inches = (shift + aside) / 72
@@ -184,7 +178,6 @@ def curves_figure(comparison: Comparison) -> Figure | None:
 
 
 def _named(settings: Sequence[Drawn]) -> Sequence[Drawn]:
-    """Return the settings a legend names: those with a hue, some of a long ramp."""
     if settings[0].ramp is None:
         return [s for s in settings if s.hue < len(HUES)]
     if len(settings) <= MOST_NAMED:
@@ -193,7 +186,6 @@ def _named(settings: Sequence[Drawn]) -> Sequence[Drawn]:
 
 
 def rates_figure(comparison: Comparison) -> Figure | None:
-    """Return the losses by evaluation rate, or None where there are none to compare."""
     found = figures.rates(comparison)
     if found is None:
         return None

@@ -35,16 +35,7 @@ DECIMALS = 3
 
 
 def compare_runs(runs: Sequence[Run], output: Path, **chosen: Any) -> Comparison:
-    """Compare runs, write all files to ``output``, print the table.
-
-    Args:
-        runs: at least one.
-        output: a folder; it is made if it is not there.
-        chosen: see ``compare``.
-
-    Raises:
-        UserError: something the user can correct.
-    """
+    """Run ``compare`` with ``chosen``, write all files to ``output`` and print the table."""
     comparison = compare(runs, **chosen)
     terminal = console.output()
     try:
@@ -110,7 +101,6 @@ def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
     The jobs of a sweep are one entry, unless there is nothing else.
 
     Args:
-        runs: at least one.
         metric: what to show as the result, by default the loss, of fine-tuned runs their metric.
         why: why they are listed and not compared, for a note; None where that was wanted.
     """
@@ -171,7 +161,6 @@ def _sweep_lines(sweep: Path, jobs: Sequence[Run], metric: str | None) -> list[t
 
 
 def _result(runs: Sequence[Run], metric: str | None) -> str:
-    """Return the metric of runs, of several its range."""
     name = metric or [*runs[0].judged, "eval/loss"][0]
     values = [run.metrics[name] for run in runs if name in run.metrics]
     if not values:

@@ -24,13 +24,7 @@ class ComparedRun:
 
     Attributes:
         folder: its folder, relative to the working directory where it is below it.
-        name: what trackers call it.
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
-        error: why it failed or has no value, or None.
-        seed: its seed, or None where it is not known.
-        setting: label of the setting it is a run of.
-        value: the metric at the budget compared at; None where it has none.
-        metrics: everything it was evaluated on at its end, by name.
         curve: (spent, metric) of every evaluation, in the unit of ``Comparison.at``.
     """
 
@@ -52,7 +46,6 @@ class Setting:
     Attributes:
         label: the user's name for it, or ``"prob=0.4, strategy=span"``: keys in order, each
             called by as much of its end as tells it from the others.
-        values: the keys that differ between settings, with this one's values.
         runs: how many have the metric.
         seeds: how many seeds these have.
         mean, deviation: of the metric over seeds; the deviation is None for fewer than two.
@@ -75,11 +68,9 @@ class Difference:
 
     Attributes:
         setting: its label; of an effect, the value or the two values of keys that have it.
-        seeds: how many both have.
         mean: setting minus baseline, in the metric's unit; without a pair of their means.
         low, high: 95% interval of the difference, None for fewer than two seeds.
         p_value: two-sided, of the paired t test; None for fewer than two seeds.
-        p_corrected: the same after Holm's correction for all comparisons.
         verdict: ``better``, ``worse``, ``not resolved`` or ``one seed``; of an interaction
             ``resolved`` instead of the first two.
         seeds_needed: seeds that would resolve a difference of this size with a power of 80%,
@@ -104,11 +95,8 @@ class ExampleDifference:
     It says whether these two models differ: not whether their settings do, which takes seeds.
 
     Attributes:
-        setting, baseline: labels of the settings they are runs of.
-        examples, documents: how many of each the bank has; documents are what was resampled.
         mean: of the setting's loss minus the baseline's, in nats a prediction.
         low, high: 95% interval, None for a single document.
-        scope: what the interval is about, in words.
     """
 
     setting: str
@@ -125,12 +113,7 @@ class ExampleDifference:
 class Ability:
     """What the encoders of a setting can do: a probe, or a task they were fine-tuned on.
 
-    Attributes:
-        metric: its name.
-        setting: label of the setting.
-        seeds: how many have it.
-        mean, low, high: over seeds, with a 95% interval, which fewer than two do not have.
-        median, lowest, highest: of the same.
+    ``low`` and ``high`` are a 95% interval over seeds, None for fewer than two.
     """
 
     metric: str
@@ -146,12 +129,9 @@ class Ability:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a probe comes to without the encoder, the same for all settings.
+    """What a probe reaches without the encoder, the same for all settings.
 
-    Attributes:
-        metric: the probe's.
-        majority: accuracy of the commonest class.
-        tfidf: accuracy of the same classifier on the words alone.
+    ``majority`` always answers the commonest class, ``tfidf`` classifies by the words alone.
     """
 
     metric: str
@@ -164,22 +144,15 @@ class Comparison:
     """Settings side by side.
 
     Attributes:
-        metric: what is compared, ``"eval/loss"``.
         lower_is_better: of the metric; None where that is not known.
         at: the unit of the budget: ``predicted_tokens``, ``tokens``, ``steps``, ``time`` (seconds)
             or ``flops``.
         budget: how much of it every value is measured at, None where runs have none in common.
-        keys: the configuration keys that differ between the settings.
-        baseline: label of the setting the others are compared with, or None.
         ranked: whether the settings may be ranked; False where runs are not comparable.
         warnings: why not, and what else a reader must know, a line each.
         settings: from best to worst where they are ranked, else in the order of their values.
         differences: one for each setting with a mean but the baseline; none unless ranked.
         effects: of a full grid of keys, what each does and what two do together.
-        runs: all runs, those without a value included.
-        examples: where two single runs are compared, what their examples tell.
-        abilities: what the encoders can do at the end of their runs, by metric and setting.
-        yardsticks: of those abilities that are probes.
         answered: how many examples an accuracy of one run is of, by the metric's name.
     """
 
@@ -202,12 +175,10 @@ class Comparison:
 
     @property
     def heading(self) -> str:
-        """What a column of settings is headed by: the key, where there is only one."""
         return self.keys[0] if len(self.keys) == 1 else "setting"
 
     @property
     def by_metric(self) -> dict[str, dict[str, Ability]]:
-        """The abilities by metric and by the label of their setting."""
         found: dict[str, dict[str, Ability]] = defaultdict(dict)
         for ability in self.abilities:
             found[ability.metric][ability.setting] = ability

@@ -36,12 +36,10 @@ class Run:
     """What a run left in its folder, and its place in a comparison.
 
     Attributes:
-        folder: where.
         config: its configuration, flat, with dotted keys.
         summary: its ``summary.json``; empty where there is none.
         history: the lines of its ``metrics.jsonl``; what is not a number there is None.
         status: ``finished``, ``running``, ``interrupted``, ``failed`` or ``killed``.
-        error: why it did not finish, as far as that is known.
         written: when it last wrote something, in seconds since 1970.
         encoder: of a fine-tuned run, the seed that its encoder was pre-trained with, or what the
             encoder is where that is not known.
@@ -49,10 +47,7 @@ class Run:
             ``settings.group``.
         drawn_with: the seed that it shares its luck by.
         pair: what a run of another setting has in common with it where the two are a pair.
-        curve: (spent, metric) of every evaluation; this and the next two are by
-            ``budgets.measure``.
-        value: the metric at the budget; None where it has none.
-        missing: why it has no value, or None.
+        curve, value, missing: by ``budgets.measure``; ``missing`` is why there is no value.
     """
 
     folder: Path
@@ -88,7 +83,6 @@ class Run:
 
     @property
     def sweep(self) -> Path | None:
-        """The folder of the sweep that it is a job of, or None."""
         parent = self.folder.parent
         return parent if (parent / SWEEP_FILE).is_file() else None
 
@@ -125,11 +119,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """Return the run of one folder.
-
-    Raises:
-        UserError: its record cannot be read.
-    """
+    """Return a folder's run; raises ``UserError`` if its record cannot be read."""
     summary = read_record(folder / SUMMARY_FILE)
     history = _read_history(folder / METRICS_FILE)
     learn(summary.get("metric_rows", {}))
@@ -224,7 +214,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _encoder(parent: Mapping[str, str | None] | None) -> str | None:
-    """Return which seed a model that was fine-tuned is of, or which model."""
     if parent is None:
         return None
     seed = _read_config(Path(parent["run"])).get("seed") if parent["run"] else None
@@ -232,11 +221,7 @@ def _encoder(parent: Mapping[str, str | None] | None) -> str | None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return what a JSON file holds; nothing where there is none.
-
-    Raises:
-        UserError: it is no JSON.
-    """
+    """Return what a JSON file holds, nothing if it is missing; ``UserError`` if it is no JSON."""
     return _parsed(path.read_text(encoding="utf-8"), f"{path}:") if path.is_file() else {}
 
 

@@ -69,7 +69,6 @@ def group(
 
 
 def described(values: Mapping[str, Any]) -> str:
-    """Return the values of a setting, each with its key."""
     brief = short_keys([*values])
     return ", ".join(f"{brief[k]}={value_text(v)}" for k, v in values.items()) or ALL_RUNS
 
@@ -117,9 +116,7 @@ def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 def find_setting(wanted: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the label of the one setting that ``wanted`` (``key=value, ...``) describes.
 
-    Args:
-        wanted: what ``--baseline`` was given; it need not name all keys.
-        settings: the values of each setting, by label.
+    ``wanted`` need not name all keys.
 
     Raises:
         UserError: none fits, or several.
@@ -150,11 +147,7 @@ def find_setting(wanted: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def nearest_to_defaults(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the label of the setting that has the most values of ``conf/``; of equals the first.
-
-    Args:
-        settings: the values of each setting, by label.
-    """
+    """Return the label of the setting with the most values of ``conf/``; of equals the first."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf

@@ -45,10 +45,6 @@ def estimate(values: Sequence[float], low: float = -math.inf, high: float = math
     mean's logit, by the delta method: it stays within the bounds and covers where a t interval
     cut at them does not (for three accuracies around 0.97, 90 to 95% instead of 75 to 91%;
     Brown, Cai and DasGupta 2001 on shares). With one bound it is the t interval, cut.
-
-    Args:
-        values: one or more.
-        low, high: the ends of the range that no value leaves.
     """
     count, mean = len(values), float(np.mean(values))
     if count < 2:
@@ -86,11 +82,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def power(seeds: int, effect: float, deviation: float, alpha: float = ALPHA) -> float:
     """Return the chance that a two-sided paired t test finds ``effect``, its sign included.
 
-    Args:
-        seeds: number of pairs.
-        effect: true mean of the differences.
-        deviation: their true standard deviation.
-        alpha: the level of the test.
+    ``effect`` and ``deviation`` are the true mean and standard deviation of the differences.
     """
     critical = stdtrit(seeds - 1, 1 - alpha / 2)
     shift = abs(effect) / deviation * seeds**0.5
@@ -104,11 +96,7 @@ def seeds_needed(
 ) -> int | None:
     """Return the fewest seeds that find ``effect`` with a power of 80%; None beyond 10,000.
 
-    Args:
-        effect: mean of the differences, taken to be the true one.
-        deviation: their standard deviation, taken to be the true one.
-        alpha: the level of the test.
-        tried: seeds that have not resolved it: it takes more.
+    ``effect`` and ``deviation`` are taken to be the true ones; ``tried`` seeds were not enough.
     """
     if effect == 0 or deviation == 0:
         return None
@@ -131,11 +119,6 @@ def differences(
 
     Runs of one seed share their luck, whatever else they differ in: within a seed the
     differences of all pairs are averaged, and the interval is over seeds.
-
-    Args:
-        values: what was measured; no setting is empty.
-        baseline: the setting that the others are compared with.
-        metric: what was measured.
     """
     base = values[baseline]
     gaps, unpaired = {}, {}
@@ -169,7 +152,6 @@ def judge(
 
     Args:
         gaps: by name, one for each seed.
-        metric: what they are differences of.
         unpaired: the difference of those without a seed.
         neutral: the names of those that are neither better nor worse.
     """

@@ -19,11 +19,7 @@ from bertexp.tracking.trackers import log_beside
 
 
 def compare_sweep(config: DictConfig) -> None:
-    """Compare the runs of a sweep, and track the comparison as they were tracked.
-
-    Args:
-        config: the sweep's configuration.
-    """
+    """Compare the runs of a sweep, and track the comparison as they were tracked."""
     folder = Path(config.hydra.sweep.dir)
     # A fine-tuned model is judged by the metric of its task.
     metrics = OmegaConf.select(config, "finetune.metrics")
@@ -57,16 +53,12 @@ def compare_sweep(config: DictConfig) -> None:
 
 
 def _fine_tuned(comparison: Comparison) -> list[str]:
-    """Return the runs that jobs differ in and that have their figures now."""
     named = (setting.values.get("run") for setting in comparison.settings)
     return [str(run) for run in named if run and (Path(str(run)) / FOLDER).is_dir()]
 
 
 def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
-    """Return a row a setting, and what the columns are.
-
-    A setting stands beside its difference to the baseline, and what its encoders can do.
-    """
+    """Return the columns, and a row a setting: its difference to the baseline, its abilities."""
     abilities = comparison.by_metric
     differences = {difference.setting: difference for difference in comparison.differences}
     own = ("label", "runs", "seeds", "mean", "low", "high")

@@ -30,10 +30,7 @@ MOST_EFFECTS = 16
 
 
 def render(comparison: Comparison) -> RenderableType:
-    """Return the warnings, the answer, the settings and their differences, and odd runs.
-
-    Made for 80 columns.
-    """
+    """Return the warnings, the answer, the settings and their differences, for 80 columns."""
     parts: list[RenderableType] = [Text("")]
     if comparison.warnings:
         warnings = aligned((("!", line) for line in comparison.warnings), gap=1, style="yellow")
@@ -101,7 +98,6 @@ def _verdict_cells(difference: Difference, needs: bool) -> list[Text]:
 def _interval(
     mean: float | None, low: float | None, high: float | None, digits: int, *, signed: bool = False
 ) -> str:
-    """Return a mean with its interval: as ``±`` where that is all there is to it, else below."""
     shown = number(mean, digits, signed=signed)
     if mean is None or low is None or high is None:
         return shown
@@ -113,10 +109,7 @@ def _interval(
 
 
 def _name(comparison: Comparison, setting: Setting) -> Text:
-    """Return a setting's label, as short as is clear.
-
-    A value is shown without the folder that all values of the key are in, as runs of a sweep are.
-    """
+    """Return a label without the folder that all values of the key share, as a sweep's runs do."""
     if len(comparison.keys) != 1 or not setting.label.startswith(comparison.keys[0]):
         return Text(setting.label)
     values = [one.values[comparison.keys[0]] for one in comparison.settings]
@@ -130,7 +123,6 @@ Figure = Callable[[Ability], str]
 
 
 def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
-    """Yield what the encoders can do: a table of the probes, and one for each fine-tuned metric."""
     found = comparison.by_metric
     probes = [metric for metric in found if not is_finetuned(metric)]
     for first in range(0, len(probes), PROBES_ABREAST):
@@ -173,7 +165,6 @@ def _short(metric: str) -> str:
 
 
 def _mean(found: Ability) -> str:
-    """Return a mean with the ends of its interval, in little room."""
     if found.low is None or found.high is None:
         return number(found.mean, DECIMALS)
     low, high = (number(end, 2).replace("0.", ".", 1) for end in (found.low, found.high))

@@ -18,12 +18,10 @@ def unit(metric: str) -> str:
 
 
 def axis(metric: str) -> str:
-    """Return a metric's name with its unit, as an axis is labelled."""
     return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
 def p_value(value: float | None) -> str:
-    """Return a p value in two digits, one that is very small as a bound."""
     if value is None:
         return MISSING
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
@@ -42,7 +40,6 @@ def decimals(comparison: Comparison) -> int:
 
 
 def verdict(difference: Difference) -> str:
-    """Return what is known of a difference: its verdict, or that there is none at all."""
     return "equal" if is_equal(difference) else difference.verdict
 
 
@@ -65,12 +62,10 @@ def two_digits(spread: float) -> int:
 
 
 def short_names(comparison: Comparison) -> dict[str, str]:
-    """Return what to call each setting in a sentence or a plot, by its label."""
     return shortened_apart(setting.label for setting in comparison.settings)
 
 
 def headline(comparison: Comparison) -> str:
-    """Return the comparison's answer in a sentence."""
     settings = [s for s in comparison.settings if s.mean is not None]
     if not settings:
         return f"No run has {comparison.metric} yet."
@@ -85,7 +80,6 @@ def headline(comparison: Comparison) -> str:
 
 
 def circumstances(comparison: Comparison) -> str:
-    """Return how the others did, what was compared, at which budget, over how many runs."""
     budget = comparison.budget
     where = "at the end of each run" if budget is None else f"after {spent(comparison.at, budget)}"
     parts = [
@@ -109,7 +103,6 @@ def one_run(comparison: Comparison) -> str:
 
 
 def example_by_example(found: ExampleDifference) -> str:
-    """Return what two single runs differ by on the same examples, and what that is about."""
     low, high = found.low, found.high
     digits = two_digits(spread(found))
     bounds = [number(bound, digits, signed=True) for bound in (low, high)]
@@ -123,7 +116,6 @@ def example_by_example(found: ExampleDifference) -> str:
 
 
 def _average(setting: Setting, comparison: Comparison) -> str:
-    """Return a setting's mean: what is left to say where there is nothing to compare."""
     value = f"{number(setting.mean, decimals(comparison))} {unit(comparison.metric)}".rstrip()
     between = _between(setting.low, setting.high, setting.seeds, decimals(comparison))
     return f"{short_names(comparison)[setting.label]}: {comparison.metric} is {value} ({between})"
@@ -141,7 +133,6 @@ def _chief(comparison: Comparison) -> Difference | None:
 
 
 def _sentence(difference: Difference, comparison: Comparison) -> str:
-    """Return what is known of a difference, in a sentence."""
     setting, baseline = _pair(difference.setting, comparison)
     low, high, mean = difference.low, difference.high, difference.mean
     digits = two_digits(spread(difference))
@@ -166,7 +157,6 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
 
 
 def _others(comparison: Comparison) -> str:
-    """Return how the settings the headline is not about do against the baseline, in numbers."""
     chief = _chief(comparison) if comparison.ranked else None
     verdicts = Counter(verdict(d) for d in comparison.differences if chief and d is not chief)
     if not verdicts:
@@ -183,7 +173,6 @@ def _others(comparison: Comparison) -> str:
 
 
 def _pair(label: str, comparison: Comparison) -> tuple[str, str]:
-    """Return the names of a setting and the baseline, the latter by its value where that does."""
     names = short_names(comparison)
     baseline = names.get(comparison.baseline or "", comparison.baseline or "")
     if len(comparison.keys) == 1:
@@ -194,7 +183,6 @@ def _pair(label: str, comparison: Comparison) -> tuple[str, str]:
 def _between(
     low: float | None, high: float | None, seeds: int, digits: int, *, signed: bool = False
 ) -> str:
-    """Return a 95% interval and the number of seeds it comes from."""
     if low is None or high is None:
         return plural(seeds, "seed")
     first, last = (number(bound, digits, signed=signed) for bound in (low, high))

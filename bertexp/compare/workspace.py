@@ -36,7 +36,6 @@ def save_workspace(project: str, entity: str | None) -> str:
     """Build the workspace of a project and save it on W&B's server; returns its address.
 
     Args:
-        project: the W&B project.
         entity: the W&B user or team; None: the default one of the key.
 
     Raises:
@@ -57,11 +56,8 @@ def save_workspace(project: str, entity: str | None) -> str:
 def build_workspace(entity: str, project: str, by: str = "masking.prob") -> Workspace:
     """Return the workspace of a project; needs no server.
 
-    Args:
-        entity: the W&B user or team.
-        project: the W&B project.
-        by: the configuration key that the runs of a sweep differ in. Runs that agree in it are
-            drawn as one curve, their mean, with a band of a standard deviation.
+    Runs that agree in the key ``by`` are drawn as one curve, their mean, with a band of a standard
+    deviation.
     """
     rates = OmegaConf.load(conf_dir() / "evaluation" / "default.yaml").mask_probs
     by_rate = [f"eval/loss@{rate:g}" for rate in rates]
@@ -122,7 +118,6 @@ def _curve(metric: str, by: str | None, axis: str = STEP) -> LinePlot:
 
 
 def _scatter(metric: str, by: str) -> ScatterPlot:
-    """Return each run's final value of a metric against the configuration key."""
     return ScatterPlot(
         title=f"{metric} against {by}", x=Config(by), y=SummaryMetric(_final(metric))
     )

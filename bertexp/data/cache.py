@@ -1,7 +1,6 @@
 """Prepared data on disk: built once, named by all it depends on, published by a rename.
 
-What was cut off or lost since is recognised by its size, and built again. What several
-processes need at once is built by one of them, while the others wait.
+What is incomplete is recognised by its size, and built again.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
     Args:
         kind: what it is (``"corpus"``, ``"tokens"``, ...), the folder above.
         key: everything the content depends on, the format version of the code included.
-        build: writes the artefact's files into the folder it is given.
 
     Raises:
         UserError: the cache is no folder, or none that can be written.
@@ -89,7 +87,7 @@ def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]
 
 @contextmanager
 def _only_builder(final: Path) -> Iterator[None]:
-    """Wait for other processes that build ``final``; the lock ends with this one, however."""
+    """Wait for other processes that build ``final``; the lock ends with this process."""
     path = final.with_name(f".{final.name}.lock")
     with _cache_errors():
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +110,6 @@ def _only_builder(final: Path) -> Iterator[None]:
 
 
 def _empty_folder(final: Path) -> Path:
-    """Return a new folder beside ``final``, which others can read where the user lets them."""
     with _cache_errors():
         folder = final.with_name(f".{final.name}-{os.getpid()}")
         folder.mkdir()
@@ -121,11 +118,7 @@ def _empty_folder(final: Path) -> Path:
 
 @contextmanager
 def _cache_errors(only: Container[int | None] | None = None) -> Iterator[None]:
-    """Turn the system's errors when the cache cannot be written into a ``UserError``.
-
-    Args:
-        only: those with these numbers; None for all.
-    """
+    """Turn the system's errors, of the numbers ``only`` if given, into a ``UserError``."""
     try:
         yield
     except OSError as error:
@@ -139,7 +132,6 @@ def _cache_errors(only: Container[int | None] | None = None) -> Iterator[None]:
 
 
 def _publish(partial: Path, final: Path) -> None:
-    """Rename a folder into place; what is damaged there is removed."""
     damaged = final.with_name(f".{final.name}-damaged")
     if final.exists():
         # It may be a file.
@@ -150,7 +142,6 @@ def _publish(partial: Path, final: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a folder's files are those that were written, as far as their sizes tell."""
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
         return bool(manifest["sizes"] == _sizes(folder))
@@ -159,6 +150,5 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of each file, the manifest's own left out."""
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_FILE)
     return {path.name: path.stat().st_size for path in files}

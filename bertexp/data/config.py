@@ -73,7 +73,6 @@ class DatasetConfig:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that have the text, in the order in which a document has them."""
         return self.column if isinstance(self.column, list) else [self.column]
 
     def __post_init__(self) -> None:

@@ -38,9 +38,6 @@ def loading(path: str, named: str, wanted: str, instead: str) -> Iterator[None]:
     """Have ``datasets`` load something within: from its cache here if the Hub does not answer.
 
     Args:
-        path: a local folder or a Hub name.
-        named: what the user calls it, for error messages.
-        wanted: what of it is loaded.
         instead: what to type where there is no network.
 
     Raises:

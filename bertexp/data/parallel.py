@@ -1,8 +1,6 @@
 """Artefacts that are built in shards, by several processes: what is done stays done.
 
-Each shard is an artefact of its own in the cache until all of them are put together: whatever
-broke off a preparation, the next one resumes where it stopped. What the shards are depends on
-the text alone, so the result is the same for any number of processes.
+Shards depend on the text alone, so the result is the same for any number of processes.
 """
 
 from __future__ import annotations
@@ -39,11 +37,9 @@ def cached_in_shards(
     """Return the folder of an artefact as ``cached`` does, built in shards if it is not there.
 
     Args:
-        kind, key: see ``cached``.
         shards: gives what each shard is built from; can be pickled.
         build: writes the files of a shard into a folder; can be pickled.
         merge: gets the folders of all shards, in order, and writes the artefact's files.
-        processes: how many build shards; 1 for this one alone.
 
     Raises:
         UserError: the cache cannot be written, a shard has a mistake, or its process was killed.

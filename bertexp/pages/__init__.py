@@ -33,7 +33,6 @@ def render_page(
     Args:
         assets: the folder of the template, the styles and the scripts.
         styles, scripts: files to put in after those that all pages share.
-        filters: the template's own.
         values: what the template shows; ``data`` of it is what the script reads.
     """
     environment = Environment(

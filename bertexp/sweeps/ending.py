@@ -19,9 +19,7 @@ def report(
     """Compare the runs of a sweep, or show what they would cost; then list the jobs that failed.
 
     Args:
-        config: the sweep's configuration.
         jobs: all its jobs, of a dry run those that are left to do.
-        compare: compares the runs in the sweep's folder.
 
     Raises:
         UserError: there are jobs that failed.
@@ -48,7 +46,7 @@ def _show_costs(jobs: Sequence[StoredJob], at_once: int) -> None:
 
 
 def _fail(failed: Sequence[StoredJob], total: int, hint: str = "") -> None:
-    """List jobs that failed by the reason, which many may have in common."""
+    """List failed jobs by their reason, which many may have in common."""
     reasons: dict[str, list[Path]] = {}
     for job in failed:
         reasons.setdefault(_reason(job), []).append(job.folder)
@@ -61,7 +59,6 @@ def _fail(failed: Sequence[StoredJob], total: int, hint: str = "") -> None:
 
 
 def _reason(job: StoredJob) -> str:
-    """Return in one line why a job has no result."""
     if job.status == "failed" and job.error:
         return job.error.removeprefix(f"{UserError.__name__}: ").splitlines()[0]
     return "it was interrupted" if job.status == "interrupted" else "its process died"

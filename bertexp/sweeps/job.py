@@ -23,13 +23,7 @@ _held: list[AbstractContextManager[object]] = []
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One of a sweep's jobs.
-
-    Attributes:
-        folder: the job's folder, named by its overrides.
-        number, total: which of how many jobs it is, from 1.
-        at_once: jobs that run at the same time.
-    """
+    """One of a sweep's jobs; ``number`` counts from 1, ``at_once`` jobs run at the same time."""
 
     folder: Path
     number: int
@@ -38,7 +32,6 @@ class SweepJob:
 
     @classmethod
     def of(cls, hydra: HydraConf) -> SweepJob:
-        """Return the job that Hydra is running."""
         return cls(
             folder=Path(hydra.runtime.output_dir),
             number=hydra.job.num + 1,
@@ -53,7 +46,6 @@ class SweepJob:
 
     @property
     def shows_bar(self) -> bool:
-        """Whether the terminal is its own to draw a bar on."""
         return self.at_once == 1 and sys.stderr.isatty()
 
     def begin(self) -> None:
@@ -69,22 +61,17 @@ class SweepJob:
         self._print(self.folder.name, left)
 
     def planned(self, seconds: float) -> None:
-        """Print how long the sweep takes, where its first job is the first to know.
-
-        Args:
-            seconds: how long this job will train.
-        """
+        """Print how long the sweep takes, judged by the first job: it trains for ``seconds``."""
         if self.number == 1 and seconds_a_job(self.folder.parent) is None:
             share = f"about {clock(seconds)} of training"
             self._print(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
 
     def finished(self, objective: float) -> None:
-        """Print how it ended."""
         self._print(f"eval/loss {objective:.3f}")
 
     @property
     def _rounds(self) -> float:
-        """How many times as long as one job the rest of the sweep takes, this one included."""
+        """The time for the rest of the sweep, this job included, in durations of one job."""
         return (self.total - self.number + 1) / self.at_once
 
     def _print(self, *parts: str) -> None:
@@ -92,7 +79,6 @@ class SweepJob:
 
 
 def jobs_at_once(launcher: DictConfig) -> int:
-    """Return how many jobs run at the same time with a launcher of this configuration."""
     jobs = int(launcher.n_jobs) if "n_jobs" in launcher else 1
     return jobs if jobs > 0 else os.cpu_count() or 1
 
@@ -108,11 +94,8 @@ def seconds_a_job(sweep_folder: Path) -> float | None:
 def take_gpus(sweep: Path, at_once: int) -> None:
     """Let this process see its share of the GPUs alone, if there are any.
 
-    Its share of the cores joblib gives it: it sets OMP_NUM_THREADS.
-
-    Args:
-        sweep: the sweep's folder, in which locks show which shares are taken.
-        at_once: jobs that run at the same time on this machine, each in a process.
+    Its share of the cores joblib gives it: it sets OMP_NUM_THREADS. Locks in the folder ``sweep``
+    show which shares are taken.
     """
     import torch
 

@@ -33,7 +33,7 @@ def grid(varied: Varied, together: Collection[str]) -> list[list[str]]:
 
 
 def suggested(trial: Any, varied: Varied) -> list[str]:
-    """Return the point at which a trial of Optuna's is to look."""
+    """Return the point that a trial of Optuna's evaluates."""
     searched = {key: each for key, each in varied.items() if each.is_sweep_override()}
     point = [f"{key}={_suggest(trial, key, override)}" for key, override in searched.items()]
     return point + [_values(each)[0] for key, each in varied.items() if key not in searched]

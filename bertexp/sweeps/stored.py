@@ -33,13 +33,9 @@ class StoredJob:
     """A job by what is in its folder.
 
     Attributes:
-        folder: the job's folder.
         status: ``finished``, ``failed``, ``interrupted``, ``killed``, ``running``, or None where
             it wrote no summary.
-        error: why it failed, or None.
-        objective: the final ``eval/loss``, or None.
         plan: what it would take, if it was a dry run.
-        config: its configuration.
     """
 
     folder: Path
@@ -51,7 +47,6 @@ class StoredJob:
 
     @property
     def finished(self) -> bool:
-        """Whether it has a result."""
         return self.status == "finished"
 
 
@@ -77,7 +72,6 @@ def read_job(folder: Path) -> StoredJob:
 
 
 def stored_jobs(sweep_folder: Path) -> list[StoredJob]:
-    """Return the jobs in a sweep's folder, in the order of their names."""
     paths = sorted(sweep_folder.glob(f"*/{CONFIG_FILE}"))
     return [read_job(path.parents[1]) for path in paths]
 

@@ -53,11 +53,7 @@ class _Planned:
 
 
 class _Composed:
-    """Hands a launcher of this process what is composed already; another composes anew.
-
-    Args:
-        loader: composes.
-    """
+    """Hands a launcher of this process what is composed already; another composes anew."""
 
     def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
@@ -66,7 +62,6 @@ class _Composed:
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
-        """Return a job's configuration, as Hydra's loader does."""
         if (found := self.configs.pop(tuple(sweep_overrides), None)) is not None:
             return found
         return self._loader.load_sweep_config(master_config, sweep_overrides)
@@ -86,7 +81,6 @@ class ResumableSweeper(Sweeper):
         total: jobs in all, None if they are launched all at once.
         schemas: what the jobs of one command or another may hold; keys that a job does not have
             are missing in all that it is held against.
-        compare: compares the runs of a sweep, given its configuration.
     """
 
     def __init__(
@@ -105,7 +99,6 @@ class ResumableSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Get ready for a sweep around ``config``."""
         self._config, self._loader = config, hydra_context.config_loader
         self._composed = _Composed(self._loader)
         loader = cast(ConfigLoader, self._composed)
@@ -152,10 +145,6 @@ class ResumableSweeper(Sweeper):
 
     def launch(self, points: Sequence[Sequence[str]], first: int = 0) -> list[float | None]:
         """Run those of several jobs that are left; returns the results, None where one failed.
-
-        Args:
-            points: the overrides that each job has of its own.
-            first: how many jobs were before them.
 
         Raises:
             UserError: a folder holds a finished run of another configuration, no job reads a
@@ -212,7 +201,6 @@ class ResumableSweeper(Sweeper):
         return _Planned(overrides, composed, stored, self._work / stored.folder.name)
 
     def _placed(self, job: _Planned, total: int) -> list[str]:
-        """Return a job's overrides with its folder and the number of jobs, and compose them."""
         subdir = str(job.folder.relative_to(self.root))
         more = [f"hydra.sweep.subdir='{subdir}'", f"+hydra.sweeper.total={total}"]
         overrides = [*job.overrides, *more]
@@ -224,7 +212,6 @@ class ResumableSweeper(Sweeper):
         return overrides
 
     def _announcement(self, total: int, done: int) -> str:
-        """Return how many jobs there are, and how long they take as far as that is known."""
         parts = [f"sweep {self._config.sweep}: {total} job{'s' if total > 1 else ''}"]
         if done and not self._total:
             parts.append(f"{done} done already")
@@ -235,6 +222,5 @@ class ResumableSweeper(Sweeper):
 
 
 def _command(config: DictConfig) -> str:
-    """Return the command line that resumes this sweep."""
     given = [argument for argument in sys.argv[1:] if not argument.startswith("sweep=")]
     return shlex.join(["python", "-m", config.hydra.job.name, *given, f"sweep={config.sweep}"])

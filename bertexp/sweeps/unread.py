@@ -24,8 +24,6 @@ def refuse_unread_in_sweep(
 
     Args:
         jobs: what was composed for each, with Hydra's part.
-        keys: all that there are.
-        schemas: what the jobs may hold.
         searched: the overrides of the first job of a search, whose other jobs are not known yet
             and may be equal; None for a sweep that is known as a whole.
     """
@@ -49,7 +47,7 @@ def refuse_unread_in_sweep(
 def _refuse_equal(
     jobs: Sequence[DictConfig], keys: Sequence[str], every: Sequence[Condition]
 ) -> None:
-    """Raise a ``UserError`` if two jobs read the same values, whatever they are called."""
+    """Raise a ``UserError`` if two jobs read the same values, whatever their names."""
     known: dict[str, DictConfig] = {}
     for job in jobs:
         unmet = [condition for condition in every if not condition.holds(job)]
@@ -73,5 +71,4 @@ def _refuse_equal(
 
 
 def _only(job: DictConfig, other: DictConfig) -> list[str]:
-    """Return the overrides that one job has and another has not."""
     return [one for one in job.hydra.overrides.task if one not in other.hydra.overrides.task]

@@ -63,19 +63,15 @@ class SafeTracker(GeneralTracker):
         self._running = not self._warned
 
     def log(self, values: Metrics, step: int | None = None) -> None:
-        """Log metrics of one step."""
         self._attempt(lambda: self._log(values, step))
 
     def log_rows(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """Log a table, where the tracker shows tables."""
         self._attempt(lambda: self._log_rows(name, columns, rows))
 
     def log_pictures(self, name: str, paths: Sequence[Path]) -> None:
-        """Log pictures and HTML pages, where the tracker shows them."""
         self._attempt(lambda: self._log_pictures(name, paths))
 
     def describe(self, values: Mapping[str, Any]) -> None:
-        """Add to the configuration shown with the run, where it can change after the start."""
         self._attempt(lambda: self._describe(values))
 
     def close(self, failed: bool) -> None:

@@ -27,9 +27,6 @@ class RunIdentity:
     Attributes:
         id: unique, with a meaning, such as ``mlm-p0.40-s1-3fa9c1d2``; the same after a resume.
         name: what to call it: the user's name for it, or what it does, ``mlm-p0.40-s1``.
-        group: the runs it belongs with.
-        tags: what to find it by.
-        job_type: what kind of work it does.
     """
 
     id: str
@@ -61,8 +58,7 @@ def identify(
         masking: how it masks, or ``None`` for a task without masking.
         sweep: name of the sweep, which is the group unless the user chose another.
         known_id: the id of a run that is resumed.
-        name: the user's name for the run.
-        swept: what it differs in from the other jobs of its sweep, as overrides.
+        swept: the overrides in which it differs from the other jobs of its sweep.
     """
     label = "-".join([task, *_differences(swept), *_masks(masking), f"s{seed}"])
     named = wandb_setting(config, "NAME")
@@ -87,7 +83,6 @@ def group_of(config: TrackerConfig, sweep: str | None) -> str | None:
 
 
 def wandb_setting(config: TrackerConfig, name: str) -> str | None:
-    """Return one of W&B's own variables in the environment, where W&B is the tracker."""
     return os.environ.get(f"WANDB_{name}") or None if config.name == "wandb" else None
 
 
@@ -99,7 +94,7 @@ def new_id(label: str) -> str:
 
 
 def _differences(swept: Sequence[str]) -> list[str]:
-    """Return in short what a job of a sweep differs in, but for what is in each label anyway."""
+    """Abbreviate the overrides, but for those that each label has anyway."""
     found = []
     for override in swept:
         key, _, value = override.lstrip("+").partition("=")
@@ -110,7 +105,7 @@ def _differences(swept: Sequence[str]) -> list[str]:
 
 
 def _masks(masking: MaskingConfig | None) -> list[str]:
-    """Return in short how a run masks, as far as it is not what BERT does."""
+    """Abbreviate how a run masks, as far as it differs from BERT."""
     if masking is None:
         return []
     schedule, replace = masking.schedule, masking.replace
@@ -129,5 +124,4 @@ def _masks(masking: MaskingConfig | None) -> list[str]:
 
 
 def _rate(prob: float) -> str:
-    """Return ``0.40`` for 0.4, and as many digits as it takes for 0.125."""
     return max(f"{prob:.2f}", f"{prob:g}", key=len)

@@ -18,12 +18,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Shows a training run on standard error, for the time of a ``with`` block.
-
-    Args:
-        total_steps: steps in all, where that is known.
-        disable: show nothing: for all processes but the main one.
-    """
+    """Shows a training run on standard error in a ``with`` block; other processes disable it."""
 
     def __init__(self, total_steps: int | None = None, *, disable: bool = False) -> None:
         self._total = total_steps
@@ -42,7 +37,7 @@ class Progress:
             self._display.stop()
 
     def update(self, step: int, fraction: float, loss: float, tokens_per_second: float) -> None:
-        """Show the state after ``step``, with ``fraction`` (0 to 1) of the budget spent."""
+        """Show the state after ``step``; ``fraction`` is the part of the budget spent, 0 to 1."""
         total = "" if self._total is None else f"/{self._total}"
         parts = [
             f"step {step}{total}",
@@ -55,7 +50,6 @@ class Progress:
             self._display.show(fraction, " · ".join(filter(None, parts)))
 
     def note(self, text: str) -> None:
-        """Print a line of its own, above the bar where there is one."""
         if self._display:
             self._display.note(text)
 
@@ -136,6 +130,5 @@ class _Bar(_Lines):
 
 
 def _display() -> _Lines:
-    """Return a bar on a terminal that can draw one, lines otherwise."""
     draws = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
     return _Bar() if draws else _Lines()

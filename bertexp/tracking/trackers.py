@@ -42,9 +42,6 @@ class JsonLinesTracker(GeneralTracker):
     JSON has no word for NaN and infinity: both become ``null``. A step may have several lines,
     one each time something is logged. Nothing stays open between them, so what was logged is
     on disk. Unlike other trackers this one raises ``OSError``: a run without a record is lost.
-
-    Args:
-        folder: the run's folder.
     """
 
     name = "jsonl"
@@ -60,7 +57,6 @@ class JsonLinesTracker(GeneralTracker):
 
     @on_main_process
     def log(self, values: Metrics, step: int | None = None) -> None:
-        """Append one line."""
         assert step is not None, "a line without a step"
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         line = json.dumps({"step": step, **finite}, allow_nan=False)
@@ -154,10 +150,6 @@ def open_tracker(
 
     It opens when ``Accelerator.init_trackers`` starts it, on the main process.
 
-    Args:
-        wandb_root: where W&B's folder of all runs is kept.
-        resolved_config: the whole configuration as plain values.
-
     Raises:
         UserError: the tracker's package is not installed.
     """
@@ -193,16 +185,6 @@ def log_beside(
 
     Only W&B shows both; with any other tracker, and with none, nothing is done. Online and
     offline are chosen as for the runs themselves, and no failure ends the program.
-
-    Args:
-        config: the tracker of the runs that they are about.
-        job_type: what kind of work made them: ``compare``, ``inspect``.
-        about: what they are about, for the run's name.
-        section: what they are shown under.
-        pictures: PNG files and HTML pages.
-        root: the folder of W&B's own, ``outputs``.
-        group: the group of the runs that they are about.
-        table: its head, and its rows of numbers, text and None.
 
     Returns:
         Where to look: an address, or commands, one a line; None if nothing was logged.

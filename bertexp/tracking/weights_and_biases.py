@@ -40,10 +40,6 @@ class WandbTracker(SafeTracker):
 
     Under W&B's sweep agent W&B takes project, entity and id from the environment, where the agent
     puts them.
-
-    Args:
-        root: W&B's files go to its folder ``wandb``.
-        resolved_config: the whole configuration, to be shown with the run.
     """
 
     name = "wandb"

@@ -20,7 +20,6 @@ class Document:
 
     Attributes:
         name: where it comes from (a module, an article, a file), for people to read.
-        paragraphs: its paragraphs, in order.
         split: ``"train"`` or ``"validation"`` where the corpus itself parts them.
     """
 
@@ -48,7 +47,7 @@ class Corpus(ABC):
         return chain.from_iterable(read() for read in self.shards())
 
     def described(self) -> str:
-        """Return in what form the documents were found, where there are several."""
+        """Return the form in which the documents were found, where there are several."""
         return ""
 
     def shards(self) -> Sequence[ReadDocuments]:

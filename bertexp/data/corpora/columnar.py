@@ -32,11 +32,7 @@ def missing_column(key: str, column: str, place: str, present: Sequence[str]) ->
 
 
 def pick_columns(present: Sequence[str], columns: Columns, place: str) -> list[str]:
-    """Return which columns of a table are wanted, whole or in part.
-
-    Raises:
-        UserError: one of them is not there.
-    """
+    """Return which columns of a table are wanted; raises ``UserError`` if one is missing."""
     found: dict[str, None] = {}
     for column, key in columns:
         name = column if column in present else column.partition(".")[0]
@@ -63,7 +59,6 @@ def _field(row: Mapping[str, Any], column: str, key: str, place: str) -> Any:
 
 
 def parquet_rows(part: Part, columns: Columns, errors: str) -> Rows:
-    """Yield the rows of a Parquet file's row groups, see ``tables.read_rows``."""
     with _open_parquet(part) as table:
         pick_columns(table.schema_arrow.names, columns, f"'{part.path}'")
         groups = range(table.num_row_groups)[part.start : part.end]
@@ -73,7 +68,6 @@ def parquet_rows(part: Part, columns: Columns, errors: str) -> Rows:
 
 
 def arrow_rows(part: Part, columns: Columns, errors: str) -> Rows:
-    """Yield the rows of an Arrow file or stream, see ``tables.read_rows``."""
     import pyarrow as pa
 
     is_file = opening.head(part.path, part.key).startswith(b"ARROW1")
@@ -112,7 +106,7 @@ def _rows(batches: Iterable[pa.RecordBatch], errors: str, part: Part) -> Rows:
 
 
 def _values(array: pa.Array, errors: str, part: Part, first: int) -> list[Any]:
-    """Return the values of a column; where not all text is UTF-8 it is decoded here."""
+    """Return a column's values; where not all text is UTF-8 it is decoded here."""
     import pyarrow as pa
 
     try:

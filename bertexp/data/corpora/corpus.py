@@ -37,8 +37,6 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitSize:
-    """How much text a split holds."""
-
     documents: int
     paragraphs: int
     characters: int
@@ -48,9 +46,7 @@ class CorpusStore:
     """A prepared corpus, read from disk a batch of documents at a time.
 
     Attributes:
-        folder: where it is.
         fingerprint: a hash of all paragraphs, their order and their split.
-        sizes: the size of each split, by its name.
         rows: the documents of each file, those left out included.
         source: in what form they were found, see ``Corpus.described``.
         parted: whether they are the parts of one document.
@@ -66,12 +62,7 @@ class CorpusStore:
         self.parted: bool = summary["parted"]
 
     def documents(self, split: str, files: Iterable[int] | None = None) -> Iterator[Document]:
-        """Yield the documents of ``"train"`` or ``"validation"`` in the corpus's order.
-
-        Args:
-            split: which documents.
-            files: numbers of the files to read; None for all.
-        """
+        """Yield a split's documents in the corpus's order, of all files or of the numbered ones."""
         sides = np.load(self.folder / SIDES, mmap_mode="r")
         for number in range(len(self.rows)) if files is None else files:
             own = sides[sum(self.rows[:number]) :][: self.rows[number]] == SPLITS.index(split)
@@ -81,7 +72,6 @@ class CorpusStore:
 def _read(
     path: Path, chosen: NDArray[np.bool_] | None = None, split: str | None = None
 ) -> Iterator[Document]:
-    """Yield the documents of an Arrow file, all or those that are chosen."""
     start = 0
     with pa.memory_map(str(path)) as file:
         reader = pa.ipc.open_file(file)
@@ -103,10 +93,6 @@ def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
     seed, and equal documents are on one side. ``max_documents`` keeps that many from the
     beginning, of each split where the corpus comes in splits. A corpus of one document, such
     as a book, is cut into parts of consecutive paragraphs that are documents each.
-
-    Args:
-        config: ``dataset.*``.
-        processes: how many read it, if it has parts that can be read by themselves.
 
     Raises:
         UserError: the corpus cannot be read, or has not two different documents or paragraphs.
@@ -155,7 +141,6 @@ def _warn_of_few_documents(store: CorpusStore, config: DatasetConfig) -> None:
 
 
 def _merge(folders: list[Path], folder: Path, config: DatasetConfig, source: str) -> None:
-    """Bring the shards' files together, and part the documents."""
     known, rows = _tallied(folders)
     is_one = len(np.unique(known["hash"])) == 1 and not config.streaming
     with tempfile.TemporaryDirectory(dir=folder) as parts:
@@ -176,7 +161,6 @@ def _merge(folders: list[Path], folder: Path, config: DatasetConfig, source: str
 
 
 def _tallied(folders: list[Path]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """Return what is known of each document in the shards, and the documents of each file."""
     tallies = [np.load(shard / TALLY) for shard in folders]
     return (
         np.concatenate([tally["every"] for tally in tallies]),
@@ -200,7 +184,6 @@ def _parts(document: Document, validation_fraction: float) -> Iterator[Document]
 
 
 def _pieces(text: str, size: int) -> Iterator[str]:
-    """Yield a text in pieces of about ``size`` characters, cut at spaces."""
     start = 0
     while start < len(text):
         end = text.find(" ", start + size) % (len(text) + 1)
@@ -238,7 +221,6 @@ def _part(known: NDArray[np.void], config: DatasetConfig) -> NDArray[np.uint8]:
 
 
 def _summary(known: NDArray[np.void], sides: NDArray[np.uint8]) -> dict[str, object]:
-    """Return the sizes of the splits and the hash of the content, as ``CorpusStore`` reads them."""
     known, sides = known[sides != LEFT_OUT], sides[sides != LEFT_OUT]
     content = hashlib.blake2b(known["hash"].astype("<u8").tobytes(), digest_size=8)
     content.update((sides == 1).tobytes())

@@ -15,7 +15,6 @@ _UNFINISHED = re.compile(r".* \. .*\w\s*")
 
 
 def is_title(line: str) -> bool:
-    """Whether a line has the form of an article's title, `` = Title = ``."""
     heading = _HEADING.fullmatch(line)
     return heading is not None and heading["marks"] == "="
 
@@ -23,12 +22,9 @@ def is_title(line: str) -> bool:
 def wikitext_documents(lines: Iterable[str], name: str) -> Iterator[Document]:
     """Yield an article a document, its title as the name, a line a paragraph.
 
-    Headings of sections are dropped. A broken formula can have the form of a title, but
-    then the line right above is prose that stops in mid-sentence, which no article ends with.
-
-    Args:
-        lines: the lines of a file, with or without the blank ones around headings.
-        name: what to call text before the first title.
+    Headings of sections are dropped; text before the first title is called ``name``. A broken
+    formula can have the form of a title, but then the line right above is prose that stops in
+    mid-sentence, which no article ends with.
     """
     paragraphs: list[str] = []
     above = ""
@@ -69,7 +65,6 @@ def row_paragraphs(row: Row, config: DatasetConfig, place: str) -> list[str]:
 
 
 def text_lines(text: str) -> list[str]:
-    """Return the lines of a row's text that are not blank: its paragraphs."""
     return [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
 
 

@@ -24,12 +24,8 @@ _DOCUMENTS = {"[Content_Types].xml", "mimetype"}
 def find(patterns: list[str], key: str = "dataset.files") -> list[Path]:
     """Return the files that paths and glob patterns name, each once, in the given order.
 
-    Files of one pattern are sorted by name; empty ones are passed over. For an archive, or a
-    folder that ``datasets`` saved, stand the files in it.
-
-    Args:
-        patterns: the paths and patterns.
-        key: the configuration key that has them, for error messages.
+    Files of one pattern are sorted by name; empty ones are skipped. Archives, and folders that
+    ``datasets`` saved, are replaced by the files in them. Messages name ``key``.
 
     Raises:
         UserError: no pattern, or one that names nothing, a folder or an empty file.
@@ -63,7 +59,6 @@ def _expand(pattern: str, key: str) -> list[Path]:
 
 
 def _saved(folder: Path, key: str) -> list[Path]:
-    """Return the files of a data set that ``datasets`` saved to a folder."""
     state, splits = folder / "state.json", folder / "dataset_dict.json"
     if state.is_file():
         return [folder / file["filename"] for file in json.loads(state.read_text())["_data_files"]]
@@ -75,7 +70,7 @@ def _saved(folder: Path, key: str) -> list[Path]:
 
 
 def _unpacked(path: Path, key: str) -> list[Path]:
-    """Return the files in a zip or tar archive, unpacked into the cache; any other file itself."""
+    """Return an archive's files, unpacked into the cache; any other file itself."""
     head = opening.head(path)
     if head.startswith(b"PK\x03\x04"):
         members = _zipped

@@ -49,7 +49,6 @@ def detect(path: Path, columns: Sequence[str] = (), alone: bool = False) -> str:
     """Return the format of a file of ``dataset.files``.
 
     Args:
-        path: the file.
         columns: those that are wanted; a line that names all of them is a table's header.
         alone: whether there is no other file, so that lines are documents if anything is.
 
@@ -83,11 +82,7 @@ def detect(path: Path, columns: Sequence[str] = (), alone: bool = False) -> str:
 
 
 def detect_table(path: Path, columns: Sequence[str], key: str) -> str:
-    """Return the format of a file that is a table.
-
-    Raises:
-        UserError: it is none that is known; ``key`` names it.
-    """
+    """Return the format of a table; raises a ``UserError`` that names ``key`` if it is none."""
     head = opening.head(path, key)
     text = head.decode(opening.encoding_of(head), "replace")
     lines = [*filter(str.strip, _lines(text))]
@@ -99,7 +94,7 @@ def detect_table(path: Path, columns: Sequence[str], key: str) -> str:
 
 
 def _table(path: Path, head: bytes, text: str) -> str | None:
-    """Return the format of a table that a file is by its content or its name."""
+    """Recognise a table by its content, else by its name."""
     if known := next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None):
         return known
     suffixes = [_SUFFIXES[s] for s in map(str.lower, path.suffixes) if s in _SUFFIXES]
@@ -178,7 +173,7 @@ def parts(path: Path, kind: str) -> list[Part]:
 
 
 def _boundaries(path: Path, kind: str, size: int) -> Iterator[int]:
-    """Yield where parts begin, the first one left out."""
+    """Yield the parts' offsets, without the first."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         wanted = PART_BYTES
         while wanted < size:

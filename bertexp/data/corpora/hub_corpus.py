@@ -37,7 +37,6 @@ class HubCorpus(Corpus):
     """The rows of a data set that ``datasets.load_dataset`` finds, as documents.
 
     Args:
-        config: ``hub`` says where it is, ``column`` which columns have the text.
         read_rows: makes documents of the texts of rows, given a name for them and the number
             of the first.
         rows_together: where documents end, if that is behind every so many rows; None if only
@@ -53,7 +52,6 @@ class HubCorpus(Corpus):
     rows_together: int | None
 
     def fingerprint(self) -> str:
-        """Return a value for the files the data set was made of and the way they are read."""
         hub = self.config.hub
         if self.config.streaming:
             from datasets import load_dataset_builder
@@ -70,7 +68,6 @@ class HubCorpus(Corpus):
         return fingerprint([VERSION, hub.path, hub.config, self.config.column, sources])
 
     def shards(self) -> Sequence[ReadDocuments]:
-        """Return what reads a number of rows each, or a file where the data set is streamed."""
         read = partial(_read, config=self.config, read_rows=self.read_rows)
         parted = "validation" in self._splits
         return [
@@ -101,7 +98,6 @@ class HubCorpus(Corpus):
 
 
 def _load(config: DatasetConfig, split: str) -> Rows:
-    """Load or stream one split of ``config.hub``."""
     from datasets import load_dataset
 
     path = str(config.hub.path)
@@ -130,7 +126,6 @@ def _read(
 
 
 def _texts(dataset: Rows, config: DatasetConfig, name: str, first: int) -> Iterator[str]:
-    """Yield the texts of all rows; that of a null is empty."""
     columns = wanted(config)
     # Of some streams the columns are known only when they are read.
     if dataset.column_names is not None:
@@ -145,13 +140,12 @@ def _texts(dataset: Rows, config: DatasetConfig, name: str, first: int) -> Itera
 
 
 def _row_a_document(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
-    """Yield a document for each row, a paragraph for each of its lines."""
     for number, text in enumerate(texts, start=first + 1):
         yield Document(f"{name}:{number}", text_lines(text))
 
 
 def _row_a_sentence(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
-    """Yield runs of consecutive sentences as documents, for want of any boundary in the data."""
+    """Yield runs of consecutive sentences as documents: the data has no boundaries."""
     sentences: list[str] = []
     number = first
     for number, text in enumerate(texts, start=first + 1):
@@ -163,7 +157,6 @@ def _row_a_sentence(texts: Iterable[str], name: str, first: int) -> Iterator[Doc
 
 
 def _row_a_line(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
-    """Yield the articles of WikiText."""
     return wikitext_documents(texts, name)
 
 

@@ -55,11 +55,8 @@ class Part:
     """A stretch of a file that is read by itself, the whole of it by default.
 
     Attributes:
-        path: the file.
         start, end: the stretch, in bytes of a text file or in row groups of a Parquet file;
             None for the file's end.
-        first: the number of its first line or row in the file.
-        key: the configuration key that names it, for error messages.
     """
 
     path: Path
@@ -70,7 +67,6 @@ class Part:
 
 
 def state(path: Path) -> dict[str, str | int]:
-    """Return a file's place, size and time of change."""
     found = path.stat()
     return {"path": str(path.resolve()), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
@@ -88,7 +84,6 @@ def digest(path: Path, key: str = "dataset.files") -> str:
 
 @contextmanager
 def reading(path: Path, key: str = "dataset.files") -> Iterator[None]:
-    """Turn errors of reading ``path`` into a ``UserError``."""
     try:
         yield
     except _BROKEN as error:
@@ -100,7 +95,6 @@ def reading(path: Path, key: str = "dataset.files") -> Iterator[None]:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file was packed by gzip, bzip2, xz, zstd or lz4."""
     return _opener(path) is not open
 
 
@@ -131,9 +125,7 @@ def open_text(part: Part, errors: str, newline: str | None = None) -> Iterator[i
     """Open a text in UTF-8, or in the encoding of its byte order mark.
 
     Args:
-        part: of a file, packed or not.
         errors: ``"strict"``, or ``"replace"`` for U+FFFD in place of what is not UTF-8.
-        newline: see ``open``.
 
     Raises:
         UserError: the file is no text, is not UTF-8, is damaged or may not be read.
@@ -169,7 +161,6 @@ def encoding_of(head: bytes) -> str:
 
 
 def head(path: Path, key: str = "dataset.files") -> bytes:
-    """Return the first ``HEAD`` bytes of a file, unpacked."""
     with reading(path, key), open_bytes(path) as stream:
         return stream.read(HEAD)
 

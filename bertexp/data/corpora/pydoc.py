@@ -75,13 +75,11 @@ class PydocCorpus(Corpus):
         self._packages = [module for name in config.packages for module in _package(name)]
 
     def fingerprint(self) -> str:
-        """Return a value for the version of Python, the packages' files and the cleaner."""
         states = [(name, path.stat()) for name, path in self._packages]
         packages = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
         return fingerprint([sys.version, packages, PROSE_VERSION])
 
     def documents(self) -> Iterator[Document]:
-        """Yield a document a topic, then a document a module."""
         from pydoc_data.topics import topics
 
         seen: set[str] = set()
@@ -92,7 +90,6 @@ class PydocCorpus(Corpus):
 
 
 def _unseen(texts: list[str], seen: set[str]) -> list[str]:
-    """Return the paragraphs of ``texts`` that are not in ``seen``, and add them to it."""
     found = [paragraph for text in texts for paragraph in prose(text)]
     fresh = [text for text in dict.fromkeys(found) if text not in seen]
     seen.update(fresh)
@@ -100,7 +97,6 @@ def _unseen(texts: list[str], seen: set[str]) -> list[str]:
 
 
 def _modules(folder: Path, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, Path]]:
-    """Yield dotted name and path of the modules below ``folder``, tests left out."""
     for parent, folders, files in os.walk(folder):
         # What is taken out of the list in place is not walked into; site-packages is large.
         folders[:] = sorted(set(folders) - _SKIPPED)
@@ -112,7 +108,6 @@ def _modules(folder: Path, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 def _package(name: str) -> list[tuple[str, Path]]:
-    """Return dotted name and path of the modules of the installed package ``name``."""
     # A dotted name would make find_spec import the package above it.
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None:
@@ -132,7 +127,6 @@ def _package(name: str) -> list[tuple[str, Path]]:
 
 
 def _docstrings(path: Path) -> list[str]:
-    """Return the docstrings of a source file in order; none if it cannot be parsed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -158,7 +152,6 @@ def prose(docstring: str) -> list[str]:
 
 
 def _without_markup(lines: list[str]) -> Iterator[str]:
-    """Yield the lines with everything that marks or is code replaced by empty ones."""
     hidden_above: int | None = None
     in_example = False
     for number, line in enumerate(lines):
@@ -184,7 +177,6 @@ def _without_markup(lines: list[str]) -> Iterator[str]:
 
 
 def _next_indent(lines: list[str], number: int) -> int:
-    """Return the indentation of the first line with text after ``number``, or 0."""
     following = (line for line in lines[number + 1 :] if line.strip())
     return next((len(line) - len(line.lstrip()) for line in following), 0)
 
@@ -194,7 +186,6 @@ def _is_markup(text: str) -> bool:
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:
-    """Yield runs of lines that belong to one paragraph: the same indentation, no bullet within."""
     block: list[str] = []
     margin = 0
     for line in [*lines, ""]:
@@ -211,7 +202,6 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
 
 
 def _tidy(block: list[str]) -> str:
-    """Join the lines of a paragraph and take away inline markup."""
     text = re.sub(r"(?<=[a-z])-\n(?=[a-z])", "-", "\n".join(block))
     text = re.sub(r"\s+", " ", text)
     for rule, replacement in _INLINE:

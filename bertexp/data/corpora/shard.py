@@ -26,7 +26,6 @@ _KNOWN = np.dtype(
 
 
 def cleaned(documents: Iterable[Document]) -> Iterator[Document]:
-    """Strip paragraphs and leave out what is empty then."""
     for document in documents:
         stripped = [paragraph.strip() for paragraph in document.paragraphs]
         if paragraphs := [paragraph for paragraph in stripped if paragraph]:
@@ -51,18 +50,11 @@ def _first(documents: Iterator[Document], limit: int | None) -> Iterator[Documen
 
 
 def file_name(number: int) -> str:
-    """Return the name of a corpus's or a shard's Arrow file."""
     return f"{number:05}.arrow"
 
 
 def write_shard(read: ReadDocuments, folder: Path, limit: int | None) -> None:
-    """Write the documents that have text to Arrow files, and what is known of each to ``TALLY``.
-
-    Args:
-        read: gives the documents.
-        folder: where the files go.
-        limit: keep that many documents of each split; None for all.
-    """
+    """Write the documents that have text to Arrow files, and what is known of each to ``TALLY``."""
     tally: list[NDArray[np.void]] = []
     rows: list[int] = []
     with contextlib.ExitStack() as stack:

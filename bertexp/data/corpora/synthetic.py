@@ -38,7 +38,6 @@ class Language:
     Shapes: B texts, L words in each, T topics, W words of the vocabulary.
 
     Attributes:
-        words: the vocabulary; the numbers below are places in it.
         transitions_TWW: in each topic, the probability of the next word (last axis).
         stationary_TW: in each topic, the probability of a word at any place of a document.
     """
@@ -49,7 +48,6 @@ class Language:
 
     @classmethod
     def of(cls, config: SyntheticKeys) -> Language:
-        """Draw the language of this size; the same size gives the same language."""
         generator = np.random.default_rng(SEED)
         count = config.words
         words = [".", *_pseudo_words(generator, count)]
@@ -64,7 +62,7 @@ class Language:
     def draw(
         self, generator: np.random.Generator, texts: int, length: int
     ) -> tuple[Integers, Integers]:
-        """Draw ``texts`` of ``length`` words; return their topics and their words' numbers."""
+        """Return the topics of ``texts`` random texts, and their words' numbers."""
         topics_B = generator.integers(len(self.stationary_TW), size=texts)
         uniform_BL = generator.random((texts, length))
         words_BL = np.empty((texts, length), dtype=np.int64)
@@ -133,13 +131,13 @@ def _forward_backward(
 
 
 def _normalised(weights_BW: Floats) -> tuple[Floats, Floats]:
-    """Return rows that sum to 1, and what they summed to; rows of zeros stay as they are."""
+    """Return rows that sum to 1, and their former sums; rows of zeros stay."""
     total_B = weights_BW.sum(axis=1)
     return weights_BW / np.where(total_B > 0, total_B, 1)[:, None], total_B
 
 
 def _stationary(transitions_WW: Floats) -> Floats:
-    """Return the probabilities that one step of the chain leaves as they are."""
+    """Return the probabilities that a step of the chain leaves unchanged."""
     size = len(transitions_WW)
     equations = transitions_WW.T - np.eye(size)
     # One equation follows from the others; that they sum to 1 takes its place.
@@ -150,7 +148,6 @@ def _stationary(transitions_WW: Floats) -> Floats:
 
 
 def _pseudo_words(generator: np.random.Generator, count: int) -> list[str]:
-    """Return ``count`` different words of 3 to 7 letters, consonants and vowels in turn."""
     words: dict[str, None] = {}
     while len(words) < count:
         places = range(generator.integers(3, 8))
@@ -171,11 +168,11 @@ class SyntheticCorpus(Corpus):
         self._config = CORPORA.keys_of(config, SyntheticKeys)
 
     def fingerprint(self) -> str:
-        """Return a value for the settings and for numpy, whose draws may change in time."""
+        """Depends on numpy too, whose draws may change between versions."""
         return fingerprint([VERSION, np.__version__, asdict(self._config)])
 
     def documents(self) -> Iterator[Document]:
-        """Yield the documents; a larger corpus begins with those of a smaller one."""
+        """A larger corpus begins with the documents of a smaller one."""
         language = Language.of(self._config)
         for first in range(0, self._config.documents, DOCUMENTS_AT_ONCE):
             generator = np.random.default_rng([SEED, first])
@@ -188,7 +185,6 @@ class SyntheticCorpus(Corpus):
 
 
 def _paragraphs(words: list[str]) -> list[str]:
-    """Write words as prose: capitals, full stops and paragraphs."""
     sentences = re.findall(r"[^.]*\.|[^.]+$", " ".join(words))
     written = [sentence.strip().capitalize().replace(" .", ".") for sentence in sentences]
     starts = range(0, len(written), PARAGRAPH_SENTENCES)

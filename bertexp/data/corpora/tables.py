@@ -41,10 +41,6 @@ def read_rows(
     character and every tab ends a field.
 
     Args:
-        part: a file, or a stretch of one.
-        kind: one of ``READERS``.
-        columns: which columns.
-        errors: see ``opening.open_text``.
         header: the names of TSV's columns, where the first line has none.
 
     Raises:
@@ -99,7 +95,6 @@ def _json_lines(part: Part, columns: Columns, errors: str) -> Rows:
 
 
 def _json(part: Part, columns: Columns, errors: str) -> Rows:
-    """Yield the rows of an array of objects, or of objects one after the other."""
     with opening.open_text(part, errors) as stream:
         for number, row in enumerate(_objects(stream, part), start=1):
             yield number, _object(row, part.key, f"'{part.path}', row {number}")

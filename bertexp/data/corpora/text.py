@@ -54,23 +54,17 @@ class TextCorpus(Corpus):
         self._files = find(self.config.files)
 
     def fingerprint(self) -> str:
-        """Return a value for the files' names and contents and the way they are read.
-
-        Of files that are streamed the time of change stands for the content.
-        """
         config = self.config
         identify = opening.state if config.streaming else opening.digest
         contents = [(path.name, identify(path)) for path in self._files]
         return fingerprint([VERSION, config.format, config.column, config.errors, contents])
 
     def described(self) -> str:
-        """Return the format of the files, or how many have which."""
         kinds = Counter(kind for _, kind in self._formats)
         several = (f"{count} {kind}" for kind, count in kinds.items())
         return ", ".join(kinds if len(kinds) == 1 else several)
 
     def shards(self) -> Sequence[ReadDocuments]:
-        """Return what reads the files, large ones in parts."""
         found = []
         for path, kind in self._formats:
             # To find the parts of a text file is to read it.
@@ -81,7 +75,6 @@ class TextCorpus(Corpus):
 
     @cached_property
     def _formats(self) -> list[tuple[Path, str]]:
-        """Each file with its format."""
         config, alone = self.config, len(self._files) == 1
         if config.format != "auto":
             return [(path, config.format) for path in self._files]

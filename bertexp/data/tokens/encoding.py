@@ -20,9 +20,6 @@ class TextEncoder:
     BERT's normalisation and word boundaries never look across a space, so a text's ids are
     those of its parts between spaces, and of these most have been seen before. A tokenizer
     that may look across spaces gets the texts as they are.
-
-    Args:
-        tokenizer: what cuts the text; ids are of two bytes, where there are no more.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -33,11 +30,10 @@ class TextEncoder:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids."""
         return self._tokenizer.vocab_size
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids of all texts, one after the other, and how many each of them has."""
+        """Return all ids, in two bytes each where those suffice, and how many each text has."""
         parts = pa.array(texts, pa.large_string())
         if self._cuts:
             parts = pc.split_pattern(parts, " ")
@@ -65,7 +61,6 @@ class TextEncoder:
         self._offsets = np.zeros(1, np.int64)
 
     def _learn(self) -> None:
-        """Add the parts that have a number and no ids yet."""
         new = self._numbers.new
         if not new:
             return
@@ -79,11 +74,7 @@ class TextEncoder:
 
 
 class _Numbers(dict[str, int]):
-    """Numbers strings in the order in which they first come.
-
-    Attributes:
-        new: those that were numbered since this list was cleared.
-    """
+    """Numbers strings in the order of their first occurrence; ``new`` has those not yet learned."""
 
     def __init__(self) -> None:
         self.new: list[str] = []

@@ -13,8 +13,6 @@ class ModelInput:
     """Special tokens and one text or two; a value a token in each attribute.
 
     Attributes:
-        ids: of the tokens.
-        tokens: their names in the vocabulary.
         segments: 0 for the first text and the special tokens with it, 1 for the second.
         words: what was written where the token is: the whole word, where it is one of several
             pieces; empty for special tokens.
@@ -58,7 +56,6 @@ class ModelInput:
         return len(self.ids)
 
     def must_fit(self, limit: int) -> None:
-        """Raise a ``UserError`` if there are more tokens than a model takes."""
         if len(self) > limit:
             raise UserError(
                 f"text: has {len(self)} tokens with {self.tokens[0]} and {self.tokens[-1]}, the "

@@ -68,7 +68,6 @@ def open_tokenizer(
 
 
 def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
-    """Return the file of a folder's or a Hub name's tokenizer, and its settings."""
     reason = "it has neither a tokenizer.json nor a vocab.txt"
     settings: dict[str, Any] = {}
     try:
@@ -153,7 +152,6 @@ def _of_folder(
     fold: dict[str, Any],
     named: str,
 ) -> Backend:
-    """Return the tokenizer of a vocabulary and of the tokens that were added to it."""
     from transformers import BertTokenizer
 
     kind = str(settings.get("tokenizer_class") or "BertTokenizer")

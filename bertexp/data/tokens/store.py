@@ -43,11 +43,9 @@ class TokenStore:
     ``offsets[i]`` to ``offsets[i + 1]`` of the level below.
 
     Attributes:
-        tokens: ids, one after the other.
         sentence_offsets: sentences, in tokens.
         paragraph_offsets: paragraphs, in sentences.
         document_offsets: documents, in paragraphs.
-        fingerprint: name of the content and split.
         counted: how often each id occurs, if that is known.
     """
 
@@ -60,7 +58,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path, split: str, name: str) -> TokenStore:
-        """Map the files of a split; nothing of them is read before it is used."""
+        """Memory-map the files of a split; nothing is read before it is used."""
         documents, paragraphs, sentences, tokens = (
             # As plain arrays: parts of a ``memmap`` are slower to make.
             np.asarray(np.load(folder / f"{split}-{level}.npy", mmap_mode="r"))
@@ -91,15 +89,7 @@ def prepare_tokens(
     language: str,
     processes: int = 1,
 ) -> dict[str, TokenStore]:
-    """Tokenize both splits of ``corpus``, or find them in the cache.
-
-    Args:
-        corpus: the prepared corpus.
-        tokenizer: what cuts it.
-        sentences: how paragraphs are cut into sentences, see ``split_sentences``.
-        language: the language for that.
-        processes: how many tokenize.
-    """
+    """Tokenize both splits of ``corpus``, or find them in the cache."""
     content = {
         "format": TOKENS_VERSION,
         "corpus": corpus.fingerprint,
@@ -124,7 +114,6 @@ def split_sentences(paragraph: str, method: str | None, language: str) -> list[s
     """Cut a paragraph into sentences, none of them empty.
 
     Args:
-        paragraph: one paragraph of text.
         method: ``"sentencex"`` (rules for many languages), ``"period"`` (cut at every
             ``.`` and drop it, as the simplest tutorials do) or ``None`` (the paragraph
             stays whole).
@@ -141,8 +130,6 @@ def split_sentences(paragraph: str, method: str | None, language: str) -> list[s
 
 @dataclass(frozen=True)
 class _Build:
-    """Tokenizes one of a corpus's files into a folder."""
-
     corpus: CorpusStore
     tokenizer: Tokenizer
     sentences: str | None
@@ -162,11 +149,11 @@ class _Build:
 
 
 def write_shard(folder: Path, split: str, documents: Iterable[Texts], encoder: TextEncoder) -> None:
-    """Write documents of a split as tokens, for ``_join``.
+    """Write documents of a split as tokens, for ``join_shards``.
 
-    Sentences that have no token are left out, and so are the paragraphs and documents that
-    this leaves empty. The file has the ids, how many units of the level below each unit has,
-    how many entries each of these arrays has, and how often each id occurs.
+    Sentences without a token are left out, and so are the paragraphs and documents that this leaves
+    empty. The file has the ids, how many units of the level below each unit has, how many entries
+    each of these arrays has, and how often each id occurs.
     """
     counts_V = np.zeros(encoder.vocab_size, np.int64)
     with contextlib.ExitStack() as stack:
@@ -199,9 +186,7 @@ def _chunks(documents: Iterable[Texts]) -> Iterator[list[Texts]]:
 def _without_empty(sizes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the sizes that are not 0, and how many of them are in each group.
 
-    Args:
-        sizes: of units.
-        groups: how many units there are in each unit of the level above.
+    ``groups`` has the number of units in each unit of the level above.
     """
     full = sizes > 0
     group = np.repeat(np.arange(len(groups)), groups)

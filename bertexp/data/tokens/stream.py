@@ -28,14 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a stream.
-
-    Attributes:
-        turn: how often the whole corpus was read before.
-        shard: how many shards of this turn were.
-        document: how many documents of this shard were.
-        block: how many blocks of this document were.
-    """
+    """A place in a stream: how many turns, shards, documents and blocks were before it."""
 
     turn: int = 0
     shard: int = 0
@@ -47,12 +40,8 @@ class Place:
 class DocumentStream:
     """The training documents of a corpus, over and over, from any place on.
 
-    Each turn takes the shards in an order of its own, drawn under the seed.
-
-    Attributes:
-        shards: what reads the corpus, see ``Corpus.shards``.
-        left_out: the identities of documents that are for validation, wherever they come.
-        seed: the run's seed.
+    Each turn takes the shards in an order of its own, drawn under the seed. ``left_out`` has the
+    identities of documents that are for validation, wherever they come.
     """
 
     shards: Sequence[ReadDocuments]
@@ -84,11 +73,9 @@ class DocumentStream:
 
 @dataclass(frozen=True)
 class Buffer:
-    """Consecutive documents of a stream.
+    """Consecutive documents of a stream, each a paragraph and a sentence too.
 
-    Attributes:
-        tokens: theirs; each document is a paragraph and a sentence too.
-        first: the first block that is the buffer's; those before are the last one's.
+    ``first`` is the first block that is the buffer's; those before are the last one's.
     """
 
     tokens: TokenStore
@@ -98,15 +85,9 @@ class Buffer:
 class TokenStream:
     """The blocks of a stream's documents, in buffers of equally many; no block is in two.
 
-    Where buffers begin is noted in a file, so that a resumed run need not read again what
-    came before; without the file it does, and finds the same.
-
-    Args:
-        documents: the stream.
-        encoder: cuts the documents.
-        block_tokens: tokens of a block; the last one of a document may have fewer.
-        blocks: of a buffer.
-        notes: the file.
+    A block has ``block_tokens`` tokens, the last one of a document maybe fewer. A file notes where
+    buffers begin, so that a resumed run need not read again what came before; without the file it
+    does, and finds the same.
     """
 
     def __init__(
@@ -148,7 +129,6 @@ class TokenStream:
         return Buffer(TokenStore(np.concatenate(texts), ends, each, each, name), start.block)
 
     def _fill(self, start: Place) -> Iterator[tuple[Place, list[np.ndarray]]]:
-        """Yield where each buffer begins, and its documents."""
         texts: list[np.ndarray] = []
         blocks = -start.block
         for place, ids in self._tokenized(start):
@@ -185,7 +165,7 @@ class TokenStream:
                 file.write(json.dumps([number, *astuple(start)]) + "\n")
 
     def _last_known(self, number: int) -> tuple[int, Place]:
-        """Return the number and beginning of the last buffer up to ``number`` that is noted."""
+        """Return the number of the last noted buffer up to ``number``, and where it begins."""
         best = (0, Place())
         lines = self._notes.read_text().splitlines() if self._notes.exists() else []
         for line in lines:

@@ -41,7 +41,6 @@ class Roles:
 
     @property
     def tokens(self) -> dict[str, str]:
-        """The token of each role that has one."""
         return {role: token for role, token in asdict(self).items() if token is not None}
 
 
@@ -65,12 +64,10 @@ class Tokenizer:
 
     @property
     def special_in_pair(self) -> int:
-        """How many special tokens a pair of texts gets."""
         return self.special_in_sequence + self.separators
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, the special tokens included."""
         return self.backend.get_vocab_size()
 
     @cached_property
@@ -135,7 +132,7 @@ class Tokenizer:
 
     @cached_property
     def _prefix(self) -> str:
-        """What the pieces of a word begin with that are not its first; empty if nothing."""
+        """The prefix of a word's later pieces; empty if there is none."""
         return getattr(self.backend.model, "continuing_subword_prefix", None) or ""
 
     @cached_property
@@ -156,7 +153,6 @@ class Tokenizer:
 
     @cached_property
     def tokens(self) -> list[str]:
-        """The token of every id."""
         return [str(self.backend.id_to_token(index)) for index in range(self.vocab_size)]
 
     @cached_property
@@ -186,10 +182,6 @@ class Tokenizer:
         That is a ``BertTokenizer`` where this class cuts text in the same way: it keeps nothing
         of a tokenizer but its vocabulary, case and accents. The special tokens are put around a
         text as in training, see ``sequence``.
-
-        Args:
-            max_length: the longest input.
-            segments: whether the model knows the texts of a pair apart.
         """
         from transformers import BertTokenizer, PreTrainedTokenizerFast
 
@@ -218,7 +210,7 @@ class Tokenizer:
         return whole
 
     def _template(self, second: int) -> processors.TemplateProcessing:
-        """Return what puts the special tokens around texts; ``second`` is the second's segment."""
+        """Put special tokens around texts; ``second`` is the segment of the second."""
         cls, sep = self.roles.cls, self.roles.sep
         between = [f"{sep}:0"] * self.separators
         return processors.TemplateProcessing(
@@ -234,7 +226,6 @@ class Tokenizer:
 
 
 def _continues(text: str) -> bool:
-    """Whether a piece of text continues the word right before it."""
     # Part of a character: where a byte-level vocabulary cuts it, it is shown as this sign.
     return text.startswith("\ufffd") or unicodedata.category(text[:1] or " ")[0] not in "PSZC"
 

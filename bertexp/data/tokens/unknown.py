@@ -35,14 +35,9 @@ def check_unknown(
     source: str,
     advice: str,
 ) -> None:
-    """Warn if many tokens are unknown.
+    """Warn if many tokens are unknown, with examples from ``texts``.
 
-    Args:
-        counts_V: how often each id occurs.
-        tokenizer: what cut the texts.
-        texts: the same texts, to name examples.
-        source: what they are called in messages.
-        advice: what to do about characters that the vocabulary lacks.
+    ``advice`` is for characters that the vocabulary lacks.
 
     Raises:
         UserError: not one word is known, so that nothing can be predicted.

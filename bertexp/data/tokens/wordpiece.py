@@ -32,10 +32,7 @@ COVERED = 0.9995
 
 
 def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> Tokenizer:
-    """Return a tokenizer trained on the corpus's training documents, or find it in the cache.
-
-    There it is named by the corpus's content and by ``tokenizer.*``.
-    """
+    """Return a tokenizer trained on the corpus's training documents, or the cached one."""
     settings = (config.vocab_size, config.lowercase, config.strip_accents)
     names = ("vocab_size", "lowercase", "strip_accents")
     key = {
@@ -54,8 +51,6 @@ def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> Tokenizer:
 
 @dataclass(frozen=True)
 class _Paragraphs:
-    """The paragraphs of a corpus's training documents, from the beginning at each pass."""
-
     corpus: CorpusStore
 
     def __iter__(self) -> Iterator[str]:
@@ -101,7 +96,6 @@ def train_wordpiece(
 
 
 def _pieces(character: str, backend: Backend) -> list[str]:
-    """Return a character as the beginning of a word and, if it can be, within one."""
     # Of every Chinese character, BERT makes a word of its own.
     is_word = backend.normalizer.normalize_str(character) == f" {character} "
     return [character] if is_word else [character, CONTINUATION + character]
@@ -121,7 +115,6 @@ def _alphabet_size(counts: Counter[str], pieces: dict[str, list[str]], vocab_siz
 
 
 def _normalized(written: Counter[str], backend: Backend) -> Counter[str]:
-    """Return how often each character occurs after normalisation, the commonest first."""
     counts: Counter[str] = Counter()
     for character, count in written.items():
         for each in backend.normalizer.normalize_str(character):
@@ -134,10 +127,8 @@ def needs_accents(counts: Mapping[str, int]) -> bool:
     """Whether stripping accents, as BERT does with case, would take a script's letters apart.
 
     What Latin, Greek and Cyrillic have on their letters can be left out. Elsewhere the same rule
-    splits Hangul into its parts and drops Japanese voicing marks, and Thai and Indic vowels.
-
-    Args:
-        counts: how often each character occurs; a few foreign words change nothing.
+    splits Hangul into its parts and drops Japanese voicing marks, and Thai and Indic vowels. A few
+    foreign words change nothing.
     """
     letters = {character: count for character, count in counts.items() if character.isalpha()}
     marks = (count for mark, count in counts.items() if _is_mark(mark))
@@ -158,7 +149,6 @@ def _comes_apart(letter: str) -> bool:
 def bert_backend(
     vocabulary: dict[str, int], lowercase: bool, strip_accents: bool | None = None
 ) -> Backend:
-    """Return a tokenizer that normalises and parts words as BERT does."""
     backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(
         lowercase=lowercase, strip_accents=strip_accents
