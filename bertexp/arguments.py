@@ -18,7 +18,7 @@ _PATH = re.compile(
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all of bertexp does."""
+    """Prints errors in one line, as all of bertexp does."""
 
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}.")
@@ -50,14 +50,13 @@ def checked_arguments(arguments: list[str]) -> list[str]:
 
 
 def quoted(value: str) -> str:
-    """Return a value for an override in which no sign means anything to Hydra."""
+    """Return a value for an override with Hydra's special characters quoted."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
 def _as_hydra_reads(settings: list[str], index: int) -> str:
-    """Return a setting with the signs quoted that Hydra's grammar does not know."""
     setting = settings[index]
     if "=" not in setting and not setting.startswith("~"):
         raise UserError(f"'{setting}': sets nothing{_instead(setting, settings[index + 1 :])}.")
@@ -97,7 +96,6 @@ def _is_read(setting: str) -> bool:
 
 
 def _instead(words: str, after: list[str]) -> str:
-    """Return how to write a setting of which the '=' is missing, or only its dashes are wrong."""
     key, *values = re.split(r"[=\s]+", words, maxsplit=1)
     values = values or [word for word in after[:1] if "=" not in word and word[:1] != "-"]
     example = f"; write {key}={values[0]}" if values and key else "; see --help"

@@ -52,12 +52,7 @@ def main() -> None:
 
 
 def run_command(config_name: str, schema: type[RunConfig]) -> None:
-    """Run what the command line asks for, alone or as one of the processes there are, then exit.
-
-    Args:
-        config_name: the file in ``conf/`` to start from.
-        schema: what it may hold, and which experiment that is.
-    """
+    """Run what the command line names, alone or as one of several processes, then exit."""
     work = partial(run_job, schema=schema)
     if not group.was_launched():
         enter(config_name, schema, work)
@@ -84,12 +79,7 @@ def enter(
     """Do ``work`` with what the command line composes, for each job of a sweep, then exit.
 
     A mistake is printed in one line, a bug with its traceback; either gives exit code 1.
-
-    Args:
-        config_name: the file in ``conf/`` to start from.
-        schema: what it may hold.
-        work: gets what was composed.
-        saved: runs that are named outside of the configuration.
+    ``saved`` are runs that are named outside of the configuration.
     """
     _spin_little()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
@@ -153,7 +143,6 @@ def _spin_little() -> None:
 
 
 def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
-    """Return in one line what is wrong with an override."""
     if isinstance(error, UserError):
         return _one_line(error)
     # Hydra cannot make the folder, or open the log in it.
@@ -187,12 +176,7 @@ def _one_line(error: Exception) -> str:
 
 
 def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
-    """Run one experiment, or one of a sweep's; returns its final ``eval/loss``.
-
-    Args:
-        composed: what the command line asks for.
-        schema: what that may hold.
-    """
+    """Run one experiment, or one of a sweep's; returns its final ``eval/loss``."""
     folder, dry_run = Path(HydraConfig.get().runtime.output_dir), composed.trainer.dry_run
     job = _sweep_job()
     if job is None and dry_run and not is_new(folder):
@@ -221,7 +205,6 @@ def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
 
 
 def _sweep_job() -> SweepJob | None:
-    """Return the job of a sweep that this is, which begins; None for a run of its own."""
     hydra_config = HydraConfig.get()
     if hydra_config.mode != RunMode.MULTIRUN:
         return None
@@ -238,7 +221,6 @@ def _sweep_job() -> SweepJob | None:
 def _settle(
     composed: DictConfig, folder: Path, schema: type[R], job: SweepJob | None
 ) -> tuple[R, dict[str, Any]]:
-    """Record a run's configuration in its folder; returns it checked, and as plain values."""
     record_config(folder, composed)
     if (settled := with_rate(composed)) is not composed:
         record_config(folder, composed := settled)
@@ -251,8 +233,6 @@ def _settle(
 
 @contextlib.contextmanager
 def _recording_failure(folder: Path) -> Iterator[None]:
-    """Record in a run's summary that it was interrupted or failed, and pass that on."""
-
     def record(values: dict[str, str]) -> None:
         # Where the disk is full the run ended because of it, and that is what is reported.
         with contextlib.suppress(OSError):

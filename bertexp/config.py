@@ -89,7 +89,6 @@ class Config(RunConfig):
             )
 
     def _check_streaming(self) -> None:
-        """Raise a ``UserError`` for what needs a corpus whose end is known."""
         because = "where dataset.streaming=true"
         of_text = not self.task.uses_sentences
         require(of_text, "task", self.task.name, f"a task of text such as mlm {because}")
@@ -122,7 +121,7 @@ _PATHS = re.compile(
 
 
 def changes_outcome(key: str) -> bool:
-    """Return whether the result of a run depends on a key, dotted."""
+    """Whether the result of a run depends on a key, dotted."""
     return not _ONLY_HOW.fullmatch(key)
 
 
@@ -154,7 +153,7 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
 
 
 def _fitted(value: Any, kind: Any, key: str = "") -> Any:
-    """Return a value as its type has it, where there is no doubt what was meant.
+    """Convert a value to the type of its key, where the meaning is clear.
 
     One value is a list of one, 1e2 an integer where integers are wanted, and ``~`` in a path the
     home folder.
@@ -227,7 +226,6 @@ _NEEDED = {
 
 
 def _explain(error: OmegaConfBaseException, schema: type[Any]) -> str:
-    """Return one line that names the key and what is wrong with it."""
     key: Any = error.full_key or error.key
     reason = str(error.msg or error).splitlines()[0].rstrip(".")
     if "not in" in reason:

@@ -37,8 +37,7 @@ def table(
     """Return a table without lines; more rows can be added to it.
 
     Args:
-        columns: their heads.
-        left: which of them hold text, by default the first; the others, numbers, are aligned
+        left: which columns hold text, by default the first; the others, numbers, are aligned
             to the right.
         fold: which of them take several lines where there is no room, by default the first.
         rows: cells, which are printed as they are, whatever brackets they have. A cell that
@@ -78,7 +77,7 @@ def aligned(rows: Iterable[Iterable[str | Text]], *, gap: int = 2, style: str = 
 
 
 def output() -> Console:
-    """Return standard output; what is no terminal has 80 columns."""
+    """Return standard output, 80 columns wide where it is no terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 

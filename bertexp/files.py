@@ -35,5 +35,5 @@ def sync(*paths: Path) -> None:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path that a user gives, with ``~`` for the home folder, where there is one."""
+    """Expand ``~`` in a path to the home folder, where there is one."""
     return Path(os.path.expanduser(path))

@@ -123,7 +123,7 @@ def gathered(value: T) -> list[T]:
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """Let the first process of each machine do a ``with`` block before the others of it begin."""
+    """Let the first process of each machine finish a ``with`` block before the others begin it."""
     is_others = _group is not None and int(os.environ["LOCAL_RANK"]) > 0
     if is_others:
         _wait()
@@ -141,13 +141,11 @@ def _wait() -> None:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error as it goes from process to process.
+    """An error as it is sent from process to process.
 
     Attributes:
-        rank: the process that had it.
         message: the error's, after the name of its type where it is a bug.
         is_mistake: whether the message is all that a user needs.
-        traceback: where it was raised.
     """
 
     rank: int
@@ -187,7 +185,6 @@ class Failure:
         return json.dumps(asdict(self))
 
     def raise_here(self) -> NoReturn:
-        """Raise it as an error of this process."""
         if self.is_mistake:
             raise UserError(self.message) from None
         remote = _RemoteError(f"\n{self.traceback}")

@@ -32,7 +32,7 @@ _SENTENCE = re.compile(r"(.*?[.!?])(?: +(?=[A-Z])|$)", re.DOTALL)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for help and has no other option: those are Hydra's to follow."""
+    """Whether a command line has no option but ``--help``; others are left to Hydra."""
     options = {argument for argument in arguments if argument.startswith("-")}
     return bool(options) and options <= FLAGS
 
@@ -41,7 +41,6 @@ def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[
     """Return the help of a command, or of one of its groups.
 
     Args:
-        config_name: the file in ``conf/`` that the command starts from.
         arguments: ``--help``, perhaps the name of a group or a key, and overrides.
         passes_over: groups and keys that the command does not read.
 
@@ -87,10 +86,10 @@ def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[
 
 
 def explained(path: Path) -> tuple[dict[str, str], str]:
-    """Return the comment of each key of a YAML file, dotted, and what the file says of itself.
+    """Return the comment of each key of a YAML file, dotted, and the description of the file.
 
-    A comment stands in the lines above its key, or behind it; what the file says of itself comes
-    first, and ends with a blank line or the key ``name``.
+    A key's comment is above it or behind it; the description comes first, and ends with a blank
+    line or the key ``name``.
     """
     comments: dict[str, str] = {}
     above: list[str] = []
@@ -152,7 +151,6 @@ def _groups() -> dict[str, list[str]]:
 
 
 def _options(group: str, options: Sequence[str]) -> Iterator[str]:
-    """Yield the options of a group, each with the first sentence that its file says of itself."""
     width = max(map(len, options), default=0) + 2
     for option in options:
         about = explained(_path(group, option))[1]
@@ -162,7 +160,6 @@ def _options(group: str, options: Sequence[str]) -> Iterator[str]:
 
 
 def _keys(composed: DictConfig, key: str, *, is_short: bool) -> Iterator[str]:
-    """Yield a key, or all of a group, as YAML with its comments."""
     *within, name = key.split(".")
     group = key.partition(".")[0]
     option = composed.hydra.runtime.choices.get(group)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def ensure_home() -> None:
-    """Have a home folder, a temporary one if need be: every library has its cache there.
+    """Set a home folder, a temporary one if need be: every library has its cache there.
 
     A process whose user id has no entry in the system's list of users (``docker run --user``)
     has none without ``HOME``.

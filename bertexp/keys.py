@@ -31,7 +31,6 @@ def key(
     """Return a dataclass field with what ``check_values`` and others need to know of its key.
 
     Args:
-        default: its value where no file sets it.
         within: an interval of numbers, such as ``(0, 1]`` or ``[1, inf)``; of a list's each.
         choices: what it may be, or the registry of it; of a list's each.
         read_with: a key, and values of it: it is read only where that has one of them; without
@@ -57,7 +56,6 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str) -> Interval:
-        """Return the interval written as ``[0, 1)``."""
         match = _INTERVAL.fullmatch(text)
         assert match, text
         return cls(float(match[2]), float(match[3]), match[1] == "[", match[4] == "]")

@@ -22,8 +22,8 @@ warnings.filterwarnings("ignore", "flock not supported")
 def acquire(path: Path, seconds: float) -> AbstractContextManager[object]:
     """Return a lock that is held: until the end of a ``with`` block, or of this process.
 
-    Where the file system has no locks, a file beside ``path`` is one; what a process of this
-    machine has left there that is gone is taken over.
+    Where the file system has no locks, a file beside ``path`` is one; the file of a dead process
+    of this machine is taken over.
 
     Args:
         path: the lock's file, made if it is not there.
@@ -43,7 +43,7 @@ def acquire(path: Path, seconds: float) -> AbstractContextManager[object]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds a lock; also if that cannot be tried."""
+    """Whether a process holds a lock, or one cannot tell."""
     if not (path.exists() or _beside(path).exists()):
         return False
     try:
@@ -54,7 +54,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder(lock: Timeout) -> str:
-    """Return in brackets which process holds a lock, as far as that is known; else nothing."""
+    """Return in brackets which process holds a lock, if it is known; else nothing."""
     try:
         text = Path(lock.lock_file).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
@@ -68,7 +68,7 @@ def holder(lock: Timeout) -> str:
 
 
 def _acquire(path: Path, seconds: float) -> tuple[AbstractContextManager[object], bool]:
-    """Return a lock that is held, and whether it is but a file."""
+    """Return a lock that is held, and whether it is only a file."""
     try:
         lock = FileLock(path)
         return lock.acquire(timeout=seconds), isinstance(lock, SoftFileLock)

@@ -47,12 +47,10 @@ class Metric:
 
     @property
     def best(self) -> str | None:
-        """The best of many values: ``min``, ``max``, or None."""
         return {True: "min", False: "max", None: None}[self.lower_is_better]
 
     @property
     def compared_by(self) -> tuple[object, ...]:
-        """What a comparison reads of it."""
         return self.lower_is_better, self.unit, self.low, self.high, self.comparison
 
 
@@ -78,11 +76,9 @@ METRICS: dict[str, Metric] = {}
 
 
 def register(name: str, row: Metric | None = None, **values: Any) -> None:
-    """Add a row to the table, or replace it.
+    """Add a row to the table, or replace it; ``values`` are attributes of ``Metric``.
 
-    Args:
-        name: a metric's name, a pattern or an ending; see ``METRICS``.
-        row: the row, or else ``values``: the attributes of ``Metric``.
+    ``name`` is a metric's, a pattern or an ending; see ``METRICS``.
     """
     METRICS[name] = row or Metric(**values)
 
@@ -104,10 +100,10 @@ def _find(name: str, rows: Mapping[str, Metric]) -> Metric:
 
 
 def cost(name: str, value: float) -> float:
-    """Return a metric's value so that less is better; one that is not defined is the worst.
+    """Return a metric's value so that less is better; infinite where it is undefined.
 
     Raises:
-        ValueError: the metric's row does not tell which way is better.
+        ValueError: the metric's row has no direction.
     """
     row = describe(name)
     if row.lower_is_better is None:
@@ -176,13 +172,7 @@ def margin(share: float, count: int) -> float:
 
 
 def known_to(name: str, value: float, answered: Mapping[str, int]) -> str:
-    """Return an accuracy's 95% interval and its number of examples; nothing for another metric.
-
-    Args:
-        name: the metric's.
-        value: its value.
-        answered: the number of examples of each accuracy, by name.
-    """
+    """Return an accuracy's 95% interval and its number of examples; nothing for another metric."""
     if not answered.get(name) or math.isnan(value):
         return ""
     low, high = wilson(value, answered[name])

@@ -31,7 +31,7 @@ def load(names: Iterable[str], elsewhere: Path | None = None) -> None:
 
     Args:
         names: files (``.py``), relative to the working directory, and dotted modules.
-        elsewhere: where files are looked for that are not there: the working directory of old.
+        elsewhere: a second folder for files that are not there: an earlier working directory.
 
     Raises:
         UserError: one is missing or cannot be imported.
@@ -59,7 +59,7 @@ def installed() -> list[str]:
 
 
 def loaded() -> list[str]:
-    """Return what has been loaded, files with their whole paths: for other processes."""
+    """Return the loaded plugins, files by their whole paths: for other processes."""
     return [place for place, _ in _loaded.values()]
 
 
@@ -83,7 +83,7 @@ def conf_folders() -> list[Path]:
 
 
 def _module(name: str, elsewhere: Path | None) -> str:
-    """Return the name to import a plugin by, for which ``sys.path`` is made ready."""
+    """Return the name to import a plugin by, and prepare ``sys.path`` for it."""
     if not name.endswith(".py"):
         _append(Path.cwd())
         return name

@@ -44,10 +44,8 @@ class _Shared:
     """A run as it is sent to each of its processes.
 
     Attributes:
-        config, resolved: the configuration, typed and as plain values.
-        invocation: how it was started, given the signals of the process.
-        log: how Hydra was configured to log.
-        plugins: what registers itself.
+        invocation: without the signals, which each process adds.
+        log: Hydra's configuration of logging.
     """
 
     config: RunConfig
@@ -101,7 +99,6 @@ def run(config: RunConfig, resolved: dict[str, Any], invocation: Invocation) -> 
 
 
 def number_to_start(hardware: HardwareConfig) -> int:
-    """Return how many processes ``hardware.num_processes`` means on this machine."""
     if hardware.num_processes is not None:
         return hardware.num_processes
     import torch
@@ -110,7 +107,7 @@ def number_to_start(hardware: HardwareConfig) -> int:
 
 
 def follow() -> int:
-    """Run what the first of torchrun's processes sends to this one; returns the exit code."""
+    """Run what the first of torchrun's processes sends; returns the exit code."""
     logging.getLogger().addHandler(logging.NullHandler())
     with Signals() as signals:
         try:
@@ -132,7 +129,6 @@ def follow() -> int:
 
 
 def _start(number: int, shared: _Shared, invocation: Invocation) -> float:
-    """Run an experiment in new processes of this machine, see ``run``."""
     if not hasattr(os, "setpgrp"):
         raise UserError(
             f"hardware.num_processes={number}: several processes need Linux or macOS; use 1."
@@ -185,11 +181,7 @@ class _Failed(Exception):
 
 
 def _take_part(shared: _Shared) -> float | signal.Signals:
-    """Run an experiment as one of the processes that ``_start`` has started.
-
-    Returns:
-        The final ``eval/loss``, or the signal that stopped it.
-    """
+    """Return the final ``eval/loss``, or the signal that stopped the run."""
     # Ctrl-C in a terminal goes to all of its group; this one gets it from the process above, and
     # dies with it: with it the claim on the folder ends.
     os.setpgrp()
@@ -211,7 +203,6 @@ def _take_part(shared: _Shared) -> float | signal.Signals:
 
 
 def _explain(rank: int, failure: ProcessFailure, number: int) -> NoReturn:
-    """Raise the error that a process has ended with."""
     message = failure.error_file_data["message"]
     if isinstance(message, dict):
         Failure.read(message["message"].removeprefix(f"{_Failed.__name__}: ")).raise_here()

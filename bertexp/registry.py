@@ -44,10 +44,9 @@ class Registry(Generic[Builder]):
     def register(
         self, name: str, *, keys: type | None = None, reads: tuple[str, ...] = ()
     ) -> Callable[[Builder], Builder]:
-        """Return a decorator that files its target under ``name``.
+        """Return a decorator that registers its target under ``name``.
 
         Args:
-            name: what a configuration calls it.
             keys: a dataclass of its own keys, all with defaults, see ``own_keys``.
             reads: other keys that only this builder and some others read, each with all below it.
         """
@@ -77,7 +76,6 @@ class Registry(Generic[Builder]):
         return decorate
 
     def keys_of(self, part: Any, kind: type[S]) -> S:
-        """Return the own keys ``kind`` as a part of the configuration has them."""
         name = next(name for name, keys in self.own.items() if keys is kind)
         found: S = getattr(part, name, None) or kind()
         return found
@@ -89,30 +87,27 @@ class Registry(Generic[Builder]):
         return (*self._reads[name], *own)
 
     def names(self) -> list[str]:
-        """Return all registered names, sorted."""
         for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
             if module.name != "__main__":
                 importlib.import_module(f"{self._package}.{module.name}")
         return sorted(self._builders)
 
     def check(self, name: str, key: str | None = None) -> None:
-        """Raise a ``UserError`` that says which names exist unless ``name`` is one of them.
+        """Raise a ``UserError`` that lists the registered names unless ``name`` is one of them.
 
-        Args:
-            name: what was found.
-            key: where, if not at the registry's own key.
+        ``key`` is where it was found, if not at the registry's own key.
         """
         if name not in self._builders:
             require_choice(key or self.key, name, self.names())
 
     def __getitem__(self, name: str) -> Builder:
-        """Return the builder called ``name``; a ``UserError`` for a wrong one says which exist."""
+        """Return the builder called ``name``; a ``UserError`` for an unknown one lists names."""
         self.check(name)
         return self._builders[name]
 
 
 def with_own_keys(schema: type[S], group: str = "") -> type[S]:
-    """Return a dataclass with the keys that registered builders have of their own in its groups."""
+    """Return a dataclass whose groups have the registered builders' own keys."""
     owned = tuple((each.group, *item) for each in Registry.all for item in each.own.items())
     plain: Any = getattr(schema, "plain", schema)
     extended: type[S] = _extended(plain, group, owned)

@@ -16,10 +16,7 @@ SHORTEST = 8
 def refuse_secrets(values: Mapping[str, object]) -> None:
     """Refuse a configuration that holds a key, a token or a password of the environment.
 
-    It would be written to logs and trackers. Its own value is not shown.
-
-    Args:
-        values: the configuration as plain values.
+    It would be written to logs and trackers. Its value is not shown.
 
     Raises:
         UserError: a value has one in it, as from ``${oc.env:WANDB_API_KEY}``.
@@ -39,7 +36,6 @@ def refuse_secrets(values: Mapping[str, object]) -> None:
 
 
 def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every text of a configuration with its dotted key."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, Mapping):

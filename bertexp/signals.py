@@ -18,11 +18,7 @@ STOPPING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, nam
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the run.
-
-    Attributes:
-        code: the exit code, 128 + the signal's number.
-    """
+    """A signal ended the run; ``code`` is the exit code, 128 + the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -74,7 +70,7 @@ class Signals:
 
     @contextmanager
     def handed_on(self, workers: Callable[[], list[int]]) -> Iterator[None]:
-        """Hand signals on to processes, given by their ids, and let it be them that stop."""
+        """Forward signals to processes, given by their ids, and let them stop."""
         self._workers = workers
         try:
             yield
@@ -82,7 +78,6 @@ class Signals:
             self._workers = None
 
     def check(self) -> None:
-        """Raise ``Interrupted`` if a signal has come."""
         if self.received is not None:
             raise Interrupted(self.received)
 

@@ -13,13 +13,12 @@ from typing import TextIO
 class _Output(io.FileIO):
     """A descriptor that drops what it cannot write: a disk is full, a terminal or pipe closed.
 
-    What a run has computed is worth more than what it prints; the exit code tells.
+    A run's results matter more than its output; the exit code shows the loss.
     """
 
     problem: OSError | None = None
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Write, or drop, all of it or a part."""
         try:
             return super().write(data)
         except OSError as error:
@@ -68,7 +67,6 @@ def reader_is_gone() -> bool:
 
 
 def _tolerant(stream: TextIO, errors: str) -> TextIO:
-    """Return a stream to the same place; a notebook's and a test's are what they are."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.flush()

@@ -37,11 +37,10 @@ class Condition:
     values: tuple[object, ...]
 
     def is_about(self, key: str) -> bool:
-        """Whether a dotted key, or all of a group, is read under this condition."""
+        """Whether a dotted key or a group is read under this condition."""
         return _is_below(key, self.prefix)
 
     def holds(self, config: DictConfig) -> bool:
-        """Whether a configuration fulfils it."""
         found = OmegaConf.select(config, self.key)
         if not self.values:
             return bool(found)
@@ -49,7 +48,7 @@ class Condition:
         return any(value in self.values for value in chosen)
 
     def chosen_by(self, keys: Iterable[str]) -> bool:
-        """Whether one of some dotted keys and groups decides whether it holds."""
+        """Whether one of ``keys``, dotted keys and groups, decides whether it holds."""
         return any(_is_below(self.key, key) for key in keys)
 
     def explained(self, key: str, config: DictConfig) -> str:
@@ -128,8 +127,6 @@ def refuse_unread(
 
     Args:
         found: what was written, and where.
-        config: the result.
-        schema: what the command may be told.
         saved: groups that are as a saved model has them.
     """
     for key in found:
@@ -144,7 +141,6 @@ def refuse_unread(
 
 
 def _in_files(hydra: HydraConf | DictConfig) -> dict[str, str]:
-    """Return the keys that studies and the user's own YAML files set, and the file of each."""
     found: dict[str, str] = {}
     chosen = dict(hydra.runtime.choices) | {"": hydra.job.config_name}
     for source in hydra.runtime.config_sources:
@@ -161,7 +157,6 @@ def _in_files(hydra: HydraConf | DictConfig) -> dict[str, str]:
 
 
 def _keys_of(path: Path, group: str) -> list[str]:
-    """Return the dotted keys that a file in a group's folder sets."""
     package = _PACKAGE.search(path.read_text(encoding="utf-8"))
     prefix = package[1] if package else group.replace("/", ".")
     values: Any = OmegaConf.to_container(OmegaConf.load(path))
@@ -180,7 +175,6 @@ def _of_fields(part: type, prefix: str) -> Iterator[Condition]:
 
 
 def _flat(key: str, value: object) -> Iterator[str]:
-    """Yield the dotted keys that a value sets."""
     if not isinstance(value, dict):
         yield key
         return
@@ -190,7 +184,7 @@ def _flat(key: str, value: object) -> Iterator[str]:
 
 
 def _is_nothing(value: object) -> bool:
-    """Whether a setting asks for nothing, so that nothing is missing where it is not read."""
+    """Whether a setting is empty, so that nothing is missing where it is not read."""
     return value is None or value == []
 
 

@@ -19,7 +19,7 @@ _DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS",
 
 
 def is_mistake(error: Exception) -> bool:
-    """Whether one line says all there is to an error: the user's own, or the disk's."""
+    """Whether one line explains an error: the user's own, or the disk's."""
     return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _DISK)
 
 
@@ -41,13 +41,13 @@ def nearest_key(name: str, keys: Iterable[str]) -> str:
 
 
 def require(condition: bool, key: str, found: object, allowed: str) -> None:
-    """Raise a ``UserError`` that says what ``key`` must be, unless ``condition`` holds."""
+    """Raise a ``UserError`` with the ``allowed`` values of ``key``, unless ``condition`` holds."""
     if not condition:
         raise UserError(f"{key}={_in_a_line(found)}: must be {allowed}.")
 
 
 def require_folder_name(key: str, found: str) -> None:
-    """Raise a ``UserError`` unless ``found`` can name a folder that lies where it should."""
+    """Raise a ``UserError`` unless ``found`` is a folder's name without a path."""
     fits = found not in ("", ".", "..") and not set(found) & set("/\\\0")
     fits = fits and len(found.encode(errors="replace")) <= LONGEST_NAME
     require(fits, key, found, f"a folder's name: no slashes, {LONGEST_NAME} bytes at most")

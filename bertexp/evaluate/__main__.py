@@ -60,7 +60,7 @@ def _is_path(argument: str) -> bool:
 
 
 def _evaluate_all(named: Sequence[str], composed: DictConfig) -> float | None:
-    """Evaluate one model with its report, several with a line each; those that fail are named."""
+    """Evaluate one model with its report, several with a line each; errors are printed by name."""
     from bertexp.experiment.saved import runs_in
 
     names = [run for name in (*named, composed.run) if name for run in runs_in(name)]

@@ -41,10 +41,8 @@ def reevaluate(
     The text is cut with the model's own tokenizer, whatever the corpus.
 
     Args:
-        config: that of the model's run, with what was changed.
-        saved: the model.
+        config: that of the model's run, with ``changed``, the command line's overrides.
         save: the name of the file to write; None for none.
-        changed: the overrides that say what was changed.
         in_a_line: whether to show a line instead of the whole report.
 
     Raises:
@@ -85,7 +83,6 @@ def _check_model(config: Config, saved: Saved, model: Any) -> None:
 
 
 def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: Evaluation) -> Path:
-    """Write the evaluation to the run's folder, else to ``outputs/evaluate/<model>/``."""
     record: dict[str, Any] = {"model": saved.source}
     folder = PLACE / folder_name(saved.source)
     if saved.run:
@@ -124,7 +121,6 @@ def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
 
 
 def _budget_spent(saved: Saved) -> TrainState | None:
-    """Return what the model's training took, None if that is not known."""
     if saved.run is None:
         return None
     progress = Path(saved.source) / PROGRESS_FILE

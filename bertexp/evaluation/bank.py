@@ -32,17 +32,12 @@ from bertexp.objectives.samples import Sample
 
 @dataclass(frozen=True)
 class Bank:
-    """What the objectives of a task are evaluated on.
-
-    Attributes:
-        sets: for each objective, those of its conditions.
-    """
+    """The evaluation sets of each objective of a task."""
 
     sets: list[tuple[Objective, list[EvalSet]]]
 
     @property
     def all_sets(self) -> list[EvalSet]:
-        """Those of all objectives."""
         return [one for _, sets in self.sets for one in sets]
 
     @property
@@ -63,7 +58,6 @@ class Bank:
 
     @property
     def yardsticks(self) -> dict[str, float]:
-        """What can be reached without looking at the input, by the metric's name."""
         found: dict[str, float] = {}
         for objective, sets in self.sets:
             found |= objective.yardsticks(sets)
@@ -71,27 +65,24 @@ class Bank:
 
     @property
     def answered(self) -> dict[str, int]:
-        """How many independent examples each accuracy is of, by the metric's name."""
         found: dict[str, int] = {}
         for objective, sets in self.sets:
             found |= objective.answered(sets)
         return found
 
     def details(self, metrics: Mapping[str, float]) -> list[RenderableType]:
-        """Return tables of those metrics that the table of results leaves out."""
         return [part for one, _ in self.sets for part in one.details(metrics, self.answered)]
 
     def optimum(self, language: Language) -> dict[str, float]:
-        """Return the least losses that any model can have on a made-up language."""
         found: dict[str, float] = {}
         for objective, sets in self.sets:
             found |= objective.optimum(sets, language)
         return found
 
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
-        """Return the metrics of a model by name, those of the first objective first.
+        """Return a model's metrics by name.
 
-        Where none is called ``eval/loss``, the first objective's loss is.
+        If none is ``eval/loss``, the first objective's loss becomes it.
         """
         metrics: dict[str, float] = {}
         for objective, sets in self.sets:
@@ -107,25 +98,25 @@ class Bank:
 def build_bank(
     objectives: Sequence[Objective], tokens: Mapping[str, TokenStore], config: BankConfig
 ) -> Bank:
-    """Return what objectives are evaluated on, from the validation split of ``tokens``."""
+    """Build the bank from the validation split of ``tokens``."""
     return Bank([(each, each.eval_sets(tokens, config)) for each in objectives])
 
 
 def evaluate(learner: Learner, bank: Bank, device: torch.device) -> dict[str, float]:
-    """Return ``eval/*`` on the bank, leaving the model in evaluation mode."""
+    """Return ``eval/*`` on the bank; the model is left in evaluation mode."""
     return bank.metrics(predict(learner, bank, device))
 
 
 @torch.no_grad()
 def predict(learner: Learner, bank: Bank, device: torch.device) -> list[Evaluated]:
-    """Return a model's predictions on the whole bank, leaving it in evaluation mode."""
+    """Return predictions on the whole bank; the model is left in evaluation mode."""
     learner.eval()
     return [_predict(learner, one, device) for one in bank.all_sets]
 
 
 @torch.no_grad()
 def draw_samples(learner: Learner, bank: Bank, device: torch.device) -> list[Sample]:
-    """Return some of a model's predictions on the bank, for people to read."""
+    """Return some predictions on the bank, for people to read."""
     learner.eval()
     samples: list[Sample] = []
     for objective, sets in bank.sets:

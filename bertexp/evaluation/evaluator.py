@@ -29,11 +29,7 @@ class Source:
 
     Attributes:
         config: ``evaluation.*``.
-        dataset: ``dataset.*``.
-        corpus: the documents.
-        tokenizer: what they were cut with.
-        tokens: the tokens of each split.
-        task: what the model is trained on.
+        tokens: of each split.
         max_length: the most tokens of an input, special ones included.
     """
 
@@ -88,12 +84,7 @@ class Evaluator(ABC):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
-
-    Attributes:
-        predictions: on the bank.
-        metrics: all of them, by name.
-    """
+    """What was measured; ``predictions`` are on the bank."""
 
     predictions: list[Evaluated]
     metrics: dict[str, float]
@@ -107,7 +98,7 @@ def prepare_evaluators(source: Source) -> list[Evaluator]:
 def evaluate_fully(
     learner: Learner, bank: Bank, evaluators: Sequence[Evaluator], device: torch.device
 ) -> Evaluation:
-    """Measure all there is to measure: on the bank, then what each evaluator yields."""
+    """Evaluate on the bank, then by each evaluator."""
     predictions = predict(learner, bank, device)
     metrics = bank.metrics(predictions)
     for evaluator in evaluators:

@@ -38,7 +38,6 @@ class Probed:
     """The accuracies of one probe.
 
     Attributes:
-        name: the probe's.
         accuracy: on the features of the layer that was chosen: ``eval/probe/<name>``.
         majority: of always predicting one class; all are as common.
         tfidf: of the same classifier on TF-IDF.
@@ -110,7 +109,6 @@ class Probes(Evaluator):
         return [table(*columns, rows=rows), note, ""]
 
     def draw(self, folder: Path) -> list[Path]:
-        """Draw accuracies over the layers, beside those of TF-IDF and of the majority class."""
         if not self.probed:
             return []
         import matplotlib
@@ -156,11 +154,8 @@ def layer_features(
 
     Args:
         bert: a ``BertModel`` of ``transformers``.
-        tokenizer: what cuts the texts.
-        texts: what is read.
         max_length: what a text and its special tokens are cut to, at the end.
         pooling: ``mean`` (of all tokens, special ones too) or ``cls``.
-        device: where the model is.
     """
     bert.eval()
     room = max_length - tokenizer.special_in_sequence
@@ -192,9 +187,7 @@ def _pool(state_BLD: torch.Tensor, mask_BL: torch.Tensor, pooling: str) -> torch
 def accuracy(features_ND: Any, task: ProbeTask) -> float:
     """Return the accuracy on the last third of the texts of a classifier fitted to the others.
 
-    Args:
-        features_ND: a row a text, dense or sparse; scaled here to unit variance.
-        task: the texts' classes, and which texts are for fitting.
+    ``features_ND`` has a row a text, dense or sparse; it is scaled here to unit variance.
     """
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.model_selection import StratifiedKFold
@@ -220,7 +213,7 @@ def accuracy(features_ND: Any, task: ProbeTask) -> float:
 
 
 def tfidf_accuracy(task: ProbeTask) -> float:
-    """Return the accuracy of the same classifier on the words alone, weighed by TF-IDF."""
+    """Return the accuracy of the same classifier on the words alone, weighted by TF-IDF."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     # Words and punctuation, one letter or many: any text has some.

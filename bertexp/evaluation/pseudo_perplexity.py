@@ -74,11 +74,9 @@ def pseudo_likelihood(
 
     Args:
         family: a model with a head for masked tokens; left in evaluation mode.
-        tokenizer: for the special tokens around each text.
         texts: ids of each, without special tokens.
         max_length: what a text and its special tokens are cut to, at the end: a model has
             no positions beyond those it was trained with.
-        device: where the model is.
     """
     family.model.eval()
     texts = [text[: max_length - tokenizer.special_in_sequence] for text in texts]
@@ -98,7 +96,7 @@ def pseudo_likelihood(
 
 
 def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:
-    """Return the ids of ``count`` paragraphs, always the same, fewer among those of more.
+    """Return the ids of ``count`` paragraphs, always the same; fewer are a subset of more.
 
     Paragraphs, because a store has them however it is cut into sentences: the same texts for
     models of masked tokens and for those of sentence pairs too.

@@ -26,15 +26,12 @@ class Prepared:
     """What a run trains, and on what.
 
     Attributes:
-        model, tokenizer, max_length: what is trained and exported.
-        heads: what the model predicts with.
-        weights: what the mean loss of each is multiplied with.
-        examples: to train on.
-        fingerprints: what stands for the contents of the data.
+        weights: what the mean loss of each head is multiplied with.
+        fingerprints: of the contents of the data.
         yardsticks: what can be reached without looking at the input, by the metric's name.
         answered: how many independent examples each accuracy is of, by the metric's name.
         facts: the lines of the plan that are of this experiment alone.
-        default_rate: the learning rate for this model, and why it is that.
+        default_rate: the learning rate for this model, and the reason for it.
     """
 
     model: Any
@@ -56,13 +53,11 @@ class Final:
 
     Attributes:
         metrics: by name; ``eval/loss`` is among them.
-        summary: what else goes into ``summary.json``.
+        summary: further values for ``summary.json``.
         optimum: the least losses that any model can have, where they are known.
-        details: printed below the table of results.
-        samples: printed below that.
+        details: printed below the table of results, and ``samples`` below that.
         tables: for the tracker: columns and rows, by name.
         pictures: for the tracker: files in the run's folder.
-        predictions: files with the model's answers to a test.
     """
 
     metrics: dict[str, float]

@@ -30,7 +30,7 @@ SEED, SAMPLED = 0, 16
 
 
 def make_plan(run: Run) -> Plan:
-    """Make ``MEASURED`` real steps and an evaluation, and reckon what all of the run would take.
+    """Make ``MEASURED`` real steps and an evaluation, and estimate the cost of the whole run.
 
     The model is trained by the steps and of no use afterwards. All processes take part; the
     first one records the plan in the run's ``summary.json``.
@@ -90,7 +90,7 @@ def _make_steps(run: Run) -> tuple[float, float]:
 
 
 def _flops_per_token(run: Run) -> float:
-    """Return the operations that training takes for a token, for any seed the same.
+    """Return the operations that training takes for a token, the same for any seed.
 
     It is the mean over steps that are spread over an epoch, drawn and masked under one seed.
     """
@@ -115,7 +115,7 @@ def _flops_per_token(run: Run) -> float:
 
 
 def _batches(run: Run) -> Iterator[list[Batch]]:
-    """Give the first steps, with the mask rates of all of the run: a schedule changes the work."""
+    """Yield the first steps, with the mask rates of all of the run: a schedule changes the work."""
     for number in range(1 + MEASURED):
         progress = max(0.0, (number - 0.5) / MEASURED)
         yield run.training.batches[
@@ -124,7 +124,7 @@ def _batches(run: Run) -> Iterator[list[Batch]]:
 
 
 def _checkpoints(run: Run, steps: int, seconds: float) -> int:
-    """Return how many checkpoints lie on the disk at most, the one being written included."""
+    """Return how many checkpoints the disk holds at most, the one being written included."""
     trainer = run.config.trainer
     written = 1 + (steps // run.every if run.every else 0)
     if isinstance(trainer.save_every, int):
@@ -139,7 +139,7 @@ NOTE = Text("A dry run: nothing is trained, logged or saved.", "dim")
 
 
 def show_plan(run: Run) -> float:
-    """Print what a run would do and take, see ``make_plan``; returns NaN, as there is no loss.
+    """Print the plan of a run, see ``make_plan``; returns NaN, as there is no loss.
 
     A sweep prints it of all its jobs at its end.
     """
@@ -151,7 +151,6 @@ def show_plan(run: Run) -> float:
 
 
 def costs(plan: Plan) -> RenderableType:
-    """Return what one run would take, to be shown below what it would do."""
     free = shutil.disk_usage(".").free
     rows = {
         "training": f"{compact(plan.tokens)} tokens, {plan.epochs:.3g} epochs",
@@ -172,12 +171,7 @@ def costs(plan: Plan) -> RenderableType:
 
 
 def sweep_costs(plans: Sequence[tuple[str, Plan]], at_once: int) -> RenderableType:
-    """Return what each job of a sweep would take, and all of them.
-
-    Args:
-        plans: by the name of the job's folder.
-        at_once: jobs that run at the same time.
-    """
+    """Return the cost of each job of a sweep, and of all, ``at_once`` of them at a time."""
     columns = ("job", "params", "steps", "tokens", "FLOPs", "memory", "disk", "time")
     shown = table(*columns)
     for job, plan in plans:
@@ -213,7 +207,6 @@ def _spent(tokens: float, flops: float, memory: float, disk: float, seconds: flo
 
 
 def _processes(plan: Plan) -> str:
-    """Return what is different where several processes train, and what is not."""
     parts = [
         f"{plan.processes}, each with {plan.step_examples / plan.processes:g} of a step's "
         f"{plan.step_examples} examples",

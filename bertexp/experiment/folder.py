@@ -23,9 +23,7 @@ RECORD = ".hydra"
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Have the folder for this process alone, for the time of a ``with`` block.
-
-    The claim ends with the process, however that ends.
+    """Lock the folder for this process within a ``with`` block, or until the process ends.
 
     Raises:
         UserError: another process has it.
@@ -43,15 +41,15 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def is_new(folder: Path) -> bool:
-    """Whether there is nothing in a run's folder, the log excepted that Hydra has opened."""
+    """Whether a run's folder is empty, the log excepted that Hydra has opened."""
     return all(path.is_file() and path.stat().st_size == 0 for path in folder.iterdir())
 
 
 def discard(folder: Path) -> None:
-    """Remove the folder of a run that has only begun, and what that leaves empty in ``outputs/``.
+    """Remove the folder of a run that has only begun, and its parents left empty in ``outputs/``.
 
-    It stays if there is anything in it that the run has made, or if it is where the user is. It
-    may be gone already.
+    It stays if it holds anything that the run has made, or is the working directory. It may be
+    gone already.
     """
     if not folder.exists():
         return
@@ -66,7 +64,7 @@ def discard(folder: Path) -> None:
 
 
 def remove_empty_parents(folder: Path) -> None:
-    """Remove what a folder that is gone leaves empty in ``outputs/``, which may be that itself."""
+    """Remove the parents that a removed folder leaves empty, up to ``outputs/`` itself."""
     outputs = Path.cwd() / "outputs"
     for parent in folder.absolute().parents:
         if not parent.is_relative_to(outputs) or any(parent.iterdir()):
@@ -75,7 +73,7 @@ def remove_empty_parents(folder: Path) -> None:
 
 
 def record_config(folder: Path, composed: DictConfig) -> None:
-    """Write what a run does, as Hydra would; how it was started only when it starts.
+    """Write a run's configuration, as Hydra would; how it was started only when it starts.
 
     Hydra itself writes before it is known whether the run may work in the folder at all.
     """
@@ -124,7 +122,6 @@ _MOVED = {
 
 
 def _bring_up_to_date(config: DictConfig) -> None:
-    """Give a configuration of before the keys of today."""
     if "model" in config and "family" not in config:
         config.family = {"name": "bert"}
     if "name" in config.get("task", {}) and "objectives" not in config.task:
@@ -141,7 +138,7 @@ def _bring_up_to_date(config: DictConfig) -> None:
 
 
 def _name_objectives(task: DictConfig) -> None:
-    """Give a task of before its objectives had a key what its name stood for."""
+    """Give the task of an older configuration the objectives that its name meant."""
     task.objectives = ["mlm", "nsp"] if task.name == "mlm_nsp" else [task.name]
     weight = task.pop("nsp_weight", 1.0)
     task.weights = {"mlm": 1.0, "nsp": weight} if task.name == "mlm_nsp" else None
@@ -156,6 +153,5 @@ def load_plugins_of(named: str) -> None:
 
 
 def started_by_sweep(folder: Path) -> bool:
-    """Whether the run in ``folder`` was started as a job of a sweep."""
     hydra_config = recorded(folder, "hydra")
     return hydra_config is not None and str(hydra_config.hydra.mode).endswith("MULTIRUN")

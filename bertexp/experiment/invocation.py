@@ -16,26 +16,19 @@ class Job(Protocol):
 
     @property
     def overrides(self) -> Sequence[str]:
-        """What it differs in from the other jobs."""
+        """The overrides in which it differs from the other jobs."""
 
     @property
     def shows_bar(self) -> bool:
-        """Whether the terminal is its own to draw a bar on."""
+        """Whether it may draw a progress bar on the terminal."""
 
     def planned(self, seconds: float) -> None:
-        """Take note of how long the job will train."""
+        """Note how long the job will train."""
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """Where a run is, where it begins, and who started it.
-
-    Attributes:
-        folder: the run's folder, which exists.
-        resume: the checkpoint to resume from, if there is one.
-        signals: what may ask it to stop.
-        job: the sweep's job that this is, or None.
-    """
+    """Where a run is, where it begins, and what started it; ``job`` is None outside a sweep."""
 
     folder: Path
     resume: Resume

@@ -34,9 +34,7 @@ def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invo
     Where several processes run it together, the first one writes, logs and prints.
 
     Args:
-        config: what to do.
-        resolved: the same as plain values, for the trackers.
-        invocation: how it was started.
+        resolved: ``config`` as plain values, for the trackers.
 
     Raises:
         UserError: a mistake of the user's, a full disk, or too many bad steps.
@@ -67,7 +65,7 @@ def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invo
 def tracked(
     config: RunConfig, resolved: dict[str, Any], invocation: Invocation, identity: RunIdentity
 ) -> Iterator[tuple[Accelerator, JsonLinesTracker, SafeTracker | None]]:
-    """Give the device, the run's own record and the user's tracker, which learns how it ends."""
+    """Yield the device, the run's own record and the user's tracker, which records how it ends."""
     folder, checkpoint = invocation.folder, invocation.resume.checkpoint
     record, tracker = JsonLinesTracker(folder), None
     is_tracked = group.is_first() and not config.trainer.dry_run

@@ -18,18 +18,16 @@ class Plan:
 
     Attributes:
         parameters: of the model, shared ones once.
-        steps: of the whole run.
-        epochs, tokens, flops: after so many steps; padding is no token. The same for all seeds,
+        epochs, tokens, flops: after ``steps``; padding is no token. The same for all seeds,
             where examples are: the operations are counted under a seed of the plan's own.
         step_seconds: for a step of the mean number of tokens, by ``MEASURED`` real ones.
         evaluation_seconds: for all evaluations of the bank, by one that was measured. Probes and
             pseudo-perplexity, once at the end, are not among them.
         peak_bytes: the most memory that a process held in these steps and that evaluation; on a
             GPU, that torch held there.
-        checkpoint_bytes, checkpoints: of one, and how many lie on the disk at most.
-        processes: that train.
+        checkpoint_bytes, checkpoints: of one, and the most that the disk holds.
         step_examples: of all processes.
-        sharded: whether each of them has a part of the optimizer's states only.
+        sharded: whether each process has only a part of the optimizer's states.
         utilisation: share of the machine's own matrix product that the measured steps reached.
     """
 
@@ -50,15 +48,13 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Training and evaluations together."""
         return self.steps * self.step_seconds + self.evaluation_seconds
 
     @property
     def model_bytes(self) -> int:
-        """The exported model's."""
         return WEIGHT_BYTES * self.parameters
 
     @property
     def disk_bytes(self) -> int:
-        """Of the run's folder when it is largest."""
+        """The size of the run's folder when it is largest."""
         return self.checkpoints * self.checkpoint_bytes + self.model_bytes

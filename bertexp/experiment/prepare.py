@@ -35,11 +35,6 @@ class Data:
 
     Attributes:
         corpus: the documents; of a streamed corpus the first ones, and so in ``tokens``.
-        tokenizer: what they are cut with.
-        tokens: the tokens of each split.
-        task: what is predicted.
-        examples: the examples to train on.
-        bank: the frozen examples to evaluate on.
         optimum: the least losses there can be on the bank, where the corpus is synthetic.
         evaluators: what else is measured of the model.
     """
@@ -88,8 +83,7 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     """Prepare everything that comes before the model, or find it in the cache.
 
     Args:
-        config: what to prepare.
-        tokenizer: what to cut the text with, instead of what ``config.tokenizer`` asks for.
+        tokenizer: instead of that of ``config.tokenizer``.
 
     Raises:
         UserError: a name that does not exist, or a corpus that cannot be read or used.
@@ -126,7 +120,6 @@ def _prepare_text(
 
 
 def _advice(config: Config, tokenizer: Tokenizer) -> str:
-    """Return what to do about characters that a vocabulary has not got."""
     size = config.tokenizer.vocab_size
     if config.model.pretrained:
         return "a checkpoint of this language, or model=tiny tokenizer=wordpiece, knows more"
@@ -138,7 +131,6 @@ def _advice(config: Config, tokenizer: Tokenizer) -> str:
 
 
 def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Task) -> Examples:
-    """Return the examples to train on: of stored tokens, or of the stream they are the head of."""
     dataset = config.dataset
     if not dataset.streaming:
         return task.examples(tokens)
@@ -157,7 +149,6 @@ def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Tas
 
 
 def _prepare_corpus(config: Config) -> CorpusStore:
-    """Prepare the documents, or of a stream the first ones."""
     dataset = config.dataset
     if dataset.streaming:
         dataset = replace(dataset, max_documents=dataset.head_documents)
@@ -165,7 +156,7 @@ def _prepare_corpus(config: Config) -> CorpusStore:
 
 
 def preparation_processes(config: Config) -> int:
-    """Return how many processes prepare a corpus: as many as there are cores, if none are set."""
+    """Return how many processes prepare a corpus; if none are set, one for each core."""
     hardware = config.hardware
     return hardware.num_workers or hardware.threads or _cores()
 

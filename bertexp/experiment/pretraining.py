@@ -69,7 +69,6 @@ class Pretraining(Experiment[Config]):
         )
 
     def describe(self, folder: Path, tracker: SafeTracker | None) -> None:
-        """Record pairs and masks."""
         if tracker:
             tracker.describe({"fingerprints": fingerprints(self.data)})
         layers = [*self.data.examples.layers()]
@@ -91,7 +90,6 @@ class Pretraining(Experiment[Config]):
         return evaluate(learner, self.data.bank, device)
 
     def conclude(self, learner: Learner, folder: Path, device: torch.device) -> Final:
-        """Evaluate on the bank and by the evaluators; write each example's loss."""
         data = self.data
         found = evaluate_fully(learner, data.bank, data.evaluators, device)
         samples = draw_samples(learner, data.bank, device)
@@ -111,7 +109,7 @@ class Pretraining(Experiment[Config]):
 
 
 def fingerprints(data: Data) -> dict[str, Any]:
-    """Return what stands for the contents of a run's data."""
+    """Return the fingerprints of a run's data."""
     bank = data.bank.fingerprints
     for evaluator in data.evaluators:
         bank |= evaluator.fingerprints()
@@ -138,7 +136,7 @@ def details(data: Data, metrics: Mapping[str, float]) -> list[RenderableType]:
 
 
 def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """Return samples as tables: columns and rows, by name."""
+    """Return columns and rows by name."""
     tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
     for sample in samples:
         tables.setdefault(sample.table, (sample.columns, []))[1].extend(sample.rows())
@@ -146,7 +144,6 @@ def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[
 
 
 def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
-    """Return the lines of the plan about corpus, task and model."""
     train, validation = data.corpus.sizes["train"], data.corpus.sizes["validation"]
     source = config.model.pretrained or f"{config.model.name}, from scratch"
     tokens, tokenizer = data.tokens["train"], data.tokenizer
@@ -172,7 +169,6 @@ def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
 
 
 def _rate(config: MaskingConfig) -> str:
-    """Return the mask rate, its course and the rate of corruption, as far as they differ."""
     text = f"{config.prob:.3g}"
     if config.schedule.end is not None:
         text += f" to {config.schedule.end:.3g} ({config.schedule.name})"

@@ -19,24 +19,24 @@ FINE_TUNING = {512: 3e-4, math.inf: 3e-5}
 
 
 def default_rate(pretrained: str | None, hidden_size: float) -> tuple[float, str]:
-    """Return the peak rate of pre-training, and why it is that."""
+    """Return the peak rate of pre-training, and the reason for it."""
     if pretrained:
         return FROM_CHECKPOINT, "for a checkpoint"
     return _of_width(FROM_SCRATCH, hidden_size)
 
 
 def fine_tuning_rate(hidden_size: float) -> tuple[float, str]:
-    """Return the peak rate of fine-tuning, and why it is that."""
+    """Return the peak rate of fine-tuning, and the reason for it."""
     return _of_width(FINE_TUNING, hidden_size)
 
 
 def explained(rate: float, default: tuple[float, str]) -> str:
-    """Return a rate, and why where it is the default one."""
+    """Return a rate, and the reason where it is the default one."""
     return f"{rate:g}, {default[1]}" if rate == default[0] else f"{rate:g}"
 
 
 def with_rate(composed: DictConfig) -> DictConfig:
-    """Return a configuration in which ``optimizer.lr`` is a number, where the others are valid.
+    """Return a configuration in which ``optimizer.lr`` is a number, if its other keys are valid.
 
     Raises:
         UserError: it fine-tunes a model that cannot be read.

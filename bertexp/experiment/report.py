@@ -21,7 +21,6 @@ from bertexp.training.state import TrainState
 def plan(
     config: RunConfig, prepared: Prepared, accelerator: Accelerator, steps: int, seconds: float
 ) -> RenderableType:
-    """Return what a run is about to do."""
     trainer, examples = config.trainer, len(prepared.examples)
     # No step has more than an epoch.
     size = min(trainer.batch_size, examples)
@@ -55,14 +54,12 @@ def results(
     answered: Mapping[str, int],
     details: Sequence[RenderableType] = (),
 ) -> RenderableType:
-    """Return metrics side by side, and what is known of them.
+    """Return metrics side by side, and remarks on them.
 
     Args:
-        heading: of the metrics' names.
         columns: metrics by name, by what they are of. Those of ``model`` decide which rows there
             are; a column without a value is left out.
         answered: how many independent examples each accuracy is of.
-        details: printed below.
     """
     columns = {name: known for name, known in columns.items() if known}
     names = [name for name in columns["model"] if describe(name).results]
@@ -80,12 +77,11 @@ def results(
 
 
 def spent(state: TrainState) -> str:
-    """Return what was spent on a model, as a heading."""
+    """Return the cost of a model, as a heading."""
     return f"after {plural(state.step, 'step')}, {clock(state.seconds)}"
 
 
 def remarks(found: Sequence[str]) -> RenderableType:
-    """Return the remarks on a result, a paragraph each; see ``results.remarks``."""
     return Group(*(Text(f"! {one}\n", "yellow") for one in found))
 
 
@@ -94,11 +90,7 @@ def places(
 ) -> RenderableType:
     """Return where everything was written.
 
-    Args:
-        folder: the run's.
-        best: the folder of the best model, where that is not the exported one, and its metric.
-        predictions: files of answers to a test.
-        tracker: where the tracker has the run, a line or several.
+    ``best`` is the folder of the best model, where that is not the exported one, and its metric.
     """
     rows = {"run": str(folder), "model": str(folder / "model")}
     if best:

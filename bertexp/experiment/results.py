@@ -27,7 +27,7 @@ SMOOTHED = 10
 
 
 def conclude(run: Run) -> float:
-    """Evaluate, export and record what was trained; returns the final ``eval/loss``."""
+    """Evaluate, export and record the trained model; returns the final ``eval/loss``."""
     experiment, saver, state = run.experiment, run.saver, run.training.state
     folder, device = run.invocation.folder, run.accelerator.device
     best = experiment.exports_best
@@ -46,7 +46,6 @@ def conclude(run: Run) -> float:
 
 
 def _record(run: Run, final: Final) -> None:
-    """Write, log and print the results."""
     folder, state = run.invocation.folder, run.training.state
     with run.clock.counting("tracking"):
         run.accelerator.log(final.metrics | state.spent(), step=state.step)
@@ -61,7 +60,7 @@ def _record(run: Run, final: Final) -> None:
 
 
 def summary(run: Run, final: Final) -> dict[str, object]:
-    """Return what is known at the end; what was spent is named as in ``TrainOutput``."""
+    """Return the final ``summary.json``; costs are named as in ``TrainOutput``."""
     state, saver, decides = run.training.state, run.saver, run.experiment.decides
     value = final.metrics[decides] if run.experiment.exports_best else saver.cost
     return {
@@ -84,7 +83,6 @@ def summary(run: Run, final: Final) -> dict[str, object]:
 
 
 def _report(run: Run, final: Final) -> Iterator[RenderableType]:
-    """Yield what the terminal shows at the end: the results, samples, remarks and places."""
     state, saver, folder = run.training.state, run.saver, run.invocation.folder
     heading = report.spent(state) + ", stopped early" * state.stopped
     is_best = run.experiment.exports_best
@@ -108,7 +106,7 @@ def _report(run: Run, final: Final) -> Iterator[RenderableType]:
 
 
 def before_training(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return ``eval/*`` before the first step, from a run's logged lines; nothing without it."""
+    """Return the logged ``eval/*`` before the first step; empty if there was no such evaluation."""
     first = next((line for line in lines if "eval/loss" in line), {"step": None})
     found = {name: value for name, value in first.items() if name.startswith("eval/")}
     return {name: math.nan if v is None else v for name, v in found.items() if first["step"] == 0}
@@ -123,12 +121,8 @@ def remarks(
 ) -> list[str]:
     """Return what is wrong with the model that a run exports.
 
-    Args:
-        lines: that the run has logged.
-        metrics: of the model.
-        yardsticks: what can be had without looking at the input.
-        saver: knows the best model.
-        decides: the metric by which models are compared.
+    ``yardsticks`` can be reached without looking at the input; ``decides`` is the metric by which
+    models are compared.
     """
     found, before = [], before_training(lines)
     for name in (each for each in yardsticks if each == decides or describe(each).lower_is_better):

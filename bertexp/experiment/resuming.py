@@ -33,7 +33,7 @@ class Resume:
     """Where a run starts or resumes.
 
     Attributes:
-        composed: its configuration, in which nothing is left of ``trainer.resume``.
+        composed: its configuration, without ``trainer.resume``.
         checkpoint: where it resumes, None where it starts.
         forced: whether it resumes even with other data.
         tracker_id: the id that trackers know it by, None for a new run.
@@ -79,10 +79,8 @@ def begin(
     """Decide where the run in ``folder`` begins.
 
     Args:
-        composed: what the command line asks for.
-        folder: the run's folder.
-        overrides: what of that was named on the command line.
-        schema: what a configuration may hold.
+        composed: the configuration of the command line.
+        overrides: those that were named there.
 
     Raises:
         UserError: it cannot resume, or not with these settings, or must not start here.
@@ -123,12 +121,7 @@ def begin(
 def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> DictConfig:
     """Return the recorded configuration of the run in ``folder``, with the command line's changes.
 
-    Where to work and who follows it, ``hardware`` and ``tracker``, are of now and not of then.
-
-    Args:
-        composed: what the command line asks for.
-        folder: the run's folder.
-        overrides: what of that was named on the command line.
+    Where to work and how it is tracked, ``hardware`` and ``tracker``, are the command line's.
     """
     stored = recorded(folder, "config")
     assert stored is not None, folder
@@ -141,12 +134,11 @@ def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) ->
 
 
 def _part(override: str) -> str:
-    """Return the group or the key at the top that an override is about."""
     return re.split(r"[.@/=]", override.lstrip("+~"))[0]
 
 
 def _completed(stored: DictConfig, composed: DictConfig) -> DictConfig:
-    """Return the stored configuration; a key that is newer than the run has its default."""
+    """Return the stored configuration; keys newer than the run have their defaults."""
     completed = composed.copy()
     OmegaConf.set_struct(completed, False)
     completed.merge_with(stored)
@@ -156,7 +148,6 @@ def _completed(stored: DictConfig, composed: DictConfig) -> DictConfig:
 def _with_overrides(
     stored: DictConfig, composed: DictConfig, overrides: Sequence[str]
 ) -> DictConfig:
-    """Return the stored configuration, but what the command line names as it is composed."""
     changed = stored.copy()
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group.replace("/", ".")
@@ -170,7 +161,7 @@ def _with_overrides(
 
 
 def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
-    """Refuse what alters the outcome; returns whether the budget is longer in any respect."""
+    """Refuse changes that alter the results; returns whether the budget is longer anywhere."""
     old, new = flattened(asdict(before)), flattened(asdict(after))
     changed = [key for key in new if new[key] != old.get(key) and changes_outcome(key)]
     per_epoch = checkpoint.progress["steps_per_epoch"]
@@ -188,7 +179,6 @@ def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
 
 
 def _settled(composed: DictConfig) -> DictConfig:
-    """Return the configuration without how it was started, with the time in it fixed."""
     settled = composed.copy()
     OmegaConf.set_struct(settled, False)
     sweep = OmegaConf.select(composed, "sweep", throw_on_resolution_failure=False)

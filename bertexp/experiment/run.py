@@ -55,7 +55,6 @@ class Clock:
         setattr(self, part, getattr(self, part) + time.perf_counter() - began)
 
     def read(self) -> dict[str, float]:
-        """Return all of it by name, as of now."""
         seconds = {name: value for name, value in vars(self).items() if name != "_began"}
         return seconds | {"total": self.total + time.perf_counter() - self._began}
 
@@ -65,10 +64,7 @@ class Run(Watch):
     """What a run trains, where, and what follows each step.
 
     Attributes:
-        experiment, prepared: what is trained and how it is evaluated.
-        invocation: how it was started.
-        accelerator, learner, training: the device, the model with its heads, the loop's state.
-        saver: writes checkpoints and the model.
+        learner: the model with its heads.
         record, tracker: the run's own record, and the tracker that the user chose.
         clock: its seconds so far.
     """
@@ -101,7 +97,6 @@ class Run(Watch):
         record: JsonLinesTracker,
         tracker: SafeTracker | None,
     ) -> Run:
-        """Prepare data and model, and measure a step."""
         config, checkpoint = experiment.config, invocation.resume.checkpoint
         clock = Clock(**checkpoint.progress["seconds"]) if checkpoint else Clock()
         with clock.counting("preparation"):
@@ -125,7 +120,6 @@ class Run(Watch):
         return cls(experiment, prepared, invocation, *parts)
 
     def steps(self) -> Iterator[Any]:
-        """Return the batches of the steps to come, at the mask rate of each."""
         training, ahead = self.training, self.training.budget.ahead
         rate = self.experiment.mask_rate
 
@@ -164,12 +158,11 @@ class Run(Watch):
         self.progress.note(where + ": the budget is spent, nothing is left to train" * spent)
 
     def print_plan(self, steps: int, seconds: float) -> None:
-        """Print what the run is about to do; of a sweep's job it goes to the log alone."""
+        """Print the plan; of a sweep's job it goes to the log alone."""
         lines = report.plan(self.config, self.prepared, self.accelerator, steps, seconds)
         show(lines, log_only=self.invocation.job is not None)
 
     def log(self, fraction: float, found: dict[str, float]) -> None:
-        """Log and show one line."""
         state = self.training.state
         epoch = {"train/epoch": state.examples / len(self.prepared.examples)}
         with self.clock.counting("tracking"):
@@ -178,7 +171,7 @@ class Run(Watch):
         self.progress.update(state.step, min(fraction, 1.0), found["train/loss"], speed)
 
     def evaluate(self) -> None:
-        """Evaluate, and keep the model if it is the best so far."""
+        """Evaluate, and save the model if it is the best so far."""
         state, patience = self.training.state, self.experiment.patience
         self.saver.offer(self.cost(self._measure()), state.step)
         if patience is not None and self.every:
@@ -186,7 +179,7 @@ class Run(Watch):
             state.stopped = since >= patience * self.every
 
     def step(self) -> None:
-        """Save if it is time to, or the last chance; stop if a signal asks for it."""
+        """Save if it is due, or the last chance; stop if a signal has come."""
         training, signals = self.training, self.invocation.signals
         done = training.budget.fraction(training.state) >= 1
         # What one process is told, or finds due, all of them do after the same step.
@@ -210,16 +203,14 @@ class Run(Watch):
             signals.check()
 
     def end(self) -> None:
-        """Note what the budget was exceeded by."""
         if overshoot := self.training.budget.overshoot(self.training.state):
             self.progress.note(overshoot)
 
     def cost(self, found: dict[str, float]) -> float:
-        """Return the metric that decides, lower for better models; what is undefined is worst."""
+        """Return the metric that decides, lower for better models; undefined is worst."""
         return metrics.cost(self.experiment.decides, found[self.experiment.decides])
 
     def _measure(self) -> dict[str, float]:
-        """Evaluate, log and show it; returns the metrics."""
         state = self.training.state
         spent = state.spent()
         if self.experiment.mask_rate:

@@ -24,8 +24,8 @@ class Saved:
     """Where a saved model is.
 
     Attributes:
-        source: what ``from_pretrained`` takes.
-        run: the folder of the run that it is of; None for a model from elsewhere.
+        source: an argument for ``from_pretrained``.
+        run: the folder of its run; None for a model from elsewhere.
     """
 
     source: str
@@ -52,10 +52,10 @@ class Saved:
         return read_architecture(self.source, key="run")
 
     def load_tokenizer(self) -> Tokenizer:
-        """Return its tokenizer: for a run, equal to that it was trained with to the last bit.
+        """Return its tokenizer: for a run, identical to the one it was trained with.
 
         Raises:
-            UserError: there is no WordPiece tokenizer, or the model has no room for its tokens.
+            UserError: there is no WordPiece tokenizer, or the model has too few embeddings for it.
         """
         from bertexp.data.tokens.saved import open_tokenizer
         from bertexp.families.architecture import check_fit
@@ -65,7 +65,7 @@ class Saved:
         return tokenizer
 
     def max_length(self, config: Any) -> int:
-        """Return the longest input: what the model was trained on, else all its positions."""
+        """Return the longest input: that of training, else all the model's positions."""
         from bertexp.families import FAMILIES
 
         positions = FAMILIES[config.model_type].positions(config)

@@ -32,7 +32,7 @@ PACKAGES = (
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return what the run's summary holds; nothing where there is none.
+    """Return the contents of a run's summary; empty where there is none.
 
     Raises:
         UserError: it is damaged.
@@ -52,7 +52,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def status(folder: Path, summary: Mapping[str, Any]) -> str:
     """Return ``finished``, ``failed``, ``interrupted``, ``running``, or ``killed``.
 
-    A run that is killed can no longer write that it is; but nobody holds its folder any more.
+    A killed run cannot record that it was; but no process has a lock on its folder any more.
     """
     written = str(summary.get("status", "running"))
     is_dead = written == "running" and not is_held(folder / LOCK_FILE)
@@ -60,10 +60,9 @@ def status(folder: Path, summary: Mapping[str, Any]) -> str:
 
 
 def write_summary(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write ``values`` over what the run's summary holds, all or nothing.
+    """Update the run's summary, all or nothing; other keys stay.
 
-    Keys that ``values`` does not name keep what was written before. Metrics bring their rows if
-    other programs would not know them.
+    Metrics bring their rows if other programs would not know them.
     """
     if rows := own_rows(values.get("metrics", {})):
         values = {**values, "metric_rows": rows}
@@ -77,7 +76,6 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _finite(value: object) -> object:
-    """Return ``value`` with null for what JSON has no word for: NaN and infinity."""
     if isinstance(value, Mapping):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -86,7 +84,7 @@ def _finite(value: object) -> object:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python, of the packages that matter and of this code's commit."""
+    """Return the versions of Python, of the main packages and of this code's commit."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -97,7 +95,7 @@ def versions() -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout this code runs from, ``+`` added if it was changed."""
+    """Return the commit of this code's checkout, with ``+`` if it was changed."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

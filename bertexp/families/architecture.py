@@ -67,13 +67,11 @@ def check_fit(
     other: str = "",
     resize: bool = False,
 ) -> None:
-    """Look whether every token of a tokenizer has a row in a checkpoint's embedding table.
+    """Check that every token of a tokenizer has a row in a checkpoint's embedding table.
 
-    Rows that no token has are never predicted and never put in.
+    Rows that no token has are never predicted and never input.
 
     Args:
-        found: the checkpoint's configuration.
-        tokenizer: the tokenizer.
         named: the checkpoint, for error messages.
         other: the tokenizer, for error messages, where it is not the checkpoint's own.
         resize: whether rows will be added.
@@ -106,7 +104,7 @@ def must_read_pairs(found: Any, key: str) -> None:
 
 @contextmanager
 def reading(named: str) -> Iterator[None]:
-    """Turn what ``transformers`` says of a checkpoint it cannot read into a ``UserError``."""
+    """Turn an error of ``transformers`` about an unreadable checkpoint into a ``UserError``."""
     from transformers.utils import logging as said
 
     before = said.get_verbosity()

@@ -24,7 +24,6 @@ class Part:
     """A part of a model.
 
     Attributes:
-        name: what it is.
         module: its weights; those that another part has too count where they come first.
         products: multiply-adds of the forward pass: of the encoder for each token where every
             position is computed, of a head for each prediction.
@@ -40,7 +39,7 @@ class Part:
 class Family:
     """A kind of encoder; an instance is one model of it.
 
-    Class methods tell of the architecture, before there is a model. The defaults are those of any
+    Class methods describe the architecture, before there is a model. The defaults are those of any
     encoder of ``transformers``: all positions computed by its own forward pass.
 
     Args:
@@ -76,7 +75,7 @@ class Family:
 
     @classmethod
     def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
-        """Return what ``describe`` sets."""
+        """Return the values that ``describe`` sets."""
         return {
             "vocab_size": vocab_size,
             "hidden_size": sizes.hidden_size,
@@ -140,7 +139,7 @@ class Family:
         self.model.get_input_embeddings().padding_idx = pad_id
 
     def untie(self, missing: set[str]) -> None:
-        """Set right what ``transformers`` leaves wrong in a loaded model with untied tables.
+        """Correct what ``transformers`` gets wrong in a loaded model with untied tables.
 
         Args:
             missing: names of the weights that were not found; those set here are taken out.
@@ -171,7 +170,7 @@ class Family:
     def arguments(
         self, ids_BL: Tensor, mask_BL: Tensor | None = None, types_BL: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Return what ``base`` is called with, without what the family does not read."""
+        """Return the arguments of ``base``, without those the family does not read."""
         found = {"input_ids": ids_BL}
         if mask_BL is not None:
             found["attention_mask"] = mask_BL

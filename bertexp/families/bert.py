@@ -141,17 +141,13 @@ class Bert(Family):
 def whole_layer(layer: Any, hidden_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
     """Return the output of a ``BertLayer`` at all positions, shape (batch, length, hidden).
 
-    Args:
-        layer: a ``BertLayer`` of ``transformers``.
-        hidden_BLD: what it reads.
-        mask_B11L: whether a position may be read; None if all may.
+    ``mask_B11L`` is whether a position may be read; None if all may.
     """
     context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask_B11L)
     return _read(layer, context_BLD, hidden_BLD)
 
 
 def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
-    """Return the output of a ``BertLayer`` whose heads read ``context`` for ``hidden``."""
     output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
     return output
 
@@ -159,9 +155,9 @@ def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
 class CompiledLayer:
     """``whole_layer`` compiled, once for all layers of a model and once for each shape.
 
-    The weights stay where they are, in the model and under their names. What is computed is that
-    of ``whole_layer`` to rounding; on a GPU dropout draws other masks. The last layer works at as
-    many positions as there are predictions, ever other ones, and is never compiled.
+    The weights stay in the model, under their names. The results are those of ``whole_layer`` to
+    rounding; on a GPU dropout draws other masks. The last layer works at as many positions as there
+    are predictions, a new number each time, and is never compiled.
 
     Args:
         shapes: the (examples, tokens) that are compiled, each with and without a mask of padding;
@@ -190,7 +186,6 @@ def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor
     Args:
         attention: a ``BertSelfAttention`` of ``transformers``.
         queried_BPD: the hidden states of the queries; ``hidden_BLD`` itself where all are.
-        hidden_BLD: the hidden states that are read.
         mask: whether a position may be read, shape (batch, 1, 1, length); None if all may.
     """
     heads = attention.num_attention_heads

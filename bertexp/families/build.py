@@ -26,9 +26,7 @@ def build_model(
     """Return the model of ``transformers`` to train, in training mode, in float32, on the CPU.
 
     Args:
-        family: what kind of model.
-        config: size or checkpoint.
-        heads: what of a model is needed, see ``Head.head``.
+        heads: see ``Head.head``.
         tokenizer: what its vocabulary must match; of a checkpoint, see ``check_fit``.
         max_length: the longest input, which its positions must hold.
         seed: for the weights that are drawn; the global generator is left seeded with it.
@@ -68,7 +66,7 @@ def check_model(
     device: torch.device,
     reads_pairs: bool,
 ) -> None:
-    """Look whether a model can be trained, before it is there.
+    """Check that a model can be trained, before it is built.
 
     Raises:
         UserError: a checkpoint that is not there, is of no family, has too few positions, no

@@ -36,7 +36,7 @@ def load_model(
 
     Args:
         path: a local folder or a Hub name.
-        heads: what of a model is needed, which is drawn where the checkpoint lacks it; None for
+        heads: those that are needed, drawn where the checkpoint lacks them; None for
             the class it was saved as, with all its heads.
         key: what the user calls ``path``, for error messages.
 
@@ -97,7 +97,7 @@ def _load(
     new_head: str | None = None,
     **made_with: Any,
 ) -> Any:
-    """Load a model; weights of ``new_head`` may have other shapes than they are saved with."""
+    """Load a model; weights of ``new_head`` may have other shapes than the saved ones."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # it would cut through the run's own
@@ -189,9 +189,6 @@ def write_model(
     """Write weights (safetensors), configuration and tokenizer into ``folder``.
 
     Args:
-        model, tokenizer: what is written.
-        max_length: the longest input.
-        folder: where to.
         weights: those of the model, where it has only a part of them itself.
         beside: what objectives have trained beside it, for ``BESIDE_FILE``.
     """

@@ -44,7 +44,7 @@ class _Dropout(torch.autograd.Function):
 
 
 def draw_masks_fast(model: nn.Module) -> None:
-    """Put ``Dropout`` in the place of every ``torch.nn.Dropout`` of ``model``."""
+    """Replace every ``torch.nn.Dropout`` of ``model`` by ``Dropout``."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:

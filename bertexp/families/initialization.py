@@ -25,9 +25,7 @@ def look_at_neighbours(bert: Any) -> None:
     which a rotation gives the neighbour's (Vaswani et al. 2017, section 3.5), and head
     ``n`` starts with the rotation for offset -1, +1, -2, +2, ... Values pass unchanged in
     length: their matrices are orthogonal. The architecture is BERT's, all weights are trained.
-
-    Args:
-        bert: a ``BertModel`` of ``transformers`` or its like; other weights stay as they are.
+    Other weights of ``bert``, a ``BertModel`` of ``transformers`` or its like, stay as they are.
     """
     config = bert.config
     attention: Any = bert.encoder.layer[0].attention
@@ -51,7 +49,6 @@ def look_at_neighbours(bert: Any) -> None:
 
 
 def _write_sinusoids(weight_PD: Tensor, frequencies_F: Tensor, amplitude: float) -> None:
-    """Fill position embeddings with a sine and a cosine of each frequency, side by side."""
     angles_PF = torch.arange(len(weight_PD))[:, None] * frequencies_F
     waves = torch.stack([angles_PF.sin(), angles_PF.cos()], dim=-1).flatten(1)
     weight_PD[:, : waves.shape[1]] = amplitude * waves

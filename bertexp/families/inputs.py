@@ -14,13 +14,11 @@ class Tensors:
     """A dataclass with tensors among its fields."""
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return it with its tensors changed."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
         changed = {name: change(v) for name, v in values.items() if isinstance(v, Tensor)}
         return replace(self, **changed)  # type: ignore[type-var]
 
     def to(self, device: torch.device) -> Self:
-        """Return it with its tensors on ``device``."""
         return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
 
@@ -29,7 +27,7 @@ class Inputs(Tensors):
     """What a model reads, and where its last hidden states are used.
 
     Attributes:
-        input_ids_BL: token ids, padded, ``int64``.
+        input_ids_BL: padded, ``int64``.
         attention_mask_BL: 1 for tokens, 0 for padding; None where nothing is padded.
         token_type_ids_BL: the segment of each token, 0 or 1; None where there is only one.
         queries_BP: the positions of each sequence that are used after the last layer, filled
@@ -44,11 +42,10 @@ class Inputs(Tensors):
     token_type_ids_BL: Tensor | None = None
 
     def at(self, positions_N: Tensor, ids_BL: Tensor) -> Inputs:
-        """Return the same sequences with other tokens, used at some positions.
+        """Return the sequences with other tokens, used at some positions.
 
         Args:
             positions_N: indices into the flattened batch.
-            ids_BL: the tokens.
         """
         column_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
         return Inputs(

@@ -28,7 +28,6 @@ def main() -> None:
 
 
 def _has_several_values(arguments: Sequence[str]) -> bool:
-    """Return whether a key has several values, as in ``seed=0,1,2``."""
     settings = [argument for argument in arguments if not argument.startswith("-")]
     try:
         overrides = OverridesParser.create().parse_overrides(settings)

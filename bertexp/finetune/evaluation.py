@@ -31,8 +31,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Return ``eval/loss`` and the metrics on the validation data.
 
-    Where there are several validation sets, those of the others follow as
-    ``eval/<metric>@<condition>``.
+    Those of further validation sets follow as ``eval/<metric>@<condition>``.
     """
     found: dict[str, float] = {}
     for condition, examples in data.validation.items():
@@ -47,7 +46,7 @@ def evaluate(
 
 
 def yardsticks(data: LabelledData, metrics: Sequence[str]) -> dict[str, float]:
-    """Return the metrics of always predicting the commonest class; nothing for scores."""
+    """Return the metrics of always predicting the commonest class; empty for scores."""
     examples = data.validation[""]
     assert examples.targets is not None
     assert data.train.targets is not None
@@ -61,7 +60,6 @@ def yardsticks(data: LabelledData, metrics: Sequence[str]) -> dict[str, float]:
 
 
 def answers(logits_NC: Tensor) -> np.ndarray:
-    """Return the likeliest class, or the score, of every example."""
     logits = logits_NC.numpy()
     return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(1)
 
@@ -137,10 +135,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def measure(names: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Return metrics by name, the higher the better; NaN where one is not defined.
 
-    Args:
-        names: which of ``METRICS``.
-        truth: the right answers: numbers of classes, or scores.
-        predicted: what a model predicts.
+    ``truth`` and ``predicted`` are numbers of classes, or scores.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no correlation with what is the same everywhere

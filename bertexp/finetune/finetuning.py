@@ -73,7 +73,6 @@ class Finetuning(Experiment[FinetuneConfig]):
         )
 
     def describe(self, folder: Path, tracker: SafeTracker | None) -> None:
-        """Record what is fine-tuned: the run, if it is one, and the model."""
         run = str(self.saved.run) if self.saved.run else None
         write_summary(folder, {"parent": {"run": run, "model": self.saved.source}})
 
@@ -86,7 +85,6 @@ class Finetuning(Experiment[FinetuneConfig]):
         return Final(metrics=metrics, predictions=written)
 
     def record(self, folder: Path, final: Final) -> None:
-        """Write the metrics into the folder of the run that was fine-tuned, for comparisons."""
         write_record(self.config, self.saved, folder, final.metrics, self.data)
 
     def _facts(self, data: LabelledData, model: Any, length: int) -> dict[str, str]:

@@ -26,10 +26,8 @@ class LabelledExamples(Examples):
     """A text or two and a label each.
 
     Args:
-        split: the texts.
         labels: the classes in order; none where labels are scores.
-        tokenizer: what cuts the texts.
-        max_length: what they are cut to: a text at its end, of a pair the longer one first.
+        max_length: what texts are cut to: a text at its end, of a pair the longer one first.
 
     Attributes:
         targets: the number of each class (``int64``) or each score (``float32``); None where they
@@ -60,7 +58,6 @@ class LabelledExamples(Examples):
         return len(self._rows)
 
     def counts(self, vocab_size: int) -> np.ndarray:
-        """Return how often each id occurs, ``int64`` of shape (vocab_size,)."""
         return np.bincount(np.concatenate(self._rows), minlength=vocab_size)
 
     def documents(self) -> np.ndarray:
@@ -96,7 +93,6 @@ class LabelledData:
 
     Attributes:
         labels: the classes in order; empty where labels are scores.
-        train: to train on.
         validation: to judge by, by condition; the first, ``""``, is what counts.
         test: without labels, by the name of what is submitted for it.
         fingerprint: 16 digits that change whenever a text or a label to judge by does.
@@ -110,7 +106,6 @@ class LabelledData:
 
     @property
     def answered(self) -> dict[str, int]:
-        """How many examples each accuracy is of, by the metric's name."""
         return {
             f"eval/accuracy{f'@{name}' if name else ''}": len(examples)
             for name, examples in self.validation.items()

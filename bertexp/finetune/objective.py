@@ -46,7 +46,7 @@ def loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict(learner: Learner, examples: LabelledExamples, device: torch.device) -> Tensor:
-    """Return the logits of every example, in order, ``float32`` of shape (examples, labels).
+    """Return the logits, ``float32`` of shape (examples, labels).
 
     The model is left in evaluation mode.
     """

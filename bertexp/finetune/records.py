@@ -33,14 +33,9 @@ def write_record(
     metrics: Mapping[str, float],
     data: LabelledData,
 ) -> None:
-    """Record the figures of a run's last model; nothing for checkpoints and models from elsewhere.
+    """Record the metrics of a run's last model; nothing for checkpoints and models from elsewhere.
 
-    Args:
-        config: how it was fine-tuned.
-        saved: what was.
-        folder: of the run that fine-tuned.
-        metrics: its final ones.
-        data: what it was judged on.
+    ``saved`` was fine-tuned by the run in ``folder``.
     """
     from bertexp.experiment.saved import MODEL
 
@@ -101,7 +96,6 @@ def read_records(run: Path) -> dict[str, Any]:
 
 
 def _median_cost(records: list[dict[str, Any]]) -> float:
-    """Return the median of the metric that counts, so that less is better."""
     name = f"eval/{records[0]['settings']['finetune']['metrics'][0]}"
     values = [record["metrics"].get(name) for record in records]
     return math.inf if None in values else cost(name, statistics.median(values))

@@ -34,8 +34,8 @@ class Split:
 
     Attributes:
         source: the file or split, for error messages.
-        texts, texts_b: what is read; the second ones empty unless there are pairs.
-        labels: the answers, names of classes or scores; empty where they are kept secret.
+        texts_b: the second texts; empty unless there are pairs.
+        labels: names of classes or scores; empty where they are kept secret.
     """
 
     source: str
@@ -49,7 +49,6 @@ class Splits:
     """All splits of a task.
 
     Attributes:
-        train: to train on.
         validation: what the model is judged on, by condition; the first, ``""``, is what counts.
         test: without labels, by the name of what is submitted for it.
     """
@@ -60,7 +59,7 @@ class Splits:
 
 
 def read_splits(config: LabelledConfig) -> Splits:
-    """Return the splits of a task.
+    """Read the splits of a task.
 
     Raises:
         UserError: a file, split or column that is not there, or a value that does not fit.
@@ -95,7 +94,6 @@ def _rows(
     keys: Sequence[str],
     header: Sequence[str] | None = None,
 ) -> Iterator[Row]:
-    """Yield the values of columns, for each row of the files that ``key`` names."""
     for path in find([name], key):
         kind, part = detect_table(path, columns, key), Part(path, key=key)
         wanted = [*zip(columns, keys, strict=True)]
@@ -165,7 +163,7 @@ def _hub(config: LabelledConfig) -> Splits:
 
 
 def _load_split(config: LabelledConfig, split: str, optional: bool) -> Dataset | None:
-    """Load one split of ``finetune.hub``; None for one that is not there and is ``optional``."""
+    """Return None for a split that is not there and is ``optional``."""
     from datasets import load_dataset
 
     if config.hub is None:
@@ -186,14 +184,12 @@ def _load_split(config: LabelledConfig, split: str, optional: bool) -> Dataset |
 
 
 def _columns(config: LabelledConfig, labelled: bool) -> tuple[list[str], list[str]]:
-    """Return the columns to read, and the keys that name them."""
     wanted = (config.text, config.text_b, config.label if labelled else None)
     pairs = [(column, key) for column, key in zip(wanted, KEYS, strict=True) if column is not None]
     return [column for column, _ in pairs], [key for _, key in pairs]
 
 
 def _filled(source: str, rows: Iterable[Row], config: LabelledConfig, labelled: bool) -> Split:
-    """Return a split of rows: a text, a second one where there are pairs, and a label."""
     is_pair = config.text_b is not None
     split = Split(source)
     labels: list[Any] = []

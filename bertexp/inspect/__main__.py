@@ -35,7 +35,6 @@ def main() -> None:
 
 
 def _as_hydra_reads(argument: str) -> str:
-    """Return a text or a folder quoted, as it may have any sign in it, and topics as a list."""
     if match := _TOPICS.fullmatch(argument):
         return f"what=[{match[1]}]"
     match = _LITERAL.fullmatch(argument)
@@ -64,7 +63,6 @@ def _inspect(composed: DictConfig) -> None:
 
 
 def _hand_over(subject: Subject) -> None:
-    """Print where pictures and pages are, and give them to the tracker, if one is on."""
     if not subject.files:
         return
     from bertexp.tracking.trackers import log_beside

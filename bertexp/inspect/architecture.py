@@ -29,7 +29,7 @@ def show_architecture(subject: Subject) -> None:
 
 
 def _own(module: nn.Module, seen: set[int]) -> tuple[int, int]:
-    """Return the number and the bytes of a module's parameters that were not seen before."""
+    """Return the number and the bytes of a module's parameters not in ``seen``."""
     own = [parameter for parameter in module.parameters() if id(parameter) not in seen]
     seen.update(map(id, own))
     return sum(p.numel() for p in own), sum(p.numel() * p.element_size() for p in own)
@@ -56,7 +56,6 @@ def _table(parts: list[Part]) -> Table:
 
 
 def _tree(model: nn.Module) -> Table:
-    """Return a model's modules with the shapes of their parameters, equal neighbours once."""
     made = table("module", "shapes", "parameters", fold=("module", "shapes"))
     seen: set[int] = set()
 
@@ -81,7 +80,7 @@ def _tree(model: nn.Module) -> Table:
 
 
 def _folded(module: nn.Module) -> list[tuple[list[str], nn.Module]]:
-    """Return a module's children, those side by side that are built alike as one."""
+    """Return a module's children; neighbours of the same structure as one."""
     alike = groupby(module.named_children(), key=lambda child: repr(child[1]))
     groups = [list(children) for _, children in alike]
     return [([name for name, _ in group], group[0][1]) for group in groups]

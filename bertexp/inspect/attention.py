@@ -34,7 +34,6 @@ class Attention:
     """The attention of a model to one text.
 
     Attributes:
-        tokens: of the text.
         weights: of shape (layers, heads, tokens that attend, tokens that are attended to); the
             last add up to 1.
     """
@@ -46,8 +45,8 @@ class Attention:
     def entropy(self) -> Tensor:
         """In nats, the mean over the tokens that attend, of shape (layers, heads).
 
-        0 for a head that looks at one token only, the logarithm of the number of tokens for
-        one that looks at all alike.
+        0 for a head that attends to one token only, the logarithm of the number of tokens for
+        one that attends to all equally.
         """
         return -torch.special.xlogy(self.weights, self.weights).sum(-1).mean(-1)
 
@@ -109,7 +108,7 @@ def _tables(name: str, values_NH: Tensor, layer: int | None, digits: int) -> lis
 
 
 def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
-    """Draw every head of a layer, counted from 1; for None every layer, the mean of its heads."""
+    """Draw every head of a layer, counted from 1; for None the mean of each layer's heads."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -155,7 +154,6 @@ def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
 
 
 def render_attention(found: Attention, name: str) -> str:
-    """Return a page in which layer and head are picked; ``name`` is the model's."""
     from bertexp.pages import render_page
 
     layers, heads = found.weights.shape[:2]

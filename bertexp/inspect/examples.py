@@ -60,7 +60,6 @@ def show_masking(subject: Subject) -> None:
 
 
 def _figures(found: Audit) -> RenderableType:
-    """Return the measured figures of a run's masks."""
     total = max(sum(found.runs.values()), 1)
     longest = max(found.runs.values(), default=1)
     rows = {
@@ -84,7 +83,6 @@ def _figures(found: Audit) -> RenderableType:
 def _lines(
     ids_BL: np.ndarray, masked: Masked, tokenizer: Tokenizer, most: int
 ) -> list[RenderableType]:
-    """Return the first ``most`` tokens of each example, as they were written, marked."""
     lines: list[RenderableType] = []
     for written_L, seen_L, predicted_L in zip(
         ids_BL, masked.input_ids_BL, masked.predicted_BL, strict=True
@@ -134,7 +132,6 @@ def show_pairs(subject: Subject) -> None:
 
 
 def _pairs(examples: PairExamples, tokenizer: Tokenizer) -> list[RenderableType]:
-    """Return some pairs with their labels, the kinds in turn."""
     strata, kinds = examples.strata(0), examples.drawer.kinds
     each = -(-EXAMPLES // len(kinds))
     numbers = [np.flatnonzero(strata == kind)[:each] for kind in range(len(kinds))]

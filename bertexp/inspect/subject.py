@@ -25,15 +25,7 @@ EXAMPLE = "I love NLP!"
 
 
 class Subject:
-    """A configured model, or a saved one; each part is prepared when it is first needed.
-
-    Args:
-        config: what to look at.
-        saved: the saved model, None for the one that is configured.
-
-    Attributes:
-        files: what topics have written.
-    """
+    """A configured model, or a ``saved`` one; each part is prepared when it is first needed."""
 
     def __init__(self, config: InspectConfig, saved: Saved | None) -> None:
         self.config = config
@@ -42,23 +34,19 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """What the model is, in a few words."""
         if self.saved:
             return self.saved.source
         return self.config.model.pretrained or f"{self.config.model.name}, untrained"
 
     def title(self, text: str) -> Text:
-        """Return a heading: what is shown, of which model."""
         return Text(f"{text} · {self.name}\n", "bold")
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The model's own tokenizer."""
         return self.saved.load_tokenizer() if self.saved else prepare_tokenizer(self.config)
 
     @cached_property
     def model(self) -> Any:
-        """The model with its weights, in evaluation mode."""
         if self.saved:
             return self.saved.load_model()
         config = self.config
@@ -79,14 +67,13 @@ class Subject:
 
     @property
     def max_length(self) -> int:
-        """The most tokens the model takes."""
         if self.saved:
             return self.saved.max_length(self.model.config)
         return self.config.task.max_length
 
     @cached_property
     def input(self) -> ModelInput:
-        """The text, or the two, as the model reads them.
+        """The text or texts as the model reads them.
 
         Raises:
             UserError: one is empty.
@@ -96,10 +83,7 @@ class Subject:
 
     @torch.no_grad()
     def read(self, wanted: str) -> tuple[Tensor, ...]:
-        """Return what ``transformers``' encoder gives for the text, one tensor a layer.
-
-        Args:
-            wanted: ``hidden_states`` or ``attentions``.
+        """Return ``hidden_states`` or ``attentions`` of the text, one tensor a layer.
 
         Raises:
             UserError: the text is empty or too long, or the device is not there.

@@ -16,7 +16,7 @@ UNKNOWN = "bold red"
 
 @TOPICS.register("tokens", reads=("text", "text_b"))
 def show_tokens(subject: Subject) -> None:
-    """Print a row for each token of the text, and what they come to."""
+    """Print a row for each token of the text, and the totals."""
     found, limit = subject.input, subject.max_length
     unknown, pad = subject.tokenizer.roles.unk, subject.tokenizer.roles.pad
     rows = _table(found, unknown, pad, subject.config.task.pad_to)
@@ -45,7 +45,6 @@ def _table(found: ModelInput, unknown: str | None, pad: str, pad_to: int | None)
 
 
 def _sums(found: ModelInput, unknown: str | None) -> list[Text]:
-    """Return how many words became how many pieces."""
     written = [n for n, word in enumerate(found.words) if word]
     words = sum(not found.is_piece[n] for n in written)
     cut = {n - 1 for n in written if found.is_piece[n] and not found.is_piece[n - 1]}

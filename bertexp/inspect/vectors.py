@@ -32,7 +32,7 @@ MOST, NEIGHBOURS, DRAWN = 12, 5, 3
 
 @dataclass(frozen=True)
 class HiddenState:
-    """What a layer gives for one text.
+    """The output of a layer for one text.
 
     Attributes:
         name: ``embeddings``, or the layer's number from 1.
@@ -54,7 +54,7 @@ class HiddenState:
 
 @TOPICS.register("hidden", reads=("text", "text_b"))
 def show_hidden(subject: Subject) -> None:
-    """Print what every layer gives, and draw it."""
+    """Print figures of every layer's output, and draw them."""
     found = measure(subject.read("hidden_states"))
     rows = [
         (
@@ -76,11 +76,7 @@ def show_hidden(subject: Subject) -> None:
 
 
 def measure(states: Sequence[Tensor]) -> list[HiddenState]:
-    """Return the figures of the hidden states of one text.
-
-    Args:
-        states: of the embeddings and each layer, each of shape (1, tokens, hidden).
-    """
+    """Measure the states of the embeddings and each layer, each of shape (1, tokens, hidden)."""
     found: list[HiddenState] = []
     before_LD = None
     for layer, state_1LD in enumerate(states):
@@ -99,7 +95,6 @@ def measure(states: Sequence[Tensor]) -> list[HiddenState]:
 
 
 def _draw_hidden(states: Sequence[HiddenState], path: Path) -> None:
-    """Draw norm, cosine and change over the layers, 0 being the embeddings."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -168,15 +163,7 @@ def neighbours(
 
 
 def project(table_VD: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Return all tokens in the plane of the first two principal components of the chosen ones.
-
-    Args:
-        table_VD: the embedding table.
-        chosen: the tokens that the plane is to tell apart.
-
-    Returns:
-        Shape (vocabulary, 2).
-    """
+    """Return all tokens in the plane of the chosen ones' first two principal components."""
     centred_VD = (table_VD - table_VD[chosen].mean(0)).astype(np.float64)
     _, directions_DD = np.linalg.eigh(centred_VD[chosen].T @ centred_VD[chosen])
     return centred_VD @ directions_DD[:, :-3:-1]
@@ -185,10 +172,6 @@ def project(table_VD: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 def _draw_embeddings(
     ids: list[int], nearest_NK: np.ndarray, points_V2: np.ndarray, tokens: Sequence[str], path: Path
 ) -> None:
-    """Draw all tokens faintly, and by name those that were looked up with their neighbours.
-
-    Each token has its neighbours' colour, and a line to each.
-    """
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -49,8 +49,7 @@ class Audit:
         whole_words: words of which all tokens are predicted, over those of which any is.
         runs: how many stretches of predicted tokens there are of each length;
             ``LONGEST_RUN`` stands for all that are at least as long.
-        sequences: how many were looked at.
-        forced: those that drew nothing and were given a prediction.
+        forced: sequences that drew nothing and were given a prediction.
     """
 
     requested: float
@@ -67,12 +66,11 @@ class Audit:
 
     @property
     def differs(self) -> bool:
-        """Whether the realised rate is not the requested one, by more than sampling error."""
+        """Whether the realised rate differs from the requested one by more than sampling error."""
         return abs(self.realised - self.requested) > TOLERANCE * self.error
 
     @property
     def mean_run(self) -> float:
-        """Mean length of the stretches, in tokens."""
         return sum(size * n for size, n in self.runs.items()) / max(sum(self.runs.values()), 1)
 
     def figures(self) -> dict[str, float]:
@@ -82,7 +80,6 @@ class Audit:
         return named | {"mean_run": self.mean_run}
 
     def warn(self) -> None:
-        """Warn in one line if the realised rate is not the configured one."""
         if self.differs:
             log.warning(
                 "masking: %.2f%% of the tokens should be predicted, %.2f%% (± %.2f) are; %d "
@@ -95,8 +92,6 @@ class Audit:
 
 @dataclass
 class _Sums:
-    """What is added up over the batches."""
-
     counts: Counter[str]
     runs: Counter[int]
     squares: float = 0.0
@@ -139,7 +134,6 @@ def masked_batches(
 
 
 def run_lengths(predicted_BL: np.ndarray) -> np.ndarray:
-    """Return the length of every stretch of predicted tokens."""
     # A column apart, so that no stretch goes on in the next row.
     edges = np.diff(np.pad(predicted_BL, ((0, 0), (1, 1))).ravel().astype(np.int8))
     return np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)

@@ -66,7 +66,6 @@ def count_runs(tokens: TokenStore, tokenizer: Tokenizer, size: int) -> RunCounts
 
 
 def _merge(tables: list[RunCounts]) -> RunCounts:
-    """Return one table with the counts of equal runs added up."""
     if not tables:
         empty = np.empty(0, dtype=np.int64)
         return RunCounts(empty.astype(np.uint64), empty, empty, empty)
@@ -78,7 +77,6 @@ def _merge(tables: list[RunCounts]) -> RunCounts:
 
 
 def _chunks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield stretches of whole documents, of about ``CHUNK_TOKENS`` tokens each."""
     first = 0
     while first < len(offsets) - 1:
         last = int(np.searchsorted(offsets, offsets[first] + CHUNK_TOKENS))

@@ -55,7 +55,7 @@ class FrequencyStrategy(WholeWordStrategy):
 
 
 def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the training corpus's words, counted once: hash, occurrences and tokens of each."""
+    """Return hash, occurrences and number of tokens of each word of the training corpus."""
 
     def build(folder: Path) -> None:
         words = count_runs(context.tokens, context.tokenizer, 1)
@@ -72,10 +72,7 @@ def clipped_shares(weights: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, 
 
     The share at a factor f is the sum of ``share * min(1, f * weights)``, which is linear
     between two neighbouring values of 1 / weight: so between the ones returned.
-
-    Args:
-        weights: each word's weight.
-        share: its share of the tokens.
+    ``share`` is each word's share of the tokens.
     """
     order = np.argsort(-weights, kind="stable")
     weights, share = weights[order], share[order]

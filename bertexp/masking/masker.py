@@ -18,7 +18,7 @@ class Masked:
 
     Attributes:
         input_ids_BL: what the model sees, shape (batch, length).
-        predicted_BL: where it has to say what stood there, ``bool``.
+        predicted_BL: where it has to predict the original token, ``bool``.
         maskable: how many positions could have been predicted.
         forced: how many sequences drew nothing and were given a prediction.
         prob: the configured rate.
@@ -38,15 +38,11 @@ class Masker:
     rate ``masking.prob``, and corrupted where it is below that of ``masking.corrupt_prob``,
     which is the same if null. A corrupted token becomes the mask token, a random one or stays as
     it is, in the shares of ``masking.replace``; one that is not corrupted stays as it is,
-    predicted or not. Since both go by the same score, the smaller set lies inside the larger:
+    predicted or not. Since both use the same score, the smaller set is part of the larger:
 
     - at a lower corruption rate some predicted tokens can be seen (in Wettig et al. 2023
       every predicted token is corrupted: they make disjoint masks of copies);
     - at a higher one some tokens are corrupted and not predicted, as there.
-
-    Args:
-        context: rate, strategy and replacement, the tokenizer, the text.
-        seed: the run's seed.
     """
 
     def __init__(self, context: Context, seed: int) -> None:
@@ -57,7 +53,6 @@ class Masker:
         self.seed = seed
 
     def under(self, seed: int) -> Masker:
-        """Return a masker that is the same but for the seed of its draws."""
         other = copy.copy(self)
         other.seed = seed
         return other
@@ -69,12 +64,7 @@ class Masker:
 
         A sequence in which no unit was drawn gets the one that would have been drawn at the
         lowest rate, corrupted like any other, so that no example is without a prediction.
-
-        Args:
-            ids_BL: token ids as written.
-            example_ids_B: what they are called.
-            epoch: the epoch they are seen in.
-            prob: the rate; None for ``masking.prob``.
+        ``prob`` is the rate; None for ``masking.prob``.
         """
         copies = self.config.copies if self.config.dynamic else 1
         epoch = epoch if copies is None else epoch % copies
@@ -120,7 +110,6 @@ class Masker:
     def _replace(
         self, ids_BL: np.ndarray, corrupted_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
     ) -> np.ndarray:
-        """Return ``ids_BL`` with the corrupted tokens replaced, each by a draw of its own."""
         replace = self.config.replace
         rows_N, columns_N = np.nonzero(corrupted_BL)
         state_N = draws.combine(

@@ -115,7 +115,6 @@ def _scores(
     tokens: TokenStore,
     tokenizer: Tokenizer,
 ) -> np.ndarray:
-    """Return PMI_n of each run of ``size`` words."""
     runs = tables[size]
     lengths = runs.ends - runs.starts
     firsts = np.cumsum(lengths) - lengths
@@ -139,6 +138,5 @@ def _scores(
 
 
 def _best_cut(best: dict[tuple[int, int], np.ndarray], first: int, last: int) -> np.ndarray | float:
-    """Return the highest log probability of the words ``first`` to ``last`` cut in two parts."""
     cuts = [best[first, k] + best[k + 1, last] for k in range(first, last)]
     return np.max(cuts, axis=0) if cuts else -np.inf

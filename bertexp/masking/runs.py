@@ -16,10 +16,7 @@ def cut(words: Words, sizes_W: np.ndarray) -> np.ndarray:
 
     Each stretch of words is cut for itself. The chain of jumps from unit to unit is followed
     by doubling, in as many passes as a stretch's length has binary digits.
-
-    Args:
-        words: where words are.
-        sizes_W: how many words a unit has that begins with this one.
+    ``sizes_W`` is how many words a unit has that begins with this one.
     """
     count = len(sizes_W)
     jumps = np.append(np.minimum(np.arange(count) + sizes_W, words.limits_W), count)
@@ -35,11 +32,10 @@ class RunStrategy(WordStrategy):
     """Words cut into consecutive runs whose lengths are drawn independently from one law.
 
     The first run of a stretch of words is drawn as if the cutting had begun long before it:
-    what is left, at a random word, of the run it lies in (the renewal process is stationary).
+    what is left, at a random word, of the run that contains it (the renewal process is stationary).
     So a run is no more likely to begin at the first word than at any other.
 
     Args:
-        context: what there is to build from.
         law: the probability of each length, from 1 on.
     """
 

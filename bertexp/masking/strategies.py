@@ -32,7 +32,6 @@ class Context:
 
     Attributes:
         config: ``masking.*``.
-        tokenizer: what cut the text.
         tokens: the text that is masked, for strategies that need its statistics.
     """
 
@@ -48,7 +47,7 @@ class Strategy(ABC):
         context: what there is to build from.
 
     Raises:
-        UserError: the tokenizer or the text has not what the strategy needs.
+        UserError: the tokenizer or the text lacks what the strategy needs.
     """
 
     def __init__(self, context: Context) -> None:
@@ -60,7 +59,7 @@ class Strategy(ABC):
     ) -> np.ndarray:
         """Return where units begin, ``bool`` of shape (batch, length).
 
-        A unit goes on to the next beginning; the first position always begins one. Of a
+        A unit extends to the next beginning; the first position always begins one. Of a
         unit only its maskable positions are predicted. A row must depend on nothing but
         itself, without its padding.
 

@@ -34,7 +34,6 @@ class Words:
 
     @property
     def first_W(self) -> np.ndarray:
-        """Whether a word is the first of its stretch."""
         return np.append(True, self.limits_W[1:] != self.limits_W[:-1])[: len(self.limits_W)]
 
 
@@ -53,7 +52,6 @@ def word_begins(
 def find_words(
     ids_N: np.ndarray, maskable_N: np.ndarray, opens_N: np.ndarray, tokenizer: Tokenizer
 ) -> Words:
-    """Return the words among ``ids_N``, see ``word_begins``."""
     begins_N = word_begins(ids_N, maskable_N, opens_N, tokenizer)
     starts_W = np.flatnonzero(begins_N)
     number_N = np.cumsum(begins_N) - 1
@@ -79,9 +77,6 @@ class RunHashes:
 
     A polynomial in an odd base modulo 2**64 (Karp and Rabin 1987), whose coefficients are
     mixed ids: a run's value is a difference of two prefix sums, divided by a power.
-
-    Args:
-        ids_N: the tokens.
     """
 
     def __init__(self, ids_N: np.ndarray) -> None:
@@ -111,7 +106,6 @@ class WordStrategy(Strategy):
             )
 
     def words(self, ids_BL: np.ndarray, maskable_BL: np.ndarray) -> Words:
-        """Return the words of a batch, as places in the flattened one."""
         return batch_words(ids_BL, maskable_BL, self.context.tokenizer)
 
 

@@ -40,10 +40,8 @@ class EvalSet:
     """Frozen batches of one objective under one condition.
 
     Attributes:
-        objective: its name.
         condition: the mask rate, or the kind of negatives.
         weight: what it counts among those of the objective; 0 where it is only shown by itself.
-        batches: what is predicted.
         shown: a few of the same examples, for people to read.
         documents: the document of each validation example, by the example's number.
         slices: numbers of the slice that each prediction is in, over all batches, by the way in
@@ -62,12 +60,10 @@ class EvalSet:
 
     @property
     def name(self) -> str:
-        """The condition as metrics' names have it."""
         return self.condition if isinstance(self.condition, str) else f"{self.condition:g}"
 
     @property
     def labels(self) -> Tensor:
-        """The right answers, over all batches."""
         return torch.cat([batch.targets[self.objective].labels_N for batch in self.batches])
 
     @property
@@ -85,7 +81,6 @@ class Evaluated:
     """A model's predictions on an ``EvalSet``: an entry for each, over all batches.
 
     Attributes:
-        of: what was predicted.
         losses: in nats, ``float64``.
         hits: whether the likeliest answer is right.
     """
@@ -96,12 +91,10 @@ class Evaluated:
 
     @property
     def loss(self) -> float:
-        """The mean loss."""
         return float(self.losses.mean())
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers."""
         return float(self.hits.mean())
 
 
@@ -130,7 +123,7 @@ class Objective(Head):
         self.masking, self.seed = masking, seed
 
     def write(self, tokens: TokenStore) -> Examples:
-        """Return the examples that ``tokens`` give: blocks of text, if it does not say otherwise.
+        """Return the examples that ``tokens`` give: by default blocks of text.
 
         Raises:
             UserError: they give none.

@@ -21,8 +21,7 @@ class Target(Tensors):
     """What one objective predicts on a batch.
 
     Attributes:
-        labels_N: the right answers: ids of tokens, numbers of classes (``int64``) or scores
-            (``float32``).
+        labels_N: ids of tokens, numbers of classes (``int64``) or scores (``float32``).
         positions_N: the positions that they are predicted at, indices into the flattened batch.
         used: which of the batch's ``slots_U`` are these positions; there may be more, filled up.
             None where the objective encodes an input of its own.
@@ -37,7 +36,6 @@ class Target(Tensors):
         return replace(self, labels_N=self.labels_N[:0], positions_N=self.positions_N[:0])
 
     def padded(self, before: int, after: int) -> Self:
-        """Return the target for sequences of ``after`` tokens instead of ``before``."""
         at_N = self.positions_N
         return replace(self, positions_N=at_N // before * after + at_N % before)
 
@@ -45,7 +43,7 @@ class Target(Tensors):
         return len(self.labels_N)
 
     def rows(self, length: int) -> np.ndarray:
-        """Return the number of the sequence that each prediction is in, of so many tokens each."""
+        """Return the sequence number of each prediction, if each sequence has ``length`` tokens."""
         return self.positions_N.numpy() // length
 
 
@@ -57,9 +55,7 @@ class Batch(Inputs):
     up with 0.
 
     Attributes:
-        example_ids: which examples of the epoch these are, shape (batch,).
-        targets: what is predicted, by objective.
-        tokens: tokens that are no padding.
+        example_ids: of the epoch, shape (batch,).
         maskable, predicted: positions that could have been masked, and that are predicted.
         forced: sequences that drew no prediction and were given one.
         mask_prob: the configured mask rate; 0 where nothing is masked.
@@ -75,7 +71,6 @@ class Batch(Inputs):
 
     @property
     def predictions(self) -> dict[str, int]:
-        """How many predictions each objective makes on this batch."""
         return {name: len(target) for name, target in self.targets.items()}
 
     def idle(self) -> Batch:
@@ -86,7 +81,7 @@ class Batch(Inputs):
         return replace(self, example_ids=none, targets=targets, **counts)
 
     def padded_to(self, length: int) -> Batch:
-        """Return the batch with all sequences padded to ``length`` tokens, no fewer than now."""
+        """Return the batch padded to ``length`` tokens, no fewer than now."""
         own = self.input_ids_BL.shape[1]
         mask_BL, types_BL = self.attention_mask_BL, self.token_type_ids_BL
         if mask_BL is None:
@@ -102,7 +97,7 @@ class Batch(Inputs):
         )
 
     def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory, from where copies to a GPU need no wait."""
+        """Return the batch in page-locked memory, from which copies to a GPU need no wait."""
         return self.mapped(lambda tensor: tensor.pin_memory())
 
     def mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
@@ -115,7 +110,7 @@ def pad(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stack rows of different lengths: padded ids (``int64``) and the lengths.
 
-    They are padded to ``pad_to`` tokens, or to the longest of them.
+    ``pad_to`` is None for the length of the longest.
     """
     lengths_B = np.array([len(row) for row in rows])
     ids_BL = np.full((len(rows), pad_to or lengths_B.max()), pad_id, dtype=np.int64)
@@ -140,11 +135,8 @@ def written(
 ) -> Batch:
     """Return the batch of rows of token ids in which nothing is predicted yet.
 
-    Args:
-        example_ids: which examples they are.
-        rows: the token ids of each; the first token alone is used of them.
-        pad_id, pad_to: see ``pad``.
-        second_B: where the second segment of each begins; None where there is only one.
+    Only the first token of each is used. ``second_B`` is where the second segment of each begins;
+    None where there is only one.
     """
     ids_BL, lengths_B = pad(rows, pad_id, pad_to)
     types_BL = None
@@ -168,10 +160,10 @@ def use_positions(
 ) -> Batch:
     """Return the batch with an objective that predicts at ``predicted_BL``, before the others.
 
-    Others that use the batch's positions are behind it: those of the first position of each
+    Others that use the batch's positions follow it: those of the first position of each
     sequence (``use_first_position``), or else any.
-    Positions are filled up to a multiple: matrix products of a few shapes, each met often, are
-    faster than of ever new ones, for which libraries make and keep ever new code.
+    Positions are filled up to a multiple: matrix products of a few shapes are faster than of ever
+    new ones, for which libraries make and keep ever new code.
     """
     shared = {n: target for n, target in batch.targets.items() if target.used is not None}
     if batch.queries_BP.shape[1] > 1:
@@ -199,7 +191,6 @@ def use_positions(
 
 
 def _use_more(batch: Batch, name: str, predicted_BL: np.ndarray, labels_N: torch.Tensor) -> Batch:
-    """Return a batch whose positions are in use already with those of another objective."""
     plain = replace(batch, queries_BP=batch.queries_BP[:, :1], targets={})
     added = use_positions(plain, name, predicted_BL, labels_N)
     width, more = batch.queries_BP.shape[1], added.queries_BP.shape[1]
@@ -220,7 +211,7 @@ def _use_more(batch: Batch, name: str, predicted_BL: np.ndarray, labels_N: torch
 def use_first_position(batch: Batch, name: str, labels_B: torch.Tensor) -> Batch:
     """Return the batch with an objective that predicts a label for each sequence.
 
-    It does so at the first position, which is all that ``written`` has used.
+    It does so at the first position, the only one that ``written`` uses.
     """
     size, length = batch.input_ids_BL.shape
     target = Target(labels_B, torch.arange(size) * length, slice(0, size))

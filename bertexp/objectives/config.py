@@ -41,18 +41,15 @@ class TaskConfig:
 
     @property
     def heads(self) -> frozenset[str]:
-        """The heads that a model needs."""
         heads = (OBJECTIVES[name].head for name in self.objectives)
         return frozenset(head for head in heads if head)
 
     @property
     def uses_sentences(self) -> bool:
-        """Whether examples are made of sentences, and not just of text."""
         return any(OBJECTIVES[name].uses_sentences for name in self.objectives)
 
     @property
     def masks(self) -> bool:
-        """Whether tokens are masked."""
         return any("masking" in OBJECTIVES.reads(name) for name in self.objectives)
 
     def _check_negatives(self) -> None:

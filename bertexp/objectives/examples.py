@@ -40,12 +40,7 @@ class Examples(ABC):
 
     @abstractmethod
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
-        """Return the batch of these examples as they are in ``epoch``, counted from 0.
-
-        Args:
-            epoch: counted from 0.
-            example_ids: which examples, shape (batch,).
-        """
+        """Return the batch of these examples, shape (batch,), as they are in ``epoch``, from 0."""
 
     def layers(self) -> Iterator[Examples]:
         """Yield the examples, and those that objectives have marked, the written ones last."""
@@ -65,11 +60,7 @@ class Examples(ABC):
 
 
 class MarkedExamples(Examples):
-    """Examples on which an objective predicts something.
-
-    Args:
-        text: the examples, perhaps marked by other objectives.
-    """
+    """Examples on which an objective predicts; ``text`` may be marked by other objectives."""
 
     def __init__(self, text: Examples) -> None:
         self.text = text
@@ -110,10 +101,8 @@ class BlockExamples(Examples):
     A document is cut into blocks of ``max_length - 2`` tokens; its last block is shorter.
 
     Args:
-        tokens: the split.
         max_length: tokens of the longest example, special ones included.
         pad_to: tokens that every example is padded to, None for those of a batch's longest.
-        tokenizer: for the ids of the special tokens.
     """
 
     def __init__(
@@ -156,10 +145,7 @@ class BlockExamples(Examples):
 class StreamedBlocks(Examples):
     """Blocks of a stream that is too large to be an epoch: an epoch is one buffer-full of it.
 
-    Args:
-        stream: the blocks, see ``BlockExamples``, buffer by buffer.
-        count: blocks of a buffer.
-        open_blocks: makes the blocks of a buffer's tokens.
+    ``open_blocks`` makes the blocks of a buffer's tokens; ``count`` of them are an epoch.
     """
 
     def __init__(
@@ -176,7 +162,7 @@ class StreamedBlocks(Examples):
         return self._count
 
     def documents(self) -> np.ndarray:
-        """Return the number of the document that each example of the first epoch is from."""
+        """Of the first epoch's examples only."""
         blocks, first = self._opened(0)
         return blocks.documents()[first : first + self._count]
 
@@ -190,16 +176,7 @@ class StreamedBlocks(Examples):
 
 
 class MaskedExamples(MarkedExamples):
-    """Examples of text in which tokens are masked.
-
-    Args:
-        text: the examples as they were written.
-        masker: what masks them.
-        name: of the objective that predicts the masked tokens.
-
-    Attributes:
-        rate: the mask rate; None for ``masking.prob``.
-    """
+    """Examples of text in which tokens are masked, at ``rate``; None for ``masking.prob``."""
 
     def __init__(self, text: Examples, masker: Masker, name: str) -> None:
         super().__init__(text)
@@ -217,7 +194,6 @@ class MaskedExamples(MarkedExamples):
         return changed
 
     def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
-        """Return the ids of examples of ``epoch`` as they were written, padded."""
         return self.written(epoch, example_ids).input_ids_BL.numpy()
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:

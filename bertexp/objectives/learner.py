@@ -25,14 +25,13 @@ class Learner(nn.Module):
     """A model of ``transformers`` and what it learns.
 
     Heads are computed for the predicted positions alone; the weights are the model's own, so that
-    ``save_pretrained`` gives what any other tool loads.
+    any other tool loads what ``save_pretrained`` writes.
 
     Args:
         model: with the heads that the objectives need.
-        heads: of its objectives; those that a batch has no target of rest.
+        heads: of its objectives; those without a target in a batch are skipped.
 
     Attributes:
-        family: the model as one of its family.
         own: what objectives train beside the model, by their names.
     """
 
@@ -58,17 +57,15 @@ class Learner(nn.Module):
 
     @property
     def exported(self) -> dict[str, Tensor]:
-        """Of the weights of ``own``, those that are exported with the model."""
         prefixes = [f"{name}.{part}" for name in self.own for part in self.heads[name].exported]
         return {n: w for n, w in self.own_state.items() if n.startswith(tuple(prefixes))}
 
     def load_own(
         self, folder: Path, fit: Callable[[Tensor, Tensor], Tensor] = lambda _, weight: weight
     ) -> None:
-        """Give ``own`` the weights that a checkpoint or an exported model has.
+        """Load the weights of ``own`` from a checkpoint or an exported model.
 
         Args:
-            folder: that of the model.
             fit: makes a weight like the one in its place.
 
         Raises:

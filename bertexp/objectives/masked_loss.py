@@ -20,12 +20,8 @@ def masked_loss(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_N: 
     The same as ``cross_entropy(linear(hidden, weight, bias), labels, reduction="sum")``, in nats,
     shape (). The gradients are computed with the loss, chunk by chunk, so that no more than
     ``CHUNK_LOGITS`` logits are ever there and none of them is computed or stored twice (the idea
-    of Hsu et al. 2024, "Liger kernel"). It can be differentiated once.
-
-    Args:
-        hidden_MD: hidden states at the predicted positions; those after the first N are not used.
-        weight_VD, bias_V: the vocabulary's.
-        labels_N: the ids that stood there.
+    of Hsu et al. 2024, "Liger kernel"). It can be differentiated once. Rows of ``hidden_MD`` after
+    the first N are not used.
     """
     loss: Tensor = _MaskedLoss.apply(hidden_MD, weight_VD, bias_V, labels_N)  # type: ignore[no-untyped-call]
     return loss

@@ -57,7 +57,6 @@ class MaskedLanguageModelling(Objective):
     head = "masked"
 
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
-        """Return examples with masks, by the statistics of ``tokens`` where these are needed."""
         context = Context(self.masking, self.tokenizer, tokens)
         return MaskedExamples(examples, Masker(context, self.seed), self.name)
 
@@ -78,7 +77,7 @@ class MaskedLanguageModelling(Objective):
         return float((used.stop - used.start) * each)
 
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
-        """Return blocks of the validation text, masked at every rate, never by random tokens."""
+        """Masked at every rate, never by random tokens."""
         slicer = Slicer(tokens["train"], self.tokenizer)
         plain = replace(self.config, pad_to=None)
         found = []
@@ -138,7 +137,6 @@ class MaskedLanguageModelling(Objective):
     def details(
         self, metrics: Mapping[str, float], answered: Mapping[str, int]
     ) -> list[RenderableType]:
-        """Return the loss by kind of masked token, a line for each way to part them."""
         rows = []
         for way, names in SLICES.items():
             shown = [(name, metrics.get(SLICE_PREFIX + name)) for name in names]
@@ -148,7 +146,6 @@ class MaskedLanguageModelling(Objective):
         return [aligned(rows), ""] if rows else []
 
     def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[MaskedSample]:
-        """Yield a stretch of tokens around the first mask of each example."""
         target, tokenizer = batch.targets[self.name], self.tokenizer
         # The table may have rows that no token has.
         probabilities_NV = logits_NC.float().softmax(-1)[:, : tokenizer.vocab_size]
@@ -179,7 +176,6 @@ def perplexity(loss: float) -> float:
 
 
 def _least(batch: Batch, words_V: np.ndarray, language: Language) -> np.ndarray:
-    """Return the negative log probability of each label, given the unmasked words of its block."""
     target = batch.targets[MaskedLanguageModelling.name]
     words_BL = words_V[batch.input_ids_BL.numpy()]
     rows_N, columns_N = np.unravel_index(target.positions_N.numpy(), words_BL.shape)
@@ -189,7 +185,7 @@ def _least(batch: Batch, words_V: np.ndarray, language: Language) -> np.ndarray:
 
 
 def _word_numbers(tokenizer: Tokenizer, language: Language) -> np.ndarray | None:
-    """Return the number of the word that each token is, ``HIDDEN`` for all others."""
+    """Return the word number of each token, ``HIDDEN`` for other tokens."""
     words_V = np.full(tokenizer.vocab_size, HIDDEN)
     for number, ids in enumerate(tokenizer.encode(language.words)):
         if len(ids) != 1 or tokenizer.is_special_V[ids[0]]:

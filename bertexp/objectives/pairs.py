@@ -69,9 +69,9 @@ class NextSentencePrediction(Objective):
         return float(len(batch.targets[self.name]) * learner.family.head_products(2))
 
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
-        """Return pairs with each kind of negatives, half of them following each other.
+        """Half of the pairs follow each other, under each kind of negatives.
 
-        The training split only tells what trivial features of pairs are worth.
+        The training split only serves to measure trivial features of pairs.
         """
         trained = negative_shares(self.config.negatives)
         counted = trained
@@ -131,7 +131,6 @@ class NextSentencePrediction(Objective):
     def details(
         self, metrics: Mapping[str, float], answered: Mapping[str, int]
     ) -> list[RenderableType]:
-        """Return the accuracy at each kind of negatives beside that of trivial features there."""
         from rich.text import Text
 
         names = (*("loss", "accuracy"), *(f"shortcut{each}" for each in FEATURES), "shortcut")
@@ -153,7 +152,6 @@ class NextSentencePrediction(Objective):
         return found | {"eval/nsp_accuracy": sum(len(one.labels) for one in sets if one.weight)}
 
     def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[PairSample]:
-        """Yield every pair."""
         labels_B = batch.targets[self.name].labels_N
         follows_B = logits_NC.float().softmax(-1)[:, 0]
         assert batch.token_type_ids_BL is not None
@@ -183,11 +181,6 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray, weights: np.nda
     The mean distance between confidence and accuracy over ten bins of confidence between 0.5
     and 1, each counting by the weight in it (Guo et al. 2017, "On calibration of modern
     neural networks", equation 3).
-
-    Args:
-        confidences: the probability of the class that was predicted.
-        hits: whether it is right.
-        weights: what each prediction counts.
     """
     bins = ((confidences - 0.5) * 2 * CONFIDENCE_BINS).astype(np.int64)
     gaps = np.bincount(bins.clip(0, CONFIDENCE_BINS - 1), weights * (confidences - hits))
@@ -195,7 +188,6 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray, weights: np.nda
 
 
 def _choose_pairs(examples: PairExamples, count: int | None) -> np.ndarray:
-    """Return numbers of pairs, as many that follow each other as that do not."""
     order = shuffled(len(examples))
     follows = examples.strata(0)[order] == 0
     half = min(follows.sum(), (~follows).sum(), (count or len(examples)) // 2 or 1)

@@ -32,7 +32,6 @@ class Guess:
 
     @property
     def is_right(self) -> bool:
-        """Whether the likeliest token is what stood there."""
         return self.likeliest[0][0] == self.truth
 
 
@@ -79,7 +78,6 @@ class PairSample:
 
     @property
     def is_right(self) -> bool:
-        """Whether the likelier answer is the true one."""
         return (self.probability > 0.5) == self.follows
 
     def rows(self) -> list[list[Any]]:

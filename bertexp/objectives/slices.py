@@ -25,7 +25,7 @@ for _name in itertools.chain(*SLICES.values()):
 
 
 class Slicer:
-    """Says of every prediction of a batch which slices it is in.
+    """Sorts the predictions of a batch into slices.
 
     - By frequency of the predicted token in the training text. With the vocabulary in order
       of frequency, ``frequent`` are the types that make up the first third of all training
@@ -35,10 +35,6 @@ class Slicer:
       tokens, special ones included.
     - By word: ``words`` are predicted tokens that are a whole word, ``pieces`` those of a word
       that is cut into several. A word at the end of a block counts by what is inside it.
-
-    Args:
-        train: the training split, in which frequencies are counted.
-        tokenizer: what cut it; special tokens are not counted.
     """
 
     def __init__(self, train: TokenStore, tokenizer: Tokenizer) -> None:
@@ -73,11 +69,7 @@ def count_tokens(tokens: TokenStore, tokenizer: Tokenizer) -> np.ndarray:
 
 
 def frequency_classes(counts_V: np.ndarray) -> np.ndarray:
-    """Return the number of each type's slice among ``SLICES["frequency"]``, shape (vocabulary,).
-
-    Args:
-        counts_V: how often each type occurs in the training text.
-    """
+    """Return the number of each type's slice among ``SLICES["frequency"]``, shape (vocabulary,)."""
     counts_C, class_V = np.unique(counts_V, return_inverse=True)
     tokens_C = counts_C * np.bincount(class_V)
     more_frequent_C = tokens_C.sum() - np.cumsum(tokens_C)

@@ -18,7 +18,6 @@ class Task:
     """What a model is trained on.
 
     Attributes:
-        objectives: what it learns, in the order of ``task.objectives``.
         weights: what the mean of each loss is multiplied with before they are added up, by name.
     """
 
@@ -29,7 +28,6 @@ class Task:
     def of(
         cls, config: TaskConfig, tokenizer: Tokenizer, masking: MaskingConfig, seed: int
     ) -> Task:
-        """Build the objectives that ``task.*`` names."""
         built = {
             name: OBJECTIVES[name](config, tokenizer, masking, seed) for name in config.objectives
         }
@@ -42,7 +40,6 @@ class Task:
 
     @property
     def heads(self) -> frozenset[str]:
-        """The heads that a model needs."""
         return frozenset(each.head for each in self.objectives if each.head)
 
     @property
@@ -51,15 +48,14 @@ class Task:
         return next((one for one in self.objectives if one.uses_sentences), self.objectives[0])
 
     def examples(self, tokens: TokenStore) -> Examples:
-        """Return the examples that ``tokens`` give, with what is predicted on them.
+        """Write examples, marked by every objective.
 
         Raises:
-            UserError: they give none.
+            UserError: ``tokens`` give none.
         """
         return self.marked(self.writer.write(tokens), tokens)
 
     def marked(self, examples: Examples, tokens: TokenStore) -> Examples:
-        """Return written examples with what every objective predicts on them."""
         for objective in self.objectives:
             examples = objective.mark(examples, tokens)
         return examples

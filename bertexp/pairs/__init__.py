@@ -18,9 +18,5 @@ NEXT = "next"
 
 
 def negative_shares(negatives: Any) -> dict[str, float]:
-    """Return the kinds of negatives and their shares, as ``task.negatives`` has them.
-
-    Args:
-        negatives: the name of one kind, or shares by name.
-    """
+    """Return the kinds of negatives and their shares, given as one kind or as shares by name."""
     return dict(negatives) if isinstance(negatives, dict) else {str(negatives): 1.0}

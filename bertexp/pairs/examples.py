@@ -30,8 +30,7 @@ class Pairs(Rows):
     Attributes:
         kinds: 0 where the second segment follows, else the number of the kind of negative, see
             ``PairDrawer.kinds``.
-        first_starts, first_sizes: the first segment, in tokens.
-        second_starts, second_sizes: the second one.
+        first_starts, first_sizes, second_starts, second_sizes: in tokens.
         first_sentences, second_sentences: the sentences that they begin with.
     """
 
@@ -56,11 +55,8 @@ class PairDrawer:
     of the kinds of negatives in their exact shares, to within one.
 
     Args:
-        segmentation: what the segments are.
         shares: the kinds of negatives and their shares, which add up to 1.
-        next_prob: share of the pairs that follow.
         dynamic: whether every epoch has pairs of its own, or all have those of the first.
-        seed: the run's seed.
 
     Attributes:
         kinds: names by number; the first is that of pairs that follow.
@@ -87,7 +83,6 @@ class PairDrawer:
         self._pairs = draws.LastEpochs(self._draw)
 
     def pairs(self, epoch: int) -> Pairs:
-        """Return the pairs of ``epoch``."""
         return self._pairs(epoch if self._dynamic else 0)
 
     def _draw(self, epoch: int) -> Pairs:
@@ -102,7 +97,6 @@ class PairDrawer:
         return self._cut(spans, kinds, Segments(*starts), epoch)
 
     def _draw_kinds(self, epoch: int) -> np.ndarray:
-        """Return the kind of each pair, every kind in its exact share."""
         state = draws.combine(draws.key("pair-label", self._seed, epoch), self._chosen)
         bounds = np.round(np.cumsum(self._shares) * len(state)).astype(np.int64)
         kinds = np.empty(len(state), dtype=np.int64)
@@ -111,7 +105,6 @@ class PairDrawer:
         return kinds
 
     def _cut(self, spans: Spans, kinds: np.ndarray, chosen: Segments, epoch: int) -> Pairs:
-        """Return the pairs in tokens, the longer segment cut until both fit."""
         offsets = self._segmentation.text.offsets
         first, second = offsets[chosen.first_starts], offsets[chosen.second_starts]
         a, b = offsets[chosen.first_ends] - first, offsets[chosen.second_ends] - second
@@ -131,13 +124,7 @@ class PairExamples(Examples):
 
     Args:
         tokens: the split, cut into sentences.
-        config: ``task.*``.
-        tokenizer: for the ids of the special tokens.
-        seed: the run's seed.
         name: of the objective that predicts whether the second follows.
-
-    Attributes:
-        drawer: what draws the pairs.
 
     Raises:
         UserError: the corpus has no such pairs.
@@ -178,7 +165,6 @@ class PairExamples(Examples):
         return self._text.place_in_paragraph(both)
 
     def shares(self, epoch: int) -> dict[str, float]:
-        """Return which share of an epoch's pairs follow each other, and is of each negative."""
         counts = np.bincount(self.strata(epoch), minlength=len(self.drawer.kinds))
         assert self.drawer.kinds[0] == NEXT
         return dict(zip(self.drawer.kinds, (counts / len(self)).tolist(), strict=True))
@@ -204,7 +190,6 @@ def _drawer(text: Text, config: TaskConfig, segments: str, seed: int, room: int)
 
 
 def _too_few(text: Text, config: TaskConfig, seed: int, room: int) -> UserError:
-    """Return the error for a split without pairs: what it has, and which segments would do."""
     drawers = {name: _drawer(text, config, name, seed, room) for name in SEGMENTS.names()}
     found = {name: len(drawer.sentences) for name, drawer in drawers.items()}
     sizes = np.diff(text.paragraph_offsets)

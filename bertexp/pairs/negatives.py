@@ -87,7 +87,7 @@ class Elsewhere(Negative):
         """
 
     def reads_like_next(self, starts: np.ndarray, middles: np.ndarray) -> np.ndarray:
-        """Return where a segment begins with what the true next one begins with."""
+        """Return where the first sentence is equal to that of the true next segment."""
         return self.text.hashes[starts] == self.text.hashes[middles]
 
     def draw(self, spans: Spans, states: np.ndarray) -> Segments:
@@ -101,12 +101,10 @@ class Elsewhere(Negative):
         )
 
     def _sizes(self, spans: Spans) -> np.ndarray:
-        """Return the tokens of the segments that follow."""
         return self.text.offsets[spans.end] - self.text.offsets[spans.middle]
 
     def _limits(self, starts: np.ndarray, spans: Spans) -> np.ndarray:
-        """Return where segments from ``starts`` on end at the latest: with their document, or
-        before the first segment."""
+        """Return where segments from ``starts`` must end: their document, or the first segment."""
         ends = self.text.document_offsets[self.text.document_of(starts) + 1]
         return np.where(starts < spans.first, np.minimum(ends, spans.first), ends)
 
@@ -131,13 +129,11 @@ class Elsewhere(Negative):
         return starts
 
     def _moved(self, starts: np.ndarray, lowest: np.ndarray, spans: Spans) -> np.ndarray:
-        """Move starts to the front where the text behind them is too short for their segment."""
         latest = self.segmentation.latest(self._limits(starts, spans), self._sizes(spans))
         opening = self.text.document_offsets[self.text.document_of(starts)]
         return np.maximum(np.minimum(starts, latest), np.maximum(lowest, opening))
 
     def _search(self, ranges: list[int], middle: np.ndarray, state: np.ndarray) -> np.ndarray:
-        """Return a place for one pair among all that are left."""
         a, b, c, d = ranges
         every = self.segmentation.starts[np.r_[a:b, c:d]]
         others = every[~self.reads_like_next(every, np.full_like(every, middle))]
@@ -149,7 +145,6 @@ class Elsewhere(Negative):
         return others[draws.integers(state, len(others))[0]]
 
     def _document_places(self, spans: Spans) -> tuple[np.ndarray, np.ndarray]:
-        """Return where the places of each pair's document begin and end."""
         documents = self.text.document_of(spans.first)
         bounds = np.searchsorted(self.segmentation.starts, self.text.document_offsets)
         return bounds[documents], bounds[documents + 1]

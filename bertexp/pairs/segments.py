@@ -17,7 +17,6 @@ class Rows:
     """A dataclass of arrays with a row for each pair."""
 
     def of(self, chosen: np.ndarray) -> Self:
-        """Return some of the pairs, by number."""
         return type(self)(*(getattr(self, each.name)[chosen] for each in fields(self)))  # type: ignore[arg-type]
 
 
@@ -100,7 +99,6 @@ class Segmentation(ABC):
         return self._different(self.starts)[self.text.document_of(self.sentences)] - 2
 
     def _different(self, starts: np.ndarray) -> np.ndarray:
-        """Return how many different sentences there are among ``starts`` in each document."""
         named = np.stack([self.text.document_of(starts), self.text.hashes[starts].view(np.int64)])
         documents = np.unique(named, axis=1)[0]
         return np.bincount(documents, minlength=len(self.text.document_offsets) - 1)
@@ -162,7 +160,7 @@ class FilledSegments(Segmentation):
     anew: its front is the first segment, its back the one that follows. A share ``short_prob`` of
     the chunks, drawn anew too, is cut short to a random length of 2 tokens and more.
 
-    BERT's own code goes on behind the first segment where the second is drawn from elsewhere,
+    BERT's own code continues behind the first segment where the second is drawn from elsewhere,
     and calls every chunk of one sentence a negative, so that more than half of its pairs
     are. Here the number of pairs does not depend on the draws.
     """
@@ -175,7 +173,7 @@ class FilledSegments(Segmentation):
         self.starts = np.arange(len(text.offsets) - 1)
 
     def _chunks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the first sentence of each chunk and where it ends."""
+        """Return the first sentence of each chunk and its end."""
         sentences = np.arange(len(self.text.offsets) - 1)
         document_ends = self.text.document_offsets[self.text.document_of(sentences) + 1]
         room = np.full_like(sentences, self.room)
@@ -229,7 +227,7 @@ class FilledSegments(Segmentation):
         return different - nowhere_else - 1
 
     def _reach(self, starts: np.ndarray, rooms: np.ndarray) -> np.ndarray:
-        """Return the end of the fewest sentences from ``starts`` on that fill ``rooms``."""
+        """Return the end of the fewest sentences from ``starts`` that fill ``rooms``."""
         offsets = self.text.offsets
         return np.searchsorted(offsets, offsets[starts] + rooms, side="left")
 

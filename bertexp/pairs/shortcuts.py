@@ -25,9 +25,8 @@ def shortcut_accuracies(
 ) -> dict[str, float]:
     """Return the accuracy of logistic regressions on features that need no understanding.
 
-    They are fitted to training pairs and tested on the pairs of the bank, so that they can be
-    held against ``eval/nsp_accuracy@<kind>``: what a model has above them it has from
-    elsewhere. The features:
+    They are fitted to training pairs and tested on the pairs of the bank, as a baseline for
+    ``eval/nsp_accuracy@<kind>``. The features:
 
     - ``length``: the lengths of the two segments in tokens, and their difference;
     - ``overlap``: the share of the tokens of one that occur in the other, both ways, and of
@@ -68,7 +67,7 @@ def _accuracy(
 
 
 def _features(examples: PairExamples, chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the features of some pairs of the first epoch by name, each of shape (N, F)."""
+    """Return the features of pairs of the first epoch by name, each of shape (N, F)."""
     batch = examples.batch(0, chosen)
     sets = [_token_sets(batch, row) for row in range(len(chosen))]
     shared = np.array([len(a & b) for a, b in sets])
@@ -85,7 +84,6 @@ def _features(examples: PairExamples, chosen: np.ndarray) -> dict[str, np.ndarra
 
 
 def _token_sets(batch: Batch, row: int) -> tuple[set[int], set[int]]:
-    """Return the different tokens of each segment, without special ones."""
     assert batch.token_type_ids_BL is not None
     ids, types = batch.input_ids_BL[row].numpy(), batch.token_type_ids_BL[row].numpy()
     second = np.flatnonzero(types)

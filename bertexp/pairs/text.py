@@ -36,7 +36,6 @@ class Text:
         return _hashes(self._store)
 
     def document_of(self, sentences: np.ndarray) -> np.ndarray:
-        """Return the number of the document that each sentence is in."""
         return np.searchsorted(self.document_offsets, sentences, side="right") - 1
 
     def place_in_paragraph(self, sentences: np.ndarray) -> np.ndarray:

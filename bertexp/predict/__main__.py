@@ -63,7 +63,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _texts(line: bytes) -> tuple[str, str | None]:
-    """Return the text of a line, and what follows a tab.
+    """Return the text of a line, and the text after a tab.
 
     Raises:
         UserError: it is not UTF-8, whatever the terminal's encoding is.
@@ -88,7 +88,6 @@ def _print(found: Prediction, mask: str, as_json: bool) -> None:
 
 
 def _plain(found: Prediction) -> dict[str, object]:
-    """Return the prediction as JSON has it: an object for each candidate and each token."""
     plain = asdict(found)
     for mask in plain["masks"]:
         mask["likeliest"] = [{"token": t, "probability": p} for t, p in mask["likeliest"]]

@@ -35,7 +35,6 @@ class Prediction:
     """What a model predicts for one text or two; what does not apply is None or empty.
 
     Attributes:
-        text, text_b: what it read.
         masks: each mask token and the likeliest tokens there, with probabilities.
         tokens: where there is no mask, each token t of a single text and log p(t | all others)
             in nats.
@@ -55,11 +54,10 @@ class Predictor:
     """A saved model, for texts and pairs.
 
     Args:
-        saved: where it is.
-        device: where it runs, as in ``hardware.device``.
+        device: as in ``hardware.device``.
 
     Attributes:
-        mask: what stands for a masked token in a text.
+        mask: the mask token, as it is written in a text.
 
     Raises:
         UserError: it cannot be loaded, or has no head for masked tokens or pairs; or the device
@@ -83,7 +81,7 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, text: str, text_b: str | None = None) -> Prediction:
-        """Return what the model predicts for a text, or for two.
+        """Predict for a text, or for two.
 
         Raises:
             UserError: a text is empty or too long, or the model has no head for it.

@@ -25,11 +25,10 @@ class BadSteps:
     Whether a step is bad is computed and used where the numbers are: the optimizer gets it as
     ``found_inf``, which the fused AdamW knows from ``torch.amp.GradScaler`` (a step with it
     changes neither parameters nor moments nor its count). So a GPU is not waited for in every
-    step: what it found is read when ``limit`` steps have gathered, or a checkpoint is written.
+    step: its result is read when ``limit`` steps have gathered, or a checkpoint is written.
     On the CPU there is nothing to wait for.
 
     Attributes:
-        limit: ``trainer.max_bad_steps``.
         in_a_row: bad steps since the last good one, as far as they were read.
     """
 
@@ -43,9 +42,6 @@ class BadSteps:
         """Have the optimizer skip the step to come if it is bad; returns whether it is good.
 
         Args:
-            optimizer: what ``Accelerator.prepare`` made of a fused AdamW.
-            state: what was spent before the step.
-            batches: what this process has of the step.
             numbers: its losses and the norm of its gradient, of shape (), in all processes equal.
 
         Raises:

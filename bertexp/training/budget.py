@@ -46,7 +46,6 @@ class Budget:
         )
 
     def covers(self, other: Budget) -> bool:
-        """Whether what ``other`` may spend, this one may spend too."""
         pairs = (
             (self.steps, other.steps),
             (self.tokens, other.tokens),
@@ -57,17 +56,14 @@ class Budget:
         )
 
     def fraction(self, state: TrainState) -> float:
-        """Return the share of the budget that is spent, of whichever limit is nearest.
-
-        There is nothing left of it for a run that was stopped.
-        """
+        """Return the share of the budget that is spent, of the nearest limit; 1 once stopped."""
         return 1.0 if state.stopped else self._nearest(state, steps=state.step)
 
     def midway(self, state: TrainState) -> float:
-        """Return the share that is spent in the middle of the step to come.
+        """Return the share that is spent in the middle of the next step.
 
-        Schedules go by it, so that neither the first nor the last step is one of a
-        learning rate of 0. The step is taken to be worth what the steps before it were.
+        Schedules follow it, so that neither the first nor the last step has a learning rate of 0.
+        The step is taken to cost the mean of those before it.
         """
         return max(self._nearest(state, steps=state.step + 0.5), FIRST_STEP)
 
@@ -89,10 +85,7 @@ class Budget:
     def expected_steps(
         self, state: TrainState, tokens_per_step: float, seconds_per_step: float
     ) -> int:
-        """Return the step after which the first limit ends the run, at the rates given.
-
-        No earlier one than that of ``state``.
-        """
+        """Return the step after which the first limit ends the run, at least that of ``state``."""
         left = [math.inf if self.steps is None else self.steps - state.step]
         if self.tokens is not None:
             left.append((self.tokens - state.tokens) / tokens_per_step)
@@ -125,10 +118,6 @@ def steps_ahead(progress: Mapping[str, Any], examples: int, steps_per_epoch: int
 
     With as many steps an epoch as before it is what it was. With another number, after the batch
     size or the data changed, the run resumes at the share of its data that it has really seen.
-
-    Args:
-        progress: of its checkpoint.
-        examples, steps_per_epoch: of an epoch from now on.
     """
     if progress["steps_per_epoch"] == steps_per_epoch:
         return int(progress.get("ahead", 0))

@@ -30,7 +30,6 @@ class Checkpoint:
     """A folder whose files are what was written.
 
     Attributes:
-        path: the folder.
         progress: numbers and names that go with the tensors; ``step`` and ``best`` are always
             there: the step, and the step of the best checkpoint then (or None).
     """
@@ -40,7 +39,6 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """The step after which it was written."""
         return self.progress["step"]
 
 
@@ -48,7 +46,6 @@ class Checkpoints:
     """The checkpoints of one run, ``checkpoints/step-<n>/``.
 
     Args:
-        run: the run's folder.
         keep: how many of the newest are kept; the best ones they know of are kept besides.
 
     Attributes:
@@ -64,7 +61,6 @@ class Checkpoints:
         """Write a checkpoint, then remove those that are old.
 
         Args:
-            progress: see ``Checkpoint``.
             fill: writes the other files into the folder it is given.
 
         Raises:
@@ -130,10 +126,10 @@ def find_checkpoints(run: Path) -> list[Checkpoint]:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Return the checkpoint in a folder.
+    """Read a checkpoint.
 
     Raises:
-        ValueError: it is not what was written, or not all of it.
+        ValueError: its files are not what was written, or not complete.
     """
     if not (path / MANIFEST_FILE).exists() or UNFINISHED in path.suffixes:
         raise ValueError("it was not finished")
@@ -170,6 +166,6 @@ def _digest(path: Path) -> str:
 
 
 def _unused(path: Path, ending: str) -> Path:
-    """Return ``step-40.unfinished`` beside ``step-40``, or that with a number if it is taken."""
+    """Return ``step-40.unfinished`` beside ``step-40``, with a number if it is taken."""
     names = itertools.chain([ending], (f"{ending}.{number}" for number in itertools.count(2)))
     return next(free for name in names if not (free := path.with_name(path.name + name)).exists())

@@ -40,7 +40,7 @@ class SchedulerConfig:
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    """How long a run trains, in which steps, and how often it says so."""
+    """How long a run trains, in which steps, and how often it reports."""
 
     epochs: float | None = key(within="(0, inf)")
     max_steps: int | None = key(within="[1, inf)")

@@ -51,15 +51,10 @@ class Training:
     """A model, its optimizer and its batches, ready to be trained.
 
     Attributes:
-        config: how to train.
         weights: what each objective's mean loss is multiplied with before they are added up.
-        accelerator: device, precision and processes.
         learner, optimizer: as ``Accelerator.prepare`` gives them; the learner's forward gives
             summed losses, see ``Learner``.
         batches: what this process has of each step.
-        budget: when to stop.
-        state, window: what was spent, and what happened since the last logged line.
-        bad_steps: skips steps whose numbers are not finite.
         machine_flops: floating-point operations a second of a matrix product, all processes
             together; ``train/mfu`` is the share of it that training reaches.
         tokens_per_step: on average, padding not counted.
@@ -82,7 +77,6 @@ class Training:
 
     @property
     def expected_steps(self) -> int:
-        """After which the budget ends the run, at the speed that was measured."""
         return self.budget.expected_steps(self.state, self.tokens_per_step, self.step_seconds)
 
 
@@ -96,11 +90,7 @@ def prepare_training(
 ) -> Training:
     """Put a model, an optimizer and batches together, and measure a step.
 
-    Args:
-        config, weights, accelerator: see ``Training``.
-        examples: what is trained on.
-        learner: the model and its losses, on its device.
-        checkpoint: what training resumes from; its tensors are not read here.
+    The tensors of ``checkpoint``, from which training resumes, are not read here.
     """
     trainer = config.trainer
     batches = BatchPlan(
@@ -143,15 +133,10 @@ def prepare_training(
 
 
 def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> None:
-    """Train until the budget is spent.
+    """Train until the budget is spent, on this process's batches of each step, without end.
 
     The loss of a step is a sum over the predictions of all its batches, divided by their
     number: how a step is cut into batches and dealt to processes does not change it.
-
-    Args:
-        training: what to train, as it is between two steps.
-        steps: this process's batches of each step, without end.
-        watch: logs, evaluates and saves.
     """
     run, state, trainer = training, training.state, training.config.trainer
     learner = run.accelerator.unwrap_model(run.learner)
@@ -204,7 +189,6 @@ def _wait_before_reading(run: Training, watch: Watch) -> None:
 
 
 def _log(run: Training, watch: Watch, fraction: float, rates: dict[str, float]) -> None:
-    """Log what happened since the last line, and begin another."""
     window = run.window
     run.state.loss_sum += window.loss
     mfu = {"train/mfu": window.flops / window.seconds / run.machine_flops}

@@ -28,8 +28,8 @@ REPEATS = 8
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory for the next allocation, instead of returning it.
 
-    A step asks for the same large blocks as the one before. From the system they come anew each
-    time, and page by page it fills them with zeros first.
+    A step allocates the same large blocks as the one before. New ones come from the system, which
+    fills them with zeros first, page by page.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -67,7 +67,7 @@ def peak_memory() -> int:
 
 
 def peak_of_children() -> int | None:
-    """Return the most bytes that one process held which this one started; None on Windows."""
+    """Return the most bytes that one child process held; None on Windows."""
     return _largest("RUSAGE_CHILDREN")
 
 
@@ -86,12 +86,7 @@ def matrix_product_flops(device: str, dtype: torch.dtype, threads: int) -> float
     """Return the floating-point operations a second of a square matrix product.
 
     A multiply-add counts as two. It takes the best of ``REPEATS`` and is measured once for each
-    kind of device, precision and number of threads.
-
-    Args:
-        device: ``"cpu"``, ``"cuda"`` or another kind of torch's.
-        dtype: what the matrices hold.
-        threads: of the CPU, which have been set before.
+    kind of device, precision and number of CPU threads (which have been set before).
     """
     size = SIZES.get(device, SIZES["cpu"])
     # No random numbers, dropout's would move along; but a GPU is faster on ones than on data.

@@ -30,10 +30,8 @@ class BatchPlan(Dataset[list[Batch]]):
     """Every step's batches, by number. Each epoch has every example once.
 
     Args:
-        examples: what is batched.
         batch_size: examples of a batch; the last of an epoch's batches may have fewer.
         batches_per_step: batches whose gradients are added up; an epoch's last step may have fewer.
-        seed: the run's seed.
         rank, processes: for which of how many processes; each has its share of every step.
         few_shapes: pad nearly all batches to one of ``shapes``.
 
@@ -66,11 +64,7 @@ class BatchPlan(Dataset[list[Batch]]):
         return self.steps_per_epoch
 
     def __getitem__(self, wanted: int | tuple[int, float]) -> list[Batch]:
-        """Return this process's share of a step, which may lie in any epoch.
-
-        Args:
-            wanted: the step, or the step and its mask rate.
-        """
+        """Return this process's share of a step, by its number or (number, mask rate)."""
         step, rate = wanted if isinstance(wanted, tuple) else (wanted, None)
         examples = self._examples if rate is None else self._examples.at_rate(rate)
         epoch, index = divmod(step, self.steps_per_epoch)
@@ -86,7 +80,6 @@ class BatchPlan(Dataset[list[Batch]]):
         return [self._padded(batch) for batch in batches] if self.shapes else batches
 
     def spread(self, count: int) -> list[int]:
-        """Return the numbers of so many steps of the first epoch, spread over it."""
         return [number * self.steps_per_epoch // count for number in range(count)]
 
     def _few_shapes(self) -> frozenset[tuple[int, int]]:
@@ -154,10 +147,7 @@ def load_steps(
     """Return a loader that gives the batches of step ``first`` and all after it, without end.
 
     Args:
-        plan: the batches.
-        first: the first step.
         num_workers: processes that make them; 0 for this one; None for two on a GPU, else 0.
-        device: where they will be used.
         mask_prob: the mask rate of a step, looked up in this process when the step is handed to a
             worker; None for ``masking.prob``.
     """

@@ -29,10 +29,6 @@ class Saver:
     and one at the end. All processes of a run call all of this; the first one writes.
 
     Attributes:
-        model: what is trained.
-        tokenizer, max_length: what goes with it.
-        folder: the run's folder.
-        trainer: how often, and how many are kept.
         cost, step, best: of the best model so far: what decides, lower is better; when; its folder.
     """
 
@@ -50,7 +46,7 @@ class Saver:
         self._saved = time.monotonic()
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Know the best model again, unless its checkpoint was lost."""
+        """Restore what is known of the best model, unless its checkpoint was lost."""
         step, cost = checkpoint.progress["best"], checkpoint.progress["best_loss"]
         if group.from_first(self._has(step)):
             self._adopt(cost, step, _name(step))
@@ -61,7 +57,6 @@ class Saver:
             self._adopt(cost, step, _name(step))
 
     def is_due(self, run: Training) -> bool:
-        """Whether the step that was just made is to be saved."""
         step, every, minutes = run.state.step, self.trainer.save_every, self.trainer.save_minutes
         if self.step == step:
             return True
@@ -73,11 +68,7 @@ class Saver:
         return isinstance(every, int) and step % every == 0
 
     def save(self, run: Training, notes: dict[str, Any]) -> None:
-        """Write a checkpoint, unless this step has one.
-
-        Args:
-            run: between two steps.
-            notes: what else is needed to resume.
+        """Write a checkpoint, unless this step has one; ``notes`` are what else resuming needs.
 
         Raises:
             UserError: the disk is full or cannot be written.
@@ -102,14 +93,13 @@ class Saver:
             write_shards(optimizer_states(run), group.from_first(self.folder))
 
     def finish(self, cost: float, step: int, *, exports_best: bool) -> None:
-        """Know whether the exported model is the best one."""
         if exports_best:
             self.best = LAST
         elif cost < self.cost:
             self._adopt(cost, step, LAST)
 
     def export(self, learner: Any) -> None:
-        """Write the model as it is to ``model/``; all processes take part."""
+        """Write the model to ``model/``; all processes take part."""
         weights, own = gathered_weights(learner), own_weights(learner, to_export=True)
         if group.is_first():
             last = self.folder / LAST

@@ -27,7 +27,7 @@ DEFAULT_THREADS = torch.get_num_threads()
 
 
 def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) -> Accelerator:
-    """Return the accelerator for ``hardware.*``; what an earlier job left behind is forgotten.
+    """Return the accelerator for ``hardware.*``; the state of an earlier job is reset.
 
     Raises:
         UserError: a GPU that is not there, a precision the device does not have, or compiling
@@ -97,7 +97,7 @@ def _check_gpus(config: HardwareConfig) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return what ``hardware.device`` means on this machine.
+    """Return the device of ``hardware.device``.
 
     Raises:
         UserError: a GPU that is not there.
@@ -116,7 +116,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def mixed_precision(precision: str, on_cpu: bool) -> str:
-    """Return what Accelerate calls ``hardware.precision``: "no", "bf16" or "fp16".
+    """Return Accelerate's name for ``hardware.precision``: "no", "bf16" or "fp16".
 
     Raises:
         UserError: a precision the device does not have.
@@ -129,7 +129,6 @@ def mixed_precision(precision: str, on_cpu: bool) -> str:
 
 
 def _has_fast_bf16(on_cpu: bool) -> bool:
-    """Whether the hardware has instructions of its own for products in bfloat16."""
     if on_cpu:
         can = torch.cpu.get_capabilities()
         return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -15,9 +15,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def gathered_weights(objective: Any) -> dict[str, Tensor] | None:
-    """Return the weights of an objective's model whole, on the CPU; all processes take part.
+    """Return an objective's weights whole, on the CPU, None where they already are.
 
-    None where they are whole anyway.
+    All processes take part.
     """
     if not isinstance(objective, FSDPModule):
         return None
@@ -27,7 +27,7 @@ def gathered_weights(objective: Any) -> dict[str, Tensor] | None:
 
 
 def own_weights(learner: Any, to_export: bool = False) -> dict[str, Tensor]:
-    """Return the weights of what is trained beside the model, whole; all processes take part."""
+    """Return the weights trained beside the model, whole; all processes take part."""
     if isinstance(learner, FSDPModule):
         learner.reshard()
     own = learner.exported if to_export else learner.own_state
@@ -40,7 +40,6 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """Return what this process has of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
@@ -52,19 +51,17 @@ def cut_like(like: Tensor, tensor: Tensor) -> Tensor:
 
 
 def write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write tensors by name, each process its parts; all take part."""
+    """Write each process's parts; all processes take part."""
     from torch.distributed.checkpoint.state_dict_saver import save
 
     save(tensors, checkpoint_id=folder)
 
 
 def has_shards(folder: Path) -> bool:
-    """Whether ``write_shards`` wrote into a folder."""
     return (folder / ".metadata").exists()
 
 
 def read_shards(templates: dict[str, Tensor], folder: Path) -> None:
-    """Fill tensors, in parts or whole, with what was written under their names."""
     from torch.distributed.checkpoint.state_dict_loader import load
 
     load(templates, checkpoint_id=folder, no_dist=not torch.distributed.is_initialized())

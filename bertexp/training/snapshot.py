@@ -28,7 +28,6 @@ TENSORS_FILE = "training.safetensors"
 
 
 def progress(run: Training) -> dict[str, Any]:
-    """Return the numbers of a run between two steps."""
     scaler = run.accelerator.scaler
     return {
         "step": run.state.step,
@@ -69,14 +68,13 @@ def trained_learner(run: Training) -> Any:
 
 
 def trained_parameters(run: Training) -> dict[str, nn.Parameter]:
-    """Return the model's parameters by their names there, and what is trained beside it."""
     learner = trained_learner(run)
     own = {f"own.{name}": each for name, each in learner.own.named_parameters()}
     return dict(learner.model.named_parameters()) | own
 
 
 def generators(run: Training) -> dict[str, torch.Tensor]:
-    """Return the state of this process's random generators, which dropout draws from."""
+    """Return the states of this process's random generators, which dropout draws from."""
     device = run.accelerator.device
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
@@ -85,7 +83,7 @@ def generators(run: Training) -> dict[str, torch.Tensor]:
 
 
 def restore(run: Training, checkpoint: Checkpoint) -> None:
-    """Put a run where it was when the checkpoint was written, by however many processes.
+    """Restore a run as the checkpoint has it, written by however many processes.
 
     Raises:
         UserError: its model is another one.
@@ -119,13 +117,13 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
 
 
 def load_learner(learner: Any, folder: Path) -> None:
-    """Give a model, and what is trained beside it, the weights of a saved one; see below."""
+    """Load the weights of a saved model, and of what is trained beside it."""
     load_weights(learner.model, folder)
     learner.load_own(folder, lambda like, weight: shards.cut_like(like, weight))
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Give a model the weights of a saved one.
+    """Load the weights of a saved model.
 
     Raises:
         UserError: that is another model.
@@ -152,7 +150,6 @@ def _generator(kind: str, rank: int) -> str:
 
 
 def _read_states(parameters: Mapping[str, nn.Parameter], folder: Path) -> dict[str, torch.Tensor]:
-    """Return the optimizer's states in ``folder``, cut as the parameters are here."""
     states: dict[str, torch.Tensor] = {}
     for name, parameter in parameters.items():
         like = parameter.detach()

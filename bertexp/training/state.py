@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tally:
-    """What a step is on, counted over all its batches.
+    """Counts of a step, over all its batches.
 
     Attributes:
-        examples, tokens: sequences and tokens, padding not counted.
-        positions: tokens, padding counted.
+        positions: tokens, padding counted; in ``tokens`` it is not.
         maskable, predicted, forced: see ``Batch``.
         requested: how many of the maskable were to be masked.
         flops: floating-point operations, see ``Learner.flops``.
@@ -41,7 +40,6 @@ class Tally:
 
     @classmethod
     def of(cls, batches: list[Batch], flops: float) -> Tally:
-        """Count what this process has of a step, and what it costs."""
         return cls(
             examples=sum(len(batch.example_ids) for batch in batches),
             tokens=sum(batch.tokens for batch in batches),
@@ -58,7 +56,7 @@ class Tally:
         )
 
     def over_all_processes(self) -> Tally:
-        """Return the whole step's, which all processes ask for."""
+        """Return the counts of the whole step; all processes take part."""
         counts = {name: value for name, value in vars(self).items() if name != "predictions"}
         values = group.total([*counts.values(), *self.predictions.values()])
         predictions = dict(zip(self.predictions, values[len(counts) :], strict=True))
@@ -70,10 +68,7 @@ class TrainState:
     """What has been spent so far.
 
     Attributes:
-        step: optimizer steps.
-        examples: sequences seen.
-        tokens: tokens seen, padding not counted.
-        predicted_tokens: masked-language-model predictions made.
+        tokens: padding not counted.
         seconds: time spent training, evaluation not counted.
         flops: floating-point operations, see ``Learner.flops``.
         loss_sum: the good steps' mean losses, added up to the last logged line.
@@ -98,7 +93,6 @@ class TrainState:
         return self.loss_sum / good if good else math.nan
 
     def add(self, tally: Tally, seconds: float) -> None:
-        """Count one step."""
         self.step += 1
         self.examples += tally.examples
         self.tokens += tally.tokens
@@ -157,17 +151,15 @@ class Window:
 
     @property
     def loss(self) -> float:
-        """The losses of the steps that were not skipped, added up."""
         return sum(self.weights[name] * float(loss) for name, loss in self.losses.items())
 
     def plain(self) -> dict[str, Any]:
-        """Return the sums as numbers, for ``Window.of``."""
         losses = {name: float(loss) for name, loss in self.losses.items()}
         return vars(self) | {"losses": losses, "good": float(self.good)}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], device: torch.device) -> Window:
-        """Return the window that ``plain`` was taken of, to the last bit."""
+        """Return the window of ``plain``, to the last bit."""
         import torch
 
         losses, plain = plain["losses"].items(), {**plain}

@@ -37,13 +37,7 @@ Labelled = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Passages:
-    """What probes are made of.
-
-    Attributes:
-        corpus: the documents; both splits are read, as no label of a probe was trained on.
-        dataset: its name, ``dataset.name``.
-        language: of its sentences.
-    """
+    """What probes are made of: both splits, as no label of a probe was trained on."""
 
     corpus: CorpusStore
     dataset: str
@@ -76,13 +70,9 @@ class Passages:
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """The texts of one probe: of each class in turn, in an order that is otherwise random.
+    """The texts of one probe: of each class in turn, in random order.
 
-    Attributes:
-        name: the probe's.
-        texts: what is classified.
-        labels: the class of each, ``int64``; every class has as many.
-        classes: what the classes are called.
+    The class of each is in ``labels``, ``int64``; every class has as many.
     """
 
     name: str
@@ -104,10 +94,7 @@ class ProbeTask:
 def prepare_tasks(names: Sequence[str], passages: Passages, count: int) -> list[ProbeTask]:
     """Return the tasks of the probes that the corpus has enough text for, or find them cached.
 
-    Args:
-        names: of probes.
-        passages: what they are made of.
-        count: texts of each, at most.
+    Each has at most ``count`` texts.
     """
     found = []
     for name in names:
@@ -159,5 +146,5 @@ def choose(labelled: Labelled, count: int) -> tuple[list[str], list[int], list[s
 
 
 def shuffled(count: int, purpose: str) -> np.ndarray:
-    """Return the numbers below ``count`` in an order that is always the same."""
+    """Return the numbers below ``count`` in a fixed order."""
     return np.argsort(draws.combine(draws.key(f"probes-{purpose}", SEED, 0), np.arange(count)))
