@@ -60,7 +60,7 @@ def run_command(config_name: str, schema: type[RunConfig]) -> None:
     group.join()
     try:
         if not group.is_first():
-            # What is wrong with them is told by the first process.
+            # The first process reports their mistakes.
             with contextlib.suppress(UserError):
                 _load_plugins(sys.argv[1:])
                 resume_arguments(sys.argv[1:])

@@ -96,7 +96,7 @@ def notes(
         found += _unmeasured(runs, at, budget)
         if midway := sum(is_midway(run.curve, budget) for run in counted):
             found.append(
-                f"{midway} of {len(counted)} runs went on after {spent(at, budget)}: they are "
+                f"{midway} of {len(counted)} runs trained on after {spent(at, budget)}: they are "
                 "compared in mid-course, not at the end of their schedule."
             )
         if at == "steps":

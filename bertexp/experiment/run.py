@@ -182,7 +182,7 @@ class Run(Watch):
         """Save if it is due, or the last chance; stop if a signal has come."""
         training, signals = self.training, self.invocation.signals
         done = training.budget.fraction(training.state) >= 1
-        # What one process is told, or finds due, all of them do after the same step.
+        # A signal to one process, or a checkpoint due in one, counts for all after the same step.
         stop, due = group.largest([signals.received or 0, self.saver.is_due(training)])
         if done or stop or due:
             training.bad_steps.read(training.state)

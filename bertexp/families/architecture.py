@@ -105,10 +105,10 @@ def must_read_pairs(found: Any, key: str) -> None:
 @contextmanager
 def reading(named: str) -> Iterator[None]:
     """Turn an error of ``transformers`` about an unreadable checkpoint into a ``UserError``."""
-    from transformers.utils import logging as said
+    from transformers.utils import logging as logs
 
-    before = said.get_verbosity()
-    said.set_verbosity_error()
+    before = logs.get_verbosity()
+    logs.set_verbosity_error()
     try:
         yield
     except UserError:
@@ -126,4 +126,4 @@ def reading(named: str) -> Iterator[None]:
             f"{named}: no local folder or Hub name that gives a model in safetensors ({reason})."
         ) from error
     finally:
-        said.set_verbosity(before)
+        logs.set_verbosity(before)

@@ -134,7 +134,7 @@ def masked_batches(
 
 
 def run_lengths(predicted_BL: np.ndarray) -> np.ndarray:
-    # A column apart, so that no stretch goes on in the next row.
+    # A column apart, so that no stretch continues in the next row.
     edges = np.diff(np.pad(predicted_BL, ((0, 0), (1, 1))).ravel().astype(np.int8))
     return np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
 

@@ -24,7 +24,7 @@ class FrequencyStrategy(WholeWordStrategy):
     Conneau 2019, section 3.3) counters frequent tokens, after the subsampling of Mikolov et
     al. 2013. Theirs are token weights in a draw of a fixed number of tokens; here a word's
     rate is min(1, factor * weight), with the one factor that makes the expected share of
-    predicted tokens over the training corpus the rate that was asked for.
+    predicted tokens over the training corpus the configured rate.
 
     A word the corpus does not have, such as one that the end of an example cuts, gets the
     mean weight of a token.

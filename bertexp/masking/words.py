@@ -56,7 +56,7 @@ def find_words(
     starts_W = np.flatnonzero(begins_N)
     number_N = np.cumsum(begins_N) - 1
     ends_W = starts_W + np.bincount(number_N[maskable_N], minlength=len(starts_W))
-    # A stretch goes on where a word begins right behind the one before, in its sequence.
+    # A stretch continues where a word begins right behind the one before, in its sequence.
     opens_W = opens_N[starts_W]
     opens_W[1:] |= starts_W[1:] != ends_W[:-1]
     opens_W[:1] = True
