@@ -150,7 +150,7 @@ def test_runs_are_compared_where_they_had_spent_as_much(
     assert found["keys"] == ["masking.prob", "masking.strategy"]
     if at == "predicted_tokens":
         text = " ".join(done.output.split())
-        assert "went on after" in text and "prob=0.15, strategy=tokens" in text
+        assert "trained on after" in text and "prob=0.15, strategy=tokens" in text
 
 
 def test_two_single_runs_are_compared_example_by_example(sweep: Path, command: Command) -> None:

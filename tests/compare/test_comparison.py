@@ -91,7 +91,7 @@ def test_values_are_read_where_all_finished_runs_have_been(make_run: MakeRun) ->
     assert by_tokens.runs[1].curve == ((1500, 4.0), (3000, 2.0))
     notes = "\n".join(found.warnings)
     assert "masking.prob=0.15: 1 of 2 runs without a value" in notes
-    assert "2 of 3 runs went on after 20 steps" in notes
+    assert "2 of 3 runs trained on after 20 steps" in notes
     assert "it has 100 to 150 tokens; --at tokens compares at equal ones" in notes
     assert not any("--at tokens" in line for line in by_tokens.warnings)
 
