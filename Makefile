@@ -29,7 +29,7 @@ FAST := $(addprefix tests/,masking objectives families evaluation/test_bank.py t
 fast: $(READY)  ## run the tests that matter most, under a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "not slow" --hypothesis-profile=fast $(FAST)
 
-test: $(READY)  ## run all tests, about ten minutes
+test: $(READY)  ## run all tests, about a quarter of an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
