@@ -113,7 +113,7 @@ def follow() -> int:
         try:
             shared: _Shared = group.from_first(None)  # type: ignore[assignment]
         except RuntimeError:
-            # The first one ended before it came to that, and has printed why.
+            # The first one ended before it sent a run, and has printed why.
             return 0
         try:
             shared.run(signals)
