@@ -191,7 +191,7 @@ def _wait_before_reading(run: Training, watch: Watch) -> None:
 def _log(run: Training, watch: Watch, fraction: float, rates: dict[str, float]) -> None:
     window = run.window
     run.state.loss_sum += window.loss
-    mfu = {"train/mfu": window.flops / window.seconds / run.machine_flops}
+    mfu = {"train/mfu": window.tally.flops / window.seconds / run.machine_flops}
     watch.log(fraction, window.metrics() | rates | mfu)
     run.window = Window(run.weights)
 

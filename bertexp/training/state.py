@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from bertexp.objectives.batch import Batch
 
 
+# What a checkpoint keeps of the counts since the last logged line.
+KEPT = ("tokens", "positions", "predicted", "maskable", "requested", "forced", "flops")
+
+
 @dataclass(frozen=True)
 class Tally:
     """Counts of a step, over all its batches.
@@ -28,15 +32,15 @@ class Tally:
         predictions: of each objective, by name.
     """
 
-    examples: int
-    tokens: int
-    positions: int
-    maskable: int
-    predicted: int
-    forced: int
-    requested: float
-    flops: float
-    predictions: dict[str, int]
+    examples: int = 0
+    tokens: int = 0
+    positions: int = 0
+    maskable: int = 0
+    predicted: int = 0
+    forced: int = 0
+    requested: float = 0.0
+    flops: float = 0.0
+    predictions: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batches: list[Batch], flops: float) -> Tally:
@@ -61,6 +65,11 @@ class Tally:
         values = group.total([*counts.values(), *self.predictions.values()])
         predictions = dict(zip(self.predictions, values[len(counts) :], strict=True))
         return Tally(**dict(zip(counts, values, strict=False)), predictions=predictions)
+
+    def with_counts_of(self, other: Tally) -> Tally:
+        """Return the counts of both; ``predictions`` are of a step alone, and are left out."""
+        names = vars(self).keys() - {"predictions"}
+        return Tally(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass
@@ -125,14 +134,8 @@ class Window:
     weights: Mapping[str, float]
     losses: dict[str, Tensor] = field(default_factory=dict)
     good: Tensor | float = 0.0
-    tokens: int = 0
-    positions: int = 0
-    predicted: int = 0
-    maskable: int = 0
-    requested: float = 0.0
-    forced: int = 0
     seconds: float = 0.0
-    flops: float = 0.0
+    tally: Tally = field(default_factory=Tally)
 
     def add(self, losses: Mapping[str, Tensor], good: Tensor, tally: Tally, seconds: float) -> None:
         """Count one step; the mean losses of its objectives only if the step is ``good``."""
@@ -140,13 +143,7 @@ class Window:
             # A scalar in `where` is copied to a GPU, which is waited for.
             self.losses[name] = self.losses.get(name, 0.0) + loss.masked_fill(~good, 0.0)
         self.good = self.good + good
-        self.tokens += tally.tokens
-        self.positions += tally.positions
-        self.predicted += tally.predicted
-        self.maskable += tally.maskable
-        self.requested += tally.requested
-        self.forced += tally.forced
-        self.flops += tally.flops
+        self.tally = self.tally.with_counts_of(tally)
         self.seconds += seconds
 
     @property
@@ -155,17 +152,19 @@ class Window:
 
     def plain(self) -> dict[str, Any]:
         losses = {name: float(loss) for name, loss in self.losses.items()}
-        return vars(self) | {"losses": losses, "good": float(self.good)}
+        counts = {name: getattr(self.tally, name) for name in KEPT}
+        own = {"weights": self.weights, "losses": losses, "good": float(self.good)}
+        return own | {"seconds": self.seconds} | counts
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], device: torch.device) -> Window:
         """Return the window of ``plain``, to the last bit."""
         import torch
 
-        losses, plain = plain["losses"].items(), {**plain}
-        # As earlier versions wrote it.
-        plain["forced"] = plain.pop("helped", plain.get("forced", 0))
-        return cls(**{**plain, "losses": {n: torch.tensor(v, device=device) for n, v in losses}})
+        # Earlier versions called it by another name.
+        counts = {"forced": plain.get("helped", 0)} | {n: plain[n] for n in KEPT if n in plain}
+        losses = {n: torch.tensor(v, device=device) for n, v in plain["losses"].items()}
+        return cls(plain["weights"], losses, plain["good"], plain["seconds"], Tally(**counts))
 
     def metrics(self) -> dict[str, float]:
         """Return ``train/*``: mean loss, real tokens a second, padding, and what was masked.
@@ -175,17 +174,17 @@ class Window:
         configured mask rate, ``train/masked_fraction`` the one that was realised, and
         ``train/forced`` the number of sequences that drew no prediction and were given one.
         """
-        good = float(self.good) or math.nan
+        good, tally = float(self.good) or math.nan, self.tally
         metrics = {
             "train/loss": self.loss / good,
-            "train/tokens_per_second": self.tokens / self.seconds,
-            "train/padding": 1 - self.tokens / self.positions,
+            "train/tokens_per_second": tally.tokens / self.seconds,
+            "train/padding": 1 - tally.tokens / tally.positions,
         }
         if len(self.losses) > 1:
             each = {f"train/{name}_loss": float(loss) for name, loss in self.losses.items()}
             metrics |= {name: total / good for name, total in each.items()}
-        if self.maskable:
-            metrics["train/mask_prob"] = self.requested / self.maskable
-            metrics["train/masked_fraction"] = self.predicted / self.maskable
-            metrics["train/forced"] = self.forced
+        if tally.maskable:
+            metrics["train/mask_prob"] = tally.requested / tally.maskable
+            metrics["train/masked_fraction"] = tally.predicted / tally.maskable
+            metrics["train/forced"] = tally.forced
         return metrics
