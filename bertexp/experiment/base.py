@@ -30,7 +30,7 @@ class Prepared:
         fingerprints: of the contents of the data.
         yardsticks: what can be reached without looking at the input, by the metric's name.
         answered: how many independent examples each accuracy is of, by the metric's name.
-        facts: the lines of the plan that are of this experiment alone.
+        facts: the lines of the plan that are of this experiment alone, ``model`` among them.
         default_rate: the learning rate for this model, and the reason for it.
     """
 

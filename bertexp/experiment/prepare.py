@@ -9,12 +9,10 @@ import psutil
 
 from bertexp.config import Config
 from bertexp.data.cache import cache_root, fingerprint
-from bertexp.data.config import SyntheticKeys
 from bertexp.data.corpora import CORPORA
 from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.corpora.corpus import prepare as prepare_corpus
 from bertexp.data.corpora.shard import identity
-from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.data.tokens.store import TokenStore, prepare_tokens
@@ -35,7 +33,7 @@ class Data:
 
     Attributes:
         corpus: the documents; of a streamed corpus the first ones, and so in ``tokens``.
-        optimum: the least losses there can be on the bank, where the corpus is synthetic.
+        optimum: the least losses there can be on the bank, where the corpus knows its language.
         evaluators: what else is measured of the model.
     """
 
@@ -91,9 +89,8 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     examples = _examples(config, corpus, tokens["train"], task)
     bank = build_bank(task.objectives, tokens, config.evaluation)
-    optimum = {}
-    if config.dataset.name == "synthetic":
-        optimum = bank.optimum(Language.of(CORPORA.keys_of(config.dataset, SyntheticKeys)))
+    language = CORPORA[config.dataset.name](config.dataset).language()
+    optimum = bank.optimum(language) if language else {}
     length = config.task.max_length
     source = Source(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length)
     evaluators = prepare_evaluators(source)

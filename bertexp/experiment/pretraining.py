@@ -145,7 +145,9 @@ def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[
 
 def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
     train, validation = data.corpus.sizes["train"], data.corpus.sizes["validation"]
-    source = config.model.pretrained or f"{config.model.name}, from scratch"
+    kind = model.config.model_type
+    scratch = f"{config.model.name} {kind}, from scratch"
+    source = f"{config.model.pretrained} ({kind})" if config.model.pretrained else scratch
     tokens, tokenizer = data.tokens["train"], data.tokenizer
     unknown = unknown_share(tokens.counts(tokenizer.vocab_size), tokenizer)
     rows = {
@@ -164,8 +166,7 @@ def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
         shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
         rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
     sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
-    parameters = f"{model.num_parameters():,} parameters{_dropout(model.config)}"
-    return rows | {"model": f"{source}: {sizes}, {parameters}"}
+    return rows | {"model": f"{source}: {sizes}{_dropout(model.config)}"}
 
 
 def _rate(config: MaskingConfig) -> str:

@@ -15,11 +15,17 @@ from bertexp.console import clock, listed, plural, table
 from bertexp.experiment.base import Prepared
 from bertexp.experiment.rates import explained
 from bertexp.metrics import describe, known_to
+from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.training.state import TrainState
 
 
 def plan(
-    config: RunConfig, prepared: Prepared, accelerator: Accelerator, steps: int, seconds: float
+    config: RunConfig,
+    prepared: Prepared,
+    learner: Learner,
+    accelerator: Accelerator,
+    steps: int,
+    seconds: float,
 ) -> RenderableType:
     trainer, examples = config.trainer, len(prepared.examples)
     # No step has more than an epoch.
@@ -35,7 +41,10 @@ def plan(
         f"{', compiled' * config.hardware.compile}",
         "time": f"about {clock(seconds)} of training",
     }
-    return Group("", listed({**prepared.facts, **rows}), "")
+    facts = dict(prepared.facts)
+    # With those that objectives train beside the model.
+    facts["model"] += f", {count_parameters(learner):,} parameters"
+    return Group("", listed({**facts, **rows}), "")
 
 
 def evaluation_line(step: int | None, metrics: Mapping[str, float]) -> str:

@@ -159,7 +159,9 @@ class Run(Watch):
 
     def print_plan(self, steps: int, seconds: float) -> None:
         """Print the plan; of a sweep's job it goes to the log alone."""
-        lines = report.plan(self.config, self.prepared, self.accelerator, steps, seconds)
+        lines = report.plan(
+            self.config, self.prepared, self.learner, self.accelerator, steps, seconds
+        )
         show(lines, log_only=self.invocation.job is not None)
 
     def log(self, fraction: float, found: dict[str, float]) -> None:

@@ -94,11 +94,14 @@ def check_fit(
 
 
 def must_read_pairs(found: Any, key: str) -> None:
-    """Raise a ``UserError`` if a model has one segment type and ``key`` gives it two segments."""
+    """Raise a ``UserError`` if a model has one segment type and ``key`` is about two.
+
+    Two texts without segments, parted by closing tokens alone, are for any model to read.
+    """
     if (segments := FAMILIES[found.model_type].segments(found)) < 2:
         raise UserError(
-            f"{key}: is a pair of texts, and the model, a {found.model_type}, knows one kind of "
-            f"segment only (type_vocab_size={segments})."
+            f"{key}: is about pairs of segments, and the model, a {found.model_type}, knows one "
+            f"kind of segment only (type_vocab_size={segments})."
         )
 
 

@@ -104,9 +104,10 @@ class Family:
         if heads not in cls.classes:
             known = {head for each in cls.classes for head in each}
             wanted = ", ".join(sorted(heads - known or heads))
+            fitting = [name for name in FAMILIES.names() if heads in FAMILIES[name].classes]
             raise UserError(
                 f"{key}: needs a model with a head for: {wanted}; the family {cls.name} has "
-                f"{', '.join(sorted(known))}."
+                f"{', '.join(sorted(known))}; families with all: {', '.join(fitting) or 'none'}."
             )
         return getattr(cls.modeling(), cls.classes[heads])
 

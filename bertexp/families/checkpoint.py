@@ -196,6 +196,7 @@ def write_model(
 
     disable_progress_bar()  # one of "model shards" would cut through the run's own
     model.save_pretrained(folder, state_dict=weights)
-    tokenizer.to_transformers(max_length).save_pretrained(folder)
+    segments = Family.of(model).segments(model.config) > 1
+    tokenizer.to_transformers(max_length, segments).save_pretrained(folder)
     if beside:
         save_file(beside, folder / BESIDE_FILE)

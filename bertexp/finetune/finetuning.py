@@ -12,7 +12,6 @@ from bertexp.experiment.base import Experiment, Final, Prepared
 from bertexp.experiment.rates import fine_tuning_rate
 from bertexp.experiment.saved import find_saved
 from bertexp.experiment.summary import write_summary
-from bertexp.families.architecture import must_read_pairs
 from bertexp.families.checkpoint import load_classifier
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.evaluation import evaluate, write_predictions, yardsticks
@@ -47,8 +46,6 @@ class Finetuning(Experiment[FinetuneConfig]):
         # First, for its mistakes: the data may take long.
         architecture = self.saved.architecture()
         length = self.saved.max_length(architecture)
-        if labelled.text_b:
-            must_read_pairs(architecture, "finetune.text_b")
         if labelled.max_length:
             length = min(length, labelled.max_length)
         tokenizer = self.saved.load_tokenizer()
@@ -93,7 +90,7 @@ class Finetuning(Experiment[FinetuneConfig]):
         named = ", ".join(data.labels[:MOST_NAMED]) + ", …" * (len(data.labels) > MOST_NAMED)
         labels = f"{len(data.labels)} classes ({named})" if data.labels else "scores"
         return {
-            "model": f"{self.saved.source}: {model.num_parameters():,} parameters",
+            "model": f"{self.saved.source} ({model.config.model_type})",
             "task": f"{task.name}: {labels}",
             "examples": f"{len(data.train):,} to train on, {sizes} to judge by, of up to "
             f"{length} tokens",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -87,23 +87,31 @@ def _lines(
     for written_L, seen_L, predicted_L in zip(
         ids_BL, masked.input_ids_BL, masked.predicted_BL, strict=True
     ):
-        line = Text()
         end = 1 + min(most, int((written_L != tokenizer.pad_id).sum()) - 2)
-        for column in range(1, end):
-            written, seen = int(written_L[column]), int(seen_L[column])
-            kind = _kind(written, seen, bool(predicted_L[column]), tokenizer.mask_id)
-            if column > 1 and not tokenizer.is_continuation_V[written]:
-                line.append(" ")
-            text = tokenizer.bare_tokens[written]
+        tokens = zip(
+            *(each[1:end].tolist() for each in (written_L, seen_L, predicted_L)), strict=True
+        )
+        line = Text()
+        for kind, alike in groupby(tokens, lambda token: _kind(*token, tokenizer.mask_id)):
             if kind is None:
-                line.append(text)
+                # Joined, as several may be one character.
+                line.append(tokenizer.join([written for written, _, _ in alike]))
                 continue
-            before, after, style, _ = KINDS[kind]
-            if written != seen and seen != tokenizer.mask_id:
-                text = f"{tokenizer.tokens[seen]}<{text}"
-            line.append(f"{before}{text}{after}", style)
-        lines += [line, ""]
+            for written, seen, _ in alike:
+                line.append(" " if tokenizer.has_space_V[written] else "")
+                line.append(*_marked(kind, written, seen, tokenizer))
+        # Without the space before the first.
+        lines += [line[line.plain.startswith(" ") :], ""]
     return lines
+
+
+def _marked(kind: str, written: int, seen: int, tokenizer: Tokenizer) -> tuple[str, str]:
+    """Return a token as it is shown, and its style."""
+    before, after, style, _ = KINDS[kind]
+    text = tokenizer.bare_tokens[written]
+    if written != seen and seen != tokenizer.mask_id:
+        text = f"{tokenizer.shown[seen]}<{text}"
+    return f"{before}{text}{after}", style
 
 
 def _kind(written: int, seen: int, predicted: bool, mask_id: int) -> str | None:

@@ -14,7 +14,8 @@ from bertexp.data.tokens.inputs import ModelInput
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_tokenizer
 from bertexp.experiment.saved import Saved
-from bertexp.families.architecture import must_read_pairs
+from bertexp.families import FAMILIES
+from bertexp.families.architecture import read_architecture
 from bertexp.families.base import Family
 from bertexp.families.build import build_model, build_skeleton
 from bertexp.inspect.config import InspectConfig
@@ -66,9 +67,25 @@ class Subject:
         return build_skeleton(config.family, config.model, config.task.heads, size)
 
     @property
+    def architecture(self) -> Any:
+        """The configuration of ``transformers``, from scratch with another vocabulary."""
+        if self.saved:
+            return self.saved.architecture()
+        sizes = self.config.model
+        if sizes.pretrained:
+            return read_architecture(sizes.pretrained)
+        return FAMILIES[self.config.family.name].describe(sizes, vocab_size=1, pad_id=0)
+
+    @property
+    def segments(self) -> int:
+        """How many kinds of segments the model tells apart."""
+        found = self.architecture
+        return FAMILIES[found.model_type].segments(found)
+
+    @property
     def max_length(self) -> int:
         if self.saved:
-            return self.saved.max_length(self.model.config)
+            return self.saved.max_length(self.architecture)
         return self.config.task.max_length
 
     @cached_property
@@ -89,8 +106,6 @@ class Subject:
             UserError: the text is empty or too long, or the device is not there.
         """
         self.input.must_fit(self.max_length)
-        if self.config.text_b is not None:
-            must_read_pairs(self.model.config, "text_b")
         device = choose_device(self.config.hardware.device)
         model: Any = self.model
         # Other implementations never have the attention weights at hand.

@@ -18,29 +18,30 @@ UNKNOWN = "bold red"
 def show_tokens(subject: Subject) -> None:
     """Print a row for each token of the text, and the totals."""
     found, limit = subject.input, subject.max_length
-    unknown, pad = subject.tokenizer.roles.unk, subject.tokenizer.roles.pad
-    rows = _table(found, unknown, pad, subject.config.task.pad_to)
-    show(Group(rows, "", *_sums(found, unknown)))
+    show(Group(_table(subject), "", *_sums(found, subject.tokenizer.roles.unk)))
     length = Text(f"length   {len(found)} of {limit} tokens")
     if len(found) > limit:
         length.append(f": {len(found) - limit} too many for the model", UNKNOWN)
     show(length)
 
 
-def _table(found: ModelInput, unknown: str | None, pad: str, pad_to: int | None) -> Table:
-    columns = ("position", "token", "id", "segment", "attention mask", "word")
+def _table(subject: Subject) -> Table:
+    found, roles, pad_to = subject.input, subject.tokenizer.roles, subject.config.task.pad_to
+    segment = ("segment",) * (subject.segments > 1)
+    columns = ("position", "token", "id", *segment, "attention mask", "word")
     made = table(*columns, left=("token", "word"), fold=("token", "word"))
     rows = zip(found.tokens, found.ids, found.segments, found.words, found.is_piece, strict=True)
-    for position, (token, index, segment, word, is_piece) in enumerate(rows):
+    for position, (token, index, kind, word, is_piece) in enumerate(rows):
         note = Text("″" if is_piece else word)
         style = ""
-        if token == unknown:
+        if token == roles.unk:
             note.append("  unknown")
             style = UNKNOWN
-        cells = (str(position), Text(token), str(index), str(segment), "1", note)
-        made.add_row(*cells, style=style)
+        kinds = (str(kind),) * len(segment)
+        made.add_row(str(position), Text(token), str(index), *kinds, "1", note, style=style)
     if pad_to is not None and pad_to > len(found):
-        made.add_row(f"{len(found)}-{pad_to - 1}", Text(pad), "", "0", "0", "", style="dim")
+        last, kinds = f"{len(found)}-{pad_to - 1}", ("0",) * len(segment)
+        made.add_row(last, Text(roles.pad), "", *kinds, "0", "", style="dim")
     return made
 
 

@@ -136,14 +136,14 @@ def show_embeddings(subject: Subject) -> None:
     for index, nearest, cosines in zip(ids, nearest_NK.tolist(), cosines_NK.tolist(), strict=True):
         line = Text()
         for other, cosine in zip(nearest, cosines, strict=True):
-            line.append(f"{tokenizer.tokens[other]} ").append(f"{number(cosine, 2)}  ", "dim")
-        made.add_row(Text(tokenizer.tokens[index], "bold"), line)
+            line.append(f"{tokenizer.shown[other]} ").append(f"{number(cosine, 2)}  ", "dim")
+        made.add_row(Text(tokenizer.shown[index], "bold"), line)
     title = f"word embeddings: {table_VD.shape[0]:,} tokens × {table_VD.shape[1]}"
     show(Group(subject.title(title), made))
     drawn_ND = nearest_NK[:, :DRAWN]
     points_V2 = project(table_VD, np.unique([*ids, *drawn_ND.ravel().tolist()]))
     path = subject.file("embeddings.png")
-    _draw_embeddings(ids, drawn_ND, points_V2, tokenizer.tokens, path)
+    _draw_embeddings(ids, drawn_ND, points_V2, tokenizer.shown, path)
 
 
 def neighbours(

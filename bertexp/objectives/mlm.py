@@ -159,13 +159,17 @@ class MaskedLanguageModelling(Objective):
             start = max(row * width + 1, first - SHOWN_TOKENS // 4)
             end = min(start + SHOWN_TOKENS, (row + 1) * width)
             ids = batch.input_ids_BL.flatten()[start:end].tolist()
+            written = ids.copy()
             guesses = []
             for index in torch.nonzero((places_N >= start) & (places_N < end)).flatten().tolist():
                 best = probabilities_NV[index].topk(CANDIDATES)
-                names = [tokenizer.tokens[token] for token in best.indices.tolist()]
-                truth = tokenizer.tokens[int(target.labels_N[index])]
-                guesses.append(Guess(truth, list(zip(names, best.values.tolist(), strict=True))))
-            text = tokenizer.join([token for token in ids if token != tokenizer.pad_id])
+                names = [tokenizer.shown[token] for token in best.indices.tolist()]
+                label = int(target.labels_N[index])
+                written[int(places_N[index]) - start] = label
+                likeliest = list(zip(names, best.values.tolist(), strict=True))
+                guesses.append(Guess(tokenizer.shown[label], likeliest))
+            length = sum(token != tokenizer.pad_id for token in ids)
+            text = tokenizer.join(ids[:length], written[:length]).strip()
             yield MaskedSample(text, tokenizer.roles.mask, guesses)
 
 

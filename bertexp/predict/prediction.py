@@ -11,7 +11,6 @@ import torch
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.experiment.saved import Saved
-from bertexp.families.architecture import must_read_pairs
 from bertexp.families.base import MASKED, PAIR, Family
 from bertexp.training.setup import choose_device
 from bertexp.validation import UserError
@@ -86,8 +85,6 @@ class Predictor:
         Raises:
             UserError: a text is empty or too long, or the model has no head for it.
         """
-        if text_b is not None:
-            must_read_pairs(self._family.config, "text_b")
         read = ModelInput.of(self._tokenizer, text, text_b)
         read.must_fit(self._limit)
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
@@ -126,7 +123,7 @@ class Predictor:
         for place, ids, chances in zip(
             places, best.indices.tolist(), best.values.tolist(), strict=True
         ):
-            names = [self._tokenizer.tokens[index] for index in ids]
+            names = [self._tokenizer.shown[index] for index in ids]
             masks.append(Mask(place, list(zip(names, chances, strict=True))))
         return masks
 

@@ -278,9 +278,9 @@ def test_the_padding_token_is_the_tokenizers(
 
 
 def test_one_kind_of_segment_reads_no_pairs() -> None:
-    with pytest.raises(UserError, match=r"^text_b: .*type_vocab_size=1"):
-        must_read_pairs(described(type_vocab_size=1), "text_b")
-    must_read_pairs(described(), "text_b")
+    with pytest.raises(UserError, match=r"^task: .*type_vocab_size=1"):
+        must_read_pairs(described(type_vocab_size=1), "task")
+    must_read_pairs(described(), "task")
 
 
 def mark(model: Any, step: int) -> None:

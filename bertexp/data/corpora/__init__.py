@@ -12,6 +12,7 @@ from bertexp.registry import Registry
 
 if TYPE_CHECKING:
     from bertexp.data.config import DatasetConfig
+    from bertexp.data.corpora.synthetic import Language
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Corpus(ABC):
     def described(self) -> str:
         """Return the form in which the documents were found, where there are several."""
         return ""
+
+    def language(self) -> Language | None:
+        """Return the law that its texts follow, where it is known."""
+        return None
 
     def shards(self) -> Sequence[ReadDocuments]:
         """Return functions that give the documents part by part, each in a process of its own."""

@@ -171,9 +171,12 @@ class SyntheticCorpus(Corpus):
         """Depends on numpy too, whose draws may change between versions."""
         return fingerprint([VERSION, np.__version__, asdict(self._config)])
 
+    def language(self) -> Language:
+        return Language.of(self._config)
+
     def documents(self) -> Iterator[Document]:
         """A larger corpus begins with the documents of a smaller one."""
-        language = Language.of(self._config)
+        language = self.language()
         for first in range(0, self._config.documents, DOCUMENTS_AT_ONCE):
             generator = np.random.default_rng([SEED, first])
             topics_B, words_BL = language.draw(generator, DOCUMENTS_AT_ONCE, DOCUMENT_WORDS)

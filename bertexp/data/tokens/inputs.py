@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.validation import UserError
 
+# How people write a mask, whatever the tokenizer's own is.
+MASK = "[MASK]"
+
 
 @dataclass(frozen=True)
 class ModelInput:
@@ -27,13 +30,14 @@ class ModelInput:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, text: str, text_b: str | None = None) -> ModelInput:
-        """Return how ``tokenizer`` cuts one text or two.
+        """Return how ``tokenizer`` cuts one text or two; ``[MASK]`` is the mask token of any.
 
         Raises:
             UserError: one of them has no token.
         """
         ids, segments, words, is_piece = [tokenizer.opening_id], [0], [""], [False]
         for segment, written in enumerate([text] if text_b is None else [text, text_b]):
+            written = written.replace(MASK, tokenizer.roles.mask)
             encoding = tokenizer.backend.encode(written, add_special_tokens=False)
             if not encoding.ids:
                 name = "text_b" if segment else "text"
@@ -50,7 +54,7 @@ class ModelInput:
             words += [""] * len(closing)
             is_piece += [n > 0 and numbers[n] == numbers[n - 1] for n in range(len(numbers))]
             is_piece += [False] * len(closing)
-        return cls(ids, [tokenizer.tokens[index] for index in ids], segments, words, is_piece)
+        return cls(ids, [tokenizer.shown[index] for index in ids], segments, words, is_piece)
 
     def __len__(self) -> int:
         return len(self.ids)

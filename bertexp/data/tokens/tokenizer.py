@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-# What stands for a space in the pieces of SentencePiece.
-SPACE = "▁"
+# What stands for a space in the pieces of SentencePiece, and of byte-level BPE.
+SPACE, _BYTE_SPACE = "▁", "Ġ"
 
 Ids = Sequence[int] | np.ndarray
 
@@ -116,19 +116,52 @@ class Tokenizer:
         return flags
 
     @cached_property
-    def bare_tokens(self) -> list[str]:
-        """What of every id is written in a text: no prefix, no space before it."""
-        if self._spelled is not None:
-            return [text.strip() or text for text in self._spelled]
-        return [token.removeprefix(self._prefix) or token for token in self.tokens]
+    def has_space_V(self) -> np.ndarray:
+        """Whether a space comes before an id, inside a text: ``bool`` of shape (vocab_size,)."""
+        if self._spelled is None:
+            return ~self.is_continuation_V
+        return np.array([text.startswith(" ") for text in self._spelled])
 
-    def join(self, ids: list[int]) -> str:
-        """Return the text of tokens, special ones among them, words parted by spaces."""
-        if self._spelled is not None:
-            text: str = self.backend.decode(ids, skip_special_tokens=False)
-            return text
-        text = " ".join(self.tokens[index] for index in ids)
-        return text.replace(f" {self._prefix}", "") if self._prefix else text
+    @cached_property
+    def shown(self) -> list[str]:
+        """Every id's token for people to read.
+
+        A byte-level vocabulary has a letter for each byte, which are read as the characters that
+        they are: ``Ġcafé`` for ``ĠcafÃ©``, and ``\\xf0\\x9f`` for a part of a character.
+        """
+        if not self._is_byte_level:
+            return self.tokens
+        added = self.backend.get_added_tokens_decoder()
+        return [
+            token if index in added else _readable(token) for index, token in enumerate(self.tokens)
+        ]
+
+    @cached_property
+    def bare_tokens(self) -> list[str]:
+        """What is shown of every id within a text: no prefix, no sign for a space before it."""
+        if self._spelled is None:
+            return [token.removeprefix(self._prefix) or token for token in self.tokens]
+        signs = _BYTE_SPACE if self._is_byte_level else SPACE
+        return [token.removeprefix(signs) or " " for token in self.shown]
+
+    def join(self, ids: Sequence[int], written: Sequence[int] | None = None) -> str:
+        """Return the text of tokens, special ones among them, with the space before the first.
+
+        Args:
+            written: the tokens before some were masked: a mask has the space of what it hides.
+        """
+        pairs = [*zip(ids, written or ids, strict=True)]
+        spaced = [self.has_space_V[old if seen == self.mask_id else seen] for seen, old in pairs]
+        if self._is_byte_level:
+            names, sign = self.tokens, _BYTE_SPACE
+        else:
+            names, sign = self._spelled or self.bare_tokens, " "
+        parts = [
+            (sign if has_space else "") + names[index].removeprefix(sign)
+            for index, has_space in zip(ids, spaced, strict=True)
+        ]
+        # Of a byte-level vocabulary several tokens may be one character.
+        return decoders.ByteLevel().decode(parts) if self._is_byte_level else "".join(parts)
 
     @cached_property
     def _prefix(self) -> str:
@@ -138,18 +171,26 @@ class Tokenizer:
     @cached_property
     def _spelled(self) -> list[str] | None:
         """What every id adds to a text, its space included; None where spaces have no sign."""
-        described = json.loads(self.backend.to_str())
-        parts = [described[part] for part in ("normalizer", "pre_tokenizer", "decoder")]
-        kind = json.dumps(parts, ensure_ascii=False)
-        if self._prefix or not ('"ByteLevel"' in kind or SPACE in kind):
+        if self._prefix or not (self._is_byte_level or SPACE in self._kind):
             return None
-        if '"ByteLevel"' in kind:
+        if self._is_byte_level:
             texts = [decoders.ByteLevel().decode([token]) for token in self.tokens]
         else:
             texts = [token.replace(SPACE, " ") for token in self.tokens]
         for index, token in self.backend.get_added_tokens_decoder().items():
             texts[index] = token.content
         return texts
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        return '"ByteLevel"' in self._kind
+
+    @cached_property
+    def _kind(self) -> str:
+        """How text is normalised, parted and put together again, as the library writes it."""
+        described = json.loads(self.backend.to_str())
+        parts = [described[part] for part in ("normalizer", "pre_tokenizer", "decoder")]
+        return json.dumps(parts, ensure_ascii=False)
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -223,6 +264,23 @@ class Tokenizer:
         index = self.backend.token_to_id(token)
         assert index is not None, token
         return int(index)
+
+
+def _byte_letters() -> dict[str, int]:
+    """Return the bytes by their letters; one that has none is given a character from 256 on."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+_BYTES = _byte_letters()
+# Spaces and line breaks keep their letters.
+_BLANKS = {byte: letter for letter, byte in _BYTES.items() if byte < 0x80 and byte != ord(letter)}
+
+
+def _readable(token: str) -> str:
+    written = bytes(_BYTES[letter] for letter in token)
+    return written.decode("utf-8", errors="backslashreplace").translate(_BLANKS)
 
 
 def _continues(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +162,15 @@ def test_a_tokenizer_like_roberta_s_is_known_by_its_roles(
     pair = read.sequence(own, own[:3])
     assert pair.tolist() == [0, *own, 2, 2, *own[:3], 2]
     assert read.join(own).strip() == TEXT_OF_ROBERTA
+    # Letters that stand for bytes are read as text; a part of a character is shown as its bytes.
+    shown = "".join(read.shown[index] for index in own)
+    parts = re.compile(r"(\\x[0-9a-f]{2})+")
+    written = parts.sub(lambda m: bytes.fromhex(m[0].replace("\\x", "")).decode(), shown)
+    assert re.sub("[Ġ▁]", " ", written).strip() == TEXT_OF_ROBERTA
+    assert all(read.tokens[index] == read.shown[index] for index in range(5))
+    # A mask has the space of what it hides.
+    hidden = read.join([read.mask_id] * len(own), own).strip()
+    assert hidden.count(" ") == TEXT_OF_ROBERTA.count(" ")
     words = "".join(
         ("" if read.is_continuation_V[index] else "|") + read.bare_tokens[index] for index in own
     )
