@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby, zip_longest
 
 import numpy as np
@@ -88,11 +89,10 @@ def _lines(
         ids_BL, masked.input_ids_BL, masked.predicted_BL, strict=True
     ):
         end = 1 + min(most, int((written_L != tokenizer.pad_id).sum()) - 2)
-        tokens = zip(
-            *(each[1:end].tolist() for each in (written_L, seen_L, predicted_L)), strict=True
-        )
+        inside = (each[1:end].tolist() for each in (written_L, seen_L, predicted_L))
+        tokens: Iterator[tuple[int, int, bool]] = zip(*inside, strict=True)
         line = Text()
-        for kind, alike in groupby(tokens, lambda token: _kind(*token, tokenizer.mask_id)):
+        for kind, alike in groupby(tokens, lambda token: _kind(tokenizer.mask_id, *token)):
             if kind is None:
                 # Joined, as several may be one character.
                 line.append(tokenizer.join([written for written, _, _ in alike]))
@@ -114,7 +114,7 @@ def _marked(kind: str, written: int, seen: int, tokenizer: Tokenizer) -> tuple[s
     return f"{before}{text}{after}", style
 
 
-def _kind(written: int, seen: int, predicted: bool, mask_id: int) -> str | None:
+def _kind(mask_id: int, written: int, seen: int, predicted: bool) -> str | None:
     """Return what was done to a token, a key of ``KINDS``, or None for nothing."""
     if not predicted:
         return None if written == seen else "corrupted"
