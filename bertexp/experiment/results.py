@@ -14,6 +14,7 @@ from bertexp import group
 from bertexp.console import show, shown
 from bertexp.experiment import report
 from bertexp.experiment.base import Final
+from bertexp.experiment.card import model_card
 from bertexp.experiment.run import Run
 from bertexp.experiment.summary import write_summary
 from bertexp.metrics import cost, describe
@@ -38,7 +39,10 @@ def conclude(run: Run) -> float:
                 load_learner(run.learner, folder / saver.best)
         final = experiment.conclude(run.learner, folder, device)
     with run.clock.counting("checkpoints"):
-        saver.export(run.learner)
+        task = experiment.identity()["task"]
+        found = (final.metrics, final.optimum)
+        card = model_card(task, run.config.seed, run.prepared, state, *found)
+        saver.export(run.learner, card)
         saver.finish(run.cost(final.metrics), state.step, exports_best=best)
     if group.is_first():
         _record(run, final)

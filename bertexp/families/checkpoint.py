@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # Weights that objectives train beside the model.
 BESIDE_FILE = "objectives.safetensors"
+CARD_FILE = "README.md"
 
 # What a model that is used as it was saved may lack: only heads for pairs and labels read it.
 _POOLER = re.compile(r"(^|\.)pooler\.")
@@ -160,8 +161,9 @@ def export_model(
     folder: Path,
     weights: dict[str, torch.Tensor] | None = None,
     beside: dict[str, torch.Tensor] | None = None,
+    card: str = "",
 ) -> None:
-    """Write a model to ``folder``, see ``write_model``.
+    """Write a model and its card to ``folder``, see ``write_model``.
 
     It is written beside it and renamed into place: ``folder`` is never half a model.
     """
@@ -170,6 +172,8 @@ def export_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_model(model, tokenizer, max_length, partial, weights, beside)
+        if card:
+            (partial / CARD_FILE).write_text(card, encoding="utf-8")
         sync(*partial.iterdir(), partial)
         if folder.exists():
             shutil.rmtree(folder)

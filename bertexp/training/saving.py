@@ -98,12 +98,12 @@ class Saver:
         elif cost < self.cost:
             self._adopt(cost, step, LAST)
 
-    def export(self, learner: Any) -> None:
-        """Write the model to ``model/``; all processes take part."""
+    def export(self, learner: Any, card: str) -> None:
+        """Write the model to ``model/``, with its card; all processes take part."""
         weights, own = gathered_weights(learner), own_weights(learner, to_export=True)
         if group.is_first():
             last = self.folder / LAST
-            export_model(self.model, self.tokenizer, self.max_length, last, weights, own)
+            export_model(self.model, self.tokenizer, self.max_length, last, weights, own, card)
 
     def _has(self, step: int) -> bool:
         return step in [whole.step for whole in self._checkpoints.whole]

@@ -1,0 +1,92 @@
+"""The model card of an exported model: what it is, what it reaches and how it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from bertexp.console import compact, number
+from bertexp.experiment import report
+from bertexp.experiment.base import Prepared
+from bertexp.experiment.summary import versions
+from bertexp.families.base import LABEL, MASKED, Family
+from bertexp.metrics import describe
+from bertexp.training.state import TrainState
+
+# The head of the card is what the Hugging Face Hub reads.
+CARD = """\
+---
+library_name: transformers
+pipeline_tag: {pipeline}
+tags: [bertexp, {kind}]
+---
+
+# {name}: {task}
+
+{facts}
+
+## Evaluation
+
+{figures}
+
+The yardstick is the best that can be done without looking at the input, the optimum the best that any model can do where that is known.
+
+## Use
+
+```python
+from transformers import {name}, AutoTokenizer, pipeline
+
+folder = "."  # where this file is
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = {name}.from_pretrained(folder)
+{use}
+```
+"""  # noqa: E501
+# Of models with several heads the first counts.
+PIPELINES = {MASKED: "fill-mask", LABEL: "text-classification"}
+
+
+def model_card(
+    task: str,
+    seed: int,
+    prepared: Prepared,
+    state: TrainState,
+    metrics: Mapping[str, float],
+    optimum: Mapping[str, float],
+) -> str:
+    """Return a card in Markdown, of facts of the run alone."""
+    model, known = prepared.model, versions()
+    heads, kind = Family.of(model).heads, model.config.model_type
+    pipeline = next((PIPELINES[each] for each in PIPELINES if each in heads), "feature-extraction")
+    facts = {
+        **prepared.facts,
+        "model": f"{prepared.facts['model']}, {model.num_parameters():,} parameters",
+        "budget": f"{report.spent(state)}, {compact(state.tokens)} tokens",
+        "seed": str(seed),
+        "trained with": ", ".join(f"{name} {known[name]}" for name in ("bertexp", "transformers")),
+    }
+    columns = {"model": metrics, "yardstick": prepared.yardsticks, "optimum": optimum}
+    figures = [
+        (f"`{name}`", *(number(column.get(name)) for column in columns.values()))
+        for name in metrics
+        if describe(name).results
+    ]
+    return CARD.format(
+        pipeline=pipeline,
+        kind=kind,
+        name=type(model).__name__,
+        task=task,
+        facts=_table(("", ""), facts.items()),
+        figures=_table(("", *columns), figures),
+        use=_use(pipeline, prepared.tokenizer.roles.mask),
+    )
+
+
+def _use(pipeline: str, mask: str) -> str:
+    text = f"A text with a {mask} in it." if pipeline == PIPELINES[MASKED] else "A text."
+    return f'pipeline("{pipeline}", model=model, tokenizer=tokenizer)("{text}")'
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [tuple(heads), *map(tuple, rows)]
+    lines.insert(1, tuple("---" for _ in lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
