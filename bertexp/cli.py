@@ -30,7 +30,7 @@ from bertexp.experiment.summary import write_summary
 from bertexp.help import asks_for_help, help_text
 from bertexp.signals import Signals
 from bertexp.sweeps.config import register_search
-from bertexp.sweeps.job import SweepJob
+from bertexp.sweeps.job import SweepJob, begin_job
 from bertexp.terminal import command
 from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError, is_mistake, nearest, nearest_key
@@ -47,12 +47,12 @@ _RUN = re.compile(r"run=['\"]?(.*?)['\"]?")
 
 @command()
 def main() -> None:
-    """Run the experiment or the sweep that the command line asks for, then exit."""
+    """Run the command line's experiment or sweep, then exit."""
     run_command("config", Config)
 
 
 def run_command(config_name: str, schema: type[RunConfig]) -> None:
-    """Run what the command line names, alone or as one of several processes, then exit."""
+    """Run the command line's experiment, alone or as one of several processes, then exit."""
     work = partial(run_job, schema=schema)
     if not group.was_launched():
         enter(config_name, schema, work)
@@ -76,36 +76,26 @@ def enter(
     work: Callable[[DictConfig], float | None],
     saved: Sequence[str] = (),
 ) -> None:
-    """Do ``work`` with what the command line composes, for each job of a sweep, then exit.
+    """Call ``work`` with the composed configuration, for each job of a sweep, then exit.
 
-    A mistake is printed in one line, a bug with its traceback; either gives exit code 1.
+    A mistake is printed in one line, a bug with its traceback; the exit code of both is 1.
     ``saved`` are runs that are named outside of the configuration.
     """
     _spin_little()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
-    # A full disk, which the log is on too, is reported once: not again for each line of the log.
+    # A full disk, which the log may be on too, is reported once, not for each line of the log.
     logging.raiseExceptions = False
-    # Hydra would swallow the line below about a failed composition.
+    # Otherwise Hydra would print a failed composition in its own way.
     os.environ[FULL_ERROR] = "1"
     register_search()
-    failures: list[str] = []
+    failures: list[Exception] = []
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
     def job(composed: DictConfig) -> float | None:
-        hydra_config = HydraConfig.get()
-        folder = Path(hydra_config.runtime.output_dir)
-        # A sweep lists its failed jobs from their folders.
-        can_go = hydra_config.mode != RunMode.MULTIRUN and is_new(folder)
-        named = [*plugins.installed(), *plugins.listed(composed.plugins)]
-        composed.plugins = [*dict.fromkeys(named)]
         try:
-            return work(composed)
+            return _attempt(work, composed, wants_traceback)
         except Exception as error:
-            failures.append(str(error))
-            one_line = is_mistake(error) and not wants_traceback
-            log.error("error: %s", _one_line(error), exc_info=None if one_line else error)
-            if can_go and is_mistake(error):
-                discard(folder)
+            failures.append(error)
             return None
 
     try:
@@ -124,8 +114,27 @@ def enter(
     sys.exit(1 if failures else 0)
 
 
+def _attempt(
+    work: Callable[[DictConfig], float | None], composed: DictConfig, wants_traceback: bool
+) -> float | None:
+    """Do the work of one job; log its error, and remove its folder if it holds nothing else."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    # A sweep lists its failed jobs from their folders.
+    is_removable = hydra_config.mode != RunMode.MULTIRUN and is_new(folder)
+    composed.plugins = [*dict.fromkeys([*plugins.installed(), *plugins.listed(composed.plugins)])]
+    try:
+        return work(composed)
+    except Exception as error:
+        one_line = is_mistake(error) and not wants_traceback
+        log.error("error: %s", _one_line(error), exc_info=None if one_line else error)
+        if is_removable and is_mistake(error):
+            discard(folder)
+        raise
+
+
 def _load_plugins(arguments: Sequence[str], saved: Sequence[str] = ()) -> None:
-    """Load plugins before anything is composed: installed ones, those named, those of saved runs.
+    """Load installed plugins, those named in ``arguments`` and those of saved runs.
 
     Raises:
         UserError: one is missing or cannot be imported.
@@ -137,15 +146,15 @@ def _load_plugins(arguments: Sequence[str], saved: Sequence[str] = ()) -> None:
 
 
 def _spin_little() -> None:
-    # Before torch is loaded: its threads (GNU's OpenMP) would wait for each other by spinning so
-    # long that a run slows down tenfold as soon as another program takes one of the cores.
+    # Before torch is loaded: its threads (GNU's OpenMP) wait for each other by spinning, so long
+    # that a run slows down tenfold as soon as another program takes one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
     if isinstance(error, UserError):
         return _one_line(error)
-    # Hydra cannot make the folder, or open the log in it.
+    # Hydra could not create the folder, or open the log in it.
     disk = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if isinstance(disk, OSError) and disk.strerror:
         return f"hydra.run.dir: cannot write {disk.filename} ({disk.strerror})."
@@ -178,7 +187,7 @@ def _one_line(error: Exception) -> str:
 def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
     """Run one experiment, or one of a sweep's; returns its final ``eval/loss``."""
     folder, dry_run = Path(HydraConfig.get().runtime.output_dir), composed.trainer.dry_run
-    job = _sweep_job()
+    job = begin_job(HydraConfig.get())
     if job is None and dry_run and not is_new(folder):
         raise UserError(
             f"trainer.dry_run: plans a run from its start, and {folder} has one already; leave "
@@ -204,20 +213,6 @@ def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
     return result
 
 
-def _sweep_job() -> SweepJob | None:
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
-        return None
-    if group.was_launched():
-        raise UserError(
-            "hydra.mode=MULTIRUN: a sweep starts the processes of each job by itself; use "
-            "hardware.num_processes, without torchrun."
-        )
-    job = SweepJob.of(hydra_config)
-    job.begin()
-    return job
-
-
 def _settle(
     composed: DictConfig, folder: Path, schema: type[R], job: SweepJob | None
 ) -> tuple[R, dict[str, Any]]:
@@ -225,7 +220,7 @@ def _settle(
     if (settled := with_rate(composed)) is not composed:
         record_config(folder, composed := settled)
     config = parse(composed, schema)
-    if job is None:  # a sweep looks at all its jobs before the first
+    if job is None:  # a sweep checks all its jobs before the first starts
         refuse_unread(written(HydraConfig.get()), composed, schema)
     resolved: Any = OmegaConf.to_container(composed, resolve=True)
     return config, resolved
@@ -234,7 +229,7 @@ def _settle(
 @contextlib.contextmanager
 def _recording_failure(folder: Path) -> Iterator[None]:
     def record(values: dict[str, str]) -> None:
-        # Where the disk is full the run ended because of it, and that is what is reported.
+        # On a full disk this fails too; what ended the run is reported.
         with contextlib.suppress(OSError):
             write_summary(folder, values)
 

@@ -34,8 +34,7 @@ from bertexp.masking import STRATEGIES
 from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.task import Task
-from bertexp.training.loop import measure_seconds_per_token
-from bertexp.training.machine import peak_memory, peak_of_children
+from bertexp.training.machine import measure_seconds_per_token, peak_memory, peak_of_children
 from bertexp.training.setup import build_accelerator
 from bertexp.validation import UserError
 

@@ -28,10 +28,10 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Training, Watch, prepare_training, train
+from bertexp.training.loop import Training, Watch, train
 from bertexp.training.machine import peak_memory
 from bertexp.training.plan import load_steps
-from bertexp.training.setup import build_accelerator
+from bertexp.training.setup import build_accelerator, prepare_training
 
 # Of the steps that Trainer takes to its loss: after how many bertexp's own is measured.
 LOOKS = 20

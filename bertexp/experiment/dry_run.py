@@ -94,14 +94,7 @@ def _flops_per_token(run: Run) -> float:
 
     It is the mean over steps that are spread over an epoch, drawn and masked under one seed.
     """
-    trainer = run.config.trainer
-    plan = BatchPlan(
-        run.prepared.examples.under(SEED),
-        trainer.batch_size,
-        trainer.gradient_accumulation_steps,
-        SEED,
-        few_shapes=run.config.hardware.compile,
-    )
+    plan = BatchPlan.of(run.prepared.examples.under(SEED), run.config, SEED)
     learner = run.learner
     flops, tokens = 0.0, 0
     for place, number in enumerate(plan.spread(SAMPLED)):

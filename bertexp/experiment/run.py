@@ -24,9 +24,10 @@ from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
-from bertexp.training.loop import Training, Watch, prepare_training
+from bertexp.training.loop import Training, Watch
 from bertexp.training.plan import load_steps
 from bertexp.training.saving import Saver
+from bertexp.training.setup import prepare_training
 from bertexp.training.snapshot import restore
 from bertexp.validation import UserError
 

@@ -1,4 +1,4 @@
-"""A job of a sweep, as it runs: its place among the others, what it prints, its GPUs."""
+"""A running job of a sweep: its place among the others, what it prints, its GPUs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.conf import HydraConf
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from bertexp import group
 from bertexp.console import clock
 from bertexp.experiment.summary import SUMMARY_FILE, read_summary
 from bertexp.locks import Timeout, acquire
+from bertexp.validation import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# Held until the process ends: a process has its GPUs for all the jobs it does.
+# Held until the process ends: a process keeps its GPUs for all its jobs.
 _held: list[AbstractContextManager[object]] = []
 
 
@@ -30,18 +33,9 @@ class SweepJob:
     total: int
     at_once: int
 
-    @classmethod
-    def of(cls, hydra: HydraConf) -> SweepJob:
-        return cls(
-            folder=Path(hydra.runtime.output_dir),
-            number=hydra.job.num + 1,
-            total=hydra.sweeper.total,
-            at_once=jobs_at_once(hydra.launcher),
-        )
-
     @property
     def overrides(self) -> list[str]:
-        """What it differs in from the others, as far as its folder's name shows."""
+        """The overrides that are its own, as in the name of its folder."""
         return self.folder.name.split(",")
 
     @property
@@ -49,7 +43,7 @@ class SweepJob:
         return self.at_once == 1 and sys.stderr.isatty()
 
     def begin(self) -> None:
-        """Print which job begins and what time is left; clear away what a failed one left."""
+        """Print its place and the time left; remove the checkpoints of a failed attempt."""
         if self.at_once > 1:
             take_gpus(self.folder.parent, self.at_once)
         if read_summary(self.folder).get("status") == "failed":
@@ -61,7 +55,7 @@ class SweepJob:
         self._print(self.folder.name, left)
 
     def planned(self, seconds: float) -> None:
-        """Print how long the sweep takes, judged by the first job: it trains for ``seconds``."""
+        """Print how long the sweep will take, if this is its first job; it takes ``seconds``."""
         if self.number == 1 and seconds_a_job(self.folder.parent) is None:
             share = f"about {clock(seconds)} of training"
             self._print(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
@@ -71,11 +65,30 @@ class SweepJob:
 
     @property
     def _rounds(self) -> float:
-        """The time for the rest of the sweep, this job included, in durations of one job."""
+        """The time left for the sweep, including this job, in durations of one job."""
         return (self.total - self.number + 1) / self.at_once
 
     def _print(self, *parts: str) -> None:
         print(" · ".join(filter(None, (f"job {self.number}/{self.total}", *parts))), flush=True)
+
+
+def begin_job(hydra: HydraConf) -> SweepJob | None:
+    """Begin the job of a sweep that Hydra has started; None for a run outside of a sweep.
+
+    Raises:
+        UserError: the sweep was started by torchrun.
+    """
+    if hydra.mode != RunMode.MULTIRUN:
+        return None
+    if group.was_launched():
+        raise UserError(
+            "hydra.mode=MULTIRUN: a sweep starts the processes of each job by itself; use "
+            "hardware.num_processes, without torchrun."
+        )
+    folder, number = Path(hydra.runtime.output_dir), hydra.job.num + 1
+    job = SweepJob(folder, number, hydra.sweeper.total, jobs_at_once(hydra.launcher))
+    job.begin()
+    return job
 
 
 def jobs_at_once(launcher: DictConfig) -> int:
@@ -84,7 +97,7 @@ def jobs_at_once(launcher: DictConfig) -> int:
 
 
 def seconds_a_job(sweep_folder: Path) -> float | None:
-    """Return what the finished jobs took on average, data being prepared; None if none is."""
+    """Return the mean time of the finished jobs, without preparing data; None if none is."""
     summaries = (read_summary(path.parent) for path in sweep_folder.glob(f"*/{SUMMARY_FILE}"))
     spent = [summary["seconds"] for summary in summaries if summary["status"] == "finished"]
     took = [seconds["total"] - seconds["preparation"] for seconds in spent]
@@ -92,10 +105,10 @@ def seconds_a_job(sweep_folder: Path) -> float | None:
 
 
 def take_gpus(sweep: Path, at_once: int) -> None:
-    """Let this process see its share of the GPUs alone, if there are any.
+    """Restrict this process to its share of the GPUs, if there are any.
 
-    Its share of the cores joblib gives it: it sets OMP_NUM_THREADS. Locks in the folder ``sweep``
-    show which shares are taken.
+    Locks in the folder ``sweep`` mark the shares that are taken. joblib divides the cores itself,
+    by OMP_NUM_THREADS.
     """
     import torch
 
@@ -104,7 +117,7 @@ def take_gpus(sweep: Path, at_once: int) -> None:
     if _held or not gpus:
         return
     place = _free_place(sweep, at_once)
-    # Where there are fewer GPUs than jobs, several share one.
+    # With fewer GPUs than jobs, several jobs share one.
     os.environ[VISIBLE] = ",".join(gpus[place::at_once] or [gpus[place % len(gpus)]])
 
 

@@ -1,4 +1,4 @@
-"""The machine: its memory, and the speed of its own matrix product."""
+"""The machine: its memory, and how fast it computes a matrix product and a training step."""
 
 from __future__ import annotations
 
@@ -8,28 +8,37 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import psutil
 import torch
 from accelerate import Accelerator
+from torch import nn
 
-# What Linux tells of this process.
+from bertexp import group
+from bertexp.objectives.batch import Batch
+from bertexp.training.loop import accumulate_gradients
+from bertexp.training.state import Tally
+
+# Where Linux reports the memory of this process.
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-# What glibc calls M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX (mallopt(3)).
+# In glibc M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX (mallopt(3)).
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 
 # Rows and columns of the matrices: large enough to keep the device busy.
 SIZES = {"cpu": 1024, "cuda": 8192}
 REPEATS = 8
+# The limits on measuring steps before training starts.
+MEASURED_SECONDS, MEASURED_STEPS = 1.0, 8
 
 
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory for the next allocation, instead of returning it.
 
-    A step allocates the same large blocks as the one before. New ones come from the system, which
-    fills them with zeros first, page by page.
+    A step allocates the same large blocks as the one before, and the system would fill new ones
+    with zeros first, page by page.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -40,7 +49,7 @@ def keep_freed_memory() -> None:
 
 
 def forget_peak() -> None:
-    """Let ``peak_memory`` count from now on, where the system can (Linux, CUDA)."""
+    """Restart the count of ``peak_memory``, where the system can (Linux, CUDA)."""
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
@@ -48,7 +57,7 @@ def forget_peak() -> None:
 
 
 def total_memory() -> int:
-    """Return how many bytes there are of what ``peak_memory`` counts."""
+    """Return the bytes of the memory that ``peak_memory`` measures."""
     if torch.cuda.is_initialized():
         return torch.cuda.get_device_properties().total_memory
     return psutil.virtual_memory().total
@@ -89,7 +98,7 @@ def matrix_product_flops(device: str, dtype: torch.dtype, threads: int) -> float
     kind of device, precision and number of CPU threads (which have been set before).
     """
     size = SIZES.get(device, SIZES["cpu"])
-    # No random numbers, dropout's would move along; but a GPU is faster on ones than on data.
+    # Random numbers would advance dropout's generator, and constants make a GPU faster than data.
     spread = torch.arange(size * size, device=device).mul_(2654435761).remainder_(65521)
     left = (spread.view(size, size) / 65521 - 0.5).to(dtype)
     right = left.t().contiguous()
@@ -109,3 +118,41 @@ def machine_flops(accelerator: Accelerator) -> float:
     dtype = dtypes.get(accelerator.mixed_precision, torch.float32)
     own = matrix_product_flops(accelerator.device.type, dtype, torch.get_num_threads())
     return own * accelerator.num_processes
+
+
+def measure_seconds_per_token(
+    learner: nn.Module,
+    accelerator: Accelerator,
+    steps: Iterable[list[Batch]],
+    weights: Mapping[str, float],
+) -> float:
+    """Return the seconds of forward and backward a token, without padding; changes no state.
+
+    The first step is repeated until it is hardly faster than before. The others are measured once
+    each, as many as fit into a second: their shapes are as new as those of most training steps.
+    """
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+
+    def seconds(batches: list[Batch], tally: Tally) -> float:
+        clock = time.perf_counter()
+        losses = accumulate_gradients(learner, accelerator, batches, weights, tally.predictions)
+        for loss in losses.values():
+            loss.item()
+        learner.zero_grad()
+        return group.largest([time.perf_counter() - clock])[0]
+
+    spent, tokens, elapsed = 0.0, 0, 0.0
+    with torch.random.fork_rng(devices=devices):
+        for number, batches in enumerate(steps):
+            tally = Tally.of(batches, flops=0).over_all_processes()
+            if number == 0:
+                taken = [seconds(batches, tally) for _ in range(2)]
+                if taken[1] < 0.8 * taken[0]:
+                    taken.append(seconds(batches, tally))
+                warm, elapsed = min(taken) / tally.tokens, sum(taken)
+            else:
+                spent += (took := seconds(batches, tally))
+                tokens, elapsed = tokens + tally.tokens, elapsed + took
+            if elapsed > MEASURED_SECONDS:
+                break
+    return spent / tokens if tokens else warm

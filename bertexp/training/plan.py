@@ -16,28 +16,29 @@ from bertexp import draws
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
 from bertexp.signals import ignore_signals
+from bertexp.training.config import TrainingConfig
 
-# Examples are sorted by length within pools of this many batches: little padding, much shuffling.
+# Examples are sorted by length within pools of this many batches: little padding, well shuffled.
 POOL_BATCHES = 64
-# On a GPU this process is busy giving it work. On an H100 with small and batches of 256 two made a
-# step of 32 ms one of 24 ms.
+# With a GPU this process is busy launching kernels. On an H100, model=small and batches of 256, two
+# workers shortened a step from 32 to 24 ms.
 GPU_WORKERS = 2
-# With ``few_shapes`` batches have one of so many lengths.
+# The number of different batch lengths with ``few_shapes``.
 FEW_LENGTHS = 4
 
 
 class BatchPlan(Dataset[list[Batch]]):
-    """Every step's batches, by number. Each epoch has every example once.
+    """The batches of every step, by its number; an epoch contains every example once.
 
     Args:
-        batch_size: examples of a batch; the last of an epoch's batches may have fewer.
-        batches_per_step: batches whose gradients are added up; an epoch's last step may have fewer.
-        rank, processes: for which of how many processes; each has its share of every step.
+        batch_size: examples in a batch; the last batch of an epoch may have fewer.
+        batches_per_step: batches in a step; the last step of an epoch may have fewer.
+        rank, processes: this process and their number; each gets its share of every step.
         few_shapes: pad nearly all batches to one of ``shapes``.
 
     Attributes:
-        shapes: the (examples, tokens) of nearly all this process's batches if there are to be few.
-            Not of an epoch's last ones, which may have fewer examples.
+        shapes: with ``few_shapes``, the (examples, tokens) of nearly all this process's batches;
+            the last ones of an epoch may have fewer examples.
     """
 
     def __init__(
@@ -60,6 +61,19 @@ class BatchPlan(Dataset[list[Batch]]):
         self._epoch_batches = draws.LastEpochs(self._draw_epoch)
         self.shapes: frozenset[tuple[int, int]] = self._few_shapes() if few_shapes else frozenset()
 
+    @classmethod
+    def of(
+        cls,
+        examples: Examples,
+        config: TrainingConfig,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> BatchPlan:
+        trainer, few_shapes = config.trainer, config.hardware.compile
+        size, several = trainer.batch_size, trainer.gradient_accumulation_steps
+        return cls(examples, size, several, seed, rank, processes, few_shapes)
+
     def __len__(self) -> int:
         return self.steps_per_epoch
 
@@ -73,7 +87,7 @@ class BatchPlan(Dataset[list[Batch]]):
         batches = [
             examples.batch(epoch, example_ids)
             if len(example_ids)
-            # A process takes part even where there are fewer examples than processes.
+            # Every process takes part, even if there are fewer examples than processes.
             else examples.batch(epoch, chosen[0][:1]).idle()
             for example_ids in share(chosen, self._rank, self._processes)
         ]
@@ -87,7 +101,7 @@ class BatchPlan(Dataset[list[Batch]]):
         batches = [whole] * min(self._batches_per_step, self.batches_per_epoch)
         rows = len(share(batches, self._rank, self._processes)[0])
         longest = int(self._examples.lengths(0).max())
-        # A multiple of 8: the shapes that tensor cores are fast at.
+        # Tensor cores are fast on multiples of 8.
         unit = 8 * math.ceil(longest / FEW_LENGTHS / 8)
         return frozenset((rows, min(n * unit, longest)) for n in range(1, FEW_LENGTHS + 1))
 
@@ -98,10 +112,10 @@ class BatchPlan(Dataset[list[Batch]]):
         return batch if length == own else batch.padded_to(length)
 
     def _draw_epoch(self, epoch: int) -> list[np.ndarray]:
-        """Return the example ids of each batch of ``epoch``, neighbours in length together.
+        """Return the example ids of each batch of ``epoch``, grouped by similar length.
 
-        Every batch has the epoch's shares of all strata, as nearly as whole examples allow,
-        and so has every n-th example of it, which may go to one of several processes.
+        Every batch has the same proportions of all strata as the epoch, as nearly as whole
+        examples allow; so has every n-th example of a batch, the share of one of n processes.
         """
         count = len(self._examples)
         strata, lengths = self._examples.strata(epoch), self._examples.lengths(epoch)
@@ -118,9 +132,9 @@ class BatchPlan(Dataset[list[Batch]]):
 
 
 def share(batches: list[np.ndarray], rank: int, processes: int) -> list[np.ndarray]:
-    """Return what one of several processes has of a step's batches, as many for each of them.
+    """Return one process's share of a step's batches; all processes get the same number.
 
-    Whole batches as far as they can be dealt out evenly, else every n-th example of each.
+    They are whole batches where they divide evenly, else every n-th example of each batch.
     """
     hands = math.gcd(len(batches), processes)
     rows = slice(rank // hands, None, processes // hands)
@@ -144,16 +158,17 @@ def load_steps(
     device: torch.device,
     mask_prob: Callable[[int], float] | None = None,
 ) -> DataLoader[list[Batch]]:
-    """Return a loader that gives the batches of step ``first`` and all after it, without end.
+    """Return an endless loader of the batches of step ``first`` and all steps after it.
 
     Args:
-        num_workers: processes that make them; 0 for this one; None for two on a GPU, else 0.
-        mask_prob: the mask rate of a step, looked up in this process when the step is handed to a
-            worker; None for ``masking.prob``.
+        num_workers: processes that make the batches, 0 for this one; None for two with a GPU and
+            0 without.
+        mask_prob: returns the mask rate of a step; called in this process when the step is sent to
+            a worker. None for ``masking.prob``.
     """
     numbers = itertools.count(first)
-    # Also where it is no longer the default (Python 3.14): a fork shares the tokens. CUDA is not
-    # used by workers.
+    # Even where it is no longer the default (Python 3.14): a fork shares the tokens, and workers do
+    # not use CUDA.
     forks = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
     if num_workers is None:
         num_workers = GPU_WORKERS if device.type == "cuda" else 0
@@ -163,7 +178,7 @@ def load_steps(
         sampler=numbers if mask_prob is None else ((step, mask_prob(step)) for step in numbers),
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
-        # A generator of its own: making an iterator must not move the global one (dropout's).
+        # A generator of its own: creating an iterator must not advance the global one (dropout's).
         generator=torch.Generator(),
         worker_init_fn=ignore_signals,
         multiprocessing_context="fork" if forks and num_workers else None,

@@ -1,10 +1,11 @@
-"""Device, precision and optimizer."""
+"""What comes before the loop: device, precision, optimizer, and the measurement of a step."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
+from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
@@ -16,13 +17,27 @@ from accelerate.utils import (
     FullyShardedDataParallelPlugin,
 )
 from torch import nn
+from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import group
-from bertexp.training.config import HardwareConfig, OptimizerConfig
-from bertexp.training.machine import keep_freed_memory
+from bertexp.objectives.examples import Examples
+from bertexp.objectives.learner import Learner
+from bertexp.training.bad_steps import BadSteps
+from bertexp.training.budget import Budget, steps_ahead
+from bertexp.training.checkpoints import Checkpoint
+from bertexp.training.config import HardwareConfig, OptimizerConfig, TrainingConfig
+from bertexp.training.loop import Training
+from bertexp.training.machine import (
+    MEASURED_STEPS,
+    keep_freed_memory,
+    machine_flops,
+    measure_seconds_per_token,
+)
+from bertexp.training.plan import BatchPlan
+from bertexp.training.state import TrainState, Window
 from bertexp.validation import UserError
 
-# What torch takes by itself: the physical cores, or OMP_NUM_THREADS.
+# Torch's default: the physical cores, or OMP_NUM_THREADS.
 DEFAULT_THREADS = torch.get_num_threads()
 
 
@@ -30,18 +45,18 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     """Return the accelerator for ``hardware.*``; the state of an earlier job is reset.
 
     Raises:
-        UserError: a GPU that is not there, a precision the device does not have, or compiling
-            where it does not pay or cannot be done.
+        UserError: no such GPU, a precision that the device lacks, or compiling where it is
+            impossible or does not pay.
     """
-    # Accelerate's state is a singleton that a second job of a sweep would inherit.
+    # Accelerate's state is a singleton, which the second job of a sweep would inherit.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     device = choose_device(config.device)
     on_cpu = device.type == "cpu"
-    # On a GPU products of float32 are computed in TF32; a CPU has settings of its own for "high".
+    # A GPU multiplies float32 in TF32; on a CPU "high" would mean something else.
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
-    # cuDNN plans its attention anew for every shape, and nearly every batch has its own: with it a
-    # step of base on 64 sentence pairs took 485 ms on an H100, without it 69 ms.
+    # cuDNN plans its attention anew for every shape, and nearly every batch has its own: a step of
+    # base on 64 sentence pairs took 485 ms on an H100 with it and 69 ms without.
     torch.backends.cuda.enable_cudnn_sdp(False)
     if on_cpu:
         keep_freed_memory()
@@ -49,7 +64,8 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
         _check_compiler(device)
     if not on_cpu and group.size() > 1:
         _check_gpus(config)
-    # One group of all weights: the heads work on parts of modules, which only one forward calls.
+    # All weights in one group: the heads use parts of modules, and only the learner's forward is
+    # called.
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2, auto_wrap_policy="no_wrap", cpu_ram_efficient_loading=False
     )
@@ -58,17 +74,21 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
         mixed_precision=mixed_precision(config.precision, on_cpu),
         log_with=trackers or None,
         fsdp_plugin=plugin if config.sharded else None,
-        # Gradients are exchanged where they are.
+        # Gradients are exchanged without copying them.
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if config.sharded and on_cpu:
-        # It leaves the plugin out on the CPU, where it works as well.
-        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
-        accelerator.state.distributed_type = DistributedType.FSDP
-        accelerator.state.fsdp_plugin = plugin
-    # After it: it sets them itself where there are several processes.
+        _shard_on_cpu(accelerator, plugin)
+    # Last: with several processes the accelerator sets it too.
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     return accelerator
+
+
+def _shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:
+    # Accelerate ignores the plugin on a CPU, although FSDP works there.
+    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    accelerator.state.distributed_type = DistributedType.FSDP
+    accelerator.state.fsdp_plugin = plugin
 
 
 def _check_compiler(device: torch.device) -> None:
@@ -146,4 +166,47 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Ad
     assert config.lr is not None
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=True
+    )
+
+
+def prepare_training(
+    config: TrainingConfig,
+    examples: Examples,
+    weights: Mapping[str, float],
+    learner: Learner,
+    accelerator: Accelerator,
+    checkpoint: Checkpoint | None = None,
+) -> Training:
+    """Build the optimizer and the batches, and measure how long a step takes.
+
+    The tensors of ``checkpoint``, from which training resumes, are restored later.
+    """
+    batches = BatchPlan.of(examples, config, config.seed, group.rank(), group.size())
+    if config.hardware.compile:
+        learner.family.compile(batches.shapes)
+    optimizer = build_optimizer(config.optimizer, learner)
+    learner, optimizer = accelerator.prepare(learner, optimizer)
+    if accelerator.is_fsdp2:
+        register_fsdp_forward_method(learner, "logits")
+    # Batches differ in length: measure steps from the whole epoch, not the first ones.
+    sample = (batches[number] for number in batches.spread(MEASURED_STEPS))
+    seconds = measure_seconds_per_token(learner, accelerator, sample, weights)
+    per_epoch = batches.steps_per_epoch
+    tokens = float(examples.lengths(0).sum() / per_epoch)
+    progress = checkpoint.progress if checkpoint else {}
+    ahead = steps_ahead(progress, len(examples), per_epoch) if progress else 0
+    return Training(
+        config=config,
+        weights=weights,
+        accelerator=accelerator,
+        learner=learner,
+        optimizer=optimizer,
+        batches=batches,
+        budget=Budget.of(config.trainer, per_epoch, ahead),
+        state=TrainState(**progress.get("state", {})),
+        window=Window(weights),
+        bad_steps=BadSteps(config.trainer.max_bad_steps),
+        machine_flops=machine_flops(accelerator),
+        tokens_per_step=tokens,
+        step_seconds=tokens * seconds,
     )
