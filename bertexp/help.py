@@ -1,13 +1,13 @@
 """What ``--help`` prints: groups, keys and values, explained by the comments in ``conf/``.
 
-Hydra's own help explains nothing, and copies all that it has read anew for each group.
+Hydra's own help explains no key.
 """
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
@@ -72,8 +72,13 @@ def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[
             require_choice("--help", name, [*keys, *(each for each in groups if each not in keys)])
         lines += _options(name, groups.get(name, []))
         lines += _keys(composed, name, is_short=False) if is_key else []
-    if lines:
-        return "\n".join(lines)
+    return "\n".join(lines or _overview(composed, groups, keys))
+
+
+def _overview(
+    composed: DictConfig, groups: Mapping[str, Sequence[str]], keys: Sequence[str]
+) -> list[str]:
+    """Return the lines of all groups with their options, and of all keys."""
     lines = [str(composed.hydra.help.header)]
     lines += ["Groups: choose with group=option, +experiment=study, +size=smoke", ""]
     for group, options in groups.items():
@@ -82,7 +87,7 @@ def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[
     lines += ["More about a group, its options or a key: --help masking"]
     for key in keys:
         lines += ["", *_keys(composed, key, is_short=True)]
-    return "\n".join(lines)
+    return lines
 
 
 def explained(path: Path) -> tuple[dict[str, str], str]:

@@ -34,6 +34,7 @@ from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+    from torch.distributed.launcher.api import LaunchConfig
 
 # How long the processes that are left may take to end when one has failed.
 SECONDS_TO_END = 15
@@ -136,9 +137,8 @@ def _start(number: int, shared: _Shared, invocation: Invocation) -> float:
     if multiprocessing.get_start_method(allow_none=True) == "loky":
         # In a worker of joblib's, whose method of starting processes new ones would not know.
         multiprocessing.set_start_method("spawn", force=True)
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import elastic_launch
 
     def launch() -> dict[int, float | signal.Signals]:
         # The new processes inherit this: none dies of a signal before it can handle it.
@@ -155,17 +155,7 @@ def _start(number: int, shared: _Shared, invocation: Invocation) -> float:
         ThreadPoolExecutor(1) as thread,
         invocation.signals.handed_on(workers),
     ):
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=number,
-            run_id=invocation.folder.name,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            local_addr="localhost",
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=scratch),
-        )
+        config = _launch_config(number, invocation.folder.name, scratch)
         try:
             result = thread.submit(launch).result()[0]
         except ChildFailedError as error:
@@ -174,6 +164,23 @@ def _start(number: int, shared: _Shared, invocation: Invocation) -> float:
     if isinstance(result, signal.Signals):
         raise Interrupted(result)
     return result
+
+
+def _launch_config(number: int, name: str, scratch: str) -> LaunchConfig:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig
+
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=number,
+        run_id=name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=scratch),
+    )
 
 
 class _Failed(Exception):

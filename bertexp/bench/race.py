@@ -66,7 +66,7 @@ class Race:
                 "speedup": ours["tokens_per_second"] / speed,
                 "memory": ours["peak_bytes"] / peak,
             }
-        found: dict[str, Any] = {
+        found = {
             "sides": sides,
             "overhead": median(one.overhead for one in own),
             "utilisation": median(one.flops / one.machine_flops for one in own),
@@ -75,14 +75,19 @@ class Race:
                 for one in own
             ),
         }
-        if self.to_loss:
-            ours_to_loss, theirs = self.to_loss.values()
-            ((steps, seconds, loss),) = theirs.losses
-            looks = ours_to_loss.losses
-            reached = next((took for _, took, own_loss in looks if own_loss <= loss), None)
-            found["seconds_to_loss"] = None if reached is None else (reached, seconds)
-            found["losses"] = next(own for step, _, own in looks if step == steps), loss
-        return found | asdict(self)
+        return found | self._losses() | asdict(self)
+
+    def _losses(self) -> dict[str, Any]:
+        if not self.to_loss:
+            return {}
+        ours, theirs = self.to_loss.values()
+        ((steps, seconds, loss),) = theirs.losses
+        looks = ours.losses
+        reached = next((took for _, took, own_loss in looks if own_loss <= loss), None)
+        return {
+            "seconds_to_loss": None if reached is None else (reached, seconds),
+            "losses": (next(own for step, _, own in looks if step == steps), loss),
+        }
 
 
 def measure_training(config: BenchConfig, overrides: Sequence[str], folder: Path) -> Figures:

@@ -95,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="compare by RUN/evaluations/NAME.json, which bertexp.evaluate has saved",
     )
+    _add_output(parser)
+    _add_dashboard(parser)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--list",
         action="store_true",
@@ -106,8 +112,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch", action="store_true", help="show the table again until all runs have ended"
     )
-    _add_dashboard(parser)
-    return parser
 
 
 def _add_dashboard(parser: argparse.ArgumentParser) -> None:

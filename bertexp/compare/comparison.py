@@ -1,4 +1,4 @@
-"""Puts the comparison together: runs in, settings and their differences out."""
+"""The comparison: from runs to settings and their differences."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ def compare(
     _require_metric(runs, metric)
     keys, others, runs = group(runs, by)
     budget, runs = measure(runs, metric, at, evaluation)
+    return _comparison(runs, keys, others, metric, at, budget, baseline)
+
+
+def _comparison(
+    runs: Sequence[Run],
+    keys: tuple[str, ...],
+    others: tuple[str, ...],
+    metric: str,
+    at: str,
+    budget: float | None,
+    baseline: str | None,
+) -> Comparison:
+    """Compare the values of measured runs; ``keys`` and ``others`` as ``group`` returns them."""
     counted = [run for run in runs if run.value is not None]
     refused, row = refusals(counted, metric) + undirected(metric), describe(metric)
     values = _values(counted)
@@ -129,22 +142,9 @@ def find_effects(
     """
     keys = list(settings[baseline])
     levels = [_levels(settings, baseline, key) for key in keys]
-    places = {
-        tuple(value_text(v) for v in known.values()): label for label, known in settings.items()
-    }
-    is_grid = min(map(len, levels), default=0) > 1 and len(settings) == math.prod(map(len, levels))
-    if len(keys) < 2 or not is_grid:
+    cells = _grid(settings, values, baseline, levels)
+    if cells is None:
         return ()
-    grid = [places[point] for point in itertools.product(*levels)]
-    rows = []
-    for seed in values[baseline]:
-        # Runs of this seed that every setting has, by what else they differ in.
-        found = (values.get(label, {}).get(seed, {}).keys() for label in grid)
-        if others := sorted(set.intersection(*map(set, found))):
-            rows.append([np.mean([values[label][seed][o] for o in others]) for label in grid])
-    if not rows:
-        return ()
-    cells = np.array(rows).reshape(len(rows), *map(len, levels))
     gaps, together = {}, []
     brief = short_keys(keys)
     # The seeds are the first axis, the baseline's value is the first of every other.
@@ -158,6 +158,29 @@ def find_effects(
             gaps[name] = _by_seed(_against_first(one, j, b))
             together.append(name)
     return judge(gaps, metric, neutral=together)
+
+
+def _grid(
+    settings: Mapping[str, Mapping[str, object]],
+    values: Values,
+    baseline: str,
+    levels: Sequence[Sequence[str]],
+) -> np.ndarray | None:
+    """Return the values by seed and by the level of each key; None where there is no full grid."""
+    sizes = [*map(len, levels)]
+    if len(sizes) < 2 or min(sizes) < 2 or len(settings) != math.prod(sizes):
+        return None
+    places = {
+        tuple(value_text(v) for v in known.values()): label for label, known in settings.items()
+    }
+    grid = [places[point] for point in itertools.product(*levels)]
+    rows = []
+    for seed in values[baseline]:
+        # The runs of this seed that every setting has, by what else they differ in.
+        found = (values.get(label, {}).get(seed, {}).keys() for label in grid)
+        if others := sorted(set.intersection(*map(set, found))):
+            rows.append([np.mean([values[label][seed][o] for o in others]) for label in grid])
+    return np.array(rows).reshape(len(rows), *sizes) if rows else None
 
 
 def _levels(settings: Mapping[str, Mapping[str, object]], baseline: str, key: str) -> list[str]:

@@ -48,19 +48,26 @@ def clustered_difference(
     if not (same_weights and np.array_equal(count_CD, other_count_CD)):
         return None
     gap_CD = loss_CD - other_CD
-    documents = gap_CD.shape[1]
     total_C, count_C = gap_CD.sum(1, keepdims=True), count_CD.sum(1, keepdims=True)
     mean = float(np.average(total_C / count_C, axis=0, weights=weight_C)[0])
+    half = _half_width(gap_CD, count_CD, weight_C)
+    ends = (None, None) if half is None else (mean - half, mean + half)
+    return examples, gap_CD.shape[1], mean, *ends
+
+
+def _half_width(gap_CD: np.ndarray, count_CD: np.ndarray, weight_C: np.ndarray) -> float | None:
+    """Return half the width of the mean gap's interval, by the jackknife over documents."""
+    documents = gap_CD.shape[1]
+    total_C, count_C = gap_CD.sum(1, keepdims=True), count_CD.sum(1, keepdims=True)
     # Without the only document that has a condition there is no mean.
     left_CD = count_C - count_CD
     if documents < 2 or not left_CD.all():
-        return examples, documents, mean, None, None
+        return None
     without_D = np.average((total_C - gap_CD) / left_CD, axis=0, weights=weight_C)
     error = ((documents - 1) * np.var(without_D)) ** 0.5
     sizes_D = count_CD.sum(0)
     effective = sizes_D.sum() ** 2 / (sizes_D**2).sum()
-    half = float(stdtrit(max(effective - 1, 1), 1 - ALPHA / 2) * error)
-    return examples, documents, mean, mean - half, mean + half
+    return float(stdtrit(max(effective - 1, 1), 1 - ALPHA / 2) * error)
 
 
 def _rows(folder: Path, metric: str, objective: str | None) -> pa.Table | None:

@@ -50,12 +50,7 @@ def group(
     keys = tuple(dict.fromkeys(by)) or tuple(differing)
     others = tuple(key for key in (SEED, *differing) if key not in keys)
     labels = [described({key: config.get(key) for key in keys}) for config in configs]
-    names: dict[str, set[Any]] = defaultdict(set)
-    for label, config in zip(labels, configs, strict=True):
-        names[label].add(config.get("name"))
-    single = {label: str(*n) for label, n in names.items() if n != {None} and len(n) == 1}
-    used = Counter([*single.values(), *names])
-    called = {label: name for label, name in single.items() if used[name] == 1 and keys}
+    called = _names(labels, configs) if keys else {}
     placed = [
         replace(
             run,
@@ -66,6 +61,16 @@ def group(
         for run, label in zip(runs, labels, strict=True)
     ]
     return keys, others, placed
+
+
+def _names(labels: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return by label the ``name`` that all runs of a setting, and no others, have."""
+    names: dict[str, set[Any]] = defaultdict(set)
+    for label, config in zip(labels, configs, strict=True):
+        names[label].add(config.get("name"))
+    single = {label: str(*n) for label, n in names.items() if n != {None} and len(n) == 1}
+    used = Counter([*single.values(), *names])
+    return {label: name for label, name in single.items() if used[name] == 1}
 
 
 def described(values: Mapping[str, Any]) -> str:

@@ -59,11 +59,28 @@ def build_workspace(entity: str, project: str, by: str = "masking.prob") -> Work
     Runs that agree in the key ``by`` are drawn as one curve, their mean, with a band of a standard
     deviation.
     """
+    sections = _sections(by)
+    opened = [*sections][:2]
+    return Workspace(
+        entity=entity,
+        project=project,
+        name=NAME,
+        sections=[
+            Section(name=name, panels=panels, is_open=name in opened)
+            for name, panels in sections.items()
+        ],
+        settings=WorkspaceSettings(x_axis=STEP, max_runs=100),
+        # Comparisons are runs too, but have no curves.
+        runset_settings=RunsetSettings(filters="Metric('JobType') = 'pretrain'"),
+    )
+
+
+def _sections(by: str) -> dict[str, list[PanelTypes]]:
     rates = OmegaConf.load(conf_dir() / "evaluation" / "default.yaml").mask_probs
     by_rate = [f"eval/loss@{rate:g}" for rate in rates]
     slices = [SLICE_PREFIX + kind for kinds in SLICES.values() for kind in kinds]
     evaluation = ("eval/loss", "eval/accuracy", "eval/pseudo_perplexity")
-    sections: dict[str, list[PanelTypes]] = {
+    return {
         "Training": [
             _curve("train/loss", by),
             _curve("train/loss", by, PREDICTED),
@@ -83,19 +100,6 @@ def build_workspace(entity: str, project: str, by: str = "masking.prob") -> Work
         "Throughput": [_curve("train/tokens_per_second", by)],
         "All settings": [_all_settings(by)],
     }
-    opened = [*sections][:2]
-    return Workspace(
-        entity=entity,
-        project=project,
-        name=NAME,
-        sections=[
-            Section(name=name, panels=panels, is_open=name in opened)
-            for name, panels in sections.items()
-        ],
-        settings=WorkspaceSettings(x_axis=STEP, max_runs=100),
-        # Comparisons are runs too, but have no curves.
-        runset_settings=RunsetSettings(filters="Metric('JobType') = 'pretrain'"),
-    )
 
 
 def _all_settings(by: str) -> ParallelCoordinatesPlot:

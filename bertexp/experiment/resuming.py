@@ -76,25 +76,19 @@ def begin(
     overrides: Sequence[str],
     schema: type[RunConfig] = Config,
 ) -> Resume:
-    """Decide where the run in ``folder`` begins.
+    """Decide where the run in ``folder`` starts.
 
     Args:
         composed: the configuration of the command line.
-        overrides: those that were named there.
+        overrides: its overrides.
 
     Raises:
-        UserError: it cannot resume, or not with these settings, or must not start here.
+        UserError: it cannot resume, not with these settings, or not start here.
     """
     resume = OmegaConf.select(composed, "trainer.resume")
     whole = find_checkpoints(folder)
     if resume is None:
-        if OmegaConf.select(composed, "trainer.resume_force"):
-            raise UserError("trainer.resume_force=true: no run is resumed; add trainer.resume=.")
-        if whole:
-            raise UserError(
-                f"{folder}: has a run already, up to step {whole[-1].step}; trainer.resume={AUTO} "
-                "resumes it, or choose another folder with hydra.run.dir."
-            )
+        _require_new(composed, folder, whole)
         return Resume(_settled(composed))
     if resume != AUTO and Path(str(resume)).absolute() != folder.absolute():
         raise UserError(f"trainer.resume={resume}: the run's folder is {folder}; name only one.")
@@ -104,7 +98,7 @@ def begin(
     before = _completed(stored, composed)
     after = composed if resume == AUTO else _with_overrides(before, composed, overrides)
     if OmegaConf.select(after, "optimizer.lr") is None:
-        # Another version may have chosen another one.
+        # Another version may choose another default.
         after = after.copy()
         OmegaConf.update(after, "optimizer.lr", OmegaConf.select(before, "optimizer.lr"))
     longer = _check(parse(before, schema), parse(after, schema), whole[-1]) if whole else False
@@ -116,6 +110,16 @@ def begin(
         tracker_id=summary.get("tracker_id"),
         result=summary["metrics"]["eval/loss"] if done else None,
     )
+
+
+def _require_new(composed: DictConfig, folder: Path, whole: Sequence[Checkpoint]) -> None:
+    if OmegaConf.select(composed, "trainer.resume_force"):
+        raise UserError("trainer.resume_force=true: no run is resumed; add trainer.resume=.")
+    if whole:
+        raise UserError(
+            f"{folder}: has a run already, up to step {whole[-1].step}; trainer.resume={AUTO} "
+            "resumes it, or choose another folder with hydra.run.dir."
+        )
 
 
 def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> DictConfig:

@@ -6,6 +6,7 @@ import base64
 import math
 import textwrap
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,6 @@ def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
     columns, most = min(len(maps), MAP_COLUMNS), max(float(one.max()) for one in maps.values())
     rows = math.ceil(len(maps) / columns)
     side = min(max(0.16 * count, 1.8), 6.0)
-    step = math.ceil(count / MOST_NAMED)
-    names = [shortened(token) for token in found.tokens[::step]]
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # A token in a script that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph")
@@ -135,13 +134,10 @@ def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
         for place, (axes, name) in enumerate(zip(grid.flat, maps, strict=False)):
             image = axes.imshow(maps[name], cmap=HEAT, vmin=0, vmax=most)
             axes.set_title(name, fontsize=10, loc="left")
-            axes.set_xticks(range(0, count, step), names, rotation=90, fontsize=8)
-            axes.set_yticks(range(0, count, step), names, fontsize=8)
-            # Named where no other map is beneath, or to the left.
+            _name_tokens(axes, found.tokens)
+            # Tokens are named only at the lowest map of a column and the first of a row.
             below, left = place + columns >= len(maps), place % columns == 0
             axes.tick_params(length=0, labelbottom=below, labelleft=left)
-            axes.spines[:].set_visible(False)
-            axes.grid(visible=False)
         where = "mean over the heads of each layer" if layer is None else f"layer {layer}"
         figure.suptitle(f"Attention, {where}", x=0.01, ha="left", fontsize=11)
         figure.supxlabel("attended to", fontsize=9)
@@ -151,6 +147,15 @@ def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
         save(figure, path)
+
+
+def _name_tokens(axes: Any, tokens: Sequence[str]) -> None:
+    step = math.ceil(len(tokens) / MOST_NAMED)
+    names = [shortened(token) for token in tokens[::step]]
+    axes.set_xticks(range(0, len(tokens), step), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(0, len(tokens), step), names, fontsize=8)
+    axes.spines[:].set_visible(False)
+    axes.grid(visible=False)
 
 
 def render_attention(found: Attention, name: str) -> str:

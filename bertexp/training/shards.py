@@ -1,6 +1,6 @@
-"""Weights and optimizer states in parts, one for each process: whole again, on disk, and back.
+"""Sharded weights and optimizer states, of ``hardware.sharded``: gathered, saved and restored.
 
-Only for a run with ``hardware.sharded``; the tensors of others are whole, and stay as they are.
+The tensors of other runs are returned as they are.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def gathered_weights(objective: Any) -> dict[str, Tensor] | None:
-    """Return an objective's weights whole, on the CPU, None where they already are.
+def gathered_weights(learner: Any) -> dict[str, Tensor] | None:
+    """Return the model's whole weights on the CPU, None if they are whole already.
 
     All processes take part.
     """
-    if not isinstance(objective, FSDPModule):
+    if not isinstance(learner, FSDPModule):
         return None
-    objective.reshard()
-    model: Any = objective.model  # type: ignore[attr-defined]
+    learner.reshard()
+    model: Any = learner.model  # type: ignore[attr-defined]
     return {name: whole(weight).cpu() for name, weight in model.state_dict().items()}
 
 
 def own_weights(learner: Any, to_export: bool = False) -> dict[str, Tensor]:
-    """Return the weights trained beside the model, whole; all processes take part."""
+    """Return the whole weights of modules beside the model; all processes take part."""
     if isinstance(learner, FSDPModule):
         learner.reshard()
     own = learner.exported if to_export else learner.own_state
@@ -35,7 +35,7 @@ def own_weights(learner: Any, to_export: bool = False) -> dict[str, Tensor]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return all of a tensor; all processes take part."""
+    """Return the whole tensor; all processes take part."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -44,14 +44,14 @@ def own_part(tensor: Tensor) -> Tensor:
 
 
 def cut_like(like: Tensor, tensor: Tensor) -> Tensor:
-    """Return a whole tensor, the same in all processes, in parts if ``like`` is."""
+    """Return this process's part of a whole tensor if ``like`` is a part, else ``tensor``."""
     if not isinstance(like, DTensor) or isinstance(tensor, DTensor):
         return tensor
     return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
 def write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write each process's parts; all processes take part."""
+    """Write the parts of all processes; all of them take part."""
     from torch.distributed.checkpoint.state_dict_saver import save
 
     save(tensors, checkpoint_id=folder)
