@@ -82,11 +82,6 @@ class Config(RunConfig):
                 "tokenizer.path is not set: tokenizer=pretrained needs a vocabulary file, a folder "
                 "or a Hub name."
             )
-        if self.tokenizer.name != "pretrained" and self.model.pretrained:
-            raise UserError(
-                f"tokenizer={self.tokenizer.name}: trains a vocabulary on the corpus, and "
-                f"model.pretrained={self.model.pretrained} has one; tokenizer=pretrained takes it."
-            )
 
     def _check_streaming(self) -> None:
         because = "where dataset.streaming=true"
@@ -107,6 +102,11 @@ class Config(RunConfig):
 
 
 C = TypeVar("C")
+
+# ${if:condition,value,other} in the files of conf/.
+OmegaConf.register_new_resolver(
+    "if", lambda condition, value, other: value if condition else other, replace=True
+)
 
 # These say where, how fast and how closely watched a run is, and nothing of what comes out.
 _ONLY_HOW = re.compile(

@@ -19,7 +19,7 @@ from bertexp.data.corpora import formats
 from bertexp.data.corpora.corpus import CorpusStore, prepare
 from bertexp.data.parallel import cached_in_shards
 from bertexp.data.tokens.store import TokenStore, prepare_tokens
-from bertexp.data.tokens.wordpiece import train_tokenizer
+from bertexp.data.tokens.training import train_tokenizer
 from bertexp.validation import UserError
 
 # Of a shard, so that a small corpus has many.

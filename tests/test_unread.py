@@ -46,7 +46,7 @@ PASSED_OVER = {
     "dataset.shuffle_buffer=30": "dataset.streaming=true only",
     "dataset=wikitext2 dataset.validation_fraction=0.2": "dataset.hub.validation=null only",
     "tokenizer.path=vocab.txt": "tokenizer=pretrained only",
-    "tokenizer=pretrained tokenizer.path=x tokenizer.vocab_size=300": "tokenizer=wordpiece only",
+    "tokenizer=pretrained tokenizer.path=x tokenizer.vocab_size=300": "tokenizer=bpe or",
     "masking.span.p=0.3": "masking.strategy=span only",
     "masking.ngram.max=2": "masking.strategy=ngram only",
     "masking.pmi.share=0.2": "masking.strategy=pmi only",

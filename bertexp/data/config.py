@@ -17,6 +17,10 @@ SENTENCE_METHODS = ("sentencex", "period")
 # A transition takes eight bytes, so this is most of a gigabyte.
 MOST_TRANSITIONS = 100_000_000
 
+# The tokenizers that are trained on the corpus.
+TRAINED = ("wordpiece", "bpe", "unigram")
+BYTES_AND_SPECIAL = 256 + 5
+
 
 @dataclass(kw_only=True)
 class HubConfig:
@@ -86,8 +90,13 @@ class DatasetConfig:
 class TokenizerConfig:
     """Which vocabulary cuts the text: one trained on the corpus, or one that exists."""
 
-    name: str = key(choices=("wordpiece", "pretrained"))
-    vocab_size: int = key(within="[64, 1000000]", read_with=("tokenizer.name", "wordpiece"))
+    name: str = key(choices=(*TRAINED, "pretrained"))
+    vocab_size: int = key(within="[64, 1000000]", read_with=("tokenizer.name", *TRAINED))
     lowercase: bool
     strip_accents: bool | None
     path: str | None = key(read_with=("tokenizer.name", "pretrained"))
+
+    def __post_init__(self) -> None:
+        least = BYTES_AND_SPECIAL if self.name == "bpe" else 0
+        allowed = f"at least {least} with tokenizer=bpe: 256 bytes and 5 special tokens"
+        require(self.vocab_size >= least, "tokenizer.vocab_size", self.vocab_size, allowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 
@@ -18,13 +19,15 @@ from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.data.tokens.store import TokenStore, prepare_tokens
 from bertexp.data.tokens.stream import DocumentStream, TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.data.tokens.training import train_tokenizer
 from bertexp.data.tokens.unknown import check_unknown
-from bertexp.data.tokens.wordpiece import train_tokenizer
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.families.architecture import check_fit, read_architecture
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.task import Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,23 @@ def _existing(config: Config) -> Tokenizer | None:
     Raises:
         UserError: there is none, or it does not fit the checkpoint that is trained.
     """
-    if config.tokenizer.name != "pretrained":
-        return None
-    model, own, path = config.model, config.tokenizer, str(config.tokenizer.path)
-    tokenizer = open_tokenizer(path, "tokenizer.path", own.lowercase, own.strip_accents)
-    if model.pretrained:
-        other = "" if path == model.pretrained else f"tokenizer.path={path}"
-        named = f"model.pretrained={model.pretrained}"
-        check_fit(read_architecture(model.pretrained), tokenizer, named, other, model.resize)
+    own, tokenizer = config.tokenizer, None
+    tokens, other = own.vocab_size, f"tokenizer={own.name} tokenizer.vocab_size={own.vocab_size}"
+    if own.name == "pretrained":
+        path = str(own.path)
+        tokenizer = open_tokenizer(path, "tokenizer.path", own.lowercase, own.strip_accents)
+        tokens = tokenizer.vocab_size
+        other = "" if path == config.model.pretrained else f"tokenizer.path={path}"
+    if config.model.pretrained:
+        named = f"model.pretrained={config.model.pretrained}"
+        architecture = read_architecture(config.model.pretrained)
+        check_fit(architecture, tokens, named, other, config.model.resize)
+        if tokenizer is None:
+            log.warning(
+                "%s: its embeddings are of other tokens than those that %s trains; leave tokenizer "
+                "out to take its own.",
+                *(named, f"tokenizer={own.name}"),
+            )
     return tokenizer
 
 

@@ -61,7 +61,7 @@ class Saved:
         from bertexp.families.architecture import check_fit
 
         tokenizer = open_tokenizer(self.source, key="run")
-        check_fit(self.architecture(), tokenizer, f"run={self.source}")
+        check_fit(self.architecture(), tokenizer.vocab_size, f"run={self.source}")
         return tokenizer
 
     def max_length(self, config: Any) -> int:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from bertexp.data.hub import is_away, must_be_local
-from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families import FAMILIES
 from bertexp.validation import UserError
 
@@ -62,12 +61,12 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
 
 def check_fit(
     found: Any,
-    tokenizer: Tokenizer,
+    tokens: int,
     named: str,
     other: str = "",
     resize: bool = False,
 ) -> None:
-    """Check that every token of a tokenizer has a row in a checkpoint's embedding table.
+    """Check that so many tokens of a tokenizer each have a row in a checkpoint's embedding table.
 
     Rows that no token has are never predicted and never input.
 
@@ -79,7 +78,7 @@ def check_fit(
     Raises:
         UserError: they do not fit.
     """
-    rows, tokens = found.vocab_size, tokenizer.vocab_size
+    rows = found.vocab_size
     theirs = other or "its tokenizer"
     if tokens > rows and not resize:
         raise UserError(

@@ -254,13 +254,35 @@ def test_a_tokenizer_that_cannot_be_the_checkpoints_is_refused(fit: Callable[...
     fit(2000)
 
 
-def test_a_vocabulary_to_be_trained_fits_no_checkpoint(
+def test_a_checkpoint_brings_its_tokenizer_unless_another_is_chosen(
     experiment_config: Callable[..., Config],
 ) -> None:
-    with pytest.raises(UserError, match=r"^tokenizer=wordpiece: .* model\.pretrained=x has one"):
-        experiment_config("model=pretrained", "model.pretrained=x", "tokenizer=wordpiece")
-    config = experiment_config("model=pretrained", "model.pretrained='~/x'")
-    assert config.tokenizer.path == config.model.pretrained == str(Path.home() / "x")
+    home = str(Path.home() / "x")
+    for chosen in ([], ["model=pretrained"], ["tokenizer=pretrained"]):
+        config = experiment_config(*chosen, "model.pretrained='~/x'")
+        assert (config.tokenizer.name, config.tokenizer.path) == ("pretrained", home)
+    assert experiment_config().tokenizer.name == "wordpiece"
+    for model in ([], ["model=pretrained"]):
+        config = experiment_config(*model, "model.pretrained=x", "tokenizer=bpe")
+        assert (config.tokenizer.name, config.tokenizer.path) == ("bpe", None)
+
+
+def test_a_vocabulary_to_be_trained_needs_as_many_rows(
+    experiment_config: Callable[..., Config],
+    caplog: pytest.LogCaptureFixture,
+    prepared: Callable[..., Data],
+    tmp_path: Path,
+) -> None:
+    export_model(BertForMaskedLM(described(1500)), prepared().tokenizer, 64, tmp_path)
+    chosen = ("tokenizer=bpe", f"model.pretrained={tmp_path}")
+    for size, told in (
+        (1501, "has 1500 rows of embeddings, tokenizer=bpe .*vocab_size=1501 has 1501 tokens"),
+        (300, "has 1500 rows of embeddings, tokenizer=bpe .* only 300 tokens; leave tokenizer out"),
+    ):
+        with pytest.raises(UserError, match=told):
+            prepare_tokenizer(experiment_config(*chosen, f"tokenizer.vocab_size={size}"))
+    assert prepare_tokenizer(experiment_config(*chosen, "tokenizer.vocab_size=1500")).mask_id == 4
+    assert "its embeddings are of other tokens than those that tokenizer=bpe trains" in caplog.text
 
 
 def test_the_padding_token_is_the_tokenizers(

@@ -13,8 +13,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers
 
 from bertexp.data.hub import find_file, is_away, must_be_local
+from bertexp.data.tokens.characters import needs_accents
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
-from bertexp.data.tokens.wordpiece import bert_backend, needs_accents
+from bertexp.data.tokens.wordpiece import bert_backend
 from bertexp.validation import UserError
 
 # The special tokens of BERT and of RoBERTa, for a tokenizer.json without settings.

@@ -123,7 +123,7 @@ from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
 from bertexp.data.corpora.corpus import prepare
 from bertexp.data.tokens.store import prepare_tokens
-from bertexp.data.tokens.wordpiece import train_tokenizer
+from bertexp.data.tokens.training import train_tokenizer
 
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[2:]))

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, train_wordpiece
+from bertexp.data.tokens.training import TRAINERS
+from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS
 from bertexp.validation import UserError
 
 WORDS = ["the", "cat", "sat", "##s", "on", "a", "mat", ".", "e", "é", "É", "E", "##f", "x", "漢"]
@@ -71,9 +72,10 @@ def test_case_is_folded_only_when_asked(load: Callable[..., Tokenizer], tmp_path
 TRAIN = """
 import sys
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.data.tokens.wordpiece import train_wordpiece
+from bertexp.data.tokens.training import TRAINERS
 texts = open(sys.argv[1], encoding="utf-8").read().splitlines()
-print(Tokenizer(train_wordpiece(texts, 600, True)).fingerprint)
+for train, _ in TRAINERS.values():
+    print(Tokenizer(train(texts, 600, True)).fingerprint)
 """
 
 
@@ -83,9 +85,10 @@ def test_training_gives_the_same_in_every_process(
     words = [f"{a}{b}{c}" for a in "bdfgk" for b in ("a", "ei", "ou") for c in ("n", "st", "rk")]
     texts = [" ".join(words[i % 7 :: 1 + i % 5]) + f" {i}." for i in range(300)]
     (tmp_path / "texts").write_text("\n".join(texts), encoding="utf-8")
-    here = Tokenizer(train_wordpiece(texts, 600, True))
-    assert 100 < here.vocab_size <= 600
-    assert here.tokens[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
+    here = [Tokenizer(train(texts, 600, True)) for train, _ in TRAINERS.values()]
+    for each in here:
+        assert 100 < each.vocab_size <= 600
+        assert each.tokens[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
     for hash_seed, threads in (("1", "1"), ("2", "2")):
         environment = {"PYTHONHASHSEED": hash_seed, "RAYON_NUM_THREADS": threads}
         done = subprocess.run(
@@ -95,7 +98,7 @@ def test_training_gives_the_same_in_every_process(
             text=True,
             check=True,
         )
-        assert done.stdout.strip() == here.fingerprint
+        assert done.stdout.split() == [each.fingerprint for each in here]
 
 
 def unigram(path: Path) -> None:
