@@ -1,0 +1,209 @@
+"""Every family with every kind of tokenizer: trained, and through all commands."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from folders import summary
+from rich.cells import cell_len
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    pipeline,
+)
+
+# By each family the tokenizer that it is known for. A new one needs a line here.
+USUAL = {"bert": "wordpiece", "modernbert": "byte_level", "roberta": "byte_level"}
+# How the tokenizers are named on the command line; each comes with another way of masking.
+TOKENIZERS = {
+    "wordpiece": ("tokenizer.vocab_size=300", "masking=decay"),
+    "byte_level": ("tokenizer=pretrained", "tokenizer.path=byte_level", "masking=span"),
+    "sentencepiece": ("tokenizer=pretrained", "tokenizer.path=sentencepiece", "masking=whole_word"),
+}
+OTHERS = [(family, one) for family in USUAL for one in TOKENIZERS if one != USUAL[family]]
+SMALL = (
+    *("dataset=text", "dataset.files=[corpus.txt]", "dataset.validation_fraction=0.2"),
+    *("model.hidden_size=32", "model.intermediate_size=48", "task.max_length=48"),
+    *("trainer.max_steps=20", "trainer.batch_size=8", "trainer.save_every=10", "optimizer.lr=0.01"),
+    *("evaluation.max_examples=16", "evaluation.mask_probs=[0.15]", "evaluation.probes=[length]"),
+    *("evaluation.pseudo_perplexity=2", "tracker=none", "hardware=cpu", "hardware.precision=fp32"),
+)
+SENTENCES = (
+    "The old man walks under the green river near a café.",
+    "Über die straße läuft unbelievable silver light 🙂 today!",
+    "나는 오늘 학교에 갔다 and 바다를 본다.",
+    "我们今天去学校, the people sleep.",
+)
+TEXT = "The old man 🙂 나는 학교에 [MASK] 学校."
+
+
+def save(made: Tokenizer, folder: Path) -> None:
+    """Write a tokenizer with the special tokens of RoBERTa; its mask takes the space before it."""
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    mask = AddedToken("<mask>", lstrip=True, special=True)
+    names = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": mask}
+    special = {f"{role}_token": name for role, name in names.items()}
+    PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a corpus, labelled pairs and two tokenizers."""
+    folder = tmp_path_factory.mktemp("matrix")
+    lines = [" ".join(SENTENCES[(n + k * n) % 4] for k in range(3)) for n in range(240)]
+    documents = ["\n".join(f"{n}. {line}" for line in lines[n : n + 3]) for n in range(0, 240, 3)]
+    (folder / "corpus.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    rows = [f'"{SENTENCES[n % 4]}","{SENTENCES[n % 3]}",{"ab"[n % 4 == n % 3]}' for n in range(24)]
+    (folder / "pairs.csv").write_text("\n".join(["text,text_b,label", *rows]), encoding="utf-8")
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator(lines, bpe)
+    save(made, folder / "byte_level")
+    made = Tokenizer(models.Unigram())
+    made.normalizer = normalizers.NFKC()
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    unigram = trainers.UnigramTrainer(
+        vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    made.train_from_iterator(lines, unigram)
+    save(made, folder / "sentencepiece")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(work: Path, command: Callable[..., Any]) -> Callable[[str, str], Path]:
+    """Return a function that trains a family with a tokenizer; returns the run's folder."""
+
+    @functools.cache
+    def train(family: str, tokenizer: str) -> Path:
+        run = f"{family}-{tokenizer}"
+        chosen = (f"family={family}", *TOKENIZERS[tokenizer], f"hydra.run.dir={run}")
+        done = command(*SMALL, *chosen, folder=work)
+        assert done.code == 0, done.lines
+        assert f"tiny {family}, from scratch" in done.output
+        return work / run
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def use(work: Path, command: Callable[..., Any]) -> Callable[..., str]:
+    """Return a function that runs a command that must succeed; returns what it prints."""
+
+    def used(module: str, *arguments: str) -> str:
+        done = command(*arguments, module=f"bertexp{module}", folder=work)
+        assert done.code == 0, done.lines
+        return str(done.output)
+
+    return used
+
+
+def fits(printed: str) -> None:
+    """Tables fit in 80 columns; a path may be longer."""
+    lines = [line.rstrip() for line in printed.splitlines()]
+    assert not [line for line in lines if cell_len(line) > 80 and not Path(line).exists()]
+
+
+def learns(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["eval/loss"] for line in lines if "eval/loss" in line]
+    assert losses[-1] < losses[0] - 0.1
+    assert summary(run)["status"] == "finished"
+
+
+def fills_as_transformers(use: Callable[..., str], run: Path) -> None:
+    """Masks are filled as by the pipeline that loads the exported folder."""
+    (mask,) = json.loads(use(".predict", run.name, TEXT, "--json"))["masks"]
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    text = TEXT.replace("[MASK]", tokenizer.mask_token)
+    inputs = tokenizer(text, return_tensors="pt")
+    place = inputs.input_ids[0].tolist().index(tokenizer.mask_token_id)
+    assert mask["position"] == place
+    theirs = pipeline("fill-mask", model=str(run / "model"), top_k=5)(text)
+    found = [each["probability"] for each in mask["likeliest"]]
+    assert found == pytest.approx([each["score"] for each in theirs], abs=1e-5)
+    model = AutoModelForMaskedLM.from_pretrained(run / "model")
+    with torch.no_grad():
+        chances_V = model(**inputs).logits[0, place].softmax(-1)
+    assert found == pytest.approx(chances_V.topk(5).values.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("family", "tokenizer"), OTHERS)
+def test_a_family_trains_with_any_tokenizer(
+    trained: Callable[[str, str], Path], use: Callable[..., str], family: str, tokenizer: str
+) -> None:
+    run = trained(family, tokenizer)
+    learns(run)
+    fills_as_transformers(use, run)
+
+
+@pytest.mark.parametrize("family", USUAL)
+def test_a_family_goes_through_all_commands(
+    trained: Callable[[str, str], Path], use: Callable[..., str], family: str
+) -> None:
+    run = trained(family, USUAL[family])
+    learns(run)
+    fills_as_transformers(use, run)
+    scored = use(".predict", run.name, TEXT.replace("[MASK] ", ""))
+    fits(scored)
+    assert "pseudo-perplexity" in scored
+
+    use(".evaluate", run.name, "save=again")
+    again = json.loads((run / "evaluations" / "again.json").read_text())
+    ended = summary(run)
+    assert again["metrics"] == ended["metrics"]
+    assert again["fingerprints"] == ended["fingerprints"]
+
+    topics = "what=architecture,tokens,masking,hidden,attention"
+    seen = use(".inspect", f"run={run.name}", topics, f"text={TEXT}")
+    fits(seen)
+    for title in ("masked tokens' head", "attention mask", "hidden states", "entropy"):
+        assert title in seen
+
+    tuned = f"{run.name}-tuned"
+    pairs = ("finetune.train=pairs.csv", "finetune.validation=pairs.csv", "finetune.text_b=text_b")
+    use(".finetune", run.name, *pairs, "trainer.max_steps=3", "tracker=none", "hardware=cpu",
+        f"hydra.run.dir={tuned}")  # fmt: skip
+    folder = run.parent / tuned / "model"
+    judged = pipeline("text-classification", model=str(folder))({"text": "a", "text_pair": "b"})
+    assert judged["label"] in "ab"
+    name = type(AutoModelForSequenceClassification.from_pretrained(folder)).__name__
+    assert name in (folder / "README.md").read_text()
+
+    use("", f"trainer.resume={run.name}", "trainer.max_steps=24")
+    assert summary(run)["budget"]["step"] == 24
+    card = (run / "model" / "README.md").read_text()
+    assert f"| `eval/loss` | {summary(run)['metrics']['eval/loss']:.3f} |" in card
+    assert "after 24 steps" in card
+
+
+def test_families_are_compared(
+    trained: Callable[[str, str], Path], use: Callable[..., str]
+) -> None:
+    runs = [trained(family, tokenizer) for family, tokenizer in USUAL.items()]
+    compared = use(".compare", *(run.name for run in runs))
+    assert all(family in compared for family in USUAL)
