@@ -84,7 +84,7 @@ class Registry(Generic[Builder]):
         """Return the keys that only a builder and some others read, each with all below it."""
         self.check(name)  # in a process that has not loaded it yet, loads it
         own = (f"{self.group}.{name}",) if name in self.own else ()
-        return (*self._reads[name], *own)
+        return (*self._reads.get(name, ()), *own)
 
     def names(self) -> list[str]:
         for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):

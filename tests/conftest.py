@@ -361,4 +361,4 @@ def heads_of(model_class: str) -> frozenset[str]:
     """Return the heads that a model of ``transformers`` has."""
     from bertexp.families.bert import Bert
 
-    return next(heads for heads, name in Bert.classes.items() if name == model_class)
+    return next(heads for heads, name in Bert.classes().items() if name == model_class)

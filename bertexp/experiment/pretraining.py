@@ -179,6 +179,6 @@ def _rate(config: MaskingConfig) -> str:
 
 
 def _dropout(architecture: Any) -> str:
-    names = FAMILIES[architecture.model_type].dropouts
+    names = FAMILIES[architecture.model_type].dropouts()
     rates = dict.fromkeys(getattr(architecture, name) for name in names)
     return f", dropout {' and '.join(f'{rate:g}' for rate in rates)}" if any(rates) else ""

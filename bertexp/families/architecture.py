@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from bertexp.data.hub import is_away, must_be_local
-from bertexp.families import FAMILIES
+from bertexp.families import FAMILIES, generic_names
 from bertexp.validation import UserError
 
 # Of a ``config.json``, what makes another model of it than the one that is trained here, and what
@@ -44,19 +44,54 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
     named = f"{key}={path}"
     with reading(named):
         found, _ = PreTrainedConfig.get_config_dict(path, local_files_only=must_be_local(path))
-        kind, known = found.get("model_type", ""), FAMILIES.names()
-        if kind not in known:
-            what = f"is a {kind} model" if kind else "its config.json has no model_type"
-            raise UserError(f"{named}: {what}; the families are {', '.join(known)}.")
-        for name, allowed in _MUST_BE.items():
-            value = found.get(name) or allowed
-            if value != allowed:
-                raise UserError(
-                    f"{named}: its config.json has {name}={value}; bertexp trains plain encoders, "
-                    f"where it is {allowed or 'false or absent'}."
-                )
+        kind = found.get("model_type", "")
+        if not kind:
+            raise UserError(
+                f"{named}: its config.json has no model_type; the families are "
+                f"{', '.join(FAMILIES.names())}."
+            )
+        if kind not in FAMILIES.names() and kind not in generic_names():
+            raise UserError(
+                f"{named}: is a {kind} model; the families are {', '.join(FAMILIES.names())} and "
+                "all others that transformers itself has a masked-language-model class for."
+            )
+        family = FAMILIES[kind]
+        must_be_plain(found, family.setting_names(), named)
         settings = {name: value for name, value in found.items() if name not in _NOT_READ}
-        return CONFIG_MAPPING[kind].from_dict(settings)
+        config = CONFIG_MAPPING[kind].from_dict(settings)
+        must_be_plain(config.to_dict(), family.setting_names(), named)
+        return config
+
+
+def must_be_plain(found: Mapping[str, Any], read: Collection[str], named: str) -> None:
+    """Raise a ``UserError`` if a configuration is of more than an encoder that is trained here.
+
+    Args:
+        found: a ``config.json``.
+        read: what ``transformers`` reads of it.
+        named: what has it, for error messages.
+    """
+    for name, allowed in _MUST_BE.items():
+        value = found.get(name) or allowed
+        if name == "auto_map" and _is_of_transformers(value):
+            continue
+        if value != allowed and not (name == "position_embedding_type" and name in read):
+            raise UserError(
+                f"{named}: its configuration has {name}={value}; bertexp trains plain encoders, "
+                f"where it is {allowed or 'false or absent'}."
+            )
+
+
+def _is_of_transformers(auto_map: Mapping[str, Any]) -> bool:
+    """Whether all code that a ``config.json`` names is in ``transformers`` by now."""
+    import transformers
+
+    for value in auto_map.values():
+        module, _, name = str(value).rpartition("--")[2].rpartition(".")
+        own = getattr(transformers, name, None)
+        if own is None or own.__module__.rpartition(".")[2] != module:
+            return False
+    return True
 
 
 def check_fit(
@@ -100,7 +135,7 @@ def must_read_pairs(found: Any, key: str) -> None:
     if (segments := FAMILIES[found.model_type].segments(found)) < 2:
         raise UserError(
             f"{key}: is about pairs of segments, and the model, a {found.model_type}, knows one "
-            f"kind of segment only (type_vocab_size={segments})."
+            f"kind of segment only (type_vocab_size={segments}); families with two: bert, electra."
         )
 
 

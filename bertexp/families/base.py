@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bertexp.families import FAMILIES
-from bertexp.families.config import ModelConfig
+from bertexp.families.costs import Costs, products_of
+from bertexp.families.heads import input_of, run_head
 from bertexp.families.inputs import Inputs
+from bertexp.families.kind import LABEL as LABEL
+from bertexp.families.kind import MASKED as MASKED
+from bertexp.families.kind import PAIR as PAIR
+from bertexp.families.kind import Kind
 from bertexp.validation import UserError
-
-MASKED, PAIR, LABEL = "masked", "pair", "label"
 
 
 @dataclass(frozen=True)
@@ -36,27 +38,15 @@ class Part:
     is_head: bool = False
 
 
-class Family:
+class Family(Kind):
     """A kind of encoder; an instance is one model of it.
 
-    Class methods describe the architecture, before there is a model. The defaults are those of any
-    encoder of ``transformers``: all positions computed by its own forward pass.
+    By default all positions are computed by the forward pass of ``transformers``, then its own head
+    where something is predicted.
 
     Args:
         model: a model of ``transformers``.
     """
-
-    name: ClassVar[str]
-    # By the heads that a task needs, the class of `transformers` that has them.
-    classes: ClassVar[dict[frozenset[str], str]]
-    # The weights of heads, which a checkpoint may lack.
-    head_weights: ClassVar[re.Pattern[str]]
-    # What its class without heads is made with.
-    bare: ClassVar[dict[str, Any]] = {}
-    # The rates of dropout in its configuration.
-    dropouts: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    # Matrices between the hidden states and the inside of the feed-forward part.
-    feed_forward_matrices: ClassVar[int] = 2
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -66,85 +56,48 @@ class Family:
         """Return a model of ``transformers`` as one of its family."""
         return FAMILIES[model.config.model_type](model)
 
-    @classmethod
-    def describe(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> Any:
-        """Return the configuration of ``transformers`` that ``model.*`` stands for."""
-        from transformers import CONFIG_MAPPING
-
-        return CONFIG_MAPPING[cls.name](**cls.settings(sizes, vocab_size, pad_id))
-
-    @classmethod
-    def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
-        """Return the values that ``describe`` sets."""
-        return {
-            "vocab_size": vocab_size,
-            "hidden_size": sizes.hidden_size,
-            "num_hidden_layers": sizes.num_hidden_layers,
-            "num_attention_heads": sizes.num_attention_heads,
-            "intermediate_size": sizes.intermediate_size,
-            "max_position_embeddings": sizes.max_position_embeddings,
-            "initializer_range": sizes.initializer_range,
-            "pad_token_id": pad_id,
-            **dict.fromkeys(cls.dropouts, sizes.dropout),
-        }
-
-    @classmethod
-    def modeling(cls) -> ModuleType:
-        """Return the module that has ``classes``."""
-        name = cls.name.replace("-", "_")
-        return importlib.import_module(f"transformers.models.{name}.modeling_{name}")
-
-    @classmethod
-    def model_class(cls, heads: frozenset[str], key: str = "task") -> Any:
-        """Return the class of ``transformers`` with these heads.
-
-        Raises:
-            UserError: there is none.
-        """
-        if heads not in cls.classes:
-            known = {head for each in cls.classes for head in each}
-            wanted = ", ".join(sorted(heads - known or heads))
-            fitting = [name for name in FAMILIES.names() if heads in FAMILIES[name].classes]
-            raise UserError(
-                f"{key}: needs a model with a head for: {wanted}; the family {cls.name} has "
-                f"{', '.join(sorted(known))}; families with all: {', '.join(fitting) or 'none'}."
-            )
-        return getattr(cls.modeling(), cls.classes[heads])
-
-    @classmethod
-    def build(cls, config: Any, heads: frozenset[str]) -> Any:
-        """Return a model with these heads, its weights drawn from the global generator."""
-        return cls.model_class(heads)(config, **({} if heads else cls.bare))
-
-    @classmethod
-    def positions(cls, config: Any) -> int:
-        """Return the tokens of the longest input."""
-        return int(config.max_position_embeddings)
-
-    @classmethod
-    def segments(cls, config: Any) -> int:
-        """Return how many kinds of segments a model tells apart."""
-        return int(getattr(config, "type_vocab_size", 1))
-
-    @classmethod
-    def prepare_labels(cls, config: Any) -> None:
-        """Have a configuration's head for labels read what is computed here: the first position."""
-
     def initialize(self, how: str) -> None:
         """Draw the initial weights that ``model.initialization`` names, if not its own."""
 
+    def check(self) -> None:
+        """Raise a ``UserError`` unless its heads can be computed as they are computed here."""
+
     def use_padding(self, pad_id: int) -> None:
-        """Have a model that was loaded pad with another token."""
+        """Have a model that was loaded pad with another token.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if self.positions_follow_padding and pad_id != self.config.pad_token_id:
+            raise UserError(
+                f"tokenizer: pads with the id {pad_id}, and the model's positions begin behind "
+                f"{self.config.pad_token_id}, with which it pads; take its own tokenizer."
+            )
         self.config.pad_token_id = pad_id
         # Of another token, it would keep that one's embedding as it is.
         self.model.get_input_embeddings().padding_idx = pad_id
 
+    @torch.no_grad()
     def untie(self, missing: set[str]) -> None:
         """Correct what ``transformers`` gets wrong in a loaded model with untied tables.
+
+        Some heads have a table of their own then, and the output bias twice. They use the
+        decoder's. What ``transformers`` 4 saved holds the other one only, which then stood for
+        both.
 
         Args:
             missing: names of the weights that were not found; those set here are taken out.
         """
+        if MASKED not in self.heads:
+            return
+        bias_V, other_V = self.decoder.bias, getattr(self.masked_head, "bias", None)
+        if bias_V is None or other_V is None or bias_V is other_V:
+            return
+        if (name := f"{self._decoder_name}.bias") in missing:
+            bias_V.copy_(other_V)
+            missing.remove(name)
+        # It gets no gradient, for which several processes would wait.
+        other_V.requires_grad_(False)
 
     @property
     def config(self) -> Any:
@@ -160,7 +113,9 @@ class Family:
     def heads(self) -> frozenset[str]:
         """The heads that the model has."""
         name = type(self.model).__name__
-        return next((heads for heads, known in self.classes.items() if known == name), frozenset())
+        return next(
+            (heads for heads, known in self.classes().items() if known == name), frozenset()
+        )
 
     @property
     def word_embeddings_VD(self) -> Tensor:
@@ -190,25 +145,40 @@ class Family:
         used_UD: Tensor = hidden_BLD[rows_B1, inputs.queries_BP].flatten(0, 1)[inputs.slots_U]
         return used_UD
 
-    def layer_products(self, length: int) -> int:
-        """Return the multiply-adds of one layer for one token, matrix products only."""
-        hidden = self.config.hidden_size
-        inner = self.feed_forward_matrices * hidden * self.config.intermediate_size
-        return int(4 * hidden * hidden + 2 * length * hidden + inner)
+    @cached_property
+    def _costs(self) -> Costs:
+        with torch.device("meta"):
+            return Costs.of(self.build(self.config, frozenset()))
 
     def products(self, inputs: Inputs) -> float:
         """Return the multiply-adds of ``encode``, matrix products only, padding included."""
-        each = self.layer_products(inputs.input_ids_BL.shape[1])
-        return float(self.config.num_hidden_layers * inputs.input_ids_BL.numel() * each)
+        return self._costs.products(*inputs.input_ids_BL.shape)
 
     @property
     def decoder(self) -> Any:
         """The linear layer from ``transform`` to the vocabulary."""
         return self.model.get_output_embeddings()
 
+    @property
+    def _decoder_name(self) -> str:
+        return next(name for name, each in self.model.named_modules() if each is self.decoder)
+
+    @property
+    def masked_head(self) -> Any:
+        """The module that the decoder is in."""
+        return self.model.get_submodule(self._decoder_name.rpartition(".")[0])
+
+    @property
+    def output_bias_V(self) -> Tensor:
+        """What is added to the ``decoder``'s products: its bias, one beside it, or nothing."""
+        bias_V: Tensor | None = self.decoder.bias
+        if bias_V is None:
+            bias_V = getattr(self.masked_head, "bias", None)
+        return self.decoder.weight.new_zeros(len(self.decoder.weight)) if bias_V is None else bias_V
+
     def transform(self, hidden_MD: Tensor) -> Tensor:
-        """Return what the masked tokens' head gives its ``decoder``, of the same shape."""
-        raise NotImplementedError
+        """Return what the masked tokens' head gives its ``decoder``, a row a prediction."""
+        return input_of(self.decoder, self.model, hidden_MD[None])[0]
 
     def pair_logits(self, first_BD: Tensor) -> Tensor:
         """Return two logits a pair from the hidden states of its first token: follows, does not."""
@@ -216,20 +186,22 @@ class Family:
 
     def label_logits(self, first_BD: Tensor) -> Tensor:
         """Return a text's logits of the labels from the hidden states of its first token."""
-        raise NotImplementedError
+        return run_head(self.model, first_BD[:, None])
 
     def masked_logits(self, hidden_MD: Tensor) -> Tensor:
         """Return logits over the vocabulary, shape (predictions, vocabulary)."""
-        logits_MV: Tensor = self.decoder(self.transform(hidden_MD))
-        return logits_MV
+        return functional.linear(self.transform(hidden_MD), self.decoder.weight, self.output_bias_V)
 
     def head_products(self, classes: int) -> int:
-        """Return a head's multiply-adds for one prediction: a square matrix, then the classes."""
-        return int(self.config.hidden_size * (self.config.hidden_size + classes))
+        """Return a head's multiply-adds for one prediction of so many classes."""
+        with torch.device("meta"):
+            twin = type(self)(self.build(self.config, self.heads))
+            run = twin.label_logits if LABEL in self.heads else twin.masked_logits
+            return products_of(run, torch.zeros(1, self.config.hidden_size))
 
     def parts(self, length: int) -> list[Part]:
         """Return the parts that make up the model, for inputs of so many tokens."""
-        encoder = self.config.num_hidden_layers * self.layer_products(length)
+        encoder = round(self._costs.products(1, length) / length)
         found = [
             Part("word embeddings", self.model.get_input_embeddings()),
             Part("encoder", self.base, encoder),

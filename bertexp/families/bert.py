@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,67 +27,41 @@ class Bert(Family):
     """
 
     name = "bert"
-    classes: ClassVar = {
-        frozenset(): "BertModel",
-        frozenset({MASKED}): "BertForMaskedLM",
-        frozenset({PAIR}): "BertForNextSentencePrediction",
-        frozenset({MASKED, PAIR}): "BertForPreTraining",
-        frozenset({LABEL}): "BertForSequenceClassification",
-    }
-    head_weights = re.compile(r"(^|\.)(cls|classifier|qa_outputs|pooler)\.")
-    bare: ClassVar = {"add_pooling_layer": False}
-    # Where the masked tokens' head is.
-    masked_head = "cls.predictions"
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self._train_layer: Layer = whole_layer
 
+    @classmethod
+    def classes(cls) -> dict[frozenset[str], str]:
+        return {
+            frozenset(): "BertModel",
+            frozenset({MASKED}): "BertForMaskedLM",
+            frozenset({PAIR}): "BertForNextSentencePrediction",
+            frozenset({MASKED, PAIR}): "BertForPreTraining",
+            frozenset({LABEL}): "BertForSequenceClassification",
+        }
+
     def initialize(self, how: str) -> None:
         if how == "local":
             look_at_neighbours(self.base)
-
-    @torch.no_grad()
-    def untie(self, missing: set[str]) -> None:
-        """See ``Family``; a model whose head has a table of its own has the output bias twice.
-
-        It uses the decoder's. What ``transformers`` 4 saved holds the other one only, which then
-        stood for both.
-        """
-        if MASKED not in self.heads:
-            return
-        head: Any = self.model.get_submodule(self.masked_head)
-        if head.bias is head.decoder.bias:
-            return
-        if (name := f"{self.masked_head}.decoder.bias") in missing:
-            head.decoder.bias.copy_(head.bias)
-            missing.remove(name)
-        # It gets no gradient, for which several processes would wait.
-        head.bias.requires_grad_(False)
 
     def transform(self, hidden_MD: Tensor) -> Tensor:
         transformed_MD: Tensor = self.model.cls.predictions.transform(hidden_MD)
         return transformed_MD
 
     def pair_logits(self, first_BD: Tensor) -> Tensor:
-        logits_B2: Tensor = self.model.cls.seq_relationship(self._pooled(first_BD))
-        return logits_B2
-
-    def label_logits(self, first_BD: Tensor) -> Tensor:
-        logits_BC: Tensor = self.model.classifier(self.model.dropout(self._pooled(first_BD)))
-        return logits_BC
-
-    def _pooled(self, first_BD: Tensor) -> Tensor:
         # The pooler reads the first position of each sequence: give it nothing else.
-        pooled_BD: Tensor = self.base.pooler(first_BD[:, None])
-        return pooled_BD
+        pooled_BD = self.base.pooler(first_BD[:, None])
+        logits_B2: Tensor = self.model.cls.seq_relationship(pooled_BD)
+        return logits_B2
 
     def encode(self, inputs: Inputs) -> Tensor:
         run_layer = self._train_layer if self.model.training else whole_layer
         mask_BL = inputs.attention_mask_BL
         mask_B11L = None if mask_BL is None else mask_BL[:, None, None, :].bool()
         ids = self.arguments(inputs.input_ids_BL, types_BL=inputs.token_type_ids_BL)
-        hidden_BLD = self.base.embeddings(**ids)
+        hidden_BLD = self.embed(ids)
         *layers, last = self.base.encoder.layer
         for layer in layers:
             hidden_BLD = run_layer(layer, hidden_BLD, mask_B11L)
@@ -99,6 +72,16 @@ class Bert(Family):
             each_BPD.flatten(0, 1)[inputs.slots_U] for each_BPD in (context_BPD, queried_BPD)
         )
         return _read(last, context_UD, queried_UD)
+
+    def embed(self, ids: dict[str, Tensor]) -> Tensor:
+        """Return what the first layer reads."""
+        hidden_BLD: Tensor = self.base.embeddings(**ids)
+        return hidden_BLD
+
+    def layer_products(self, length: int) -> int:
+        """Return the multiply-adds of one layer for one token, matrix products only."""
+        hidden, inner = self.config.hidden_size, self.config.intermediate_size
+        return int(4 * hidden * hidden + 2 * length * hidden + 2 * hidden * inner)
 
     def products(self, inputs: Inputs) -> float:
         hidden, length = self.config.hidden_size, inputs.input_ids_BL.shape[1]
@@ -112,6 +95,10 @@ class Bert(Family):
         others = (self.config.num_hidden_layers - 1) * tokens * self.layer_products(length)
         return float(others + sum(count * each for count, each in last))
 
+    def head_products(self, classes: int) -> int:
+        # A square matrix, then the classes.
+        return int(self.config.hidden_size * (self.config.hidden_size + classes))
+
     def parts(self, length: int) -> list[Part]:
         embeddings = self.base.embeddings
         encoder = self.config.num_hidden_layers * self.layer_products(length)
@@ -123,12 +110,11 @@ class Bert(Family):
             Part("embeddings' normalisation", embeddings.LayerNorm),
             Part("encoder", self.base.encoder, encoder),
         ]
-        if self.base.pooler is not None:
+        if getattr(self.base, "pooler", None) is not None:
             found.append(Part("pooler", self.base.pooler, square, is_head=True))
         if MASKED in self.heads:
-            head = self.model.get_submodule(self.masked_head)
             products = self.head_products(self.config.vocab_size)
-            found.append(Part("masked tokens' head", head, products, is_head=True))
+            found.append(Part("masked tokens' head", self.masked_head, products, is_head=True))
         if PAIR in self.heads:
             head, products = self.model.cls.seq_relationship, 2 * self.config.hidden_size
             found.append(Part("pairs' head", head, products, is_head=True))

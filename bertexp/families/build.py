@@ -54,7 +54,9 @@ def new_model(
     """Return a model from scratch, its weights drawn from the global generator."""
     kind = FAMILIES[family.name]
     model = kind.build(kind.describe(config, vocab_size, pad_id), heads)
-    kind(model).initialize(config.initialization)
+    family_of = kind(model)
+    family_of.initialize(config.initialization)
+    family_of.check()
     return model
 
 
@@ -83,6 +85,7 @@ def check_model(
         found = kind.describe(config, vocab_size=1, pad_id=0)
         # On a GPU there is room for all but the weights, which are made here.
         config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)
+        kind.check_scratch(config)
     if reads_pairs:
         must_read_pairs(found, "task")
 

@@ -17,6 +17,7 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families import FAMILIES
 from bertexp.families.architecture import read_architecture, reading
 from bertexp.families.base import LABEL, Family
+from bertexp.families.heads import made_with
 from bertexp.files import sync
 from bertexp.validation import UserError
 
@@ -44,16 +45,19 @@ def load_model(
     Raises:
         UserError: it cannot be loaded or is of no family.
     """
+    import transformers
+
     config = read_architecture(path, key)
     family = FAMILIES[config.model_type]
     if heads is not None:
-        bare = {} if heads else family.bare
-        return _load(path, family.model_class(heads), key, config, family.head_weights, **bare)
-    name = (config.architectures or [family.classes[frozenset()]])[0]
-    modeling = family.modeling()
-    if name not in modeling.__all__:
+        model_class = family.model_class(heads)
+        options = made_with(model_class, heads)
+        return _load(path, model_class, key, config, heads_may_lack=bool(heads), **options)
+    name = (config.architectures or [family.classes()[frozenset()]])[0]
+    saved_as = getattr(transformers, name, None)
+    if getattr(saved_as, "config_class", None) is not type(config):
         raise UserError(f"{key}={path}: is a {name}, which transformers has no class for.")
-    return _load(path, getattr(modeling, name), key, config, _POOLER)
+    return _load(path, saved_as, key, config)
 
 
 def load_classifier(path: str, labels: Sequence[str]) -> Any:
@@ -76,7 +80,7 @@ def load_classifier(path: str, labels: Sequence[str]) -> Any:
     config.problem_type = "single_label_classification" if labels else "regression"
     family.prepare_labels(config)
     model_class = family.model_class(frozenset({LABEL}), "run")
-    return _load(path, model_class, "run", config, family.head_weights, "classifier.")
+    return _load(path, model_class, "run", config, heads_may_lack=True, new_head="classifier.")
 
 
 def add_rows(model: Any, tokens: int) -> None:
@@ -87,6 +91,7 @@ def add_rows(model: Any, tokens: int) -> None:
     """
     with reading("model.resize"):
         model.resize_token_embeddings(tokens)
+    Family.of(model).check()
 
 
 def _load(
@@ -94,9 +99,9 @@ def _load(
     model_class: Any,
     key: str,
     config: Any,
-    may_lack: re.Pattern[str],
+    heads_may_lack: bool = False,
     new_head: str | None = None,
-    **made_with: Any,
+    **options: Any,
 ) -> Any:
     """Load a model; weights of ``new_head`` may have other shapes than the saved ones."""
     from transformers.utils.logging import disable_progress_bar
@@ -109,13 +114,13 @@ def _load(
             path,
             config=config,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa" if model_class._supports_sdpa else "eager",
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=must_be_local(path),
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **made_with,
+            **options,
         )
     model, report = loaded
     other = [
@@ -129,9 +134,15 @@ def _load(
             f"{named}: its weights do not fit its config.json: {name} is {tuple(found)}, not "
             f"{tuple(expected)}."
         )
-    Family.of(model).untie(report["missing_keys"])
+    family = Family.of(model)
+    family.untie(report["missing_keys"])
     new = sorted(report["missing_keys"])
-    if lost := [name for name in new if not may_lack.search(name)]:
+    base = f"{model_class.base_model_prefix}."
+    if lost := [
+        name
+        for name in new
+        if not (_POOLER.search(name) or (heads_may_lack and not name.startswith(base)))
+    ]:
         raise UserError(
             f"{named}: {len(lost)} of the weights of a {model_class.__name__} are not in it, "
             f"{lost[0]} among them."
@@ -142,6 +153,7 @@ def _load(
         log.log(level, "New weights, not in %s: %s", path, ", ".join(new))
     if unused := sorted(report["unexpected_keys"]):
         log.log(level, "Weights of %s that are not used: %s", path, ", ".join(unused))
+    family.check()
     return model
 
 

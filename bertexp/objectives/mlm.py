@@ -64,11 +64,9 @@ class MaskedLanguageModelling(Objective):
         return learner.family.masked_logits(hidden_MD)
 
     def loss(self, learner: Learner, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
-        decoder = learner.family.decoder
-        bias_V = decoder.bias
-        if bias_V is None:
-            bias_V = decoder.weight.new_zeros(len(decoder.weight))
-        return masked_loss(learner.family.transform(hidden_MD), decoder.weight, bias_V, labels_N)
+        family = learner.family
+        transformed_MD, weight_VD = family.transform(hidden_MD), family.decoder.weight
+        return masked_loss(transformed_MD, weight_VD, family.output_bias_V, labels_N)
 
     def products(self, learner: Learner, batch: Batch) -> float:
         used = batch.targets[self.name].used

@@ -153,17 +153,17 @@ def test_a_checkpoint_is_gone_on_from(
 def test_what_is_no_bert_in_safetensors_is_refused_in_one_line(
     small_model: Callable[..., Any], resume: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from transformers import DistilBertConfig, DistilBertForMaskedLM
+    from transformers import GPT2Config, GPT2LMHeadModel
 
     model = small_model("BertForMaskedLM", "model.max_position_embeddings=128")
-    config = DistilBertConfig(vocab_size=99, dim=16, n_layers=1, n_heads=2, hidden_dim=16)
-    DistilBertForMaskedLM(config).save_pretrained(tmp_path / "distilled")
+    decoder = GPT2LMHeadModel(GPT2Config(vocab_size=99, n_embd=16, n_layer=1, n_head=2))
+    decoder.save_pretrained(tmp_path / "decoder")
     model.save_pretrained(tmp_path / "torn")
     weights = tmp_path / "torn" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     (tmp_path / "empty").mkdir()
     says = {
-        "distilled": "is a distilbert model; the families are bert",
+        "decoder": "is a gpt2 model; the families are bert",
         "torn": "torn",
         "empty": "empty",
     }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from bertexp.families import FAMILIES
-from bertexp.families.base import MASKED, Family
+from bertexp.families.base import Family
 from bertexp.families.config import ModelConfig
 
 
@@ -17,11 +16,6 @@ class Albert(Family):
     """ALBERT, computed by ``transformers``."""
 
     name = "albert"
-    classes: ClassVar = {
-        frozenset(): "AlbertModel",
-        frozenset({MASKED}): "AlbertForMaskedLM",
-    }
-    head_weights = re.compile(r"^predictions\.")
 
     @classmethod
     def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:

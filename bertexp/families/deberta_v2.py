@@ -1,0 +1,35 @@
+"""DeBERTa-v3 (He et al. 2021): attention to what a token is and to how far it is away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bertexp.families import FAMILIES
+from bertexp.families.base import Family
+from bertexp.families.config import ModelConfig
+
+
+@FAMILIES.register("deberta-v2")
+class DebertaV2(Family):
+    """DeBERTa-v2 and -v3, which are one kind of model in ``transformers``, computed by it.
+
+    From scratch all that ``model.*`` does not set is as in the published v3 models: content attends
+    to positions and positions to content, in 256 logarithmic buckets that share the projections of
+    the content; no absolute positions, no segments, no convolution.
+    """
+
+    name = "deberta-v2"
+
+    @classmethod
+    def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
+        return super().settings(sizes, vocab_size, pad_id) | {
+            "relative_attention": True,
+            "position_buckets": 256,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+            "type_vocab_size": 0,
+            "pooler_hidden_size": sizes.hidden_size,
+            "pooler_dropout": 0,
+        }

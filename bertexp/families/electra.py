@@ -1,0 +1,61 @@
+"""ELECTRA's encoder (Clark et al. 2020): BERT's layers, trained here on masked tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from bertexp.families import FAMILIES
+from bertexp.families.base import LABEL, Family, Part
+from bertexp.families.bert import Bert
+from bertexp.families.config import ModelConfig
+from bertexp.families.inputs import Inputs
+
+
+@FAMILIES.register("electra", reads=("model.initialization",))
+class Electra(Bert):
+    """ELECTRA's generator; its discriminators are loaded, and get the generator's head.
+
+    From scratch its embeddings are as wide as its layers, as in the published base and large
+    models; those of a checkpoint may be narrower.
+    """
+
+    name = "electra"
+    transform = Family.transform
+
+    @classmethod
+    def classes(cls) -> dict[frozenset[str], str]:
+        return super(Bert, cls).classes()
+
+    @classmethod
+    def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
+        found = super().settings(sizes, vocab_size, pad_id)
+        return found | {"embedding_size": sizes.hidden_size}
+
+    def embed(self, ids: dict[str, Tensor]) -> Tensor:
+        embedded_BLE = super().embed(ids)
+        if not self._is_projected:
+            return embedded_BLE
+        hidden_BLD: Tensor = self.base.embeddings_project(embedded_BLE)
+        return hidden_BLD
+
+    def products(self, inputs: Inputs) -> float:
+        projection = self.config.embedding_size * self.config.hidden_size * self._is_projected
+        return super().products(inputs) + inputs.input_ids_BL.numel() * projection
+
+    def head_products(self, classes: int) -> int:
+        hidden, inside = self.config.hidden_size, self.config.embedding_size
+        return int((hidden if LABEL in self.heads else inside) * (hidden + classes))
+
+    def parts(self, length: int) -> list[Part]:
+        found = super().parts(length)
+        if self._is_projected:
+            projection = self.config.embedding_size * self.config.hidden_size
+            part = Part("embeddings' projection", self.base.embeddings_project, projection)
+            found.insert([each.name for each in found].index("encoder"), part)
+        return found
+
+    @property
+    def _is_projected(self) -> bool:
+        return bool(self.config.embedding_size != self.config.hidden_size)

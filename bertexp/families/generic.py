@@ -1,0 +1,142 @@
+"""Any encoder of ``transformers`` with a masked-language-model class, by its ``model_type``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bertexp.families.architecture import must_be_plain
+from bertexp.families.base import LABEL, MASKED, Family
+from bertexp.families.config import ModelConfig
+from bertexp.validation import UserError
+
+# A padding token's id that no kind of model has by default.
+_PAD = 5
+
+
+class Generic(Family):
+    """A family without a class of its own; its heads are compared with those of ``transformers``.
+
+    From scratch it is what ``transformers`` builds from the sizes of ``model.*``, all else as in
+    the defaults of its configuration. ESM's ``token_dropout``, which its published checkpoints set,
+    is a part of the model and stays: embeddings of ``<mask>`` are 0, the others are scaled by how
+    many there are.
+    """
+
+    # The value of `classifier_pooling` that has a head for labels read the first position.
+    first: ClassVar[str | None] = None
+
+    @classmethod
+    def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
+        found = super().settings(sizes, vocab_size, pad_id)
+        if lacking := [name for name in found if name not in cls.setting_names()]:
+            raise UserError(
+                f"family.name={cls.name}: its configuration has no {lacking[0]}, so that model.* "
+                "cannot set its size."
+            )
+        # One kind of segment, as in all published models of RoBERTa's line.
+        return found | ({"type_vocab_size": 1} if cls._has_idle_segments() else {})
+
+    @classmethod
+    def _has_idle_segments(cls) -> bool:
+        return cls.positions_follow_padding and "type_vocab_size" in cls.setting_names()
+
+    @classmethod
+    def check_scratch(cls, sizes: ModelConfig) -> None:
+        from transformers import CONFIG_MAPPING
+
+        named = f"family.name={cls.name}"
+        made: Any = CONFIG_MAPPING[cls.name]
+        must_be_plain(made().to_dict(), cls.setting_names(), named)
+        config = cls.describe(replace(sizes, num_hidden_layers=1), 64, 1)
+        with torch.random.fork_rng(devices=[]):
+            try:
+                model = cls.build(config, frozenset({MASKED}))
+            except Exception as error:  # whatever a model's code raises for sizes it cannot have
+                raise UserError(
+                    f"{named}: transformers builds none with the sizes of model.* ({_line(error)})."
+                ) from error
+        cls(model).check()
+
+    @classmethod
+    def prepare_labels(cls, config: Any) -> None:
+        if cls.first:
+            config.classifier_pooling = cls.first
+
+    def check(self) -> None:
+        """Compare the logits of its head with those of ``transformers``, for a few tokens.
+
+        Weights that these do not depend on get no gradient, for which several processes would wait:
+        they are not trained.
+
+        Raises:
+            UserError: they differ.
+        """
+        model, training = self.model, self.model.training
+        if not self.heads:
+            return
+        first = (self.config.pad_token_id or 0) + 1
+        ids_BL = (torch.arange(8).view(2, 4) + first) % self.config.vocab_size
+        try:
+            expected_NC = model.eval()(ids_BL).logits
+            found_NC = self._logits(ids_BL).view_as(expected_NC)
+        except Exception as error:  # whatever a model's code raises for a head it does not have
+            raise UserError(f"{self._why_not} ({_line(error)}).") from error
+        if not torch.allclose(found_NC, expected_NC, atol=1e-4, rtol=1e-4):
+            raise UserError(f"{self._why_not}.")
+        found_NC.sum().backward()
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+        model.zero_grad()
+        model.train(training)
+
+    @property
+    def _why_not(self) -> str:
+        return (
+            f"family.name={self.name}: the head of a {type(self.model).__name__} is not one that "
+            "bertexp can compute where something is predicted only"
+        )
+
+    def _logits(self, ids_BL: Tensor) -> Tensor:
+        hidden_BLD = self.base(**self.arguments(ids_BL)).last_hidden_state
+        if LABEL in self.heads:
+            return self.label_logits(hidden_BLD[:, 0])
+        return self.masked_logits(hidden_BLD.flatten(0, 1))
+
+
+@cache
+def generic(name: str) -> type[Generic]:
+    """Return the family of a ``model_type``."""
+    attributes: dict[str, Any] = {"name": name, "first": "bos" if name == "eurobert" else None}
+    row = _padding_row(name)
+    if row == _PAD:
+        attributes["positions_follow_padding"] = True
+    elif row is not None:
+        attributes["first_position"] = row + 1
+    return type(name, (Generic,), attributes)
+
+
+def _padding_row(name: str) -> int | None:
+    """Return the row for padding in the table of positions, which RoBERTa's line has.
+
+    It is the id of padding, here ``_PAD``, except for MPNet.
+    """
+    from transformers import CONFIG_MAPPING, AutoModel
+
+    try:
+        with torch.device("meta"):
+            made: Any = CONFIG_MAPPING[name]
+            config = made(vocab_size=64, num_hidden_layers=1, pad_token_id=_PAD)
+            model = AutoModel.from_config(config)
+    except Exception:  # it has other sizes, and is refused where it is built
+        return None
+    tables = [each for part, each in model.named_modules() if part.endswith("position_embeddings")]
+    return getattr(tables[0], "padding_idx", None) if tables else None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

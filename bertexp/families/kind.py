@@ -1,0 +1,133 @@
+"""Kinds of encoders: how ``transformers`` describes and builds them, before there is a model."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, ClassVar
+
+from bertexp.families import FAMILIES
+from bertexp.families.config import ModelConfig
+from bertexp.families.heads import made_with
+from bertexp.validation import UserError
+
+MASKED, PAIR, LABEL = "masked", "pair", "label"
+
+# What configurations of ``transformers`` call the rates of dropout in the encoder.
+_DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "dropout"),
+    *("embedding_dropout", "attention_dropout", "mlp_dropout", "activation_dropout"),
+)
+# Tokens of the published models, which a vocabulary of one's own has elsewhere.
+_TOKENS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+
+
+class Kind:
+    """An architecture; the defaults are those of any encoder of ``transformers``."""
+
+    # The `model_type` of its configuration.
+    name: ClassVar[str]
+    # The index of the first position, where it is not that behind padding.
+    first_position: ClassVar[int] = 0
+    positions_follow_padding: ClassVar[bool] = False
+
+    @classmethod
+    def classes(cls) -> dict[frozenset[str], str]:
+        """Return the classes of ``transformers`` by the heads that a task needs."""
+        from transformers.models.auto import modeling_auto as auto
+
+        found = {
+            frozenset(heads): names.get(cls.name)
+            for heads, names in (
+                ((), auto.MODEL_MAPPING_NAMES),
+                ((MASKED,), auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+                ((LABEL,), auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+            )
+        }
+        # Of several classes without heads the first is the whole encoder.
+        return {k: n if isinstance(n, str) else n[0] for k, n in found.items() if n}
+
+    @classmethod
+    def setting_names(cls) -> set[str]:
+        """Return what a configuration of ``transformers`` can set."""
+        from transformers import CONFIG_MAPPING
+
+        made: Any = CONFIG_MAPPING[cls.name]
+        return {*(each.name for each in fields(made)), *made.attribute_map}
+
+    @classmethod
+    def dropouts(cls) -> tuple[str, ...]:
+        """Return the names of the rates of dropout in its configuration."""
+        known = cls.setting_names()
+        return tuple(name for name in _DROPOUTS if name in known)
+
+    @classmethod
+    def describe(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> Any:
+        """Return the configuration of ``transformers`` that ``model.*`` stands for."""
+        from transformers import CONFIG_MAPPING
+
+        return CONFIG_MAPPING[cls.name](**cls.settings(sizes, vocab_size, pad_id))
+
+    @classmethod
+    def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
+        """Return the values that ``describe`` sets."""
+        offset = cls._offset(pad_id)
+        return {
+            "vocab_size": vocab_size,
+            "hidden_size": sizes.hidden_size,
+            "num_hidden_layers": sizes.num_hidden_layers,
+            "num_attention_heads": sizes.num_attention_heads,
+            "intermediate_size": sizes.intermediate_size,
+            "max_position_embeddings": sizes.max_position_embeddings + offset,
+            "initializer_range": sizes.initializer_range,
+            "pad_token_id": pad_id,
+            **dict.fromkeys(cls.dropouts(), sizes.dropout),
+            **dict.fromkeys(cls.setting_names().intersection(_TOKENS)),
+        }
+
+    @classmethod
+    def model_class(cls, heads: frozenset[str], key: str = "task") -> Any:
+        """Return the class of ``transformers`` with these heads.
+
+        Raises:
+            UserError: there is none.
+        """
+        import transformers
+
+        classes = cls.classes()
+        if heads not in classes:
+            known = {head for each in classes for head in each}
+            wanted = ", ".join(sorted(heads - known or heads))
+            fitting = [name for name in FAMILIES.names() if heads in FAMILIES[name].classes()]
+            raise UserError(
+                f"{key}: needs a model with a head for: {wanted}; the family {cls.name} has "
+                f"{', '.join(sorted(known))}; families with all: {', '.join(fitting) or 'none'}."
+            )
+        return getattr(transformers, classes[heads])
+
+    @classmethod
+    def build(cls, config: Any, heads: frozenset[str]) -> Any:
+        """Return a model with these heads, its weights drawn from the global generator."""
+        model_class = cls.model_class(heads)
+        return model_class(config, **made_with(model_class, heads))
+
+    @classmethod
+    def check_scratch(cls, sizes: ModelConfig) -> None:
+        """Raise a ``UserError`` unless a model can be built from ``model.*`` and trained."""
+
+    @classmethod
+    def positions(cls, config: Any) -> int:
+        """Return the tokens of the longest input."""
+        return int(config.max_position_embeddings - cls._offset(config.pad_token_id))
+
+    @classmethod
+    def _offset(cls, pad_id: int) -> int:
+        return pad_id + 1 if cls.positions_follow_padding else cls.first_position
+
+    @classmethod
+    def segments(cls, config: Any) -> int:
+        """Return how many kinds of segments a model tells apart."""
+        return max(1, int(getattr(config, "type_vocab_size", None) or 1))
+
+    @classmethod
+    def prepare_labels(cls, config: Any) -> None:
+        """Have a configuration's head for labels read what is computed here: the first position."""
