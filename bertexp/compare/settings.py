@@ -19,7 +19,7 @@ SEED = "seed"
 ENCODER = "run"
 # They say how closely a run is looked at, not what it is.
 ONLY_LOOKS = (
-    *("evaluation.every", "evaluation.pseudo_perplexity"),
+    *("evaluation.every", "evaluation.evaluators", "evaluation.pseudo_perplexity"),
     *("evaluation.probes", "evaluation.probe_examples"),
 )
 ALL_RUNS = "all runs"

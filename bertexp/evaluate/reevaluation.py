@@ -15,7 +15,7 @@ from bertexp.console import show, shown
 from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
 from bertexp.experiment import report
 from bertexp.experiment.prepare import Data, prepare_data
-from bertexp.experiment.pretraining import answered, details, fingerprints
+from bertexp.experiment.pretraining import answered, details, fingerprints, yardsticks
 from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
 from bertexp.families.architecture import must_read_pairs
@@ -94,7 +94,7 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
     for evaluator in data.evaluators:
         record |= evaluator.details()
     record |= {
-        "yardsticks": data.bank.yardsticks,
+        "yardsticks": yardsticks(data),
         "optimum": data.optimum,
         "answered": answered(data),
         "fingerprints": fingerprints(data),
@@ -106,7 +106,7 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
 
 def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
     budget, metrics = _budget_spent(saved), found.metrics
-    columns = {"model": metrics, "yardstick": data.bank.yardsticks, "optimum": data.optimum}
+    columns = {"model": metrics, "yardstick": yardsticks(data), "optimum": data.optimum}
     heading = report.spent(budget) if budget else ""
     show(report.results(heading, columns, answered(data), details(data, metrics)))
     if saved.run is None:

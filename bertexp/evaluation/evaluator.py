@@ -69,6 +69,10 @@ class Evaluator(ABC):
         """Return of how many independent examples each accuracy is, by the metric's name."""
         return {}
 
+    def yardsticks(self) -> dict[str, float]:
+        """Return what can be reached without looking at the input, by the metric's name."""
+        return {}
+
     def details(self) -> dict[str, Any]:
         """Return what was measured beside the metrics, for ``summary.json``."""
         return {}

@@ -7,22 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from bertexp import draws, metrics
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
+from bertexp.evaluation.scoring import Places, log_likelihoods
 from bertexp.families.base import MASKED, Family
-from bertexp.families.inputs import Inputs
 from bertexp.objectives.base import BANK_SEED
-from bertexp.objectives.batch import attention_mask, pad
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
 
-# Tokens of one forward pass, padding included.
-BATCH_TOKENS = 8192
 metrics.register(
     "eval/pseudo_perplexity",
     replace(metrics.PERPLEXITY, meaning="each token predicted from all the others"),
@@ -62,7 +58,6 @@ class PseudoPerplexity(Evaluator):
             yield "eval/pseudo_perplexity", scored.perplexity
 
 
-@torch.no_grad()
 def pseudo_likelihood(
     family: Family,
     tokenizer: Tokenizer,
@@ -78,19 +73,16 @@ def pseudo_likelihood(
         max_length: what a text and its special tokens are cut to, at the end: a model has
             no positions beyond those it was trained with.
     """
-    family.model.eval()
     texts = [text[: max_length - tokenizer.special_in_sequence] for text in texts]
-    sizes = [len(text) for text in texts]
-    ids_N = np.concatenate([*texts, np.empty(0, np.int64)]).astype(np.int64)
-    found_N = np.empty(len(ids_N))
-    for chosen, inputs in _one_masked(tokenizer, texts):
-        logits_BV = family.masked_logits(family.encode(inputs.to(device))).float()
-        labels_B = torch.from_numpy(ids_N[chosen]).to(device)
-        losses_B = functional.cross_entropy(logits_BV, labels_B, reduction="none")
-        found_N[chosen] = -losses_B.cpu().numpy()
-    counted_N = found_N[~tokenizer.is_special_V[ids_N]]
+    sizes_T = np.array([len(text) for text in texts], dtype=np.int64)
+    row_N = np.repeat(np.arange(len(texts)), sizes_T)
+    column_N = 1 + np.arange(len(row_N)) - np.repeat(np.cumsum(sizes_T) - sizes_T, sizes_T)
+    rows = [tokenizer.sequence(text) for text in texts]
+    places = Places(rows, row_N, column_N, column_N + 1)
+    found_N = log_likelihoods(family, tokenizer, places, device)
+    counted_N = found_N[~tokenizer.is_special_V[places.ids_N]]
     return PseudoLikelihood(
-        np.split(found_N, np.cumsum(sizes)[:-1]) if sizes else [],
+        np.split(found_N, np.cumsum(sizes_T)[:-1]) if texts else [],
         perplexity(-counted_N.mean()) if len(counted_N) else None,
     )
 
@@ -106,38 +98,3 @@ def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:
     state = draws.combine(draws.key("pseudo-perplexity", BANK_SEED, 0), numbers)
     chosen = np.argsort(state)[:count]
     return [tokens.tokens[offsets[index] : offsets[index + 1]] for index in chosen]
-
-
-def _one_masked(
-    tokenizer: Tokenizer, texts: Sequence[np.ndarray]
-) -> Iterator[tuple[np.ndarray, Inputs]]:
-    """Yield batches of sequences with one masked token each, so that every token is it once.
-
-    With each batch come the numbers of these tokens, counted over all texts.
-    """
-    sizes_T = np.array([len(text) for text in texts], dtype=np.int64)
-    if not sizes_T.any():
-        return
-    ids_TL, lengths_T = pad([tokenizer.sequence(text) for text in texts], tokenizer.pad_id)
-    text_N = np.repeat(np.arange(len(texts)), sizes_T)
-    column_N = 1 + np.arange(len(text_N)) - np.repeat(np.cumsum(sizes_T) - sizes_T, sizes_T)
-    # Longest first: the first sequence of a batch tells how many fit.
-    order_N = np.argsort(-lengths_T[text_N], kind="stable")
-    start = 0
-    while start < len(order_N):
-        longest = lengths_T[text_N[order_N[start]]]
-        chosen = order_N[start : start + max(1, BATCH_TOKENS // longest)]
-        texts_B, columns_B, rows_B = text_N[chosen], column_N[chosen], np.arange(len(chosen))
-        ids_BL = ids_TL[texts_B, :longest]
-        ids_BL[rows_B, columns_B] = tokenizer.mask_id
-        yield (
-            chosen,
-            Inputs(
-                input_ids_BL=torch.from_numpy(ids_BL),
-                # The last layer and the head work at the masked position only.
-                queries_BP=torch.from_numpy(columns_B[:, None]),
-                slots_U=torch.from_numpy(rows_B),
-                attention_mask_BL=attention_mask(ids_BL, lengths_T[texts_B]),
-            ),
-        )
-        start += len(chosen)

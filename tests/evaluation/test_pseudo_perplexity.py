@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bertexp.evaluation import pseudo_perplexity
+from bertexp.evaluation import scoring
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.experiment.prepare import Data
 from bertexp.families.base import Family
@@ -47,7 +47,7 @@ def test_it_is_that_of_a_loop_over_the_positions_however_texts_are_batched(
     expected = [one_by_one(model, data, text) for text in texts]
     model.train()  # the dropout has to be switched off
     found = pseudo_likelihood(Family.of(model), data.tokenizer, texts, LENGTH, CPU)
-    monkeypatch.setattr(pseudo_perplexity, "BATCH_TOKENS", 1)
+    monkeypatch.setattr(scoring, "BATCH_TOKENS", 1)
     again = pseudo_likelihood(Family.of(model), data.tokenizer, texts[::-1], LENGTH, CPU)
     tokens = [score for scores in expected for score in scores]
     for scored, direct in ((found, expected), (again, expected[::-1])):

@@ -1,0 +1,124 @@
+"""What tokens leave open of the text that they stand for: case, spaces, unknown words.
+
+A tokenizer that folds case has less to predict than one that keeps it. To compare the two, each is
+charged what it takes to write the text itself, given its tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from bertexp import draws
+from bertexp.data.cache import cached, fingerprint
+from bertexp.data.corpora.corpus import CorpusStore
+from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.objectives.base import BANK_SEED
+
+VERSION = 1
+FILE = "bits.json"
+# Characters of training text that spellings are counted in: of as many of its beginning, a sample.
+COUNTED, READ = 1_000_000, 20_000_000
+BITS_OF_A_BYTE = 8
+
+# A token, and what it stands for: all of the text from the end of the one before to its own end.
+Spelt = tuple[int, str]
+Counts = dict[tuple[int, ...], Counter[str]]
+
+
+def spelling_bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
+    """Return the bits that each text takes beyond its tokens, or find them in the cache.
+
+    None, where decoding the tokens gives every text back. Else a text takes a note of whether it
+    does (the surprisal of that), and if it does not, the surprisal of each token's spelling, given
+    it and the token before: counts in training text, smoothed as Witten and Bell 1991 do, down to
+    eight bits for each byte and its end. A token that no model learns to predict (the unknown
+    token) takes as much in any case.
+    """
+    key = {
+        "version": VERSION,
+        "corpus": corpus.fingerprint,
+        "tokenizer": tokenizer.fingerprint,
+        "texts": fingerprint([*texts]),
+    }
+
+    def build(folder: Path) -> None:
+        (folder / FILE).write_text(json.dumps(_bits(corpus, tokenizer, texts)))
+
+    return np.array(json.loads((cached("spelling", key, build) / FILE).read_text()), np.float64)
+
+
+def spelt(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[Spelt]]:
+    """Yield the tokens of each text, each with what it stands for, the space before it included.
+
+    Of several pieces of one character the first has it.
+    """
+    encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
+    for text, encoding in zip(texts, encodings, strict=True):
+        end, found = 0, []
+        for index, (_, after) in zip(encoding.ids, encoding.offsets, strict=True):
+            start, end = end, max(end, after)
+            found.append((index, text[start:end]))
+        yield found
+
+
+def _bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str]) -> list[float]:
+    every = [*spelt(tokenizer, texts)]
+    lost = [_decoded(tokenizer, tokens) != text for text, tokens in zip(texts, every, strict=True)]
+    counts = _count(spelt(tokenizer, _sample(corpus))) if any(lost) else {}
+    found = []
+    for tokens, is_lost in zip(every, lost, strict=True):
+        note = math.log2(len(lost) / lost.count(is_lost))
+        found.append(note + is_lost * sum(_surprisals(tokens, counts, tokenizer)))
+    return found
+
+
+def _decoded(tokenizer: Tokenizer, tokens: Sequence[Spelt]) -> str:
+    return str(tokenizer.backend.decode([index for index, _ in tokens], skip_special_tokens=False))
+
+
+def _sample(corpus: CorpusStore) -> list[str]:
+    texts: list[str] = []
+    left = READ
+    for document in corpus.documents("train"):
+        texts += document.paragraphs
+        left -= sum(map(len, document.paragraphs))
+        if left < 0:
+            break
+    share = COUNTED / max(sum(map(len, texts)), 1)
+    order = np.argsort(draws.combine(draws.key("spelling", BANK_SEED, 0), np.arange(len(texts))))
+    return [texts[index] for index in islice(order, math.ceil(share * len(texts)))]
+
+
+def _count(sample: Iterator[list[Spelt]]) -> Counts:
+    counts: Counts = defaultdict(Counter)
+    for tokens in sample:
+        for context, spelling in _contexts(tokens):
+            counts[context][spelling] += 1
+            counts[context[1:]][spelling] += 1
+    return counts
+
+
+def _contexts(tokens: Sequence[Spelt]) -> Iterator[tuple[tuple[int, int], str]]:
+    before = -1
+    for index, spelling in tokens:
+        yield (before, index), spelling
+        before = index
+
+
+def _surprisals(tokens: Sequence[Spelt], counts: Counts, tokenizer: Tokenizer) -> Iterator[float]:
+    for context, spelling in _contexts(tokens):
+        bits = BITS_OF_A_BYTE * (len(spelling.encode()) + 1)
+        known = () if tokenizer.is_special_V[context[-1]] else (context[1:], context)
+        share = 2.0**-bits
+        for each in known:
+            if found := counts.get(each):
+                share = (found[spelling] + len(found) * share) / (found.total() + len(found))
+        # A long word may be too unlikely for a float.
+        yield -math.log2(share) if share else bits
