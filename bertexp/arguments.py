@@ -1,4 +1,4 @@
-"""Command lines, before a configuration is made of them."""
+"""Command lines, before a configuration is composed from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATH = re.compile(
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints errors in one line, as all of bertexp does."""
+    """Prints errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}.")
@@ -30,12 +30,12 @@ def checked_arguments(arguments: list[str]) -> list[str]:
     Options may stand anywhere.
 
     Raises:
-        UserError: an option that does not exist, or what is no setting.
+        UserError: an option that does not exist, or an argument that is no setting.
     """
     for argument in arguments:
         if re.match(r"[+~]*(@|=|$)", argument):
             raise UserError(f"'{argument}': names no key; a setting is key=value.")
-    # Loaded where it is needed: not every command is composed by Hydra.
+    # Imported here, because not every command is composed by Hydra.
     from hydra._internal.utils import get_args_parser
 
     _allow_lazy_help()
@@ -50,7 +50,7 @@ def checked_arguments(arguments: list[str]) -> list[str]:
 
 
 def quoted(value: str) -> str:
-    """Return a value for an override with Hydra's special characters quoted."""
+    """Return a value for an override, with Hydra's special characters quoted."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(text=value, quote=Quote.single).with_quotes()
@@ -111,7 +111,7 @@ def _with_home(argument: str) -> str:
 
 
 def _allow_lazy_help() -> None:
-    """Let Python 3.14, which reads every option's help at once, make Hydra 1.3's parser.
+    """Let Python 3.14, which checks every option's help, accept that of Hydra 1.3's parser.
 
     One of its options has a help that becomes a text only when it is shown.
     """

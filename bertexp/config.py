@@ -1,4 +1,4 @@
-"""The whole configuration, put together from the rooms' own parts."""
+"""The whole configuration, composed of the dataclasses of all packages."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from bertexp.validation import UserError, nearest_key, require, require_folder_n
 
 @dataclass(kw_only=True)
 class RunConfig(TrainingConfig):
-    """What every run that trains has, whatever it trains on."""
+    """The keys of every training run, pre-training or fine-tuning."""
 
-    # What is run after ``python -m``, the kind of experiment (a class, loaded late), and the keys
+    # The module after ``python -m``, the kind of experiment (a class, imported late), and the keys
     # and groups that the command does not read.
     command: ClassVar[str] = "bertexp"
     experiment_class: ClassVar[str] = "bertexp.experiment.pretraining.Pretraining"
     passes_over: ClassVar[tuple[str, ...]] = ()
-    # Keys of which it takes each value in turn, so that what any of them needs is read.
+    # Keys whose values the command all tries, so that it reads the keys of each.
     tries: ClassVar[tuple[str, ...]] = ()
 
     tracker: TrackerConfig
@@ -53,7 +53,7 @@ class RunConfig(TrainingConfig):
 
 @dataclass(kw_only=True)
 class Config(RunConfig):
-    """One experiment: a part for every config group, and what belongs to none."""
+    """One pre-training experiment: a field for every config group, and the top-level keys."""
 
     task: TaskConfig
     masking: MaskingConfig
@@ -108,7 +108,7 @@ OmegaConf.register_new_resolver(
     "if", lambda condition, value, other: value if condition else other, replace=True
 )
 
-# These say where, how fast and how closely watched a run is, and nothing of what comes out.
+# Keys that change where and how fast a run is and what it reports, but not its results.
 _ONLY_HOW = re.compile(
     r"name|sweep|plugins|tracker\..*|hardware\.(?!precision$).*"
     r"|trainer\.(log_every|save_every|keep_checkpoints|max_bad_steps|resume|resume_force|dry_run)"
@@ -126,17 +126,17 @@ def changes_outcome(key: str) -> bool:
 
 
 def conf_dir() -> Path:
-    """Return the folder of the YAML files: inside the installed package, else beside it."""
+    """Return the folder of the YAML files: in the package if installed, else beside it."""
     inside = Path(__file__).parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
 def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[assignment]
-    """Turn what Hydra composed into a checked ``schema``.
+    """Convert what Hydra composed to ``schema``, and check it.
 
     Raises:
-        UserError: an unknown key, a value of the wrong type or out of range, or one that holds
-            a secret of the environment.
+        UserError: an unknown key, a value of the wrong type or out of range, or one that
+            contains a secret of the environment.
     """
     plugins.load(plugins.listed(composed.get("plugins")))
     schema = with_own_keys(schema)
@@ -155,8 +155,8 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
 def _fitted(value: Any, kind: Any, key: str = "") -> Any:
     """Convert a value to the type of its key, where the meaning is clear.
 
-    One value is a list of one, 1e2 an integer where integers are wanted, and ``~`` in a path the
-    home folder.
+    A single value becomes a list of one, 1e2 an integer where the key is one, and ``~`` in a path
+    the home folder.
     """
     if is_dataclass(kind) and isinstance(value, dict):
         hints = get_type_hints(kind)
@@ -198,7 +198,7 @@ def groups(schema: type[RunConfig] = Config) -> list[str]:
 
 
 def own_keys() -> dict[str, type[Any]]:
-    """Return the dataclasses of the keys that registered builders have, by where these are."""
+    """Return the dataclasses of registered builders' own keys, by the dotted key above them."""
     return {
         f"{registry.group}.{name}": kind
         for registry in Registry.all
@@ -207,7 +207,7 @@ def own_keys() -> dict[str, type[Any]]:
 
 
 def store_own_keys() -> None:
-    """Let Hydra compose the own keys of registered builders, with their defaults."""
+    """Store registered builders' own keys, with their defaults, for Hydra to compose."""
     # The order in which everything is shown.
     node: dict[str, Any] = {group: {} for group in Config.__annotations__}
     for place, kind in own_keys().items():
@@ -216,7 +216,7 @@ def store_own_keys() -> None:
     ConfigStore.instance().store("own_keys", node)
 
 
-# What OmegaConf says of a value of another type, and what is needed instead.
+# OmegaConf's messages about a value of another type, and what the key needs instead.
 _NEEDED = {
     r"Value '(.*)' of type '\w+' could not be converted to Integer": "an integer",
     r"Value '(.*)' of type '\w+' could not be converted to Float": "a number",

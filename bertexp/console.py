@@ -1,8 +1,8 @@
-"""What a person reads on a terminal: the only place that makes tables and writes numbers.
+"""Output for people: the only place that lays out tables and formats numbers.
 
-``table`` makes every table, ``listed`` names with their values, ``aligned`` lines without heads;
-``show`` prints them and writes them to the run's log. Numbers are written by ``number``,
-``compact``, ``size``, ``clock`` and ``plural``, a configuration's values by ``value_text``, paths
+``table`` lays out tables, ``listed`` names with their values, ``aligned`` lines without headings;
+``show`` prints them and writes them to the run's log. Numbers are formatted by ``number``,
+``compact``, ``size``, ``clock`` and ``plural``, values of a configuration by ``value_text``, paths
 by ``shown``.
 """
 
@@ -21,10 +21,10 @@ from rich.text import Text
 
 log = logging.getLogger(__name__)
 
-# Of what is no terminal: a file, a pipe, a job's log.
+# For files, pipes and the logs of jobs.
 PLAIN_WIDTH = 80
 MISSING = "–"
-# Of a label in a sentence or a plot.
+# In characters, for sentences and plots.
 LONGEST_LABEL = 44
 
 
@@ -37,11 +37,11 @@ def table(
     """Return a table without lines; more rows can be added to it.
 
     Args:
-        left: which columns hold text, by default the first; the others, numbers, are aligned
-            to the right.
-        fold: which of them take several lines where there is no room, by default the first.
-        rows: cells, which are printed as they are, whatever brackets they have. A cell that
-            is given to ``Table.add_row`` later has to be a ``Text`` for that.
+        left: the columns of text, by default the first; the others, of numbers, are aligned to
+            the right.
+        fold: the columns that may take several lines, by default the first.
+        rows: cells, whose brackets are printed as they are. A cell that is passed to
+            ``Table.add_row`` later must be a ``Text`` for that.
     """
     made = Table(box=None, pad_edge=False, header_style="bold")
     left = columns[:1] if left is None else left
@@ -59,7 +59,7 @@ def table(
 
 
 def listed(rows: Mapping[str, str]) -> Table:
-    """Return names and values side by side; a value that is too long is folded, not cut."""
+    """Return names and values side by side; long values are folded, not cut."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
@@ -69,7 +69,7 @@ def listed(rows: Mapping[str, str]) -> Table:
 
 
 def aligned(rows: Iterable[Iterable[str | Text]], *, gap: int = 2, style: str = "") -> Table:
-    """Return lines whose cells stand below each other, without heads."""
+    """Return lines with aligned cells, without headings."""
     grid = Table.grid(padding=(0, gap))
     for row in rows:
         grid.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row), style=style)
@@ -77,7 +77,7 @@ def aligned(rows: Iterable[Iterable[str | Text]], *, gap: int = 2, style: str = 
 
 
 def output() -> Console:
-    """Return standard output, 80 columns wide where it is no terminal."""
+    """Return standard output, 80 columns wide if it is not a terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
@@ -132,7 +132,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def value_text(value: object) -> str:
-    """Return a value as it is written on the command line; equal ones give the same."""
+    """Return a value as it is written on the command line; equal values give equal texts."""
     if isinstance(value, bool) or value is None:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float) and value.is_integer():
@@ -145,13 +145,13 @@ def value_text(value: object) -> str:
 
 
 def shown(path: str | Path) -> Path:
-    """Return a path as a person in the current folder would write it."""
+    """Return a path relative to the current folder if it is inside, else absolute."""
     absolute = Path(os.path.abspath(path))
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 def shortened(label: str, longest: int = LONGEST_LABEL) -> str:
-    """Return a label with its middle left out where it is too long for a sentence or a plot."""
+    """Return a label without its middle if it is too long."""
     if len(label) <= longest:
         return label
     half = (longest - 1) // 2
@@ -159,7 +159,7 @@ def shortened(label: str, longest: int = LONGEST_LABEL) -> str:
 
 
 def shortened_apart(labels: Iterable[str]) -> dict[str, str]:
-    """Return labels shortened, as far as no two that differ read alike."""
+    """Return labels shortened as far as they remain different."""
     distinct = dict.fromkeys(labels)
     longest = LONGEST_LABEL
     while len({shortened(label, longest) for label in distinct}) < len(distinct):

@@ -1,10 +1,10 @@
 """Random numbers that are a pure function of what they are drawn for.
 
-A draw is a hash of a key (seed, purpose, epoch) and counters (example, position), never
-the next value of a generator that moves along: so it does not matter who draws, when, or
-in which order. This is the idea of counter-based generators (Salmon et al. 2011,
-"Parallel random numbers: as easy as 1, 2, 3"), with the finaliser of SplitMix64 (Steele
-et al. 2014, "Fast splittable pseudorandom number generators") as the hash.
+A draw is a hash of a key (seed, purpose, epoch) and counters (example, position), never the next
+value of a generator that advances, so that the order of draws and the process do not matter. These
+are counter-based generators (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
+with the finaliser of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number
+generators") as the hash.
 """
 
 from __future__ import annotations

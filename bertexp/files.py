@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8, all or nothing; a folder that is missing is made."""
+    """Write a file in UTF-8, all or nothing; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     try:
@@ -21,12 +21,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync(*paths: Path) -> None:
-    """Force files, or what folders list, to disk: a rename must never name unwritten data."""
+    """Force files and the entries of folders to disk: a rename must never name unwritten data."""
     for path in paths:
         if os.name == "nt" and path.is_dir():
-            # Windows opens no folders; NTFS keeps a journal of what they list.
+            # Windows opens no folders; NTFS keeps a journal of their entries.
             continue
-        # Windows syncs only what can be written.
+        # Windows syncs only files that are open for writing.
         descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -35,5 +35,5 @@ def sync(*paths: Path) -> None:
 
 
 def expanded(path: str | Path) -> Path:
-    """Expand ``~`` in a path to the home folder, where there is one."""
+    """Expand ``~`` in a path to the home folder, if there is one."""
     return Path(os.path.expanduser(path))

@@ -1,7 +1,7 @@
-"""The processes of one run: which of them this is, and what they send each other.
+"""The processes of one run: which one this is, and the messages between them.
 
-A process is of one group, as in ``torch.distributed``; until it joins one it is alone, and all of
-this does nothing. What is sent here goes from CPU to CPU (gloo): it waits for no GPU.
+A process belongs to one group, as in ``torch.distributed``; before it joins one it is alone, and
+all functions here return at once. Messages go from CPU to CPU (gloo) and wait for no GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float)
 
-# Others wait while the first one prepares data: hours. A process that dies is noticed at once.
+# The others wait for hours while the first prepares data. A process that dies is noticed at once.
 PATIENCE = datetime.timedelta(days=7)
 _FAILURE = "bertexp/failure"
 _group: ProcessGroup | None = None
@@ -43,14 +43,14 @@ def join() -> None:
 
     global _group, _store
     _store, rank, size = next(rendezvous("env://"))
-    # A tensor goes by the backend of its device.
+    # The device of a tensor decides the backend.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, store=_store, rank=rank, world_size=size)
     _group = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def leave() -> None:
-    """Leave the group; a process that waits for this one fails."""
+    """Leave the group; processes that wait for this one fail."""
     from torch import distributed
 
     global _group, _store
@@ -69,12 +69,12 @@ def size() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes, logs and shows."""
+    """Whether this process writes, logs and prints."""
     return rank() == 0
 
 
 def total(numbers: Sequence[Number]) -> list[Number]:
-    """Return the sums of each number over all processes."""
+    """Return the sum of each number over all processes."""
     from torch.distributed import ReduceOp
 
     return _reduce(numbers, ReduceOp.SUM)
@@ -95,7 +95,7 @@ def _reduce(numbers: Sequence[Number], operation: ReduceOp.RedOpType) -> list[Nu
 
     values = torch.tensor(numbers, dtype=torch.float64)
     distributed.all_reduce(values, operation, group=_group)
-    # Whole numbers stay whole.
+    # Integers stay integers.
     return [type(own)(value) for own, value in zip(numbers, values.tolist(), strict=True)]
 
 
@@ -141,11 +141,11 @@ def _wait() -> None:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error as it is sent from process to process.
+    """An error, as processes send it to each other.
 
     Attributes:
-        message: the error's, after the name of its type where it is a bug.
-        is_mistake: whether the message is all that a user needs.
+        message: the error's, after the name of its type if it is a bug.
+        is_mistake: whether the user needs no more than the message.
     """
 
     rank: int
@@ -155,10 +155,10 @@ class Failure:
 
     @classmethod
     def first(cls, error: Exception) -> Failure:
-        """Return this process's error, or that of another which came before it.
+        """Return the first error of all processes, this one's if no other came before it.
 
-        When one process ends, the others fail because they cannot reach it any more; its own
-        error is the one to report.
+        When one process ends, the others fail because they cannot reach it any more; the error to
+        report is the first.
         """
         found = is_mistake(error)
         own = cls(
@@ -173,7 +173,7 @@ class Failure:
 
     @classmethod
     def known(cls) -> Failure | None:
-        """Return the first error that one of the processes has had, if any."""
+        """Return the first error of all processes, if there was one."""
         has_failed = _store is not None and _store.check([_FAILURE])
         return cls.read(_store.get(_FAILURE).decode()) if _store and has_failed else None
 

@@ -1,4 +1,4 @@
-"""The user's home folder, where there is none."""
+"""A home folder for users who have none."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 
 
 def ensure_home() -> None:
-    """Set a home folder, a temporary one if need be: every library has its cache there.
+    """Set ``HOME`` to a temporary folder if there is no home: libraries keep their caches there.
 
-    A process whose user id has no entry in the system's list of users (``docker run --user``)
-    has none without ``HOME``.
+    A user id that the system does not know (``docker run --user``) has none without ``HOME``.
     """
     if os.path.expanduser("~") != "~":
         return
@@ -23,9 +22,9 @@ def ensure_home() -> None:
         if home.stat().st_uid != user:
             raise PermissionError
     except OSError:
-        # Somebody else's.
+        # It belongs to somebody else.
         home = Path(tempfile.mkdtemp(prefix="bertexp-"))
     os.environ["HOME"] = str(home)
-    # Torch and others look for the user's name.
+    # Torch and others look up the user's name.
     os.environ.setdefault("LOGNAME", str(user))
     print(f"There is no home folder; {home} is used (set HOME to choose another).", file=sys.stderr)

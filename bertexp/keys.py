@@ -1,4 +1,4 @@
-"""What a dataclass of the configuration tells of its keys: ranges, choices, when they are read."""
+"""Fields of the configuration's dataclasses: their ranges, choices, and when they are read."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def key(
     read_with: tuple[object, ...] = (),
     about: str = "",
 ) -> Any:
-    """Return a dataclass field with what ``check_values`` and others need to know of its key.
+    """Return a dataclass field whose metadata describe its key, for ``check_values`` and others.
 
     Args:
-        within: an interval of numbers, such as ``(0, 1]`` or ``[1, inf)``; of a list's each.
-        choices: what it may be, or the registry of it; of a list's each.
-        read_with: a key, and values of it: it is read only where that has one of them; without
-            values, where it has any but null, 0, false and nothing.
-        about: what ``--help`` shows for a key that stands in no file of ``conf/``.
+        within: an interval of numbers, such as ``(0, 1]`` or ``[1, inf)``, for each item of a list.
+        choices: the allowed values, or a registry of them, for each item of a list.
+        read_with: another key and values of it, with which alone this key is read; without values,
+            any but null, 0, false and an empty one.
+        about: what ``--help`` shows for a key that is in no file of ``conf/``.
     """
     metadata: dict[str, Any] = {ABOUT: about, _CHOICES: choices}
     if within:
@@ -47,7 +47,7 @@ def key(
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers between two others, each of them included or not."""
+    """The numbers between two ends, each included or not."""
 
     low: float
     high: float
@@ -75,7 +75,7 @@ class Interval:
 
 
 def check_values(schema: type, values: DictConfig, prefix: str = "") -> None:
-    """Raise a ``UserError`` for a value that is not within its key's range or choices."""
+    """Raise a ``UserError`` for a value outside of its key's range or choices."""
     hints = get_type_hints(schema)
     for each in fields(schema):
         kind, name = hints[each.name], f"{prefix}{each.name}"

@@ -1,4 +1,4 @@
-"""Locks between processes: they end with the process that holds them, however that ends."""
+"""Locks between processes, which end with the process that holds them, however it ends."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 __all__ = ["Timeout", "acquire", "holder", "is_held"]
 
-# What file systems answer that have no locks (some mounts of NFS and Lustre).
+# The errors of file systems without locks (some mounts of NFS and Lustre).
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-# For ENOSYS filelock warns and does by itself what is done here for the others.
+# For ENOSYS filelock warns, and itself does what is done here for the other errors.
 warnings.filterwarnings("ignore", "flock not supported")
 
 
 def acquire(path: Path, seconds: float) -> AbstractContextManager[object]:
-    """Return a lock that is held: until the end of a ``with`` block, or of this process.
+    """Acquire a lock and return it: held until the end of a ``with`` block or of this process.
 
-    Where the file system has no locks, a file beside ``path`` is one; the file of a dead process
-    of this machine is taken over.
+    On a file system without locks a file beside ``path`` serves as one; that of a dead process of
+    this machine is taken over.
 
     Args:
-        path: the lock's file, made if it is not there.
+        path: the lock's file, created if missing.
         seconds: how long to wait for another process; -1 for ever.
 
     Raises:
         Timeout: another process holds it.
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
     held, is_file = _acquire(path, seconds)
     if not is_file:
-        # For ``holder``; Windows lets nobody write it.
+        # Read by ``holder``; on Windows it cannot be written while it is locked.
         with suppress(OSError):
             text = f"process {os.getpid()} on {platform.node()}\n"
             path.write_text(text, encoding="utf-8")
@@ -43,7 +43,7 @@ def acquire(path: Path, seconds: float) -> AbstractContextManager[object]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds a lock, or one cannot tell."""
+    """Whether a process holds a lock; True if that is unknown."""
     if not (path.exists() or _beside(path).exists()):
         return False
     try:
@@ -54,14 +54,14 @@ def is_held(path: Path) -> bool:
 
 
 def holder(lock: Timeout) -> str:
-    """Return in brackets which process holds a lock, if it is known; else nothing."""
+    """Return, in brackets, which process holds a lock; an empty text if that is unknown."""
     try:
         text = Path(lock.lock_file).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""
     process, _, host = text.partition("\n")
     if host:
-        # On another machine nobody can know whether it is still there.
+        # Whether a process of another machine is still alive cannot be known here.
         host = host.splitlines()[0]
         text = f"process {process} on {host}; if it is gone, remove {lock.lock_file}"
     return f" ({text})" if text else ""

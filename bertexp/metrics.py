@@ -1,4 +1,4 @@
-"""The table of metrics: of each which way is better, its unit and range, and where it is shown.
+"""The table of metrics: for each its direction, unit and range, and where it is shown.
 
 The terminal's report, W&B's summary, the comparison and its page read this table and nothing
 else. The code that computes a metric registers its row, and so does a plugin::
@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from statistics import NormalDist
 from typing import Any
 
-# A run's own record of them, in its folder: a JSON object a line.
+# A run's own record of them, in its folder: one JSON object a line.
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -26,13 +26,13 @@ class Metric:
     """A row.
 
     Attributes:
-        lower_is_better: None where neither is, or nobody knows: then runs are not ranked by it,
-            and W&B's summary keeps no best value of it.
-        unit: of its values, empty where they have none.
-        low, high: the ends of the range that no value leaves.
-        line: whether it is in the line that training prints of an evaluation.
-        results: whether it is in the table of results at the end of a run.
-        comparison: whether it is shown beside whatever runs are compared by.
+        lower_is_better: None if neither direction is better or it is unknown; then runs are not
+            ranked by it, and W&B's summary keeps no best value.
+        unit: of its values, empty if they have none.
+        low, high: the range of its values.
+        line: whether the line that training prints for an evaluation shows it.
+        results: whether the table of results at the end of a run shows it.
+        comparison: whether comparisons show it beside the metric that runs are compared by.
         meaning: one line for people.
     """
 
@@ -69,9 +69,9 @@ LOSS = Metric(
 )
 PERPLEXITY = Metric(lower_is_better=True, low=1.0, meaning="the exponential of the loss")
 
-# By a metric's name, by a pattern of names (with `*`), or by how names end: without a `/` or `*`,
-# `accuracy` is the row of `eval/nsp_accuracy` and of `eval/nsp_accuracy@swap`. A name counts
-# before patterns, a pattern before endings, and of several of a kind the longest.
+# The keys are names of metrics, patterns of names (with `*`) and endings of names: `accuracy` is
+# the row of `eval/nsp_accuracy` and of `eval/nsp_accuracy@swap`. A name is preferred to a pattern,
+# a pattern to an ending, and the longest of several.
 METRICS: dict[str, Metric] = {}
 
 
@@ -95,12 +95,12 @@ def _find(name: str, rows: Mapping[str, Metric]) -> Metric:
     patterns = [key for key in rows if "*" in key and fnmatchcase(name, key)]
     endings = [key for key in rows if f"_{stem}".endswith(f"_{key}")]
     row = rows.get(max(patterns or endings, key=len, default=""), Metric())
-    # What is measured under one condition of several is a detail.
+    # A metric under one of several conditions is a detail.
     return replace(row, line=False) if "@" in name else row
 
 
 def cost(name: str, value: float) -> float:
-    """Return a metric's value so that less is better; infinite where it is undefined.
+    """Return a metric's value such that lower is better; infinite if it is undefined.
 
     Raises:
         ValueError: the metric's row has no direction.
@@ -112,9 +112,9 @@ def cost(name: str, value: float) -> float:
 
 
 def own_rows(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the rows of those metrics that are not known without the code that computes them.
+    """Return the rows of the metrics that plugins have added or changed.
 
-    A run keeps them, so that it can be compared where its plugins are not.
+    A run keeps them, so that it can be compared where its plugins are missing.
     """
     rows = {name: describe(name) for name in names}
     plain = asdict(Metric())
@@ -126,7 +126,7 @@ def own_rows(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def learn(rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add the rows that a run has kept, unless the table has them."""
+    """Add the rows that a run has kept, except those that the table has."""
     known = asdict(Metric())
     for name, values in rows.items():
         METRICS.setdefault(name, Metric(**{k: v for k, v in values.items() if k in known}))
@@ -172,7 +172,7 @@ def margin(share: float, count: int) -> float:
 
 
 def known_to(name: str, value: float, answered: Mapping[str, int]) -> str:
-    """Return an accuracy's 95% interval and its number of examples; nothing for another metric."""
+    """Return an accuracy's 95% interval and number of examples; empty for other metrics."""
     if not answered.get(name) or math.isnan(value):
         return ""
     low, high = wilson(value, answered[name])

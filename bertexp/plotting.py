@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 from bertexp.console import shortened_apart
 
 INK, FAINT, OTHERS, GRID = "#222222", "#767676", "#b0b0b0", "#e6e6e6"
-# Okabe and Ito (2008), but for their yellow, which white swallows.
+# Okabe and Ito (2008), without their yellow, which is invisible on white.
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
-# The part of ``plasma`` that stands out from white: darker is less in print, too.
+# The part of ``plasma`` that stands out from white; lower values are darker, in grey as well.
 RAMP = LinearSegmentedColormap.from_list(
     "ramp", [matplotlib.colormaps["plasma"](x) for x in (0.0, 0.2, 0.4, 0.6, 0.78)]
 )
@@ -32,7 +32,7 @@ STYLE: Any = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
     "text.color": INK,
-    # A label is text: a dollar sign in it begins no formula.
+    # Labels are text: a dollar sign does not start a formula.
     "text.parse_math": False,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
@@ -53,7 +53,7 @@ STYLE: Any = {
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a picture, the same bytes whatever version of matplotlib drew it; returns ``path``."""
+    """Write a picture without the version of matplotlib in it; returns ``path``."""
     figure.savefig(path, metadata={"Software": None})
     return path
 
@@ -61,7 +61,7 @@ def save(figure: Figure, path: Path) -> Path:
 def legend(
     figure: Figure, handles: Sequence[Line2D], labels: Sequence[str], title: str | None = None
 ) -> None:
-    """Put a legend beside the plot where its labels are short, else below."""
+    """Put a legend beside the plot if its labels are short, else below."""
     short = shortened_apart(labels)
     labels = [short[label] for label in labels]
     longest = max(map(len, labels))

@@ -1,7 +1,7 @@
-"""Parts of a user's own: files and modules that register strategies, corpora, objectives, ...
+"""The user's own files and modules, which register strategies, corpora, objectives, ...
 
-A file is imported as a module of its name, and its folder is put at the end of ``sys.path``: so
-processes that are started anew find it too when they are handed something of its classes.
+A file is imported as a module of its name, and its folder is appended to ``sys.path``, so that
+new processes can import it when they unpickle instances of its classes.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from pathlib import Path
 from bertexp.files import expanded
 from bertexp.validation import UserError
 
-# Installed packages name modules of theirs in it.
+# The group of entry points in which installed packages name their modules.
 GROUP = "bertexp.plugins"
 _NAMED = re.compile(r"\+{0,2}plugins=(.*)")
 
-# By the names that they were loaded by: the file or module, and its options.
+# By the name that was given: the file or module, and the folder of its options.
 _loaded: dict[str, tuple[str, Path | None]] = {}
 
 
 def load(names: Iterable[str], elsewhere: Path | None = None) -> None:
-    """Import plugins, unless they are there already.
+    """Import the plugins that are not loaded yet.
 
     Args:
         names: files (``.py``), relative to the working directory, and dotted modules.
-        elsewhere: a second folder for files that are not there: an earlier working directory.
+        elsewhere: a second folder to look for files in: an earlier working directory.
 
     Raises:
         UserError: one is missing or cannot be imported.
@@ -59,12 +59,12 @@ def installed() -> list[str]:
 
 
 def loaded() -> list[str]:
-    """Return the loaded plugins, files by their whole paths: for other processes."""
+    """Return the loaded plugins for other processes, files with their absolute paths."""
     return [place for place, _ in _loaded.values()]
 
 
 def listed(value: object) -> list[str]:
-    """Return the value of ``plugins``, which may be a single one."""
+    """Return the value of ``plugins`` as a list; it may be a single name."""
     if value is None or isinstance(value, str):
         return [value] if value else []
     return [str(name) for name in value]  # type: ignore[attr-defined]  # a list
@@ -78,12 +78,12 @@ def named_in(arguments: Sequence[str]) -> list[str]:
 
 
 def conf_folders() -> list[Path]:
-    """Return the folders ``conf/`` beside the plugins: their options are chosen by name."""
+    """Return the folders ``conf/`` beside the plugins, whose options are chosen by name."""
     return [*dict.fromkeys(folder for _, folder in _loaded.values() if folder)]
 
 
 def _module(name: str, elsewhere: Path | None) -> str:
-    """Return the name to import a plugin by, and prepare ``sys.path`` for it."""
+    """Return the module name of a plugin, and extend ``sys.path`` so that it can be imported."""
     if not name.endswith(".py"):
         _append(Path.cwd())
         return name

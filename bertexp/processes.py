@@ -1,7 +1,7 @@
-"""Runs an experiment: in this process, in several that it starts, or in those of ``torchrun``.
+"""Runs an experiment in this process, in several that it starts, or in those of ``torchrun``.
 
-It starts them by ``elastic_launch``, which is ``torchrun`` without its command line: that answers
-every error with a page of its own, and every signal with exit code 1.
+It starts them by ``elastic_launch``: ``torchrun`` without its command line, which prints a page
+for every error and exits with code 1 on every signal.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
     from torch.distributed.launcher.api import LaunchConfig
 
-# How long the processes that are left may take to end when one has failed.
+# How long the other processes may take to end when one has failed.
 SECONDS_TO_END = 15
 
 
@@ -59,8 +59,8 @@ class _Shared:
         """Run the experiment in this process, one of several; returns the final ``eval/loss``.
 
         Raises:
-            Interrupted: a signal has come, to this process or to one of the others.
-            Exception: the first error that one of them had.
+            Interrupted: this process or another has received a signal.
+            Exception: the first error of all processes.
         """
         from bertexp.experiment.main import run_experiment
 
@@ -70,7 +70,7 @@ class _Shared:
         except (Interrupted, Exception) as error:
             failure = Failure.known()
             if failure is None and not isinstance(error, Interrupted):
-                # Those that a signal stops at once can no longer reach each other.
+                # Processes that a signal stops at once can no longer reach each other.
                 signals.check()
                 failure = Failure.first(error)
             if failure is None or failure.rank == group.rank():
@@ -79,15 +79,15 @@ class _Shared:
 
 
 def run(config: RunConfig, resolved: dict[str, Any], invocation: Invocation) -> float:
-    """Run an experiment in as many processes as it is to have; returns the final ``eval/loss``.
+    """Run an experiment in one or several processes; returns the final ``eval/loss``.
 
     Raises:
         UserError: something the user can fix.
-        Interrupted: a signal has come; the run can be resumed.
+        Interrupted: a signal was received; the run can be resumed.
     """
     number = number_to_start(config.hardware)
     if number == 1 and not config.hardware.sharded and not group.was_launched():
-        # Not before: those that are started import it themselves.
+        # Not at the top: processes that are started import it themselves.
         from bertexp.experiment.main import run_experiment
 
         return run_experiment(config, resolved, invocation)
@@ -108,13 +108,13 @@ def number_to_start(hardware: HardwareConfig) -> int:
 
 
 def follow() -> int:
-    """Run what the first of torchrun's processes sends; returns the exit code."""
+    """Run the experiment that the first of torchrun's processes sends; returns the exit code."""
     logging.getLogger().addHandler(logging.NullHandler())
     with Signals() as signals:
         try:
             shared: _Shared = group.from_first(None)  # type: ignore[assignment]
         except RuntimeError:
-            # The first one ended before it sent a run, and has printed why.
+            # The first one ended before it sent an experiment, and has printed why.
             return 0
         try:
             shared.run(signals)
@@ -135,13 +135,13 @@ def _start(number: int, shared: _Shared, invocation: Invocation) -> float:
             f"hardware.num_processes={number}: several processes need Linux or macOS; use 1."
         )
     if multiprocessing.get_start_method(allow_none=True) == "loky":
-        # In a worker of joblib's, whose method of starting processes new ones would not know.
+        # In a worker of joblib's, whose start method is unknown to new processes.
         multiprocessing.set_start_method("spawn", force=True)
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
     def launch() -> dict[int, float | signal.Signals]:
-        # The new processes inherit this: none dies of a signal before it can handle it.
+        # New processes inherit this, so that no signal kills them before they can handle it.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         return elastic_launch(config, _take_part)(shared)
 
@@ -184,13 +184,13 @@ def _launch_config(number: int, name: str, scratch: str) -> LaunchConfig:
 
 
 class _Failed(Exception):
-    """A failure, as the text that torch carries to the process that started the others."""
+    """A failure, as text: torch passes it to the process that started the others."""
 
 
 def _take_part(shared: _Shared) -> float | signal.Signals:
     """Return the final ``eval/loss``, or the signal that stopped the run."""
-    # Ctrl-C in a terminal goes to all of its group; this one gets it from the process above, and
-    # dies with it: with it the claim on the folder ends.
+    # Ctrl-C in a terminal is sent to its whole process group; this process receives signals from
+    # its parent alone. It ends with its parent, whose lock on the run's folder ends then.
     os.setpgrp()
     end_with_parent()
     with tolerant(), Signals() as signals:

@@ -1,4 +1,4 @@
-"""Names a configuration may use, what each of them builds, and the keys that it has of its own."""
+"""Names that a configuration may use, what each of them builds, and its own keys."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ S = TypeVar("S")
 class Registry(Generic[Builder]):
     """Builders by name, filled by the modules of one package and by plugins.
 
-    The package is imported at the first look-up, so that a new file with a decorated
-    builder is all it takes to add a name.
+    The package is imported at the first look-up, so that a new file with a decorated builder is
+    all it takes to add a name.
 
     Args:
         key: the configuration key that selects a name, for error messages.
         package: dotted name of the package whose modules register themselves.
 
     Attributes:
-        all: every registry there is.
-        own: by name the dataclass of the keys that only this builder reads: ``<group>.<name>.*``.
+        all: every registry.
+        own: by name, the dataclass of the builder's own keys, ``<group>.<name>.*``.
     """
 
     all: ClassVar[list[Registry[Any]]] = []
@@ -48,7 +48,7 @@ class Registry(Generic[Builder]):
 
         Args:
             keys: a dataclass of its own keys, all with defaults, see ``own_keys``.
-            reads: other keys that only this builder and some others read, each with all below it.
+            reads: other keys that not every builder reads, each with all keys below it.
         """
         if keys:
             self.own_keys(name)(keys)
@@ -65,8 +65,8 @@ class Registry(Generic[Builder]):
     def own_keys(self, name: str) -> Callable[[type[S]], type[S]]:
         """Return a decorator for a dataclass: its fields become the keys ``<group>.<name>.*``.
 
-        For modules that are loaded before a configuration is composed: where that of the builder
-        takes its time, its keys stand apart from it.
+        Its module is loaded before a configuration is composed, so it stands apart from builders
+        that take long to import.
         """
 
         def decorate(keys: type[S]) -> type[S]:
@@ -81,8 +81,8 @@ class Registry(Generic[Builder]):
         return found
 
     def reads(self, name: str) -> tuple[str, ...]:
-        """Return the keys that only a builder and some others read, each with all below it."""
-        self.check(name)  # in a process that has not loaded it yet, loads it
+        """Return the keys that a builder reads and others do not, each with all keys below it."""
+        self.check(name)  # imports it in a process that has not yet
         own = (f"{self.group}.{name}",) if name in self.own else ()
         return (*self._reads.get(name, ()), *own)
 
@@ -95,7 +95,7 @@ class Registry(Generic[Builder]):
     def check(self, name: str, key: str | None = None) -> None:
         """Raise a ``UserError`` that lists the registered names unless ``name`` is one of them.
 
-        ``key`` is where it was found, if not at the registry's own key.
+        ``key`` is the key it was found at, if not the registry's own.
         """
         if name not in self._builders:
             require_choice(key or self.key, name, self.names())
@@ -107,7 +107,7 @@ class Registry(Generic[Builder]):
 
 
 def with_own_keys(schema: type[S], group: str = "") -> type[S]:
-    """Return a dataclass whose groups have the registered builders' own keys."""
+    """Return a subclass of the schema whose groups have the registered builders' own keys."""
     owned = tuple((each.group, *item) for each in Registry.all for item in each.own.items())
     plain: Any = getattr(schema, "plain", schema)
     extended: type[S] = _extended(plain, group, owned)
@@ -138,7 +138,7 @@ def _extended(schema: Any, group: str, owned: tuple[tuple[str, str, type], ...])
         kw_only=True,
         namespace={
             "plain": schema,
-            # A process that is handed it makes the class anew: it is in no module.
+            # The class is in no module, so a process that unpickles an instance builds it anew.
             "__reduce__": lambda part: (_remade, (schema, group, vars(part))),
         },
     )

@@ -1,4 +1,4 @@
-"""Keys and tokens of the environment stay there."""
+"""Keys and tokens of the environment must not be in a configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from bertexp.validation import UserError
 
 _SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
-# What is shorter is no key, and may be part of any word.
+# Anything shorter is no key, and may be part of any word.
 SHORTEST = 8
 
 
@@ -19,7 +19,7 @@ def refuse_secrets(values: Mapping[str, object]) -> None:
     It would be written to logs and trackers. Its value is not shown.
 
     Raises:
-        UserError: a value has one in it, as from ``${oc.env:WANDB_API_KEY}``.
+        UserError: a value contains one, as from ``${oc.env:WANDB_API_KEY}``.
     """
     secrets = {
         value: name

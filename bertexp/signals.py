@@ -1,4 +1,4 @@
-"""Signals that stop a run: it finishes its step and saves, where it can."""
+"""Signals that stop a run: if possible it finishes its step and saves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-# Of a person, of a job scheduler, of a terminal that closes, and what Slurm sends ahead of the end
-# (`--signal=USR1@60`; submitit has it send USR2). Windows has only the first two.
+# Sent by a person, a job scheduler, a terminal that closes, and Slurm ahead of a job's end
+# (`--signal=USR1@60`; USR2 with submitit). Windows has only some of them.
 _NAMES = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP", "SIGUSR1", "SIGUSR2")
 STOPPING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
@@ -26,11 +26,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Turns signals into ``Interrupted``, for the time of a ``with`` block.
+    """Turns signals into ``Interrupted`` within a ``with`` block.
 
-    It is raised at once, but inside ``deferred()`` only by ``check()``, so that a step can be
-    finished and saved. There a second Ctrl-C raises at once; other signals do not, because a
-    scheduler sends several.
+    It is raised at once, except inside ``deferred()``, where ``check()`` raises it, so that a step
+    can be finished and saved. There a second Ctrl-C raises it at once; other signals do not,
+    because a scheduler sends several.
     """
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        # Python hands signals to the main thread alone; others cannot handle them.
+        # Python delivers signals to the main thread only.
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
-                # What it was started to ignore it ignores: `nohup`, or `&` in a script.
+                # Signals that it was started to ignore stay ignored: `nohup`, `&` in a script.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
             if hasattr(signal, "pthread_sigmask"):
-                # Where the process was started with them held back.
+                # The process may have been started with them blocked.
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         return self
 
@@ -56,12 +56,12 @@ class Signals:
             signal.signal(number, handler)
         requeue: int | None = getattr(signal, "SIGUSR2", None)
         if requeue and self.received == requeue and callable(self._before.get(requeue)):
-            # Submitit's, which sends the job back into the queue.
+            # Submitit's handler, which requeues the job.
             signal.raise_signal(requeue)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let signals wait for ``check()``."""
+        """Defer signals until ``check()``."""
         self._deferring = True
         try:
             yield
@@ -70,7 +70,7 @@ class Signals:
 
     @contextmanager
     def handed_on(self, workers: Callable[[], list[int]]) -> Iterator[None]:
-        """Forward signals to processes, given by their ids, and let them stop."""
+        """Forward signals to processes, given by their ids, which then stop."""
         self._workers = workers
         try:
             yield
@@ -92,26 +92,26 @@ class Signals:
         if not self._deferring or (again and number == signal.SIGINT):
             raise Interrupted(number)
         if not again:
-            # Neither print nor a logger: both may be at work where the signal came.
+            # Not print or a logger: the signal may have interrupted either.
             name = signal.Signals(number).name
-            # A terminal that has closed takes no more of it.
+            # The terminal may have closed.
             with suppress(OSError):
                 os.write(2, f"\n{name}: finishing the step; Ctrl-C stops at once.\n".encode())
 
 
 def ignore_signals(_: int) -> None:
-    """Leave signals to the main process: in a process that works for it.
+    """Ignore signals in a worker, and leave them to the main process.
 
-    A terminal and a scheduler send them to all; a worker that dies would take the step along.
+    Terminals and schedulers send them to all processes, and a worker that dies would end the step.
     """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 
 def end_with_parent() -> None:
-    """End this process, made by ``multiprocessing``, when the one that started it is gone.
+    """End this process of ``multiprocessing`` when its parent is gone.
 
-    That may have been killed, and its claim on a run's folder ends with it.
+    The parent may have been killed, and its lock on a run's folder ends with it.
     """
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""What every command prints to: it takes every character, and never stops a run."""
+"""The output of every command, which accepts every character and never stops a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TextIO
 
 
 class _Output(io.FileIO):
-    """A descriptor that drops what it cannot write: a disk is full, a terminal or pipe closed.
+    """A file that drops what it cannot write, because a disk is full or a pipe closed.
 
     A run's results matter more than its output; the exit code shows the loss.
     """
@@ -28,10 +28,10 @@ class _Output(io.FileIO):
 
 @contextmanager
 def command() -> Iterator[None]:
-    """Print as ``tolerant`` does, here and in processes started from here.
+    """Print as in ``tolerant``, in this process and those that it starts.
 
-    Exits with a line on standard error and code 1 if output was lost; with 130 and no line where
-    it went to a program that has ended (``| head``).
+    Exits with a line on standard error and code 1 if output was lost, and silently with code 130
+    if the program that reads it has ended (``| head``).
     """
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
     os.environ["PYTHONIOENCODING"] = f"{encoding}:{errors or 'replace'}"
@@ -49,7 +49,7 @@ def command() -> Iterator[None]:
 
 @contextmanager
 def tolerant() -> Iterator[None]:
-    """Print whatever the encoding; what cannot be written is dropped."""
+    """Print in any encoding, and drop what cannot be written."""
     before = sys.stdout, sys.stderr
     sys.stdout = _tolerant(sys.stdout, "replace")
     sys.stderr = _tolerant(sys.stderr, "backslashreplace")
@@ -62,7 +62,7 @@ def tolerant() -> Iterator[None]:
 
 
 def reader_is_gone() -> bool:
-    """Whether standard output goes to a program that has ended."""
+    """Whether the program that reads standard output has ended."""
     return isinstance(_Output.problem, BrokenPipeError)
 
 
@@ -71,7 +71,7 @@ def _tolerant(stream: TextIO, errors: str) -> TextIO:
         return stream
     stream.flush()
     if os.name == "nt":
-        # A Windows console is no file.
+        # A Windows console is not a file.
         stream.reconfigure(errors=errors)
         return stream
     raw = _Output(stream.fileno(), "wb", closefd=False)
@@ -79,7 +79,7 @@ def _tolerant(stream: TextIO, errors: str) -> TextIO:
         io.BufferedWriter(raw),  # type: ignore[type-var]  # a FileIO
         encoding=stream.encoding,
         errors=errors,
-        # A line at a time: what stands before an error is before it where both go to one place.
+        # Line by line, so that output and errors in one file are in order.
         line_buffering=True,
         write_through=stream.write_through,
     )

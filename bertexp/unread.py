@@ -1,7 +1,7 @@
-"""Settings that somebody wrote and that the run does not read: an error, not a silence.
+"""Settings that the user wrote and the run does not read: an error instead of silence.
 
-A key that is read only under a condition says so where it belongs: in the field of its dataclass
-(``key(read_with=...)``), or in the registration of the class that reads it (``keys``, ``reads``).
+The condition under which a key is read is declared in its dataclass (``key(read_with=...)``), or
+where the class that reads it is registered (``keys``, ``reads``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hydra.conf import HydraConf
 
 COMMAND_LINE = "the command line"
-# A size makes any run smaller, whatever that run reads.
+# A size is for any run, whatever that run reads.
 SIZES = "size"
 STUDIES = "experiment"
 _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
@@ -48,11 +48,11 @@ class Condition:
         return any(value in self.values for value in chosen)
 
     def chosen_by(self, keys: Iterable[str]) -> bool:
-        """Whether one of ``keys``, dotted keys and groups, decides whether it holds."""
+        """Whether one of ``keys``, dotted keys and groups, decides if the condition holds."""
         return any(_is_below(self.key, key) for key in keys)
 
     def explained(self, key: str, config: DictConfig) -> str:
-        """Return what would read ``key``, which ``config`` does not."""
+        """Return, as an error, what would read ``key``."""
         if not self.values:
             return f"{key} is read only where {self.key} is set: set it, or leave {key} out"
         options = [self._setting(value) for value in self.values]
@@ -62,7 +62,7 @@ class Condition:
         return f"{key} is read by {readers} only, and this run has {now}: {add}, or leave {key} out"
 
     def _setting(self, value: object) -> str:
-        """Return a value as the command line sets it; a group's name is set by its option."""
+        """Return the override that sets the key to a value; a group's name is set by its option."""
         group, _, last = self.key.rpartition(".")
         key = group if last == "name" and "." not in group else self.key
         if isinstance(value, ListConfig):
@@ -85,7 +85,7 @@ def conditions(*schemas: type[Any]) -> list[Condition]:
 
 
 def written(hydra: HydraConf | DictConfig) -> dict[str, str]:
-    """Return the keys and groups that somebody wrote, and where: all but defaults and sizes."""
+    """Return the keys and groups that the user wrote, and where: all but defaults and sizes."""
     found = _in_files(hydra)
     return found | dict.fromkeys(written_keys(hydra.overrides.task), COMMAND_LINE)
 
@@ -103,9 +103,9 @@ def written_keys(overrides: Iterable[str]) -> Iterator[str]:
 def unread(
     found: Mapping[str, str], config: DictConfig, every: Iterable[Condition]
 ) -> dict[str, str]:
-    """Return for each key that was written and that this run does not read what would read it.
+    """Return, for each written key that this run does not read, the error that explains it.
 
-    A file's keys are passed over where the command line chose what does not read them.
+    Keys in a file are skipped if the command line chose what does not read them.
     """
     unmet = [condition for condition in every if not condition.holds(config)]
     named = [key for key, source in found.items() if source == COMMAND_LINE]
@@ -123,11 +123,11 @@ def unread(
 def refuse_unread(
     found: Mapping[str, str], config: DictConfig, schema: type[Any], saved: Sequence[str] = ()
 ) -> None:
-    """Raise a ``UserError`` for a key that was written and that this run does not read.
+    """Raise a ``UserError`` for a written key that this run does not read.
 
     Args:
-        found: what was written, and where.
-        saved: groups that are as a saved model has them.
+        found: the written keys, and where each was written.
+        saved: groups whose values come from a saved model.
     """
     for key in found:
         if any(_is_below(key, prefix) for prefix in schema.passes_over):
@@ -184,7 +184,7 @@ def _flat(key: str, value: object) -> Iterator[str]:
 
 
 def _is_nothing(value: object) -> bool:
-    """Whether a setting is empty, so that nothing is missing where it is not read."""
+    """Whether a setting is empty, so that nothing is lost if it is not read."""
     return value is None or value == []
 
 

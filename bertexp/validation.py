@@ -1,4 +1,4 @@
-"""What a user got wrong, in one line: the error type and the checks that raise it."""
+"""Mistakes of the user: the error type, and checks that raise it in one line."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ class UserError(ValueError):
     """A mistake the user can fix: one line that names the key or file and what to do."""
 
 
-# What most file systems allow, less what is put before and behind it.
+# The limit of most file systems, less what is added before and after the name.
 LONGEST_NAME = 200
 
-# What an operating system says of a disk: full, over its quota, not to be written.
+# Errors of a disk that is full, over its quota or not writable.
 _DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM")}
 
 
 def is_mistake(error: Exception) -> bool:
-    """Whether one line explains an error: the user's own, or the disk's."""
+    """Whether one line explains an error: a mistake of the user's, or a full disk."""
     return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _DISK)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the choice most like ``name``, or nothing."""
+    """Return ``" Did you mean 'x'?"`` for the choice nearest to ``name``, or an empty text."""
     match = difflib.get_close_matches(name, list(choices), n=1)
     return f" Did you mean '{match[0]}'?" if match else ""
 
 
 def nearest_key(name: str, keys: Iterable[str]) -> str:
-    """Return ``" Did you mean 'a.x'?"`` for the key that ends like ``name``, or else most alike."""
+    """Return ``" Did you mean 'a.x'?"`` for a key with the same last part, or the nearest one."""
     keys = list(keys)
     last = name.rpartition(".")[2]
     alike = [key for key in keys if key.rpartition(".")[2] == last]
@@ -41,7 +41,7 @@ def nearest_key(name: str, keys: Iterable[str]) -> str:
 
 
 def require(condition: bool, key: str, found: object, allowed: str) -> None:
-    """Raise a ``UserError`` with the ``allowed`` values of ``key``, unless ``condition`` holds."""
+    """Raise a ``UserError`` that names the ``allowed`` values of ``key`` unless ``condition``."""
     if not condition:
         raise UserError(f"{key}={_in_a_line(found)}: must be {allowed}.")
 

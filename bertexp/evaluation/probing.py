@@ -158,8 +158,8 @@ def layer_features(
         pooling: ``mean`` (of all tokens, special ones too) or ``cls``.
     """
     bert.eval()
-    room = max_length - tokenizer.special_in_sequence
-    rows = [tokenizer.sequence(ids[:room]) for ids in tokenizer.encode([*texts])]
+    capacity = max_length - tokenizer.special_in_sequence
+    rows = [tokenizer.sequence(ids[:capacity]) for ids in tokenizer.encode([*texts])]
     features_NYD = np.empty(
         (len(rows), bert.config.num_hidden_layers + 1, bert.config.hidden_size), np.float32
     )

@@ -1,4 +1,4 @@
-"""Saved models: of a run, of one of its checkpoints, or of any folder or Hub name."""
+"""Saved models: of a run, one of its checkpoints, a folder or a name on the Hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertexp.data.hub import find_file, is_away
 from bertexp.experiment.folder import recorded
 from bertexp.experiment.summary import read_summary
 from bertexp.files import expanded
@@ -32,7 +33,7 @@ class Saved:
     run: Path | None
 
     def load_model(self) -> Any:
-        """Return the model in evaluation mode, with the heads it was saved with.
+        """Return the model in evaluation mode, with its saved heads.
 
         Raises:
             UserError: there is no model.
@@ -65,7 +66,7 @@ class Saved:
         return tokenizer
 
     def max_length(self, config: Any) -> int:
-        """Return the longest input: that of training, else all the model's positions."""
+        """Return the longest input in tokens: that of training, else the model's positions."""
         from bertexp.families import FAMILIES
 
         positions = FAMILIES[config.model_type].positions(config)
@@ -75,19 +76,24 @@ class Saved:
 
 
 def find_saved(name: str) -> Saved:
-    """Return the model that a user names: a run's last one, a checkpoint of it, or any other.
+    """Return the model that a user names: that of a run, one of its checkpoints, or any other.
 
     Args:
         name: a run's folder, ``<run>/checkpoints/step-<n>``, a folder or a Hub name.
 
     Raises:
-        UserError: a folder that is not there, a run without a model, or a damaged checkpoint.
+        UserError: there is no such folder or model, the run has no model, or a checkpoint is
+            damaged.
     """
     folder = expanded(name)
     if not folder.is_dir():
-        # Here: of a misspelt folder the Hub would only say that it is not a name.
         if folder.is_absolute() or len(folder.parts) > 2:
             raise UserError(f"run={name}: there is no such folder.")
+        if is_away(name) and find_file(name, "config.json") is None:
+            raise UserError(
+                f"run={name}: there is no such folder, nor a model of this name in the cache of "
+                "the Hugging Face Hub here, and the Hub does not answer."
+            )
         return Saved(name, None)
     if recorded(folder, "config") is not None:
         return Saved(str(_last_model(folder)), folder)
@@ -103,7 +109,7 @@ def find_saved(name: str) -> Saved:
 
 
 def runs_in(named: str) -> list[str]:
-    """Return the runs of a sweep's folder that have a model; anything else as it is."""
+    """Return the runs in a sweep's folder that have a model; for any other name the name itself."""
     folder = expanded(named)
     if recorded(folder, "config") is not None:
         return [named]
@@ -112,7 +118,7 @@ def runs_in(named: str) -> list[str]:
 
 
 def _last_model(run: Path) -> Path:
-    """Return ``model/``, or the newest checkpoint where there is none or the run has resumed."""
+    """Return ``model/``, or the newest checkpoint if that is missing or older."""
     summary, model = read_summary(run), run / MODEL
     exported = (model / "config.json").exists()
     if exported and summary.get("status") not in ("running", "interrupted", "failed"):

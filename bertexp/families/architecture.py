@@ -153,10 +153,10 @@ def reading(named: str) -> Iterator[None]:
     except Exception as error:  # what it raises depends on where the files do not fit
         key, _, path = named.partition("=")
         if is_away(path):
-            scratch = "" if key == "run" else " model=tiny tokenizer=wordpiece (from scratch), or"
             raise UserError(
                 f"{named}: the Hugging Face Hub does not answer and the model is not in its cache "
-                f"here; type{scratch} {key}=FOLDER of a model, or run this once with a network."
+                "here; type model=tiny tokenizer=wordpiece (from scratch), or "
+                f"{key}=FOLDER of a model, or run this once with a network."
             ) from error
         reason = str(error).strip().splitlines()[0].rstrip(".:")
         raise UserError(

@@ -77,14 +77,14 @@ class LabelledExamples(Examples):
         return use_first_position(batch, LABEL, torch.from_numpy(labels_B))
 
 
-def _fitting(first: int, second: int, room: int) -> tuple[int, int]:
+def _fitting(first: int, second: int, capacity: int) -> tuple[int, int]:
     """Return how many tokens are left of each of two texts: the longer one is cut first."""
-    if first + second <= room:
+    if first + second <= capacity:
         return first, second
-    if min(first, second) <= room // 2:
+    if min(first, second) <= capacity // 2:
         shorter = min(first, second)
-        return (first, room - first) if shorter == first else (room - second, second)
-    return room - room // 2, room // 2
+        return (first, capacity - first) if shorter == first else (capacity - second, second)
+    return capacity - capacity // 2, capacity // 2
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""HTML pages in one file, which need no network and no other file."""
+"""HTML pages in one file, without a network or other files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-# What all pages share: the frame; colours in light and dark, type, the button between the two.
+# Shared by all pages: the frame, light and dark colours, fonts, the button to switch.
 SHARED = Path(__file__).parent / "assets"
 
 
@@ -23,17 +23,15 @@ def render_page(
     filters: Mapping[str, Callable[..., Any]] | None = None,
     **values: Any,
 ) -> str:
-    """Return the HTML of ``page.html`` in a folder, with its style and its script inside.
+    """Return the HTML of ``page.html`` in a folder, with its styles and scripts inlined.
 
-    It extends the frame that all pages share, and fills its blocks.
-
-    The page asks the network for nothing and runs no script but its own; values are shown as
-    they are, whatever they contain.
+    The page makes no request and runs no script but its own; values are shown as text, whatever
+    they contain.
 
     Args:
         assets: the folder of the template, the styles and the scripts.
-        styles, scripts: files to put in after those that all pages share.
-        values: what the template shows; ``data`` of it is what the script reads.
+        styles, scripts: files to add to those that all pages share.
+        values: for the template; ``data`` among them is for the script.
     """
     environment = Environment(
         loader=FileSystemLoader([assets, SHARED]),

@@ -108,9 +108,9 @@ class PairDrawer:
         offsets = self._segmentation.text.offsets
         first, second = offsets[chosen.first_starts], offsets[chosen.second_starts]
         a, b = offsets[chosen.first_ends] - first, offsets[chosen.second_ends] - second
-        half = spans.room // 2
-        size_a = np.minimum(a, np.maximum(spans.room - b, spans.room - half))
-        size_b = np.minimum(b, np.maximum(spans.room - a, half))
+        half = spans.capacity // 2
+        size_a = np.minimum(a, np.maximum(spans.capacity - b, spans.capacity - half))
+        size_b = np.minimum(b, np.maximum(spans.capacity - a, half))
         if self._segmentation.cuts_anywhere:
             state = draws.combine(draws.key("pair-cut", self._seed, epoch), self._chosen)
             first = first + (a - size_a) * draws.integers(state, 2)
@@ -139,11 +139,11 @@ class PairExamples(Examples):
         name: str,
     ) -> None:
         self._text = Text(tokens)
-        room = config.max_length - tokenizer.special_in_pair
-        self.drawer = _drawer(self._text, config, config.segments, seed, room)
+        capacity = config.max_length - tokenizer.special_in_pair
+        self.drawer = _drawer(self._text, config, config.segments, seed, capacity)
         self._pad_to, self._tokenizer, self._name = config.pad_to, tokenizer, name
         if len(self) < 2:
-            raise _too_few(self._text, config, seed, room)
+            raise _too_few(self._text, config, seed, capacity)
 
     def __len__(self) -> int:
         return len(self.drawer.sentences)
@@ -183,14 +183,14 @@ class PairExamples(Examples):
         return use_first_position(batch, self._name, torch.from_numpy(pairs.labels))
 
 
-def _drawer(text: Text, config: TaskConfig, segments: str, seed: int, room: int) -> PairDrawer:
-    segmentation = SEGMENTS[segments](text, room, config.short_prob)
+def _drawer(text: Text, config: TaskConfig, segments: str, seed: int, capacity: int) -> PairDrawer:
+    segmentation = SEGMENTS[segments](text, capacity, config.short_prob)
     shares = negative_shares(config.negatives)
     return PairDrawer(segmentation, shares, config.next_prob, config.dynamic, seed)
 
 
-def _too_few(text: Text, config: TaskConfig, seed: int, room: int) -> UserError:
-    drawers = {name: _drawer(text, config, name, seed, room) for name in SEGMENTS.names()}
+def _too_few(text: Text, config: TaskConfig, seed: int, capacity: int) -> UserError:
+    drawers = {name: _drawer(text, config, name, seed, capacity) for name in SEGMENTS.names()}
     found = {name: len(drawer.sentences) for name, drawer in drawers.items()}
     sizes = np.diff(text.paragraph_offsets)
     counts = [f"{n} with {size}" for size, n in enumerate(np.bincount(sizes)[1:4], 1) if n]

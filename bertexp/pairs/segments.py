@@ -28,13 +28,13 @@ class Spans(Rows):
         first: the number of the first segment's first sentence.
         middle: that of the following segment's first sentence; the first one ends there.
         end: where the following segment ends, excluded.
-        room: tokens that the two may have together.
+        capacity: tokens that the two may have together.
     """
 
     first: np.ndarray
     middle: np.ndarray
     end: np.ndarray
-    room: np.ndarray
+    capacity: np.ndarray
 
 
 class Segmentation(ABC):
@@ -42,7 +42,7 @@ class Segmentation(ABC):
 
     Args:
         text: what is cut.
-        room: tokens that the two segments of a pair may have together.
+        capacity: tokens that the two segments of a pair may have together.
         short_prob: share of pairs that are made shorter, where the segmentation does that.
 
     Attributes:
@@ -56,29 +56,29 @@ class Segmentation(ABC):
     starts: np.ndarray
     cuts_anywhere = False
 
-    def __init__(self, text: Text, room: int, short_prob: float) -> None:
-        self.text, self.room, self.short_prob = text, room, short_prob
+    def __init__(self, text: Text, capacity: int, short_prob: float) -> None:
+        self.text, self.capacity, self.short_prob = text, capacity, short_prob
 
     @abstractmethod
     def draw(self, seed: int, epoch: int) -> Spans:
         """Return the pairs of ``epoch``, each with the segment that follows."""
 
     @abstractmethod
-    def ends(self, starts: np.ndarray, limits: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+    def ends(self, starts: np.ndarray, limits: np.ndarray, capacities: np.ndarray) -> np.ndarray:
         """Return where segments end that begin with the sentences ``starts``.
 
         Args:
             starts: some of ``self.starts``.
             limits: sentences that they may not reach.
-            rooms: tokens that they are to have, where they are not of a size of their own.
+            capacities: tokens that they are to have, where they are not of a size of their own.
         """
 
-    def latest(self, ends: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+    def latest(self, ends: np.ndarray, capacities: np.ndarray) -> np.ndarray:
         """Return the last sentences from which on there is a full segment before ``ends``.
 
         Args:
             ends: sentences behind the last ones that may be taken.
-            rooms: tokens of a full segment.
+            capacities: tokens of a full segment.
         """
         return ends - 1
 
@@ -108,8 +108,8 @@ class Segmentation(ABC):
 class SingleSentences(Segmentation):
     """Two sentences: one pair for each paragraph that has two or more."""
 
-    def __init__(self, text: Text, room: int, short_prob: float) -> None:
-        super().__init__(text, room, short_prob)
+    def __init__(self, text: Text, capacity: int, short_prob: float) -> None:
+        super().__init__(text, capacity, short_prob)
         sizes = np.diff(text.paragraph_offsets)
         several = np.flatnonzero(sizes > 1)
         self.sentences = text.paragraph_offsets[several]
@@ -119,13 +119,13 @@ class SingleSentences(Segmentation):
     def draw(self, seed: int, epoch: int) -> Spans:
         state = draws.combine(draws.key("pair-start", seed, epoch), np.arange(len(self.sentences)))
         first = self.sentences + draws.integers(state, self._choices)
-        return Spans(first, first + 1, first + 2, np.full_like(first, self.room))
+        return Spans(first, first + 1, first + 2, np.full_like(first, self.capacity))
 
     def openings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pairs, first = _counted(self.sentences, self._choices)
         return pairs, first, first + 1
 
-    def ends(self, starts: np.ndarray, limits: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+    def ends(self, starts: np.ndarray, limits: np.ndarray, capacities: np.ndarray) -> np.ndarray:
         return starts + 1
 
 
@@ -133,8 +133,8 @@ class SingleSentences(Segmentation):
 class Paragraphs(Segmentation):
     """Two paragraphs: one pair for each that is not the last of its document."""
 
-    def __init__(self, text: Text, room: int, short_prob: float) -> None:
-        super().__init__(text, room, short_prob)
+    def __init__(self, text: Text, capacity: int, short_prob: float) -> None:
+        super().__init__(text, capacity, short_prob)
         self.starts, self._ends = text.paragraph_offsets[:-1], text.paragraph_offsets[1:]
         last = np.isin(self._ends, text.document_offsets)
         self._paragraphs = np.flatnonzero(~last)
@@ -142,12 +142,12 @@ class Paragraphs(Segmentation):
 
     def draw(self, seed: int, epoch: int) -> Spans:
         middle, end = self._ends[self._paragraphs], self._ends[self._paragraphs + 1]
-        return Spans(self.sentences, middle, end, np.full_like(middle, self.room))
+        return Spans(self.sentences, middle, end, np.full_like(middle, self.capacity))
 
     def openings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.arange(len(self.sentences)), self.sentences, self._ends[self._paragraphs]
 
-    def ends(self, starts: np.ndarray, limits: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+    def ends(self, starts: np.ndarray, limits: np.ndarray, capacities: np.ndarray) -> np.ndarray:
         return self._ends[np.searchsorted(self.starts, starts)]
 
 
@@ -155,7 +155,7 @@ class Paragraphs(Segmentation):
 class FilledSegments(Segmentation):
     """As many sentences as fit, as in BERT (Devlin et al. 2019, appendix A.2).
 
-    A document is cut into chunks of consecutive sentences that just fill the room, two at
+    A document is cut into chunks of consecutive sentences that just fill the capacity, two at
     least, always at the same places. Each epoch, a chunk is cut in two after a sentence drawn
     anew: its front is the first segment, its back the one that follows. A share ``short_prob`` of
     the chunks, drawn anew too, is cut short to a random length of 2 tokens and more.
@@ -167,8 +167,8 @@ class FilledSegments(Segmentation):
 
     cuts_anywhere = True
 
-    def __init__(self, text: Text, room: int, short_prob: float) -> None:
-        super().__init__(text, room, short_prob)
+    def __init__(self, text: Text, capacity: int, short_prob: float) -> None:
+        super().__init__(text, capacity, short_prob)
         self.sentences, self._ends = self._chunks()
         self.starts = np.arange(len(text.offsets) - 1)
 
@@ -176,8 +176,10 @@ class FilledSegments(Segmentation):
         """Return the first sentence of each chunk and its end."""
         sentences = np.arange(len(self.text.offsets) - 1)
         document_ends = self.text.document_offsets[self.text.document_of(sentences) + 1]
-        room = np.full_like(sentences, self.room)
-        ends = np.minimum(np.maximum(self._reach(sentences, room), sentences + 2), document_ends)
+        capacity = np.full_like(sentences, self.capacity)
+        ends = np.minimum(
+            np.maximum(self._reach(sentences, capacity), sentences + 2), document_ends
+        )
         # A last sentence of its own joins the chunk before it.
         ends = np.where(document_ends - ends == 1, document_ends, ends)
         starts, sentence, jumps = [], 0, ends.tolist()
@@ -192,24 +194,24 @@ class FilledSegments(Segmentation):
         pairs = np.arange(len(self.sentences))
         length_state = draws.combine(draws.key("pair-length", seed, epoch), pairs)
         is_short = draws.uniform(length_state) < self.short_prob
-        drawn = 2 + draws.integers(draws.combine(length_state, 0), self.room - 1)
-        room = np.where(is_short, drawn, self.room)
-        reach = np.maximum(self._reach(self.sentences, room), self.sentences + 2)
+        drawn = 2 + draws.integers(draws.combine(length_state, 0), self.capacity - 1)
+        capacity = np.where(is_short, drawn, self.capacity)
+        reach = np.maximum(self._reach(self.sentences, capacity), self.sentences + 2)
         end = np.where(is_short, np.minimum(reach, self._ends), self._ends)
         state = draws.combine(draws.key("pair-start", seed, epoch), pairs)
         middle = self.sentences + 1 + draws.integers(state, end - self.sentences - 1)
-        return Spans(self.sentences, middle, end, room)
+        return Spans(self.sentences, middle, end, capacity)
 
     def openings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pairs, middle = _counted(self.sentences + 1, self._ends - self.sentences - 1)
         return pairs, self.sentences[pairs], middle
 
-    def ends(self, starts: np.ndarray, limits: np.ndarray, rooms: np.ndarray) -> np.ndarray:
-        return np.minimum(np.maximum(self._reach(starts, rooms), starts + 1), limits)
+    def ends(self, starts: np.ndarray, limits: np.ndarray, capacities: np.ndarray) -> np.ndarray:
+        return np.minimum(np.maximum(self._reach(starts, capacities), starts + 1), limits)
 
-    def latest(self, ends: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+    def latest(self, ends: np.ndarray, capacities: np.ndarray) -> np.ndarray:
         offsets = self.text.offsets
-        return np.searchsorted(offsets, offsets[ends] - rooms, side="right") - 1
+        return np.searchsorted(offsets, offsets[ends] - capacities, side="right") - 1
 
     def places_elsewhere(self) -> np.ndarray:
         # A pair may take up all of its chunk: what counts is outside.
@@ -226,10 +228,10 @@ class FilledSegments(Segmentation):
         different = self._different(self.starts)[self.text.document_of(self.sentences)]
         return different - nowhere_else - 1
 
-    def _reach(self, starts: np.ndarray, rooms: np.ndarray) -> np.ndarray:
-        """Return the end of the fewest sentences from ``starts`` that fill ``rooms``."""
+    def _reach(self, starts: np.ndarray, capacities: np.ndarray) -> np.ndarray:
+        """Return the end of the fewest sentences from ``starts`` that fill ``capacities``."""
         offsets = self.text.offsets
-        return np.searchsorted(offsets, offsets[starts] + rooms, side="left")
+        return np.searchsorted(offsets, offsets[starts] + capacities, side="left")
 
 
 def _counted(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -205,6 +205,8 @@ def test_a_mistake_that_all_jobs_make_is_listed_once(
         (("run", "finetune=sst3"), "finetune=sst3: must be one of cola, mnli, mrpc, qnli, qqp, "
          "rte, sst2, stsb, text, wnli. Did you mean 'sst2'?"),
         (("no/such/run",), "run=no/such/run: there is no such folder."),
+        (("nowhere",), "run=nowhere: there is no such folder, nor a model of this name in the "
+         "cache of the Hugging Face Hub here, and the Hub does not answer."),
         (("outputs",), "run=outputs: the folder has neither a run nor a model in it."),
         (("run", "finetune.train=dev.tsv", "finetune.validation=none.tsv"),
          "finetune.validation: there is no file 'none.tsv' (looked in {work}). Did you mean "

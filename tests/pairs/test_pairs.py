@@ -313,10 +313,10 @@ def test_long_pairs_are_cut_as_transformers_cuts_them(
     assert cut_a == a[: len(cut_a)]
     assert cut_b == b[: len(cut_b)]
     if batch.token_type_ids_BL.tolist() != [expected["token_type_ids"]]:
-        # Both are cut and the room is odd: who gets the last place is a matter of taste.
-        room = max_length - 3
-        assert room % 2 == 1
-        assert min(first, second) > room // 2
+        # Both are cut and the capacity is odd: who gets the last place is a matter of taste.
+        capacity = max_length - 3
+        assert capacity % 2 == 1
+        assert min(first, second) > capacity // 2
         assert abs(len(cut_a) - len(cut_b)) == 1
     else:
         assert batch.input_ids_BL.tolist() == [expected["input_ids"]]

@@ -20,9 +20,9 @@ ALARM = 1e-9
 
 
 @settings(deadline=None)
-@given(corpus=NUMBERED, room=st.integers(5, 60))
-def test_chunks_hold_every_sentence_once_and_fill_the_room(corpus: list, room: int) -> None:
-    segmentation = FilledSegments(Text(build_store(corpus)), room, short_prob=0.0)
+@given(corpus=NUMBERED, capacity=st.integers(5, 60))
+def test_chunks_hold_every_sentence_once_and_fill_the_room(corpus: list, capacity: int) -> None:
+    segmentation = FilledSegments(Text(build_store(corpus)), capacity, short_prob=0.0)
     spans = segmentation.draw(seed=0, epoch=0)
     documents = [[s for paragraph in document for s in paragraph] for document in corpus]
     starts = np.cumsum([0, *map(len, documents)])
@@ -33,9 +33,9 @@ def test_chunks_hold_every_sentence_once_and_fill_the_room(corpus: list, room: i
         own = np.searchsorted(starts, first, side="right") - 1
         assert end <= starts[own + 1], "a chunk is of one document"
         if end < starts[own + 1]:
-            # The fewest sentences that fill the room, or two.
-            assert sum(lengths[first:end]) >= room
-            assert sum(lengths[first : end - 1]) < room or end - first == 2
+            # The fewest sentences that fill the capacity, or two.
+            assert sum(lengths[first:end]) >= capacity
+            assert sum(lengths[first : end - 1]) < capacity or end - first == 2
     several = [
         n for d, s in enumerate(documents) if len(s) > 1 for n in range(starts[d], starts[d + 1])
     ]
