@@ -1,4 +1,4 @@
-"""What pre-training and fine-tuning differ in; all else is one run, see ``run``."""
+"""The differences between pre-training and fine-tuning; the rest is shared, see ``run``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ R = TypeVar("R", bound=RunConfig)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains, and on what.
+    """The model, the data and what is known of them before training.
 
     Attributes:
-        weights: what the mean loss of each head is multiplied with.
+        weights: the factor of each head's mean loss.
         fingerprints: of the contents of the data.
-        yardsticks: what can be reached without looking at the input, by the metric's name.
-        answered: how many independent examples each accuracy is of, by the metric's name.
-        facts: the lines of the plan that are of this experiment alone, ``model`` among them.
+        yardsticks: by metric, the best value without looking at the input.
+        answered: by accuracy, its number of independent examples.
+        facts: the lines of the plan that only this kind of experiment has, with ``model``.
         default_rate: the learning rate for this model, and the reason for it.
     """
 
@@ -49,15 +49,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Final:
-    """What is known of the model at the end of a run.
+    """The results of a run.
 
     Attributes:
         metrics: by name; ``eval/loss`` is among them.
         summary: further values for ``summary.json``.
-        optimum: the least losses that any model can have, where they are known.
+        optimum: the lowest losses that any model can reach, if they are known.
         details: printed below the table of results, and ``samples`` below that.
-        tables: for the tracker: columns and rows, by name.
-        pictures: for the tracker: files in the run's folder.
+        tables: columns and rows by name, for the tracker.
+        pictures: files in the run's folder, for the tracker.
     """
 
     metrics: dict[str, float]
@@ -71,19 +71,19 @@ class Final:
 
 
 class Experiment(ABC, Generic[R]):
-    """One kind of run: what it prepares, how it evaluates, what it reports.
+    """A kind of run: how it prepares, evaluates and reports.
 
-    Where several processes run it, all of them call everything but ``describe`` and ``record``.
+    With several processes, all of them call everything but ``describe`` and ``record``.
 
     Args:
         config: the whole configuration.
 
     Attributes:
         decides: the metric by which one model is better than another.
-        exports_best: whether ``model/`` is the best model, and not the last.
-        every: steps between two evaluations, None for none; known once it is prepared.
+        exports_best: whether ``model/`` is the best model instead of the last.
+        every: steps between two evaluations, None for none; set by ``prepare``.
         patience: evaluations without a better model after which training ends, None for never.
-        mask_rate: at a share of the budget that is spent; None where nothing is masked.
+        mask_rate: the rate at a share of the budget; None if nothing is masked.
     """
 
     exports_best: ClassVar[bool] = False
@@ -97,26 +97,26 @@ class Experiment(ABC, Generic[R]):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return what trackers know such a run by, see ``tracking.identify``."""
+        """Return arguments for ``tracking.identify``."""
 
     @abstractmethod
     def prepare(self, device: torch.device) -> Prepared:
         """Return the data and the model, the same in all processes.
 
         Raises:
-            UserError: what the configuration names cannot be read, or does not fit.
+            UserError: something that the configuration names cannot be read, or does not fit.
         """
 
     def describe(self, folder: Path, tracker: SafeTracker | None) -> None:
-        """Record what the data are, and warn where they are not what was configured."""
+        """Record the data, and warn if they are not as configured."""
 
     @abstractmethod
     def evaluate(self, learner: Learner, device: torch.device) -> dict[str, float]:
-        """Return ``eval/*`` of the model as it is, leaving it in evaluation mode."""
+        """Return the model's ``eval/*``; leaves it in evaluation mode."""
 
     @abstractmethod
     def conclude(self, learner: Learner, folder: Path, device: torch.device) -> Final:
-        """Return what is measured at the end; the first process writes what belongs to it."""
+        """Return the results; the first process writes its files."""
 
     def record(self, folder: Path, final: Final) -> None:
-        """Write what is known of a finished run elsewhere than in its folder."""
+        """Record a finished run elsewhere than in its folder."""

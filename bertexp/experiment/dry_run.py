@@ -1,4 +1,4 @@
-"""``trainer.dry_run``: a few real steps and an evaluation, and what all of the run would take."""
+"""``trainer.dry_run``: the cost of a run, from a few real steps and an evaluation."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from bertexp.training.machine import forget_peak, peak_memory, total_memory
 from bertexp.training.plan import BatchPlan
 from bertexp.training.state import TrainState
 
-# What the plans of all seeds are counted under, and in how many steps.
+# Operations are counted under this seed in so many steps, so that all seeds cost the same.
 SEED, SAMPLED = 0, 16
 
 
 def make_plan(run: Run) -> Plan:
-    """Make ``MEASURED`` real steps and an evaluation, and estimate the cost of the whole run.
+    """Train ``MEASURED`` real steps and evaluate, to estimate the cost of the whole run.
 
-    The model is trained by the steps and of no use afterwards. All processes take part; the
-    first one records the plan in the run's ``summary.json``.
+    The model is of no use afterwards. All processes take part; the first one records the plan in
+    the run's ``summary.json``.
     """
     ready, trainer = run.training, run.config.trainer
     forget_peak()
@@ -42,7 +42,7 @@ def make_plan(run: Run) -> Plan:
     began = time.perf_counter()
     run.experiment.evaluate(run.learner, run.accelerator.device)
     evaluation = time.perf_counter() - began
-    # Where time is limited, whole steps count, not forward and backward alone.
+    # A limit on time counts whole steps, not only forward and backward.
     steps = ready.budget.expected_steps(ready.state, ready.tokens_per_step, step_seconds)
     tokens = steps * ready.tokens_per_step
     parameters = count_parameters(run.learner)
@@ -53,7 +53,7 @@ def make_plan(run: Run) -> Plan:
         tokens=tokens,
         flops=tokens * _flops_per_token(run),
         step_seconds=step_seconds,
-        # Before the first step, every so many, and at the end.
+        # Before the first step, at intervals, and at the end.
         evaluation_seconds=evaluation * (2 + ((steps - 1) // run.every if run.every else 0)),
         peak_bytes=group.largest([peak_memory()])[0],
         checkpoint_bytes=TRAINED_BYTES * parameters,
@@ -69,10 +69,10 @@ def make_plan(run: Run) -> Plan:
 
 
 def _make_steps(run: Run) -> tuple[float, float]:
-    """Train for the steps that are measured, and one before: it makes the optimizer's states.
+    """Train one step, which creates the optimizer's states, and those that are measured.
 
-    Returns the seconds for a token, padding not counted, and the share of the machine's own matrix
-    product that was reached.
+    Returns the seconds a token, without padding, and the speed relative to the machine's matrix
+    product.
     """
     spent: list[TrainState] = []
 
@@ -90,9 +90,9 @@ def _make_steps(run: Run) -> tuple[float, float]:
 
 
 def _flops_per_token(run: Run) -> float:
-    """Return the operations that training takes for a token, the same for any seed.
+    """Return the operations of training a token, the same for any seed.
 
-    It is the mean over steps that are spread over an epoch, drawn and masked under one seed.
+    It is the mean over steps from a whole epoch, drawn and masked under a fixed seed.
     """
     plan = BatchPlan.of(run.prepared.examples.under(SEED), run.config, SEED)
     learner = run.learner
@@ -108,7 +108,7 @@ def _flops_per_token(run: Run) -> float:
 
 
 def _batches(run: Run) -> Iterator[list[Batch]]:
-    """Yield the first steps, with the mask rates of all of the run: a schedule changes the work."""
+    """Yield the first steps, with mask rates from the whole run: a schedule changes the work."""
     for number in range(1 + MEASURED):
         progress = max(0.0, (number - 0.5) / MEASURED)
         yield run.training.batches[
@@ -117,7 +117,7 @@ def _batches(run: Run) -> Iterator[list[Batch]]:
 
 
 def _checkpoints(run: Run, steps: int, seconds: float) -> int:
-    """Return how many checkpoints the disk holds at most, the one being written included."""
+    """Return the most checkpoints on disk at a time, including the one being written."""
     trainer = run.config.trainer
     written = 1 + (steps // run.every if run.every else 0)
     if isinstance(trainer.save_every, int):
@@ -134,7 +134,7 @@ NOTE = Text("A dry run: nothing is trained, logged or saved.", "dim")
 def show_plan(run: Run) -> float:
     """Print the plan of a run, see ``make_plan``; returns NaN, as there is no loss.
 
-    A sweep prints it of all its jobs at its end.
+    A sweep prints the plans of all its jobs at its end.
     """
     plan = make_plan(run)
     if group.is_first() and run.invocation.job is None:
@@ -164,7 +164,7 @@ def costs(plan: Plan) -> RenderableType:
 
 
 def sweep_costs(plans: Sequence[tuple[str, Plan]], at_once: int) -> RenderableType:
-    """Return the cost of each job of a sweep, and of all, ``at_once`` of them at a time."""
+    """Return the cost of each job of a sweep and of all, ``at_once`` jobs at a time."""
     columns = ("job", "params", "steps", "tokens", "FLOPs", "memory", "disk", "time")
     shown = table(*columns)
     for job, plan in plans:

@@ -1,4 +1,4 @@
-"""A run's folder: who works in it, and the run's configuration."""
+"""A run's folder: the process that uses it, and the recorded configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def claimed(folder: Path) -> Iterator[None]:
     """Lock the folder for this process within a ``with`` block, or until the process ends.
 
     Raises:
-        UserError: another process has it.
+        UserError: another process uses it.
     """
     try:
         # Readers hold it for a moment, see ``status``.
@@ -41,15 +41,14 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def is_new(folder: Path) -> bool:
-    """Whether a run's folder is empty, the log excepted that Hydra has opened."""
+    """Whether a run's folder is empty except for the log that Hydra has opened."""
     return all(path.is_file() and path.stat().st_size == 0 for path in folder.iterdir())
 
 
 def discard(folder: Path) -> None:
-    """Remove the folder of a run that has only begun, and its parents left empty in ``outputs/``.
+    """Remove the folder of a run that has hardly begun, and empty parents in ``outputs/``.
 
-    It stays if it holds anything that the run has made, or is the working directory. It may be
-    gone already.
+    A folder with any results, and the working directory, stay. It may be gone already.
     """
     if not folder.exists():
         return
@@ -64,7 +63,7 @@ def discard(folder: Path) -> None:
 
 
 def remove_empty_parents(folder: Path) -> None:
-    """Remove the parents that a removed folder leaves empty, up to ``outputs/`` itself."""
+    """Remove the parents that a removed folder leaves empty, up to ``outputs/``."""
     outputs = Path.cwd() / "outputs"
     for parent in folder.absolute().parents:
         if not parent.is_relative_to(outputs) or any(parent.iterdir()):
@@ -73,9 +72,9 @@ def remove_empty_parents(folder: Path) -> None:
 
 
 def record_config(folder: Path, composed: DictConfig) -> None:
-    """Write a run's configuration, as Hydra would; how it was started only when it starts.
+    """Write a run's configuration as Hydra would; the command line only if it is new.
 
-    Hydra itself writes before it is known whether the run may work in the folder at all.
+    Hydra itself would write it before it is known whether the run may use the folder.
     """
     parts: dict[str, Any] = {"config": composed}
     if not (folder / RECORD / "hydra.yaml").exists():
@@ -87,9 +86,9 @@ def record_config(folder: Path, composed: DictConfig) -> None:
 
 
 def recorded(folder: Path, name: str, *, with_plugins: bool = True) -> DictConfig | None:
-    """Return ``config`` or ``hydra`` as it was recorded, None where nothing was.
+    """Return the recorded ``config`` or ``hydra``, None if there is none.
 
-    The keys of a ``config`` are those of today, and its plugins are loaded.
+    Old keys of a ``config`` are renamed to those of today, and its plugins are loaded.
 
     Raises:
         UserError: it cannot be read, or a plugin cannot be loaded.
@@ -131,21 +130,21 @@ def _bring_up_to_date(config: DictConfig) -> None:
         if name in config.get(group, {}):
             OmegaConf.update(config, new, config[group].pop(name))
     for place, keys in own_keys().items():
-        # Keys that are newer than the run have their defaults.
+        # Keys that are newer than the run get their defaults.
         if place.partition(".")[0] in config:
             before = OmegaConf.select(config, place) or {}
             OmegaConf.update(config, place, asdict(keys()) | dict(before), force_add=True)
 
 
 def _name_objectives(task: DictConfig) -> None:
-    """Give the task of an older configuration the objectives that its name meant."""
+    """Set the objectives of an older configuration's task, which its name implied."""
     task.objectives = ["mlm", "nsp"] if task.name == "mlm_nsp" else [task.name]
     weight = task.pop("nsp_weight", 1.0)
     task.weights = {"mlm": 1.0, "nsp": weight} if task.name == "mlm_nsp" else None
 
 
 def load_plugins_of(named: str) -> None:
-    """Load the plugins of a run, of the run of a checkpoint, or of the runs of a sweep."""
+    """Load the plugins of a run, a checkpoint's run, or the runs of a sweep."""
     folder = expanded(named)
     for path in (folder, *folder.parents[:2], *sorted(folder.glob("*/"))):
         if (path / RECORD / "config.yaml").is_file():

@@ -12,23 +12,23 @@ from bertexp.signals import Signals
 
 
 class Job(Protocol):
-    """A job of a sweep: it prints lines of its own instead of a report."""
+    """A job of a sweep, which prints its own lines instead of a report."""
 
     @property
     def overrides(self) -> Sequence[str]:
-        """The overrides in which it differs from the other jobs."""
+        """The overrides that differ from those of other jobs."""
 
     @property
     def shows_bar(self) -> bool:
         """Whether it may draw a progress bar on the terminal."""
 
     def planned(self, seconds: float) -> None:
-        """Note how long the job will train."""
+        """Report how long the job will train."""
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """Where a run is, where it begins, and what started it; ``job`` is None outside a sweep."""
+    """A run's folder, where it starts, and what started it; ``job`` is None outside of a sweep."""
 
     folder: Path
     resume: Resume

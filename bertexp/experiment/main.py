@@ -31,14 +31,14 @@ OUTPUTS = Path("outputs")
 def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invocation) -> float:
     """Run an experiment, or resume it; returns the final ``eval/loss``.
 
-    Where several processes run it together, the first one writes, logs and prints.
+    With several processes, the first one writes, logs and prints.
 
     Args:
         resolved: ``config`` as plain values, for the trackers.
 
     Raises:
         UserError: a mistake of the user's, a full disk, or too many bad steps.
-        Interrupted: a signal has come, and what was trained is saved.
+        Interrupted: a signal was received; the training so far is saved.
     """
     experiment: Experiment[Any] = get_class(config.experiment_class)(config)
     identity = identify(
@@ -65,7 +65,7 @@ def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invo
 def tracked(
     config: RunConfig, resolved: dict[str, Any], invocation: Invocation, identity: RunIdentity
 ) -> Iterator[tuple[Accelerator, JsonLinesTracker, SafeTracker | None]]:
-    """Yield the device, the run's own record and the user's tracker, which records how it ends."""
+    """Yield the accelerator, the run's own record and the user's tracker, which records its end."""
     folder, checkpoint = invocation.folder, invocation.resume.checkpoint
     record, tracker = JsonLinesTracker(folder), None
     is_tracked = group.is_first() and not config.trainer.dry_run
@@ -82,7 +82,7 @@ def tracked(
     failed = True
     try:
         if identity.group:
-            # Where there are others, a run that fails early is to be seen among them.
+            # In a group, even a run that fails early must be visible.
             accelerator.init_trackers(config.tracker.project)
         yield accelerator, record, tracker
         failed = False

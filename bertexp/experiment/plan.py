@@ -1,34 +1,34 @@
-"""What a run would take, as a dry run reckons it. Read by sweeps before torch is loaded."""
+"""The cost of a run, as a dry run estimates it; sweeps read it before torch is loaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A dry run's status in ``summary.json``, and where its plan is there.
+# A dry run's status in ``summary.json``, and the key of its plan.
 PLANNED = "planned"
-# Real steps that are measured.
+# The number of real steps that are measured.
 MEASURED = 3
-# Of each parameter in float32: the weight; and with it AdamW's two moments.
+# For each parameter in float32: its weight, and the weight with AdamW's two moments.
 WEIGHT_BYTES, TRAINED_BYTES = 4, 12
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would take on the machine that planned it.
+    """The cost of a run on the machine that planned it.
 
     Attributes:
-        parameters: of the model, shared ones once.
-        epochs, tokens, flops: after ``steps``; padding is no token. The same for all seeds,
-            where examples are: the operations are counted under a seed of the plan's own.
-        step_seconds: for a step of the mean number of tokens, by ``MEASURED`` real ones.
-        evaluation_seconds: for all evaluations of the bank, by one that was measured. Probes and
-            pseudo-perplexity, once at the end, are not among them.
-        peak_bytes: the most memory that a process held in these steps and that evaluation; on a
-            GPU, that torch held there.
-        checkpoint_bytes, checkpoints: of one, and the most that the disk holds.
-        step_examples: of all processes.
-        sharded: whether each process has only a part of the optimizer's states.
-        utilisation: share of the machine's own matrix product that the measured steps reached.
+        parameters: of the model, shared ones counted once.
+        epochs, tokens, flops: after ``steps``, without padding. They are the same for all seeds if
+            the examples are: operations are counted under a fixed seed.
+        step_seconds: of a step with the mean number of tokens, from ``MEASURED`` real ones.
+        evaluation_seconds: of all evaluations of the bank, from one that was measured; without
+            probes and pseudo-perplexity, which are measured once at the end.
+        peak_bytes: the peak memory of a process in these steps and this evaluation; of torch on a
+            GPU.
+        checkpoint_bytes, checkpoints: the size of one, and the most on disk at a time.
+        step_examples: of all processes together.
+        sharded: whether each process holds only a part of the optimizer's states.
+        utilisation: the speed of the measured steps relative to the machine's matrix product.
     """
 
     parameters: int
@@ -56,5 +56,5 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """The size of the run's folder when it is largest."""
+        """The largest size of the run's folder."""
         return self.checkpoints * self.checkpoint_bytes + self.model_bytes

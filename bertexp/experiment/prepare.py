@@ -1,4 +1,4 @@
-"""From configuration to examples: corpus, tokenizer, tokens and task, prepared once and cached."""
+"""From the configuration to examples: corpus, tokenizer, tokens and task, cached."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Data:
-    """What a run trains on and is evaluated on.
+    """The data for training and evaluation.
 
     Attributes:
-        corpus: the documents; of a streamed corpus the first ones, and so in ``tokens``.
-        optimum: the least losses there can be on the bank, where the corpus knows its language.
-        evaluators: what else is measured of the model.
+        corpus: the documents; only the first ones of a streamed corpus, as in ``tokens``.
+        optimum: the lowest possible losses on the bank, if the corpus knows its language.
+        evaluators: further measurements of the model.
     """
 
     corpus: CorpusStore
@@ -51,15 +51,15 @@ class Data:
 
 
 def prepare_tokenizer(config: Config) -> Tokenizer:
-    """Prepare the tokenizer alone; one that exists needs no corpus."""
+    """Prepare only the tokenizer; an existing one needs no corpus."""
     return _existing(config) or train_tokenizer(config.tokenizer, _prepare_corpus(config))
 
 
 def _existing(config: Config) -> Tokenizer | None:
-    """Return the tokenizer, None if it is to be trained.
+    """Return the existing tokenizer, None if it has to be trained.
 
     Raises:
-        UserError: there is none, or it does not fit the checkpoint that is trained.
+        UserError: there is none, or it does not fit the checkpoint.
     """
     own, tokenizer = config.tokenizer, None
     tokens, other = own.vocab_size, f"tokenizer={own.name} tokenizer.vocab_size={own.vocab_size}"
@@ -84,19 +84,19 @@ def _existing(config: Config) -> Tokenizer | None:
 def prepare_training(
     config: Config, tokenizer: Tokenizer | None = None
 ) -> tuple[Tokenizer, Examples]:
-    """Prepare the tokenizer and the training examples alone, see ``prepare_data``."""
+    """Prepare only the tokenizer and the training examples, see ``prepare_data``."""
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     return tokenizer, _examples(config, corpus, tokens["train"], task)
 
 
 def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
-    """Prepare everything that comes before the model, or find it in the cache.
+    """Prepare everything but the model, or find it in the cache.
 
     Args:
-        tokenizer: instead of that of ``config.tokenizer``.
+        tokenizer: replaces that of ``config.tokenizer``.
 
     Raises:
-        UserError: a name that does not exist, or a corpus that cannot be read or used.
+        UserError: an unknown name, or a corpus that cannot be read or used.
     """
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     examples = _examples(config, corpus, tokens["train"], task)
@@ -112,7 +112,7 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
 def _prepare_text(
     config: Config, tokenizer: Tokenizer | None
 ) -> tuple[CorpusStore, Tokenizer, dict[str, TokenStore], Task]:
-    # First, for its mistakes: the corpus may take long.
+    # First, to find mistakes before the corpus, which may take long, is prepared.
     tokenizer = tokenizer or _existing(config)
     corpus = _prepare_corpus(config)
     tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
@@ -165,7 +165,7 @@ def _prepare_corpus(config: Config) -> CorpusStore:
 
 
 def preparation_processes(config: Config) -> int:
-    """Return how many processes prepare a corpus; if none are set, one for each core."""
+    """Return how many processes prepare a corpus: by default one for each core."""
     hardware = config.hardware
     return hardware.num_workers or hardware.threads or _cores()
 

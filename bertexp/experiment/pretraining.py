@@ -46,7 +46,7 @@ class Pretraining(Experiment[Config]):
 
     def prepare(self, device: torch.device) -> Prepared:
         config, length = self.config, self.config.task.max_length
-        # First, for its mistakes: the corpus may take long.
+        # First, to find mistakes before the corpus, which may take long, is prepared.
         heads, reads_pairs = config.task.heads, config.task.uses_sentences
         check_model(config.family, config.model, heads, length, device, reads_pairs)
         with group.first_before_others():
@@ -122,7 +122,7 @@ def fingerprints(data: Data) -> dict[str, Any]:
 
 
 def answered(data: Data) -> dict[str, int]:
-    """Return how many independent examples each accuracy is of, by the metric's name."""
+    """Return, by accuracy, its number of independent examples."""
     found = data.bank.answered
     for evaluator in data.evaluators:
         found |= evaluator.answered()
@@ -138,13 +138,13 @@ def yardsticks(data: Data) -> dict[str, float]:
 
 
 def details(data: Data, metrics: Mapping[str, float]) -> list[RenderableType]:
-    """Return what is printed below the table of results."""
+    """Return the lines below the table of results."""
     evaluators = [part for each in data.evaluators for part in each.shown()]
     return [*data.bank.details(metrics), *evaluators]
 
 
 def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[list[Any]]]]:
-    """Return columns and rows by name."""
+    """Return the columns and rows of the samples' tables, by name."""
     tables: dict[str, tuple[list[str], list[list[Any]]]] = {}
     for sample in samples:
         tables.setdefault(sample.table, (sample.columns, []))[1].extend(sample.rows())

@@ -1,4 +1,4 @@
-"""``optimizer.lr: null``: the peak learning rate follows the model's width and where it starts."""
+"""``optimizer.lr: null``: a peak learning rate by the model's width and initial weights."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 
 from omegaconf import DictConfig, OmegaConf
 
-# From scratch, up to a hidden size. Tiny's is tuned for corpora of a few megabytes; the 5e-4 of
-# small is ELECTRA-small's (Clark et al. 2020, table 6), mini's lies between, and 1e-4 is BERT's own
+# From scratch, up to a hidden size. Tiny's rate is tuned for corpora of a few megabytes; small's is
+# ELECTRA-small's (Clark et al. 2020, table 6), mini's is between the two, and 1e-4 is BERT's
 # (Devlin et al. 2019, section A.2), for batches of 256.
 FROM_SCRATCH = {128: 1.5e-3, 256: 1e-3, 512: 5e-4, math.inf: 1e-4}
-# A checkpoint that is trained on: between the 2e-5 that BERT's authors advise (README of
+# From a checkpoint: between the 2e-5 that BERT's authors recommend (README of
 # google-research/bert) and the 1e-4 of Gururangan et al. 2020, "Don't stop pretraining".
 FROM_CHECKPOINT = 5e-5
-# Fine-tuning: for small models the highest of Turc et al. 2019, for BERT's sizes the middle of
-# Devlin et al. 2019, section A.3.
+# Fine-tuning: for small models the highest rate of Turc et al. 2019, for BERT's sizes the middle
+# one of Devlin et al. 2019, section A.3.
 FINE_TUNING = {512: 3e-4, math.inf: 3e-5}
 
 
@@ -31,15 +31,15 @@ def fine_tuning_rate(hidden_size: float) -> tuple[float, str]:
 
 
 def explained(rate: float, default: tuple[float, str]) -> str:
-    """Return a rate, and the reason where it is the default one."""
+    """Return a rate, with its reason if it is the default."""
     return f"{rate:g}, {default[1]}" if rate == default[0] else f"{rate:g}"
 
 
 def with_rate(composed: DictConfig) -> DictConfig:
-    """Return a configuration in which ``optimizer.lr`` is a number, if its other keys are valid.
+    """Return the configuration with a number for ``optimizer.lr``, if its other keys are valid.
 
     Raises:
-        UserError: it fine-tunes a model that cannot be read.
+        UserError: the model to fine-tune cannot be read.
     """
     rate = OmegaConf.select(composed, "optimizer.lr")
     run, width = (OmegaConf.select(composed, key) for key in ("run", "model.hidden_size"))

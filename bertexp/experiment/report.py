@@ -1,4 +1,4 @@
-"""What a run prints: the plan before, evaluations meanwhile, the results after."""
+"""What a run prints: the plan, evaluations and results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plan(
     seconds: float,
 ) -> RenderableType:
     trainer, examples = config.trainer, len(prepared.examples)
-    # No step has more than an epoch.
+    # A step has at most one epoch.
     size = min(trainer.batch_size, examples)
     passes = min(trainer.gradient_accumulation_steps, -(-examples // size))
     batch = plural(size, "example") + f" × {passes}" * (passes > 1)
@@ -48,7 +48,7 @@ def plan(
 
 
 def evaluation_line(step: int | None, metrics: Mapping[str, float]) -> str:
-    """Return an evaluation in one line; ``step`` is None where it is not known."""
+    """Return an evaluation in one line; ``step`` is None if it is unknown."""
     names = sorted(
         (name for name in metrics if describe(name).line),
         key=lambda name: not describe(name).lower_is_better,
@@ -63,12 +63,12 @@ def results(
     answered: Mapping[str, int],
     details: Sequence[RenderableType] = (),
 ) -> RenderableType:
-    """Return metrics side by side, and remarks on them.
+    """Return a table of metrics with notes below.
 
     Args:
-        columns: metrics by name, by what they are of. Those of ``model`` decide which rows there
-            are; a column without a value is left out.
-        answered: how many independent examples each accuracy is of.
+        columns: metrics by name, by heading. Those of ``model`` are the rows; empty columns are
+            left out.
+        answered: by accuracy, its number of independent examples.
     """
     columns = {name: known for name, known in columns.items() if known}
     names = [name for name in columns["model"] if describe(name).results]
@@ -99,7 +99,7 @@ def places(
 ) -> RenderableType:
     """Return where everything was written.
 
-    ``best`` is the folder of the best model, where that is not the exported one, and its metric.
+    ``best`` is the folder of the best model and its metric, if another model was exported.
     """
     rows = {"run": str(folder), "model": str(folder / "model")}
     if best:
@@ -108,7 +108,7 @@ def places(
     if predictions:
         rows["predicted"] = ", ".join(map(str, predictions))
     lines = [
-        # Each command in one line, however long: to be copied.
+        # Each command in one line, however long, to be copied.
         Text.assemble((label.ljust(9), "bold"), line, no_wrap=True, overflow="ignore")
         for label, line in zip_longest(["tracker"], (tracker or "").splitlines(), fillvalue="")
         if line

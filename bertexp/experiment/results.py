@@ -21,9 +21,9 @@ from bertexp.metrics import cost, describe
 from bertexp.training.saving import LAST, Saver
 from bertexp.training.snapshot import load_learner
 
-# An evaluation loss that is above the best by less than this share of it goes without saying.
+# An evaluation loss is reported as risen if it exceeds the best by more than this share.
 NOTABLE = 0.01
-# Logged lines whose mean is taken for the training loss at a step.
+# The training loss at a step is the mean over this many logged lines.
 SMOOTHED = 10
 
 
@@ -110,7 +110,7 @@ def _report(run: Run, final: Final) -> Iterator[RenderableType]:
 
 
 def before_training(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the logged ``eval/*`` before the first step; empty if there was no such evaluation."""
+    """Return the logged ``eval/*`` of step 0, empty if there was no such evaluation."""
     first = next((line for line in lines if "eval/loss" in line), {"step": None})
     found = {name: value for name, value in first.items() if name.startswith("eval/")}
     return {name: math.nan if v is None else v for name, v in found.items() if first["step"] == 0}
@@ -123,10 +123,10 @@ def remarks(
     saver: Saver,
     decides: str,
 ) -> list[str]:
-    """Return what is wrong with the model that a run exports.
+    """Return warnings about the model that a run exports.
 
-    ``yardsticks`` can be reached without looking at the input; ``decides`` is the metric by which
-    models are compared.
+    ``yardsticks`` are the best values without looking at the input; ``decides`` is the metric by
+    which models are compared.
     """
     found, before = [], before_training(lines)
     for name in (each for each in yardsticks if each == decides or describe(each).lower_is_better):

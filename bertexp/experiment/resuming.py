@@ -1,4 +1,4 @@
-"""``trainer.resume``: whether a run starts or resumes, and whether it may."""
+"""``trainer.resume``: whether a run starts or resumes, and whether that is allowed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bertexp.validation import UserError
 
 AUTO = "auto"
 BUDGET = {"trainer.epochs", "trainer.max_steps", "trainer.max_tokens", "trainer.max_time"}
-# Of the settings that were changed, this many are named.
+# At most so many changed settings are named.
 NAMED = 4
 _RESUME = re.compile(r"\+{0,2}trainer\.resume=(['\"]?)(.*)\1")
 
@@ -34,10 +34,10 @@ class Resume:
 
     Attributes:
         composed: its configuration, without ``trainer.resume``.
-        checkpoint: where it resumes, None where it starts.
+        checkpoint: where it resumes, None if it starts.
         forced: whether it resumes even with other data.
-        tracker_id: the id that trackers know it by, None for a new run.
-        result: the final ``eval/loss`` of a run that is finished already, else None.
+        tracker_id: its id in trackers, None for a new run.
+        result: the final ``eval/loss`` if the run is finished already, else None.
     """
 
     composed: DictConfig
@@ -48,12 +48,12 @@ class Resume:
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return a command line's arguments with a resumed run's folder for the run.
+    """Return the arguments with ``hydra.run.dir`` set to the folder of a resumed run.
 
-    The folder may be written as a shell completes it: Hydra's own signs in it are quoted.
+    The folder may be written as a shell completes it: Hydra's special characters are quoted.
 
     Raises:
-        UserError: the folder has no run, or there is a sweep of runs.
+        UserError: the folder has no run, or the command is a sweep.
     """
     found = list(arguments)
     for index, argument in enumerate(arguments):
@@ -123,9 +123,9 @@ def _require_new(composed: DictConfig, folder: Path, whole: Sequence[Checkpoint]
 
 
 def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> DictConfig:
-    """Return the recorded configuration of the run in ``folder``, with the command line's changes.
+    """Return the recorded configuration of the run in ``folder``, changed by the command line.
 
-    Where to work and how it is tracked, ``hardware`` and ``tracker``, are the command line's.
+    ``hardware`` and ``tracker`` are those of the command line.
     """
     stored = recorded(folder, "config")
     assert stored is not None, folder
@@ -142,7 +142,7 @@ def _part(override: str) -> str:
 
 
 def _completed(stored: DictConfig, composed: DictConfig) -> DictConfig:
-    """Return the stored configuration; keys newer than the run have their defaults."""
+    """Return the stored configuration; keys that are newer than the run have their defaults."""
     completed = composed.copy()
     OmegaConf.set_struct(completed, False)
     completed.merge_with(stored)
@@ -165,7 +165,7 @@ def _with_overrides(
 
 
 def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
-    """Refuse changes that alter the results; returns whether the budget is longer anywhere."""
+    """Refuse changes that alter results; returns whether the budget is longer in any unit."""
     old, new = flattened(asdict(before)), flattened(asdict(after))
     changed = [key for key in new if new[key] != old.get(key) and changes_outcome(key)]
     per_epoch = checkpoint.progress["steps_per_epoch"]

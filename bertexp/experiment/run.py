@@ -1,4 +1,4 @@
-"""What a run trains, and what follows each step: logging, evaluation, checkpoints, signals."""
+"""A run, and what follows each step: logging, evaluation, checkpoints, signals."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from bertexp.validation import UserError
 
 @dataclass
 class Clock:
-    """The seconds a run took, and on what; of a resumed run, all its parts.
+    """The seconds that a run took, since its first start if it was resumed.
 
     Attributes:
-        total: all of them, up to the last stop.
-        preparation, evaluation, checkpoints, tracking: what of these was not training.
+        total: up to the last stop.
+        preparation, evaluation, checkpoints, tracking: the parts that were not training.
     """
 
     total: float = 0.0
@@ -50,7 +50,7 @@ class Clock:
 
     @contextmanager
     def counting(self, part: str) -> Iterator[None]:
-        """Count the time of a ``with`` block as ``part``, the name of an attribute."""
+        """Add the time of a ``with`` block to ``part``, the name of an attribute."""
         began = time.perf_counter()
         yield
         setattr(self, part, getattr(self, part) + time.perf_counter() - began)
@@ -62,12 +62,12 @@ class Clock:
 
 @dataclass
 class Run(Watch):
-    """What a run trains, where, and what follows each step.
+    """A prepared run, and what follows each step of its training.
 
     Attributes:
         learner: the model with its heads.
-        record, tracker: the run's own record, and the tracker that the user chose.
-        clock: its seconds so far.
+        record, tracker: the run's own record, and the user's tracker.
+        clock: the seconds so far.
     """
 
     experiment: Experiment[Any]
@@ -103,10 +103,10 @@ class Run(Watch):
         with clock.counting("preparation"):
             prepared = experiment.prepare(accelerator.device)
         if not group.is_first():
-            # The same weights, but dropout of its own.
+            # The same weights, but different dropout.
             torch.manual_seed(draws.key("dropout", config.seed, group.rank()).item())
         if not accelerator.trackers:
-            # Not before: a mistake found so far leaves no tracked run behind.
+            # Not before: mistakes that are found before leave no tracked run behind.
             accelerator.init_trackers(config.tracker.project)
         if group.is_first() and not config.trainer.dry_run:
             write_summary(invocation.folder, {"fingerprints": prepared.fingerprints})
@@ -135,10 +135,10 @@ class Run(Watch):
         return iter(load_steps(training.batches, first, workers, device, rate and mask_prob))
 
     def begin(self) -> None:
-        """Print the plan, then evaluate the untrained model, or restore the checkpoint.
+        """Print the plan, then evaluate the untrained model or restore the checkpoint.
 
         Raises:
-            UserError: the checkpoint is of another model or other data.
+            UserError: the checkpoint is of another model or of other data.
         """
         training, job = self.training, self.invocation.job
         if group.is_first():
@@ -159,7 +159,7 @@ class Run(Watch):
         self.progress.note(where + ": the budget is spent, nothing is left to train" * spent)
 
     def print_plan(self, steps: int, seconds: float) -> None:
-        """Print the plan; of a sweep's job it goes to the log alone."""
+        """Print the plan, or only log it in a job of a sweep."""
         lines = report.plan(
             self.config, self.prepared, self.learner, self.accelerator, steps, seconds
         )
@@ -182,10 +182,10 @@ class Run(Watch):
             state.stopped = since >= patience * self.every
 
     def step(self) -> None:
-        """Save if it is due, or the last chance; stop if a signal has come."""
+        """Save if it is due or this is the last step; stop if a signal was received."""
         training, signals = self.training, self.invocation.signals
         done = training.budget.fraction(training.state) >= 1
-        # A signal to one process, or a checkpoint due in one, counts for all after the same step.
+        # A signal to one process, or a checkpoint due in one, counts for all of them.
         stop, due = group.largest([signals.received or 0, self.saver.is_due(training)])
         if done or stop or due:
             training.bad_steps.read(training.state)
@@ -210,18 +210,18 @@ class Run(Watch):
             self.progress.note(overshoot)
 
     def cost(self, found: dict[str, float]) -> float:
-        """Return the metric that decides, lower for better models; undefined is worst."""
+        """Return the cost by the metric that decides: lower is better, infinite if undefined."""
         return metrics.cost(self.experiment.decides, found[self.experiment.decides])
 
     def _measure(self) -> dict[str, float]:
         state = self.training.state
         spent = state.spent()
         if self.experiment.mask_rate:
-            # A point to compare at, also where nothing was predicted yet.
+            # Logged even if it is 0: runs are compared at it.
             spent["train/predicted_tokens"] = state.predicted_tokens
         with self.clock.counting("evaluation"):
             found = self.experiment.evaluate(self.learner, self.accelerator.device)
-            # To the last bit the same for all: what is best is decided by them.
+            # The same bits in all processes, which decide on the best model by them.
             found = group.from_first(found)
         with self.clock.counting("tracking"):
             self.accelerator.log(found | spent, step=state.step)

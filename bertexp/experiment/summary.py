@@ -1,4 +1,4 @@
-"""``summary.json``: what a run was, what it spent and its results."""
+"""``summary.json``: a run's settings, costs and results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertexp.metrics import own_rows
 from bertexp.validation import UserError
 
 SUMMARY_FILE = "summary.json"
-# Held by the process that works in the run's folder.
+# Held by the process that uses the run's folder.
 LOCK_FILE = ".lock"
 PACKAGES = (
     "bertexp",
@@ -32,7 +32,7 @@ PACKAGES = (
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the contents of a run's summary; empty where there is none.
+    """Return a run's summary, empty if there is none.
 
     Raises:
         UserError: it is damaged.
@@ -52,7 +52,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def status(folder: Path, summary: Mapping[str, Any]) -> str:
     """Return ``finished``, ``failed``, ``interrupted``, ``running``, or ``killed``.
 
-    A killed run cannot record that it was; but no process has a lock on its folder any more.
+    A killed run could not record its end, but no process holds the lock on its folder any more.
     """
     written = str(summary.get("status", "running"))
     is_dead = written == "running" and not is_held(folder / LOCK_FILE)
@@ -60,9 +60,9 @@ def status(folder: Path, summary: Mapping[str, Any]) -> str:
 
 
 def write_summary(folder: Path, values: Mapping[str, Any]) -> None:
-    """Update the run's summary, all or nothing; other keys stay.
+    """Update keys of the run's summary, all or nothing.
 
-    Metrics bring their rows if other programs would not know them.
+    The rows of metrics that only its plugins know are added.
     """
     if rows := own_rows(values.get("metrics", {})):
         values = {**values, "metric_rows": rows}
@@ -95,7 +95,7 @@ def versions() -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of this code's checkout, with ``+`` if it was changed."""
+    """Return the commit of this code's checkout, with a ``+`` if files have changed since."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""Examples: what batches are made of. Blocks of text, from a store or a stream, and their masks."""
+"""Examples, of which batches consist: blocks of text from a store or a stream, and masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bertexp.objectives.batch import Batch, use_positions, written
 
 
 class Examples(ABC):
-    """The examples of one split. Which batch they give depends on nothing but the arguments."""
+    """The examples of one split; a batch depends on nothing but the arguments."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -28,14 +28,14 @@ class Examples(ABC):
 
     @abstractmethod
     def documents(self) -> np.ndarray:
-        """Return the number of the document that each example is from, in every epoch the same."""
+        """Return the number of each example's document, the same in every epoch."""
 
     @abstractmethod
     def lengths(self, epoch: int) -> np.ndarray:
         """Return the number of tokens of each example in ``epoch``, special tokens included."""
 
     def strata(self, epoch: int) -> np.ndarray:
-        """Return the kind of each example; every batch gets its share of each kind."""
+        """Return the kind of each example; every batch has the same proportions of kinds."""
         return np.zeros(len(self), dtype=np.int64)
 
     @abstractmethod
@@ -43,15 +43,15 @@ class Examples(ABC):
         """Return the batch of these examples, shape (batch,), as they are in ``epoch``, from 0."""
 
     def layers(self) -> Iterator[Examples]:
-        """Yield the examples, and those that objectives have marked, the written ones last."""
+        """Yield these examples and those that they wrap, the written ones last."""
         yield self
 
     def written(self, epoch: int, example_ids: np.ndarray) -> Batch:
-        """Return the batch as it was written, whatever objectives do to its tokens."""
+        """Return the batch as it was written, before objectives changed its tokens."""
         return self.batch(epoch, example_ids)
 
     def at_rate(self, rate: float) -> Examples:
-        """Return the same examples with another mask rate; themselves where nothing is masked."""
+        """Return the same examples with another mask rate; unchanged if nothing is masked."""
         return self
 
     def under(self, seed: int) -> Examples:
@@ -60,7 +60,7 @@ class Examples(ABC):
 
 
 class MarkedExamples(Examples):
-    """Examples on which an objective predicts; ``text`` may be marked by other objectives."""
+    """Examples that an objective has marked; ``text`` may be marked by other objectives."""
 
     def __init__(self, text: Examples) -> None:
         self.text = text
@@ -101,8 +101,8 @@ class BlockExamples(Examples):
     A document is cut into blocks of ``max_length - 2`` tokens; its last block is shorter.
 
     Args:
-        max_length: tokens of the longest example, special ones included.
-        pad_to: tokens that every example is padded to, None for those of a batch's longest.
+        max_length: the tokens of the longest example, including special ones.
+        pad_to: the length to pad every example to, None for the longest of its batch.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class BlockExamples(Examples):
     ) -> None:
         self._size = max_length - tokenizer.special_in_sequence
         self._offsets = tokens.document_token_offsets
-        # The number of the first block of each document, and at last of all blocks.
+        # The number of the first block of each document, then the number of blocks.
         self._firsts = np.append(0, np.cumsum(-(-np.diff(self._offsets) // self._size)))
         self._tokens, self._pad_to, self._tokenizer = tokens.tokens, pad_to, tokenizer
 
@@ -143,9 +143,9 @@ class BlockExamples(Examples):
 
 
 class StreamedBlocks(Examples):
-    """Blocks of a stream that is too large to be an epoch: an epoch is one buffer-full of it.
+    """Blocks of a stream that is too large for an epoch: an epoch is one buffer of it.
 
-    ``open_blocks`` makes the blocks of a buffer's tokens; ``count`` of them are an epoch.
+    ``open_blocks`` returns the blocks of a buffer's tokens; an epoch has ``count`` of them.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class StreamedBlocks(Examples):
         return self._count
 
     def documents(self) -> np.ndarray:
-        """Of the first epoch's examples only."""
+        """Return the documents of the first epoch only."""
         blocks, first = self._opened(0)
         return blocks.documents()[first : first + self._count]
 
@@ -176,7 +176,7 @@ class StreamedBlocks(Examples):
 
 
 class MaskedExamples(MarkedExamples):
-    """Examples of text in which tokens are masked, at ``rate``; None for ``masking.prob``."""
+    """Examples with masked tokens, at ``rate`` or, if it is None, at ``masking.prob``."""
 
     def __init__(self, text: Examples, masker: Masker, name: str) -> None:
         super().__init__(text)

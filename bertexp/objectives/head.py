@@ -1,4 +1,4 @@
-"""Heads: what a model predicts with, and their losses."""
+"""Heads, which predict from hidden states, and their losses."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 class Head(ABC):
-    """What a model predicts with its hidden states, and the loss of that."""
+    """What a model predicts from its hidden states, and the loss."""
 
-    # Of its target in a batch, and of its loss.
+    # The name of its target in a batch, and of its loss.
     name: ClassVar[str]
-    # What of a model it needs: "masked" (over the vocabulary), "pair" or "label"; None for a head
-    # of its own.
+    # The model's head that it uses: "masked" (over the vocabulary), "pair" or "label"; None if it
+    # builds its own.
     head: ClassVar[str | None]
-    # Of what it trains beside the model, what is exported with it; all is in checkpoints.
+    # The modules beside the model that are exported with it; checkpoints have all of them.
     exported: ClassVar[tuple[str, ...]] = ()
-    # For the weights of what it trains beside the model.
+    # The seed of the weights of modules beside the model.
     seed: int = 0
 
     @property
     def losses_weights(self) -> dict[str, float]:
-        """Its losses by name, and what the mean of each counts for in that of the objective."""
+        """The weight of each of its losses in the objective's, by name."""
         return {self.name: 1.0}
 
     def build(self, family: Family) -> nn.Module | None:
-        """Return what is trained beside the model, from the global generator; None for nothing.
+        """Return a module to train beside the model, drawn from the global generator, or None.
 
-        It is saved in checkpoints and found in ``Learner.own`` under the objective's name.
+        Checkpoints save it, and ``Learner.own`` holds it under the objective's name.
         """
         return None
 
@@ -49,10 +49,9 @@ class Head(ABC):
         """Return the loss in nats, summed over N predictions, shape ().
 
         Args:
-            learner: whose head it is.
-            hidden_MD: hidden states where something is predicted; those after the first N are
-                there to fill up.
-            labels_N: the right answers.
+            learner: the model with its heads.
+            hidden_MD: hidden states at predicted positions; those after the first N are padding.
+            labels_N: the labels.
         """
         logits_NC = self.logits(learner, hidden_MD)[: len(labels_N)].float()
         return functional.cross_entropy(logits_NC, labels_N, reduction="sum")
@@ -60,16 +59,16 @@ class Head(ABC):
     def losses(
         self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
     ) -> dict[str, Tensor]:
-        """Return the summed losses by name, each over as many predictions as its target has.
+        """Return the losses by name, each summed over the predictions of its target.
 
         Args:
-            learner: the model; ``learner.encode`` reads another input than the batch's.
-            batch: what is read and predicted.
-            encoded: gives the hidden states of the batch at ``slots_U``, computed once for all.
+            learner: the model; ``learner.encode`` encodes inputs other than the batch.
+            batch: the inputs and targets.
+            encoded: returns the batch's hidden states at ``slots_U``, computed once for all heads.
         """
         target = batch.targets[self.name]
         return {self.name: self.loss(learner, encoded()[target.used], target.labels_N)}
 
     @abstractmethod
     def products(self, learner: Learner, batch: Batch) -> float:
-        """Return the multiply-adds on a batch beside those of encoding it."""
+        """Return the multiply-adds of a batch, except those of encoding it."""

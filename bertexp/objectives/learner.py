@@ -1,4 +1,4 @@
-"""A model and the losses of its objectives, computed where something is predicted only."""
+"""A model and the losses of its objectives, computed only at predicted positions."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from bertexp.validation import UserError
 
 
 class Learner(nn.Module):
-    """A model of ``transformers`` and what it learns.
+    """A model of ``transformers`` with the losses that train it.
 
-    Heads are computed for the predicted positions alone; the weights are the model's own, so that
-    any other tool loads what ``save_pretrained`` writes.
+    Heads are computed only at predicted positions. Their weights belong to the model, so that any
+    other tool loads what ``save_pretrained`` writes.
 
     Args:
         model: with the heads that the objectives need.
-        heads: of its objectives; those without a target in a batch are skipped.
+        heads: of the objectives; those without a target in a batch are skipped.
 
     Attributes:
-        own: what objectives train beside the model, by their names.
+        own: modules that objectives train beside the model, by the objective's name.
     """
 
     def __init__(self, model: Any, heads: Iterable[Head]) -> None:
@@ -43,7 +43,7 @@ class Learner(nn.Module):
         self.heads = {head.name: head for head in heads}
         self.own = nn.ModuleDict()
         for head in self.heads.values():
-            # Whatever was drawn before, and the same in all processes.
+            # The same draws in all processes, whatever was drawn before.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(draws.key(f"objective-{head.name}", head.seed, 0).item())
                 if (module := head.build(self.family)) is not None:
@@ -51,7 +51,7 @@ class Learner(nn.Module):
 
     @property
     def own_state(self) -> dict[str, Tensor]:
-        """The weights of ``own``, those that are tied once."""
+        """The weights of ``own``, tied ones once."""
         names = {*dict(self.own.named_parameters()), *dict(self.own.named_buffers())}
         return {name: w for name, w in self.own.state_dict().items() if name in names}
 
@@ -66,10 +66,10 @@ class Learner(nn.Module):
         """Load the weights of ``own`` from a checkpoint or an exported model.
 
         Args:
-            fit: makes a weight like the one in its place.
+            fit: converts a loaded weight to be like the one it replaces.
 
         Raises:
-            UserError: there are none, or they are others; an exported model may lack what is
+            UserError: weights are missing or do not fit; an exported model may lack those that are
                 not exported.
         """
         if not self.own:
@@ -89,7 +89,7 @@ class Learner(nn.Module):
             raise UserError(f"{path}: is of another model ({reason}).") from error
 
     def encode(self, inputs: Inputs) -> Tensor:
-        """Return the model's last hidden states where they are used, shape (used, hidden)."""
+        """Return the last hidden states at used positions, shape (used, hidden)."""
         return self.family.encode(inputs)
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
@@ -112,9 +112,9 @@ class Learner(nn.Module):
     def flops(self, batch: Batch) -> float:
         """Return the floating-point operations of one training step on ``batch``.
 
-        Matrix products only, two operations a multiply-add, the backward pass counted as
-        twice the forward one (Kaplan et al. 2020, section 2.1). What is computed counts: the
-        padding too, and of a head only its predictions.
+        These are matrix products only, with two operations a multiply-add and twice the forward
+        pass for the backward pass (Kaplan et al. 2020, section 2.1). They include padding, but
+        heads only at predicted positions.
         """
         reads = any(target.used is not None for target in batch.targets.values())
         products = self.family.products(batch) if reads else 0.0
@@ -125,5 +125,5 @@ class Learner(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the number of parameters; shared ones count once."""
+    """Return the number of parameters, shared ones counted once."""
     return sum(parameter.numel() for parameter in model.parameters())

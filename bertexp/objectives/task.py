@@ -15,10 +15,10 @@ from bertexp.objectives.examples import Examples
 
 @dataclass(frozen=True)
 class Task:
-    """What a model is trained on.
+    """The objectives of a run.
 
     Attributes:
-        weights: what the mean of each loss is multiplied with before they are added up, by name.
+        weights: the factor of each mean loss in the total loss, by name.
     """
 
     objectives: tuple[Objective, ...]
@@ -44,14 +44,14 @@ class Task:
 
     @property
     def writer(self) -> Objective:
-        """The objective whose examples all others predict on."""
+        """The objective that writes the examples; all others mark them."""
         return next((one for one in self.objectives if one.uses_sentences), self.objectives[0])
 
     def examples(self, tokens: TokenStore) -> Examples:
         """Write examples, marked by every objective.
 
         Raises:
-            UserError: ``tokens`` give none.
+            UserError: there are none in ``tokens``.
         """
         return self.marked(self.writer.write(tokens), tokens)
 

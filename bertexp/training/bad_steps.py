@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not a finite number: they are skipped, and counted."""
+"""Steps whose loss or gradient is not finite: they are skipped and counted."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class BadSteps:
-    """Has the optimizer skip bad steps, and ends a run that has too many in a row.
+    """Makes the optimizer skip bad steps, and ends a run after too many in a row.
 
-    Whether a step is bad is computed and used where the numbers are: the optimizer gets it as
-    ``found_inf``, which the fused AdamW knows from ``torch.amp.GradScaler`` (a step with it
-    changes neither parameters nor moments nor its count). So a GPU is not waited for in every
-    step: its result is read when ``limit`` steps have gathered, or a checkpoint is written.
-    On the CPU there is nothing to wait for.
+    The decision stays on the device: the optimizer gets it as ``found_inf``, which the fused AdamW
+    knows from ``torch.amp.GradScaler`` (it then changes neither parameters nor moments nor its
+    step count). To avoid waiting for a GPU in every step, decisions are read when there are
+    ``limit`` of them or a checkpoint is written. On a CPU there is nothing to wait for.
 
     Attributes:
-        in_a_row: bad steps since the last good one, as far as they were read.
+        in_a_row: bad steps since the last good one, as far as decisions have been read.
     """
 
     limit: int
@@ -39,10 +38,10 @@ class BadSteps:
     def judge(
         self, optimizer: Any, state: TrainState, batches: list[Batch], *numbers: Tensor
     ) -> Tensor:
-        """Have the optimizer skip the step to come if it is bad; returns whether it is good.
+        """Make the optimizer skip its next step if it is bad; returns whether it is good.
 
         Args:
-            numbers: its losses and the norm of its gradient, of shape (), in all processes equal.
+            numbers: its losses and gradient norm, shape (), equal in all processes.
 
         Raises:
             UserError: there were too many in a row.
@@ -56,7 +55,7 @@ class BadSteps:
         return good
 
     def read(self, state: TrainState) -> None:
-        """Name the bad steps since the last reading in the log, and count them in ``state``.
+        """Log the bad steps since the last call, and count them in ``state``.
 
         Raises:
             UserError: there were too many in a row.

@@ -1,4 +1,4 @@
-"""How much of a run is done, and what that means for the learning rate."""
+"""The share of the budget that is spent, and the learning rate that follows from it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from bertexp.training.config import SchedulerConfig, TrainerConfig
 from bertexp.training.state import TrainState
 
-# What a first step is taken to be worth where only tokens or time are limited: it is not known yet.
+# The assumed share of the first step if only tokens or time are limited: its cost is unknown.
 FIRST_STEP = 1e-3
-# A budget that is exceeded by less than this factor goes without saying.
+# A budget that is exceeded by more than this factor is reported.
 NOTABLE = 1.05
 
 
@@ -21,8 +21,8 @@ class Budget:
     """What a run may spend: steps, tokens and seconds of training, None for no limit.
 
     Attributes:
-        ahead: how many steps the run is further in its data than in its own count of steps: not 0
-            only after it was resumed with steps of another size, see ``steps_ahead``.
+        ahead: the position in the data minus the number of steps, in steps: not 0 only after the
+            run was resumed with another batch size, see ``steps_ahead``.
     """
 
     steps: int | None
@@ -32,7 +32,7 @@ class Budget:
 
     @classmethod
     def of(cls, config: TrainerConfig, steps_per_epoch: int, ahead: int = 0) -> Budget:
-        """Return the budget of ``trainer.*``; epochs and steps become the lower of the two."""
+        """Return the budget of ``trainer.*``, with the lower of epochs and steps."""
         limits = []
         if config.epochs is not None:
             limits.append(max(math.ceil(config.epochs * steps_per_epoch) - ahead, 1))
@@ -56,23 +56,23 @@ class Budget:
         )
 
     def fraction(self, state: TrainState) -> float:
-        """Return the share of the budget that is spent, of the nearest limit; 1 once stopped."""
+        """Return the largest share of a limit that is spent; 1 once stopped."""
         return 1.0 if state.stopped else self._nearest(state, steps=state.step)
 
     def midway(self, state: TrainState) -> float:
-        """Return the share that is spent in the middle of the next step.
+        """Return the share that will be spent in the middle of the next step.
 
         Schedules follow it, so that neither the first nor the last step has a learning rate of 0.
-        The step is taken to cost the mean of those before it.
+        The step is assumed to cost the mean of those before it.
         """
         return max(self._nearest(state, steps=state.step + 0.5), FIRST_STEP)
 
     def progress(self, step: int, tokens_per_step: float, seconds: float) -> float:
         """Return the share that will be spent in the middle of ``step``, at most 1.
 
-        Known when a step's batches are made, before those of earlier steps were trained on:
-        so tokens are expected ones, and ``seconds`` those that have passed by then. Without
-        a limit in seconds it is a function of the step alone.
+        Batches are made before earlier steps have been trained on, so the tokens are expected
+        ones, and ``seconds`` those that have passed when the batches are made. Without a limit in
+        seconds it is a function of the step alone.
         """
         middle = step + 0.5
         spent = (
@@ -85,7 +85,7 @@ class Budget:
     def expected_steps(
         self, state: TrainState, tokens_per_step: float, seconds_per_step: float
     ) -> int:
-        """Return the step after which the first limit ends the run, at least that of ``state``."""
+        """Return the step at which the first limit is expected to end the run."""
         left = [math.inf if self.steps is None else self.steps - state.step]
         if self.tokens is not None:
             left.append((self.tokens - state.tokens) / tokens_per_step)
@@ -94,7 +94,7 @@ class Budget:
         return state.step + max(math.ceil(min(left)), 0)
 
     def overshoot(self, state: TrainState) -> str | None:
-        """Return what was spent beyond a limit if it is much: a step is never cut into parts."""
+        """Return a note if a limit was clearly exceeded: the last step is never cut short."""
         spent = []
         if self.tokens is not None and state.tokens > NOTABLE * self.tokens:
             spent.append(f"{state.tokens:,} tokens for trainer.max_tokens={self.tokens}")
@@ -114,10 +114,10 @@ class Budget:
 
 
 def steps_ahead(progress: Mapping[str, Any], examples: int, steps_per_epoch: int) -> int:
-    """Return ``Budget.ahead`` of a run that is resumed.
+    """Return ``Budget.ahead`` of a resumed run.
 
-    With as many steps an epoch as before it is what it was. With another number, after the batch
-    size or the data changed, the run resumes at the share of its data that it has really seen.
+    It is unchanged with as many steps an epoch as before. With another number, because the batch
+    size or the data changed, the run resumes after the share of its data that it has seen.
     """
     if progress["steps_per_epoch"] == steps_per_epoch:
         return int(progress.get("ahead", 0))
@@ -126,7 +126,7 @@ def steps_ahead(progress: Mapping[str, Any], examples: int, steps_per_epoch: int
 
 
 def learning_rate_factor(config: SchedulerConfig, progress: float) -> float:
-    """Return what the peak learning rate is multiplied with at ``progress`` in [0, 1]."""
+    """Return the factor of the peak learning rate at ``progress`` in [0, 1]."""
     if progress < config.warmup:
         return progress / config.warmup
     if config.name == "constant":

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole or not there, known by their contents, old ones removed."""
+"""Checkpoints on disk: written all or nothing, verified by digests, pruned when old."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 PROGRESS_FILE = "progress.json"
 MANIFEST_FILE = "manifest.json"
-# Endings of what a kill has cut short, what was found damaged, and what is to be removed.
+# Endings of folders that a kill has cut short, that are damaged, and that are being removed.
 UNFINISHED, DAMAGED, PRUNED = ".unfinished", ".damaged", ".pruned"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder whose files are what was written.
+    """A verified checkpoint.
 
     Attributes:
-        progress: numbers and names that go with the tensors; ``step`` and ``best`` are always
-            there: the step, and the step of the best checkpoint then (or None).
+        progress: everything but the tensors; always with ``step`` and ``best``, the step of the
+            best checkpoint at that time (or None).
     """
 
     path: Path
@@ -46,10 +46,10 @@ class Checkpoints:
     """The checkpoints of one run, ``checkpoints/step-<n>/``.
 
     Args:
-        keep: how many of the newest are kept; the best ones they know of are kept besides.
+        keep: the number of newest ones to keep, besides their best ones.
 
     Attributes:
-        whole: those that can be trusted, oldest first; of several processes only the first looks.
+        whole: the verified ones, oldest first; known to the first process only.
     """
 
     def __init__(self, run: Path, keep: int) -> None:
@@ -58,13 +58,13 @@ class Checkpoints:
         self.whole = find_checkpoints(run) if group.is_first() else []
 
     def write(self, progress: dict[str, Any], fill: Callable[[Path], None]) -> None:
-        """Write a checkpoint, then remove those that are old.
+        """Write a checkpoint, then remove old ones.
 
         Args:
-            fill: writes the other files into the folder it is given.
+            fill: writes the other files into a folder.
 
         Raises:
-            UserError: the disk is full or cannot be written; what was there before still is.
+            UserError: the disk is full or not writable; earlier checkpoints are intact.
         """
         from safetensors import SafetensorError
 
@@ -91,7 +91,7 @@ class Checkpoints:
             (partial / MANIFEST_FILE).write_text(json.dumps(digests, indent=1))
             sync(*partial.iterdir(), partial)
             if final.exists():
-                # A damaged one, which a run went past that started from the one before.
+                # A damaged one; the run resumed from the one before it.
                 final.rename(_unused(final, DAMAGED))
             partial.rename(final)
             sync(self._root)
@@ -102,16 +102,15 @@ class Checkpoints:
         newest = self.whole[-self._keep :]
         kept = {found.step for found in newest} | {found.progress["best"] for found in newest}
         for old in [found for found in self.whole if found.step not in kept]:
-            # Renamed first: one that is half deleted must not look like a damaged one.
+            # Renamed first: a half-deleted one must not look damaged.
             shutil.rmtree(old.path.rename(_unused(old.path, PRUNED)))
             self.whole.remove(old)
 
 
 def find_checkpoints(run: Path) -> list[Checkpoint]:
-    """Return the checkpoints of a run that can be trusted, oldest first.
+    """Return the verified checkpoints of a run, oldest first.
 
-    One that is damaged or was not finished is named in the log and left as it is. Nothing in
-    the files is executed.
+    Damaged and unfinished ones are logged and left as they are. Nothing in the files is executed.
     """
     whole = []
     for path in sorted((run / FOLDER).glob("step-*")):
@@ -129,7 +128,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ValueError: its files are not what was written, or not complete.
+        ValueError: its files have changed or are incomplete.
     """
     if not (path / MANIFEST_FILE).exists() or UNFINISHED in path.suffixes:
         raise ValueError("it was not finished")
@@ -166,6 +165,6 @@ def _digest(path: Path) -> str:
 
 
 def _unused(path: Path, ending: str) -> Path:
-    """Return ``step-40.unfinished`` beside ``step-40``, with a number if it is taken."""
+    """Return ``step-40.unfinished`` for ``step-40``, with a number if it exists."""
     names = itertools.chain([ending], (f"{ending}.{number}" for number in itertools.count(2)))
     return next(free for name in names if not (free := path.with_name(path.name + name)).exists())

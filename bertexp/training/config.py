@@ -18,7 +18,7 @@ class OptimizerConfig:
     """AdamW's settings.
 
     Attributes:
-        lr: the peak rate; null in files only, see ``with_rate``.
+        lr: the peak rate; null only in files, see ``with_rate``.
     """
 
     lr: float | None = key(within="(0, inf)")
@@ -32,7 +32,7 @@ class OptimizerConfig:
 
 @dataclass(kw_only=True)
 class SchedulerConfig:
-    """How the learning rate moves over the budget."""
+    """How the learning rate changes over the budget."""
 
     name: str = key(choices=("linear", "cosine", "constant"))
     warmup: float = key(within="[0, 1)")
@@ -40,7 +40,7 @@ class SchedulerConfig:
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    """How long a run trains, in which steps, and how often it reports."""
+    """How long a run trains, the size of its steps, and how often it reports."""
 
     epochs: float | None = key(within="(0, inf)")
     max_steps: int | None = key(within="[1, inf)")
@@ -59,7 +59,7 @@ class TrainerConfig:
 
     @property
     def save_minutes(self) -> float | None:
-        """``trainer.save_every`` where it is a time, else None."""
+        """``trainer.save_every`` if it is a time, else None."""
         found = MINUTES.fullmatch(self.save_every) if isinstance(self.save_every, str) else None
         return float(found[1]) if found else None
 
@@ -81,7 +81,7 @@ class TrainerConfig:
 
 @dataclass(kw_only=True)
 class HardwareConfig:
-    """What a run computes on. None of it changes what is computed, precision excepted."""
+    """What a run computes on; apart from precision, nothing here changes results."""
 
     device: str = key(choices=DEVICES)
     precision: str = key(choices=("auto", "fp32", "bf16", "fp16"))
@@ -100,7 +100,7 @@ class HardwareConfig:
 
 @dataclass(kw_only=True)
 class TrainingConfig:
-    """What the loop reads of a run's configuration."""
+    """The part of a run's configuration that the loop reads."""
 
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig

@@ -1,4 +1,4 @@
-"""When a run is saved, and which of its models is the best."""
+"""When a run is saved, and which of its models is best."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LAST = "model"
 
 @dataclass
 class Saver:
-    """Saves a run: checkpoints while it trains, and ``model/``, the last model, at its end.
+    """Saves checkpoints while a run trains, and ``model/`` at its end.
 
-    A checkpoint is a model that ``from_pretrained`` loads, with what training needs beside it.
-    There is one every ``trainer.save_every``, one whenever an evaluation is the best so far,
-    and one at the end. All processes of a run call all of this; the first one writes.
+    A checkpoint is a model that ``from_pretrained`` loads, and the training state beside it.
+    There is one every ``trainer.save_every``, one whenever an evaluation is the best so far, and
+    one at the end. All processes call all methods; the first one writes.
 
     Attributes:
-        cost, step, best: of the best model so far: what decides, lower is better; when; its folder.
+        cost, step, best: the best model's cost, step and folder.
     """
 
     model: Any
@@ -46,13 +46,13 @@ class Saver:
         self._saved = time.monotonic()
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Restore what is known of the best model, unless its checkpoint was lost."""
+        """Restore the best model so far, unless its checkpoint was lost."""
         step, cost = checkpoint.progress["best"], checkpoint.progress["best_loss"]
         if group.from_first(self._has(step)):
             self._adopt(cost, step, _name(step))
 
     def offer(self, cost: float, step: int) -> None:
-        """Take the model for the best, if its cost is lower; the step's checkpoint will hold it."""
+        """Note the model as the best if its cost is lower; the step's checkpoint will hold it."""
         if cost < self.cost:
             self._adopt(cost, step, _name(step))
 
@@ -61,17 +61,17 @@ class Saver:
         if self.step == step:
             return True
         if run.bad_steps.in_a_row:
-            # A checkpoint that cannot be resumed must not replace one that can.
+            # A checkpoint of a failing run must not replace one that can be resumed.
             return False
         if minutes is not None:
             return time.monotonic() - self._saved >= 60 * minutes
         return isinstance(every, int) and step % every == 0
 
     def save(self, run: Training, notes: dict[str, Any]) -> None:
-        """Write a checkpoint, unless this step has one; ``notes`` are what else resuming needs.
+        """Write a checkpoint, unless this step has one; ``notes`` are added to its progress.
 
         Raises:
-            UserError: the disk is full or cannot be written.
+            UserError: the disk is full or not writable.
         """
         self._saved = time.monotonic()
         if group.from_first(self._has(run.state.step)):

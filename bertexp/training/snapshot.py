@@ -1,8 +1,7 @@
-"""What a run's future depends on: into files, and back, to the last bit.
+"""The training state that determines how a run continues, saved and restored to the last bit.
 
-Data are not among it: a batch is a function of its step. Nor are the optimizer's settings,
-which the configuration has. All tensors are safetensors, but those of which each process has its
-part; all numbers are JSON.
+It includes no data, as a batch is a function of its step, and none of the optimizer's settings,
+which are in the configuration. Tensors are safetensors unless they are sharded; numbers are JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def progress(run: Training) -> dict[str, Any]:
 
 
 def write_tensors(run: Training, generators: list[dict[str, torch.Tensor]], folder: Path) -> None:
-    """Write the state of each process's ``generators``, and the optimizer's if it is whole."""
+    """Write the states of all processes' ``generators``, and the optimizer's if not sharded."""
     tensors = {
         _generator(kind, rank): state
         for rank, states in enumerate(generators)
@@ -60,7 +59,7 @@ def optimizer_states(run: Training) -> dict[str, torch.Tensor]:
 
 
 def trained_learner(run: Training) -> Any:
-    """Return the learner, its weights in parts if it is sharded: a forward leaves them gathered."""
+    """Return the learner, resharded: a forward pass leaves its weights gathered."""
     learner: Any = run.accelerator.unwrap_model(run.learner)
     if run.accelerator.is_fsdp2:
         learner.reshard()
@@ -74,7 +73,7 @@ def trained_parameters(run: Training) -> dict[str, nn.Parameter]:
 
 
 def generators(run: Training) -> dict[str, torch.Tensor]:
-    """Return the states of this process's random generators, which dropout draws from."""
+    """Return the states of this process's random generators, for dropout."""
     device = run.accelerator.device
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
@@ -83,10 +82,10 @@ def generators(run: Training) -> dict[str, torch.Tensor]:
 
 
 def restore(run: Training, checkpoint: Checkpoint) -> None:
-    """Restore a run as the checkpoint has it, written by however many processes.
+    """Restore a run from a checkpoint of any number of processes.
 
     Raises:
-        UserError: its model is another one.
+        UserError: the checkpoint is of another model.
     """
     device, found = run.accelerator.device, checkpoint.progress
     load_learner(trained_learner(run), checkpoint.path)
@@ -98,7 +97,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
     for name, parameter in parameters.items():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (value := tensors.get(f"{key}/{name}")) is not None:
-                # A copy: the file's own memory is not aligned as torch's is.
+                # A copy: the file's memory is not aligned like torch's.
                 state = value.to(device, copy=True)
                 optimizer.state[parameter][key] = (
                     state if key == "step" else shards.cut_like(parameter, state)
@@ -108,7 +107,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
     run.bad_steps.in_a_row = found["bad_in_a_row"]
     if run.accelerator.scaler and found["scaler"]:
         run.accelerator.scaler.load_state_dict(found["scaler"])
-    # A process that did not exist then keeps the seed of its rank.
+    # A process without a saved state keeps the seed of its rank.
     if (generator := tensors.get(_generator("cpu", group.rank()))) is not None:
         torch.set_rng_state(generator.clone())
     generator = tensors.get(_generator(device.type, group.rank()))
@@ -117,7 +116,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
 
 
 def load_learner(learner: Any, folder: Path) -> None:
-    """Load the weights of a saved model, and of what is trained beside it."""
+    """Load the weights of a saved model and of the modules beside it."""
     load_weights(learner.model, folder)
     learner.load_own(folder, lambda like, weight: shards.cut_like(like, weight))
 
@@ -126,7 +125,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     """Load the weights of a saved model.
 
     Raises:
-        UserError: that is another model.
+        UserError: it is of another model.
     """
     weights = load_file(folder / WEIGHTS_FILE)
     own = model.state_dict()
@@ -135,7 +134,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         missing, unexpected = model.load_state_dict(parts, strict=False)
     except RuntimeError as error:
         missing, unexpected = [], [str(error).strip().splitlines()[-1].strip()]
-    # Tied weights are saved once, under the name of one of them.
+    # Tied weights are saved once, under one of their names.
     state = model.state_dict()
     place = {name: shards.own_part(tensor).data_ptr() for name, tensor in state.items()}
     loaded = {place[name] for name in weights.keys() & state.keys()}

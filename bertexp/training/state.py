@@ -1,4 +1,4 @@
-"""What a run has spent, and what happened since its last logged line."""
+"""What a run has spent, and the sums since its last logged line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bertexp.objectives.batch import Batch
 
 
-# What a checkpoint keeps of the counts since the last logged line.
+# The counts since the last logged line that a checkpoint keeps.
 KEPT = ("tokens", "positions", "predicted", "maskable", "requested", "forced", "flops")
 
 
@@ -25,9 +25,9 @@ class Tally:
     """Counts of a step, over all its batches.
 
     Attributes:
-        positions: tokens, padding counted; in ``tokens`` it is not.
+        tokens, positions: without and with padding.
         maskable, predicted, forced: see ``Batch``.
-        requested: how many of the maskable were to be masked.
+        requested: the number of maskable tokens to mask at the configured rate.
         flops: floating-point operations, see ``Learner.flops``.
         predictions: of each objective, by name.
     """
@@ -67,20 +67,20 @@ class Tally:
         return Tally(**dict(zip(counts, values, strict=False)), predictions=predictions)
 
     def with_counts_of(self, other: Tally) -> Tally:
-        """Return the counts of both; ``predictions`` are of a step alone, and are left out."""
+        """Return the sum of both, without ``predictions``, which belong to a single step."""
         names = vars(self).keys() - {"predictions"}
         return Tally(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass
 class TrainState:
-    """What has been spent so far.
+    """What a run has spent so far.
 
     Attributes:
-        tokens: padding not counted.
-        seconds: time spent training, evaluation not counted.
+        tokens: without padding.
+        seconds: of training, without evaluation.
         flops: floating-point operations, see ``Learner.flops``.
-        loss_sum: the good steps' mean losses, added up to the last logged line.
+        loss_sum: the sum of the good steps' mean losses up to the last logged line.
         bad_steps: steps that were skipped, see ``BadSteps``.
         stopped: whether training ended before its budget was spent.
     """
@@ -97,7 +97,7 @@ class TrainState:
 
     @property
     def mean_loss(self) -> float:
-        """The mean over all steps that were not skipped; NaN where there are none."""
+        """The mean over all steps that were not skipped; NaN if there are none."""
         good = self.step - self.bad_steps
         return self.loss_sum / good if good else math.nan
 
@@ -110,7 +110,7 @@ class TrainState:
         self.flops += tally.flops
 
     def spent(self) -> dict[str, float]:
-        """Return ``train/*``: what was spent, the axes on which runs are compared."""
+        """Return what was spent as ``train/*``: the axes on which runs are compared."""
         found = {
             "train/tokens": self.tokens,
             "train/seconds": self.seconds,
@@ -125,10 +125,10 @@ class TrainState:
 class Window:
     """Sums over the steps since the last logged line.
 
-    Losses, and the number of steps that were not skipped, stay on their device until read.
+    Losses and the number of good steps stay on their device until they are read.
 
     Attributes:
-        weights: of each objective's loss in the step's.
+        weights: the factor of each objective's loss in the total.
     """
 
     weights: Mapping[str, float]
@@ -138,9 +138,9 @@ class Window:
     tally: Tally = field(default_factory=Tally)
 
     def add(self, losses: Mapping[str, Tensor], good: Tensor, tally: Tally, seconds: float) -> None:
-        """Count one step; the mean losses of its objectives only if the step is ``good``."""
+        """Add a step; its objectives' mean losses only if it is ``good``."""
         for name, loss in losses.items():
-            # A scalar in `where` is copied to a GPU, which is waited for.
+            # `where` with a scalar would copy it to the GPU, and wait.
             self.losses[name] = self.losses.get(name, 0.0) + loss.masked_fill(~good, 0.0)
         self.good = self.good + good
         self.tally = self.tally.with_counts_of(tally)
@@ -158,21 +158,21 @@ class Window:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], device: torch.device) -> Window:
-        """Return the window of ``plain``, to the last bit."""
+        """Restore what ``plain`` returned, to the last bit."""
         import torch
 
-        # Earlier versions called it by another name.
+        # The name in earlier versions.
         counts = {"forced": plain.get("helped", 0)} | {n: plain[n] for n in KEPT if n in plain}
         losses = {n: torch.tensor(v, device=device) for n, v in plain["losses"].items()}
         return cls(plain["weights"], losses, plain["good"], plain["seconds"], Tally(**counts))
 
     def metrics(self) -> dict[str, float]:
-        """Return ``train/*``: mean loss, real tokens a second, padding, and what was masked.
+        """Return ``train/*``: mean loss, tokens a second without padding, and masking.
 
-        Where there are several objectives, each has its own loss beside their weighted sum.
+        With several objectives, each has its own loss beside their weighted sum.
         ``train/padding`` is the share of positions that are padding; ``train/mask_prob`` is the
-        configured mask rate, ``train/masked_fraction`` the one that was realised, and
-        ``train/forced`` the number of sequences that drew no prediction and were given one.
+        configured mask rate, ``train/masked_fraction`` the realised one, and ``train/forced`` the
+        number of sequences that drew no prediction and were given one.
         """
         good, tally = float(self.good) or math.nan, self.tally
         metrics = {
