@@ -50,6 +50,7 @@ class ForkServer:
         environment: dict[str, str],
         stdin: str = "",
         together: bool = False,
+        session: bool = False,
         user: int | None = None,
     ) -> Process:
         """Start a process, and do not wait for it.
@@ -60,6 +61,7 @@ class ForkServer:
             environment: all of it.
             stdin: what it reads.
             together: whether both of its streams are one, the first.
+            session: whether it has a session of its own, as under a terminal of its own.
             user: whose rights it has.
         """
         self._calls += 1
@@ -73,6 +75,7 @@ class ForkServer:
             folder=str(folder),
             environment=environment,
             user=user,
+            session=session,
             stdin=str(names[0]),
             stdout=str(names[1]),
             stderr=str(names[1] if together else names[2]),
@@ -210,6 +213,8 @@ def run(request: dict[str, Any]) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.stdin = os.fdopen(0, closefd=False)
+    if request["session"]:
+        os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

@@ -76,8 +76,9 @@ def test_every_picture_is_made_by_the_command(tmp_path: Path) -> None:
     named = re.search(rb"is none of (.*)", refused.stderr)
     assert named and shown == set(named[1].decode().split(", "))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "BERTEXP_CACHE": str(tmp_path / "cache")}
-    wanted = ["run", "tokens", "hidden"]
-    options = ["--folder", tmp_path, "--only", ",".join(wanted), "+size=smoke"]
+    wanted = ["run", "hidden"]
+    small = ["+size=smoke", "dataset=synthetic", "tokenizer.vocab_size=256"]
+    options = ["--folder", tmp_path, "--only", ",".join(wanted), *small]
     subprocess.run([sys.executable, script, *options], env=environment, check=True, timeout=1800)
     for name in wanted:
         (picture,) = tmp_path.glob(f"{name}.*")

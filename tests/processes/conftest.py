@@ -5,9 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +12,14 @@ from typing import Any
 
 import pytest
 from folders import rows, summary
+from forkserver import ForkServer, Process
 
 SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
     *("model.hidden_size=16", "model.intermediate_size=16", "hardware=cpu", "tracker=none"),
-    *("trainer.epochs=null", "trainer.max_steps=50", "trainer.log_every=1", "trainer.batch_size=5"),
-    *("trainer.save_every=20", "trainer.keep_checkpoints=9", "evaluation.every=25"),
-    *("evaluation.max_examples=16", "evaluation.pseudo_perplexity=2"),
+    *("trainer.epochs=null", "trainer.max_steps=20", "trainer.log_every=1", "trainer.batch_size=5"),
+    *("trainer.save_every=8", "trainer.keep_checkpoints=9", "evaluation.every=10"),
+    *("evaluation.max_examples=16", "evaluation.pseudo_perplexity=2", "evaluation.probes=[]"),
     "hardware.precision=fp32",
 )
 
@@ -32,6 +30,7 @@ class Place:
 
     folder: Path
     command: Callable[..., Any]
+    forkserver: ForkServer
     environment: dict[str, str]
     small: tuple[str, ...] = SMALL
 
@@ -39,30 +38,27 @@ class Place:
         """Run a small experiment in the folder ``name`` and wait for it."""
         return self.command(*SMALL, *overrides, f"hydra.run.dir={name}", folder=self.folder)
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, **environment: str) -> Process:
         """Start Python in a session of its own and do not wait for it."""
         cache = {"BERTEXP_CACHE": str(self.folder / "cache")}
-        return subprocess.Popen(
-            [sys.executable, *command],
-            cwd=self.folder,
-            env=self.environment | cache | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+        return self.forkserver.start(
+            *command,
+            folder=self.folder,
+            environment=self.environment | cache | environment,
+            together=True,
+            session=True,
         )
 
     def resume(self, name: str, copy: str, *overrides: str) -> None:
-        """Resume a copy of a run as if it had been killed after step 40."""
+        """Resume a copy of a run as if it had been killed after step 16."""
         run = self.folder / copy
         shutil.copytree(self.folder / name, run)
-        for later in ("checkpoints/step-50", "model"):
+        for later in ("checkpoints/step-20", "model"):
             shutil.rmtree(run / later)
         (run / "summary.json").write_text(json.dumps(summary(run) | {"status": "running"}))
         done = self.command(f"trainer.resume={copy}", *overrides, folder=self.folder)
         assert done.code == 0, done.lines
-        assert f"{copy}/checkpoints/step-40" in done.errors
+        assert f"{copy}/checkpoints/step-16" in done.errors
 
     def summary(self, name: str) -> dict[str, Any]:
         """Return a run's summary."""
@@ -72,20 +68,20 @@ class Place:
         """Return what a run has logged."""
         return rows(self.folder / name)
 
-    def until(self, name: str, count: int, process: subprocess.Popen[str]) -> None:
+    def until(self, name: str, count: int, process: Process) -> None:
         """Wait until a run has logged so many lines."""
-        while len(self.lines(name)) < count:
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.05)
+        process.until(lambda: len(self.lines(name)) >= count)
 
 
 @pytest.fixture(scope="session")
 def place(
     command: Callable[..., Any],
+    forkserver: ForkServer,
     clean_environment: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Place:
-    return Place(tmp_path_factory.mktemp("processes"), command, clean_environment)
+    folder = tmp_path_factory.mktemp("processes")
+    return Place(folder, command, forkserver, clean_environment)
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from forkserver import Process
 
 TWO = "hardware.num_processes=2"
 ENDLESS = "trainer.max_steps=100000"
@@ -21,28 +21,26 @@ def all_gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=120)[1]
 
 
-def to_the_process(process: subprocess.Popen[str]) -> int:
-    process.send_signal(signal.SIGTERM)
+def to_the_process(process: Process) -> int:
+    os.kill(process.pid, signal.SIGTERM)
     return signal.SIGTERM
 
 
-def to_its_terminal(process: subprocess.Popen[str]) -> int:
+def to_its_terminal(process: Process) -> int:
     os.killpg(process.pid, signal.SIGINT)
     return signal.SIGINT
 
 
 @pytest.mark.parametrize("send", [to_the_process, to_its_terminal])
-def test_a_signal_stops_all_after_the_same_step(
-    place: Any, send: Callable[[subprocess.Popen[str]], int]
-) -> None:
+def test_a_signal_stops_all_after_the_same_step(place: Any, send: Callable[[Process], int]) -> None:
     name = send.__name__
     process = place.start("-m", "bertexp", *place.small, TWO, ENDLESS, f"hydra.run.dir={name}")
     place.until(name, 5, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     number = send(process)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 128 + number, output
+    assert process.end() == 128 + number, process.output
+    output = process.output
     assert output.count("saved; to resume: python -m bertexp trainer.resume=") == 1
     assert "Traceback" not in output
     assert place.summary(name)["status"] == "interrupted"
@@ -58,8 +56,8 @@ def test_one_that_is_killed_ends_all(place: Any) -> None:
     ranks = [child for child in below if "spawn_main" in " ".join(child.cmdline())]
     assert len(ranks) == 2
     ranks[1].kill()
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 1
+    assert process.end() == 1
+    output = process.output
     (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert error.startswith("error: process ") and "was ended by SIGKILL" in error
     assert "Traceback" not in output
@@ -80,11 +78,10 @@ def test_torchrun_has_one_folder_and_the_same_losses(
     place: Any, trained: Callable[..., str], assert_same_run: Callable[..., None]
 ) -> None:
     process = place.start(*TORCHRUN, *place.small, "trainer.gradient_accumulation_steps=2")
-    output, _ = process.communicate(timeout=6000)
-    assert process.returncode == 0, output
+    assert process.end(6000) == 0, process.output
     (run,) = (place.folder / "outputs").glob("20*/*")
     assert_same_run(str(run.relative_to(place.folder)), trained("mlm", 2, 1))
-    assert output.count("eval/pseudo_perplexity") == 1
+    assert process.output.count("eval/pseudo_perplexity") == 1
 
 
 SPOILT = """
@@ -104,23 +101,27 @@ def test_an_error_of_another_process_is_the_runs(place: Any, tmp_path: Path) -> 
     (tmp_path / "sitecustomize.py").write_text(SPOILT)
     path = f"{tmp_path}:{place.environment['PYTHONPATH']}"
     process = place.start(*TORCHRUN, *place.small, "hydra.run.dir=spoilt", PYTHONPATH=path)
-    output, _ = process.communicate(timeout=6000)
-    assert process.returncode == 1
-    assert "error: only here" in output
+    assert process.end(6000) == 1
+    assert "error: only here" in process.output
     summary = place.summary("spoilt")
     assert (summary["status"], summary["error"]) == ("failed", "UserError: only here")
     assert "error: only here" in (place.folder / "spoilt" / "bertexp.log").read_text()
 
 
-@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
-def test_every_job_of_a_sweep_starts_them(place: Any, launcher: tuple[str, ...]) -> None:
+# One after the other in this process; and one in a worker of joblib's.
+@pytest.mark.parametrize(
+    ("launcher", "rates"),
+    [((), "0.1,0.2"), (("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), "0.3")],
+)
+def test_every_job_of_a_sweep_starts_them(
+    place: Any, launcher: tuple[str, ...], rates: str
+) -> None:
     name = f"two-{len(launcher)}"
-    sweep = ("-m", "bertexp", "-m", "seed=0,1", f"sweep={name}", TWO)
+    sweep = ("-m", "bertexp", "-m", f"masking.prob={rates}", f"sweep={name}", TWO)
     few = ("trainer.max_steps=4", "evaluation.every=null")
     process = place.start(*sweep, *place.small, *few, *launcher)
-    output, _ = process.communicate(timeout=6000)
-    assert process.returncode == 0, output
-    jobs = sorted((place.folder / "outputs" / "sweeps" / name).glob("seed=*"))
-    assert [job.name for job in jobs] == ["seed=0", "seed=1"]
-    for job in jobs:
+    assert process.end(6000) == 0, process.output
+    jobs = sorted((place.folder / "outputs" / "sweeps" / name).glob("*/summary.json"))
+    assert len(jobs) == len(rates.split(","))
+    for job in (path.parent for path in jobs):
         assert place.summary(str(job.relative_to(place.folder)))["status"] == "finished"
