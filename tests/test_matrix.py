@@ -30,15 +30,22 @@ from transformers import (
     pipeline,
 )
 
+from bertexp.families import FAMILIES
+
 # By each family the tokenizer that it is known for. A new one needs a line here.
-USUAL = {"bert": "wordpiece", "modernbert": "byte_level", "roberta": "byte_level"}
+USUAL = {
+    **{"bert": "wordpiece", "deberta-v2": "sentencepiece", "distilbert": "wordpiece"},
+    **{"electra": "wordpiece", "modernbert": "byte_level", "roberta": "byte_level"},
+    # Without a class of their own.
+    **{"eurobert": "byte_level", "mpnet": "wordpiece"},
+}
 # How the tokenizers are named on the command line; each comes with another way of masking.
 TOKENIZERS = {
     "wordpiece": ("tokenizer.vocab_size=300", "masking=decay"),
     "byte_level": ("tokenizer=pretrained", "tokenizer.path=byte_level", "masking=span"),
     "sentencepiece": ("tokenizer=pretrained", "tokenizer.path=sentencepiece", "masking=whole_word"),
 }
-OTHERS = [(family, one) for family in USUAL for one in TOKENIZERS if one != USUAL[family]]
+OTHERS = [(name, one) for name in FAMILIES.names() for one in TOKENIZERS if one != USUAL[name]]
 SMALL = (
     *("dataset=text", "dataset.files=[corpus.txt]", "dataset.validation_fraction=0.2"),
     *("model.hidden_size=32", "model.intermediate_size=48", "task.max_length=48"),
@@ -101,7 +108,7 @@ def trained(work: Path, command: Callable[..., Any]) -> Callable[[str, str], Pat
     @functools.cache
     def train(family: str, tokenizer: str) -> Path:
         run = f"{family}-{tokenizer}"
-        chosen = (f"family={family}", *TOKENIZERS[tokenizer], f"hydra.run.dir={run}")
+        chosen = (f"family.name={family}", *TOKENIZERS[tokenizer], f"hydra.run.dir={run}")
         done = command(*SMALL, *chosen, folder=work)
         assert done.code == 0, done.lines
         assert f"tiny {family}, from scratch" in done.output

@@ -48,7 +48,8 @@ class Pretraining(Experiment[Config]):
         config, length = self.config, self.config.task.max_length
         # First, to find mistakes before the corpus, which may take long, is prepared.
         heads, reads_pairs = config.task.heads, config.task.uses_sentences
-        check_model(config.family, config.model, heads, length, device, reads_pairs)
+        compiled = config.hardware.compile
+        check_model(config.family, config.model, heads, length, device, reads_pairs, compiled)
         with group.first_before_others():
             self.data = data = prepare_data(config)
         model = build_model(config.family, config.model, heads, data.tokenizer, length, config.seed)

@@ -139,6 +139,14 @@ def must_read_pairs(found: Any, key: str) -> None:
         )
 
 
+def must_compile(found: Any) -> None:
+    """Raise a ``UserError`` if a model's family has no layers that can be compiled."""
+    if not FAMILIES[found.model_type].compiles:
+        raise UserError(
+            f"hardware.compile=true: family={found.model_type} is not compiled; leave it out."
+        )
+
+
 @contextmanager
 def reading(named: str) -> Iterator[None]:
     """Turn an error of ``transformers`` about an unreadable checkpoint into a ``UserError``."""

@@ -27,6 +27,7 @@ class Bert(Family):
     """
 
     name = "bert"
+    compiles = True
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)

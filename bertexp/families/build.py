@@ -8,7 +8,7 @@ import torch
 
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families import FAMILIES
-from bertexp.families.architecture import must_read_pairs, read_architecture
+from bertexp.families.architecture import must_compile, must_read_pairs, read_architecture
 from bertexp.families.base import Family
 from bertexp.families.checkpoint import add_rows, load_model
 from bertexp.families.config import LOADED, TRAINED, FamilyConfig, ModelConfig
@@ -67,13 +67,14 @@ def check_model(
     max_length: int,
     device: torch.device,
     reads_pairs: bool,
+    is_compiled: bool,
 ) -> None:
     """Check that a model can be trained, before it is built.
 
     Raises:
         UserError: a checkpoint that is not there, is of no family, has too few positions, no
             such heads or one kind of segment for a task of pairs, or a model from scratch that no
-            memory can hold.
+            memory can hold; or a family that is not compiled, where it should be.
     """
     if config.pretrained:
         found = read_architecture(config.pretrained)
@@ -88,6 +89,8 @@ def check_model(
         kind.check_scratch(config)
     if reads_pairs:
         must_read_pairs(found, "task")
+    if is_compiled:
+        must_compile(found)
 
 
 def build_skeleton(

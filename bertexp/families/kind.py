@@ -29,6 +29,8 @@ class Kind:
     # The index of the first position, where it is not that behind padding.
     first_position: ClassVar[int] = 0
     positions_follow_padding: ClassVar[bool] = False
+    # Whether `hardware.compile` is for it, see `Family.compile`.
+    compiles: ClassVar[bool] = False
 
     @classmethod
     def classes(cls) -> dict[frozenset[str], str]:

@@ -12,6 +12,7 @@ from bertexp.experiment.base import Experiment, Final, Prepared
 from bertexp.experiment.rates import fine_tuning_rate
 from bertexp.experiment.saved import find_saved
 from bertexp.experiment.summary import write_summary
+from bertexp.families.architecture import must_compile
 from bertexp.families.checkpoint import load_classifier
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.evaluation import evaluate, write_predictions, yardsticks
@@ -48,6 +49,8 @@ class Finetuning(Experiment[FinetuneConfig]):
         length = self.saved.max_length(architecture)
         if labelled.max_length:
             length = min(length, labelled.max_length)
+        if self.config.hardware.compile:
+            must_compile(architecture)
         tokenizer = self.saved.load_tokenizer()
         with group.first_before_others():
             self.data = data = prepare_labelled(labelled, tokenizer, length)

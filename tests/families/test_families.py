@@ -129,6 +129,11 @@ def test_roberta_begins_as_bert_does_and_modernbert_by_itself(build: Callable[..
     ("overrides", "reason"),
     [
         (["family=roberta", "task=nsp"], "^task: needs a model with a head for: pair; .*roberta"),
+        (
+            ["family=electra", "task=mlm_nsp"],
+            r"^task: needs .*: pair; .*families with all: bert\.$",
+        ),
+        (["family=distilbert", "hardware.compile=true"], "^hardware.compile=true: family=distil"),
         (["family=modernbert", "task=mlm_nsp"], "^task: needs .*: pair; the family modernbert has"),
     ],
 )
@@ -138,7 +143,10 @@ def test_what_a_family_has_not_is_refused_in_one_line(
     config = experiment_config(*overrides)
     task = config.task
     with pytest.raises(UserError, match=reason) as caught:
-        check_model(config.family, config.model, task.heads, 128, CPU, task.uses_sentences)
+        compiled = config.hardware.compile
+        check_model(
+            config.family, config.model, task.heads, 128, CPU, task.uses_sentences, compiled
+        )
     assert "\n" not in str(caught.value)
 
 
