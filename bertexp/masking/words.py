@@ -44,9 +44,9 @@ def word_begins(
 
     A piece whose word began before the sequence, or before a special token, begins one.
     """
-    goes_on_N = tokenizer.is_continuation_V[ids_N] & ~opens_N
-    goes_on_N[1:] &= maskable_N[:-1]
-    return maskable_N & ~goes_on_N
+    cut_off_N = opens_N.copy()
+    cut_off_N[1:] |= ~maskable_N[:-1]
+    return maskable_N & tokenizer.begins_words(ids_N, cut_off_N)
 
 
 def find_words(
@@ -98,7 +98,7 @@ class WordStrategy(Strategy):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        if not context.tokenizer.is_continuation_V.any():
+        if not context.tokenizer.knows_words:
             raise UserError(
                 f"masking.strategy={context.config.strategy}: the tokenizer has no pieces that "
                 "continue a word, so it does not say where words begin; choose "

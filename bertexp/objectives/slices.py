@@ -39,7 +39,7 @@ class Slicer:
 
     def __init__(self, train: TokenStore, tokenizer: Tokenizer) -> None:
         self._frequency_V = frequency_classes(count_tokens(train, tokenizer))
-        self._continues_V = tokenizer.is_continuation_V
+        self._tokenizer = tokenizer
 
     def kinds(self, batch: Batch) -> dict[str, np.ndarray]:
         """Return for every way in ``SLICES`` the number of each prediction's slice, shape (N,).
@@ -52,8 +52,12 @@ class Slicer:
         ids_BL[rows_N, columns_N] = labels_N
         mask_BL = batch.attention_mask_BL
         lengths_B = np.full(len(ids_BL), ids_BL.shape[1]) if mask_BL is None else mask_BL.sum(1)
+        opens_BL = np.zeros(ids_BL.shape, dtype=bool)
+        opens_BL[:, :1] = True
+        begins_N = self._tokenizer.begins_words(ids_BL.ravel(), opens_BL.ravel())
         # There always is a next token: the closing one is never predicted.
-        pieces_N = self._continues_V[labels_N] | self._continues_V[ids_BL[rows_N, columns_N + 1]]
+        places_N = target.positions_N.numpy()
+        pieces_N = ~(begins_N[places_N] & begins_N[places_N + 1])
         return {
             "frequency": self._frequency_V[labels_N],
             "position": 3 * columns_N // np.asarray(lengths_B)[rows_N],

@@ -30,7 +30,8 @@ class Lab:
     is_piece = np.arange(SIZE) >= FIRST_PIECE
     tokenizer: Any = SimpleNamespace(
         is_special_V=is_special,
-        is_continuation_V=is_piece,
+        knows_words=True,
+        begins_words=lambda ids, opens: (ids < FIRST_PIECE) | opens,
         mask_id=MASK,
         pad_id=PAD,
         special_in_sequence=2,

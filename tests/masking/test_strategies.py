@@ -243,9 +243,7 @@ def test_a_word_the_corpus_does_not_have_has_a_typical_rate(lab: Any) -> None:
 
 @pytest.mark.parametrize("strategy", OF_WORDS)
 def test_words_need_a_tokenizer_that_tells_them_apart(lab: Any, strategy: str) -> None:
-    blind: Any = SimpleNamespace(
-        **vars(lab.tokenizer) | {"is_continuation_V": np.zeros(lab.size, bool)}
-    )
+    blind: Any = SimpleNamespace(**vars(lab.tokenizer) | {"knows_words": False})
     config = MaskingConfig(prob=0.15, strategy=strategy, replace=BERT)
     with pytest.raises(UserError, match=rf"^masking\.strategy={strategy}: .*no pieces"):
         Masker(Context(config, blind, lab.corpus), 0)

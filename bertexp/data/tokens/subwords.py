@@ -16,7 +16,7 @@ from bertexp.data.tokens.characters import (
     needs_accents,
     normalized,
 )
-from bertexp.data.tokens.tokenizer import SPACE
+from bertexp.data.tokens.spelling import SPACE
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS
 
 # Decimals of a piece's score, a logarithm of its probability.

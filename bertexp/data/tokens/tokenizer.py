@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,13 +13,12 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, processors
 
 from bertexp.data.cache import fingerprint
+from bertexp.data.tokens.boundaries import WordBoundaries
+from bertexp.data.tokens.spelling import BYTE_SPACE, SPACE, bytes_of, piece_bytes, readable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-
-# What stands for a space in the pieces of SentencePiece, and of byte-level BPE.
-SPACE, _BYTE_SPACE = "▁", "Ġ"
 
 Ids = Sequence[int] | np.ndarray
 
@@ -97,18 +95,28 @@ class Tokenizer:
         flags[[self._id(token) for token in self.roles.tokens.values()]] = True
         return flags
 
-    @cached_property
-    def is_continuation_V(self) -> np.ndarray:
-        """Whether an id continues the word before it: ``bool`` of shape (vocab_size,).
+    @property
+    def knows_words(self) -> bool:
+        """Whether it tells where words begin: otherwise every token is one."""
+        return self._boundaries is not None or bool(self._continues_V.any())
 
-        With a prefix for such pieces (WordPiece) it is what has the prefix. Where pieces carry the
-        space before them instead (byte-level BPE, SentencePiece) it is what begins with neither a
-        space nor a sign. Without either no id does.
+    def begins_words(self, ids_N: np.ndarray, opens_N: np.ndarray) -> np.ndarray:
+        """Return where words begin among tokens laid end to end: ``bool`` of shape (N,).
+
+        With a prefix for later pieces (WordPiece) that is what has no prefix, else see
+        ``WordBoundaries``.
+
+        Args:
+            opens_N: where nothing of what is before counts, so that a word begins.
         """
+        if self._boundaries is None:
+            return ~self._continues_V[ids_N] | opens_N
+        return self._boundaries.begins(ids_N, opens_N)
+
+    @cached_property
+    def _continues_V(self) -> np.ndarray:
         if self._prefix:
             flags = np.array([token.startswith(self._prefix) for token in self.tokens])
-        elif self._spelled is not None:
-            flags = np.array([_continues(text) for text in self._spelled])
         else:
             flags = np.zeros(self.vocab_size, dtype=bool)
         # What was added is cut out of the text as a whole.
@@ -116,10 +124,25 @@ class Tokenizer:
         return flags
 
     @cached_property
+    def _boundaries(self) -> WordBoundaries | None:
+        if self._spelled is None:
+            return None
+        added = self.backend.get_added_tokens_decoder()
+        spelled = [
+            None if index in added or self.is_special_V[index] else self._bytes_of(token)
+            for index, token in enumerate(self.tokens)
+        ]
+        return WordBoundaries(spelled, self.backend.pre_tokenizer)
+
+    def _bytes_of(self, token: str) -> bytes:
+        """Return what a token adds to a text, its space included."""
+        return bytes_of(token) if self._is_byte_level else piece_bytes(token)
+
+    @cached_property
     def has_space_V(self) -> np.ndarray:
         """Whether a space comes before an id, inside a text: ``bool`` of shape (vocab_size,)."""
         if self._spelled is None:
-            return ~self.is_continuation_V
+            return ~self._continues_V
         return np.array([text.startswith(" ") for text in self._spelled])
 
     @cached_property
@@ -133,7 +156,7 @@ class Tokenizer:
             return self.tokens
         added = self.backend.get_added_tokens_decoder()
         return [
-            token if index in added else _readable(token) for index, token in enumerate(self.tokens)
+            token if index in added else readable(token) for index, token in enumerate(self.tokens)
         ]
 
     @cached_property
@@ -141,7 +164,7 @@ class Tokenizer:
         """What is shown of every id within a text: no prefix, no sign for a space before it."""
         if self._spelled is None:
             return [token.removeprefix(self._prefix) or token for token in self.tokens]
-        signs = _BYTE_SPACE if self._is_byte_level else SPACE
+        signs = BYTE_SPACE if self._is_byte_level else SPACE
         return [token.removeprefix(signs) or " " for token in self.shown]
 
     def join(self, ids: Sequence[int], written: Sequence[int] | None = None) -> str:
@@ -153,7 +176,7 @@ class Tokenizer:
         pairs = [*zip(ids, written or ids, strict=True)]
         spaced = [self.has_space_V[old if seen == self.mask_id else seen] for seen, old in pairs]
         if self._is_byte_level:
-            names, sign = self.tokens, _BYTE_SPACE
+            names, sign = self.tokens, BYTE_SPACE
         else:
             names, sign = self._spelled or self.bare_tokens, " "
         parts = [
@@ -264,28 +287,6 @@ class Tokenizer:
         index = self.backend.token_to_id(token)
         assert index is not None, token
         return int(index)
-
-
-def _byte_letters() -> dict[str, int]:
-    """Return the bytes by their letters; one that has none is given a character from 256 on."""
-    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in own]
-    return {chr(byte): byte for byte in own} | {chr(256 + n): b for n, b in enumerate(others)}
-
-
-_BYTES = _byte_letters()
-# Spaces and line breaks keep their letters.
-_BLANKS = {byte: letter for letter, byte in _BYTES.items() if byte < 0x80 and byte != ord(letter)}
-
-
-def _readable(token: str) -> str:
-    written = bytes(_BYTES[letter] for letter in token)
-    return written.decode("utf-8", errors="backslashreplace").translate(_BLANKS)
-
-
-def _continues(text: str) -> bool:
-    # Part of a character: where a byte-level vocabulary cuts it, it is shown as this sign.
-    return text.startswith("\ufffd") or unicodedata.category(text[:1] or " ")[0] not in "PSZC"
 
 
 def _cutting(backend: Backend) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Where words begin among tokens, without the text they were cut from."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers.pre_tokenizers import PreTokenizer
+
+# Kinds of characters. What PART stands for is no character by itself and never begins a word: an
+# accent, a joiner, the later bytes of a character that is cut into bytes. The kind of a token that
+# was added is ALONE.
+_PART, _LETTER, _DIGIT, _SIGN, _IDEOGRAPH, _SPACE, _BREAK, _ALONE = range(8)
+_IDEOGRAPHS = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+# What may follow the first bytes of a character, as UTF-8 allows it.
+_REST = (b"\x81\x81\x81", b"\xa4\x85", b"\x9f\x98\x80", b"\xa0\x80\x80")
+
+
+class WordBoundaries:
+    """Where words begin among tokens that carry the spaces before them.
+
+    A word begins
+
+    - at a space, which belongs to the word behind it, and after a break between lines;
+    - between signs and letters or digits: punctuation is no part of a word, as in BERT, even where
+      a pre-tokenizer leaves it there (Metaspace);
+    - before and after each piece of ideographs: Chinese has no spaces, and what BERT masks there
+      as a word is a character too;
+    - between letters and digits, and between two signs, where the tokenizer's own pre-tokenizer
+      parts them.
+
+    Args:
+        spelled: the bytes that each id adds to a text, its space included; None for a token that
+            is a word by itself.
+    """
+
+    def __init__(self, spelled: Sequence[bytes | None], pre_tokenizer: PreTokenizer | None) -> None:
+        kinds = [_kinds(text) for text in spelled]
+        self._first_V = np.array([first for first, _ in kinds], np.uint8)
+        self._last_V = np.array([last for _, last in kinds], np.uint8)
+        self._begins = _table(pre_tokenizer)
+
+    def begins(self, ids_N: np.ndarray, opens_N: np.ndarray) -> np.ndarray:
+        """Return where words begin; one does wherever ``opens_N`` is True."""
+        last_N = self._last_V[ids_N]
+        # Parts are of the character before them.
+        places_N = np.where((last_N != _PART) | opens_N, np.arange(len(ids_N)), 0)
+        last_N = last_N[np.maximum.accumulate(places_N)]
+        begins_N = opens_N.copy()
+        begins_N[1:] |= self._begins[last_N[:-1], self._first_V[ids_N[1:]]]
+        return begins_N
+
+
+def _table(pre_tokenizer: PreTokenizer | None) -> np.ndarray:
+    """Return whether a word begins, by the kinds of the characters before and there."""
+    begins = np.ones((8, 8), bool)
+    within = [_PART, _LETTER]
+    begins[np.ix_(within, within)] = False
+    begins[_DIGIT, _DIGIT] = False
+    begins[within, _DIGIT] = _parts("a1", pre_tokenizer)
+    begins[_DIGIT, _LETTER] = _parts("1a", pre_tokenizer)
+    begins[_SIGN, _SIGN] = _parts("!!", pre_tokenizer)
+    begins[_SPACE, :_SPACE] = False
+    begins[:, _PART] = False
+    return begins
+
+
+def _parts(text: str, pre_tokenizer: PreTokenizer | None) -> bool:
+    """Whether the second character of a text begins a word."""
+    if pre_tokenizer is None:
+        return False
+    return any(start == 1 for _, (start, _) in pre_tokenizer.pre_tokenize_str(text))
+
+
+def _kinds(spelled: bytes | None) -> tuple[int, int]:
+    """Return the kinds of a token's first and last character; PART as the last if all are."""
+    if spelled is None:
+        return _ALONE, _ALONE
+    text = spelled.lstrip(bytes(range(0x80, 0xC0)))
+    known = [_kind(character) for character in _completed(text)]
+    whole = [kind for kind in known if kind != _PART]
+    first = known[0] if known and len(text) == len(spelled) else _PART
+    return first, whole[-1] if whole else _PART
+
+
+def _completed(text: bytes) -> str:
+    """Return the characters of bytes, the last one another of its script if it is cut off."""
+    for rest in (b"", *_REST):
+        for size in range(len(rest) + 1):
+            try:
+                return (text + rest[:size]).decode()
+            except UnicodeDecodeError:
+                continue
+    return text.decode(errors="replace")
+
+
+def _kind(character: str) -> int:
+    category = unicodedata.category(character)
+    if _IDEOGRAPHS.match(character):
+        return _IDEOGRAPH
+    if category[0] == "M" or category == "Cf":
+        return _PART
+    if character == " ":
+        return _SPACE
+    if category[0] == "Z" or character.isspace():
+        return _BREAK
+    return {"L": _LETTER, "N": _DIGIT}.get(category[0], _SIGN)
