@@ -37,7 +37,7 @@ USUAL = {
     **{"bert": "wordpiece", "deberta-v2": "sentencepiece", "distilbert": "wordpiece"},
     **{"electra": "wordpiece", "modernbert": "byte_level", "roberta": "byte_level"},
     # Without a class of their own.
-    **{"eurobert": "byte_level", "mpnet": "wordpiece"},
+    **{"eurobert": "byte_level", "esm": "byte_level"},
 }
 # How the tokenizers are named on the command line; each comes with another way of masking.
 TOKENIZERS = {
@@ -198,6 +198,7 @@ def test_a_family_goes_through_all_commands(
     folder = run.parent / tuned / "model"
     judged = pipeline("text-classification", model=str(folder))({"text": "a", "text_pair": "b"})
     assert judged["label"] in "ab"
+    assert "other heads" in use(".inspect", f"run={tuned}", "what=architecture")
     name = type(AutoModelForSequenceClassification.from_pretrained(folder)).__name__
     assert name in (folder / "README.md").read_text()
 

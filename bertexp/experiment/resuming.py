@@ -131,7 +131,8 @@ def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) ->
     assert stored is not None, folder
     then = stored.copy()
     OmegaConf.set_struct(then, False)
-    for part in ("hardware", "tracker"):
+    # The last two are of runs that fine-tune.
+    for part in ("hardware", "tracker", "finetune", "run"):
         then.pop(part, None)
     changed = [one for one in overrides if _part(one) in then or _part(one) not in composed]
     return _with_overrides(_completed(then, composed), composed, changed)

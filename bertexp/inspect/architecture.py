@@ -25,7 +25,7 @@ def show_architecture(subject: Subject) -> None:
         "dim",
     )
     title = subject.title(type(model).__name__)
-    show(Group(title, _tree(model), "", _table(Family.of(model).parts(length)), note))
+    show(Group(title, _tree(model), "", _table(model, Family.of(model).parts(length)), note))
 
 
 def _own(module: nn.Module, seen: set[int]) -> tuple[int, int]:
@@ -35,11 +35,12 @@ def _own(module: nn.Module, seen: set[int]) -> tuple[int, int]:
     return sum(p.numel() for p in own), sum(p.numel() * p.element_size() for p in own)
 
 
-def _table(parts: list[Part]) -> Table:
+def _table(model: nn.Module, parts: list[Part]) -> Table:
     made = table("part", "parameters", "bytes", "share", "FLOPs")
     seen: set[int] = set()
     own = [_own(part.module, seen) for part in parts]
-    total = sum(count for count, _ in own)
+    other = _own(model, seen)
+    total = sum(count for count, _ in [*own, other])
 
     def add(name: str, chosen: list[tuple[int, int]], products: int, style: str = "") -> None:
         count, size = (sum(each) for each in zip(*chosen, strict=True))
@@ -49,9 +50,11 @@ def _table(parts: list[Part]) -> Table:
 
     for part, figures in zip(parts, own, strict=True):
         add(part.name, [figures], part.products)
+    if other[0]:
+        add("other heads", [other], 0)
     bare = [figures for part, figures in zip(parts, own, strict=True) if not part.is_head]
     add("without pooler and heads", bare, 0, "bold")
-    add("all", own, 0, "bold")
+    add("all", [*own, other], 0, "bold")
     return made
 
 

@@ -73,9 +73,9 @@ class Predictor:
         heads = self._family.heads
         self._fills, self._pairs = MASKED in heads, PAIR in heads
         if not (self._fills or self._pairs):
+            kind = type(self._family.model).__name__
             raise UserError(
-                f"run={self._name}: a {type(self._family.model).__name__} predicts neither masked "
-                "tokens nor pairs."
+                f"run={self._name}: its {kind} predicts neither masked tokens nor pairs."
             )
 
     @torch.no_grad()

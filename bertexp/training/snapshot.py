@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bertexp import group
+from bertexp.families.checkpoint import load_model
 from bertexp.training import shards
 from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.loop import Training
@@ -127,8 +128,10 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         UserError: it is of another model.
     """
-    weights = load_file(folder / WEIGHTS_FILE)
-    own = model.state_dict()
+    weights, own = load_file(folder / WEIGHTS_FILE), model.state_dict()
+    if weights.keys() - own.keys():
+        # Of some families transformers saves weights under older names.
+        weights = load_model(str(folder), key="checkpoint").state_dict()
     try:
         parts = {n: shards.cut_like(own[n], w) if n in own else w for n, w in weights.items()}
         missing, unexpected = model.load_state_dict(parts, strict=False)
