@@ -28,6 +28,7 @@ from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.summary import write_summary
 from bertexp.help import asks_for_help, help_text
+from bertexp.registry import Registry
 from bertexp.signals import Signals
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob, begin_job
@@ -169,6 +170,9 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
         if option in extra:
             package = f"'bertexp[{extra[option]}]'"
             return f"{group}={option}: the package is missing, pip install {package}."
+        for registry in Registry.all:
+            if registry.key == f"{group}.name" and registry.has(option):
+                return f"{group}={option}: has no file of its own; type {group}.name={option}."
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return f"{group}={option}: must be one of {', '.join(options)}.{nearest(option, options)}"
     for override in sys.argv[1:]:

@@ -92,12 +92,15 @@ class Registry(Generic[Builder]):
                 importlib.import_module(f"{self._package}.{module.name}")
         return sorted(self._builders)
 
+    def has(self, name: str) -> bool:
+        return name in self._builders or name in self.names()
+
     def check(self, name: str, key: str | None = None) -> None:
         """Raise a ``UserError`` that lists the registered names unless ``name`` is one of them.
 
         ``key`` is the key it was found at, if not the registry's own.
         """
-        if name not in self._builders:
+        if not self.has(name):
             require_choice(key or self.key, name, self.names())
 
     def __getitem__(self, name: str) -> Builder:

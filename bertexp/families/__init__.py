@@ -18,8 +18,11 @@ class Families(Registry[type["Family"]]):
     masked-language-model class for is a ``Generic`` one.
     """
 
+    def has(self, name: str) -> bool:
+        return super().has(name) or name in generic_names()
+
     def check(self, name: str, key: str | None = None) -> None:
-        if name in self.names() or name in generic_names():
+        if self.has(name):
             return
         own = ", ".join(self.names())
         close = nearest(name, [*self.names(), *generic_names()])
@@ -30,7 +33,7 @@ class Families(Registry[type["Family"]]):
 
     def __getitem__(self, name: str) -> type[Family]:
         self.check(name)
-        if name in self.names():
+        if super().has(name):
             return super().__getitem__(name)
         from bertexp.families.generic import generic
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bertexp.data.hub import is_away, must_be_local
-from bertexp.families import FAMILIES, generic_names
+from bertexp.families import FAMILIES
 from bertexp.validation import UserError
 
 # Of a ``config.json``, what makes another model of it than the one that is trained here, and what
@@ -50,7 +50,7 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
                 f"{named}: its config.json has no model_type; the families are "
                 f"{', '.join(FAMILIES.names())}."
             )
-        if kind not in FAMILIES.names() and kind not in generic_names():
+        if not FAMILIES.has(kind):
             raise UserError(
                 f"{named}: is a {kind} model; the families are {', '.join(FAMILIES.names())} and "
                 "all others that transformers itself has a masked-language-model class for."

@@ -62,17 +62,25 @@ class Family(Kind):
     def check(self) -> None:
         """Raise a ``UserError`` unless its heads can be computed as they are computed here."""
 
-    def use_padding(self, pad_id: int) -> None:
-        """Have a model that was loaded pad with another token.
+    def use_tokens(self, pad_id: int, mask_id: int) -> None:
+        """Have a model pad and mask with these tokens.
 
         Raises:
-            UserError: it cannot.
+            UserError: it was trained to treat others as these.
         """
         if self.positions_follow_padding and pad_id != self.config.pad_token_id:
             raise UserError(
                 f"tokenizer: pads with the id {pad_id}, and the model's positions begin behind "
                 f"{self.config.pad_token_id}, with which it pads; take its own tokenizer."
             )
+        masks_by = getattr(self.config, "mask_token_id", mask_id)
+        if getattr(self.config, "token_dropout", False) and mask_id != masks_by:
+            raise UserError(
+                f"tokenizer: masks with the id {mask_id}, and the model sets the embedding of "
+                f"{masks_by} to 0 (token_dropout), with which it masks; take its own tokenizer."
+            )
+        if hasattr(self.config, "mask_token_id"):
+            self.config.mask_token_id = mask_id
         self.config.pad_token_id = pad_id
         # Of another token, it would keep that one's embedding as it is.
         self.model.get_input_embeddings().padding_idx = pad_id

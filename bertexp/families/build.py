@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from bertexp.families.base import Family
 from bertexp.families.checkpoint import add_rows, load_model
 from bertexp.families.config import LOADED, TRAINED, FamilyConfig, ModelConfig
 from bertexp.validation import UserError
+
+log = logging.getLogger(__name__)
 
 
 def build_model(
@@ -40,11 +43,17 @@ def build_model(
         model = load_model(config.pretrained, heads)
         if config.resize and tokenizer.vocab_size > model.config.vocab_size:
             add_rows(model, tokenizer.vocab_size)
-        Family.of(model).use_padding(tokenizer.pad_id)
     else:
         config.check_memory(tokenizer.vocab_size, LOADED)
         model = new_model(family, config, heads, tokenizer.vocab_size, tokenizer.pad_id)
     _check_length(model.config, max_length)
+    Family.of(model).use_tokens(tokenizer.pad_id, tokenizer.mask_id)
+    if not model._supports_sdpa:
+        log.info(
+            "%s: transformers computes its attention without fused kernels, which is slow and "
+            "takes memory in proportion to the square of the length.",
+            model.config.model_type,
+        )
     return model.train()
 
 
@@ -83,10 +92,10 @@ def check_model(
     else:
         kind = FAMILIES[family.name]
         kind.model_class(heads)
-        found = kind.describe(config, vocab_size=1, pad_id=0)
         # On a GPU there is room for all but the weights, which are made here.
         config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)
         kind.check_scratch(config)
+        found = kind.describe(config, vocab_size=1, pad_id=0)
     if reads_pairs:
         must_read_pairs(found, "task")
     if is_compiled:

@@ -166,4 +166,4 @@ def test_a_checkpoint_brings_its_family(
     )
     assert type(Family.of(after)) is FAMILIES["roberta"]
     with pytest.raises(UserError, match=r"^tokenizer: pads with the id \d+, and the model's"):
-        Family.of(after).use_padding(tokenizer.pad_id + 1)
+        Family.of(after).use_tokens(tokenizer.pad_id + 1, tokenizer.mask_id)
