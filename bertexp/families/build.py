@@ -46,6 +46,9 @@ def build_model(
     else:
         config.check_memory(tokenizer.vocab_size, LOADED)
         model = new_model(family, config, heads, tokenizer.vocab_size, tokenizer.pad_id)
+    if tokenizer.pad_id == tokenizer.closing_id:
+        # As padding, the embedding of the closing token would not be trained.
+        model.get_input_embeddings().padding_idx = None
     _check_length(model.config, max_length)
     Family.of(model).use_tokens(tokenizer.pad_id, tokenizer.mask_id)
     if not model._supports_sdpa:

@@ -88,7 +88,8 @@ def _lines(
     for written_L, seen_L, predicted_L in zip(
         ids_BL, masked.input_ids_BL, masked.predicted_BL, strict=True
     ):
-        end = 1 + min(most, int((written_L != tokenizer.pad_id).sum()) - 2)
+        around = (tokenizer.pad_id, tokenizer.closing_id)
+        end = 1 + min(most, int(np.flatnonzero(~np.isin(written_L, around))[-1]))
         inside = (each[1:end].tolist() for each in (written_L, seen_L, predicted_L))
         tokens: Iterator[tuple[int, int, bool]] = zip(*inside, strict=True)
         line = Text()

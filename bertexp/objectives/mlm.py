@@ -149,13 +149,15 @@ class MaskedLanguageModelling(Objective):
         probabilities_NV = logits_NC.float().softmax(-1)[:, : tokenizer.vocab_size]
         places_N = target.positions_N
         rows, width = batch.input_ids_BL.shape
+        mask_BL = batch.attention_mask_BL
+        lengths_B = [width] * rows if mask_BL is None else mask_BL.sum(1).tolist()
         for row in range(rows):
             inside = (places_N >= row * width + 1) & (places_N < (row + 1) * width)
             if not inside.any():  # a text of unknown words
                 continue
             first = int(places_N[inside][0])
             start = max(row * width + 1, first - SHOWN_TOKENS // 4)
-            end = min(start + SHOWN_TOKENS, (row + 1) * width)
+            end = min(start + SHOWN_TOKENS, row * width + lengths_B[row])
             ids = batch.input_ids_BL.flatten()[start:end].tolist()
             written = ids.copy()
             guesses = []
@@ -166,8 +168,7 @@ class MaskedLanguageModelling(Objective):
                 written[int(places_N[index]) - start] = label
                 likeliest = list(zip(names, best.values.tolist(), strict=True))
                 guesses.append(Guess(tokenizer.shown[label], likeliest))
-            length = sum(token != tokenizer.pad_id for token in ids)
-            text = tokenizer.join(ids[:length], written[:length]).strip()
+            text = tokenizer.join(ids, written).strip()
             yield MaskedSample(text, tokenizer.roles.mask, guesses)
 
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as Backend
-from tokenizers import models, normalizers
+from tokenizers import normalizers
 
 from bertexp.data.hub import find_file, is_away, must_be_local
 from bertexp.data.tokens.characters import needs_accents
+from bertexp.data.tokens.roles import token_of, with_roles
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import bert_backend
 from bertexp.validation import UserError
 
-# The special tokens of BERT and of RoBERTa, for a tokenizer.json without settings.
-_USUAL = (Roles(), Roles("<pad>", "<unk>", "<s>", "</s>", "<mask>"))
+# What a folder has that holds the tokenizer in a form which is not read here.
+_OTHER_FORMS = (
+    *("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model"),
+    *("vocab.json", "merges.txt", "bpe.codes", "vocab.bpe"),
+)
 # The classes of ``transformers`` that cut text as BERT's does, given a vocabulary only.
 _AS_BERT = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"}
 # What ``transformers`` calls the settings of BERT's normaliser, and prefers to its file.
@@ -41,8 +45,7 @@ def open_tokenizer(
         lowercase, strip_accents: for a ``vocab.txt`` that comes without settings of its own.
 
     Raises:
-        UserError: there is no tokenizer, or it lacks a special token, has gaps in its ids, or puts
-            other tokens around a text than BERT's or RoBERTa's.
+        UserError: there is no tokenizer, or it cannot be trained with, see ``with_roles``.
     """
     named, file = f"{key}={path}", Path(path)
     settings: dict[str, Any] | None = None
@@ -52,11 +55,8 @@ def open_tokenizer(
         file, settings = _look_in(path, named)
     if file.suffix == ".json":
         backend = _read_tokenizer(file, settings or {}, named)
-        is_wordpiece = isinstance(backend.model, models.WordPiece)
-        roles = _roles(settings or {}, backend.get_vocab(), is_wordpiece, named)
     else:
-        roles = _roles(settings or {}, {}, True, named)
-        vocabulary = _read_vocabulary(file, roles, named)
+        vocabulary = _read_vocabulary(file, settings or {}, named)
         folding = {"do_lower_case": lowercase, "strip_accents": strip_accents} | (settings or {})
         if folding["strip_accents"] is None and needs_accents(Counter("".join(vocabulary))):
             folding["strip_accents"] = False
@@ -65,7 +65,7 @@ def open_tokenizer(
             backend = bert_backend(vocabulary, *fold.values())
         else:
             backend = _of_folder(path, vocabulary, settings, fold, named)
-    return _checked(Tokenizer(backend, roles), named)
+    return with_roles(backend, settings or {}, named)
 
 
 def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
@@ -75,14 +75,21 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
         file = find_file(path, "tokenizer.json") or find_file(path, "vocab.txt")
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             if found := find_file(path, name):
-                settings |= json.loads(found.read_text(encoding="utf-8"))
+                settings |= _read_settings(found, named)
+        other = None if file else next(filter(partial(find_file, path), _OTHER_FORMS), None)
     except (OSError, ValueError) as error:
-        file, reason = None, str(error).strip().splitlines()[0].rstrip(".: ")
+        file, other, reason = None, None, str(error).strip().splitlines()[0].rstrip(".: ")
     if file is None and is_away(path):
         raise UserError(
             f"{named}: the Hugging Face Hub does not answer and the tokenizer is not in its cache "
             "here; type tokenizer=wordpiece (trained on the corpus), or tokenizer.path=vocab.txt, "
             "or run this once with a network."
+        )
+    if other is not None:
+        write = f"from_pretrained('{path}').save_pretrained('FOLDER')"
+        raise UserError(
+            f"{named}: has a {other} and no tokenizer.json, which bertexp reads; write one so: "
+            f'python -c "from transformers import AutoTokenizer as T; T.{write}"'
         )
     if file is None:
         raise UserError(
@@ -92,22 +99,14 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
     return file, settings
 
 
-def _roles(
-    settings: dict[str, Any], vocabulary: Container[str], needs_unk: bool, named: str
-) -> Roles:
-    """Return the special tokens as ``transformers`` saves them; else the usual ones that fit."""
-    fitting = (each for each in _USUAL if each.cls in vocabulary and each.mask in vocabulary)
-    usual = asdict(next(fitting, Roles()))
-    if not needs_unk and usual["unk"] not in vocabulary:
-        usual["unk"] = None
-    tokens: dict[str, Any] = {}
-    for role in usual:
-        token = settings.get(f"{role}_token", usual[role])
-        token = token.get("content") if isinstance(token, dict) else token
-        if not (isinstance(token, str) or (role == "unk" and not needs_unk)):
-            raise UserError(f"{named}: its tokenizer_config.json names no {role}_token.")
-        tokens[role] = token
-    return Roles(**tokens)
+def _read_settings(file: Path, named: str) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{named}: its {file.name} cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{named}: its {file.name} holds no settings.")
+    return found
 
 
 def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend:
@@ -123,7 +122,7 @@ def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend
     return backend
 
 
-def _read_vocabulary(file: Path, roles: Roles, named: str) -> dict[str, int]:
+def _read_vocabulary(file: Path, settings: dict[str, Any], named: str) -> dict[str, int]:
     try:
         # Windows' editors put a mark before the first word.
         lines = file.read_text(encoding="utf-8-sig").split("\n")
@@ -132,7 +131,8 @@ def _read_vocabulary(file: Path, roles: Roles, named: str) -> dict[str, int]:
     if lines[-1] == "":
         lines.pop()
     vocabulary = {token: index for index, token in enumerate(lines)}
-    missing = [token for token in roles.tokens.values() if token not in vocabulary]
+    roles = {role: token_of(settings, role) or usual for role, usual in asdict(Roles()).items()}
+    missing = [token for token in roles.values() if token not in vocabulary]
     if missing:
         raise UserError(
             f"{named}: no {', '.join(missing)} among its {len(vocabulary)} lines; a BERT "
@@ -170,41 +170,3 @@ def _of_folder(
         raise UserError(f"{named}: cannot be read as a tokenizer ({reason}).") from error
     backend: Backend = tokenizer.backend_tokenizer
     return backend
-
-
-def _checked(tokenizer: Tokenizer, named: str) -> Tokenizer:
-    """Return a tokenizer that can be trained with.
-
-    Raises:
-        UserError: it cannot.
-    """
-    backend, roles = tokenizer.backend, tokenizer.roles.tokens
-    # A byte-level vocabulary knows everything; Unigram has a number for it.
-    unknown = getattr(backend.model, "unk_token", None)
-    if unknown is not None and unknown != tokenizer.roles.unk:
-        raise UserError(
-            f"{named}: marks unknown words with {unknown}, and its settings name "
-            f"{tokenizer.roles.unk} for that."
-        )
-    vocabulary = backend.get_vocab()
-    for role, token in roles.items():
-        if token not in vocabulary:
-            raise UserError(f"{named}: has no {token}, which is to be its {role}_token.")
-    gaps = sorted({*range(len(vocabulary))} - {*vocabulary.values()})
-    if gaps:
-        raise UserError(
-            f"{named}: has {len(vocabulary)} tokens, none with the id {gaps[0]} and one with the "
-            f"id {max(vocabulary.values())}; ids must go from 0 up without gaps, each once."
-        )
-    if backend.post_processor is None:
-        return tokenizer
-    word, found = backend.encode("a", add_special_tokens=False).ids, backend.encode("a", "a").ids
-    for separators in (1, 2):
-        one = replace(tokenizer, separators=separators)
-        if found == one.sequence(word, word).tolist():
-            return one
-    cls, sep = roles["cls"], roles["sep"]
-    raise UserError(
-        f"{named}: puts other tokens around a pair of texts than {cls} A {sep} B {sep} or "
-        f"{cls} A {sep} {sep} B {sep}, which is what bertexp trains on."
-    )

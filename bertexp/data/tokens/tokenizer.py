@@ -64,9 +64,10 @@ class Tokenizer:
     def special_in_pair(self) -> int:
         return self.special_in_sequence + self.separators
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        return self.backend.get_vocab_size()
+        """How many ids there are; not each of them must have a token."""
+        return 1 + max(self.backend.get_vocab().values())
 
     @cached_property
     def pad_id(self) -> int:
@@ -90,8 +91,9 @@ class Tokenizer:
 
     @cached_property
     def is_special_V(self) -> np.ndarray:
-        """Whether an id has one of the ``roles``: ``bool`` of shape (vocab_size,)."""
-        flags = np.zeros(self.vocab_size, dtype=bool)
+        """Whether an id has one of the ``roles`` or no token: ``bool`` of shape (vocab_size,)."""
+        flags = np.ones(self.vocab_size, dtype=bool)
+        flags[[*self.backend.get_vocab().values()]] = False
         flags[[self._id(token) for token in self.roles.tokens.values()]] = True
         return flags
 
@@ -217,7 +219,7 @@ class Tokenizer:
 
     @cached_property
     def tokens(self) -> list[str]:
-        return [str(self.backend.id_to_token(index)) for index in range(self.vocab_size)]
+        return [self.backend.id_to_token(index) or "" for index in range(self.vocab_size)]
 
     @cached_property
     def fingerprint(self) -> str:

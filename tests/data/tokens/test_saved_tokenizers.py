@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from bertexp.data.tokens.saved import open_tokenizer
-from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, train_wordpiece
 from bertexp.validation import UserError
 
@@ -241,17 +241,58 @@ def closed_by_its_mask(folder: Path) -> None:
 
 
 def without_mask(folder: Path) -> None:
-    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "<mask>")
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[M]")
     backend(special=special).save(str(folder / "tokenizer.json"))
+
+
+def of_other_forms(folder: Path) -> None:
+    (folder / "spiece.model").write_bytes(b"\n")
+    (folder / "tokenizer_config.json").write_text("{}")
+
+
+def with_broken(name: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        backend().save(str(folder / "tokenizer.json"))
+        (folder / name).write_text('{"mask_token": ')
+
+    return write
+
+
+def of_a_decoder(folder: Path) -> None:
+    made, trainer = byte_level()
+    made.train_from_iterator(["a b"], trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 0)]
+    )
+    made.save(str(folder / "tokenizer.json"))
+
+
+def settings_that_name(**tokens: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        backend().save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
+
+    return write
 
 
 @pytest.mark.parametrize(
     ("write", "told"),
     [
-        (with_a_hole, r"19 tokens, none with the id 17 and one with the id 40"),
         (japanese, r"is a BertJapaneseTokenizer, which cuts text in ways"),
-        (closed_by_its_mask, r"puts other tokens around a pair"),
-        (without_mask, r"has no \[MASK\], which is to be its mask_token"),
+        (closed_by_its_mask, r"\[MASK\] is to be its mask_token and its sep_token"),
+        (of_a_decoder, r"puts other tokens around a pair of texts than <s> A </s> B </s>"),
+        (
+            without_mask,
+            r"name no mask_token, .* of 19 tokens has no \[MASK\], <mask>, .* add a mask token",
+        ),
+        (
+            settings_that_name(mask_token="[M]"),
+            r"settings name \[M\] as mask_token, which its 19 tokens lack: .* add a mask token",
+        ),
+        (settings_that_name(cls_token="<s>"), r"name <s> as cls_token, which its 19 tokens lack"),
+        (of_other_forms, r"has a spiece\.model and no tokenizer\.json, which bertexp reads; write"),
+        (with_broken("tokenizer.json"), r"tokenizer\.json cannot be read as a tokenizer"),
+        (with_broken("tokenizer_config.json"), r"its tokenizer_config\.json cannot be read"),
         (lambda folder: None, r"neither a tokenizer\.json nor a vocab\.txt"),
     ],
 )
@@ -263,6 +304,101 @@ def test_what_cannot_be_trained_with_is_refused_in_one_line(
         open_tokenizer(str(tmp_path), "tokenizer.path")
     assert str(caught.value).startswith(f"tokenizer.path={tmp_path}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_ids_without_a_token_are_never_drawn_nor_shown(tmp_path: Path) -> None:
+    with_a_hole(tmp_path)
+    read = open_tokenizer(str(tmp_path), "tokenizer.path")
+    assert read.vocab_size == 41
+    assert np.flatnonzero(read.is_special_V).tolist() == [*range(5), 17, *range(19, 40)]
+    assert read.join(*read.encode(["x cat"])) == " x cat"
+    read.to_transformers(64).save_pretrained(tmp_path / "again")
+    assert open_tokenizer(str(tmp_path / "again"), "run").fingerprint == read.fingerprint
+
+
+# What `transformers` saves of a published tokenizer, by the kind of model: special tokens in the
+# order of their ids, those that its settings name, and what it puts around a pair.
+PUBLISHED: dict[str, tuple[list[str], dict[str, str], str]] = {
+    "eurobert": (
+        ["<|begin_of_text|>", "<|end_of_text|>", "<|mask|>"],
+        {
+            **{"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+            **{"mask_token": "<|mask|>", "pad_token": "<|end_of_text|>"},
+        },
+        "<|begin_of_text|> $A <|end_of_text|> $B <|end_of_text|>",
+    ),
+    "eurobert, no settings": (
+        ["<|begin_of_text|>", "<|end_of_text|>", "<|mask|>"],
+        {},
+        "<|begin_of_text|> $A <|end_of_text|> $B <|end_of_text|>",
+    ),
+    "modernbert": (
+        ["<|padding|>", "<|endoftext|>", "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"],
+        {f"{role}_token": f"[{role.upper()}]" for role in ("unk", "cls", "sep", "pad", "mask")},
+        "[CLS] $A [SEP] $B [SEP]",
+    ),
+    "xlm-roberta": (
+        ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"},
+        "<s> $A </s> </s> $B </s>",
+    ),
+    "albert": (
+        ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"],
+        {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "[CLS]", "eos_token": "[SEP]"},
+        "[CLS] $A [SEP] $B [SEP]",
+    ),
+    "mpnet": (
+        ["<s>", "<pad>", "</s>", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "<mask>"],
+        {},
+        "<s> $A </s> </s> $B </s>",
+    ),
+    "esm": (
+        ["<cls>", "<pad>", "<eos>", "<unk>", "<mask>"],
+        {"cls_token": "<cls>", "eos_token": "<eos>"},
+        "<cls> $A <eos> $B <eos>",
+    ),
+}
+ROLES = {
+    "eurobert": ("<|end_of_text|>", None, "<|begin_of_text|>", "<|end_of_text|>", "<|mask|>"),
+    "modernbert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    "xlm-roberta": ("<pad>", "<unk>", "<s>", "</s>", "<mask>"),
+    "albert": ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"),
+    "mpnet": ("<pad>", "[UNK]", "<s>", "</s>", "<mask>"),
+    "esm": ("<pad>", "<unk>", "<cls>", "<eos>", "<mask>"),
+}
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+@pytest.mark.parametrize("alone", [False, True], ids=["folder", "tokenizer.json"])
+def test_the_roles_of_published_tokenizers_are_found(
+    kind: str, alone: bool, tmp_path: Path
+) -> None:
+    special, settings, pair = PUBLISHED[kind]
+    made, _ = byte_level()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet)
+    made.train_from_iterator([TEXT_OF_ROBERTA], trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single=pair.partition("$A")[0] + "$A" + pair.partition("$B")[2],
+        pair=pair,
+        special_tokens=[(token, made.token_to_id(token)) for token in special],
+    )
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    path = tmp_path / "tokenizer.json" if alone else tmp_path
+    read = open_tokenizer(str(path), "tokenizer.path")
+    assert read.roles == Roles(*ROLES[kind.partition(",")[0]])
+    (first,), (second,) = read.encode([TEXT_OF_ROBERTA]), read.encode(["wait"])
+    assert read.sequence(first).tolist() == made.encode(TEXT_OF_ROBERTA).ids
+    assert read.sequence(first, second).tolist() == made.encode(TEXT_OF_ROBERTA, "wait").ids
+    read.to_transformers(64, segments=False).save_pretrained(tmp_path / "export")
+    again = open_tokenizer(str(tmp_path / "export"), "run")
+    assert (again.fingerprint, again.roles) == (read.fingerprint, read.roles)
+    RobertaConfig().save_pretrained(tmp_path / "export")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "export")
+    padded = theirs([TEXT_OF_ROBERTA, "wait"], padding=True)
+    assert padded["input_ids"][0] == read.sequence(first).tolist()
+    assert sum(padded["attention_mask"][1]) == len(second) + 2
 
 
 LANGUAGES = {
