@@ -19,6 +19,8 @@ from typing import Any
 
 # A run's own record of them, in its folder: one JSON object a line.
 METRICS_FILE = "metrics.jsonl"
+# What runs of different tokenizers are compared by.
+BITS_PER_BYTE = "eval/bits_per_byte"
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,19 @@ register("spearman", correlation("rank correlation of scores", line=True))
 register(
     "eval/probe/*",
     share("accuracy of a linear classifier on frozen features", results=False, comparison=True),
+)
+register(
+    BITS_PER_BYTE,
+    lower_is_better=True,
+    unit="bits/byte",
+    low=0.0,
+    meaning="each word predicted from all the others, whatever tokens it is cut into",
+)
+register(
+    f"{BITS_PER_BYTE}@spelling",
+    unit="bits/byte",
+    low=0.0,
+    meaning="its part for what tokens do not tell: case, spaces, unknown words",
 )
 # Losses at different mask rates cannot be compared: what training logs has no direction.
 register("train/*loss", unit="nats", meaning="mean loss since the line before")

@@ -25,6 +25,8 @@ def _table() -> Iterator[None]:
         ("eval/loss", "min", "nats"),
         ("eval/loss@0.4", "min", "nats"),
         ("eval/pseudo_perplexity", "min", ""),
+        ("eval/bits_per_byte", "min", "bits/byte"),
+        ("eval/bits_per_byte@spelling", None, "bits/byte"),
         ("eval/nsp_calibration_error", "min", ""),
         ("eval/nsp_accuracy@swap", "max", ""),
         ("eval/f1", "max", ""),

@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="key that tells settings apart; may be repeated (all that differ but the seed)",
     )
-    parser.add_argument("--metric", help="what to compare (eval/loss)")
+    parser.add_argument(
+        "--metric", help="what to compare (eval/loss; of several tokenizers eval/bits_per_byte)"
+    )
     parser.add_argument(
         "--baseline",
         metavar="KEY=VALUE",

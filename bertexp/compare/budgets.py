@@ -46,7 +46,7 @@ def measure(
     """Return the budget that all finished runs have reached, and the runs with their values there.
 
     As long as none has finished it is what all evaluated ones have reached. A saved
-    ``evaluation`` has no budget.
+    ``evaluation`` has no budget, nor has what was measured only at ends that differ.
     """
     if evaluation:
         where = f"has no {metric} in evaluations/{evaluation}.json"
@@ -57,6 +57,9 @@ def measure(
         ]
         return None, _without_repeated(found)
     runs = [replace(run, curve=read_curve(run.history, metric, at)) for run in runs]
+    ends = {run.curve[0][0] for run in runs if run.curve}
+    if len(ends) > 1 and all(len(run.curve) <= 1 for run in runs):
+        return None, _without_repeated([_at_its_end(run, metric, at) for run in runs])
     finished = [run.curve for run in runs if run.status == "finished"]
     budget = common_budget(finished if any(finished) else [run.curve for run in runs])
     found = []
@@ -106,6 +109,11 @@ def first_trained(curve: Curve) -> float | None:
 
 def is_midway(curve: Curve, budget: float) -> bool:
     return curve[-1][0] > 1.02 * budget
+
+
+def _at_its_end(run: Run, metric: str, at: str) -> Run:
+    missing = _missing(run, metric, at, run.curve[-1][0] if run.curve else None)
+    return replace(run, value=None if missing else run.curve[-1][1], missing=missing)
 
 
 def _missing(run: Run, metric: str, at: str, budget: float | None) -> str | None:

@@ -10,12 +10,13 @@ from bertexp.compare.budgets import first_trained, is_midway, spent
 from bertexp.compare.runs import Run
 from bertexp.compare.settings import ENCODER, SEED
 from bertexp.console import value_text
-from bertexp.metrics import describe
+from bertexp.metrics import BITS_PER_BYTE, describe
 
 # A better number on something else is not a better model: these must be the same.
 MUST_AGREE = ("bank", "tokenizer", "corpus")
 # Metrics that are measured on texts of their own, before any tokenizer.
 OWN_TEXTS = ("eval/probe/", "finetune/")
+DEFAULT_METRIC = "eval/loss"
 LENGTH = "task.max_length"
 # Tokens a step that differ by no more are those of padding.
 SAME_TOKENS = 1.02
@@ -36,7 +37,8 @@ def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
     objectives = [key for key in bank if not {*"@/"} & {*key}]
     named = {each.removeprefix("eval/").partition("_")[0] for each in summary.get("metrics", ())}
     unnamed = [key for key in objectives if key not in named]
-    keys = (f"{objective}@{condition}", metric, name, objective, *unnamed, *objectives, *bank)
+    own = (f"{objective}@{condition}", metric, metric.partition("@")[0], name, objective)
+    keys = (*own, *unnamed, *objectives, *bank)
     return next((key for key in keys if key in bank), None)
 
 
@@ -49,8 +51,19 @@ def fingerprint(run: Run, part: str, metric: str) -> str | None:
 
 def refusals(runs: Sequence[Run], metric: str) -> list[str]:
     found = []
-    # A share of right answers can be compared whatever text is cut into.
-    parts = ("bank",) if metric.startswith(OWN_TEXTS) else MUST_AGREE
+    parts: tuple[str, ...] = MUST_AGREE
+    if metric.startswith(OWN_TEXTS):
+        # A share of right answers can be compared whatever text is cut into.
+        parts = ("bank",)
+    elif metric.startswith(BITS_PER_BYTE):
+        parts = ("bank", "corpus")
+    elif differ_in_tokenizers(runs):
+        parts = ("corpus",)
+        found.append(
+            f"Not ranked: the runs have different tokenizers, and {metric} depends on tokens; what "
+            f"can be compared is --metric {BITS_PER_BYTE}, eval/probe/<name>, or, after "
+            "bertexp.finetune, finetune/<task>/<metric>."
+        )
     for part in parts:
         values = distinct(fingerprint(run, part, metric) for run in runs)
         if len(values) > 1:
@@ -60,6 +73,15 @@ def refusals(runs: Sequence[Run], metric: str) -> list[str]:
                 f"compare those of one {part}."
             )
     return found
+
+
+def differ_in_tokenizers(runs: Sequence[Run]) -> bool:
+    return len(distinct(fingerprint(run, "tokenizer", "") for run in runs)) > 1
+
+
+def default_metric(runs: Sequence[Run]) -> str:
+    has_it = any(BITS_PER_BYTE in run.metrics for run in runs)
+    return BITS_PER_BYTE if has_it and differ_in_tokenizers(runs) else DEFAULT_METRIC
 
 
 def undirected(metric: str) -> list[str]:
@@ -92,7 +114,9 @@ def notes(
             found.append(f"{label}: {lacking} of {number} runs without a value.")
     found += _pooled(counted, others)
     found += [f"{label}: no run is a pair with one of the baseline." for label in unpaired]
-    if budget is not None:
+    if budget is None:
+        found += _unequal_ends(counted, at)
+    else:
         found += _unmeasured(runs, at, budget)
         if midway := sum(is_midway(run.curve, budget) for run in counted):
             found.append(
@@ -102,6 +126,15 @@ def notes(
         if at == "steps":
             found += _unequal_steps(counted)
     return found + _cautions(counted)
+
+
+def _unequal_ends(runs: Sequence[Run], at: str) -> list[str]:
+    ends = sorted({run.curve[-1][0] for run in runs if run.curve})
+    if len(ends) < 2:
+        return []
+    return [
+        f"Runs are compared at their ends: after {spent(at, ends[0])} to {spent(at, ends[-1])}."
+    ]
 
 
 def _unmeasured(runs: Sequence[Run], at: str, budget: float) -> list[str]:
@@ -162,8 +195,18 @@ def _cautions(runs: Sequence[Run]) -> list[str]:
     if len(lengths) > 1:
         found.append(f"Runs differ in {LENGTH} ({_some(lengths)}).")
     inputs = [distinct(fingerprint(run, part, "") for run in runs) for part in ("corpus", "tokens")]
-    if len(inputs[0]) == 1 < len(inputs[1]):
+    if differ_in_tokenizers(runs):
+        found.append(
+            "Runs have different tokenizers, and their losses are over different tokens: "
+            f"{BITS_PER_BYTE} is what they are compared by unless --metric names another."
+        )
+    elif len(inputs[0]) == 1 < len(inputs[1]):
         found.append("Runs were trained on different tokens of the same corpus.")
+    return found + _other_versions(runs)
+
+
+def _other_versions(runs: Sequence[Run]) -> list[str]:
+    found = []
     versions = [run.summary.get("versions", {}) for run in runs]
     for name in dict.fromkeys(name for known in versions for name in known):
         values = distinct(known.get(name) for known in versions)

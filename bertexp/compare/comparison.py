@@ -10,7 +10,7 @@ import numpy as np
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway, measure
-from bertexp.compare.comparable import measured_on, notes, refusals, undirected
+from bertexp.compare.comparable import default_metric, measured_on, notes, refusals, undirected
 from bertexp.compare.examples import clustered_difference
 from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
 from bertexp.compare.runs import Run
@@ -19,8 +19,6 @@ from bertexp.compare.statistics import Values, by_seed, differences, estimate, j
 from bertexp.console import shown, value_text
 from bertexp.metrics import Metric, describe
 from bertexp.validation import UserError, nearest, require_choice
-
-DEFAULT_METRIC = "eval/loss"
 
 
 def compare(
@@ -35,7 +33,8 @@ def compare(
     """Compare runs.
 
     Args:
-        metric: what to compare, ``eval/loss`` by default.
+        metric: what to compare; by default ``eval/loss``, or ``eval/bits_per_byte`` where runs
+            have different tokenizers.
         by: keys that tell settings apart; by default all that differ, except the seed.
         baseline: ``"key=value, ..."`` of the setting to compare the others with; by default
             the one nearest to what ``conf/`` ships.
@@ -45,8 +44,9 @@ def compare(
     Raises:
         UserError: no such metric, key, setting or unit.
     """
-    metric, at = metric or DEFAULT_METRIC, at or DEFAULT_UNIT
+    at = at or DEFAULT_UNIT
     require_choice("--at", at, UNITS)
+    metric = metric or default_metric(runs)
     _require_metric(runs, metric)
     keys, others, runs = group(runs, by)
     budget, runs = measure(runs, metric, at, evaluation)

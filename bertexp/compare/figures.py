@@ -59,7 +59,8 @@ def drawn(comparison: Comparison) -> list[Drawn]:
         settings.sort(key=lambda s: in_order({k: s.values.get(k) for k in (*others, key)}))
     places = sorted({_place(s, key) for s in settings}) if key else []
     series = list(dict.fromkeys(_series(s, others) for s in settings))
-    plain = [s.label.removeprefix(f"{keys[0]}=" if len(keys) == 1 else "") for s in settings]
+    shared = f"{comparison.heading}=" if len(keys) == 1 else ""
+    plain = [s.label.removeprefix(shared) for s in settings]
     names = shortened_apart(plain)
     found = []
     for number, (setting, name) in enumerate(zip(settings, plain, strict=True)):

@@ -219,7 +219,7 @@ def rates_figure(comparison: Comparison) -> Figure | None:
 
 
 def _heading(comparison: Comparison) -> str:
-    return comparison.keys[0] if len(comparison.keys) == 1 else ""
+    return comparison.heading if len(comparison.keys) == 1 else ""
 
 
 def _columns(curve: figures.Curve) -> tuple[list[float], list[float]]:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bertexp.compare.settings import short_keys
 from bertexp.console import value_text
 from bertexp.experiment.summary import write_json
 from bertexp.files import write_text
@@ -175,7 +176,7 @@ class Comparison:
 
     @property
     def heading(self) -> str:
-        return self.keys[0] if len(self.keys) == 1 else "setting"
+        return short_keys(self.keys)[self.keys[0]] if len(self.keys) == 1 else "setting"
 
     @property
     def by_metric(self) -> dict[str, dict[str, Ability]]:

@@ -81,11 +81,16 @@ def described(values: Mapping[str, Any]) -> str:
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
     """Return what to call each of several keys: as much of its end as tells it from the others.
 
-    A single one is called by its whole name.
+    A single one is called by its whole name, and the ``name`` of a group (``family.name``) by the
+    group.
     """
+    whole = {key: key.removesuffix(".name") for key in keys}
     if len(keys) < 2:
-        return {key: key for key in keys}
-    ends = {key: [key.split(".", place)[-1] for place in range(key.count(".") + 1)] for key in keys}
+        return whole
+    ends = {
+        key: [name.split(".", place)[-1] for place in range(name.count(".") + 1)]
+        for key, name in whole.items()
+    }
     used = Counter(end for known in ends.values() for end in known)
     return {
         key: next((e for e in reversed(known) if used[e] == 1), key) for key, known in ends.items()

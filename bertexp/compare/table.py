@@ -110,7 +110,7 @@ def _interval(
 
 def _name(comparison: Comparison, setting: Setting) -> Text:
     """Return a label without the folder that all values of the key share, as a sweep's runs do."""
-    if len(comparison.keys) != 1 or not setting.label.startswith(comparison.keys[0]):
+    if len(comparison.keys) != 1 or not setting.label.startswith(comparison.heading):
         return Text(setting.label)
     values = [one.values[comparison.keys[0]] for one in comparison.settings]
     folders = {value.rpartition("/")[0] if isinstance(value, str) else "" for value in values}

@@ -176,7 +176,7 @@ def _pair(label: str, comparison: Comparison) -> tuple[str, str]:
     names = short_names(comparison)
     baseline = names.get(comparison.baseline or "", comparison.baseline or "")
     if len(comparison.keys) == 1:
-        baseline = baseline.removeprefix(f"{comparison.keys[0]}=")
+        baseline = baseline.removeprefix(f"{comparison.heading}=")
     return names.get(label, label), baseline
 
 

@@ -22,6 +22,7 @@ from wandb_workspaces.workspaces.interface import (
 )
 
 from bertexp.config import conf_dir
+from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES
 from bertexp.tracking.base import first_line
 from bertexp.validation import UserError
@@ -79,7 +80,7 @@ def _sections(by: str) -> dict[str, list[PanelTypes]]:
     rates = OmegaConf.load(conf_dir() / "evaluation" / "default.yaml").mask_probs
     by_rate = [f"eval/loss@{rate:g}" for rate in rates]
     slices = [SLICE_PREFIX + kind for kinds in SLICES.values() for kind in kinds]
-    evaluation = ("eval/loss", "eval/accuracy", "eval/pseudo_perplexity")
+    evaluation = ("eval/loss", "eval/accuracy", "eval/pseudo_perplexity", BITS_PER_BYTE)
     return {
         "Training": [
             _curve("train/loss", by),

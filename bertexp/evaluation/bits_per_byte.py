@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from bertexp import draws, metrics
+from bertexp import draws
 from bertexp.data.cache import fingerprint
 from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -32,28 +32,16 @@ from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.scoring import Places, log_likelihoods
 from bertexp.evaluation.spelling import spelling_bits
 from bertexp.families.base import MASKED
+from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
 
-NAME = "eval/bits_per_byte"
-SPELLING = f"{NAME}@spelling"
+SPELLING = f"{BITS_PER_BYTE}@spelling"
 VERSION = 1
 # Bytes of a text: longer ones are cut before the word that goes beyond.
 MOST_BYTES = 384
 # Characters of a large validation split that texts are chosen from.
 READ = 4_000_000
-
-UNIT = "bits/byte"
-metrics.register(
-    NAME,
-    lower_is_better=True,
-    unit=UNIT,
-    low=0.0,
-    meaning="each word predicted from all the others, whatever tokens it is cut into",
-)
-metrics.register(
-    SPELLING, unit=UNIT, low=0.0, meaning="of it, for what tokens do not tell: case, spaces"
-)
 
 
 @EVALUATORS.register("bits_per_byte", reads=("evaluation.pseudo_perplexity",))
@@ -77,11 +65,11 @@ class BitsPerByte(Evaluator):
         found_N = log_likelihoods(learner.family, tokenizer, self.places, device)
         # Those that no model learns to predict are in the spelling.
         nats = -float(found_N[~tokenizer.is_special_V[self.places.ids_N]].sum())
-        yield NAME, nats / math.log(2) / self.bytes + self.spelling
+        yield BITS_PER_BYTE, nats / math.log(2) / self.bytes + self.spelling
         yield SPELLING, self.spelling
 
     def fingerprints(self) -> dict[str, str]:
-        return {NAME: fingerprint([VERSION, *self.texts])} if self.texts else {}
+        return {BITS_PER_BYTE: fingerprint([VERSION, *self.texts])} if self.texts else {}
 
     def yardsticks(self) -> dict[str, float]:
         if not self.texts:
@@ -90,7 +78,7 @@ class BitsPerByte(Evaluator):
         ids_N = ids_N[~self.source.tokenizer.is_special_V[ids_N]]
         _, counts_V = np.unique(ids_N, return_counts=True)
         bits = -float(counts_V @ np.log2(counts_V / counts_V.sum()))
-        return {NAME: bits / self.bytes + self.spelling}
+        return {BITS_PER_BYTE: bits / self.bytes + self.spelling}
 
 
 def choose_texts(corpus: CorpusStore, count: int) -> list[str]:

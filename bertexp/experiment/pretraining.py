@@ -41,8 +41,11 @@ class Pretraining(Experiment[Config]):
             self.mask_rate = config.masking.rate
 
     def identity(self) -> dict[str, Any]:
-        masking = self.config.masking if self.mask_rate else None
-        return {"task": self.config.task.name, "model": self.config.model.name, "masking": masking}
+        config = self.config
+        parts = () if config.model.pretrained else (config.family.name, config.tokenizer.name)
+        masking = config.masking if self.mask_rate else None
+        known = {"task": config.task.name, "model": config.model.name, "masking": masking}
+        return known | {"parts": parts}
 
     def prepare(self, device: torch.device) -> Prepared:
         config, length = self.config, self.config.task.max_length

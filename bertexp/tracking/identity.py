@@ -13,6 +13,8 @@ from bertexp.tracking.config import TAG_LENGTH, TrackerConfig
 
 _ID_LENGTH = 128
 _PLAIN_STRATEGY = "token"
+# Of a model trained from scratch: what the label leaves out.
+_PLAIN_PARTS = ("bert", "wordpiece")
 _IN_EVERY_LABEL = re.compile(
     r"task|seed|masking|masking\.(prob|strategy|corrupt_prob|dynamic|(replace|schedule)\..*)"
 )
@@ -44,6 +46,7 @@ def identify(
     masking: MaskingConfig | None,
     seed: int,
     sweep: str | None,
+    parts: Sequence[str] = (),
     known_id: str | None = None,
     name: str | None = None,
     job_type: str = "pretrain",
@@ -56,18 +59,22 @@ def identify(
 
     Args:
         masking: how it masks, or ``None`` for a task without masking.
+        parts: the family and the tokenizer of a model trained from scratch.
         sweep: name of the sweep, which is the group unless the user chose another.
         known_id: the id of a run that is resumed.
         swept: the overrides in which it differs from the other jobs of its sweep.
     """
-    label = "-".join([task, *_differences(swept), *_masks(masking), f"s{seed}"])
+    differences = _differences(swept)
+    special = [part for part in parts if part not in _PLAIN_PARTS]
+    others = [part for part in special if part not in differences]
+    label = "-".join([task, *others, *differences, *_masks(masking), f"s{seed}"])
     named = wandb_setting(config, "NAME")
     if named and sweep:
         named = f"{named}-{label}"  # or all its jobs have one name
     given_id, agents_sweep = wandb_setting(config, "RUN_ID"), wandb_setting(config, "SWEEP_ID")
     strategy = masking.strategy if masking else None
     own = config.tags or (wandb_setting(config, "TAGS") or "").split(",")
-    tags = [tag[:TAG_LENGTH] for tag in (task, model, strategy, *own) if tag]
+    tags = [tag[:TAG_LENGTH] for tag in (task, *special, model, strategy, *own) if tag]
     return RunIdentity(
         id=(given_id if agents_sweep else None) or known_id or given_id or new_id(label),
         name=name or named or label,

@@ -255,3 +255,26 @@ def test_a_run_is_watched_until_it_ends(long_run: Process, watching: Process) ->
     assert (watching.end(120), watching.errors) == (0, "")
     assert re.search(r"all runs +0 +interrupted", watching.output)
     assert "outputs/sweeps/long/compare.json" in watching.output
+
+
+def test_a_sweep_of_tokenizers_ends_with_their_bits_per_byte(command: Command) -> None:
+    done = command(
+        *("-m", *SMALL, "tokenizer=wordpiece,bpe", "seed=0,1", "sweep=cuts"),
+        *("trainer.max_steps=4", "evaluation.pseudo_perplexity=8", "tokenizer.vocab_size=300"),
+    )
+    assert done.code == 0, done.lines
+    folder = done.folder / "outputs" / "sweeps" / "cuts"
+    found = strict(folder / "compare.json")
+    assert (found["metric"], found["ranked"]) == ("eval/bits_per_byte", True)
+    assert {s["label"] for s in found["settings"]} == {"tokenizer=bpe", "tokenizer=wordpiece"}
+    runs = [strict(path) for path in folder.glob("*/summary.json")]
+    assert len({run["fingerprints"]["tokenizer"] for run in runs}) == 2
+    assert len({run["fingerprints"]["bank"]["eval/bits_per_byte"] for run in runs}) == 1
+    assert sum("-bpe-" in run["tracker_id"] for run in runs) == 2
+    assert "eval/bits_per_byte is what they are compared by" in " ".join(done.output.split())
+    assert re.search(r"than wordpiece by [\d.]+ bits/byte|Not resolved: tokenizer=bpe", done.output)
+    assert "bits/byte" in (folder / "compare.html").read_text()
+    by_loss = command(
+        *("outputs/sweeps/cuts", "--metric", "eval/loss"), module=COMPARE, folder=done.folder
+    )
+    assert "! Not ranked: the runs have different tokenizers" in by_loss.output

@@ -227,6 +227,37 @@ def test_runs_with_other_questions_are_not_ranked(make_run: MakeRun, part: str) 
     assert compare([*runs[:-1], failed]).ranked
 
 
+def test_runs_of_different_tokenizers_are_compared_by_bits_per_byte(make_run: MakeRun) -> None:
+    bits, prints = (
+        "eval/bits_per_byte",
+        {"corpus": "c", "bank": {"mlm": "b", "eval/bits_per_byte": "x"}},
+    )
+
+    def make(name: str, value: float, every: int, seed: int = 0, **others: str) -> Run:
+        made = make_run((value,), every=every, seed=seed, metric=bits, tokenizer__name=name,
+                        fingerprints=prints | {"tokenizer": name} | others)  # fmt: skip
+        lines = [*made.history[:-1], made.history[-1] | {"eval/loss": 3.0}]
+        metrics = made.summary["metrics"] | {"eval/loss": 3.0}
+        return dataclasses.replace(made, history=lines, summary=made.summary | {"metrics": metrics})
+
+    runs = [make("wordpiece", 1.5, 10), make("bpe", 1.4, 12)]
+    runs += [make("wordpiece", 1.6, 10, 1), make("bpe", 1.5, 12, 1)]
+    found = compare(runs)
+    assert (found.metric, found.ranked, found.budget) == (bits, True, None)
+    assert [(s.label, s.mean) for s in found.settings] == [
+        ("tokenizer=bpe", pytest.approx(1.45)), ("tokenizer=wordpiece", pytest.approx(1.55)),
+    ]  # fmt: skip
+    assert found.warnings[0] == "Runs are compared at their ends: after 10 steps to 12 steps."
+    assert "different tokenizers" in found.warnings[1]
+    (refused, *_) = compare(runs, metric="eval/loss").warnings
+    assert refused.startswith("Not ranked: the runs have different tokenizers")
+    assert all(name in refused for name in (bits, "eval/probe/", "finetune/"))
+    # The text must be the same, and families of one tokenizer are compared by their loss.
+    other = [make("bpe", 1.3, 10), make("wordpiece", 1.3, 10, corpus="other")]
+    assert not compare(other).ranked
+    assert compare([runs[0], make("wordpiece", 1.4, 10, 1)]).metric == "eval/loss"
+
+
 def test_other_lengths_and_versions_are_warned_of(make_run: MakeRun) -> None:
     same = {"corpus": "c", "tokenizer": "t", "bank": {"mlm": "b"}}
     runs = [
@@ -258,6 +289,8 @@ def test_other_lengths_and_versions_are_warned_of(make_run: MakeRun) -> None:
         ("nsp nsp@swap probe/order", "eval/nsp_loss", "nsp"),
         ("nsp nsp@swap probe/order", "eval/nsp_accuracy@swap", "nsp@swap"),
         ("mlm probe/order", "eval/probe/order", "probe/order"),
+        ("eval/bits_per_byte mlm", "eval/bits_per_byte@spelling", "eval/bits_per_byte"),
+        ("eval/bits_per_byte mlm", "eval/loss@0.4", "mlm"),
         ("", "eval/loss", None),
     ],
 )

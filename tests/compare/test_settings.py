@@ -164,8 +164,11 @@ def test_labels_leave_out_what_keys_have_in_common(make_run: MakeRun) -> None:
     runs = [make_run(masking__prob=p, masking__strategy=s) for p in (0.15, 0.4) for s in "ab"]
     assert labels(runs) == [f"prob={p}, strategy={s}" for p in (0.15, 0.4) for s in "ab"]
     alike = [make_run(optimizer__name=o, model__name=m) for o in "ab" for m in "cd"]
-    assert labels(alike)[0] == "optimizer.name=a, model.name=c"
+    assert labels(alike)[0] == "optimizer=a, model=c"
     assert labels(runs, ["masking.prob"])[0] == "masking.prob=0.15"
+    families = [make_run(family__name=f, masking__prob=p) for f in "ab" for p in (0.15, 0.4)]
+    assert labels(families)[0] == "family=a, prob=0.15"
+    assert labels(families[::2]) == ["family=a", "family=b"]
 
 
 def test_a_setting_is_called_by_its_name_where_no_other_has_it(make_run: MakeRun) -> None:

@@ -41,6 +41,14 @@ def make(config: TrackerConfig = CONFIG, **changes: object) -> RunIdentity:
         ),
         ({"masking": masking(dynamic=False)}, "mlm-p0.40-static-s1"),
         ({"task": "nsp", "masking": None}, "nsp-s1"),
+        ({"parts": ("bert", "wordpiece")}, "mlm-p0.40-s1"),
+        ({"parts": ("roberta", "bpe")}, "mlm-roberta-bpe-p0.40-s1"),
+        # In a sweep of it, each job has it, and once.
+        (
+            {"parts": ("roberta", "bpe"), "swept": ["tokenizer=bpe", "optimizer.lr=0.1"]},
+            "mlm-roberta-bpe-lr0.1-p0.40-s1",
+        ),
+        ({"parts": ("bert", "bpe"), "swept": ["family=bert"]}, "mlm-bpe-bert-p0.40-s1"),
         ({"task": "a:b;c,d#e?f/g'h"}, "a-b-c-d-e-f-g-h-p0.40-s1"),
     ],
 )
