@@ -17,7 +17,6 @@ from tokenizers import (
     Tokenizer,
     decoders,
     models,
-    normalizers,
     pre_tokenizers,
     processors,
     trainers,
@@ -34,18 +33,20 @@ from bertexp.families import FAMILIES
 
 # By each family the tokenizer that it is known for. A new one needs a line here.
 USUAL = {
-    **{"bert": "wordpiece", "deberta-v2": "sentencepiece", "distilbert": "wordpiece"},
-    **{"electra": "wordpiece", "modernbert": "byte_level", "roberta": "byte_level"},
+    **{"bert": "wordpiece", "deberta-v2": "unigram", "distilbert": "wordpiece"},
+    **{"electra": "wordpiece", "modernbert": "bpe", "roberta": "pretrained"},
     # Without a class of their own.
-    **{"eurobert": "byte_level", "esm": "byte_level"},
+    **{"eurobert": "bpe", "esm": "pretrained"},
 }
-# How the tokenizers are named on the command line; each comes with another way of masking.
+# On the command line; each comes with another way of masking.
 TOKENIZERS = {
     "wordpiece": ("tokenizer.vocab_size=300", "masking=decay"),
-    "byte_level": ("tokenizer=pretrained", "tokenizer.path=byte_level", "masking=span"),
-    "sentencepiece": ("tokenizer=pretrained", "tokenizer.path=sentencepiece", "masking=whole_word"),
+    "bpe": ("tokenizer=bpe", "tokenizer.vocab_size=320", "masking=span"),
+    "unigram": ("tokenizer=unigram", "tokenizer.vocab_size=200", "masking=whole_word"),
+    "pretrained": ("tokenizer=pretrained", "tokenizer.path=given", "masking=frequency"),
 }
-OTHERS = [(name, one) for name in FAMILIES.names() for one in TOKENIZERS if one != USUAL[name]]
+TRAINED = ("wordpiece", "bpe", "unigram")
+OTHERS = [(name, one) for name in FAMILIES.names() for one in TRAINED if one != USUAL[name]]
 SMALL = (
     *("dataset=text", "dataset.files=[corpus.txt]", "dataset.validation_fraction=0.2"),
     *("model.hidden_size=32", "model.intermediate_size=48", "task.max_length=48"),
@@ -62,42 +63,31 @@ SENTENCES = (
 TEXT = "The old man 🙂 나는 학교에 [MASK] 学校."
 
 
-def save(made: Tokenizer, folder: Path) -> None:
-    """Write a tokenizer with the special tokens of RoBERTa; its mask takes the space before it."""
-    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    mask = AddedToken("<mask>", lstrip=True, special=True)
-    names = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": mask}
-    special = {f"{role}_token": name for role, name in names.items()}
-    PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a corpus, labelled pairs and two tokenizers."""
+    """A folder with a corpus, labelled pairs and a tokenizer like RoBERTa's."""
     folder = tmp_path_factory.mktemp("matrix")
     lines = [" ".join(SENTENCES[(n + k * n) % 4] for k in range(3)) for n in range(240)]
     documents = ["\n".join(f"{n}. {line}" for line in lines[n : n + 3]) for n in range(0, 240, 3)]
     (folder / "corpus.txt").write_text("\n\n".join(documents), encoding="utf-8")
     rows = [f'"{SENTENCES[n % 4]}","{SENTENCES[n % 3]}",{"ab"[n % 4 == n % 3]}' for n in range(24)]
     (folder / "pairs.csv").write_text("\n".join(["text,text_b,label", *rows]), encoding="utf-8")
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    made.train_from_iterator(lines, bpe)
-    save(made, folder / "byte_level")
-    made = Tokenizer(models.Unigram())
-    made.normalizer = normalizers.NFKC()
-    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    unigram = trainers.UnigramTrainer(
-        vocab_size=150, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
-    made.train_from_iterator(lines, unigram)
-    save(made, folder / "sentencepiece")
+    made.train_from_iterator(lines, trainer)
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    # It takes the space before it.
+    mask = AddedToken("<mask>", lstrip=True, special=True)
+    names = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": mask}
+    special = {f"{role}_token": name for role, name in names.items()}
+    PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(folder / "given")
     return folder
 
 
