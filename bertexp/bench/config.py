@@ -12,7 +12,7 @@ from bertexp.keys import key
 from bertexp.validation import require
 
 WHAT = ("training", "masking", "preparation")
-# The module that measures one side, in a checkout; its second name is of older commits.
+# The module that measures one side; the second name is that of older commits.
 ENTRY = "bertexp.bench.side", "bertexp.benchmark.side"
 
 
@@ -41,7 +41,7 @@ class MeasureConfig:
 
     @property
     def entry(self) -> str | None:
-        """What to start of the checkout that ``against`` names, None if it has nothing."""
+        """The module to run in the checkout ``against``, None if it has none."""
         folder = expanded(str(self.against))
         found = (m for m in ENTRY if (folder / Path(*m.split("."))).with_suffix(".py").is_file())
         return next(found, None)
@@ -54,10 +54,10 @@ class MeasureConfig:
 
 @dataclass(kw_only=True)
 class BenchConfig(Config):
-    """An experiment, and how to measure its parts."""
+    """An experiment, and how to measure it."""
 
     command: ClassVar[str] = "bertexp.bench"
-    # It takes as many steps as ``bench`` has, and keeps nothing of them.
+    # ``bench.steps`` is the number of steps, and nothing of them is kept.
     passes_over: ClassVar[tuple[str, ...]] = (
         *("tracker", "name", "sweep", "evaluation.every", "evaluation.pseudo_perplexity"),
         *("trainer.epochs", "trainer.max_steps", "trainer.max_tokens", "trainer.max_time"),

@@ -1,4 +1,4 @@
-"""What drawing masks costs, and what preparing a corpus costs, beside the libraries' own way."""
+"""The cost of drawing masks and of preparing a corpus, compared with the libraries' ways."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ from bertexp.training.machine import measure_seconds_per_token, peak_memory, pea
 from bertexp.training.setup import build_accelerator
 from bertexp.validation import UserError
 
-# Batches in a measurement: enough for the clock, few enough to take turns often.
+# Batches in a measurement: enough to time, few enough to alternate often.
 BATCHES = 20
 COLLATOR = "DataCollatorForLanguageModeling"
-# Paragraphs of a document of the text that is prepared.
+# Paragraphs in a document of the text to prepare.
 PARAGRAPHS = 8
-# Texts that go to ``encode_batch`` at once: in one piece 100 MB of text would take gigabytes.
+# Texts in a call of ``encode_batch``: all of 100 MB of text in one call would take gigabytes.
 TEXTS_AT_ONCE = 8192
 
 Result = TypeVar("Result")
 
 
 def measure_masking(config: BenchConfig) -> dict[str, Any]:
-    """Measure all strategies on the configured task, batch size and model, taking turns.
+    """Measure all strategies in turn, on the configured task, batch size and model.
 
     Returns:
-        Medians: ``mask_ms``, for each strategy the milliseconds to mask a batch of token ids;
-        ``batch_ms``, for each and for the collator those from stored examples to a masked batch of
-        tensors; ``step_ms``, those of forward and backward on such a batch of ``batch_size``
-        sequences of full length.
+        Medians in milliseconds: ``mask_ms``, of masking a batch of token ids with each strategy;
+        ``batch_ms``, from stored examples to a masked batch of tensors, with each strategy and the
+        collator; ``step_ms``, of forward and backward on a batch of ``batch_size`` sequences of
+        full length.
 
     Raises:
         UserError: the task masks nothing, or the corpus has no batch of full length.
@@ -104,7 +104,7 @@ def _show_masking(cost: dict[str, Any], model: str) -> None:
 def _jobs(
     config: BenchConfig, data: Data, strategy: str, parts: list[np.ndarray]
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return a call that masks all batches, and one that makes them whole."""
+    """Return a function that masks all batches, and one that makes them from stored examples."""
     masking = replace(config.masking, strategy=strategy)
     task = Task.of(config.task, data.tokenizer, masking, config.seed)
     examples = task.examples(data.tokens["train"])
@@ -152,17 +152,17 @@ def _step_ms(config: BenchConfig, data: Data, part: np.ndarray) -> float:
 
 
 def measure_preparation(config: BenchConfig) -> dict[str, Any]:
-    """Prepare a text by one process and by several, and encode it, in turn.
+    """Prepare a text with one process and with several, and only encode it, in turn.
 
-    The text is made of the configured corpus's paragraphs, in a random order as often as it takes;
-    imports are not counted.
+    The text consists of the configured corpus's paragraphs in random order, repeated as needed;
+    imports are not timed.
 
     Returns:
-        Medians over fresh processes, by the number of processes that prepare: ``seconds`` to read,
-        tokenize and store ``megabytes`` of text, ``peak_megabytes``, the most memory of the main
-        process and of the largest other one (0 on Windows); ``encode_batch_seconds`` for the same
-        paragraphs, read before, on all cores; ``second_start_seconds`` until the same preparation
-        is found in the cache.
+        Medians over fresh processes, by the number of processes: ``seconds`` to read, tokenize and
+        store ``megabytes`` of text; ``peak_megabytes``, the peak memory of the main process and of
+        the largest other one (0 on Windows); ``encode_batch_seconds`` to encode the same
+        paragraphs on all cores, without reading them; ``second_start_seconds`` to find the result
+        in the cache.
     """
     bench = config.bench.shortened()
     tokenizer = prepare_tokenizer(config)
@@ -225,9 +225,9 @@ def _fresh(function: Callable[..., Result], *arguments: object) -> Result:
 def _prepare(
     cache: Path, dataset: DatasetConfig, tokenizer: Tokenizer, processes: int
 ) -> tuple[float, float, float]:
-    """Return seconds, and the most megabytes of the main process and of the largest other."""
+    """Return the seconds, and the peak megabytes of the main process and of the largest other."""
     os.environ["BERTEXP_CACHE"] = str(cache)
-    # Otherwise one process would tokenize on all cores.
+    # Otherwise a single process would tokenize on all cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     clock = time.perf_counter()
     prepare_tokens(prepare(dataset, processes), tokenizer, None, dataset.language, processes)

@@ -1,4 +1,4 @@
-"""bertexp's side of the benchmark: its own loop, and where the time of a step goes."""
+"""bertexp's side of the benchmark: its own loop, and the time of each part of a step."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from bertexp.training.machine import peak_memory
 from bertexp.training.plan import load_steps
 from bertexp.training.setup import build_accelerator, prepare_training
 
-# Of the steps that Trainer takes to its loss: after how many bertexp's own is measured.
+# How often bertexp is evaluated in as many steps as Trainer trains.
 LOOKS = 20
-# How often each part of a step is timed, and how many steps the whole loop makes.
+# How often each part of a step is timed, and the number of steps of the whole loop.
 REPEATS, STEPS = 7, 20
 
 
@@ -66,7 +66,7 @@ def measure_bertexp(config: BenchConfig, folder: Path, steps: int, loss_steps: i
     data = prepare_work(config)
     learner = Learner(read_model(data, folder), data.task.objectives).to(accelerator.device)
     first = first_batch(config, data).to(accelerator.device)
-    # Before mixed precision, which comes with the preparation.
+    # Before ``prepare_training``, which turns on mixed precision.
     first_loss = _loss(learner, first)
     training = prepare_training(config, data.examples, data.task.weights, learner, accelerator)
     warmup, total = config.bench.warmup, longest(steps, loss_steps)
@@ -103,10 +103,10 @@ def _loss(learner: Learner, batch: Batch) -> float:
 
 
 def _measure_parts(run: Training) -> tuple[dict[str, float], float]:
-    """Return the milliseconds of each part of a step on the first batch, and of both loops.
+    """Return the milliseconds of each part of a step on the first batch, and the loop's overhead.
 
-    Beside them the share that the loop adds to a bare one, which finds its batch made and moved,
-    draws no masks, counts and logs nothing and knows no Accelerate. The model is trained further.
+    The overhead is relative to a bare loop, whose batches are ready on the device, which draws no
+    masks, counts and logs nothing and does not use Accelerate. The model is trained further.
     """
     model = run.accelerator.unwrap_model(run.learner)
     optimizer: torch.optim.Optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
@@ -138,7 +138,7 @@ def _measure_parts(run: Training) -> tuple[dict[str, float], float]:
     optimizer.zero_grad()
     whole, alone = _loops(run, bare)
     parts |= {"bare loop": float(np.median(alone)), "whole loop": float(np.median(whole))}
-    # A machine's speed drifts by more than the difference: each pair is compared.
+    # The machine's speed drifts by more than the difference, so pairs of steps are compared.
     return parts, float(np.median(whole / alone - 1))
 
 
@@ -159,5 +159,5 @@ def _loops(run: Training, bare: Callable[[Batch], None]) -> tuple[np.ndarray, np
 
     run.budget = Budget(begun + 1 + STEPS, None, None)
     train(run, iter(load_steps(run.batches, begun, 0, device)), Comparing())
-    # When the first step began is not known.
+    # The start of the first step is unknown.
     return np.array(whole[1:]), np.array(alone[1:])

@@ -21,7 +21,7 @@ from bertexp.console import show, table
 from bertexp.files import expanded
 from bertexp.validation import UserError
 
-# bertexp as it is in another checkout.
+# bertexp of another checkout.
 OTHER = "bertexp, against"
 
 Figures = dict[str, dict[str, Any]]
@@ -31,11 +31,11 @@ PARTS = ("data", "forward", "forward and backward", "clipping", "bare loop", "wh
 
 @dataclass(frozen=True)
 class Race:
-    """All that the processes of the sides measured on one model.
+    """The measurements of all processes on one model.
 
     Attributes:
-        measured: of each side, its processes in their order.
-        to_loss: of bertexp and of Trainer, the process that trained up to a loss; or nothing.
+        measured: by side, its processes in order.
+        to_loss: the processes of bertexp and Trainer that trained up to a loss; may be empty.
     """
 
     model: str
@@ -43,15 +43,15 @@ class Race:
     to_loss: dict[str, Measured]
 
     def figures(self) -> dict[str, Any]:
-        """Return medians over the processes, and all that they are of.
+        """Return medians over the processes, and the single measurements.
 
-        ``sides`` has each side's tokens a second, their spread (half of the distance from the
-        slowest to the fastest process, relative to the median), peak memory, and bertexp's
-        relative to these. ``overhead`` is what the loop adds to a bare one on the same batches.
+        ``sides`` has each side's tokens a second, their spread (half the difference between the
+        fastest and slowest process, relative to the median), peak memory, and bertexp's relative
+        to these. ``overhead`` is that of the loop relative to a bare one on the same batches.
         ``utilisation`` is bertexp's floating-point operations a second relative to the machine's
         matrix product, ``model_utilisation`` that of forward and backward alone: encoder, head and
         loss. ``seconds_to_loss`` are bertexp's and Trainer's up to Trainer's last loss, None if
-        bertexp did not reach it; ``losses`` theirs after as many steps.
+        bertexp did not reach it; ``losses`` are those after as many steps.
         """
         own = self.measured[BERTEXP]
         sides: dict[str, dict[str, float]] = {}
@@ -91,10 +91,10 @@ class Race:
 
 
 def measure_training(config: BenchConfig, overrides: Sequence[str], folder: Path) -> Figures:
-    """Measure every model, show and draw it; returns the figures by model.
+    """Measure every model, and print and draw the results; returns the figures by model.
 
     Raises:
-        UserError: what cannot be measured, or a process that failed.
+        UserError: something cannot be measured, or a process failed.
     """
     bench = config.bench.shortened()
     races = [_race(bench, name, overrides, config.task.name) for name in bench.models]
@@ -143,7 +143,7 @@ class _Processes:
     def run(self, side: str, loss_steps: int = 0) -> Path:
         bench, result = self.bench, self.folder / "result.json"
         own = [each for each in self.overrides if not each.lstrip("+").startswith("bench.")]
-        # The keys that a side reads; every version has them.
+        # The keys that a side reads; every version has these.
         own += [f"bench.warmup={bench.warmup}", f"bench.vocab_size={bench.vocab_size}"]
         # Up to a loss both train at the same rates, whatever the budget.
         own += ["scheduler=constant"] if loss_steps else []
@@ -158,7 +158,7 @@ class _Processes:
         }
         start, environment = ["-m", ENTRY[0]], dict(os.environ)
         if side == OTHER:
-            # Without -P the current folder, perhaps another checkout, would come first.
+            # Without -P the current folder, perhaps another checkout, would take precedence.
             start = ["-P", "-m", str(bench.entry)]
             environment["PYTHONPATH"] = str(expanded(str(bench.against)).absolute())
         command = [sys.executable, *start, json.dumps(order)]

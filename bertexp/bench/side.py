@@ -1,6 +1,6 @@
 """``python -m bertexp.bench.side``: one process of one side, started by the benchmark.
 
-What it reads and writes is the same in every version, so that two commits can be compared.
+Its input and output are the same in every version, so that two commits can be compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bertexp.validation import UserError
 
 
 def main() -> None:
-    """Measure as the argument, an object in JSON, has it; write to its ``result``."""
+    """Measure what the argument, an object in JSON, describes, and write to its ``result``."""
     order = json.loads(sys.argv[1])
     try:
         found = _measure(order)
@@ -40,7 +40,7 @@ def _measure(order: dict[str, Any]) -> Measured | None:
         write_model(config, prepare_work(config), folder)
         return None
     counts = order["steps"], order["loss_steps"]
-    # Each side imports what it needs, and no other's memory counts.
+    # Each side imports only what it needs, so that no other's memory is measured.
     if side == BERTEXP:
         from bertexp.bench.ours import measure_bertexp
 

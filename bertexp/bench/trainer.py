@@ -48,7 +48,7 @@ class _Watch(TrainerCallback):
 
 
 class _Counting(Trainer):
-    """Counts each batch's real tokens: its collator adds their number to the batch."""
+    """Counts each batch's tokens without padding, which its collator adds to the batch."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -67,14 +67,14 @@ def measure_trainer(
     torch.set_num_threads(config.hardware.threads or DEFAULT_THREADS)
     model: Any = read_model(data, folder)
     if side == TUNED and on_cpu:
-        # Its products are faster than the fused ones; and memory is kept as bertexp keeps it.
+        # Its products are faster than fused attention; and freed memory is kept as in bertexp.
         model.set_attn_implementation("eager")
         keep_freed_memory()
     first_loss = _loss(model, _dense(first_batch(config, data)))
     total = loss_steps or steps
     clock = Clock(config.bench.warmup, total)
     arguments = _arguments(config, folder, side, on_cpu, total)
-    # Both warm up for as many steps.
+    # Both sides warm up for the same number of steps.
     arguments.warmup_steps = int(config.scheduler.warmup * longest(steps, loss_steps))
     trainer = _Counting(
         model=model,

@@ -24,10 +24,10 @@ from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError, require
 
 BERTEXP, TRAINER = "bertexp", "Trainer"
-# What Trainer's users set when it is slow, and NSP's two ways of padding.
+# Trainer as its users tune it, and the two ways of padding for NSP.
 TUNED, PADDED, LONGEST = "Trainer, tuned", "Trainer, to 512", "Trainer, to longest"
 NOTEBOOK_LENGTH = 512
-# The process before all others, which writes the model that all sides begin with.
+# The first process, which writes the initial model of all sides.
 PREPARE = "prepare"
 
 
@@ -37,14 +37,14 @@ class Measured:
 
     Attributes:
         first_loss: in nats, on the first batch before training, in evaluation mode and float32.
-        tokens: in the measured steps, padding not counted.
-        peak_bytes: the most memory that the process held; on a GPU, that torch held there.
-        losses: after how many steps and seconds of training which ``eval/loss`` was reached.
-        parts: milliseconds of the parts of a step; of bertexp only, as all below.
-        overhead: what share the loop adds to a bare step.
-        flops: floating-point operations a second of the measured steps.
-        batch_flops: operations of forward and backward on the first batch.
-        machine_flops: operations a second of the machine's own matrix product.
+        tokens: in the measured steps, without padding.
+        peak_bytes: the peak memory of the process; of torch on a GPU.
+        losses: steps, seconds of training and ``eval/loss`` of each evaluation.
+        parts: milliseconds of the parts of a step; like all below, for bertexp only.
+        overhead: the time of the loop relative to a bare step, minus 1.
+        flops: floating-point operations a second in the measured steps.
+        batch_flops: the operations of forward and backward on the first batch.
+        machine_flops: operations a second of the machine's matrix product.
     """
 
     parameters: int
@@ -68,10 +68,10 @@ def compose_work(overrides: Sequence[str], model: str) -> BenchConfig:
 
 
 def prepare_work(config: BenchConfig) -> Data:
-    """Prepare the data, with nothing but sequences of full length to train on where it masks.
+    """Prepare the data; for masked tokens only sequences of full length.
 
     Raises:
-        UserError: a task that is not measured, or too small a corpus.
+        UserError: the task cannot be measured, or the corpus is too small.
     """
     if config.task.name not in ("mlm", "nsp"):
         raise UserError(f"bench: task={config.task.name} is not measured; use task=mlm or nsp.")
@@ -89,7 +89,7 @@ def prepare_work(config: BenchConfig) -> Data:
 
 
 class FullLength(Examples):
-    """Masked examples without those that are shorter than the others."""
+    """Masked examples of full length only."""
 
     def __init__(self, examples: MaskedExamples, length: int) -> None:
         self.examples = examples
@@ -126,14 +126,14 @@ def first_batch(config: BenchConfig, data: Data) -> Batch:
 
 
 def longest(steps: int, loss_steps: int) -> int:
-    """Return for how many steps bertexp trains: up to a quarter more than Trainer to its loss."""
+    """Return bertexp's number of steps: up to a loss, a quarter more than Trainer's."""
     return loss_steps + loss_steps // 4 if loss_steps else steps
 
 
 class Clock:
-    """Counts steps, and waits for a GPU where the measured ones begin and end.
+    """Counts steps, and waits for the GPU before and after the measured ones.
 
-    ``ended`` is when the last step had been computed, in the seconds of the clock that is read.
+    ``ended`` is the time when the last step was complete, in the units of ``now``.
     """
 
     def __init__(self, warmup: int, total: int) -> None:
@@ -142,7 +142,7 @@ class Clock:
         self._began = self.ended = 0.0
 
     def tick(self, now: Callable[[], float]) -> None:
-        """Count a step that has ended; ``now`` gives the seconds that have passed."""
+        """Count a step that has ended; ``now`` returns the current time in seconds."""
         self._steps += 1
         if self._steps == self._warmup:
             wait_for_device()
@@ -165,6 +165,6 @@ def milliseconds(job: Callable[[], object]) -> float:
 
 
 def wait_for_device() -> None:
-    """Wait until a GPU, if one is used, has computed what it was given."""
+    """Wait until the GPU, if one is used, is idle."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()

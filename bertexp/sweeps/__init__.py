@@ -1,1 +1,1 @@
-"""Sweeps: which jobs are left to do, what each prints, and how they ended."""
+"""Sweeps: the jobs that are left, their output, and how they ended."""

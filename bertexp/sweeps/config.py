@@ -1,7 +1,7 @@
 """``hydra/sweeper=optuna``.
 
-In Python, as Optuna's own plugin for Hydra, which may be installed, stores an entry of this name
-that no file can replace.
+It is in Python because Optuna's own plugin for Hydra, if it is installed, stores an entry of this
+name, which no file can replace.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ SEARCH = {
     "_recursive_": False,
     # Values or intervals by key, as in the grid's params.
     "params": None,
-    # Jobs in all.
+    # The number of jobs.
     "n_trials": 20,
-    # Jobs that are drawn at a time; they run at a time with hydra/launcher=joblib.
+    # The number of jobs drawn at a time; with hydra/launcher=joblib they run at a time.
     "n_jobs": 1,
-    # One of Optuna's samplers, and its arguments. With a seed the same command draws the same
+    # One of Optuna's samplers, with its arguments. With a seed the same command draws the same
     # jobs, so that a search can be resumed.
     "sampler": {"_target_": "optuna.samplers.TPESampler", "seed": 0},
 }
@@ -26,5 +26,5 @@ SEARCH = {
 
 def register_search() -> None:
     """Make ``hydra/sweeper=optuna`` choose the search of this package."""
-    Plugins.instance()  # has that plugin register itself before, not after
+    Plugins.instance()  # lets that plugin register itself first
     ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper")

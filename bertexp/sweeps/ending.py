@@ -1,4 +1,4 @@
-"""The end of a sweep: its runs side by side, then which jobs failed, and why."""
+"""The end of a sweep: the comparison of its runs, then the jobs that failed, and why."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bertexp.validation import UserError
 def report(
     config: DictConfig, jobs: Sequence[StoredJob], compare: Callable[[DictConfig], None]
 ) -> None:
-    """Compare the runs of a sweep, or show what they would cost; then list the jobs that failed.
+    """Compare the runs of a sweep, or show their expected cost; then list the jobs that failed.
 
     Args:
-        jobs: all its jobs, of a dry run those that are left to do.
+        jobs: all its jobs; in a dry run those that are left.
 
     Raises:
-        UserError: there are jobs that failed.
+        UserError: some jobs failed.
     """
     if config.trainer.dry_run:
         _show_costs(jobs, jobs_at_once(config.hydra.launcher))
@@ -31,7 +31,7 @@ def report(
     if any(job.finished for job in jobs):
         try:
             compare(config)
-        except Exception as error:  # whatever it is, the jobs that failed must be listed
+        except Exception as error:  # in any case, the failed jobs must be listed
             print(f"The comparison failed: {error}", file=sys.stderr)
     again = f"; the same command with sweep={config.sweep} tries them again"
     _fail([job for job in jobs if not job.finished], len(jobs), again)
@@ -46,7 +46,7 @@ def _show_costs(jobs: Sequence[StoredJob], at_once: int) -> None:
 
 
 def _fail(failed: Sequence[StoredJob], total: int, hint: str = "") -> None:
-    """List failed jobs by their reason, which many may have in common."""
+    """List failed jobs by their reason, which many may share."""
     reasons: dict[str, list[Path]] = {}
     for job in failed:
         reasons.setdefault(_reason(job), []).append(job.folder)

@@ -1,4 +1,4 @@
-"""The points of a sweep: which overrides each of its jobs has of its own."""
+"""The points of a sweep: the overrides of each job."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from bertexp.validation import UserError
 
-# The overrides of several values, and those of a study's file, by key.
+# Overrides with several values, and those of a study's file, by key.
 Varied = Mapping[str, Override]
 
 
 def grid(varied: Varied, together: Collection[str]) -> list[list[str]]:
-    """Return every combination of the values, those of the keys in ``together`` side by side.
+    """Return all combinations of values, except that keys in ``together`` vary together.
 
     Raises:
-        UserError: keys that go together have no list, or lists of different lengths.
+        UserError: keys that vary together have no list, or lists of different lengths.
     """
     lists = {key: _values(override) for key, override in varied.items()}
     for key in together:
@@ -33,7 +33,7 @@ def grid(varied: Varied, together: Collection[str]) -> list[list[str]]:
 
 
 def suggested(trial: Any, varied: Varied) -> list[str]:
-    """Return the point that a trial of Optuna's evaluates."""
+    """Return the point that a trial of Optuna evaluates."""
     searched = {key: each for key, each in varied.items() if each.is_sweep_override()}
     point = [f"{key}={_suggest(trial, key, override)}" for key, override in searched.items()]
     return point + [_values(each)[0] for key, each in varied.items() if key not in searched]

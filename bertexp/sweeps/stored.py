@@ -1,4 +1,4 @@
-"""A sweep's folder: which process holds it, and its jobs with configuration, state and result."""
+"""A sweep's folder: its lock, and its jobs with configuration, status and result."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from bertexp.validation import UserError
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 # A job's folder is named after its overrides, up to this many characters.
 FOLDER_NAME_LENGTH = 120
-# Where the jobs of a dry run work, within the sweep's folder.
+# The folder of a dry run's jobs, in the sweep's folder.
 DRY_RUNS = ".dry_runs"
 
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A job by what is in its folder.
+    """A job, as it is in its folder.
 
     Attributes:
-        status: ``finished``, ``failed``, ``interrupted``, ``killed``, ``running``, or None where
-            it wrote no summary.
-        plan: what it would take, if it was a dry run.
+        status: ``finished``, ``failed``, ``interrupted``, ``killed``, ``running``, or None if it
+            wrote no summary.
+        plan: its expected cost, if it was a dry run.
     """
 
     folder: Path
@@ -51,14 +51,14 @@ class StoredJob:
 
 
 def outcome(config: DictConfig, keys: Iterable[str]) -> dict[str, object]:
-    """Return the values of those keys that a run's result depends on, by dotted key."""
-    with contextlib.suppress(UserError):  # which its job will have
+    """Return the values of the keys that a run's result depends on, by dotted key."""
+    with contextlib.suppress(UserError):  # its job will raise it too
         config = with_rate(config)
     return {key: OmegaConf.select(config, key) for key in keys if changes_outcome(key)}
 
 
 def read_job(folder: Path) -> StoredJob:
-    """Return the job of a folder, which may hold nothing yet."""
+    """Return the job of a folder, which may be empty."""
     summary = read_summary(folder)
     config = recorded(folder, "config") or OmegaConf.create()
     return StoredJob(
@@ -77,7 +77,7 @@ def stored_jobs(sweep_folder: Path) -> list[StoredJob]:
 
 
 def folder_name(overrides: str) -> str:
-    """Return a folder's name for a job's overrides: no slash, never too long, always its own."""
+    """Return a folder's name for a job's overrides: without slashes, short and unique."""
     safe = re.sub(r"[^A-Za-z0-9=.,_+-]+", "-", overrides) or "default"
     if len(safe) <= FOLDER_NAME_LENGTH and safe == overrides:
         return safe
@@ -87,10 +87,10 @@ def folder_name(overrides: str) -> str:
 
 @contextmanager
 def only_sweep(folder: Path, name: str) -> Iterator[None]:
-    """Hold a sweep's folder; the lock ends with this process, however it ends.
+    """Lock a sweep's folder; the lock ends with this process, however it ends.
 
     Raises:
-        UserError: another sweep holds it, or a job that outlived its killed sweep.
+        UserError: another sweep uses it, or a job that has outlived its killed sweep.
     """
     running = f"sweep={name}: is running already, in another process"
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,13 +106,13 @@ def only_sweep(folder: Path, name: str) -> Iterator[None]:
             yield
         finally:
             if all(path.name.startswith(LOCK_FILE) for path in folder.iterdir()):
-                # A mistake came before the first job, or it was a dry run.
+                # Because of a mistake before the first job, or after a dry run.
                 shutil.rmtree(folder, ignore_errors=True)
                 remove_empty_parents(folder)
 
 
 def clear_dry_run(root: Path, is_new: bool) -> None:
-    """Remove what a dry run has left in a sweep's folder: all of it, where it made the folder."""
+    """Remove a dry run's files from a sweep's folder; everything if it created the folder."""
     for path in root.iterdir():
         if path.name == DRY_RUNS or (is_new and not path.name.startswith(LOCK_FILE)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,8 +1,8 @@
-"""Runs what is left of a sweep, one sweep of a name at a time, and reports how its jobs ended.
+"""Runs the jobs of a sweep that are left, and reports how all jobs ended.
 
-All that it takes of Hydra is what plugins are made of: a sweeper, which gets a launcher and hands
-it overrides. Callbacks cannot do this: a job's is called when its launcher has started it, an
-error in one is a warning, and none is called at the end of a sweep that is interrupted.
+It uses only Hydra's interface for plugins: a sweeper, which gets a launcher and passes it
+overrides. Callbacks cannot do this: that of a job is called after its launcher has started it, an
+error in one becomes a warning, and none is called at the end of a sweep that is interrupted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from bertexp.validation import UserError, require_folder_name
 
 @dataclass(frozen=True)
 class _Planned:
-    """A job to be: what it is composed of, what its folder holds, and the folder it works in."""
+    """A job to launch: its configuration, what its folder holds, and the folder to work in."""
 
     overrides: list[str]
     composed: DictConfig
@@ -53,7 +53,7 @@ class _Planned:
 
 
 class _Composed:
-    """Hands a launcher of this process what is composed already; another composes anew."""
+    """Passes composed configurations to a launcher of this process; others compose anew."""
 
     def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
@@ -71,16 +71,15 @@ class _Composed:
 
 
 class ResumableSweeper(Sweeper):
-    """Hands a launcher the jobs that are not finished; the others keep their results.
+    """Launches the jobs that are not finished; the others keep their results.
 
-    A job is finished if one of the sweep's folders holds a finished run of the same
-    configuration, as far as results depend on it. Nothing is launched before all is checked.
+    A job is finished if one of the sweep's folders holds a finished run with the same values of
+    all keys that results depend on. Nothing is launched before all jobs are checked.
 
     Args:
-        params: values by key, as on the command line, whose values come before these.
-        total: jobs in all, None if they are launched all at once.
-        schemas: what the jobs of one command or another may hold; keys that a job does not have
-            are missing in all that it is held against.
+        params: values by key, which those on the command line replace.
+        total: the number of jobs, None if all are launched at once.
+        schemas: of all commands that sweep; a job may lack keys of some.
     """
 
     def __init__(
@@ -106,18 +105,18 @@ class ResumableSweeper(Sweeper):
             HydraContext(loader, hydra_context.callbacks), task_function, config
         )
         self.root = Path(config.hydra.sweep.dir)
-        # A dry run leaves the jobs' own folders alone.
+        # A dry run does not touch the jobs' folders.
         self._work = self.root / DRY_RUNS if config.trainer.dry_run else self.root
 
     @abstractmethod
     def run(self, varied: Varied) -> None:
-        """Launch the jobs that the overrides of several values stand for."""
+        """Launch the jobs that overrides with several values stand for."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run what is left to do, then report on all jobs.
+        """Run the jobs that are left, then report on all of them.
 
         Raises:
-            UserError: the sweep's name is no folder's, it is running already, or jobs failed.
+            UserError: the sweep's name cannot name a folder, it is running already, or jobs failed.
         """
         config = self._config
         require_folder_name("sweep", str(config.sweep))
@@ -128,7 +127,7 @@ class ResumableSweeper(Sweeper):
         is_new = not self.root.exists()
         self._folders: dict[Path, None] = {}
         with only_sweep(self.root, config.sweep):
-            # Jobs' folders are named by what varies; the rest goes to every job.
+            # Folders are named after what varies; the rest is the same for every job.
             self._fixed, varied = self._split(arguments)
             found = stored_jobs(self.root)
             self._stored = [(job, outcome(job.config, self._keys)) for job in found]
@@ -144,7 +143,7 @@ class ResumableSweeper(Sweeper):
         report(config, ended, self._compare)
 
     def launch(self, points: Sequence[Sequence[str]], first: int = 0) -> list[float | None]:
-        """Run those of several jobs that are left; returns the results, None where one failed.
+        """Run the jobs that are left; returns the results of all, None for a failed one.
 
         Raises:
             UserError: a folder holds a finished run of another configuration, no job reads a
@@ -171,7 +170,7 @@ class ResumableSweeper(Sweeper):
         return [job.objective if job.finished else None for job in ended]
 
     def _split(self, arguments: list[str]) -> tuple[list[str], Varied]:
-        """Part overrides into those that all jobs have and, by key, those that they differ in."""
+        """Split overrides into those of all jobs and, by key, those that vary."""
         parser = OverridesParser.create(config_loader=self._loader)
         given = parser.parse_overrides(arguments)
         lists = [each for each in given if each.is_sweep_override()]
@@ -181,12 +180,12 @@ class ResumableSweeper(Sweeper):
         return [each.input_line or "" for each in fixed.values()], varied
 
     def _plan(self, point: Sequence[str]) -> _Planned:
-        """Compose a job and find its folder: by its configuration, or else by its name."""
+        """Compose a job, and find its folder by its configuration or else by its name."""
         overrides = [*self._fixed, *point, "trainer.resume=auto"]
         composed = self._loader.load_sweep_config(self._config, overrides)
         wanted = outcome(composed, self._keys)
         same = [job for job, found in self._stored if found == wanted]
-        # A finished one first.
+        # Preferably a finished one.
         stored = max(same, key=lambda job: job.finished, default=None)
         if stored is None:
             stored = read_job(self.root / folder_name(",".join(point or self._fixed)))

@@ -1,4 +1,4 @@
-"""Settings that no job of a sweep reads, and jobs that are therefore the same run."""
+"""Settings that no job of a sweep reads, and jobs that are the same run because of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.unread import COMMAND_LINE, Condition, conditions, unread, written, written_keys
 from bertexp.validation import UserError
 
-# What a run and its sweep are called changes nothing of it; a sweep may be named by the clock.
+# Names do not change a run, and a sweep's may contain the time.
 LABELS = ("name", "model.name", "sweep")
 
 
@@ -20,12 +20,12 @@ def refuse_unread_in_sweep(
     schemas: Sequence[type[Any]],
     searched: Sequence[str] | None,
 ) -> None:
-    """Raise a ``UserError`` for a key that was written and that no job reads, or for equal jobs.
+    """Raise a ``UserError`` for a written key that no job reads, or for equal jobs.
 
     Args:
-        jobs: what was composed for each, with Hydra's part.
-        searched: the overrides of the first job of a search, whose other jobs are not known yet
-            and may be equal; None for a sweep that is known as a whole.
+        jobs: their composed configurations, with Hydra's part.
+        searched: the overrides of a search's first job, as the others are not known yet and may be
+            equal; None for a sweep whose jobs are all known.
     """
     every = conditions(*schemas)
     if searched is not None:
@@ -47,7 +47,7 @@ def refuse_unread_in_sweep(
 def _refuse_equal(
     jobs: Sequence[DictConfig], keys: Sequence[str], every: Sequence[Condition]
 ) -> None:
-    """Raise a ``UserError`` if two jobs read the same values, whatever their names."""
+    """Raise a ``UserError`` if two jobs read the same values, apart from names."""
     known: dict[str, DictConfig] = {}
     for job in jobs:
         unmet = [condition for condition in every if not condition.holds(job)]

@@ -1,1 +1,1 @@
-"""Tracking: where a run's numbers go, and what its user sees meanwhile."""
+"""Tracking: where a run's metrics are logged, and the progress that its user sees."""

@@ -1,4 +1,4 @@
-"""A tracker that cannot end the run it follows."""
+"""A tracker whose failures do not end the run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Metrics = Mapping[str, float]
 
 
 class SafeTracker(GeneralTracker):
-    """One of Accelerate's trackers with what a long run needs besides.
+    """One of Accelerate's trackers, made safe for long runs.
 
     Nothing happens before ``start``, which Accelerate calls on the main process only. If the
-    tracker fails there or later, there is one warning and the run continues without it; the
-    metrics are in ``metrics.jsonl`` all the same. One that hangs is waited for once, and then
-    left. Only ``start`` raises, and only a ``UserError``. A subclass overrides the methods with
-    an underscore as far as its service can do more, and sets ``location`` once it is known.
+    tracker fails, there is one warning and the run continues without it; the metrics are in
+    ``metrics.jsonl`` in any case. A tracker that hangs is waited for once and then abandoned. Only
+    ``start`` raises, and only a ``UserError``. Subclasses override the methods with an underscore
+    that their service supports, and set ``location`` once it is known.
 
     Attributes:
         location: where to look: an address, or commands, one a line; ``None`` before the start.
-        seconds_to_answer: how long it may take to start or to log.
-        seconds_to_finish: how long it may take to send the rest.
+        seconds_to_answer: the time limit for starting and logging.
+        seconds_to_finish: the time limit for sending the rest.
     """
 
     seconds_to_answer = 60.0
@@ -48,7 +48,7 @@ class SafeTracker(GeneralTracker):
 
     @property
     def tracker(self) -> object:
-        """What Accelerate's tracker writes to: W&B's run, TensorBoard's writer."""
+        """The object that Accelerate's tracker writes to: W&B's run, TensorBoard's writer."""
         return self._inner.tracker
 
     @on_main_process
@@ -56,7 +56,7 @@ class SafeTracker(GeneralTracker):
         """Open the tracker.
 
         Raises:
-            UserError: it cannot be had as it is configured.
+            UserError: it cannot be opened as configured.
         """
         self._running = True
         self._attempt(self._start)
@@ -75,12 +75,12 @@ class SafeTracker(GeneralTracker):
         self._attempt(lambda: self._describe(values))
 
     def close(self, failed: bool) -> None:
-        """End the tracked run as failed or finished; a second time does nothing."""
+        """End the tracked run as failed or finished; a second call does nothing."""
         self._attempt(lambda: self._finish(failed), self.seconds_to_finish)
         self._running = False
 
     def finish(self) -> None:
-        """End the tracked run as finished: what Accelerate calls at the end of training."""
+        """End the tracked run as finished; Accelerate calls this at the end of training."""
         self.close(failed=False)
 
     def _attempt(self, action: Callable[[], None], seconds: float | None = None) -> None:
@@ -120,7 +120,7 @@ class SafeTracker(GeneralTracker):
         self._inner.finish()
 
     def _abandon(self) -> None:
-        """Make sure that a tracker that hangs does not keep the process from ending."""
+        """Keep a tracker that hangs from delaying the end of the process."""
 
 
 class Unanswered(Exception):
@@ -128,10 +128,10 @@ class Unanswered(Exception):
 
 
 def within(seconds: float, action: Callable[[], None]) -> None:
-    """Do ``action`` in a thread, which is left behind if it hangs.
+    """Run ``action`` in a thread, which is abandoned if it hangs.
 
     Raises:
-        Unanswered: it is not done after so many seconds.
+        Unanswered: it has not finished after so many seconds.
         Exception: whatever it raises before.
     """
     raised: list[BaseException] = []
@@ -152,6 +152,6 @@ def within(seconds: float, action: Callable[[], None]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return an error's message in one line without the full stop, or else its type."""
+    """Return the first line of an error's message without the full stop, else its type."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".: ") if lines else type(error).__name__

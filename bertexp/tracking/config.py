@@ -17,10 +17,10 @@ _NOT_IN_PROJECTS = "/\\#?%:"
 
 @dataclass(kw_only=True)
 class TrackerConfig:
-    """Which service follows a run, and under which headings.
+    """The service that tracks a run, and the run's project, group and tags there.
 
-    ``mode`` is about W&B: ``auto`` goes online when there is a key and a network, and
-    else offline; ``disabled`` switches any tracker off.
+    ``mode`` is for W&B: ``auto`` is online if there is a key and a network, else offline;
+    ``disabled`` switches any tracker off.
     """
 
     name: str = key(choices=TRACKERS)

@@ -1,4 +1,4 @@
-"""A run's names, so that people can tell runs apart and a resumed run is the same run."""
+"""A run's names: readable, and the same after it is resumed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _PLAIN_PARTS = ("bert", "wordpiece")
 _IN_EVERY_LABEL = re.compile(
     r"task|seed|masking|masking\.(prob|strategy|corrupt_prob|dynamic|(replace|schedule)\..*)"
 )
-# Of Devlin et al. 2019, in percent: what the label leaves out.
+# That of Devlin et al. 2019, in percent; labels omit it.
 _PLAIN_REPLACEMENT = "80-10-10"
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """How a run is called, and what it belongs to.
+    """A run's names, and the group it belongs to.
 
     Attributes:
-        id: unique, with a meaning, such as ``mlm-p0.40-s1-3fa9c1d2``; the same after a resume.
-        name: what to call it: the user's name for it, or what it does, ``mlm-p0.40-s1``.
+        id: unique and readable, such as ``mlm-p0.40-s1-3fa9c1d2``; the same after a resume.
+        name: the user's name for the run, else a label such as ``mlm-p0.40-s1``.
     """
 
     id: str
@@ -52,17 +52,17 @@ def identify(
     job_type: str = "pretrain",
     swept: Sequence[str] = (),
 ) -> RunIdentity:
-    """Make a run's identity from what it does.
+    """Return a run's identity, derived from its settings.
 
-    A run that W&B's sweep agent started has the id the agent gave it, and the agent's sweep for a
-    group. W&B's variables in the environment fill in what the configuration leaves open.
+    A run that W&B's sweep agent started has the id that the agent chose, and the agent's sweep as
+    its group. W&B's environment variables supply what the configuration leaves open.
 
     Args:
-        masking: how it masks, or ``None`` for a task without masking.
+        masking: its masking, or ``None`` for a task without.
         parts: the family and the tokenizer of a model trained from scratch.
-        sweep: name of the sweep, which is the group unless the user chose another.
-        known_id: the id of a run that is resumed.
-        swept: the overrides in which it differs from the other jobs of its sweep.
+        sweep: the name of the sweep, which is the group unless the user chose another.
+        known_id: the id of a resumed run.
+        swept: the overrides that differ from those of the sweep's other jobs.
     """
     differences = _differences(swept)
     special = [part for part in parts if part not in _PLAIN_PARTS]
@@ -70,7 +70,7 @@ def identify(
     label = "-".join([task, *others, *differences, *_masks(masking), f"s{seed}"])
     named = wandb_setting(config, "NAME")
     if named and sweep:
-        named = f"{named}-{label}"  # or all its jobs have one name
+        named = f"{named}-{label}"  # otherwise all jobs would have the same name
     given_id, agents_sweep = wandb_setting(config, "RUN_ID"), wandb_setting(config, "SWEEP_ID")
     strategy = masking.strategy if masking else None
     own = config.tags or (wandb_setting(config, "TAGS") or "").split(",")
@@ -94,14 +94,14 @@ def wandb_setting(config: TrackerConfig, name: str) -> str | None:
 
 
 def new_id(label: str) -> str:
-    """Return an id that no other run has: the label as W&B accepts it, and random digits."""
+    """Return a unique id: the label in characters that W&B accepts, and random digits."""
     digits = secrets.token_hex(4)
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", label)
     return f"{safe[: _ID_LENGTH - len(digits) - 1]}-{digits}"
 
 
 def _differences(swept: Sequence[str]) -> list[str]:
-    """Abbreviate the overrides, but for those that each label has anyway."""
+    """Abbreviate the overrides, except for those that every label contains."""
     found = []
     for override in swept:
         key, _, value = override.lstrip("+").partition("=")
@@ -112,7 +112,7 @@ def _differences(swept: Sequence[str]) -> list[str]:
 
 
 def _masks(masking: MaskingConfig | None) -> list[str]:
-    """Abbreviate how a run masks, as far as it differs from BERT."""
+    """Abbreviate the masking, as far as it differs from BERT's."""
     if masking is None:
         return []
     schedule, replace = masking.schedule, masking.replace

@@ -1,4 +1,4 @@
-"""How far training has come: a bar on a terminal, plain lines elsewhere."""
+"""The progress of training: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Shows a training run on standard error in a ``with`` block; other processes disable it."""
+    """Shows progress on standard error within a ``with`` block; other processes disable it."""
 
     def __init__(self, total_steps: int | None = None, *, disable: bool = False) -> None:
         self._total = total_steps
@@ -37,7 +37,7 @@ class Progress:
             self._display.stop()
 
     def update(self, step: int, fraction: float, loss: float, tokens_per_second: float) -> None:
-        """Show the state after ``step``; ``fraction`` is the part of the budget spent, 0 to 1."""
+        """Show the state after ``step``; ``fraction`` is the share of the budget, 0 to 1."""
         total = "" if self._total is None else f"/{self._total}"
         parts = [
             f"step {step}{total}",
@@ -54,11 +54,11 @@ class Progress:
             self._display.note(text)
 
     def _time(self, fraction: float) -> str:
-        """Return the time left, from the pace since the first update; the total at the end."""
+        """Return the time left at the pace since the first update; the total time at the end."""
         now = time.monotonic()
         if fraction >= 1:
             return f"{clock(now - self._began)} in all"
-        # A resumed run begins in the middle, and a first step is slow: neither shows the pace.
+        # A resumed run starts in the middle, and a first step is slow: both would distort the pace.
         if self._first is None:
             self._first = (now, fraction)
         began, spent = self._first
@@ -68,7 +68,7 @@ class Progress:
 
 
 class _Lines:
-    """A line now and then, and the last one at the end: for files and job logs."""
+    """A line at intervals and one at the end, for files and job logs."""
 
     def __init__(self) -> None:
         self._pending: str | None = None
@@ -93,7 +93,7 @@ class _Lines:
 
 
 class _Bar(_Lines):
-    """One bar with the status beside it; whatever else is printed appears above."""
+    """A bar with the status beside it; other output appears above."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The trackers a run hands to Accelerate: its own record, and the one the user chose."""
+"""The trackers that a run passes to Accelerate: its own record, and the user's choice."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from bertexp.validation import UserError
 
 logger = logging.getLogger(__name__)
 
-# What Hugging Face's Trainer takes for true in WANDB_DISABLED.
+# The values of WANDB_DISABLED that Hugging Face's Trainer takes as true.
 _TRUE = ("1", "on", "yes", "true")
 
 
 class JsonLinesTracker(GeneralTracker):
-    """The run's own record: a JSON object a line, with ``step`` and the metrics by name.
+    """The run's own record: one JSON object a line, with ``step`` and the metrics by name.
 
-    JSON has no word for NaN and infinity: both become ``null``. A step may have several lines,
-    one each time something is logged. Nothing stays open between them, so what was logged is
-    on disk. Unlike other trackers this one raises ``OSError``: a run without a record is lost.
+    NaN and infinity become ``null``, as JSON has neither. A step may have several lines, one for
+    each call of ``log``. The file is not kept open, so that logged lines are on disk. Unlike other
+    trackers this one raises ``OSError``: a run without a record is lost.
     """
 
     name = "jsonl"
@@ -64,12 +64,12 @@ class JsonLinesTracker(GeneralTracker):
             file.write(line + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return what was logged, those lines included that a resumed run began with."""
+        """Return all logged lines, including those before a resume."""
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
 
     def position(self) -> int:
-        """Return how many bytes were logged so far, and force them to disk."""
+        """Force the lines so far to disk; returns their size in bytes."""
         if not self._path.exists():
             return 0
         sync(self._path)
@@ -77,7 +77,7 @@ class JsonLinesTracker(GeneralTracker):
 
     @on_main_process
     def rewind(self, position: int) -> None:
-        """Drop what was logged after ``position``, before a run is resumed from there."""
+        """Drop what was logged after ``position``, where a run resumes."""
         found = self._path.stat().st_size if self._path.exists() else 0
         if found < position:
             logger.warning("%s: lines are missing that were logged.", self._path)
@@ -100,13 +100,13 @@ class TensorBoardFiles(SafeTracker):
 
     def _start(self) -> None:
         super()._start()
-        # Accelerate's own way puts them into a second run, named after the time.
+        # Accelerate would put them into a second run, named after the time.
         self._inner.writer.add_hparams(self._hyperparameters, {}, run_name=".")
         self.location = shlex.join(["tensorboard", "--logdir", str(shown(self._folder))])
 
 
 class TrackioRun(SafeTracker):
-    """A run in trackio's local data base; what trackio prints is left out."""
+    """A run in trackio's local database, without trackio's output."""
 
     name = "trackio"
 
@@ -146,9 +146,9 @@ def open_tracker(
     wandb_root: Path,
     resolved_config: dict[str, Any],
 ) -> SafeTracker | None:
-    """Return the tracker the user chose, for ``Accelerator(log_with=[...])``, or ``None``.
+    """Return the user's tracker for ``Accelerator(log_with=[...])``, or ``None``.
 
-    It opens when ``Accelerator.init_trackers`` starts it, on the main process.
+    ``Accelerator.init_trackers`` opens it, on the main process.
 
     Raises:
         UserError: the tracker's package is not installed.
@@ -181,16 +181,16 @@ def log_beside(
     group: str | None = None,
     table: tuple[Sequence[str], Sequence[Sequence[Any]]] | None = None,
 ) -> str | None:
-    """Log a table and pictures as a W&B run of their own, beside the runs that they are about.
+    """Log a table and pictures as a separate W&B run, beside the runs that they describe.
 
-    Only W&B shows both; with any other tracker, and with none, nothing is done. Online and
-    offline are chosen as for the runs themselves, and no failure ends the program.
+    Only W&B shows both; with other trackers nothing is done. Online and offline are chosen as for
+    the runs themselves, and failures do not end the program.
 
     Returns:
         Where to look: an address, or commands, one a line; None if nothing was logged.
 
     Raises:
-        UserError: ``tracker.mode=online`` and W&B cannot be had.
+        UserError: ``tracker.mode=online`` and W&B is not available.
     """
     if config.name != "wandb":
         return None

@@ -1,4 +1,4 @@
-"""W&B: online where that is possible, else offline, without a prompt or a long wait."""
+"""W&B: online if possible, else offline, without prompts or long waits."""
 
 from __future__ import annotations
 
@@ -34,16 +34,14 @@ _NO_KEY = "W&B has no API key"
 class WandbTracker(SafeTracker):
     """A W&B run whose charts are drawn over ``trainer/step``.
 
-    The step is logged as data because W&B drops what is logged at a step lower than its own,
-    which is what a resumed run does. Beside the last value of an evaluation metric the summary
-    keeps the best one.
+    The step is logged as data, because W&B drops data of steps before its own, and a resumed run
+    logs such steps. The summary keeps the last and the best value of an evaluation metric.
 
-    Under W&B's sweep agent W&B takes project, entity and id from the environment, where the agent
-    puts them.
+    Under W&B's sweep agent W&B takes project, entity and id from the environment.
     """
 
     name = "wandb"
-    # Why W&B cannot be had, once it is known: the next jobs of a sweep do not wait for it again.
+    # Why W&B is not available, once that is known: later jobs of a sweep do not wait again.
     _problem: ClassVar[str | None] = None
 
     def __init__(
@@ -56,7 +54,7 @@ class WandbTracker(SafeTracker):
         self._config = config
         folder = wandb_setting(config, "DIR")
         if wandb_setting(config, "SWEEP_ID") and folder == os.getcwd():
-            folder = None  # not the user's: W&B's agent sets it where nobody has
+            folder = None  # not the user's: W&B's agent sets it by default
         self._root = expanded(folder or root)
         self._defined: set[str] = set()
         self._arguments: dict[str, Any] = {
@@ -64,7 +62,7 @@ class WandbTracker(SafeTracker):
             **vars(identity),
             "dir": str(self._root),
             "config": resolved_config,
-            # Without this a run that follows a crashed one in the same process logs into it.
+            # Otherwise a run after a crashed one in the same process would log into that.
             "reinit": "finish_previous",
             "settings": _settings(
                 console="off",
@@ -77,7 +75,7 @@ class WandbTracker(SafeTracker):
         super().__init__(WandBTracker(config.project))
 
     def _start(self) -> None:
-        """Open the run in the mode that is configured.
+        """Open the run in the configured mode.
 
         Raises:
             UserError: ``tracker.mode=online`` and there is no key or no answer.
@@ -110,7 +108,7 @@ class WandbTracker(SafeTracker):
         """Open the run online; returns why that is not possible, or None."""
         problem = _NO_KEY
         try:
-            # Verifying first leaves no empty run behind where there is no network.
+            # Verifying first leaves no empty run behind without a network.
             if wandb.login(prompt=False, verify=True):
                 self._open("online", resume=wandb_setting(self._config, "RESUME") or "allow")
                 return None
@@ -144,7 +142,7 @@ class WandbTracker(SafeTracker):
     def _log(self, values: Metrics, step: int | None) -> None:
         for name in values.keys() - self._defined:
             self._defined.add(name)
-            # A course of training has no best value: rates and budgets differ along it.
+            # Training metrics have no best value: rates and budgets change during a run.
             best = describe(name).best if name.startswith("eval/") else None
             if best:
                 self._inner.run.define_metric(name, step_metric=STEP, summary=f"{best},last")
@@ -155,7 +153,7 @@ class WandbTracker(SafeTracker):
 
     def _log_pictures(self, name: str, paths: Sequence[Path]) -> None:
         for path in paths:
-            # A picture and a page of one name are two things.
+            # A picture and a page may have the same name.
             is_page = path.suffix == ".html"
             key = f"{name}/{path.stem}{'_page' if is_page else ''}"
             self._inner.run.log({key: (wandb.Html if is_page else wandb.Image)(str(path))})
@@ -176,7 +174,7 @@ class WandbTracker(SafeTracker):
             raise
 
     def _abandon(self) -> None:
-        # W&B waits for its service at the end of the process, however long that takes.
+        # At the end of the process W&B waits for its service, however long that takes.
         for child in psutil.Process().children():
             if child.name() == _SERVICE:
                 child.kill()
@@ -184,7 +182,7 @@ class WandbTracker(SafeTracker):
 
 
 def _settings(**values: Any) -> wandb.Settings:
-    """Return W&B's settings, but what the environment sets as the environment sets it."""
+    """Return W&B's settings; those in the environment take precedence."""
     ours = {
         name: value for name, value in values.items() if f"WANDB_{name.upper()}" not in os.environ
     }
@@ -192,6 +190,6 @@ def _settings(**values: Any) -> wandb.Settings:
 
 
 def _forget_service() -> None:
-    """Leave a service that has died, or W&B ends the process with a traceback or its exit code."""
+    """Forget a dead service; otherwise W&B would end the process with a traceback or exit code."""
     with contextlib.suppress(Exception, SystemExit):
         wandb.teardown()
