@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safety import inputs
+
+from bertexp.config import Config
+from bertexp.experiment.pretraining import Pretraining
+from bertexp.validation import UserError
 
 NOBODY = 65534
 
@@ -183,8 +188,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert not (folder / "sprung").exists(), "code of an input was run"
 
 
-def cases() -> Iterator[Any]:
-    """Yield the pattern of each error, and the arguments that cause it."""
+# The inputs that commands read; all others are read in this process, which takes less time.
+BY_COMMAND = {"nothing.txt", "two\\nlines", "blank.txt", "cut.gz", "twice-vocab.txt", "bert-cut"}
+
+
+def inputs_and_arguments() -> Iterator[tuple[str, str, str]]:
+    """Yield the name of each bad input, the pattern of its error, and arguments that cause it."""
     vocabulary = "tokenizer=pretrained tokenizer.path={}/"
     for tables, before in (
         (TEXTS, "dataset=text dataset.files=['{}/@']"),
@@ -194,10 +203,15 @@ def cases() -> Iterator[Any]:
             CHECKPOINTS,
             "model=pretrained model.pretrained={}/@ task.max_length=32 " + vocabulary + "vocab.txt",
         ),
-        (SETTINGS, "@"),
     ):
         for name, message in tables.items():
-            yield pytest.param(message, before.replace("@", name), id=name)
+            yield name, message, before.replace("@", name)
+
+
+def cases(*, by_command: bool) -> Iterator[Any]:
+    for name, message, arguments in inputs_and_arguments():
+        if (name in BY_COMMAND) == by_command:
+            yield pytest.param(message, arguments, id=name)
 
 
 @pytest.fixture
@@ -218,7 +232,29 @@ def refused(attempt: Callable[..., Any], root: Path, shared_cache: Path) -> Call
     return check
 
 
-@pytest.mark.parametrize(("message", "arguments"), cases())
+@pytest.mark.parametrize(("message", "arguments"), cases(by_command=False))
+def test_a_bad_input_is_a_mistake(
+    experiment_config: Callable[..., Config],
+    root: Path,
+    empty_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    arguments: str,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    given = arguments.replace("{}", str(root)).split(" ")
+    experiment = Pretraining(experiment_config(*base_for(*given)))
+    with pytest.raises(UserError) as caught:
+        experiment.prepare(torch.device("cpu"))
+    error = " ".join(str(caught.value).splitlines())
+    assert re.search(message.replace("{}", re.escape(str(root))), error), error
+    assert not [path for path in empty_cache.rglob(".*")], "half-built"
+
+
+SETTING_CASES = (pytest.param(message, name, id=name) for name, message in SETTINGS.items())
+
+
+@pytest.mark.parametrize(("message", "arguments"), [*cases(by_command=True), *SETTING_CASES])
 def test_a_mistake_is_one_line(
     refused: Callable[..., None], root: Path, message: str, arguments: str
 ) -> None:
