@@ -89,15 +89,11 @@ def enter(
     # Otherwise Hydra would print a failed composition in its own way.
     os.environ[FULL_ERROR] = "1"
     register_search()
-    failures: list[Exception] = []
+    failures: list[str] = []
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
     def job(composed: DictConfig) -> float | None:
-        try:
-            return _attempt(work, composed, wants_traceback)
-        except Exception as error:
-            failures.append(error)
-            return None
+        return _attempt(partial(work, composed), composed, failures, wants_traceback)
 
     try:
         _load_plugins(sys.argv[1:], saved)
@@ -116,7 +112,10 @@ def enter(
 
 
 def _attempt(
-    work: Callable[[DictConfig], float | None], composed: DictConfig, wants_traceback: bool
+    work: Callable[[], float | None],
+    composed: DictConfig,
+    failures: list[str],
+    wants_traceback: bool,
 ) -> float | None:
     """Do the work of one job; log its error, and remove its folder if it holds nothing else."""
     hydra_config = HydraConfig.get()
@@ -125,13 +124,14 @@ def _attempt(
     is_removable = hydra_config.mode != RunMode.MULTIRUN and is_new(folder)
     composed.plugins = [*dict.fromkeys([*plugins.installed(), *plugins.listed(composed.plugins)])]
     try:
-        return work(composed)
+        return work()
     except Exception as error:
+        failures.append(str(error))
         one_line = is_mistake(error) and not wants_traceback
         log.error("error: %s", _one_line(error), exc_info=None if one_line else error)
         if is_removable and is_mistake(error):
             discard(folder)
-        raise
+        return None
 
 
 def _load_plugins(arguments: Sequence[str], saved: Sequence[str] = ()) -> None:

@@ -64,24 +64,25 @@ def identify(
         known_id: the id of a resumed run.
         swept: the overrides that differ from those of the sweep's other jobs.
     """
-    differences = _differences(swept)
-    special = [part for part in parts if part not in _PLAIN_PARTS]
+    special, differences = [p for p in parts if p not in _PLAIN_PARTS], _differences(swept)
     others = [part for part in special if part not in differences]
     label = "-".join([task, *others, *differences, *_masks(masking), f"s{seed}"])
     named = wandb_setting(config, "NAME")
     if named and sweep:
         named = f"{named}-{label}"  # otherwise all jobs would have the same name
     given_id, agents_sweep = wandb_setting(config, "RUN_ID"), wandb_setting(config, "SWEEP_ID")
-    strategy = masking.strategy if masking else None
-    own = config.tags or (wandb_setting(config, "TAGS") or "").split(",")
-    tags = [tag[:TAG_LENGTH] for tag in (task, *special, model, strategy, *own) if tag]
     return RunIdentity(
         id=(given_id if agents_sweep else None) or known_id or given_id or new_id(label),
         name=name or named or label,
         group=group_of(config, sweep) or agents_sweep,
-        tags=tuple(dict.fromkeys(tags)),
+        tags=_tags(config, task, *special, model, masking and masking.strategy),
         job_type=wandb_setting(config, "JOB_TYPE") or job_type,
     )
+
+
+def _tags(config: TrackerConfig, *known: str | None) -> tuple[str, ...]:
+    own = config.tags or (wandb_setting(config, "TAGS") or "").split(",")
+    return tuple(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*known, *own) if tag))
 
 
 def group_of(config: TrackerConfig, sweep: str | None) -> str | None:

@@ -45,8 +45,7 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     """Return the accelerator for ``hardware.*``; the state of an earlier job is reset.
 
     Raises:
-        UserError: no such GPU, a precision that the device lacks, or compiling where it is
-            impossible or does not pay.
+        UserError: no such GPU or precision, or compiling where it is impossible or does not pay.
     """
     # Accelerate's state is a singleton, which the second job of a sweep would inherit.
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -177,10 +176,7 @@ def prepare_training(
     accelerator: Accelerator,
     checkpoint: Checkpoint | None = None,
 ) -> Training:
-    """Build the optimizer and the batches, and measure how long a step takes.
-
-    The tensors of ``checkpoint``, from which training resumes, are restored later.
-    """
+    """Build the optimizer and the batches, and measure a step; ``restore`` loads the tensors."""
     batches = BatchPlan.of(examples, config, config.seed, group.rank(), group.size())
     if config.hardware.compile:
         learner.family.compile(batches.shapes)
