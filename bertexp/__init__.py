@@ -1,6 +1,6 @@
 """bertexp: honest experiments on BERT's pre-training objectives."""
 
-from bertexp.home import ensure_home
+from bertexp.files import ensure_home
 
 __version__ = "0.1.0"
 

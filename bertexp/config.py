@@ -23,10 +23,15 @@ from bertexp.keys import check_values, key
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.config import TaskConfig
 from bertexp.registry import Registry, with_own_keys
-from bertexp.secrets import refuse_secrets
 from bertexp.tracking.config import TrackerConfig
 from bertexp.training.config import TrainingConfig
-from bertexp.validation import UserError, nearest_key, require, require_folder_name
+from bertexp.validation import (
+    UserError,
+    nearest_key,
+    refuse_secrets,
+    require,
+    require_folder_name,
+)
 
 
 @dataclass(kw_only=True)

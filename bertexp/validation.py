@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class UserError(ValueError):
@@ -16,6 +18,11 @@ LONGEST_NAME = 200
 
 # Errors of a disk that is full, over its quota or not writable.
 _DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM")}
+
+
+_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+# Anything shorter is no key, and may be part of any word.
+SHORTEST = 8
 
 
 def is_mistake(error: Exception) -> bool:
@@ -64,3 +71,36 @@ def require_choice(key: str, found: str, choices: Iterable[str]) -> None:
 def _in_a_line(found: object) -> str:
     text = str(found)
     return text if text.isprintable() else repr(text)
+
+
+def refuse_secrets(values: Mapping[str, object]) -> None:
+    """Refuse a configuration that holds a key, a token or a password of the environment.
+
+    It would be written to logs and trackers. Its value is not shown.
+
+    Raises:
+        UserError: a value contains one, as from ``${oc.env:WANDB_API_KEY}``.
+    """
+    secrets = {
+        value: name
+        for name, value in os.environ.items()
+        if _SECRET.search(name) and len(value) >= SHORTEST
+    }
+    for key, text in _texts(values):
+        for secret, name in secrets.items():
+            if secret in text:
+                raise UserError(
+                    f"{key}: must not hold the environment's {name}: configurations are written "
+                    "to logs and trackers."
+                )
+
+
+def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, key)

@@ -134,7 +134,7 @@ def test_lost_output_is_an_error() -> None:
 NOBODY = """
 import os
 from bertexp.data.cache import cache_root
-from bertexp.home import ensure_home
+from bertexp.files import ensure_home
 del os.environ["HOME"], os.environ["BERTEXP_CACHE"]
 os.setuid(43210)
 ensure_home()
