@@ -75,7 +75,7 @@ def identify(
         id=(given_id if agents_sweep else None) or known_id or given_id or new_id(label),
         name=name or named or label,
         group=group_of(config, sweep) or agents_sweep,
-        tags=_tags(config, task, *special, model, masking and masking.strategy),
+        tags=_tags(config, task, *special, model, masking.strategy if masking else None),
         job_type=wandb_setting(config, "JOB_TYPE") or job_type,
     )
 
