@@ -159,6 +159,7 @@ SETTINGS = {
     "trainer.epochz=3": r"trainer\.epochz: no such key\. Did you mean 'trainer\.epochs'\?",
     "taks=nsp": r"taks: no such key\. Did you mean 'task",
     "task=nspp": r"task=nspp: must be one of .* Did you mean 'nsp'\?",
+    "family=eurobert": r"family=eurobert: has no file of its own; type family\.name=eurobert\.",
     "+trainer.bogus=1": r"trainer\.bogus: no such key\.",
     "--epochs=3": r"--epochs=3: no such option; a setting is key=value; write epochs=3\.",
     "masking=null": r"masking=null: the group needs an option; see --help\.",
