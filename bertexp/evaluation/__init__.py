@@ -1,4 +1,4 @@
-"""Evaluation: what is measured of a model, on frozen examples that are the same for every run."""
+"""Evaluation of models on frozen examples, the same for every run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bertexp.registry import Registry
 if TYPE_CHECKING:
     from bertexp.evaluation.evaluator import Evaluator
 
-# Of a run's folder: the loss of every example of the bank.
+# In a run's folder: the loss of every example of the bank.
 LOSSES_FILE = "bank_losses.parquet"
 
 EVALUATORS: Registry[type[Evaluator]] = Registry("evaluation.evaluators", "bertexp.evaluation")

@@ -1,8 +1,8 @@
-"""The frozen evaluation bank: what every run on a corpus is evaluated on.
+"""The frozen evaluation bank, on which every run on a corpus is evaluated.
 
 Losses at different mask rates cannot be compared, nor accuracies on different negatives, so
-what a model is evaluated on never depends on what it was trained with. Each objective freezes
-batches of the validation text under conditions of its own, drawn under a seed of the bank's own.
+evaluation never depends on the settings of training. Each objective freezes batches of the
+validation text under its own conditions, drawn under the bank's own seed.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Bank:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """16 digits for each objective, and for each of its conditions that has a name.
+        """16 digits for each objective, and for each of its named conditions.
 
-        Two runs were evaluated on the same where these are equal: ``mlm`` for the metrics of masked
-        tokens, ``nsp`` for those of pairs, ``nsp@<kind>`` for those at one kind of negatives.
+        Two runs were evaluated on the same batches if these are equal: ``mlm`` for metrics of
+        masked tokens, ``nsp`` for those of pairs, ``nsp@<kind>`` for one kind of negatives.
         """
         found = {}
         for objective, sets in self.sets:
@@ -82,7 +82,7 @@ class Bank:
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
         """Return a model's metrics by name.
 
-        If none is ``eval/loss``, the first objective's loss becomes it.
+        Without an ``eval/loss`` among them, the first objective's loss is added as one.
         """
         metrics: dict[str, float] = {}
         for objective, sets in self.sets:
@@ -116,7 +116,7 @@ def predict(learner: Learner, bank: Bank, device: torch.device) -> list[Evaluate
 
 @torch.no_grad()
 def draw_samples(learner: Learner, bank: Bank, device: torch.device) -> list[Sample]:
-    """Return some predictions on the bank, for people to read."""
+    """Return some predictions on the bank for people to read."""
     learner.eval()
     samples: list[Sample] = []
     for objective, sets in bank.sets:
@@ -137,15 +137,14 @@ def _predict(learner: Learner, one: EvalSet, device: torch.device) -> Evaluated:
 
 
 def example_losses(bank: Bank, found: Sequence[Evaluated]) -> pa.Table:
-    """Return a row for each objective, condition and example in which something is predicted.
+    """Return a row for each objective, condition and example with predictions.
 
-    Columns: ``objective``, ``rate`` of masks (null for pairs), ``negatives`` (their kind, null for
-    masked tokens), ``weight`` (what that condition counts in the mean over all), ``example`` (its
-    number among those of the validation split), ``document`` (the number of the one it is from;
-    examples of one are no independent draws), ``loss`` (in nats, the sum over its predictions) and
-    ``count`` (of these). Rows are in the order of objective, rate, negatives and example. The
-    table's metadata have the bank's fingerprints under ``bank``, as JSON: where two agree, their
-    rows are of the same predictions.
+    Columns: ``objective``, mask ``rate`` (null for pairs), ``negatives`` (their kind, null for
+    masked tokens), ``weight`` (of the condition in the mean over all), ``example`` (its number in
+    the validation split), ``document`` (its number; examples of a document are not independent),
+    ``loss`` (in nats, summed over the predictions) and ``count`` (the number of predictions). Rows
+    are in the order of objective, rate, negatives and example. The table's metadata hold the
+    bank's fingerprints as JSON under ``bank``: if they agree, so do the predicted tokens.
     """
     order = [(name, "ascending") for name in ("objective", "rate", "negatives", "example")]
     table = pa.concat_tables([_rows(one) for one in found]).sort_by(order)

@@ -12,13 +12,13 @@ from bertexp.objectives.config import BankConfig
 
 @dataclass(kw_only=True)
 class EvaluationConfig(BankConfig):
-    """On what and how often a model is evaluated."""
+    """How a model is evaluated, and how often."""
 
     every: int | None = key(within="[1, inf)")
     evaluators: list[str] = key(choices=EVALUATORS)
     pseudo_perplexity: int | None = key(within="[0, inf)")
     probes: list[str] = key(choices=PROBES)
-    # Classifiers need some of each class, to be fitted to and to be tested on.
+    # Classifiers need some texts of each class, for fitting and for testing.
     probe_examples: int = key(within="[100, inf)", read_with=("evaluation.probes",))
     probe_pooling: str = key(choices=POOLINGS, read_with=("evaluation.probes",))
     probe_layer: int | None = key(within="[0, inf)", read_with=("evaluation.probes",))

@@ -1,4 +1,4 @@
-"""Evaluators: what is measured of a trained model beside its losses on the bank."""
+"""Evaluators: measurements of a trained model besides its losses on the bank."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from bertexp.objectives.task import Task
 
 @dataclass(frozen=True)
 class Source:
-    """What an evaluator measures on.
+    """The data of an evaluator.
 
     Attributes:
         config: ``evaluation.*``.
         tokens: of each split.
-        max_length: the most tokens of an input, special ones included.
+        max_length: the most tokens of an input, including special ones.
     """
 
     config: EvaluationConfig
@@ -43,9 +43,9 @@ class Source:
 
 
 class Evaluator(ABC):
-    """One measurement, at the end of a run and whenever its model is evaluated again.
+    """A measurement at the end of a run, and whenever its model is evaluated again.
 
-    It is made before the model is: what it needs of the corpus is prepared here.
+    It is created before the model, and prepares the data that it needs.
     """
 
     def __init__(self, source: Source) -> None:
@@ -62,47 +62,47 @@ class Evaluator(ABC):
         """Raise a ``UserError`` for a model that cannot be measured, before it is trained."""
 
     def fingerprints(self) -> dict[str, str]:
-        """Return 16 digits by name that are equal where two runs were measured on the same."""
+        """Return 16 digits by name, equal for two runs if they were measured on the same data."""
         return {}
 
     def answered(self) -> dict[str, int]:
-        """Return of how many independent examples each accuracy is, by the metric's name."""
+        """Return, by accuracy, its number of independent examples."""
         return {}
 
     def yardsticks(self) -> dict[str, float]:
-        """Return what can be reached without looking at the input, by the metric's name."""
+        """Return, by metric, the best value without looking at the input."""
         return {}
 
     def details(self) -> dict[str, Any]:
-        """Return what was measured beside the metrics, for ``summary.json``."""
+        """Return further measurements for ``summary.json``."""
         return {}
 
     def shown(self) -> list[RenderableType]:
-        """Return these details as the terminal shows them."""
+        """Return these details for the terminal."""
         return []
 
     def draw(self, folder: Path) -> list[Path]:
-        """Draw them in a run's folder; returns the pictures."""
+        """Draw them into a run's folder; returns the pictures."""
         return []
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured; ``predictions`` are on the bank."""
+    """The results of an evaluation; ``predictions`` are those on the bank."""
 
     predictions: list[Evaluated]
     metrics: dict[str, float]
 
 
 def prepare_evaluators(source: Source) -> list[Evaluator]:
-    """Return the evaluators of ``evaluation.evaluators``, with what they measure on."""
+    """Return the evaluators of ``evaluation.evaluators``, with their data prepared."""
     return [EVALUATORS[name](source) for name in source.config.evaluators]
 
 
 def evaluate_fully(
     learner: Learner, bank: Bank, evaluators: Sequence[Evaluator], device: torch.device
 ) -> Evaluation:
-    """Evaluate on the bank, then by each evaluator."""
+    """Evaluate on the bank, then with each evaluator."""
     predictions = predict(learner, bank, device)
     metrics = bank.metrics(predictions)
     for evaluator in evaluators:

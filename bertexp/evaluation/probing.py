@@ -1,4 +1,4 @@
-"""Probes: what a linear classifier reads from frozen features, layer by layer."""
+"""Probes: the accuracy of linear classifiers on frozen features, layer by layer."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from bertexp.validation import require
 
 PREFIX = "probe/"
 BATCH_SIZE = 64
-# Of the classifier: inverse strengths of the L2 penalty, for features of unit variance, of which
-# cross-validation takes the best.
+# The classifier's inverse strengths of the L2 penalty, for features of unit variance;
+# cross-validation chooses among them.
 STRENGTHS, FOLDS, MOST_ITERATIONS = (1e-4, 1e-2, 1.0, 1e2), 3, 200
 
 PICTURE = "probes.png"
@@ -38,8 +38,8 @@ class Probed:
     """The accuracies of one probe.
 
     Attributes:
-        accuracy: on the features of the layer that was chosen: ``eval/probe/<name>``.
-        majority: of always predicting one class; all are as common.
+        accuracy: on the features of the configured layer: ``eval/probe/<name>``.
+        majority: of always predicting one class; all are equally common.
         tfidf: of the same classifier on TF-IDF.
         layers: on the features of the embeddings and of every layer.
     """
@@ -149,13 +149,13 @@ def layer_features(
 ) -> np.ndarray:
     """Return one vector for each text and layer, ``float32`` of shape (layers + 1, texts, hidden).
 
-    The first are those of the embeddings. A text is read with its special tokens, in
-    evaluation mode, which the model is left in.
+    The first are those of the embeddings. Texts are encoded with special tokens, in evaluation
+    mode, in which the model is left.
 
     Args:
         bert: a ``BertModel`` of ``transformers``.
-        max_length: what a text and its special tokens are cut to, at the end.
-        pooling: ``mean`` (of all tokens, special ones too) or ``cls``.
+        max_length: the length to truncate a text with its special tokens to.
+        pooling: ``mean`` (of all tokens, including special ones) or ``cls``.
     """
     bert.eval()
     capacity = max_length - tokenizer.special_in_sequence
@@ -163,7 +163,7 @@ def layer_features(
     features_NYD = np.empty(
         (len(rows), bert.config.num_hidden_layers + 1, bert.config.hidden_size), np.float32
     )
-    # Neighbours in length together: little padding.
+    # Sorted by length, for little padding.
     order = np.argsort([len(row) for row in rows], kind="stable")
     for chosen in np.split(order, range(BATCH_SIZE, len(order), BATCH_SIZE)):
         ids_BL, lengths_B = pad([rows[index] for index in chosen], tokenizer.pad_id)
@@ -185,9 +185,9 @@ def _pool(state_BLD: torch.Tensor, mask_BL: torch.Tensor, pooling: str) -> torch
 
 
 def accuracy(features_ND: Any, task: ProbeTask) -> float:
-    """Return the accuracy on the last third of the texts of a classifier fitted to the others.
+    """Return a classifier's accuracy on the last third of the texts, fitted to the others.
 
-    ``features_ND`` has a row a text, dense or sparse; it is scaled here to unit variance.
+    ``features_ND`` has a row for each text, dense or sparse; it is scaled to unit variance here.
     """
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.model_selection import StratifiedKFold
@@ -197,16 +197,16 @@ def accuracy(features_ND: Any, task: ProbeTask) -> float:
 
     fitted, labels = task.fitted, task.labels
     classifier = make_pipeline(
-        # What is sparse stays so.
+        # Sparse features stay sparse.
         StandardScaler(with_mean=isinstance(features_ND, np.ndarray)),
         LogisticRegressionCV(
             Cs=STRENGTHS, cv=StratifiedKFold(FOLDS), max_iter=MOST_ITERATIONS, scoring="accuracy"
         ),
     )
     with warnings.catch_warnings():
-        # A weak penalty may take more iterations; scikit-learn tells of defaults to come.
+        # A weak penalty may need more iterations; scikit-learn announces new defaults.
         warnings.simplefilter("ignore")
-        # Products this small lose more to threads that wait for each other than they gain.
+        # For products this small, threads cost more than they gain.
         with threadpool_limits(1, user_api="blas"):
             classifier.fit(features_ND[:fitted], labels[:fitted])
     return float(classifier.score(features_ND[fitted:], labels[fitted:]))
@@ -216,7 +216,7 @@ def tfidf_accuracy(task: ProbeTask) -> float:
     """Return the accuracy of the same classifier on the words alone, weighted by TF-IDF."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    # Words and punctuation, one letter or many: any text has some.
+    # Words of any length and punctuation: every text has some.
     vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
     vectorizer.fit(task.texts[: task.fitted])
     return accuracy(vectorizer.transform(task.texts), task)

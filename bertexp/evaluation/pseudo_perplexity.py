@@ -27,14 +27,13 @@ metrics.register(
 
 @dataclass(frozen=True)
 class PseudoLikelihood:
-    """How likely a masked model finds texts, one token at a time.
+    """The likelihood of texts under a masked model, one token at a time.
 
     Attributes:
-        log_likelihoods: of each text, for each of its tokens w_t, log p(w_t | all others) in
-            nats; a text that was cut has fewer than it came with.
-        perplexity: the exponential of minus their mean over the tokens of all texts. Tokens
-            that no model learns to predict (the unknown token) do not count; None if there are no
-            others.
+        log_likelihoods: of each text, log p(w_t | all others) in nats for each of its tokens w_t;
+            a truncated text has fewer of them than tokens.
+        perplexity: the exponential of minus their mean over the tokens of all texts, except tokens
+            that no model learns to predict (the unknown token); None if there are no others.
     """
 
     log_likelihoods: list[np.ndarray]
@@ -43,11 +42,11 @@ class PseudoLikelihood:
 
 @EVALUATORS.register("pseudo_perplexity", reads=("evaluation.pseudo_perplexity",))
 class PseudoPerplexity(Evaluator):
-    """Of some paragraphs of the validation text: ``eval/pseudo_perplexity``."""
+    """``eval/pseudo_perplexity``, of some paragraphs of the validation text."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        # Other models have no head for it.
+        # Other models lack the head.
         count = source.config.pseudo_perplexity if MASKED in source.task.heads else None
         self.texts = choose_texts(source.tokens["validation"], count or 0)
 
@@ -65,13 +64,13 @@ def pseudo_likelihood(
     max_length: int,
     device: torch.device,
 ) -> PseudoLikelihood:
-    """Score ``texts``, exactly: one forward pass for each token, in which only it is masked.
+    """Score ``texts`` exactly: a forward pass for each token, in which only it is masked.
 
     Args:
         family: a model with a head for masked tokens; left in evaluation mode.
-        texts: ids of each, without special tokens.
-        max_length: what a text and its special tokens are cut to, at the end: a model has
-            no positions beyond those it was trained with.
+        texts: the ids of each, without special tokens.
+        max_length: the length to truncate a text with its special tokens to; a model has no
+            positions beyond those it was trained with.
     """
     texts = [text[: max_length - tokenizer.special_in_sequence] for text in texts]
     sizes_T = np.array([len(text) for text in texts], dtype=np.int64)
@@ -90,8 +89,8 @@ def pseudo_likelihood(
 def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:
     """Return the ids of ``count`` paragraphs, always the same; fewer are a subset of more.
 
-    Paragraphs, because a store has them however it is cut into sentences: the same texts for
-    models of masked tokens and for those of sentence pairs too.
+    Paragraphs do not depend on how text is cut into sentences, so the texts are the same for
+    models of masked tokens and of sentence pairs.
     """
     offsets = tokens.sentence_offsets[tokens.paragraph_offsets]
     numbers = np.arange(len(offsets) - 1)

@@ -1,4 +1,4 @@
-"""Sentence pairs: what the two segments are, and what stands in for a second that follows."""
+"""Sentence pairs: their segments, and the negatives in place of a segment that follows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 SEGMENTS: Registry[type[Segmentation]] = Registry("task.segments", "bertexp.pairs")
 NEGATIVES: Registry[type[Negative]] = Registry("task.negatives", "bertexp.pairs")
 
-# What the kind of a pair is called whose second segment follows the first.
+# The kind of a pair whose second segment follows the first.
 NEXT = "next"
 
 
 def negative_shares(negatives: Any) -> dict[str, float]:
-    """Return the kinds of negatives and their shares, given as one kind or as shares by name."""
+    """Return the kinds of negatives with their shares, from one kind or from shares by kind."""
     return dict(negatives) if isinstance(negatives, dict) else {str(negatives): 1.0}

@@ -1,4 +1,4 @@
-"""Examples that are pairs of segments; those of an epoch are a pure function of seed and epoch."""
+"""Examples that are pairs of segments, a pure function of seed and epoch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pairs(Rows):
         kinds: 0 where the second segment follows, else the number of the kind of negative, see
             ``PairDrawer.kinds``.
         first_starts, first_sizes, second_starts, second_sizes: in tokens.
-        first_sentences, second_sentences: the sentences that they begin with.
+        first_sentences, second_sentences: their first sentences.
     """
 
     kinds: np.ndarray
@@ -51,15 +51,15 @@ class Pairs(Rows):
 class PairDrawer:
     """Draws the pairs of every epoch.
 
-    Exactly ``round(N * next_prob)`` of an epoch's N pairs follow each other, and the others are
-    of the kinds of negatives in their exact shares, to within one.
+    Exactly ``round(N * next_prob)`` of an epoch's N pairs follow each other; the others have the
+    kinds of negatives in their exact shares, to within one pair.
 
     Args:
-        shares: the kinds of negatives and their shares, which add up to 1.
-        dynamic: whether every epoch has pairs of its own, or all have those of the first.
+        shares: the kinds of negatives with their shares, which add up to 1.
+        dynamic: whether every epoch has new pairs, or all have those of the first.
 
     Attributes:
-        kinds: names by number; the first is that of pairs that follow.
+        kinds: names by number, the first for pairs that follow.
         sentences: a sentence of each pair's document, shape (N,).
     """
 
@@ -124,7 +124,7 @@ class PairExamples(Examples):
 
     Args:
         tokens: the split, cut into sentences.
-        name: of the objective that predicts whether the second follows.
+        name: of the objective that predicts whether the second segment follows.
 
     Raises:
         UserError: the corpus has no such pairs.
@@ -159,7 +159,7 @@ class PairExamples(Examples):
         return self.drawer.pairs(epoch).kinds
 
     def places(self, epoch: int, example_ids: np.ndarray) -> np.ndarray:
-        """Return where in their paragraphs the segments begin, from 0 to 1, shape (batch, 2)."""
+        """Return the segments' places in their paragraphs, from 0 to 1, shape (batch, 2)."""
         pairs = self.drawer.pairs(epoch).of(example_ids)
         both = np.stack([pairs.first_sentences, pairs.second_sentences], axis=1)
         return self._text.place_in_paragraph(both)
@@ -177,7 +177,7 @@ class PairExamples(Examples):
             tokenizer.sequence(tokens[a : a + size_a], tokens[b : b + size_b])
             for a, size_a, b, size_b in zip(*segments, strict=True)
         ]
-        # Only the closing token is behind the second segment.
+        # Only the closing token comes after the second segment.
         second_B = pairs.first_sizes + tokenizer.special_in_pair - 1
         batch = written(example_ids, rows, tokenizer.pad_id, self._pad_to, second_B)
         return use_first_position(batch, self._name, torch.from_numpy(pairs.labels))

@@ -1,4 +1,4 @@
-"""What a second segment is that does not follow the first."""
+"""Negatives: second segments that do not follow the first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bertexp.pairs.segments import Segmentation, Spans
 from bertexp.pairs.text import Text
 from bertexp.validation import UserError
 
-# Draws for all pairs at once before those that are left are looked at one by one.
+# Rounds of draws for all pairs at once, before the rest are drawn one by one.
 REDRAWS = 16
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Two segments for each pair, in sentences: where they start and end; all of shape (N,)."""
+    """The starts and ends of each pair's two segments, in sentences; all of shape (N,)."""
 
     first_starts: np.ndarray
     first_ends: np.ndarray
@@ -31,7 +31,7 @@ class Negative(ABC):
     """A kind of negatives.
 
     Args:
-        segmentation: what the segments are.
+        segmentation: defines the segments.
     """
 
     def __init__(self, segmentation: Segmentation) -> None:
@@ -39,16 +39,16 @@ class Negative(ABC):
         self.text: Text = segmentation.text
 
     def possible(self) -> np.ndarray:
-        """Return for each pair of the segmentation whether it has such a negative in any epoch."""
+        """Return for each pair whether it has such a negative in some epoch."""
         return np.ones(len(self.segmentation.sentences), dtype=bool)
 
     @abstractmethod
     def draw(self, spans: Spans, states: np.ndarray) -> Segments:
-        """Return negatives in the place of ``spans``.
+        """Return negatives to replace ``spans``.
 
         Args:
             spans: the segments that follow each other.
-            states: of each pair, what it is drawn from, see ``draws``.
+            states: of each pair's draws, see ``draws``.
 
         Raises:
             UserError: the corpus has none.
@@ -57,7 +57,7 @@ class Negative(ABC):
 
 @NEGATIVES.register("swap")
 class Swapped(Negative):
-    """The two segments in the other order (Lan et al. 2020, "ALBERT", section 3.1).
+    """The two segments in reverse order (Lan et al. 2020, "ALBERT", section 3.1).
 
     Pairs that may read the same in both orders are left out.
     """
@@ -72,22 +72,22 @@ class Swapped(Negative):
 
 
 class Elsewhere(Negative):
-    """A second segment that begins somewhere else, everywhere with the same probability.
+    """A second segment from elsewhere, from all places with the same probability.
 
-    It has as many tokens as the one that follows, so that its length does not give it away:
-    a place from which on the document has too few is moved to the front until it has enough.
-    One whose first sentence reads like that of the true next segment is drawn again.
+    It has as many tokens as the segment that follows, so that its length does not give it away; a
+    place too near to the end of its document is moved forward. A segment whose first sentence
+    equals that of the true next segment is drawn again.
     """
 
     @abstractmethod
     def places(self, spans: Spans) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return where second segments may begin: from a to b and from c to d, excluded.
+        """Return where second segments may begin: in [a, b) and [c, d).
 
-        These are places among ``segmentation.starts``, four for each pair: a, b, c, d.
+        The four arrays a, b, c and d are indices into ``segmentation.starts``, for each pair.
         """
 
     def reads_like_next(self, starts: np.ndarray, middles: np.ndarray) -> np.ndarray:
-        """Return where the first sentence is equal to that of the true next segment."""
+        """Return whether the first sentence equals that of the true next segment."""
         return self.text.hashes[starts] == self.text.hashes[middles]
 
     def draw(self, spans: Spans, states: np.ndarray) -> Segments:
@@ -171,9 +171,9 @@ class OtherDocument(Elsewhere):
 
 @NEGATIVES.register("same_document")
 class SameDocument(Elsewhere):
-    """From another place of the same document, neither inside the first segment nor right behind.
+    """From elsewhere in the same document, neither inside the first segment nor right after it.
 
-    Pairs of documents that are too short for that are left out.
+    Pairs of documents that are too short are left out.
     """
 
     def possible(self) -> np.ndarray:
@@ -187,7 +187,7 @@ class SameDocument(Elsewhere):
 
 @NEGATIVES.register("any_sentence")
 class AnySentence(Elsewhere):
-    """From anywhere in the corpus, as simple tutorials do, the first segment itself included."""
+    """From anywhere in the corpus, even the first segment itself, as in simple tutorials."""
 
     def places(self, spans: Spans) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         none = np.zeros_like(spans.first)
@@ -196,7 +196,7 @@ class AnySentence(Elsewhere):
 
 @NEGATIVES.register("any_sentence_or_next")
 class AnySentenceOrNext(AnySentence):
-    """From anywhere, the true next segment included: some of these negatives are none."""
+    """From anywhere, even the true next segment: some of these negatives are positives."""
 
     def reads_like_next(self, starts: np.ndarray, middles: np.ndarray) -> np.ndarray:
         return np.zeros(len(starts), dtype=bool)

@@ -1,4 +1,4 @@
-"""Which stretches of a document the two segments of a pair are."""
+"""Segmentations: how a document is cut into the two segments of each pair."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bertexp.pairs.text import Text
 
 
 class Rows:
-    """A dataclass of arrays with a row for each pair."""
+    """A dataclass of arrays with an entry for each pair."""
 
     def of(self, chosen: np.ndarray) -> Self:
         return type(self)(*(getattr(self, each.name)[chosen] for each in fields(self)))  # type: ignore[arg-type]
@@ -22,13 +22,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Spans(Rows):
-    """A first segment and the one that follows it, for each pair; all of shape (N,).
+    """The first segment of each pair and the one that follows; all of shape (N,).
 
     Attributes:
-        first: the number of the first segment's first sentence.
-        middle: that of the following segment's first sentence; the first one ends there.
-        end: where the following segment ends, excluded.
-        capacity: tokens that the two may have together.
+        first: the first sentence of the first segment.
+        middle: the first sentence of the following segment, where the first segment ends.
+        end: the end of the following segment, excluded.
+        capacity: the most tokens of both together.
     """
 
     first: np.ndarray
@@ -41,15 +41,14 @@ class Segmentation(ABC):
     """Cuts a text into pairs of segments, a fixed number of pairs an epoch.
 
     Args:
-        text: what is cut.
-        capacity: tokens that the two segments of a pair may have together.
-        short_prob: share of pairs that are made shorter, where the segmentation does that.
+        text: the text to cut.
+        capacity: the most tokens of a pair's two segments together.
+        short_prob: the share of pairs that are shortened, if the segmentation does that.
 
     Attributes:
-        sentences: of each pair, a sentence in its document, whatever the epoch; shape (N,).
+        sentences: a sentence of each pair's document, the same in every epoch; shape (N,).
         starts: the sentences with which a second segment may begin, in order.
-        cuts_anywhere: whether long segments lose tokens at their front or their back, by
-            chance, and not always at their back.
+        cuts_anywhere: whether long segments lose tokens at a random end, instead of at their back.
     """
 
     sentences: np.ndarray
@@ -61,40 +60,40 @@ class Segmentation(ABC):
 
     @abstractmethod
     def draw(self, seed: int, epoch: int) -> Spans:
-        """Return the pairs of ``epoch``, each with the segment that follows."""
+        """Return the pairs of ``epoch``, with segments that follow each other."""
 
     @abstractmethod
     def ends(self, starts: np.ndarray, limits: np.ndarray, capacities: np.ndarray) -> np.ndarray:
-        """Return where segments end that begin with the sentences ``starts``.
+        """Return the ends of segments that begin with the sentences ``starts``.
 
         Args:
             starts: some of ``self.starts``.
-            limits: sentences that they may not reach.
-            capacities: tokens that they are to have, where they are not of a size of their own.
+            limits: the first sentences after the segments' longest extent.
+            capacities: the segments' tokens, if the segmentation has no size of its own.
         """
 
     def latest(self, ends: np.ndarray, capacities: np.ndarray) -> np.ndarray:
-        """Return the last sentences from which on there is a full segment before ``ends``.
+        """Return the last sentences that begin a full segment before ``ends``.
 
         Args:
-            ends: sentences behind the last ones that may be taken.
-            capacities: tokens of a full segment.
+            ends: the sentences after the last possible ones.
+            capacities: the tokens of a full segment.
         """
         return ends - 1
 
     @abstractmethod
     def openings(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return all sentences that the segments of a pair may begin with, whatever is drawn.
+        """Return all sentences with which the segments of a pair may begin in any epoch.
 
-        Three arrays of one length: the number of the pair, the first sentence of its first
-        segment, and that of the one that follows.
+        They are three arrays of the same length: the number of the pair, the first sentence of its
+        first segment, and that of the segment that follows.
         """
 
     def places_elsewhere(self) -> np.ndarray:
-        """Return for each pair how many other segments its document has, at least; shape (N,).
+        """Return a lower bound on the other segments in each pair's document, shape (N,).
 
-        Others are segments that begin outside of the first one and read unlike the one that
-        follows, whatever is drawn; those that begin with the same sentence count once.
+        They begin outside of the first segment and differ from the one that follows, in any epoch;
+        segments that begin with the same sentence count once.
         """
         return self._different(self.starts)[self.text.document_of(self.sentences)] - 2
 
@@ -106,7 +105,7 @@ class Segmentation(ABC):
 
 @SEGMENTS.register("sentence")
 class SingleSentences(Segmentation):
-    """Two sentences: one pair for each paragraph that has two or more."""
+    """Two sentences: a pair for each paragraph with two sentences or more."""
 
     def __init__(self, text: Text, capacity: int, short_prob: float) -> None:
         super().__init__(text, capacity, short_prob)
@@ -131,7 +130,7 @@ class SingleSentences(Segmentation):
 
 @SEGMENTS.register("paragraph")
 class Paragraphs(Segmentation):
-    """Two paragraphs: one pair for each that is not the last of its document."""
+    """Two paragraphs: a pair for each that is not the last of its document."""
 
     def __init__(self, text: Text, capacity: int, short_prob: float) -> None:
         super().__init__(text, capacity, short_prob)
@@ -155,14 +154,14 @@ class Paragraphs(Segmentation):
 class FilledSegments(Segmentation):
     """As many sentences as fit, as in BERT (Devlin et al. 2019, appendix A.2).
 
-    A document is cut into chunks of consecutive sentences that just fill the capacity, two at
-    least, always at the same places. Each epoch, a chunk is cut in two after a sentence drawn
-    anew: its front is the first segment, its back the one that follows. A share ``short_prob`` of
-    the chunks, drawn anew too, is cut short to a random length of 2 tokens and more.
+    A document is cut into chunks of at least two consecutive sentences that just fill the
+    capacity, always at the same places. In each epoch a chunk is split after a newly drawn
+    sentence: its front is the first segment, its back the one that follows. A newly drawn share
+    ``short_prob`` of the chunks is shortened to a random length of at least 2 tokens.
 
-    BERT's own code continues behind the first segment where the second is drawn from elsewhere,
-    and calls every chunk of one sentence a negative, so that more than half of its pairs
-    are. Here the number of pairs does not depend on the draws.
+    BERT's code continues after the first segment if the second is from elsewhere, and makes every
+    chunk of one sentence a negative, so that more than half of its pairs are negatives. Here the
+    number of pairs does not depend on the draws.
     """
 
     cuts_anywhere = True
@@ -180,7 +179,7 @@ class FilledSegments(Segmentation):
         ends = np.minimum(
             np.maximum(self._reach(sentences, capacity), sentences + 2), document_ends
         )
-        # A last sentence of its own joins the chunk before it.
+        # A single last sentence joins the chunk before it.
         ends = np.where(document_ends - ends == 1, document_ends, ends)
         starts, sentence, jumps = [], 0, ends.tolist()
         while sentence < len(jumps):
@@ -214,7 +213,7 @@ class FilledSegments(Segmentation):
         return np.searchsorted(offsets, offsets[ends] - capacities, side="right") - 1
 
     def places_elsewhere(self) -> np.ndarray:
-        # A pair may take up all of its chunk: what counts is outside.
+        # A pair may fill its chunk, so only places outside of it count.
         sentences = np.arange(len(self.text.offsets) - 1)
         chunks = np.searchsorted(self.sentences, sentences, side="right") - 1
         documents = self.text.document_of(sentences)
@@ -235,7 +234,7 @@ class FilledSegments(Segmentation):
 
 
 def _counted(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``counts[i]`` numbers from ``starts[i]`` on for every i, and the i of each."""
+    """Return for every i ``counts[i]`` numbers from ``starts[i]`` on, and the i of each."""
     owners = np.repeat(np.arange(len(starts)), counts)
     before = np.cumsum(counts) - counts
     return owners, np.arange(len(owners)) - before[owners] + starts[owners]

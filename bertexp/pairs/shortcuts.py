@@ -1,4 +1,4 @@
-"""How far trivial features get on sentence pairs, so that an accuracy means something."""
+"""The accuracy of trivial features on sentence pairs, a baseline for models."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bertexp import metrics
 from bertexp.objectives.batch import Batch
 from bertexp.pairs.examples import PairExamples
 
-# Pairs that a classifier is fitted to, at most.
+# The most pairs that a classifier is fitted to.
 FITTED = 2000
 SHORTCUT = "eval/nsp_shortcut"
 metrics.register(
     f"{SHORTCUT}*", metrics.share("accuracy of a classifier on trivial features", results=False)
 )
-# What the features alone are called behind that.
+# The endings for single features.
 FEATURES = ("_length", "_overlap", "_position")
 
 
@@ -29,13 +29,13 @@ def shortcut_accuracies(
     ``eval/nsp_accuracy@<kind>``. The features:
 
     - ``length``: the lengths of the two segments in tokens, and their difference;
-    - ``overlap``: the share of the tokens of one that occur in the other, both ways, and of
-      those of both that are in both (Jaccard index);
-    - ``position``: where in their paragraphs the two segments begin, and the difference. A
-      model does not see that, but text may show it.
+    - ``overlap``: the share of each segment's tokens that occur in the other, and the Jaccard
+      index of both;
+    - ``position``: the places of the two segments in their paragraphs, and the difference. Models
+      do not see these, but the text may reveal them.
 
     Returns:
-        ``eval/nsp_shortcut@<kind>`` for all together, and for each alone
+        ``eval/nsp_shortcut@<kind>`` for all features together, and for single ones
         ``eval/nsp_shortcut_length@<kind>``, ``..._overlap@<kind>``, ``..._position@<kind>``.
     """
     fitted = np.arange(len(train))[:: -(-len(train) // FITTED)]

@@ -1,4 +1,4 @@
-"""A split's sentences, as pairs are made of them."""
+"""A split's sentences, of which pairs consist."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from bertexp import draws
 from bertexp.data.tokens.store import TokenStore
 
-# Sentences hashed at once, so that a large corpus does not need large temporaries.
+# Sentences hashed at a time, to limit temporary memory.
 HASH_CHUNK = 1 << 16
 
 
 class Text:
-    """The sentences of a split by number, and where paragraphs and documents end among them.
+    """The sentences of a split by number, and the ends of paragraphs and documents.
 
     Attributes:
-        tokens: ids, one after the other.
-        offsets: where sentence ``i`` starts in ``tokens``; one entry more than sentences.
-        paragraph_offsets: paragraphs, in sentences.
-        document_offsets: documents, in sentences.
+        tokens: the ids of all sentences in order.
+        offsets: the start of sentence ``i`` in ``tokens``, with one entry more than sentences.
+        paragraph_offsets: those of paragraphs, in sentences.
+        document_offsets: those of documents, in sentences.
     """
 
     def __init__(self, tokens: TokenStore) -> None:
@@ -39,7 +39,7 @@ class Text:
         return np.searchsorted(self.document_offsets, sentences, side="right") - 1
 
     def place_in_paragraph(self, sentences: np.ndarray) -> np.ndarray:
-        """Return where each sentence stands in its paragraph: 0 for the first, 1 for the last."""
+        """Return each sentence's place in its paragraph: 0 for the first, 1 for the last."""
         paragraphs = np.searchsorted(self.paragraph_offsets, sentences, side="right") - 1
         first, end = self.paragraph_offsets[paragraphs], self.paragraph_offsets[paragraphs + 1]
         return (sentences - first) / np.maximum(end - first - 1, 1)

@@ -10,20 +10,19 @@ from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import Labelled, Passages
 
 CLASSES = 8
-# Shorter ones are headings and the like.
+# Shorter paragraphs are headings and the like.
 LEAST_WORDS = 8
-# The name of a document that has none of its own: its file, or split of the Hub, and its place.
+# The name of a document without a title: its file, or split of the Hub, and its number.
 _PLACE = re.compile(r"(.*):\d+(, part \d+)?")
 
 
 @PROBES.register("package")
 def which_package(passages: Passages) -> Labelled:
-    """Return paragraphs of the eight largest classes that have a name.
+    """Return paragraphs of the eight largest named classes.
 
-    For ``dataset=pydoc`` a class is what stands before the first point of a module's name
-    (``asyncio``), for WikiText an article, and for text files a file: somebody gave them names.
-    A row of a table has but a number, and its file may be one of many that hold the same; there
-    a classifier would tell apart the few longest rows, which means nothing.
+    For ``dataset=pydoc`` a class is a package (``asyncio``), for WikiText an article, and for text
+    files a file. A row of a table has only a number, and its file may be one of many with the same
+    content, so that a classifier would merely separate the few longest rows.
     """
     labelled = [
         (text, label)
@@ -31,7 +30,7 @@ def which_package(passages: Passages) -> Labelled:
         if (label := _label(name, passages)) and len(text.split()) >= LEAST_WORDS
     ]
     sizes = Counter(label for _, label in labelled)
-    # Of as many paragraphs, the one whose name comes first: always the same.
+    # Of classes of equal size, the first by name, for a fixed result.
     largest = sorted(sizes, key=lambda label: (-sizes[label], label))[:CLASSES]
     return [(text, label) for text, label in labelled if label in largest]
 

@@ -15,18 +15,18 @@ import numpy as np
 from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import Labelled, Passages
 
-# As there, sentences of 5 to 28 words in six bins; here the bins have as many sentences each.
+# As there, sentences of 5 to 28 words in six bins; here the bins have equal numbers of sentences.
 LENGTHS = range(5, 29)
 BINS = 6
-# Shorter words are mostly those of grammar.
+# Shorter words are mostly function words.
 _WORD = re.compile(r"[^\W\d_]{5,}")
 
 
 @PROBES.register("order")
 def swapped_or_not(passages: Passages) -> Labelled:
-    """Return two neighbouring sentences as one text, every other time in the wrong order.
+    """Return two neighbouring sentences as one text, every other one in reverse order.
 
-    As one text and not as a pair, because a model of masked tokens knows no second segment.
+    They are not a pair, because a model of masked tokens knows no second segment.
     """
     pairs = [
         pair
@@ -42,9 +42,9 @@ def swapped_or_not(passages: Passages) -> Labelled:
 
 @PROBES.register("word")
 def which_word(passages: Passages) -> Labelled:
-    """Return sentences with one of two words that are in about as many: the two commonest.
+    """Return sentences with one of two words: the most common ones with similar frequency.
 
-    A word has five letters or more; which of them a sentence has does not depend on case.
+    The words have five letters or more, in any case.
     """
     sentences = _sentences(passages)
     words = [set(_WORD.findall(sentence.lower())) for sentence in sentences]
@@ -59,7 +59,7 @@ def which_word(passages: Passages) -> Labelled:
 
 @PROBES.register("length")
 def how_long(passages: Passages) -> Labelled:
-    """Return sentences by their number of words, in bins of about as many sentences."""
+    """Return sentences by their number of words, in bins of about equal size."""
     sentences = _sentences(passages)
     sizes = np.array([len(sentence.split()) for sentence in sentences])
     borders = np.unique(np.quantile(sizes, np.arange(1, BINS) / BINS)) if len(sizes) else sizes

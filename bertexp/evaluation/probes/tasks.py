@@ -1,4 +1,4 @@
-"""A probe's labelled texts: made from the corpus once, the same for every run on it."""
+"""A probe's labelled texts, made from the corpus once and the same for every run on it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 VERSION = 2
 FILE = "questions.json"
 SEED = 20180503
-# Of a large corpus, what is read for its probes; pydoc and WikiText-2 are read whole.
+# The limit of what is read of a large corpus; pydoc and WikiText-2 are read whole.
 MOST_CHARACTERS = 20_000_000
-# A class with fewer texts does not count.
+# Classes with fewer texts are left out.
 LEAST_TEXTS = 20
-# Of the texts of each class, those that classifiers are fitted to; the others test them.
+# The share of each class's texts that classifiers are fitted to; the others test them.
 FITTED = 2 / 3
-# Paragraphs that are cut into sentences: far more than are needed.
+# Paragraphs to cut into sentences, far more than are needed.
 MOST_SPLIT = 10_000
 
 Labelled = list[tuple[str, str]]
@@ -37,7 +37,7 @@ Labelled = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Passages:
-    """What probes are made of: both splits, as no label of a probe was trained on."""
+    """The texts for probes, from both splits, as models do not see a probe's labels."""
 
     corpus: CorpusStore
     dataset: str
@@ -45,12 +45,12 @@ class Passages:
 
     @cached_property
     def paragraphs(self) -> list[tuple[str, str]]:
-        """The name of the document and the text of each paragraph, in the corpus's order."""
+        """The document's name and the text of each paragraph, in the corpus's order."""
         return [*self._read()]
 
     @cached_property
     def sentences(self) -> list[list[str]]:
-        """The sentences of each paragraph, the paragraphs in a random order."""
+        """The sentences of each paragraph, with paragraphs in random order."""
         texts = [text for _, text in self.paragraphs]
         return [
             [s.strip() for s in split_sentences(texts[index], "sentencex", self.language)]
@@ -70,9 +70,9 @@ class Passages:
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """The texts of one probe: of each class in turn, in random order.
+    """The texts of one probe, of each class in turn and otherwise in random order.
 
-    The class of each is in ``labels``, ``int64``; every class has as many.
+    ``labels`` are their classes, ``int64``; all classes have the same number of texts.
     """
 
     name: str
@@ -82,7 +82,7 @@ class ProbeTask:
 
     @property
     def fitted(self) -> int:
-        """How many of the texts, from the first on, classifiers are fitted to."""
+        """The number of texts, from the first on, that classifiers are fitted to."""
         return round(FITTED * len(self.texts) / len(self.classes)) * len(self.classes)
 
     @cached_property
