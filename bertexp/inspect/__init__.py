@@ -1,4 +1,4 @@
-"""Looking inside: topics that ``python -m bertexp.inspect what=...`` shows."""
+"""The topics of ``python -m bertexp.inspect what=...``."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from collections.abc import Callable
 
 from bertexp.registry import Registry
 
-# A topic takes the subject, and prints what it has to show.
+# A topic is a function of the subject that prints.
 TOPICS: Registry[Callable[..., None]] = Registry("what", "bertexp.inspect")

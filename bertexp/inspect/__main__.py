@@ -29,7 +29,7 @@ _TOPICS = re.compile(r"what=([\w,]+)")
 
 @command()
 def main() -> None:
-    """Show what the command line names, then exit."""
+    """Show the topics of the command line, then exit."""
     sys.argv[1:] = [_as_hydra_reads(argument) for argument in sys.argv[1:]]
     enter("inspect", InspectConfig, _inspect)
 

@@ -1,4 +1,4 @@
-"""The model's modules, and where its parameters, bytes and operations are."""
+"""The model's modules, and the parameters, bytes and operations of each part."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _tree(model: nn.Module) -> Table:
 
 
 def _folded(module: nn.Module) -> list[tuple[list[str], nn.Module]]:
-    """Return a module's children; neighbours of the same structure as one."""
+    """Return a module's children, with neighbours of the same structure as one."""
     alike = groupby(module.named_children(), key=lambda child: repr(child[1]))
     groups = [list(children) for _, children in alike]
     return [([name for name, _ in group], group[0][1]) for group in groups]

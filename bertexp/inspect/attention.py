@@ -1,4 +1,4 @@
-"""What each head of a model attends to in a text: figures, heat maps and a page."""
+"""The attention of each head to a text: figures, heat maps and a page."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.validation import require
 
-# Heads side by side that fit into a terminal, and maps into a picture.
+# The number of heads side by side in a terminal, and of maps in a row of a picture.
 COLUMNS, MAP_COLUMNS = 12, 4
-# Of longer texts a picture names every second or third token; a page shows their beginning.
+# For longer texts pictures name every second or third token, and pages show the beginning.
 MOST_NAMED, TITLE = 40, 160
 ASSETS = Path(__file__).parent / "assets"
 # A page stores weights as whole numbers up to this: their error is below 1e-5.
@@ -35,8 +35,8 @@ class Attention:
     """The attention of a model to one text.
 
     Attributes:
-        weights: of shape (layers, heads, tokens that attend, tokens that are attended to); the
-            last add up to 1.
+        weights: of shape (layers, heads, attending tokens, attended tokens), summing to 1 over the
+            last.
     """
 
     tokens: list[str]
@@ -53,16 +53,16 @@ class Attention:
 
     @property
     def distance(self) -> Tensor:
-        """How many tokens away a head looks on average, of shape (layers, heads)."""
+        """The mean distance in tokens of a head's attention, of shape (layers, heads)."""
         place_L = torch.arange(len(self.tokens))
         away_LL = (place_L[:, None] - place_L[None, :]).abs()
         return (self.weights * away_LL).sum(-1).mean(-1)
 
     def maps(self, layer: int | None) -> dict[str, Tensor]:
-        """Return what to draw, each (tokens, tokens), by name.
+        """Return the maps to draw by name, each of shape (tokens, tokens).
 
-        The heads of a layer, counted from 1; for None all layers, each the mean over its heads.
-        Heads of different layers that have the same number have nothing else in common.
+        These are the heads of a layer, counted from 1; for None the mean over the heads of every
+        layer, as heads with the same number in different layers have nothing in common.
         """
         if layer is None:
             return {f"layer {n}": heads.mean(0) for n, heads in enumerate(self.weights, start=1)}
@@ -93,7 +93,7 @@ def show_attention(subject: Subject) -> None:
 
 
 def _tables(name: str, values_NH: Tensor, layer: int | None, digits: int) -> list[RenderableType]:
-    """Return a row a layer and a column a head; the heads of a wide model in several tables."""
+    """Return a row for each layer and a column for each head, in several tables if wide."""
     found: list[RenderableType] = []
     heads = values_NH.shape[1]
     for first in range(0, heads, COLUMNS):

@@ -12,7 +12,7 @@ from bertexp.validation import require
 
 @dataclass(kw_only=True)
 class InspectConfig(Config):
-    """An experiment, and what of it to look at."""
+    """An experiment, and the topics to show."""
 
     command: ClassVar[str] = "bertexp.inspect"
     passes_over: ClassVar[tuple[str, ...]] = (

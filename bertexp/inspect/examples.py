@@ -1,4 +1,4 @@
-"""Training examples as a model sees them: masked texts with the masks' figures, sentence pairs."""
+"""Training examples as a model sees them: masked texts with an audit, and sentence pairs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from bertexp.pairs.examples import PairExamples
 from bertexp.validation import UserError
 
 EXAMPLES = 10
-# Of a masked example, and of a segment of a pair; what is longer is cut.
+# The tokens shown of a masked example, and of a segment of a pair.
 TOKENS, CHARACTERS = 48, 240
 
-# Each kind of token: its marks, which also tell it apart where there is no colour, its style,
-# and what it is.
+# Each kind of token: its marks, which show it without colours, its style, and its meaning.
 KINDS = {
     "mask": ("[", "]", "bold yellow", "predicted, the mask token in its place"),
     "random": ("{", "}", "bold red", "predicted, a random token in its place: {seen<written}"),
@@ -37,7 +36,7 @@ KINDS = {
 
 @TOPICS.register("masking", reads=("text", "text_b"))
 def show_masking(subject: Subject) -> None:
-    """Print a text ten times, each masked anew; or ten training examples, and the audit."""
+    """Print a text with ten different masks, or ten training examples, and the audit."""
     config = subject.config
     tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
     if not isinstance(examples, MaskedExamples):
@@ -95,7 +94,7 @@ def _lines(
         line = Text()
         for kind, alike in groupby(tokens, lambda token: _kind(tokenizer.mask_id, *token)):
             if kind is None:
-                # Joined, as several may be one character.
+                # Joined, as several may form one character.
                 line.append(tokenizer.join([written for written, _, _ in alike]))
                 continue
             for written, seen, _ in alike:
@@ -107,7 +106,7 @@ def _lines(
 
 
 def _marked(kind: str, written: int, seen: int, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Return a token as it is shown, and its style."""
+    """Return a token with its marks, and its style."""
     before, after, style, _ = KINDS[kind]
     text = tokenizer.bare_tokens[written]
     if written != seen and seen != tokenizer.mask_id:
@@ -126,7 +125,7 @@ def _kind(mask_id: int, written: int, seen: int, predicted: bool) -> str | None:
 
 @TOPICS.register("pairs")
 def show_pairs(subject: Subject) -> None:
-    """Print ten pairs of the first epoch, of each kind alike, and the share of each kind."""
+    """Print ten pairs of the first epoch, equally many of each kind, and the kinds' shares."""
     config = subject.config
     tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
     text = examples.text if isinstance(examples, MaskedExamples) else examples

@@ -1,4 +1,4 @@
-"""What is looked at: an experiment's model and tokenizer, a text, and where pictures go."""
+"""The subject of inspection: a model and its tokenizer, a text, and the folder of pictures."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from bertexp.families.build import build_model, build_skeleton
 from bertexp.inspect.config import InspectConfig
 from bertexp.training.setup import choose_device
 
-# What is looked at where no text is named.
+# The default text.
 EXAMPLE = "I love NLP!"
 
 
 class Subject:
-    """A configured model, or a ``saved`` one; each part is prepared when it is first needed."""
+    """A configured or ``saved`` model; each part is prepared when it is first needed."""
 
     def __init__(self, config: InspectConfig, saved: Saved | None) -> None:
         self.config = config
@@ -58,7 +58,7 @@ class Subject:
 
     @cached_property
     def skeleton(self) -> Any:
-        """The model, perhaps without weights: for one from scratch that needs no corpus."""
+        """The model, perhaps without weights: from scratch this needs no corpus."""
         config = self.config
         if self.saved or config.model.pretrained:
             return self.model
@@ -78,7 +78,7 @@ class Subject:
 
     @property
     def segments(self) -> int:
-        """How many kinds of segments the model tells apart."""
+        """The number of segments that the model distinguishes."""
         found = self.architecture
         return FAMILIES[found.model_type].segments(found)
 
@@ -90,7 +90,7 @@ class Subject:
 
     @cached_property
     def input(self) -> ModelInput:
-        """The text or texts as the model reads them.
+        """The text or texts as the model's input.
 
         Raises:
             UserError: one is empty.
@@ -108,7 +108,7 @@ class Subject:
         self.input.must_fit(self.max_length)
         device = choose_device(self.config.hardware.device)
         model: Any = self.model
-        # Other implementations never have the attention weights at hand.
+        # Other implementations do not return attention weights.
         model.set_attn_implementation("eager")
         family = Family.of(model.to(device))
         ids_1L, types_1L = torch.tensor([[self.input.ids], [self.input.segments]], device=device)
@@ -118,7 +118,7 @@ class Subject:
         return tuple(state.cpu() for state in output[wanted])
 
     def file(self, name: str) -> Path:
-        """Return where to write a file, in a folder that exists; its path is printed at the end."""
+        """Return the path of a file in the output folder, which is created; it is printed later."""
         folder = Path(self.config.output)
         folder.mkdir(parents=True, exist_ok=True)
         self.files.append(folder / name)

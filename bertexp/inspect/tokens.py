@@ -1,4 +1,4 @@
-"""How a text is cut into tokens."""
+"""The tokens of a text."""
 
 from __future__ import annotations
 

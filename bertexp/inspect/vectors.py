@@ -26,7 +26,7 @@ PANELS = {
     "cosine": "cosine between two tokens",
     "change": "change from the layer before",
 }
-# Tokens of the text that are looked up; of the neighbours of each, those printed and drawn.
+# The number of tokens to look up, and of each one's neighbours to print and to draw.
 MOST, NEIGHBOURS, DRAWN = 12, 5, 3
 
 
@@ -54,7 +54,7 @@ class HiddenState:
 
 @TOPICS.register("hidden", reads=("text", "text_b"))
 def show_hidden(subject: Subject) -> None:
-    """Print figures of every layer's output, and draw them."""
+    """Print and draw figures of every layer's output."""
     found = measure(subject.read("hidden_states"))
     rows = [
         (
@@ -128,7 +128,7 @@ def show_embeddings(subject: Subject) -> None:
         raise UserError("text: has no word of the vocabulary to look up.")
     ids = ids[:MOST]
     table_VD = Family.of(subject.model).word_embeddings_VD.detach().numpy()
-    # Without the rows that no token has.
+    # Without rows that belong to no token.
     table_VD = table_VD[: tokenizer.vocab_size]
     nearest_NK, cosines_NK = neighbours(table_VD, ids, tokenizer.is_special_V)
     columns = ("token", "nearest in the embedding table, with cosines")
@@ -163,7 +163,7 @@ def neighbours(
 
 
 def project(table_VD: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Return all tokens in the plane of the chosen ones' first two principal components."""
+    """Return all tokens, projected onto the first two principal components of chosen ones."""
     centred_VD = (table_VD - table_VD[chosen].mean(0)).astype(np.float64)
     _, directions_DD = np.linalg.eigh(centred_VD[chosen].T @ centred_VD[chosen])
     return centred_VD @ directions_DD[:, :-3:-1]

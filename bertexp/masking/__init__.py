@@ -1,4 +1,4 @@
-"""Masking: which tokens are predicted, and what stands in their place."""
+"""Masking: which tokens are predicted, and what replaces them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What masking really does: measured on batches, not taken from the configuration."""
+"""The effect of masking, measured on batches instead of taken from the configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 BATCHES = 20
 BATCH_SIZE = 32
-# Standard errors between the configured rate and the measured one that are no chance.
+# A difference of so many standard errors between configured and measured rate is not chance.
 TOLERANCE = 4.0
 # Runs of this many tokens and more are counted together.
 LONGEST_RUN = 20
@@ -42,14 +42,14 @@ class Audit:
     Attributes:
         requested: the configured rate.
         realised: predicted tokens over maskable ones.
-        error: standard error of the latter, from how much sequences differ.
-        mask, random, keep: shares of the predicted tokens that became the mask token, another
-            token, or stayed. A random token that happens to be the old one counts as kept.
+        error: the standard error of ``realised``, from the variation between sequences.
+        mask, random, keep: shares of the predicted tokens that became the mask token, became
+            another token, or stayed. A random token that equals the original counts as kept.
         only_corrupted: changed tokens that are not predicted, over maskable ones.
-        whole_words: words of which all tokens are predicted, over those of which any is.
-        runs: how many stretches of predicted tokens there are of each length;
-            ``LONGEST_RUN`` stands for all that are at least as long.
-        forced: sequences that drew nothing and were given a prediction.
+        whole_words: words with all tokens predicted, over words with any token predicted.
+        runs: the number of stretches of predicted tokens by length; ``LONGEST_RUN`` includes all
+            longer ones.
+        forced: sequences that drew no prediction and were given one.
     """
 
     requested: float
@@ -74,7 +74,7 @@ class Audit:
         return sum(size * n for size, n in self.runs.items()) / max(sum(self.runs.values()), 1)
 
     def figures(self) -> dict[str, float]:
-        """Return all figures by name; of the runs their mean length."""
+        """Return all figures by name, with the mean length of the runs."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         del named["runs"]
         return named | {"mean_run": self.mean_run}
@@ -98,7 +98,7 @@ class _Sums:
 
 
 def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
-    """Measure the masks of a fixed choice of ``batches`` batches of the first epoch."""
+    """Measure the masks of ``batches`` fixed batches of the first epoch."""
     sums = _Sums(Counter(), Counter())
     for ids_BL, masked in masked_batches(examples, batches, BATCH_SIZE):
         _add(sums, examples, ids_BL, masked)
@@ -122,10 +122,10 @@ def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
 def masked_batches(
     examples: MaskedExamples, batches: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Masked]]:
-    """Yield batches of the first epoch as written and masked, always of the same examples."""
+    """Yield batches of the first epoch, as written and masked; always the same examples."""
     state = draws.combine(draws.key("audit", 0, 0), np.arange(len(examples)))
     count = min(batches * batch_size, len(state))
-    # Of millions of examples only the first ones have to be in order.
+    # Only the first of perhaps millions of examples have to be in order.
     lowest = np.argpartition(state, count - 1)[:count]
     chosen = lowest[np.argsort(state[lowest])]
     for part in np.split(chosen, range(batch_size, len(chosen), batch_size)):

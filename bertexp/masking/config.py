@@ -14,9 +14,9 @@ SCHEDULES = ("constant", "linear", "cosine", "step")
 
 @dataclass(kw_only=True)
 class ReplaceConfig:
-    """What predicted tokens become: the mask token, a random one, or what they were (shares of 1).
+    """The shares of predicted tokens that become the mask token or a random one, or stay.
 
-    Random tokens are special ones too if ``special``.
+    With ``special``, random tokens may be special ones.
     """
 
     mask: float = key(within="[0, 1]")
@@ -35,7 +35,7 @@ class ReplaceConfig:
 
 @dataclass(kw_only=True)
 class ScheduleConfig:
-    """How the rate moves over a run's budget, see ``MaskingConfig.rate``."""
+    """How the rate changes over a run's budget, see ``MaskingConfig.rate``."""
 
     name: str = key("constant", choices=SCHEDULES)
     end: float | None = key(None, within="(0, 1)")
@@ -49,9 +49,9 @@ class ScheduleConfig:
 
 @dataclass(kw_only=True)
 class MaskingConfig:
-    """How many tokens a model has to predict, which ones, and what it sees instead.
+    """How many tokens a model has to predict, which ones, and what replaces them.
 
-    What has a default here changes nothing in BERT's masking.
+    The defaults here are BERT's masking.
     """
 
     prob: float = key(within="(0, 1]")
@@ -65,10 +65,10 @@ class MaskingConfig:
     def rate(self, progress: float) -> float:
         """Return the mask rate at ``progress``, the share of the budget that is spent, in [0, 1].
 
-        From ``prob`` to ``schedule.end``: in a line, along half a cosine, or in one step at
-        ``schedule.at``. Falling from 0.30 to 0.15 in a line is Ankner et al. 2024, "Dynamic masking
-        rate schedules for MLM pretraining"; cosines are in Yang et al. 2023, "Learning better
-        masking for better language model pre-training".
+        It changes from ``prob`` to ``schedule.end`` linearly, along half a cosine, or in one step
+        at ``schedule.at``. The linear decay from 0.30 to 0.15 is Ankner et al. 2024, "Dynamic
+        masking rate schedules for MLM pretraining"; cosines are in Yang et al. 2023, "Learning
+        better masking for better language model pre-training".
         """
         schedule = self.schedule
         if schedule.end is None:

@@ -1,4 +1,4 @@
-"""How often words and runs of words occur in a corpus."""
+"""The frequencies of words and runs of words in a corpus."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.words import RunHashes, find_words
 
-# Tokens that are counted at once.
+# Tokens counted at a time.
 CHUNK_TOKENS = 1 << 21
 
 
 class RunCounts(NamedTuple):
-    """The different runs of some number of words, sorted by hash; shape (K,) each.
+    """The distinct runs of a number of words, sorted by hash; shape (K,) each.
 
     Attributes:
         hashes: ``uint64``, see ``RunHashes``.
         counts: occurrences.
-        starts, ends: where one of them stands in the corpus, in tokens.
+        starts, ends: the place of one occurrence in the corpus, in tokens.
     """
 
     hashes: np.ndarray
@@ -30,12 +30,12 @@ class RunCounts(NamedTuple):
     ends: np.ndarray
 
     def find(self, hashes: np.ndarray) -> np.ndarray:
-        """Return the place of each hash in the table, or -1."""
+        """Return the index of each hash in the table, or -1."""
         return find_sorted(self.hashes, hashes)
 
 
 def find_sorted(table: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the place of each value in a sorted table, or -1 where it is not in it."""
+    """Return the index of each value in a sorted table, or -1 if it is missing."""
     if len(table) == 0:
         return np.full(values.shape, -1)
     places = np.minimum(np.searchsorted(table, values), len(table) - 1)
@@ -45,7 +45,7 @@ def find_sorted(table: np.ndarray, values: np.ndarray) -> np.ndarray:
 def count_runs(tokens: TokenStore, tokenizer: Tokenizer, size: int) -> RunCounts:
     """Count the runs of ``size`` words; none crosses a special token or a document's end.
 
-    Memory grows with the number of different runs.
+    Memory grows with the number of distinct runs.
     """
     total = _merge([])
     for first, last in _chunks(tokens.document_token_offsets):

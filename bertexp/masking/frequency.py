@@ -1,4 +1,4 @@
-"""Rarer words more likely."""
+"""Masking that prefers rarer words."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class FrequencyStrategy(WholeWordStrategy):
     rate is min(1, factor * weight), with the one factor that makes the expected share of
     predicted tokens over the training corpus the configured rate.
 
-    A word the corpus does not have, such as one that the end of an example cuts, gets the
-    mean weight of a token.
+    A word that is not in the corpus, such as one that is cut by the end of an example, has the mean
+    weight of a token.
     """
 
     def __init__(self, context: Context) -> None:
@@ -55,7 +55,7 @@ class FrequencyStrategy(WholeWordStrategy):
 
 
 def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return hash, occurrences and number of tokens of each word of the training corpus."""
+    """Return the hash, frequency and number of tokens of each word in the training corpus."""
 
     def build(folder: Path) -> None:
         words = count_runs(context.tokens, context.tokenizer, 1)
@@ -70,9 +70,9 @@ def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def clipped_shares(weights: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return factors, and the expected share of predicted tokens at each of them.
 
-    The share at a factor f is the sum of ``share * min(1, f * weights)``, which is linear
-    between two neighbouring values of 1 / weight: so between the ones returned.
-    ``share`` is each word's share of the tokens.
+    The share at a factor f is the sum of ``share * min(1, f * weights)``, which is linear between
+    neighbouring values of 1 / weight, the factors returned. ``share`` is each word's share of the
+    tokens.
     """
     order = np.argsort(-weights, kind="stable")
     weights, share = weights[order], share[order]

@@ -17,10 +17,10 @@ class Masked:
     """A batch after masking.
 
     Attributes:
-        input_ids_BL: what the model sees, shape (batch, length).
+        input_ids_BL: the model's input, shape (batch, length).
         predicted_BL: where it has to predict the original token, ``bool``.
-        maskable: how many positions could have been predicted.
-        forced: how many sequences drew nothing and were given a prediction.
+        maskable: the number of positions that could have been predicted.
+        forced: the number of sequences that drew no prediction and were given one.
         prob: the configured rate.
     """
 
@@ -34,14 +34,14 @@ class Masked:
 class Masker:
     """Draws masks for batches of token ids.
 
-    A unit of the strategy is predicted where its score / weight is below the threshold of the
-    rate ``masking.prob``, and corrupted where it is below that of ``masking.corrupt_prob``,
-    which is the same if null. A corrupted token becomes the mask token, a random one or stays as
-    it is, in the shares of ``masking.replace``; one that is not corrupted stays as it is,
-    predicted or not. Since both use the same score, the smaller set is part of the larger:
+    A unit of the strategy is predicted if its score / weight is below the threshold of the rate
+    ``masking.prob``, and corrupted if it is below that of ``masking.corrupt_prob``, which is the
+    same if null. A corrupted token becomes the mask token or a random one, or stays, in the shares
+    of ``masking.replace``; other tokens stay, whether predicted or not. As both use the same
+    score, the smaller set is a subset of the larger:
 
-    - at a lower corruption rate some predicted tokens can be seen (in Wettig et al. 2023
-      every predicted token is corrupted: they make disjoint masks of copies);
+    - at a lower corruption rate some predicted tokens are visible (in Wettig et al. 2023 every
+      predicted token is corrupted, and copies have disjoint masks);
     - at a higher one some tokens are corrupted and not predicted, as there.
     """
 
@@ -60,10 +60,10 @@ class Masker:
     def mask(
         self, ids_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int, prob: float | None = None
     ) -> Masked:
-        """Mask a batch; ``ids_BL`` (``int64``, padded) is left as it is.
+        """Mask a batch; ``ids_BL`` (``int64``, padded) is not changed.
 
-        A sequence in which no unit was drawn gets the one that would have been drawn at the
-        lowest rate, corrupted like any other, so that no example is without a prediction.
+        A sequence without a drawn unit gets the one that would have been drawn at the lowest
+        rate, corrupted like any other, so that every example has a prediction.
         ``prob`` is the rate; None for ``masking.prob``.
         """
         copies = self.config.copies if self.config.dynamic else 1
@@ -90,7 +90,7 @@ class Masker:
     def units(
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each position where its unit starts, and its unit's score / weight.
+        """Return the start of each position's unit, and the unit's score / weight.
 
         The latter is infinite where nothing may be predicted.
         """

@@ -1,4 +1,4 @@
-"""Collocations as units."""
+"""PMI-masking, whose units are collocations."""
 
 from __future__ import annotations
 
@@ -90,15 +90,15 @@ def collocation_scores(
     """Return the runs of 2 to 5 words with at least ``min_count`` occurrences, and their PMI_n.
 
     PMI_n of a run is the logarithm of its probability over the largest product of its parts'
-    probabilities, the largest among all ways to cut it into two or more parts (Levine et al.
-    2021): how much likelier it is than its best explanation by shorter runs. The
-    probability of a run is its share of all runs as long.
+    probabilities, over all ways to cut it into two or more parts (Levine et al. 2021): how much
+    likelier it is than its best explanation by shorter runs. The probability of a run is its share
+    of all runs of its length.
     """
     tables: dict[int, RunCounts] = {}
     log_probs: dict[int, np.ndarray] = {}
     for size in range(1, LONGEST + 1):
         every = count_runs(tokens, tokenizer, size)
-        # Shorter runs are at least as frequent as those they are part of: none is missing.
+        # Shorter runs are at least as frequent as those that contain them, so none is missing.
         kept = every.counts >= min_count
         tables[size] = RunCounts(*(column[kept] for column in every))
         log_probs[size] = np.log(tables[size].counts / max(every.counts.sum(), 1))

@@ -12,11 +12,11 @@ from bertexp.masking.words import Words, WordStrategy
 
 
 def cut(words: Words, sizes_W: np.ndarray) -> np.ndarray:
-    """Return the words with which units begin: the first, the one behind its unit, and so on.
+    """Return the words with which units begin: the first, the one after its unit, and so on.
 
-    Each stretch of words is cut for itself. The chain of jumps from unit to unit is followed
-    by doubling, in as many passes as a stretch's length has binary digits.
-    ``sizes_W`` is how many words a unit has that begins with this one.
+    Each stretch of words is cut separately. The chain of jumps from unit to unit is followed by
+    doubling, in as many passes as a stretch's length has binary digits. ``sizes_W`` is the number
+    of words of a unit that begins with each word.
     """
     count = len(sizes_W)
     jumps = np.append(np.minimum(np.arange(count) + sizes_W, words.limits_W), count)
@@ -29,11 +29,11 @@ def cut(words: Words, sizes_W: np.ndarray) -> np.ndarray:
 
 
 class RunStrategy(WordStrategy):
-    """Words cut into consecutive runs whose lengths are drawn independently from one law.
+    """Words cut into consecutive runs, whose lengths are independent draws from one distribution.
 
-    The first run of a stretch of words is drawn as if the cutting had begun long before it:
-    what is left, at a random word, of the run that contains it (the renewal process is stationary).
-    So a run is no more likely to begin at the first word than at any other.
+    The first run of a stretch is drawn as if the cutting had begun long before: it is the rest,
+    from a random word on, of the run that contains that word (a stationary renewal process). So a
+    run is no more likely to begin at the first word than at any other.
 
     Args:
         law: the probability of each length, from 1 on.
@@ -51,7 +51,7 @@ class RunStrategy(WordStrategy):
         words = self.words(ids_BL, maskable_BL)
         rows_W, columns_W = np.divmod(words.starts_W, ids_BL.shape[1])
         drawn_W = draws.uniform(draws.combine(states_B[rows_W], columns_W))
-        # The last entry of a law is 1 up to rounding, and left out.
+        # The last cumulative probability is 1 up to rounding, and is left out.
         sizes_W = 1 + np.searchsorted(self._law[:-1], drawn_W, side="right")
         first_W = words.first_W
         sizes_W[first_W] = 1 + np.searchsorted(self._first_law[:-1], drawn_W[first_W], side="right")
@@ -64,10 +64,10 @@ class RunStrategy(WordStrategy):
 class SpanStrategy(RunStrategy):
     """Spans of whole words with geometric lengths (Joshi et al. 2020, "SpanBERT", section 3.1).
 
-    The law is theirs: geometric with ``masking.span.p`` (0.2), cut off at ``masking.span.max``
-    (10) words and normalised, which gives 3.8 words on average. They draw spans one by one,
-    anywhere, until 15% of the tokens are covered; here the whole text is cut into spans and
-    each is drawn on its own, see ``strategies``.
+    The distribution is theirs: geometric with ``masking.span.p`` (0.2), truncated at
+    ``masking.span.max`` (10) words and normalised, with a mean of 3.8 words. They draw spans one
+    by one until 15% of the tokens are covered; here the whole text is cut into spans, and each is
+    drawn independently, see ``strategies``.
     """
 
     def __init__(self, context: Context) -> None:
@@ -78,10 +78,10 @@ class SpanStrategy(RunStrategy):
 
 @STRATEGIES.register("ngram")
 class NgramStrategy(RunStrategy):
-    """Runs of 1 to ``masking.ngram.max`` words, every length as likely.
+    """Runs of 1 to ``masking.ngram.max`` words, with lengths of equal probability.
 
-    ALBERT's n-gram masking (Lan et al. 2020, section 4.1) has probabilities in proportion to
-    1/n and a budget; uniform lengths, each run drawn on its own, are the plain case.
+    ALBERT's n-gram masking (Lan et al. 2020, section 4.1) has probabilities in proportion to 1/n
+    and a budget; uniform lengths and independent draws are the simple case.
     """
 
     def __init__(self, context: Context) -> None:

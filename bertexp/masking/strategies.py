@@ -1,16 +1,16 @@
-"""What a strategy is: a partition of sequences into units that are predicted as wholes.
+"""Strategies: partitions of sequences into units that are predicted as a whole.
 
-Every unit has one score, a uniform draw in [0, 1), and is predicted where score / weight is
-below a threshold that depends on the rate alone. Units are drawn independently, where the
-papers draw one after the other until a budget of tokens is spent. What this gains:
+Every unit has one score, a uniform draw in [0, 1), and is predicted if score / weight is below a
+threshold that depends only on the rate. Units are drawn independently, whereas the papers draw
+one after the other until a budget of tokens is spent. The advantages:
 
-- the expected share of predicted tokens is exactly the rate, at every rate and length: there
-  is no last unit that is cut off or overshoots, and no cap;
-- the units predicted at one rate are among those predicted at any higher one;
-- the mask of a sequence needs nothing but its own tokens.
+- the expected share of predicted tokens is exactly the rate, at every rate and length: no last
+  unit is cut off or overshoots, and there is no cap;
+- the units predicted at one rate are a subset of those predicted at any higher one;
+- the mask of a sequence depends on nothing but its own tokens.
 
-What it costs: the number of predicted tokens varies from sequence to sequence, the more the
-longer the units are, where a budget fixes it.
+The cost: the number of predicted tokens, which a budget fixes, varies between sequences, and more
+so with longer units.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from bertexp.masking.config import MaskingConfig
 
 @dataclass(frozen=True)
 class Context:
-    """What a strategy is built from.
+    """The arguments of a strategy.
 
     Attributes:
         config: ``masking.*``.
-        tokens: the text that is masked, for strategies that need its statistics.
+        tokens: the text to mask, for strategies that need its statistics.
     """
 
     config: MaskingConfig
@@ -41,10 +41,10 @@ class Context:
 
 
 class Strategy(ABC):
-    """Which tokens are predicted together, and how likely.
+    """Which tokens are predicted together, and with what probability.
 
     Args:
-        context: what there is to build from.
+        context: the keys, the tokenizer and the text.
 
     Raises:
         UserError: the tokenizer or the text lacks what the strategy needs.
@@ -57,16 +57,16 @@ class Strategy(ABC):
     def begins(
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, states_B: np.ndarray
     ) -> np.ndarray:
-        """Return where units begin, ``bool`` of shape (batch, length).
+        """Return the positions where units begin, ``bool`` of shape (batch, length).
 
-        A unit extends to the next beginning; the first position always begins one. Of a
-        unit only its maskable positions are predicted. A row must depend on nothing but
-        itself, without its padding.
+        A unit extends to the next beginning; the first position always begins one. Only its
+        maskable positions are predicted. A row must depend on nothing but itself, without its
+        padding.
 
         Args:
             ids_BL: token ids as written.
-            maskable_BL: where a token may be predicted: no special token, no padding.
-            states_B: a ``uint64`` an example for ``bertexp.draws``, for units that are drawn.
+            maskable_BL: positions that may be predicted: no special tokens, no padding.
+            states_B: a ``uint64`` for each example, for ``bertexp.draws``, if units are drawn.
         """
 
     def weights(self, ids_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray | None:
@@ -74,7 +74,7 @@ class Strategy(ABC):
         return None
 
     def threshold(self, prob: float) -> float:
-        """Return what score / weight must be below at the rate ``prob``; must grow with it."""
+        """Return the threshold of score / weight at the rate ``prob``; must grow with the rate."""
         return prob
 
 

@@ -1,4 +1,4 @@
-"""Words among tokens, and runs of words as numbers."""
+"""The words of token sequences, and hashes of runs of words."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _INVERSE = pow(_BASE, -1, 2**64)
 
 @dataclass(frozen=True)
 class Words:
-    """The words of sequences laid end to end, as places in that one array of tokens.
+    """The words of concatenated sequences, as places in the array of their tokens.
 
-    Words follow each other in stretches: a special token or the end of a sequence ends one.
+    Special tokens and the ends of sequences divide words into stretches.
 
     Attributes:
         starts_W: each word's first token.
         ends_W: the place after its last one.
-        limits_W: the number of the first word after its stretch.
+        limits_W: the number of the first word after the word's stretch.
     """
 
     starts_W: np.ndarray
@@ -56,7 +56,7 @@ def find_words(
     starts_W = np.flatnonzero(begins_N)
     number_N = np.cumsum(begins_N) - 1
     ends_W = starts_W + np.bincount(number_N[maskable_N], minlength=len(starts_W))
-    # A stretch continues where a word begins right behind the one before, in its sequence.
+    # A stretch continues if a word begins right after the one before, in the same sequence.
     opens_W = opens_N[starts_W]
     opens_W[1:] |= starts_W[1:] != ends_W[:-1]
     opens_W[:1] = True
@@ -73,10 +73,10 @@ def batch_words(ids_BL: np.ndarray, maskable_BL: np.ndarray, tokenizer: Tokenize
 
 
 class RunHashes:
-    """Hashes of runs of tokens: equal for equal runs, wherever they stand, each in O(1).
+    """Hashes of runs of tokens, equal for equal runs anywhere, each in O(1).
 
-    A polynomial in an odd base modulo 2**64 (Karp and Rabin 1987), whose coefficients are
-    mixed ids: a run's value is a difference of two prefix sums, divided by a power.
+    A hash is a polynomial in an odd base modulo 2**64 (Karp and Rabin 1987), whose coefficients are
+    mixed ids: the difference of two prefix sums, divided by a power of the base.
     """
 
     def __init__(self, ids_N: np.ndarray) -> None:
@@ -89,12 +89,12 @@ class RunHashes:
         np.multiply.accumulate(self._inverses, out=self._inverses)
 
     def of(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return the ``uint64`` of each run from ``starts`` up to ``ends``, ends excluded."""
+        """Return the hash (``uint64``) of each run from ``starts`` to ``ends``, ends excluded."""
         return draws.mix((self._sums[ends] - self._sums[starts]) * self._inverses[starts])
 
 
 class WordStrategy(Strategy):
-    """A strategy whose units are made of whole words."""
+    """A strategy whose units consist of whole words."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -113,9 +113,9 @@ class WordStrategy(Strategy):
 class WholeWordStrategy(WordStrategy):
     """All pieces of a word or none of them.
 
-    The paper's authors added it to their code in May 2019 (google-research/bert); Cui et al.
-    2021, "Pre-training with whole word masking for Chinese BERT". Theirs shuffles the words
-    and takes them until a budget is spent; here each is drawn on its own, see ``strategies``.
+    BERT's authors added it to their code in May 2019 (google-research/bert); Cui et al. 2021,
+    "Pre-training with whole word masking for Chinese BERT". They shuffle the words and take them
+    until a budget is spent; here each is drawn independently, see ``strategies``.
     """
 
     def begins(

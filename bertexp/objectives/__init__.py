@@ -1,4 +1,4 @@
-"""Objectives: what a model learns to predict, each one class in one file."""
+"""Objectives, which a model learns to predict: one class in one file each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every objective has: examples, a loss, and an evaluation that is the same for all runs."""
+"""The base of objectives: examples, a loss, and an evaluation that all runs share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BANK_SEED = 20181011
 BATCH_SIZE = 64
-# Examples whose predictions people get to read.
+# Examples whose predictions are shown to people.
 SHOWN = 3
 
 
@@ -41,12 +41,12 @@ class EvalSet:
 
     Attributes:
         condition: the mask rate, or the kind of negatives.
-        weight: what it counts among those of the objective; 0 where it is only shown by itself.
+        weight: its weight in the mean over the objective's sets; 0 if it is only shown separately.
         shown: a few of the same examples, for people to read.
         documents: the document of each validation example, by the example's number.
-        slices: numbers of the slice that each prediction is in, over all batches, by the way in
-            which predictions are divided; empty where they are not.
-        baselines: what can be reached without a model, by the name of the metric.
+        slices: the number of each prediction's slice, over all batches, by kind of slices; may be
+            empty.
+        baselines: by metric, values that need no model.
     """
 
     objective: str
@@ -68,7 +68,7 @@ class EvalSet:
 
     @property
     def fingerprint(self) -> str:
-        """16 digits that change whenever an input or a label does."""
+        """16 digits that change with any input or label."""
         digest = hashlib.blake2b(self.name.encode(), digest_size=8)
         for batch in self.batches:
             digest.update(batch.input_ids_BL.numpy().tobytes())
@@ -78,11 +78,11 @@ class EvalSet:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model's predictions on an ``EvalSet``: an entry for each, over all batches.
+    """A model's predictions on an ``EvalSet``, with an entry for each, over all batches.
 
     Attributes:
         losses: in nats, ``float64``.
-        hits: whether the likeliest answer is right.
+        hits: whether the likeliest class is the label.
     """
 
     of: EvalSet
@@ -102,18 +102,18 @@ class Objective(Head):
     """One thing that a model learns to predict.
 
     A task is one objective or several with weights. All of them predict on the same examples, which
-    the first one that is made of sentences writes, or the first.
+    the first one that needs sentences writes, or else the first.
 
     Args:
         config: ``task.*``.
-        tokenizer: what the tokens were cut with.
+        tokenizer: the tokenizer of the text.
         masking: ``masking.*``.
         seed: the run's seed.
     """
 
-    # What the metrics of its evaluation begin with.
+    # The prefix of its metrics.
     prefix: ClassVar[str]
-    # Whether its examples are made of sentences, and not just of text.
+    # Whether its examples need text that is cut into sentences.
     uses_sentences: ClassVar[bool] = False
 
     def __init__(
@@ -123,10 +123,10 @@ class Objective(Head):
         self.masking, self.seed = masking, seed
 
     def write(self, tokens: TokenStore) -> Examples:
-        """Return the examples that ``tokens`` give: by default blocks of text.
+        """Return the examples of ``tokens``, by default blocks of text.
 
         Raises:
-            UserError: they give none.
+            UserError: there are none.
         """
         blocks = self._blocks(tokens)
         if len(blocks) == 0:
@@ -134,34 +134,34 @@ class Objective(Head):
         return blocks
 
     def write_streamed(self, stream: TokenStream, count: int) -> Examples:
-        """Return the blocks of a stream, of which ``count`` are an epoch."""
+        """Return the blocks of a stream, with ``count`` of them in an epoch."""
         return StreamedBlocks(stream, count, self._blocks)
 
     @property
     def block_tokens(self) -> int:
-        """Tokens of a block, special ones not counted."""
+        """The tokens of a block, without special ones."""
         return self.config.max_length - self.tokenizer.special_in_sequence
 
     def _blocks(self, tokens: TokenStore) -> BlockExamples:
         return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
-        """Return written examples, of whichever objective, with what is predicted on them."""
+        """Return the written examples of any objective with this one's targets."""
         return examples
 
     @abstractmethod
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
-        """Return what every run is evaluated on, whatever it trains on."""
+        """Return the sets that every run is evaluated on, whatever its training."""
 
     @abstractmethod
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
-        """Return the metrics of a model by name; among them ``<prefix>loss``."""
+        """Return the metrics of a model by name, with ``<prefix>loss`` among them."""
 
     def yardsticks(self, sets: Sequence[EvalSet]) -> dict[str, float]:
-        """Return what can be reached without looking at the input, by the metric's name.
+        """Return, by metric, the best value without looking at the input.
 
-        The entropy of the labels is the least loss of any predictor that ignores the input, the
-        share of the commonest one its best accuracy.
+        It is the entropy of the labels for a loss, and the share of the most common label for an
+        accuracy.
         """
         weights = np.array([one.weight for one in sets])
         shares = [torch.bincount(one.labels).double() / len(one.labels) for one in sets]
@@ -173,20 +173,20 @@ class Objective(Head):
         }
 
     def answered(self, sets: Sequence[EvalSet]) -> dict[str, int]:
-        """Return how many independent examples each accuracy is of, by the metric's name.
+        """Return, by accuracy, its number of independent examples.
 
-        Nothing for predictions of which several are of one document.
+        Accuracies with several predictions from one document are left out.
         """
         return {}
 
     def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
-        """Return the least losses that any model can have on a made-up language; {} if unknown."""
+        """Return the lowest possible losses on a made-up language; {} if unknown."""
         return {}
 
     def details(
         self, metrics: Mapping[str, float], answered: Mapping[str, int]
     ) -> list[RenderableType]:
-        """Return tables of those metrics that the table of results leaves out."""
+        """Return tables of the metrics that the table of results leaves out."""
         return []
 
     @abstractmethod

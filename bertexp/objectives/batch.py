@@ -1,4 +1,4 @@
-"""Batches: what a model reads, and what is predicted."""
+"""Batches: a model's inputs and targets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ QUERIES_MULTIPLE, PREDICTIONS_MULTIPLE = 8, 32
 
 @dataclass(frozen=True)
 class Target(Tensors):
-    """What one objective predicts on a batch.
+    """The targets of one objective in a batch.
 
     Attributes:
         labels_N: ids of tokens, numbers of classes (``int64``) or scores (``float32``).
-        positions_N: the positions that they are predicted at, indices into the flattened batch.
-        used: which of the batch's ``slots_U`` are these positions; there may be more, filled up.
-            None where the objective encodes an input of its own.
+        positions_N: where they are predicted, as indices into the flattened batch.
+        used: the part of the batch's ``slots_U`` that these positions are, perhaps followed by
+            padding. None if the objective encodes its own input.
     """
 
     labels_N: torch.Tensor
@@ -43,22 +43,23 @@ class Target(Tensors):
         return len(self.labels_N)
 
     def rows(self, length: int) -> np.ndarray:
-        """Return the sequence number of each prediction, if each sequence has ``length`` tokens."""
+        """Return the number of each prediction's sequence, for sequences of ``length`` tokens."""
         return self.positions_N.numpy() // length
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Inputs):
-    """What a model reads, and what each objective predicts.
+    """A model's inputs, and the targets of each objective.
 
-    Of the used positions, ``slots_U``, each objective has a slice, see ``Target``; they are filled
-    up with 0.
+    Each objective uses a slice of the positions ``slots_U``, see ``Target``; they are padded with
+    0.
 
     Attributes:
         example_ids: of the epoch, shape (batch,).
-        maskable, predicted: positions that could have been masked, and that are predicted.
-        forced: sequences that drew no prediction and were given one.
-        mask_prob: the configured mask rate; 0 where nothing is masked.
+        maskable, predicted: the numbers of positions that could have been masked, and of predicted
+            ones.
+        forced: the number of sequences that drew no prediction and were given one.
+        mask_prob: the configured mask rate, 0 if nothing is masked.
     """
 
     example_ids: np.ndarray
@@ -81,7 +82,7 @@ class Batch(Inputs):
         return replace(self, example_ids=none, targets=targets, **counts)
 
     def padded_to(self, length: int) -> Batch:
-        """Return the batch padded to ``length`` tokens, no fewer than now."""
+        """Return the batch padded to ``length`` tokens, at least its present length."""
         own = self.input_ids_BL.shape[1]
         mask_BL, types_BL = self.attention_mask_BL, self.token_type_ids_BL
         if mask_BL is None:
@@ -97,7 +98,7 @@ class Batch(Inputs):
         )
 
     def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory, from which copies to a GPU need no wait."""
+        """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
         return self.mapped(lambda tensor: tensor.pin_memory())
 
     def mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
@@ -110,7 +111,7 @@ def pad(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stack rows of different lengths: padded ids (``int64``) and the lengths.
 
-    ``pad_to`` is None for the length of the longest.
+    ``pad_to`` None is the length of the longest.
     """
     lengths_B = np.array([len(row) for row in rows])
     ids_BL = np.full((len(rows), pad_to or lengths_B.max()), pad_id, dtype=np.int64)
@@ -133,10 +134,10 @@ def written(
     pad_to: int | None = None,
     second_B: np.ndarray | None = None,
 ) -> Batch:
-    """Return the batch of rows of token ids in which nothing is predicted yet.
+    """Return a batch of token ids without targets.
 
-    Only the first token of each is used. ``second_B`` is where the second segment of each begins;
-    None where there is only one.
+    Only the first token of each row is used. ``second_B`` is the start of each second segment; None
+    if there is only one.
     """
     ids_BL, lengths_B = pad(rows, pad_id, pad_to)
     types_BL = None

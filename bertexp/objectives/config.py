@@ -15,7 +15,7 @@ from bertexp.validation import UserError, require, require_choice
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """What a model is trained to predict, and what its examples are."""
+    """The objectives of a task, and its examples."""
 
     name: str
     objectives: list[str] = key(choices=OBJECTIVES)
@@ -67,7 +67,7 @@ class TaskConfig:
 
 @dataclass(kw_only=True)
 class BankConfig:
-    """The keys of ``evaluation.*`` that say what objectives are evaluated on."""
+    """The keys of ``evaluation.*`` for the sets that objectives are evaluated on."""
 
     mask_probs: list[float] = key(within="(0, 1)")
     negatives: list[str] = key(choices=NEGATIVES)

@@ -10,7 +10,7 @@ from torch import Tensor
 # Logits that exist at the same time, whatever the mask rate: 32 MiB in float32; on a GPU 256 MiB
 # (with 32 MiB, base on 256 x 128 tokens took 75 ms a step on an H100 instead of 63).
 CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
-# Words whose logits are worked on at a time on a CPU, so that they stay in its cache.
+# Words whose logits a CPU computes at a time, so that they stay in its cache.
 TILE_WORDS = 2048
 
 

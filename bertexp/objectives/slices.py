@@ -1,4 +1,4 @@
-"""Kinds of masked tokens, so that a loss can be looked at part by part."""
+"""Kinds of masked tokens, for losses by kind."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.batch import Batch
 
-# Three ways to part the predictions: each puts every one of them into exactly one slice.
+# Three ways to divide the predictions, each with exactly one slice for every prediction.
 SLICES = {
     "frequency": ("rare", "medium", "frequent"),
     "position": ("start", "middle", "end"),
     "word": ("words", "pieces"),
 }
-# Of the metrics that hold the loss of each slice, in front of its name.
+# The prefix of the metrics of slices.
 SLICE_PREFIX = "eval/loss@"
 for _name in itertools.chain(*SLICES.values()):
     metrics.register(SLICE_PREFIX + _name, replace(metrics.LOSS, results=False))
