@@ -23,7 +23,7 @@ EPILOG = """examples:
 
 @command()
 def main() -> None:
-    """Compare what the command line names, then exit."""
+    """Compare the runs of the command line, then exit."""
     parser = _parser()
     options = parser.parse_args()
     if options.list and not options.paths:

@@ -1,4 +1,4 @@
-"""What encoders can do at the end of their runs, beside what is compared."""
+"""The abilities of encoders at the end of their runs, beside the compared metric."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bertexp.console import MISSING, number
 from bertexp.metrics import describe, margin
 
 PROBE = "eval/probe/"
-# Of a share of right answers: a thousandth is less than any of them can tell.
+# For accuracies: their uncertainty is always larger than a thousandth.
 DECIMALS = 3
 
 
 def find_abilities(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Ability, ...]:
-    """Return what each setting's encoders can do, metric by metric, the settings in their order.
+    """Return the abilities of each setting's encoders by metric, with settings in order.
 
     Metrics that runs measured on different examples are left out, and runs that have not finished.
     """
@@ -45,7 +45,7 @@ def find_abilities(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Ability,
 
 
 def _names(run: Run) -> list[str]:
-    """Return the metrics marked as an ability; of fine-tuned models those of right answers."""
+    """Return the metrics that are marked as abilities, and accuracies of fine-tuned models."""
     of_labels = (*OWN_TEXTS, *run.judged)
     rows = {name: describe(name) for name in run.metrics}
     return [
@@ -56,7 +56,7 @@ def _names(run: Run) -> list[str]:
 
 
 def find_yardsticks(runs: Sequence[Run], abilities: Sequence[Ability]) -> tuple[Yardstick, ...]:
-    """Return those of the abilities that are probes, as any of the runs has measured them."""
+    """Return the yardsticks of the abilities that are probes, from any of the runs."""
     known = {ability.metric for ability in abilities}
     found = {
         metric: Yardstick(metric, one["majority"], one["tfidf"])
@@ -85,7 +85,7 @@ def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple
 
 
 def known_to(comparison: Comparison, metric: str, means: Sequence[float | None]) -> float | None:
-    """Return how precisely an accuracy of one run is known, at the mean of all settings."""
+    """Return the uncertainty of an accuracy of one run, at the mean of all settings."""
     values = [mean for mean in means if mean is not None]
     count = comparison.answered.get(metric)
     return margin(statistics.fmean(values), count) if count and values else None

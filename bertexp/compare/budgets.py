@@ -1,4 +1,4 @@
-"""Runs at equal budgets: the value of each where all had spent the same."""
+"""Runs at equal budgets: the value of each when all had spent the same."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from bertexp.console import clock, compact
 
 if TYPE_CHECKING:
-    # Not for --help, which names the units: reading runs takes libraries that take a while.
+    # Not imported for --help, which names the units: reading runs needs slow imports.
     from bertexp.compare.runs import Curve, Line, Run
 
 
 class Unit(NamedTuple):
-    """Where lines of ``metrics.jsonl`` have what was spent, and what people call it."""
+    """A unit of the budget: its name in ``metrics.jsonl``, and its name for people."""
 
     column: str
     words: str
@@ -45,8 +45,8 @@ def measure(
 ) -> tuple[float | None, list[Run]]:
     """Return the budget that all finished runs have reached, and the runs with their values there.
 
-    As long as none has finished it is what all evaluated ones have reached. A saved
-    ``evaluation`` has no budget, nor has what was measured only at ends that differ.
+    Before any run has finished it is the one that all evaluated runs have reached. A saved
+    ``evaluation`` has no budget, nor has a metric that was only measured at different ends.
     """
     if evaluation:
         where = f"has no {metric} in evaluations/{evaluation}.json"
@@ -71,7 +71,7 @@ def measure(
 
 
 def read_curve(history: Iterable[Line], metric: str, at: str) -> Curve:
-    """Return (spent, metric) of every evaluation, in order; NaN where it was no number."""
+    """Return (spent, metric) of every evaluation in order, with NaN if it was not finite."""
     found = {}
     for line in history:
         if metric in line and (amount := line.get(UNITS[at].column)) is not None:
@@ -81,7 +81,7 @@ def read_curve(history: Iterable[Line], metric: str, at: str) -> Curve:
 
 
 def common_budget(curves: Iterable[Curve]) -> float | None:
-    """Return the largest budget that all curves have reached; None without a point to go by.
+    """Return the largest budget that all curves have reached; None without any points.
 
     Runs that were evaluated only before their first step have spent nothing yet.
     """
@@ -123,8 +123,8 @@ def _missing(run: Run, metric: str, at: str, budget: float | None) -> str | None
         return f"did not log {UNITS[at].column}" if evaluated else f"has no {metric}"
     assert budget is not None
     first = first_trained(run.curve)
-    # A loss falls steeply at first: on the straight line from the model before its first step it
-    # would look far worse than it was.
+    # A loss falls steeply at first: on a straight line from the untrained model it would appear far
+    # worse than it was.
     if first is not None and first > budget and run.curve[0][0] != budget:
         return (
             f"was not evaluated from its first step to {spent(at, first)}, and is compared at "
@@ -138,7 +138,7 @@ def _missing(run: Run, metric: str, at: str, budget: float | None) -> str | None
 
 
 def _without_repeated(runs: Sequence[Run]) -> list[Run]:
-    """Leave out the values of runs that were made over again: they are no further evidence."""
+    """Leave out the values of repeated runs, which are no further evidence."""
     newest: dict[tuple[str, tuple[str, ...]], Run] = {}
     for run in sorted(runs, key=lambda run: run.written):
         if run.value is not None:

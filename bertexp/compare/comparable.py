@@ -1,4 +1,4 @@
-"""Whether runs may be compared at all, and what a reader of the comparison must know."""
+"""Whether runs may be compared, and notes for readers of the comparison."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertexp.compare.settings import ENCODER, SEED
 from bertexp.console import value_text
 from bertexp.metrics import BITS_PER_BYTE, describe
 
-# A better number on something else is not a better model: these must be the same.
+# These must be equal: a better number on other data is not a better model.
 MUST_AGREE = ("bank", "tokenizer", "corpus")
 # Metrics that are measured on texts of their own, before any tokenizer.
 OWN_TEXTS = ("eval/probe/", "finetune/")
@@ -23,7 +23,7 @@ SAME_TOKENS = 1.02
 
 
 def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
-    """Return which fingerprint of a summary is that of the examples that ``metric`` is measured on.
+    """Return the name of the fingerprint, in a summary, of the examples of ``metric``.
 
     A summary has one for each objective, and one for each of its conditions that has a name: a
     metric is of the condition it names (``eval/nsp_loss@swap``), or of the objective
@@ -100,11 +100,11 @@ def notes(
     at: str,
     budget: float | None,
 ) -> list[str]:
-    """Return what a reader of the figures must know, a line each.
+    """Return notes on the figures, a line each.
 
     Args:
-        others: in what runs of one setting differ.
-        unpaired: settings without a run that is a pair with one of the baseline.
+        others: the keys in which runs of a setting differ.
+        unpaired: settings without a run that forms a pair with one of the baseline.
     """
     counted = [run for run in runs if run.value is not None]
     found = []
@@ -158,7 +158,7 @@ def _unmeasured(runs: Sequence[Run], at: str, budget: float) -> list[str]:
 
 
 def _pooled(runs: Sequence[Run], others: Sequence[str]) -> list[str]:
-    """Return what intervals are over, a line each, where that is not the seed alone."""
+    """Return what intervals are over besides seeds, a line each."""
     found = []
     if more := [key for key in others if key not in (SEED, ENCODER)]:
         found.append(
@@ -221,6 +221,6 @@ def distinct(values: Iterable[Any]) -> list[str]:
 
 
 def _some(values: Sequence[str]) -> str:
-    """Return a few of the values, those of commits cut to seven digits."""
+    """Return a few of the values, with commits shortened to seven digits."""
     cut = [value[:7] + "+" * value.endswith("+") * (len(value) > 7) for value in values[:3]]
     return ", ".join([*cut, "…"] if len(values) > 3 else cut)

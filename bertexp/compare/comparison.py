@@ -136,13 +136,13 @@ def find_effects(
 ) -> tuple[Difference, ...]:
     """Return main effects and interactions of two keys, corrected for their number.
 
-    A main effect is by how much a value of a key differs from the baseline's, averaged over
-    the other keys; an interaction (``a=1 × b=2``), by how much more or less the two
-    change together than each by itself. Each is a contrast within a seed, and its interval is
-    over seeds: those that have the whole grid.
+    A main effect is the difference between a key's value and the baseline's, averaged over the
+    other keys; an interaction (``a=1 × b=2``) is the change of two keys together minus the changes
+    of each alone. Both are contrasts within a seed, with intervals over the seeds that have the
+    whole grid.
 
     Returns:
-        Nothing where the settings are no full grid of two keys or more, or no seed has it.
+        Nothing if the settings are not a full grid of two or more keys, or no seed has it.
     """
     keys = list(settings[baseline])
     levels = [_levels(settings, baseline, key) for key in keys]
@@ -213,7 +213,7 @@ def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:
 def _examples(
     counted: Sequence[Run], baseline: str | None, metric: str, budget: float | None
 ) -> ExampleDifference | None:
-    """Return the comparison by example if there are but two runs, and both at their end."""
+    """Return the comparison by example if there are only two runs, and both have ended."""
     if len(counted) != 2 or baseline is None or budget is None:
         return None
     first, second = sorted(counted, key=lambda run: run.setting == baseline)

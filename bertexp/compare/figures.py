@@ -1,4 +1,4 @@
-"""What the plots and the page draw: the same numbers, names and colours for both."""
+"""The numbers, names and colours that both the plots and the page draw."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bertexp.compare.settings import in_order, short_keys
 from bertexp.console import shortened_apart, value_text
 
 RATE_PREFIX = "eval/loss@"
-# Line styles and marker shapes that are told apart; with more series, every setting is a row.
+# The number of distinct line styles and markers; with more series, every setting is a row.
 MOST_SERIES = 4
-# Learning curves fall steeply first: that part would leave no room for the differences.
+# Learning curves fall steeply at first, which would hide their differences.
 STEEP_PART = 0.3
 
 Curve = tuple[tuple[float, float], ...]
@@ -22,7 +22,7 @@ Curve = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Drawn:
-    """A setting as it is drawn, the same wherever it is.
+    """A setting as it is drawn everywhere.
 
     Attributes:
         name: its label, without the key where there is only one; as short as tells it from others.
@@ -104,7 +104,7 @@ def is_logarithmic(places: Iterable[float]) -> bool:
 
 @dataclass(frozen=True)
 class Rates:
-    """Losses at the end of the runs, by setting and evaluation rate; NaN where there is none."""
+    """Losses at the end of runs, by setting and evaluation rate; NaN for missing ones."""
 
     rates: list[float]
     names: list[str]
@@ -118,7 +118,7 @@ class Rates:
 def rates(comparison: Comparison) -> Rates | None:
     """Return the losses by evaluation rate of the settings, or None with fewer than two of either.
 
-    Only finished runs count: the others were evaluated somewhere on their way.
+    Only finished runs count: the others were evaluated before their end.
     """
     ended = {
         s.name: metrics
@@ -184,7 +184,7 @@ def window(values: Sequence[float], bounds: Iterable[float | None]) -> tuple[flo
     """Return the range to draw: all values, and the bounds of intervals as far as fits.
 
     The interval of two seeds is thirteen standard errors wide on either side: it may be
-    cut, rather than everything else be pressed flat.
+    cut, rather than flatten everything else.
     """
     low, high = min(values), max(values)
     span = high - low or max(abs(high), 1e-9) * 0.05

@@ -1,4 +1,4 @@
-"""A comparison's page: one HTML file that needs no network and no other file."""
+"""A comparison's page: one HTML file, without a network or other files."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ Bar = dict[str, Any]
 def write_page(comparison: Comparison, folder: Path) -> Path:
     """Write ``compare.html`` into a folder and return its path.
 
-    The page holds its style, its script and the numbers, and asks the network for nothing.
-    Its tables are there without JavaScript; names and texts of runs are shown as they are,
-    whatever they contain.
+    The page contains its style, script and numbers, and makes no requests. Its tables need no
+    JavaScript; names and texts of runs are shown as text, whatever they contain.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "compare.html"

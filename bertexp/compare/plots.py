@@ -1,4 +1,4 @@
-"""A comparison's plots as PNGs, as a paper prints them."""
+"""A comparison's plots as PNGs, in the style of a paper."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from bertexp.plotting import (
     save,
 )
 
-# What fits in a legend and what in a heat map, before it cannot be read.
+# The most entries of a legible legend, and rows of a heat map.
 MOST_NAMED, MOST_ANNOTATED = 12, 25
 
 
 def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write a comparison's plots and return their paths: those that there are numbers for.
+    """Write the plots that a comparison has numbers for; returns their paths.
 
     ``metric.png``: the metric against the swept key, with 95% intervals and the single runs.
     ``curves.png``: the metric over the budget, mean over seeds, the seeds faint.
@@ -158,7 +158,7 @@ def curves_figure(comparison: Comparison) -> Figure | None:
         return None
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    # The first are the best, where settings are ranked: they lie on top.
+    # If settings are ranked, the first are the best: they are drawn on top.
     for s in reversed(settings):
         look = {"color": colour(s)}
         for run in s.runs:

@@ -1,4 +1,4 @@
-"""What is printed and written: the comparison, which every sweep ends with, or a list of runs."""
+"""The output: the comparison, with which every sweep ends, or a list of runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def compare_runs(runs: Sequence[Run], output: Path, **chosen: Any) -> Comparison
 
 
 def watch(paths: Sequence[str | Path], **chosen: Any) -> None:
-    """Show the table again whenever it has changed, until no run is running any more."""
+    """Show the table whenever it has changed, until all runs have ended."""
     terminal = console.output()
     before = None
     while True:
@@ -96,7 +96,7 @@ def unrelated(runs: Sequence[Run]) -> str | None:
 
 
 def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
-    """Print what each run is: name, beginning, status, result; what was set; its folder.
+    """Print each run: its name, start, status and result, its settings, and its folder.
 
     The jobs of a sweep are one entry, unless there is nothing else.
 

@@ -1,4 +1,4 @@
-"""What a comparison of runs comes to: what the table, the files, the plots and the page show."""
+"""The results of a comparison, which the table, the files, the plots and the page show."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bertexp.files import write_text
 
 CSV_FILE = "compare.csv"
 JSON_FILE = "compare.json"
-# Raised whenever what compare.json means changes.
+# Raised whenever the meaning of compare.json changes.
 FORMAT = 2
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run as it takes part in a comparison.
+    """A run in a comparison.
 
     Attributes:
         folder: its folder, relative to the working directory where it is below it.
@@ -93,7 +93,7 @@ class Difference:
 class ExampleDifference:
     """One run against another on the same examples of the bank, at the end of both.
 
-    It says whether these two models differ: not whether their settings do, which takes seeds.
+    It shows whether these two models differ, not whether their settings do, which takes seeds.
 
     Attributes:
         mean: of the setting's loss minus the baseline's, in nats a prediction.
@@ -112,7 +112,7 @@ class ExampleDifference:
 
 @dataclass(frozen=True)
 class Ability:
-    """What the encoders of a setting can do: a probe, or a task they were fine-tuned on.
+    """An ability of a setting's encoders: a probe, or a task they were fine-tuned on.
 
     ``low`` and ``high`` are a 95% interval over seeds, None for fewer than two.
     """
@@ -130,9 +130,9 @@ class Ability:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a probe reaches without the encoder, the same for all settings.
+    """The accuracy of a probe without the encoder, the same for all settings.
 
-    ``majority`` always answers the commonest class, ``tfidf`` classifies by the words alone.
+    ``majority`` always predicts the most common class, ``tfidf`` classifies by the words alone.
     """
 
     metric: str

@@ -1,4 +1,4 @@
-"""Finds runs on disk and reads what they left, whatever state they are in."""
+"""Finds runs on disk and reads their records, whatever their status."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Curve = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left in its folder, and its place in a comparison.
+    """A run's records, and its place in a comparison.
 
     Attributes:
         config: its configuration, flat, with dotted keys.
@@ -101,7 +101,7 @@ class Run:
 def read_runs(paths: Sequence[str | Path]) -> list[Run]:
     """Return the runs in and below ``paths``, in the order of their folders' names.
 
-    Whatever else is there is passed over: a pattern may fit a comparison's own files.
+    Other files are skipped: a pattern may match a comparison's own files.
 
     Args:
         paths: folders of runs or of sweeps, or patterns of such (``outputs/sweeps/rate-*``).
@@ -125,7 +125,7 @@ def read_run(folder: Path) -> Run:
     learn(summary.get("metric_rows", {}))
     finetuned = read_records(folder)
     if finetuned["metrics"] and history:
-        # What its last model comes to on other tasks stands beside its own evaluation.
+        # The results of fine-tuning its last model are beside its own evaluation.
         history[-1] = {**history[-1], **finetuned["metrics"]}
         prints = summary.get("fingerprints", {})
         bank = {**prints.get("bank", {}), **finetuned["bank"]}

@@ -1,4 +1,4 @@
-"""Which runs belong together: the keys that differ, and what runs alike in them are called."""
+"""Settings: groups of runs by the keys that differ, and the names of the groups."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bertexp.console import value_text
 from bertexp.validation import UserError, nearest
 
 SEED = "seed"
-# Of a fine-tuned run: the model it began with.
+# The key of a fine-tuned run's encoder.
 ENCODER = "run"
-# They say how closely a run is looked at, not what it is.
+# Keys of how closely a run is evaluated, which do not change it.
 ONLY_LOOKS = (
     *("evaluation.every", "evaluation.evaluators", "evaluation.pseudo_perplexity"),
     *("evaluation.probes", "evaluation.probe_examples"),

@@ -1,4 +1,4 @@
-"""How large a difference is, how sure that is, and what it would take to be sure."""
+"""Differences, their uncertainty, and the number of seeds that would resolve them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def power(seeds: int, effect: float, deviation: float, alpha: float = ALPHA) -> 
     critical = stdtrit(seeds - 1, 1 - alpha / 2)
     shift = abs(effect) / deviation * seeds**0.5
     missed = nctdtr(seeds - 1, shift, critical)
-    # Far from the critical value scipy cannot tell the chance to miss from 0, and gives NaN.
+    # Far from the critical value scipy returns NaN instead of a chance to miss of about 0.
     return 1 - float(np.nan_to_num(missed))
 
 

@@ -23,9 +23,9 @@ STYLES = {
     "equal": "dim",
 }
 SEEDS, NEEDED = "seeds", "seeds\nneeded"
-# As many as 80 columns have room for.
+# As many as fit into 80 columns.
 PROBES_ABREAST = 4
-# Effects of a large grid are many: the rest is in compare.json.
+# A large grid has many effects; the rest is in compare.json.
 MOST_EFFECTS = 16
 
 

@@ -1,4 +1,4 @@
-"""A comparison in words: its answer in a sentence, its numbers with the digits they deserve."""
+"""A comparison in words: a sentence with its answer, and numbers with significant digits."""
 
 from __future__ import annotations
 

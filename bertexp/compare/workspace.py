@@ -1,4 +1,4 @@
-"""The dashboard as code: a W&B workspace that shows sweeps the way they are compared here."""
+"""A W&B workspace that shows sweeps as they are compared here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bertexp.validation import UserError
 
 NAME = "bertexp: sweeps side by side"
 STEP, PREDICTED = "trainer/step", "train/predicted_tokens"
-# What sweeps vary beside the key that is charted against.
+# The keys that sweeps vary besides the one on the x axis.
 VARIED = ("masking.strategy", "optimizer.lr", "seed")
 
 

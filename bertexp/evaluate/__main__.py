@@ -1,4 +1,4 @@
-"""``python -m bertexp.evaluate``: evaluates saved runs again, as they were or on something else."""
+"""``python -m bertexp.evaluate``: evaluates saved runs again, with the same or other settings."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 from bertexp.validation import UserError, is_mistake, require
 
 AUTO = "auto"
-# Overrides that change nothing of what is measured.
+# Overrides that do not change results.
 _ONLY_HOW = re.compile(r"[+~]*(run|save|hardware|tracker|hydra)[./=@]")
 
 
 @dataclass(kw_only=True)
 class EvaluateConfig(Config):
-    """An experiment, and which run of it to evaluate."""
+    """An experiment, and the run to evaluate."""
 
     command: ClassVar[str] = "bertexp.evaluate"
-    # The model and its tokenizer are the run's, and what it was trained with does not matter.
+    # The model and its tokenizer are the run's; settings of its training do not matter.
     passes_over: ClassVar[tuple[str, ...]] = (
         *("masking", "tokenizer", "model", "optimizer", "scheduler", "trainer", "tracker"),
         *("seed", "name", "sweep", "evaluation.every"),
@@ -49,7 +49,7 @@ class EvaluateConfig(Config):
 
 @command()
 def main() -> None:
-    """Evaluate the runs that the command line names, then exit."""
+    """Evaluate the runs of the command line, then exit."""
     named = [*itertools.takewhile(_is_path, sys.argv[1:])]
     del sys.argv[1 : 1 + len(named)]
     enter("evaluate", EvaluateConfig, lambda composed: _evaluate_all(named, composed), named)
@@ -60,7 +60,7 @@ def _is_path(argument: str) -> bool:
 
 
 def _evaluate_all(named: Sequence[str], composed: DictConfig) -> float | None:
-    """Evaluate one model with its report, several with a line each; errors are printed by name."""
+    """Evaluate one model with a report, or several with a line each; print errors by name."""
     from bertexp.experiment.saved import runs_in
 
     names = [run for name in (*named, composed.run) if name for run in runs_in(name)]

@@ -1,4 +1,4 @@
-"""A saved model evaluated again: as its run was at its end, or on something else."""
+"""Evaluates a saved model again, as at the end of its run or with other settings."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from bertexp.training.state import TrainState
 from bertexp.validation import UserError, require
 
 FOLDER = "evaluations"
-# For models that are of no run.
+# The folder for models without a run.
 PLACE = Path("outputs/evaluate")
 
 
 def reevaluate(
     config: Config, saved: Saved, save: str | None, changed: Sequence[str], *, in_a_line: bool
 ) -> float:
-    """Evaluate a saved model, record and show it; returns ``eval/loss``.
+    """Evaluate a saved model, and record and print the results; returns ``eval/loss``.
 
-    The text is cut with the model's own tokenizer, whatever the corpus.
+    Text is tokenized with the model's own tokenizer, whatever the corpus.
 
     Args:
-        config: that of the model's run, with ``changed``, the command line's overrides.
+        config: that of the model's run, changed by ``changed``, the command line's overrides.
         save: the name of the file to write; None for none.
-        in_a_line: whether to show a line instead of the whole report.
+        in_a_line: whether to print a line instead of the whole report.
 
     Raises:
-        UserError: data that cannot be prepared, or a task that the model has no head for.
+        UserError: data cannot be prepared, or the model has no head for the task.
     """
     model: Any = saved.load_model()
     _check_model(config, saved, model)
@@ -63,7 +63,7 @@ def reevaluate(
     else:
         _show(config, saved, data, found)
     if path:
-        # In one line, however long: to be copied.
+        # In one line, however long, to be copied.
         print(f"saved      {shown(path)}")
     return found.metrics["eval/loss"]
 

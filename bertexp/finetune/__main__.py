@@ -17,7 +17,7 @@ from bertexp.terminal import command
 
 @command()
 def main() -> None:
-    """Fine-tune the model that the command line names, then exit."""
+    """Fine-tune the command line's model, then exit."""
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0].split("/")[0]:
         arguments[0] = "run=" + ",".join(quoted(run) for run in runs_in(arguments[0]))

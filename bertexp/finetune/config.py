@@ -1,4 +1,4 @@
-"""What ``finetune.*`` may say, and the whole configuration of a run that fine-tunes."""
+"""The keys of ``finetune.*``, and the whole configuration of a run that fine-tunes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = {"classification": OF_CLASSES, "regression": OF_SCORES}
 
 @dataclass(kw_only=True)
 class LabelledConfig:
-    """Which labelled data, what they ask for, and how a model is judged on them."""
+    """The labelled data, their kind of labels, and how a model is judged on them."""
 
     name: str = key(choices=(*GLUE, TEXT))
     path: str | None

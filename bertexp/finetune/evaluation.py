@@ -1,4 +1,4 @@
-"""What a fine-tuned model reaches on its validation data, and what it predicts on the test data."""
+"""A fine-tuned model's metrics on validation data, and its predictions on test data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bertexp.finetune.objective import loss, predict
 from bertexp.objectives.learner import Learner
 
 FOLDER = "predictions"
-# Of STS-B: scores lie between.
+# The range of STS-B's scores.
 SCORES = (0.0, 5.0)
 
 
@@ -46,7 +46,7 @@ def evaluate(
 
 
 def yardsticks(data: LabelledData, metrics: Sequence[str]) -> dict[str, float]:
-    """Return the metrics of always predicting the commonest class; empty for scores."""
+    """Return the metrics of always predicting the most common class; empty for scores."""
     examples = data.validation[""]
     assert examples.targets is not None
     assert data.train.targets is not None
@@ -71,10 +71,10 @@ def write_predictions(
     folder: Path,
     device: torch.device,
 ) -> list[Path]:
-    """Write the predictions on the test data, in the form GLUE's server takes.
+    """Write the predictions on the test data, in the format of GLUE's server.
 
-    A file for each test set, ``predictions/<name>.tsv``: a line for each example with its number
-    from 0 and the class by name or the score, which for STS-B is kept within 0 to 5.
+    Each test set has a file ``predictions/<name>.tsv``, with a line for each example: its number
+    from 0, and the name of the class or the score, which is clipped to 0 to 5 for STS-B.
     """
     written = []
     for name, examples in data.test.items():
@@ -96,7 +96,7 @@ def _accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _f1(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Of the second class where there are two, else the mean over all (macro)."""
+    """Return the F1 of the second of two classes, or the mean over more classes (macro)."""
     from sklearn.metrics import f1_score
 
     binary = max(truth.max(), predicted.max()) < 2
@@ -133,7 +133,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def measure(names: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Return metrics by name, the higher the better; NaN where one is not defined.
+    """Return metrics by name; higher is better, and undefined ones are NaN.
 
     ``truth`` and ``predicted`` are numbers of classes, or scores.
     """

@@ -22,7 +22,7 @@ from bertexp.finetune.records import write_record
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
 
-# Labels that the plan names.
+# The number of labels that the plan names.
 MOST_NAMED = 5
 
 
@@ -44,7 +44,7 @@ class Finetuning(Experiment[FinetuneConfig]):
 
     def prepare(self, device: torch.device) -> Prepared:
         labelled, trainer = self.config.finetune, self.config.trainer
-        # First, for its mistakes: the data may take long.
+        # First, to find mistakes before the data, which may take long, are prepared.
         architecture = self.saved.architecture()
         length = self.saved.max_length(architecture)
         if labelled.max_length:

@@ -1,7 +1,7 @@
-"""GLUE's nine tasks as its own TSV files have them (Wang et al. 2018).
+"""GLUE's nine tasks in its own TSV files (Wang et al. 2018).
 
-The files follow no rule of quoting: a quotation mark is a quotation mark. The folders are those
-of GLUE's own download, https://gluebenchmark.com/tasks.
+The files have no rules of quoting: quotation marks are text. The folders are those of GLUE's own
+download, https://gluebenchmark.com/tasks.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class GlueTask:
-    """Where a task's files are and what their columns are called.
+    """The files of a task, and their columns.
 
     Attributes:
-        folder: of the files, as the download names it.
-        columns: what the files call the columns that the Hub's copy, and so ``conf/finetune``,
-            call otherwise.
-        validation: the file of each validation set; the first one is what counts.
-        test: the file of each test set, by the name of what is submitted for it.
-        header: the columns of a training or validation file without a first line that names them.
+        folder: the name of the folder in the download.
+        columns: the files' names of columns that differ in the Hub's copy and in
+            ``conf/finetune``.
+        validation: the file of each validation set; the first one decides.
+        test: the file of each test set, by the name of its submission.
+        header: the columns of a training or validation file without a header.
     """
 
     folder: str
@@ -56,7 +56,7 @@ GLUE = {
     "rte": GlueTask("RTE", _one("RTE")),
     "wnli": GlueTask("WNLI", _one("WNLI")),
 }
-# What the Hub's copies call the splits of MNLI.
+# The splits of MNLI in the Hub's copy.
 HUB_SPLITS = {
     "mnli": (
         {"": "validation_matched", "mismatched": "validation_mismatched"},

@@ -1,4 +1,4 @@
-"""Labelled texts as examples: cut into tokens, batched with their labels."""
+"""Labelled texts as examples: tokenized, and batched with their labels."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ LABEL = "label"
 
 
 class LabelledExamples(Examples):
-    """A text or two and a label each.
+    """Examples of one text or two with a label.
 
     Args:
-        labels: the classes in order; none where labels are scores.
-        max_length: what texts are cut to: a text at its end, of a pair the longer one first.
+        labels: the classes in order; empty for scores.
+        max_length: the length to truncate to: a text at its end, the longer text of a pair first.
 
     Attributes:
-        targets: the number of each class (``int64``) or each score (``float32``); None where they
-            are kept secret.
+        targets: the number of each class (``int64``) or each score (``float32``); None if the
+            labels are secret.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class LabelledExamples(Examples):
         batch = written(
             example_ids, rows, self._pad_id, second_B=second_B if self._is_pair else None
         )
-        # Those of a test set are kept secret: only what a model predicts is read there.
+        # The labels of a test set are secret: only predictions are read there.
         labels_B = np.zeros(len(rows)) if self.targets is None else self.targets[example_ids]
         return use_first_position(batch, LABEL, torch.from_numpy(labels_B))
 
 
 def _fitting(first: int, second: int, capacity: int) -> tuple[int, int]:
-    """Return how many tokens are left of each of two texts: the longer one is cut first."""
+    """Return the lengths of two texts after truncation, of the longer one first."""
     if first + second <= capacity:
         return first, second
     if min(first, second) <= capacity // 2:
@@ -89,13 +89,13 @@ def _fitting(first: int, second: int, capacity: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """What a model is fine-tuned on and judged on.
+    """The data for fine-tuning and for judging the model.
 
     Attributes:
-        labels: the classes in order; empty where labels are scores.
-        validation: to judge by, by condition; the first, ``""``, is what counts.
-        test: without labels, by the name of what is submitted for it.
-        fingerprint: 16 digits that change whenever a text or a label to judge by does.
+        labels: the classes in order; empty for scores.
+        validation: the validation sets by condition; the first, ``""``, decides.
+        test: the test sets, without labels, by the name of their submission.
+        fingerprint: 16 digits that change with any text or label of the validation sets.
     """
 
     labels: list[str]
@@ -113,10 +113,10 @@ class LabelledData:
 
 
 def prepare_labelled(config: LabelledConfig, tokenizer: Tokenizer, max_length: int) -> LabelledData:
-    """Read the splits of a task and cut them into tokens.
+    """Read the splits of a task and tokenize them.
 
     Raises:
-        UserError: data that are not there, or a value that does not fit.
+        UserError: data are missing, or a value does not fit.
     """
     splits = read_splits(config)
     labels = number_labels(splits, config.labels) if config.kind == "classification" else []
@@ -140,10 +140,10 @@ def prepare_labelled(config: LabelledConfig, tokenizer: Tokenizer, max_length: i
 
 
 def number_labels(splits: Splits, wanted: Sequence[str] | None) -> list[str]:
-    """Return the classes in order: those wanted, or else those of the training split, sorted.
+    """Return the classes in order: the configured ones, or the sorted ones of the training split.
 
     Raises:
-        UserError: there is but one, or a split has another.
+        UserError: there is only one, or a split has another.
     """
     found = sorted(set(map(str, splits.train.labels)), key=_in_order)
     labels = found if wanted is None else [*wanted]

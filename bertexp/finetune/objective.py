@@ -1,4 +1,4 @@
-"""The loss of a head on the first position: of a class, or of a score."""
+"""The loss of a head at the first position, for a class or a score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fine-tuned figures in the folder of the run whose model was fine-tuned, for the comparison."""
+"""Results of fine-tuning, recorded in the pre-training run's folder for comparisons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = "finetuned"
 PREFIX = "finetune/"
-# What else a fine-tuned run is made of may be searched over.
+# The other settings of fine-tuning may be searched over.
 SEARCHED = ("optimizer", "scheduler", "trainer", "finetune")
 
 
@@ -33,7 +33,7 @@ def write_record(
     metrics: Mapping[str, float],
     data: LabelledData,
 ) -> None:
-    """Record the metrics of a run's last model; nothing for checkpoints and models from elsewhere.
+    """Record the metrics of a run's last model, but not of checkpoints and other models.
 
     ``saved`` was fine-tuned by the run in ``folder``.
     """
@@ -57,13 +57,13 @@ def write_record(
 def read_records(run: Path) -> dict[str, Any]:
     """Return the metrics of a run's model on every task, in the form of a summary.
 
-    Of several settings the one counts that has the best median over its seeds, and of that each
-    metric's median, as GLUE is reported (Devlin et al. 2019, section 4.1): it was chosen by the
-    same data. So a run is one value, however many seeds it was fine-tuned under.
+    They are the medians over the seeds of the setting with the best median, as for GLUE (Devlin et
+    al. 2019, section 4.1); it is chosen by the same data. So a run has one value, however many
+    seeds it was fine-tuned with.
 
     Returns:
-        ``metrics`` named ``finetune/<task>/<metric>``; and for each of these names in ``bank`` the
-        fingerprint of the data it was judged on, in ``answered`` the number of its examples.
+        ``metrics`` named ``finetune/<task>/<metric>``; and by these names, in ``bank`` the
+        fingerprint of the validation data and in ``answered`` the number of its examples.
 
     Raises:
         UserError: a record is damaged.

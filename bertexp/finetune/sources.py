@@ -1,4 +1,4 @@
-"""Where labelled data come from: GLUE's folders, the Hub, or files of one's own."""
+"""The sources of labelled data: GLUE's folders, the Hub, or the user's own files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Split:
     Attributes:
         source: the file or split, for error messages.
         texts_b: the second texts; empty unless there are pairs.
-        labels: names of classes or scores; empty where they are kept secret.
+        labels: names of classes or scores; empty if they are secret.
     """
 
     source: str
@@ -49,8 +49,8 @@ class Splits:
     """All splits of a task.
 
     Attributes:
-        validation: what the model is judged on, by condition; the first, ``""``, is what counts.
-        test: without labels, by the name of what is submitted for it.
+        validation: the validation sets by condition; the first, ``""``, decides.
+        test: the test sets, without labels, by the name of their submission.
     """
 
     train: Split
@@ -62,7 +62,7 @@ def read_splits(config: LabelledConfig) -> Splits:
     """Read the splits of a task.
 
     Raises:
-        UserError: a file, split or column that is not there, or a value that does not fit.
+        UserError: a file, split or column is missing, or a value does not fit.
     """
     if config.name == TEXT and not config.hub:
         return _own_files(config)
@@ -102,7 +102,7 @@ def _rows(
 
 def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
     folder = expanded(str(config.path))
-    # Either the task's own folder or the one that has all nine.
+    # Either the task's own folder or the folder of all nine.
     if (folder / task.folder).is_dir():
         folder = folder / task.folder
     if not folder.is_dir():

@@ -29,9 +29,9 @@ EPILOG = """examples:
 
 @command()
 def main() -> None:
-    """Predict for the text of the command line, or for each line of standard input, then exit.
+    """Predict for the command line's text, or for each line of standard input, then exit.
 
-    A line that cannot be read does not stop the others; the exit code is 1 then.
+    An unreadable line does not stop the others, but makes the exit code 1.
     """
     options = _parser().parse_args()
     try:
@@ -78,7 +78,7 @@ def _texts(line: bytes) -> tuple[str, str | None]:
 
 def _print(found: Prediction, mask: str, as_json: bool) -> None:
     if as_json:
-        # JSON is UTF-8; where the output is not, every character has an escape.
+        # JSON is UTF-8; for other encodings of the output every character has an escape.
         is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
         print(json.dumps(_plain(found), ensure_ascii=not is_utf8), flush=True)
         return

@@ -1,4 +1,4 @@
-"""What a saved model makes of a text: its masks filled, its likelihood, or whether two follow."""
+"""Predictions of a saved model: filled masks, a text's likelihood, or whether a pair follows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Mask:
-    """A masked position: its place among the tokens and the likeliest ones, best first."""
+    """A masked position, and the likeliest tokens there, best first."""
 
     position: int
     likeliest: list[tuple[str, float]]
@@ -31,13 +31,12 @@ class Mask:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model predicts for one text or two; what does not apply is None or empty.
+    """A model's predictions for one text or two; those that do not apply are None or empty.
 
     Attributes:
         masks: each mask token and the likeliest tokens there, with probabilities.
-        tokens: where there is no mask, each token t of a single text and log p(t | all others)
-            in nats.
-        pseudo_perplexity: of that text, see ``pseudo_likelihood``; None for unknown words alone.
+        tokens: of a single text without masks, each token t with log p(t | all others) in nats.
+        pseudo_perplexity: of that text, see ``pseudo_likelihood``; None if all words are unknown.
         follows: the probability that the second text follows the first.
     """
 
@@ -59,8 +58,8 @@ class Predictor:
         mask: the mask token, as it is written in a text.
 
     Raises:
-        UserError: it cannot be loaded, or has no head for masked tokens or pairs; or the device
-            is not there.
+        UserError: it cannot be loaded, has no head for masked tokens or pairs, or there is no such
+            device.
     """
 
     def __init__(self, saved: Saved, device: str = "auto") -> None:
@@ -117,7 +116,7 @@ class Predictor:
 
     def _fill(self, hidden_LD: Tensor, places: list[int]) -> list[Mask]:
         chances_PV = self._family.masked_logits(hidden_LD[places]).float().softmax(-1)
-        # The table may have rows that no token has.
+        # The table may have rows that belong to no token.
         best = chances_PV[:, : self._tokenizer.vocab_size].topk(TOP)
         masks = []
         for place, ids, chances in zip(
@@ -128,7 +127,7 @@ class Predictor:
         return masks
 
     def _follows(self, hidden_LD: Tensor) -> float:
-        # The label 0 stands for a pair that follows.
+        # The label of a pair that follows is 0.
         return self._family.pair_logits(hidden_LD[:1]).float().softmax(-1)[0, 0].item()
 
     def _score(self, read: ModelInput) -> tuple[list[tuple[str, float]], float | None]:
