@@ -37,7 +37,7 @@ from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
 
 SPELLING = f"{BITS_PER_BYTE}@spelling"
-VERSION = 1
+VERSION = 2
 # Bytes of a text: longer ones are cut before the word that goes beyond.
 MOST_BYTES = 384
 # Characters of a large validation split that texts are chosen from.

@@ -21,7 +21,7 @@ from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.base import BANK_SEED
 
-VERSION = 1
+VERSION = 2
 FILE = "bits.json"
 # Characters of training text that spellings are counted in: of as many of its beginning, a sample.
 COUNTED, READ = 1_000_000, 20_000_000
@@ -70,17 +70,19 @@ def spelt(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[Spelt]]:
 
 def _bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str]) -> list[float]:
     every = [*spelt(tokenizer, texts)]
-    lost = [_decoded(tokenizer, tokens) != text for text, tokens in zip(texts, every, strict=True)]
-    counts = _count(spelt(tokenizer, _sample(corpus))) if any(lost) else {}
+    told = [_is_told(tokenizer, each, text) for text, each in zip(texts, every, strict=True)]
+    counts = {} if all(told) else _count(spelt(tokenizer, _sample(corpus)))
     found = []
-    for tokens, is_lost in zip(every, lost, strict=True):
-        note = math.log2(len(lost) / lost.count(is_lost))
-        found.append(note + is_lost * sum(_surprisals(tokens, counts, tokenizer)))
+    for tokens, is_told in zip(every, told, strict=True):
+        note = math.log2(len(told) / told.count(is_told))
+        found.append(note + (0 if is_told else sum(_surprisals(tokens, counts, tokenizer))))
     return found
 
 
-def _decoded(tokenizer: Tokenizer, tokens: Sequence[Spelt]) -> str:
-    return str(tokenizer.backend.decode([index for index, _ in tokens], skip_special_tokens=False))
+def _is_told(tokenizer: Tokenizer, tokens: Sequence[Spelt], text: str) -> bool:
+    ids = [index for index, _ in tokens]
+    # Some tokenizers put a space before the first word.
+    return bool(tokenizer.backend.decode(ids, skip_special_tokens=False).strip() == text.strip())
 
 
 def _sample(corpus: CorpusStore) -> list[str]:

@@ -33,9 +33,9 @@ CPU = torch.device("cpu")
 ROLES = Roles(pad="<pad>", unk=None, cls="<s>", sep="</s>", mask="<mask>")
 
 
-def byte_level(texts: list[str], size: int = 300) -> Tokenizer:
+def byte_level(texts: list[str], size: int = 300, prefix: bool = False) -> Tokenizer:
     backend = Backend(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = [*ROLES.tokens.values()]
@@ -177,8 +177,9 @@ def test_what_tokens_do_not_tell_is_charged(empty_cache: Any) -> None:
     assert unknown == pytest.approx(note - math.log2(upper) + 40)
     # Never seen: as it is written, and that it is one of the other four times.
     assert cased == pytest.approx(note + 32 + math.log2(4))
-    bytes_ = byte_level(["the cat"])
-    assert spelling_bits(corpus, bytes_, ["The dög, 猫🙂"]).tolist() == [0]
+    for prefix in (False, True):
+        bytes_ = byte_level(["the cat"], prefix=prefix)
+        assert spelling_bits(corpus, bytes_, ["The dög, 猫🙂"]).tolist() == [0]
 
 
 @pytest.mark.parametrize(
