@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from safetensors.numpy import load_file
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +79,11 @@ def test_a_run_uses_them_and_records_them(trained: Path, lab: Path, leet: Run) -
     assert list(config.plugins) == PLUGINS.removeprefix("plugins=[").rstrip("]").split(",")
     assert (config.masking.stride.step, config.dataset.counting.documents) == (4, 300)
     assert json.loads((trained / "model" / "config.json").read_text())["model_type"] == "albert"
+    # What the objective trains beside the model is counted too.
+    last = max((trained / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
+    files = ("model.safetensors", "objectives.safetensors")
+    count = sum(w.size for file in files for w in load_file(last / file).values())
+    assert f" {count:,} parameters" in " ".join((trained / "bertexp.log").read_text().split())
     row = found["metric_rows"]["eval/cone"]
     assert (row["lower_is_better"], row["unit"]) == (True, "degrees")
     (tracked,) = (lab / "outputs" / "wandb").glob("offline-run-*/*.wandb")
