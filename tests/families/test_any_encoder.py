@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode, mm_flop
 from transformers import CONFIG_MAPPING, AutoModelForMaskedLM
 
 from bertexp.config import Config
 from bertexp.experiment.prepare import Data
 from bertexp.families import FAMILIES
+from bertexp.families.base import Family
 from bertexp.families.build import check_model
 from bertexp.families.checkpoint import export_model, load_model
 from bertexp.objectives.learner import Learner
@@ -106,6 +109,44 @@ def test_a_checkpoint_trains_as_transformers_trains_it(
         assert own.requires_grad == (parameter.grad is not None), name
         if own.requires_grad:
             torch.testing.assert_close(own.grad, parameter.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["electra", "albert", "deberta-v2", "eurobert", "esm"])
+def test_operations_of_a_checkpoint_are_those_that_torch_counts(
+    prepared: Callable[..., Data], tmp_path: Path, kind: str
+) -> None:
+    data = prepared()
+    publish(kind, data.tokenizer.vocab_size, tmp_path)
+    learner = Learner(load_model(str(tmp_path), MASKED), data.task.objectives)
+    batch = data.examples.batch(0, np.arange(8))
+    in_place = {torch.ops.aten.addmm_: lambda _, left, right, **__: mm_flop(left, right)}
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False, custom_mapping=in_place) as counter,
+    ):
+        learner(batch)["mlm"].backward()
+    assert learner.flops(batch) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_a_discriminator_of_electra_keeps_its_encoder(tmp_path: Path) -> None:
+    from transformers import ElectraConfig, ElectraForPreTraining
+
+    saved = ElectraForPreTraining(ElectraConfig(**SIZES, embedding_size=8, vocab_size=64))
+    saved.save_pretrained(tmp_path)
+    discriminator, generator = load_model(str(tmp_path)), load_model(str(tmp_path), MASKED)
+    assert type(discriminator) is ElectraForPreTraining
+    for name, weight in saved.state_dict().items():
+        assert weight.equal(discriminator.state_dict()[name])
+        if name.startswith("electra."):
+            assert weight.equal(generator.state_dict()[name])
+
+
+def test_a_mask_that_a_model_sets_to_nothing_cannot_be_another_token(tmp_path: Path) -> None:
+    publish("esm", 64, tmp_path)
+    model = load_model(str(tmp_path), MASKED)
+    Family.of(model).use_tokens(0, 4)
+    with pytest.raises(UserError, match=r"^tokenizer: masks with the id 5, .* take its own token"):
+        Family.of(model).use_tokens(0, 5)
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
