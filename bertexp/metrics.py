@@ -166,6 +166,12 @@ register(
     low=0.0,
     meaning="its part for what tokens do not tell: case, spaces, unknown words",
 )
+register(
+    f"{BITS_PER_BYTE}@pieces",
+    unit="bits/byte",
+    low=0.0,
+    meaning="its part for how many pieces words have, which masks give away",
+)
 # Losses at different mask rates cannot be compared: what training logs has no direction.
 register("train/*loss", unit="nats", meaning="mean loss since the line before")
 register("train/*", Metric())

@@ -27,6 +27,7 @@ def _table() -> Iterator[None]:
         ("eval/pseudo_perplexity", "min", ""),
         ("eval/bits_per_byte", "min", "bits/byte"),
         ("eval/bits_per_byte@spelling", None, "bits/byte"),
+        ("eval/bits_per_byte@pieces", None, "bits/byte"),
         ("eval/nsp_calibration_error", "min", ""),
         ("eval/nsp_accuracy@swap", "max", ""),
         ("eval/f1", "max", ""),

@@ -1,17 +1,19 @@
 """Bits per byte of text: how well masked models of different vocabularies predict the same text.
 
 A loss is a mean over tokens, and with other tokens it is another quantity. What can be compared is
-the surprisal of the same text, per byte of its UTF-8 (Gao et al. 2020, "The Pile", section 3.1,
-for models that read from left to right). Here a text's surprisal is that of each of its words given
-all the others, by the chain rule over the word's pieces: while one is scored, it and the later
-pieces of its word are masked (Kauf and Ivanova 2023, "A better way to do masked language model
-scoring", section 2.2). With one piece masked at a time the pieces of a word give each other away,
-and the tokenizer that cuts finest has the best score.
+the surprisal of the same text, per byte of its UTF-8 (Gao et al. 2020, "The Pile", for models that
+read from left to right). Here a text's surprisal is that of each of its words given all the others,
+by the chain rule over the word's pieces: while one is scored, it and the later pieces of its word
+are masked (Kauf and Ivanova 2023, "A better way to do masked language model scoring"). With one
+piece masked at a time the pieces of a word give each other away, and the tokenizer that cuts finest
+has the best score.
 
-Three things make it the same for every tokenizer: the texts are chosen and cut by characters,
-words are runs of letters and digits, or of signs, whatever pieces they are cut into, and what the
-tokens do not tell (case, spaces, unknown words) is charged, see ``spelling``. As words are
-predicted from both sides this is no compression: it is far below what a left-to-right model has.
+It is the same for every tokenizer. The texts are chosen and cut by characters, and words are runs
+of letters and digits, or of signs, whatever pieces they are cut into. How many pieces a word has,
+which its masks give away, is charged by the frequency of such numbers: only so the probabilities of
+all words add up to 1. What the tokens do not tell (case, spaces, unknown words) is charged too, see
+``spelling``. Words are predicted from both sides, so this is no compressed size, and not to be
+compared with a left-to-right model's.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
 
-SPELLING = f"{BITS_PER_BYTE}@spelling"
-VERSION = 2
+SPELLING, PIECES = f"{BITS_PER_BYTE}@spelling", f"{BITS_PER_BYTE}@pieces"
+VERSION = 3
 # Bytes of a text: longer ones are cut before the word that goes beyond.
 MOST_BYTES = 384
 # Characters of a large validation split that texts are chosen from.
@@ -56,6 +58,7 @@ class BitsPerByte(Evaluator):
         self.bytes = sum(len(text.encode()) for text in self.texts)
         spelling_T = spelling_bits(source.corpus, source.tokenizer, self.texts)
         self.spelling = float(spelling_T.sum()) / max(self.bytes, 1)
+        self.pieces = piece_bits(source.tokenizer, self.texts) / max(self.bytes, 1)
         self.places = place(source.tokenizer, self.texts, source.max_length)
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
@@ -65,8 +68,9 @@ class BitsPerByte(Evaluator):
         found_N = log_likelihoods(learner.family, tokenizer, self.places, device)
         # Those that no model learns to predict are in the spelling.
         nats = -float(found_N[~tokenizer.is_special_V[self.places.ids_N]].sum())
-        yield BITS_PER_BYTE, nats / math.log(2) / self.bytes + self.spelling
+        yield BITS_PER_BYTE, nats / math.log(2) / self.bytes + self.spelling + self.pieces
         yield SPELLING, self.spelling
+        yield PIECES, self.pieces
 
     def fingerprints(self) -> dict[str, str]:
         return {BITS_PER_BYTE: fingerprint([VERSION, *self.texts])} if self.texts else {}
@@ -76,9 +80,7 @@ class BitsPerByte(Evaluator):
             return {}
         ids_N = self.places.ids_N
         ids_N = ids_N[~self.source.tokenizer.is_special_V[ids_N]]
-        _, counts_V = np.unique(ids_N, return_counts=True)
-        bits = -float(counts_V @ np.log2(counts_V / counts_V.sum()))
-        return {BITS_PER_BYTE: bits / self.bytes + self.spelling}
+        return {BITS_PER_BYTE: surprisal(ids_N) / self.bytes + self.spelling}
 
 
 def choose_texts(corpus: CorpusStore, count: int) -> list[str]:
@@ -126,6 +128,20 @@ def place(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Places
     return Places(
         rows, *(np.concatenate(each or [np.empty(0, int)]) for each in (row, column, end))
     )
+
+
+def piece_bits(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """Return the bits that the numbers of pieces of all words take."""
+    encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
+    ends = [ends_of_words(t, e.offsets) for t, e in zip(texts, encodings, strict=True)]
+    sizes = [np.unique(each, return_counts=True)[1] for each in ends]
+    return surprisal(np.concatenate([*sizes, np.empty(0, np.int64)]))
+
+
+def surprisal(values: np.ndarray) -> float:
+    """Return the bits of values that are drawn by their own frequencies."""
+    counts = np.unique(values, return_counts=True)[1]
+    return -float(counts @ np.log2(counts / max(counts.sum(), 1)))
 
 
 def ends_of_words(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:

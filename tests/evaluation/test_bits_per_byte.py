@@ -22,6 +22,7 @@ from bertexp.evaluation.bits_per_byte import (
     BitsPerByte,
     choose_texts,
     ends_of_words,
+    piece_bits,
     place,
 )
 from bertexp.evaluation.evaluator import Source
@@ -64,6 +65,10 @@ def measured(evaluator: BitsPerByte, model: Any, data: Data) -> dict[str, float]
     return dict(evaluator.measure(learner, CPU))
 
 
+def charged(found: dict[str, float]) -> float:
+    return found["eval/bits_per_byte@spelling"] + found["eval/bits_per_byte@pieces"]
+
+
 def looped(model: Any, tokenizer: Tokenizer, text: str, room: int) -> float:
     """Return the nats of a text, with the whole model run on one masked sequence after another."""
     encoding = tokenizer.backend.encode(text, add_special_tokens=False)
@@ -104,7 +109,7 @@ def test_it_is_that_of_a_loop_with_transformers(
     model.train()  # the dropout has to be switched off
     found = measured(evaluator, model, data)
     size = sum(len(text.encode()) for text in texts)
-    own = found["eval/bits_per_byte"] - found["eval/bits_per_byte@spelling"]
+    own = found["eval/bits_per_byte"] - charged(found)
     assert own == pytest.approx(nats / math.log(2) / size, rel=1e-5)
 
 
@@ -121,7 +126,7 @@ def test_with_equal_chances_a_token_takes_the_logarithm_of_the_vocabulary(
     tokens = sum(len(ids) for ids in data.tokenizer.encode(evaluator.texts))
     size = sum(len(text.encode()) for text in evaluator.texts)
     bits = tokens * math.log2(data.tokenizer.vocab_size) / size
-    assert found["eval/bits_per_byte"] == pytest.approx(bits + found["eval/bits_per_byte@spelling"])
+    assert found["eval/bits_per_byte"] == pytest.approx(bits + charged(found))
     assert evaluator.yardsticks()["eval/bits_per_byte"] < found["eval/bits_per_byte"]
 
 
@@ -145,6 +150,15 @@ def test_texts_are_the_same_for_every_run_task_and_tokenizer(
     assert max(len(text.encode()) for text in choose_texts(data.corpus, 10**6)) <= MOST_BYTES
     nsp = BitsPerByte(source_of(prepared("task=nsp")))
     assert (nsp.texts, nsp.fingerprints(), nsp.yardsticks()) == ([], {}, {})
+
+
+def test_how_many_pieces_words_have_is_charged() -> None:
+    bytes_ = byte_level([])
+    # A space is a byte of the word behind it: words of 2, 2 and 3 pieces, and one of 1.
+    assert piece_bits(bytes_, ["ab c fg."]) == pytest.approx(
+        -2 * math.log2(2 / 4) - 2 * math.log2(1 / 4)
+    )
+    assert piece_bits(word_level(["ab"]), ["ab ab ab"]) == 0
 
 
 class Corpus:
