@@ -128,12 +128,24 @@ sys.exit(agent._run_processes["k2v9x1"].wait())
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.stem)
+def test_wandbs_sweeps_are_over_keys_and_values_that_there_are(
+    experiment_config: Callable[..., Any], file: Path
+) -> None:
+    for name, given in yaml.safe_load(file.read_text())["parameters"].items():
+        values = [given.get(bound) for bound in ("value", "min", "max")] + given.get("values", [])
+        known = [value for value in values if value is not None]
+        assert known
+        if not name.startswith("masking.replace"):  # shares that add up to 1 together
+            for value in known:
+                experiment_config(f"{name}={value}")
+
+
 def test_wandbs_agent_runs_the_first_point_of_its_sweep(
-    file: Path,
     tmp_path: Path,
     tracked: Callable[..., list[Any]],
     clean_environment: dict[str, str],
 ) -> None:
+    (file,) = (path for path in SWEEPS if "bayes" in path.stem)
     environment = clean_environment | {
         "BERTEXP_CACHE": str(tmp_path / "cache"),
         # As the agent finds its interpreter.
