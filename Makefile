@@ -22,8 +22,8 @@ sweep: $(READY)  ## compare three mask rates on that corpus, about four minutes
 	$(BIN)/python -m bertexp +experiment=mask_rate masking.prob=0.15,0.4,0.8 seed=0,1 trainer.epochs=4
 
 # What matters most; with one small run, as the others that start commands are slow.
-FAST := $(addprefix tests/,masking objectives families evaluation/test_bank.py test_arguments.py \
-	test_config.py test_end_to_end.py)
+FAST := $(addprefix tests/,masking objectives families/test_build.py families/test_checkpoint.py \
+	evaluation/test_bank.py test_arguments.py test_config.py test_end_to_end.py)
 
 # One thread each: two processes that share the cores with two threads wait for each other.
 fast: $(READY)  ## run the tests that matter most, under a minute

@@ -41,7 +41,7 @@ OPTIONS = [
 HEAVY = ("torch", "transformers", "datasets", "wandb", "accelerate", "pyarrow")
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=str)
 def test_every_option_composes_and_is_known(
     experiment_config: Callable[..., Config], group: str, option: str
 ) -> None:

@@ -267,6 +267,7 @@ def test_a_checkpoint_brings_its_tokenizer_unless_another_is_chosen(
         assert (config.tokenizer.name, config.tokenizer.path) == ("bpe", None)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_to_be_trained_needs_as_many_rows(
     experiment_config: Callable[..., Config],
     caplog: pytest.LogCaptureFixture,
