@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +14,10 @@ from tokenizers import normalizers, pre_tokenizers
 
 from bertexp.data.tokens.tokenizer import Tokenizer
 
+# Where texts are cut, if they do not have it anyway.
+_CUT = "\x00"
+# Normalizers that change a text only between its spaces, single ones.
+_WITHIN_SPACES = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Precompiled"}
 # A table that has grown beyond this many characters is begun anew: memory is bounded.
 TABLE_CHARACTERS = 1 << 21
 
@@ -18,14 +26,19 @@ class TextEncoder:
     """Encodes texts as ``Tokenizer.encode`` does, several times as fast.
 
     BERT's normalisation and word boundaries never look across a space, so a text's ids are
-    those of its parts between spaces, and of these most have been seen before. A tokenizer
-    that may look across spaces gets the texts as they are.
+    those of its parts between spaces, and of these most have been seen before. So it is with
+    byte-level BPE and SentencePiece, whose parts keep the space before them, unless there are
+    several spaces or an added token. A tokenizer that may look across spaces gets the texts as
+    they are.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
         self._cuts = cuts_at_spaces(tokenizer.backend)
+        self._keeps_spaces = not self._cuts and cuts_before_spaces(tokenizer.backend)
+        added = (token.content for token in tokenizer.backend.get_added_tokens_decoder().values())
+        self._uncut = "|".join(["  ", *map(re.escape, added)])
         self._forget()
 
     @property
@@ -35,8 +48,14 @@ class TextEncoder:
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return all ids, in two bytes each where those suffice, and how many each text has."""
         parts = pa.array(texts, pa.large_string())
-        if self._cuts:
-            parts = pc.split_pattern(parts, " ")
+        cuts = self._cuts or (
+            self._keeps_spaces and not pc.any(pc.match_substring(parts, _CUT)).as_py()
+        )
+        if cuts:
+            if self._keeps_spaces:
+                cut = pc.replace_substring(parts, " ", f"{_CUT} ")
+                parts = pc.if_else(pc.match_substring_regex(parts, self._uncut), parts, cut)
+            parts = pc.split_pattern(parts, _CUT if self._keeps_spaces else " ")
             counts = np.diff(parts.offsets.to_numpy())
             parts = parts.flatten()
         encoded = parts.dictionary_encode()
@@ -49,7 +68,7 @@ class TextEncoder:
         ids = self._ids[np.repeat(shifts_P, sizes_P) + np.arange(sizes_P.sum())]
         if self._characters > TABLE_CHARACTERS:
             self._forget()
-        if self._cuts:
+        if cuts:
             # A text of no characters has a part of none.
             sizes_P = np.add.reduceat(sizes_P, np.cumsum(counts) - counts) if texts else sizes_P
         return ids, sizes_P
@@ -93,3 +112,36 @@ def cuts_at_spaces(backend: Backend) -> bool:
     return bert and not any(
         token.lstrip or token.rstrip or token.normalized or " " in token.content for token in added
     )
+
+
+def cuts_before_spaces(backend: Backend) -> bool:
+    """Whether a tokenizer gives the same for a text and for its parts, each with its space.
+
+    That is without added tokens, and where no spaces come in a row.
+    """
+    described = json.loads(backend.to_str())
+    parting = _components(described["pre_tokenizer"], "pretokenizers")
+    changes = _components(described["normalizer"], "normalizers")
+    # The first one parts at spaces, and others whatever is left.
+    first = parting[0] if parting else {}
+    is_byte_level = first.get("type") == "ByteLevel" and first["use_regex"]
+    is_metaspace = first.get("type") == "Metaspace" and first["split"]
+    if not (is_byte_level or (is_metaspace and first["prepend_scheme"] == "always")):
+        return False
+    one_space = [{"Regex": r"\s+"}, {"Regex": " {2,}"}]
+    return all(
+        each["type"] in _WITHIN_SPACES
+        or (is_metaspace and each["type"] == "Strip")
+        or (is_metaspace and each["type"] == "Replace" and each["pattern"] in one_space)
+        for each in changes
+    ) and not any(
+        token.lstrip or token.rstrip or token.normalized
+        for token in backend.get_added_tokens_decoder().values()
+    )
+
+
+def _components(described: dict[str, Any] | None, parts: str) -> list[dict[str, Any]]:
+    """Return the parts of a sequence, as the library writes it, or the one that there is."""
+    if described is None:
+        return []
+    return described[parts] if described["type"] == "Sequence" else [described]

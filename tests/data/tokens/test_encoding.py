@@ -12,8 +12,9 @@ from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from bertexp.data.tokens import encoding
-from bertexp.data.tokens.encoding import TextEncoder, cuts_at_spaces
+from bertexp.data.tokens.encoding import TextEncoder, cuts_at_spaces, cuts_before_spaces
 from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.data.tokens.training import TRAINERS
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
 PIECES = ["the", "cat", "##s", "e", "é", "E", ".", "##.", "漢", "[", "]", "mask", "ß", "s", "##e"]
@@ -28,12 +29,34 @@ TEXTS = st.lists(
 )
 
 
+WORDS = ["the cats of 漢字, the cats", "é E [cat] ΣİA the. case", "a\u0301 s\u00a0s th\tts"]
+TRAINED = {
+    (kind, folded): Tokenizer(train(WORDS * 9, 300, folded))
+    for kind, (train, _) in TRAINERS.items()
+    if kind != "wordpiece"
+    for folded in (True, False)
+}
+
+
 @settings(deadline=None, max_examples=300)
-@given(calls=st.lists(TEXTS, max_size=4), lowercase=st.booleans(), limit=st.sampled_from([0, 9999]))
+@given(
+    calls=st.lists(TEXTS, max_size=4),
+    kind=st.sampled_from(["wordpiece", "bpe", "unigram", "as roberta"]),
+    lowercase=st.booleans(),
+    limit=st.sampled_from([0, 9999]),
+)
 def test_texts_are_cut_as_by_the_tokenizer(
-    calls: list[list[str]], lowercase: bool, limit: int
+    calls: list[list[str]], kind: str, lowercase: bool, limit: int
 ) -> None:
-    tokenizer = Tokenizer(bert_backend(VOCABULARY, lowercase))
+    if kind == "wordpiece":
+        tokenizer = Tokenizer(bert_backend(VOCABULARY, lowercase))
+    elif kind == "as roberta":
+        backend = Backend.from_str(TRAINED["bpe", lowercase].backend.to_str())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer = Tokenizer(backend)
+    else:
+        tokenizer = TRAINED[kind, lowercase]
+    assert cuts_at_spaces(tokenizer.backend) or cuts_before_spaces(tokenizer.backend)
     encoder = TextEncoder(tokenizer)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "TABLE_CHARACTERS", limit)
