@@ -116,8 +116,9 @@ def check_fit(
     rows = found.vocab_size
     theirs = other or "its tokenizer"
     if tokens > rows and not resize:
+        take = "leave tokenizer out to take its own, or " if other else ""
         raise UserError(
-            f"{named}: has {rows} rows of embeddings, {theirs} has {tokens} tokens; "
+            f"{named}: has {rows} rows of embeddings, {theirs} has {tokens} tokens; {take}"
             "training with model.resize=true adds rows, for tokens added to its own tokenizer."
         )
     if other and rows - tokens >= _MOST_FILLED:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from tokenizers import Encoding
+
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.validation import UserError
 
@@ -46,14 +49,14 @@ class ModelInput:
             closing = [tokenizer.closing_id] * (tokenizer.separators if is_first else 1)
             ids += [*encoding.ids, *closing]
             segments += [segment] * (len(encoding.ids) + len(closing))
-            numbers = [number or 0 for number in encoding.word_ids]
+            begins = _begins(encoding, tokenizer)
+            numbers = np.cumsum(begins).tolist()
             places: dict[int, tuple[int, int]] = {}
             for number, (start, end) in zip(numbers, encoding.offsets, strict=True):
                 places[number] = (places.get(number, (start, end))[0], end)
             words += [written[slice(*places[number])].strip() for number in numbers]
             words += [""] * len(closing)
-            is_piece += [n > 0 and numbers[n] == numbers[n - 1] for n in range(len(numbers))]
-            is_piece += [False] * len(closing)
+            is_piece += [*(~begins).tolist(), *[False] * len(closing)]
         return cls(ids, [tokenizer.shown[index] for index in ids], segments, words, is_piece)
 
     def __len__(self) -> int:
@@ -66,3 +69,13 @@ class ModelInput:
                 f"model takes {limit}; "
                 "shorten it."
             )
+
+
+def _begins(encoding: Encoding, tokenizer: Tokenizer) -> np.ndarray:
+    """Return where words begin; of a word in which something is unknown, as it was written."""
+    ids_N, words_N = np.array(encoding.ids), np.array(encoding.word_ids)
+    opens_N = np.arange(len(ids_N)) == 0
+    is_unknown_N = ids_N == tokenizer.unk_id
+    is_unknown_N[1:] |= is_unknown_N[:-1].copy()
+    written_N = np.append(True, words_N[1:] != words_N[:-1])
+    return np.where(is_unknown_N, written_N, tokenizer.begins_words(ids_N, opens_N))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
@@ -26,6 +28,11 @@ _STEP = 1e-4
 # Runs of digits and of signs, with the space before them: no piece has letters beside them, as in
 # SentencePiece, which parts scripts and numbers.
 _NO_LETTERS = rf"{SPACE}?\p{{N}}+|{SPACE}?[^\p{{L}}\p{{M}}\p{{N}}{SPACE}]+"
+
+# Letters, digits or signs at the beginning of what is between spaces.
+_WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]+")
+# Characters of the longest piece, of which one is the space.
+_LONGEST = 16
 
 
 def train_bpe(
@@ -59,7 +66,7 @@ def train_unigram(
 
     Characters that are too rare for the alphabet are [UNK]; there are no pieces of single bytes,
     as there are none in ALBERT, XLM-R and DeBERTa: 256 of them are much of a small vocabulary.
-    The texts are gone through twice.
+    The texts are gone through three times.
     """
     written = count_characters(texts)
     if strip_accents is None:
@@ -73,12 +80,28 @@ def train_unigram(
         show_progress=False,
     )
     # The trainer has all characters of its text in the vocabulary: rare ones part words here.
-    known = (text.translate(rare) for text in texts)
+    known = (text.translate(rare) for text in chain(texts, _doubled_words(texts)))
     backend.train_from_iterator(in_chunks(known), trainer)
     pieces = json.loads(backend.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
     vocabulary = [(token, 0.0) for token in SPECIAL_TOKENS]
     vocabulary += _settled(dict(pieces))
     return _unigram_backend(vocabulary, lowercase, strip_accents)
+
+
+def _doubled_words(texts: Iterable[str]) -> list[str]:
+    """Return each word that occurs twice or more, written twice without a space.
+
+    The trainer begins with the strings that occur in several different words, so that a whole word
+    would be a piece only if it is a part of another one too.
+    """
+    written: Counter[str] = Counter()
+    for text in texts:
+        written.update(word for word in text.split() if len(word) <= 2 * _LONGEST)
+    counts: Counter[str] = Counter()
+    for word, count in written.items():
+        first = _WORD.match(word)
+        counts[first[0] if first else word] += count
+    return sorted(2 * word for word, n in counts.items() if n > 1 and len(word) < _LONGEST)
 
 
 def _settled(scores: dict[str, float]) -> list[tuple[str, float]]:

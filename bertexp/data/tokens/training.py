@@ -20,7 +20,7 @@ from bertexp.data.tokens.wordpiece import train_wordpiece
 TRAINERS: dict[str, tuple[Callable[..., Backend], int]] = {
     "wordpiece": (train_wordpiece, 3),
     "bpe": (train_bpe, 1),
-    "unigram": (train_unigram, 1),
+    "unigram": (train_unigram, 2),
 }
 
 
