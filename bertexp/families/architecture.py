@@ -22,6 +22,8 @@ _MUST_BE: dict[str, Any] = {
     "quantization_config": {},
     "auto_map": {},
 }
+# What every encoder that is trained here has.
+_NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 # What only says how it is stored, computed and returned: that is decided here.
 _NOT_READ = (
     *("dtype", "torch_dtype", "attn_implementation", "_attn_implementation"),
@@ -60,6 +62,9 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
         settings = {name: value for name, value in found.items() if name not in _NOT_READ}
         config = CONFIG_MAPPING[kind].from_dict(settings)
         must_be_plain(config.to_dict(), family.setting_names(), named)
+        for name in _NEEDED:
+            if not isinstance(getattr(config, name, None), int):
+                raise UserError(f"{named}: is a {kind} model, whose configuration has no {name}.")
         return config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from bertexp.config import Config
 from bertexp.experiment.prepare import Data
 from bertexp.families import FAMILIES
 from bertexp.families.base import Family
-from bertexp.families.build import check_model
+from bertexp.families.build import build_model, check_model
 from bertexp.families.checkpoint import export_model, load_model
 from bertexp.objectives.learner import Learner
 from bertexp.validation import UserError
@@ -213,6 +214,31 @@ def test_a_kind_that_cannot_be_trained_from_scratch_is_refused_in_one_line(
     with pytest.raises(UserError, match=SCRATCH[overrides]) as caught:
         check(experiment_config(*overrides.split()))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["funnel", "perceiver", "modernvbert"])
+def test_a_checkpoint_of_another_shape_is_refused_in_one_line(
+    experiment_config: Callable[..., Config], tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(
+        UserError, match=f"is a {kind} model, whose configuration has no "
+    ) as caught:
+        check(experiment_config("model=pretrained", f"model.pretrained={tmp_path}"))
+    assert "\n" not in str(caught.value)
+
+
+def test_attention_without_fused_kernels_is_said_to_be_slow(
+    experiment_config: Callable[..., Config],
+    prepared: Callable[..., Data],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in ("deberta-v2", "roberta"):
+        caplog.clear()
+        config = experiment_config(f"family.name={name}", "model.hidden_size=16")
+        with caplog.at_level(logging.INFO, logger="bertexp"):
+            build_model(config.family, config.model, MASKED, prepared().tokenizer, 64, 0)
+        assert ("without fused kernels" in caplog.text) == (name == "deberta-v2")
 
 
 def test_a_kind_that_is_not_compiled_says_so(experiment_config: Callable[..., Config]) -> None:
