@@ -56,7 +56,7 @@ class Saved:
         """Return its tokenizer: for a run, identical to the one it was trained with.
 
         Raises:
-            UserError: there is no WordPiece tokenizer, or the model has too few embeddings for it.
+            UserError: there is no tokenizer, or the model has too few embeddings for it.
         """
         from bertexp.data.tokens.saved import open_tokenizer
         from bertexp.families.architecture import check_fit

@@ -1,1 +1,1 @@
-"""Tokens: text in, WordPiece ids out, stored once and memory-mapped."""
+"""Tokens: text in, ids out, stored once and memory-mapped."""
