@@ -123,7 +123,7 @@ def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Pat
     run = work / "impatient"
     # A whole epoch is one step: of seconds.
     process = started(
-        *SMALL, "tracker=none", f"hydra.run.dir={run}", "dataset.synthetic.documents=1000",
+        *SMALL, "tracker=none", f"hydra.run.dir={run}", "dataset.synthetic.documents=300",
         "trainer.gradient_accumulation_steps=100000", "evaluation.every=null",
         "trainer.log_every=1",
     )  # fmt: skip
