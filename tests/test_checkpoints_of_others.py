@@ -115,7 +115,7 @@ def test_a_wrong_pair_is_refused_before_the_corpus_is_read(
     )
     for chosen, told in (
         (["tokenizer.path=small.txt"], "error: model.pretrained=given: has 24 rows of embeddings"),
-        (["tokenizer=wordpiece"], "error: tokenizer=wordpiece: trains a vocabulary"),
+        (["tokenizer=wordpiece"], "error: model.pretrained=given: has 24 rows of embeddings"),
     ):
         done = command(*given, *chosen, folder=folder)
         assert done.code == 1
