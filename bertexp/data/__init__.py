@@ -1,1 +1,1 @@
-"""Corpora, tokenizers, and the tokens that runs read."""
+"""Corpora, tokenizers and stored tokens."""

@@ -1,6 +1,6 @@
-"""Prepared data on disk: built once, named by all it depends on, published by a rename.
+"""Prepared data on disk: built once, named by a hash of its inputs, published by a rename.
 
-What is incomplete is recognised by its size, and built again.
+An incomplete artefact is recognised by the sizes of its files and rebuilt.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 
 def cache_root() -> Path:
-    """Return the cache folder: ``$BERTEXP_CACHE``, else the system's place for such.
+    """Return the cache folder: ``$BERTEXP_CACHE``, else the operating system's default.
 
-    That is ``~/.cache/bertexp`` on Linux, or below ``$XDG_CACHE_HOME``.
+    On Linux that is ``~/.cache/bertexp``, or ``bertexp`` in ``$XDG_CACHE_HOME``.
     """
     if chosen := os.environ.get("BERTEXP_CACHE"):
         return Path(chosen).expanduser()
@@ -38,24 +38,24 @@ def cache_root() -> Path:
 
 
 def fingerprint(parts: object) -> str:
-    """Return 16 hexadecimal digits that stand for ``parts``, any value that JSON can hold."""
+    """Return 16 hexadecimal digits that identify ``parts``, any value that JSON can represent."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) -> Path:
-    """Return the folder of the artefact ``kind`` for ``key``, building it if it is not whole.
+    """Return the folder of an artefact, building it if it is missing or incomplete.
 
-    ``build`` fills a temporary folder beside the final one; only a whole one is renamed
-    into place, with a list of its files and their sizes. Of two processes that need the same
-    artefact at once the second waits for the first.
+    ``build`` fills a temporary folder beside the final one, which is renamed into place once it is
+    complete, with a list of its files and their sizes. If two processes need the same artefact at
+    once, the second waits for the first.
 
     Args:
-        kind: what it is (``"corpus"``, ``"tokens"``, ...), the folder above.
-        key: everything the content depends on, the format version of the code included.
+        kind: ``"corpus"``, ``"tokens"``, ...; the name of the parent folder.
+        key: everything the content depends on, including the format version of the code.
 
     Raises:
-        UserError: the cache is no folder, or none that can be written.
+        UserError: the cache is not a folder, or cannot be written.
     """
     parent = cache_root() / kind
     final = parent / fingerprint(key)
@@ -68,7 +68,7 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
 
 def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]) -> None:
     if final.exists():
-        # Versions before manifests wrote none.
+        # Early versions wrote no manifest.
         has_manifest = (final / MANIFEST_FILE).exists()
         reason = "damaged, or cut off" if has_manifest else "of an older version, or damaged"
         log.warning("%s: is %s; it is built again.", final, reason)
@@ -87,7 +87,7 @@ def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]
 
 @contextmanager
 def _only_builder(final: Path) -> Iterator[None]:
-    """Wait for other processes that build ``final``; the lock ends with this process."""
+    """Wait for other processes that build ``final``; the lock is released if this one dies."""
     path = final.with_name(f".{final.name}.lock")
     with _cache_errors():
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -98,13 +98,13 @@ def _only_builder(final: Path) -> Iterator[None]:
             log.info("Waiting for another process that prepares %s", what)
             lock = acquire(path, -1)
     with lock:
-        # A process that was killed left these: it holds no lock.
+        # Left behind by a killed process, since nobody holds the lock.
         for left in final.parent.glob(f".{final.name}-*"):
             shutil.rmtree(left, ignore_errors=True)
         try:
             yield
         finally:
-            # Windows removes no file that is open.
+            # Windows cannot remove an open file.
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
@@ -118,7 +118,7 @@ def _empty_folder(final: Path) -> Path:
 
 @contextmanager
 def _cache_errors(only: Container[int | None] | None = None) -> Iterator[None]:
-    """Turn the system's errors, of the numbers ``only`` if given, into a ``UserError``."""
+    """Turn an ``OSError`` into a ``UserError``, only those with an errno in ``only`` if given."""
     try:
         yield
     except OSError as error:
@@ -134,7 +134,7 @@ def _cache_errors(only: Container[int | None] | None = None) -> Iterator[None]:
 def _publish(partial: Path, final: Path) -> None:
     damaged = final.with_name(f".{final.name}-damaged")
     if final.exists():
-        # It may be a file.
+        # Moved into a folder, since `final` may be a file.
         damaged.mkdir()
         final.rename(damaged / "was")
     partial.rename(final)

@@ -1,4 +1,4 @@
-"""What ``dataset.*`` and ``tokenizer.*`` may be."""
+"""The keys of ``dataset.*`` and ``tokenizer.*``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bertexp.validation import require
 TEXTS = ("plain", "wrapped", "lines", "wikitext")
 TABLES = ("csv", "tsv", "json", "jsonl", "parquet", "arrow")
 FORMATS = ("auto", *TEXTS, *TABLES)
-# What cuts text into sentences.
+# How paragraphs are split into sentences.
 SENTENCE_METHODS = ("sentencex", "period")
-# A transition takes eight bytes, so this is most of a gigabyte.
+# At eight bytes each, most of a gigabyte.
 MOST_TRANSITIONS = 100_000_000
 
-# The tokenizers that are trained on the corpus.
+# Tokenizers that are trained on the corpus.
 TRAINED = ("wordpiece", "bpe", "unigram")
 BYTES_AND_SPECIAL = 256 + 5
 
@@ -55,10 +55,10 @@ class SyntheticKeys:
 
 @dataclass(kw_only=True)
 class DatasetConfig:
-    """Which documents a run reads.
+    """The documents of a run.
 
-    ``name`` selects the builder; the other keys say where it reads and how, how the
-    documents are parted into training and validation, and whether they are stored first.
+    ``name`` selects the builder; the other keys set what it reads and how, how documents are split
+    into training and validation, and whether they are stored first.
     """
 
     name: str
@@ -88,7 +88,7 @@ class DatasetConfig:
 
 @dataclass(kw_only=True)
 class TokenizerConfig:
-    """Which vocabulary cuts the text: one trained on the corpus, or one that exists."""
+    """The tokenizer of a run: trained on the corpus, or an existing one."""
 
     name: str = key(choices=(*TRAINED, "pretrained"))
     vocab_size: int = key(within="[64, 1000000]", read_with=("tokenizer.name", *TRAINED))

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: whether it is there, single files of it and data sets."""
+"""The Hugging Face Hub: whether it can be reached, single files and data sets."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
 def find_file(path: str, name: str) -> Path | None:
-    """Return a file of a local folder or of a Hub name, None where there is none.
+    """Return a file of a local folder or a Hub repository; None if it has no such file.
 
     Raises:
-        OSError, ValueError: the Hub knows no such name, or it is none.
+        OSError, ValueError: the Hub has no such repository, or the name is invalid.
     """
     if Path(path).is_dir():
         file = Path(path) / name
@@ -35,10 +35,10 @@ def find_file(path: str, name: str) -> Path | None:
 
 @contextmanager
 def loading(path: str, named: str, wanted: str, instead: str) -> Iterator[None]:
-    """Have ``datasets`` load something within: from its cache here if the Hub does not answer.
+    """Let ``datasets`` load in the context, from its local cache if the Hub does not answer.
 
     Args:
-        instead: what to type where there is no network.
+        instead: what to type if there is no network, for error messages.
 
     Raises:
         UserError: it cannot be loaded.
@@ -62,22 +62,22 @@ def loading(path: str, named: str, wanted: str, instead: str) -> Iterator[None]:
 
 
 def must_be_local(path: str) -> bool:
-    """Whether ``path`` can only be a local folder or in the Hub's cache here."""
+    """Whether ``path`` can only be a local folder or in the local cache of the Hub."""
     return Path(path).is_dir() or not hub_answers()
 
 
 def is_away(path: str) -> bool:
-    """Whether ``path`` can only be a name on the Hub, which does not answer."""
+    """Whether ``path`` can only be a name on the Hub while the Hub does not answer."""
     return bool(_NAME.fullmatch(path)) and not Path(path).exists() and not hub_answers()
 
 
 @cache
 def hub_answers() -> bool:
-    """Whether, within seconds, the Hub can be reached; its clients retry for much longer."""
+    """Whether the Hub answers within seconds; its clients retry for much longer."""
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_ANSWER)
-    except Exception:  # the type belongs to whichever HTTP library the Hub's client uses
+    except Exception:  # its type depends on the HTTP library that the Hub's client uses
         return False
     return True

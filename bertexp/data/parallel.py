@@ -1,4 +1,4 @@
-"""Artefacts that are built in shards, by several processes: what is done stays done.
+"""Artefacts built in shards by several processes; a build that was killed resumes.
 
 Shards depend on the text alone, so the result is the same for any number of processes.
 """
@@ -34,15 +34,15 @@ def cached_in_shards(
     merge: Callable[[list[Path], Path], None],
     processes: int,
 ) -> Path:
-    """Return the folder of an artefact as ``cached`` does, built in shards if it is not there.
+    """Return the folder of an artefact like ``cached``, building it in shards if needed.
 
     Args:
-        shards: gives what each shard is built from; can be pickled.
-        build: writes the files of a shard into a folder; can be pickled.
-        merge: gets the folders of all shards, in order, and writes the artefact's files.
+        shards: returns the input of each shard, which must be picklable.
+        build: writes the files of a shard into a folder; must be picklable.
+        merge: writes the artefact's files from the folders of all shards, in order.
 
     Raises:
-        UserError: the cache cannot be written, a shard has a mistake, or its process was killed.
+        UserError: the cache cannot be written, a shard is invalid, or its process was killed.
     """
     shelf = f"{kind}-shards/{fingerprint(key)}"
 
@@ -62,7 +62,7 @@ def _build_shards(
 ) -> list[Path]:
     if processes == 1 or len(shards) == 1:
         return [_build_shard(shelf, *numbered, build) for numbered in enumerate(shards)]
-    # A fork would take along locks that other threads of this process hold.
+    # A fork would copy locks that other threads of this process hold.
     context = multiprocessing.get_context("spawn")
     workers = min(processes, len(shards))
     with ProcessPoolExecutor(workers, context, _begin_worker, (build,)) as pool:
@@ -82,7 +82,7 @@ def _build_shard(shelf: str, number: int, shard: Shard, build: Build[Shard]) -> 
     return cached(shelf, {"shard": number}, partial(build, shard))
 
 
-# In a process that works for another: what it does, given once for all shards.
+# In a worker process: the build function, sent once for all shards.
 _build: Build[Any]
 
 
@@ -90,7 +90,7 @@ def _begin_worker(build: Build[Any]) -> None:
     global _build
     _build = build
     ignore_signals(0)
-    # The shards are enough for all cores.
+    # The processes already use all cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     end_with_parent()
 

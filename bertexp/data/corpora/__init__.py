@@ -1,4 +1,4 @@
-"""Corpora: documents out, training and validation apart."""
+"""Corpora: sources of documents."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with paragraphs: the unit that training and validation are parted by.
+    """A text with paragraphs, which belongs to training or validation as a whole.
 
     Attributes:
-        name: where it comes from (a module, an article, a file), for people to read.
-        split: ``"train"`` or ``"validation"`` where the corpus itself parts them.
+        name: where it comes from (a module, an article, a file), for display.
+        split: ``"train"`` or ``"validation"`` if the corpus comes in splits.
     """
 
     name: str
@@ -37,26 +37,26 @@ class Corpus(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return a value that changes whenever ``documents`` would give something else."""
+        """Return a value that changes whenever the documents change."""
 
     def documents(self) -> Iterator[Document]:
         """Yield all documents, always in the same order, holding few in memory at a time.
 
-        Where the corpus comes in splits, validation is first. Empty paragraphs and documents
-        may be among them: the store leaves them out. A subclass defines this, or ``shards``.
+        If the corpus comes in splits, validation is first. Documents and paragraphs may be empty:
+        the store drops those. A subclass defines this method or ``shards``.
         """
         return chain.from_iterable(read() for read in self.shards())
 
     def described(self) -> str:
-        """Return the form in which the documents were found, where there are several."""
+        """Return the format the documents were found in, for corpora that have several."""
         return ""
 
     def language(self) -> Language | None:
-        """Return the law that its texts follow, where it is known."""
+        """Return the distribution its texts are drawn from, if known."""
         return None
 
     def shards(self) -> Sequence[ReadDocuments]:
-        """Return functions that give the documents part by part, each in a process of its own."""
+        """Return functions that each yield a part of the documents; they may run in parallel."""
         return [self.documents]
 
 

@@ -1,4 +1,4 @@
-"""Rows of Parquet and Arrow files, few in memory at a time, and the columns of any table."""
+"""Rows of Parquet and Arrow files, few in memory at a time, and columns of any table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 256
 
 Rows = Iterator[tuple[int, dict[str, Any]]]
 Row = tuple[Any, ...]
-# The names of columns, each with the configuration key that has it.
+# Names of columns, each with the configuration key that sets it.
 Columns = Sequence[tuple[str, str]]
 
 
@@ -32,7 +32,7 @@ def missing_column(key: str, column: str, place: str, present: Sequence[str]) ->
 
 
 def pick_columns(present: Sequence[str], columns: Columns, place: str) -> list[str]:
-    """Return which columns of a table are wanted; raises ``UserError`` if one is missing."""
+    """Return which columns of a table to read; raises ``UserError`` if one is missing."""
     found: dict[str, None] = {}
     for column, key in columns:
         name = column if column in present else column.partition(".")[0]
@@ -84,7 +84,7 @@ def arrow_rows(part: Part, columns: Columns, errors: str) -> Rows:
 
 
 def row_groups(path: Path, size: int) -> list[Part]:
-    """Return the parts of a Parquet file: row groups that together hold ``size`` bytes or more."""
+    """Return the parts of a Parquet file: row groups of at least ``size`` bytes together."""
     with _open_parquet(Part(path)) as table:
         found, start, first, rows, held = [], 0, 1, 0, 0
         for number in range(table.num_row_groups):
@@ -106,7 +106,7 @@ def _rows(batches: Iterable[pa.RecordBatch], errors: str, part: Part) -> Rows:
 
 
 def _values(array: pa.Array, errors: str, part: Part, first: int) -> list[Any]:
-    """Return a column's values; where not all text is UTF-8 it is decoded here."""
+    """Return a column's values; text that is not all UTF-8 is decoded here."""
     import pyarrow as pa
 
     try:

@@ -1,4 +1,4 @@
-"""The prepared corpus on disk: documents in Arrow files, parted into two splits."""
+"""The prepared corpus on disk: documents in Arrow files, and the split of each."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from bertexp.validation import UserError
 
 VERSION = 3
 SPLITS = ("train", "validation")
-# The side of a training document that is also in the corpus's own validation split.
+# Marks a training document that is also in the corpus's own validation split.
 LEFT_OUT = len(SPLITS)
-# Characters of a part of a document that is cut into several.
+# Fewest characters per part, where the only document is cut into parts.
 SHORTEST_PART = 200
 SIDES = "sides.npy"
 SUMMARY = "summary.json"
@@ -47,9 +47,9 @@ class CorpusStore:
 
     Attributes:
         fingerprint: a hash of all paragraphs, their order and their split.
-        rows: the documents of each file, those left out included.
-        source: in what form they were found, see ``Corpus.described``.
-        parted: whether they are the parts of one document.
+        rows: documents per file, including those left out.
+        source: the format they were found in, see ``Corpus.described``.
+        parted: whether they are parts of one document.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,7 +62,7 @@ class CorpusStore:
         self.parted: bool = summary["parted"]
 
     def documents(self, split: str, files: Iterable[int] | None = None) -> Iterator[Document]:
-        """Yield a split's documents in the corpus's order, of all files or of the numbered ones."""
+        """Yield a split's documents in order, from the given files (by number) or from all."""
         sides = np.load(self.folder / SIDES, mmap_mode="r")
         for number in range(len(self.rows)) if files is None else files:
             own = sides[sum(self.rows[:number]) :][: self.rows[number]] == SPLITS.index(split)
@@ -88,14 +88,14 @@ def _read(
 def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
     """Return the corpus that ``config`` describes, building it if it is not in the cache.
 
-    Where the corpus does not come in splits, ``validation_fraction`` of the documents are
-    set apart by a hash of their text: the choice depends neither on their order nor on a
-    seed, and equal documents are on one side. ``max_documents`` keeps that many from the
-    beginning, of each split where the corpus comes in splits. A corpus of one document, such
-    as a book, is cut into parts of consecutive paragraphs that are documents each.
+    If the corpus does not come in splits, ``validation_fraction`` of the documents are set apart
+    by a hash of their text: the choice depends neither on their order nor on a seed, and equal
+    documents are in the same split. ``max_documents`` keeps the first so many, of each split if
+    the corpus comes in splits. A corpus of one document, such as a book, is cut into parts of
+    consecutive paragraphs, which become its documents.
 
     Raises:
-        UserError: the corpus cannot be read, or has not two different documents or paragraphs.
+        UserError: the corpus cannot be read, or lacks two different documents or paragraphs.
     """
     corpus = CORPORA[config.name](config)
     limit = config.max_documents
@@ -109,7 +109,7 @@ def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
 
     def shards() -> Sequence[ReadDocuments]:
         _log.info("Preparing the corpus '%s' (once, then it is read from the cache)", config.name)
-        # The first documents are known only when all are read in order.
+        # To find the first documents they have to be read in order.
         return corpus.shards() if limit is None else [corpus.documents]
 
     build = partial(write_shard, limit=limit)
@@ -123,7 +123,7 @@ def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
 
 
 def _warn_of_few_documents(store: CorpusStore, config: DatasetConfig) -> None:
-    """Warn if much more text is for validation than was wanted, as documents are not cut."""
+    """Warn if validation has far more text than configured, since documents are not cut."""
     train, validation = (store.sizes[split] for split in SPLITS)
     share = validation.characters / (train.characters + validation.characters)
     if config.hub.validation is None and share > max(0.25, 3 * config.validation_fraction):
@@ -169,7 +169,7 @@ def _tallied(folders: list[Path]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
 
 
 def _parts(document: Document, validation_fraction: float) -> Iterator[Document]:
-    """Yield a document as several, so many that two or so of them are for validation."""
+    """Cut a document into parts, small enough that about two of them are for validation."""
     texts = document.paragraphs
     size = max(SHORTEST_PART, int(sum(map(len, texts)) * validation_fraction / 2))
     part: list[str] = []
@@ -194,7 +194,7 @@ def _pieces(text: str, size: int) -> Iterator[str]:
 def _take(file: Path, new: Path) -> None:
     try:
         os.link(file, new)
-    except OSError:  # not every file system has links
+    except OSError:  # not every file system supports hard links
         shutil.copyfile(file, new)
 
 

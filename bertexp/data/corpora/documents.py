@@ -1,4 +1,4 @@
-"""Documents made of lines and of rows: WikiText's articles, and the columns that have text."""
+"""Documents from lines and from rows: WikiText's articles, and the text columns of tables."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def is_title(line: str) -> bool:
 
 
 def wikitext_documents(lines: Iterable[str], name: str) -> Iterator[Document]:
-    """Yield an article a document, its title as the name, a line a paragraph.
+    """Yield each article as a document named by its title, each line as a paragraph.
 
-    Headings of sections are dropped; text before the first title is called ``name``. A broken
-    formula can have the form of a title, but then the line right above is prose that stops in
-    mid-sentence, which no article ends with.
+    Section headings are dropped; text before the first title is named ``name``. A broken formula
+    can look like a title, but then the line right above is prose that stops in mid-sentence, and
+    no article ends like that.
     """
     paragraphs: list[str] = []
     above = ""
@@ -42,15 +42,15 @@ def wikitext_documents(lines: Iterable[str], name: str) -> Iterator[Document]:
 
 
 def wanted(config: DatasetConfig) -> Columns:
-    """Return the columns whose text makes a document."""
+    """Return the columns that a document's text is taken from."""
     return [(name, "dataset.column") for name in config.columns]
 
 
 def row_paragraphs(row: Row, config: DatasetConfig, place: str) -> list[str]:
-    """Return the lines of a row's texts, column by column; a column may have a list of texts.
+    """Return the lines of a row's texts, column by column; a column may hold a list of texts.
 
     Raises:
-        UserError: a value that is no text.
+        UserError: a value is not text.
     """
     found = []
     for column, value in zip(config.columns, row, strict=True):
@@ -69,7 +69,7 @@ def text_lines(text: str) -> list[str]:
 
 
 def _well_formed(text: str, place: str, errors: str) -> str:
-    r"""Return ``text`` without lone surrogates, which JSON can spell (``\ud800``) but UTF-8 not."""
+    r"""Return ``text`` without lone surrogates (``\ud800``): JSON allows them, UTF-8 does not."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""Which files ``dataset.files`` means: paths, patterns, and what is in archives."""
+"""Finding the files of ``dataset.files``: paths, patterns and the contents of archives."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from bertexp.files import expanded
 from bertexp.validation import UserError, nearest
 
 VERSION = 1
-# What zip archives of office programs and electronic books have.
+# Members that show that a zip archive is an office document or an e-book.
 _DOCUMENTS = {"[Content_Types].xml", "mimetype"}
 
 
 def find(patterns: list[str], key: str = "dataset.files") -> list[Path]:
-    """Return the files that paths and glob patterns name, each once, in the given order.
+    """Return the files that paths and glob patterns match, each once, in the given order.
 
-    Files of one pattern are sorted by name; empty ones are skipped. Archives, and folders that
-    ``datasets`` saved, are replaced by the files in them. Messages name ``key``.
+    Files matched by one pattern are sorted by name; empty ones are skipped. Archives, and folders
+    saved by ``datasets``, are replaced by the files in them. Error messages name ``key``.
 
     Raises:
-        UserError: no pattern, or one that names nothing, a folder or an empty file.
+        UserError: there is no pattern, or one matches nothing, a folder or an empty file.
     """
     if not patterns:
         raise UserError(f"{key}=[]: name at least one file, as in {key}=[a.txt].")
@@ -70,7 +70,7 @@ def _saved(folder: Path, key: str) -> list[Path]:
 
 
 def _unpacked(path: Path, key: str) -> list[Path]:
-    """Return an archive's files, unpacked into the cache; any other file itself."""
+    """Return the files of an archive, unpacked into the cache; otherwise the file itself."""
     head = opening.head(path)
     if head.startswith(b"PK\x03\x04"):
         members = _zipped
@@ -95,7 +95,7 @@ def _unpacked(path: Path, key: str) -> list[Path]:
     try:
         content = opening.digest(path, key)
         folder = cached("archives", {"version": VERSION, "content": content}, build)
-    except RuntimeError as error:  # a password, or a compression that Python does not know
+    except RuntimeError as error:  # a password, or a compression that Python does not support
         raise UserError(f"{key}: cannot unpack '{path}': {error}.") from error
     found = [file for file in sorted(folder.iterdir()) if file.name != MANIFEST_FILE]
     found = [file for file in found if file.stat().st_size]

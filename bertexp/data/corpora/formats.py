@@ -1,4 +1,4 @@
-"""What a file is, by its name and its first 64 KiB, and the parts it can be read in."""
+"""The format of a file, from its name and first 64 KiB, and the parts it can be read in."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bertexp.validation import UserError
 
 # Prose wrapped by an editor: lines of about this many characters, most cut in mid-sentence.
 WRAPPED_WIDTHS = range(40, 101)
-# Lines of a paragraph, on average: where there are more, they are something else.
+# Most lines of a paragraph, on average, for a text to count as wrapped.
 LINES = 50
-# Lines that have to agree before they are taken for rows.
+# Fewest lines with the same number of fields for a file to count as a table.
 FEWEST_ROWS = 5
 SEPARATORS = {",": "csv", ";": "csv", "\t": "tsv"}
 
 PART_BYTES = 1 << 24
 
-# Whatever stands behind these begins a document. There may be other places where one begins.
+# A document begins after each of these. Documents may begin elsewhere too.
 _BOUNDARIES = {
     "plain": re.compile(rb"(?:\r?\n){2,}"),
     "wrapped": re.compile(rb"(?:\r?\n){3,}"),
@@ -49,11 +49,11 @@ def detect(path: Path, columns: Sequence[str] = (), alone: bool = False) -> str:
     """Return the format of a file of ``dataset.files``.
 
     Args:
-        columns: those that are wanted; a line that names all of them is a table's header.
-        alone: whether there is no other file, so that lines are documents if anything is.
+        columns: the columns to read; a line that names all of them is a table's header.
+        alone: whether it is the only file, so that its lines are the likely documents.
 
     Raises:
-        UserError: the file holds no text as it is, or may be a table.
+        UserError: the file is not readable as text, or may be a table.
     """
     head = opening.head(path)
     text = head.decode(opening.encoding_of(head), "replace")
@@ -82,7 +82,7 @@ def detect(path: Path, columns: Sequence[str] = (), alone: bool = False) -> str:
 
 
 def detect_table(path: Path, columns: Sequence[str], key: str) -> str:
-    """Return the format of a table; raises a ``UserError`` that names ``key`` if it is none."""
+    """Return the format of a table; raises a ``UserError`` that names ``key`` if it is not one."""
     head = opening.head(path, key)
     text = head.decode(opening.encoding_of(head), "replace")
     lines = [*filter(str.strip, _lines(text))]
@@ -100,7 +100,7 @@ def _table(path: Path, head: bytes, text: str) -> str | None:
     suffixes = [_SUFFIXES[s] for s in map(str.lower, path.suffixes) if s in _SUFFIXES]
     if re.match(r'\s*(\[\s*[{"\]]|\{\s*"|\{\s*$)', text):
         first = next(filter(str.strip, _lines(text))).strip()
-        # A line may be cut off by the limit, or be wrong.
+        # The line may be cut off by the limit, or malformed.
         is_line = len(first) == len(text.strip()) == opening.HEAD or "jsonl" in suffixes
         by_line = first[0] == "{" and first != "{" and (is_line or _is_json(first))
         return "jsonl" if by_line else "json"
@@ -119,7 +119,7 @@ def _is_json(line: str) -> bool:
 
 
 def _separated(lines: list[str], columns: Sequence[str]) -> str | None:
-    """Return the format of a table, if these are its lines, or what they look like."""
+    """Return the format of the table with these lines, a message if unsure, None if it is none."""
     for separator, kind in SEPARATORS.items():
         rows = [*csv.reader(lines, delimiter=separator)]
         names, sizes = rows[0] if rows else [], {len(row) for row in rows}
@@ -137,9 +137,9 @@ def _separated(lines: list[str], columns: Sequence[str]) -> str | None:
 
 
 def _is_wrapped(lines: list[str]) -> bool:
-    """Whether lines that have another right below them were cut to a width.
+    """Whether lines directly followed by another were wrapped to a width.
 
-    Then most end in mid-sentence, and the first word of the line below had no place in them.
+    Then most of them end in mid-sentence, and the next line's first word would not have fitted.
     """
     inner = [(a.strip(), b.split()[0]) for a, b in pairwise(lines) if a.strip() and b.strip()]
     blocks = 1 + sum(not line.strip() for line in lines)
@@ -149,7 +149,7 @@ def _is_wrapped(lines: list[str]) -> bool:
     tests: list[Callable[[str, str], bool]] = [
         lambda line, _: len(line) in WRAPPED_WIDTHS,
         lambda line, word: not _SENTENCE_END.search(line) and not word[0].isupper(),
-        # Some editors fill lines to less than the width, for even ends.
+        # Some editors break lines short of the width, for an even right edge.
         lambda line, word: len(line) + 1 + len(word) > 0.9 * width,
     ]
     return all(sum(test(*pair) for pair in inner) > len(inner) / 2 for test in tests)

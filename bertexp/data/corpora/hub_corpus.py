@@ -1,4 +1,4 @@
-"""Corpora from the Hugging Face Hub, or from a local folder in the same form."""
+"""Corpora from the Hugging Face Hub, or from a local folder with the same layout."""
 
 from __future__ import annotations
 
@@ -37,14 +37,13 @@ class HubCorpus(Corpus):
     """The rows of a data set that ``datasets.load_dataset`` finds, as documents.
 
     Args:
-        read_rows: makes documents of the texts of rows, given a name for them and the number
-            of the first.
-        rows_together: where documents end, if that is behind every so many rows; None if only
-            the text says so.
+        read_rows: turns the texts of rows into documents, given a name for them and the number
+            of the first row.
+        rows_together: after how many rows a document ends; None if that depends on the text.
 
     Raises:
-        UserError: the Hub does not answer and the cache does not have it; it does not
-            exist; it has no such configuration, split or column.
+        UserError: the data set does not exist, has no such configuration, split or column, or is
+            not in the cache while the Hub does not answer.
     """
 
     config: DatasetConfig
@@ -59,7 +58,7 @@ class HubCorpus(Corpus):
             with _loading(self.config, hub.train):
                 source = load_dataset_builder(str(hub.path), hub.config).hash
             return fingerprint([VERSION, hub.path, hub.config, self.config.column, source])
-        # The folder of a prepared data set is named by a hash of its source.
+        # A prepared data set's folder is named after a hash of its source.
         sources = [
             (split, dataset.num_rows, [Path(file["filename"]).parts[-2:] for file in cache])
             for split, dataset in self._splits.items()
@@ -77,7 +76,7 @@ class HubCorpus(Corpus):
         ]
 
     def _parts(self, dataset: Rows) -> Iterator[tuple[int, Rows]]:
-        """Yield parts that end where documents do, each with the number of its first row."""
+        """Yield parts that end with a document, each with the number of its first row."""
         if self.config.streaming:
             for number in range(dataset.num_shards):
                 yield 0, dataset.shard(dataset.num_shards, number)
@@ -103,7 +102,7 @@ def _load(config: DatasetConfig, split: str) -> Rows:
     path = str(config.hub.path)
     with _loading(config, split):
         rows = load_dataset(path, config.hub.config, split=split, streaming=config.streaming)
-    # Of some streams the columns are known only when they are read.
+    # Some streams do not know their columns until they are read.
     if rows.column_names is not None:
         pick_columns(rows.column_names, wanted(config), f"'{path}'")
     return rows
@@ -127,7 +126,7 @@ def _read(
 
 def _texts(dataset: Rows, config: DatasetConfig, name: str, first: int) -> Iterator[str]:
     columns = wanted(config)
-    # Of some streams the columns are known only when they are read.
+    # Some streams do not know their columns until they are read.
     if dataset.column_names is not None:
         dataset = dataset.select_columns(pick_columns(dataset.column_names, columns, name))
     number = first
@@ -145,7 +144,7 @@ def _row_a_document(texts: Iterable[str], name: str, first: int) -> Iterator[Doc
 
 
 def _row_a_sentence(texts: Iterable[str], name: str, first: int) -> Iterator[Document]:
-    """Yield runs of consecutive sentences as documents: the data has no boundaries."""
+    """Yield runs of consecutive sentences as documents, as the data does not mark boundaries."""
     sentences: list[str] = []
     number = first
     for number, text in enumerate(texts, start=first + 1):
@@ -168,17 +167,17 @@ def _joined(sentences: list[str]) -> list[str]:
 @CORPORA.register("wikitext2", reads=READS)
 @CORPORA.register("wikitext103", reads=READS)
 def wikitext(config: DatasetConfig) -> Corpus:
-    """Return a corpus whose rows are the lines of WikiText: its titles part documents."""
+    """Return a corpus whose rows are lines of WikiText; each title begins a document."""
     return HubCorpus(config, _row_a_line, rows_together=None)
 
 
 @CORPORA.register("wikipedia", reads=READS)
 def wikipedia(config: DatasetConfig) -> Corpus:
-    """Return a corpus with a document a row, as most data sets have it."""
+    """Return a corpus with one document per row, like most data sets."""
     return HubCorpus(config, _row_a_document, rows_together=1)
 
 
 @CORPORA.register("bookcorpus", reads=READS)
 def bookcorpus(config: DatasetConfig) -> Corpus:
-    """Return a corpus of rows that are sentences, one after the other."""
+    """Return a corpus whose rows are consecutive sentences."""
     return HubCorpus(config, _row_a_sentence, SENTENCES_PER_DOCUMENT)

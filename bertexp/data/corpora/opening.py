@@ -1,4 +1,4 @@
-"""Local files: their bytes, unpacked, and their text line by line."""
+"""Local files: their bytes, decompressed, and their text, line by line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bertexp.data.cache import cached
 from bertexp.validation import UserError
 
 HEAD = 1 << 16
-# Characters of a line; a longer one, such as a whole corpus without line ends, is cut.
+# Most characters per line; a longer one, such as a whole corpus without line ends, is cut.
 LONGEST_LINE = 1 << 22
 
 
@@ -42,7 +42,7 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    # Before the one of UTF-16, with which it begins.
+    # Before UTF-16, whose mark is a prefix of this one.
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -52,11 +52,11 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file that is read by itself, the whole of it by default.
+    """A range of a file that is read separately, by default the whole file.
 
     Attributes:
-        start, end: the stretch, in bytes of a text file or in row groups of a Parquet file;
-            None for the file's end.
+        start, end: the range, in bytes of a text file or in row groups of a Parquet file; an
+            ``end`` of None is the file's end.
     """
 
     path: Path
@@ -72,7 +72,7 @@ def state(path: Path) -> dict[str, str | int]:
 
 
 def digest(path: Path, key: str = "dataset.files") -> str:
-    """Return a hash of the file's bytes, remembered for its ``state``."""
+    """Return a hash of the file's bytes, cached by its ``state``."""
 
     def build(folder: Path) -> None:
         with reading(path, key), path.open("rb") as stream:
@@ -89,7 +89,7 @@ def reading(path: Path, key: str = "dataset.files") -> Iterator[None]:
     except _BROKEN as error:
         raise UserError(f"{key}: '{path}' is damaged or cut off: {error}.") from error
     except OSError as error:
-        # Arrow's has several lines.
+        # Arrow's messages have several lines.
         reason = error.strerror or " ".join(str(error).split())
         raise UserError(f"{key}: cannot read '{path}': {reason}.") from error
 
@@ -99,7 +99,7 @@ def is_packed(path: Path) -> bool:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for its bytes, unpacked if ``is_packed``."""
+    """Open a file to read bytes, decompressed if ``is_packed``."""
     stream: IO[bytes] = _opener(path)(path, "rb")
     return stream
 
@@ -113,7 +113,7 @@ def _opener(path: Path) -> Callable[..., Any]:
 def lines(part: Part, errors: str) -> Iterator[str]:
     r"""Yield the lines of a text without their ends (``\n``, ``\r\n`` or ``\r``).
 
-    A line of over ``LONGEST_LINE`` characters is cut into several. See ``open_text``.
+    Lines of over ``LONGEST_LINE`` characters are cut into several. See ``open_text``.
     """
     with open_text(part, errors) as text:
         while line := text.readline(LONGEST_LINE):
@@ -125,14 +125,14 @@ def open_text(part: Part, errors: str, newline: str | None = None) -> Iterator[i
     """Open a text in UTF-8, or in the encoding of its byte order mark.
 
     Args:
-        errors: ``"strict"``, or ``"replace"`` for U+FFFD in place of what is not UTF-8.
+        errors: ``"strict"``, or ``"replace"`` to put U+FFFD for bytes that are not UTF-8.
 
     Raises:
-        UserError: the file is no text, is not UTF-8, is damaged or may not be read.
+        UserError: the file is not text, not UTF-8, damaged or not readable.
     """
     path = part.path
     with reading(path, part.key), open_bytes(path) as stream:
-        # The head comes from a second look, because a packed stream is slow to wind back.
+        # The head is read separately: rewinding a compressed stream is slow.
         start = head(path, part.key)
         encoding = encoding_of(start)
         if b"\0" in start and not encoding.startswith("utf-16") and encoding != "utf-32":
@@ -156,7 +156,7 @@ def open_text(part: Part, errors: str, newline: str | None = None) -> Iterator[i
 
 
 def encoding_of(head: bytes) -> str:
-    """Return the encoding of a byte order mark, else UTF-8."""
+    """Return the encoding that a byte order mark stands for, else UTF-8."""
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
 
 
@@ -166,7 +166,7 @@ def head(path: Path, key: str = "dataset.files") -> bytes:
 
 
 def _first_bad_byte(path: Path) -> int:
-    """Return the offset, in the unpacked file, of the first byte that is not UTF-8."""
+    """Return the offset of the first byte that is not UTF-8, in the decompressed file."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0
     with open_bytes(path) as stream:
@@ -177,5 +177,5 @@ def _first_bad_byte(path: Path) -> int:
             except UnicodeDecodeError as error:
                 return offset - pending + error.start
             offset += len(chunk)
-    # Only the end of the file is left: a character that was cut off.
+    # Otherwise the file ends in the middle of a character.
     return offset - len(decoder.getstate()[0])

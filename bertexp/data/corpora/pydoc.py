@@ -18,7 +18,7 @@ from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora import CORPORA, Corpus, Document
 from bertexp.validation import UserError
 
-# Raised whenever the rules below change, so that prepared corpora are built again.
+# Incremented whenever the rules below change, so that prepared corpora are rebuilt.
 PROSE_VERSION = 1
 SHORTEST = 40
 
@@ -62,11 +62,11 @@ _SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__p
 class PydocCorpus(Corpus):
     """The topics of ``pydoc``, the standard library and ``dataset.packages``, in that order.
 
-    A topic or a module is a document; a paragraph that came before is left out, wherever
-    it was. Source files are parsed and never imported.
+    Each topic and each module is a document; repeated paragraphs are dropped, across documents
+    too. Source files are parsed, never imported.
 
     Raises:
-        UserError: a package that is not installed, or that has no Python source.
+        UserError: a package is not installed, or has no Python source.
     """
 
     def __init__(self, config: DatasetConfig) -> None:
@@ -98,7 +98,7 @@ def _unseen(texts: list[str], seen: set[str]) -> list[str]:
 
 def _modules(folder: Path, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, Path]]:
     for parent, folders, files in os.walk(folder):
-        # What is taken out of the list in place is not walked into; site-packages is large.
+        # Changed in place, so that os.walk skips the rest; site-packages is large.
         folders[:] = sorted(set(folders) - _SKIPPED)
         for file in sorted(files):
             path = Path(parent, file)
@@ -108,7 +108,7 @@ def _modules(folder: Path, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 def _package(name: str) -> list[tuple[str, Path]]:
-    # A dotted name would make find_spec import the package above it.
+    # With a dotted name find_spec would import the parent package.
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None:
         raise UserError(
@@ -136,15 +136,15 @@ def _docstrings(path: Path) -> list[str]:
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = (node for node in ast.walk(tree) if isinstance(node, documented))
     found = (ast.get_docstring(node, clean=False) for node in nodes)
-    # A docstring can spell half a surrogate pair, which UTF-8 has no place for.
+    # A docstring can contain half a surrogate pair, which UTF-8 cannot encode.
     return [text.encode(errors="replace").decode() for text in found if text]
 
 
 def prose(docstring: str) -> list[str]:
     """Return the paragraphs of running English in a docstring, each on one line.
 
-    Signatures, examples, tables, rulers, field lists and other markup are left out, and so
-    is every paragraph of under ``SHORTEST`` characters or that does not read like a sentence.
+    Signatures, examples, tables, rulers, field lists and other markup are left out, as are
+    paragraphs of under ``SHORTEST`` characters and those that do not read like a sentence.
     """
     lines = list(_without_markup(inspect.cleandoc(docstring).expandtabs().split("\n")))
     found = (_tidy(block) for block in _blocks(lines))
@@ -196,7 +196,7 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
             yield block
             block = []
         if text:
-            # The lines below a bullet are indented like its text, not like its mark.
+            # Lines that continue a bullet are indented like its text, not like its mark.
             margin = indent + bullet.end() if bullet else indent
             block.append(text[bullet.end() :] if bullet else text)
 

@@ -1,4 +1,4 @@
-"""A part of a corpus on disk: its documents in Arrow files, and what is known of each."""
+"""A part of a corpus on disk: its documents in Arrow files, and a record of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE_CHARACTERS = 1 << 24
 TALLY = "tally.npz"
 
 _SCHEMA = pa.schema([("name", pa.large_string()), ("paragraphs", pa.large_list(pa.large_string()))])
-# What is known of a document: 25 bytes, so millions of them fit.
+# The record of a document: 25 bytes, so millions of them fit in memory.
 _KNOWN = np.dtype(
     [("hash", np.uint64), ("paragraphs", np.int64), ("characters", np.int64), ("own", np.bool_)]
 )
@@ -33,7 +33,7 @@ def cleaned(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def _first(documents: Iterator[Document], limit: int | None) -> Iterator[Document]:
-    """Keep the first ``limit`` documents of each split; a corpus's own validation comes first."""
+    """Keep the first ``limit`` documents of each split; a corpus yields validation first."""
     if limit is None:
         yield from documents
         return
@@ -54,7 +54,7 @@ def file_name(number: int) -> str:
 
 
 def write_shard(read: ReadDocuments, folder: Path, limit: int | None) -> None:
-    """Write the documents that have text to Arrow files, and what is known of each to ``TALLY``."""
+    """Write the documents that have text to Arrow files, and their records to ``TALLY``."""
     tally: list[NDArray[np.void]] = []
     rows: list[int] = []
     with contextlib.ExitStack() as stack:
@@ -90,7 +90,7 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 def identity(document: Document) -> int:
-    """Return a hash of a document's paragraphs, 64 bits."""
+    """Return a 64-bit hash of a document's paragraphs."""
     return int(fingerprint(document.paragraphs), 16)
 
 

@@ -1,4 +1,4 @@
-"""A made-up language with a known law, so that the best possible predictions are known too."""
+"""A made-up language with a known distribution, and so with known best possible predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bertexp.data.config import DatasetConfig, SyntheticKeys
 from bertexp.data.corpora import CORPORA, Corpus, Document
 
 VERSION = 1
-# The language and its documents are the same for every run, whatever the run's own seed.
+# The language and its documents do not depend on the run's own seed.
 SEED = 1906
 STOP = 0
 HIDDEN = -1
@@ -32,14 +32,14 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Language:
-    """Topics, each a Markov chain over the same words, of which number ``STOP`` is the ``.``.
+    """Topics, each a Markov chain over the same words; word number ``STOP`` is the ``.``.
 
-    The ``.`` follows any other word with probability 1 / ``SENTENCE_WORDS`` and never itself.
+    The ``.`` follows any other word with probability 1 / ``SENTENCE_WORDS``, and never itself.
     Shapes: B texts, L words in each, T topics, W words of the vocabulary.
 
     Attributes:
-        transitions_TWW: in each topic, the probability of the next word (last axis).
-        stationary_TW: in each topic, the probability of a word at any place of a document.
+        transitions_TWW: probability of the next word (last axis) in each topic.
+        stationary_TW: probability of a word at any place of a document in each topic.
     """
 
     words: list[str]
@@ -62,13 +62,13 @@ class Language:
     def draw(
         self, generator: np.random.Generator, texts: int, length: int
     ) -> tuple[Integers, Integers]:
-        """Return the topics of ``texts`` random texts, and their words' numbers."""
+        """Return the topics of random texts, shape (B,), and their words' numbers, (B, L)."""
         topics_B = generator.integers(len(self.stationary_TW), size=texts)
         uniform_BL = generator.random((texts, length))
         words_BL = np.empty((texts, length), dtype=np.int64)
         law_BW = self.stationary_TW[topics_B]
         for place in range(length):
-            # Rounding can leave the last sum just below 1: the smaller of two keeps it in range.
+            # Rounding can leave the last sum just below 1: the minimum stays in range.
             reached_BW = law_BW.cumsum(axis=1) <= uniform_BL[:, place, None]
             words_BL[:, place] = np.minimum(reached_BW.sum(axis=1), len(self.words) - 1)
             law_BW = self.transitions_TWW[topics_B, words_BL[:, place]]
@@ -77,19 +77,19 @@ class Language:
     def log_probs(self, words_BL: Integers) -> Floats:
         """Return the exact log probability of each word at each place, given all visible words.
 
-        These are the predictions no model can beat: the average of ``-log_probs`` at the words
-        that were hidden is the least loss there is. Any stretch of a document will do, and
-        texts of different lengths may be filled up with ``HIDDEN`` at the end, which changes
-        nothing. For a stretch cut out to begin with a sentence, put ``STOP`` before it.
+        No model can beat these predictions: the average of ``-log_probs`` at the hidden words is
+        the lowest possible loss. The texts may be any stretches of documents. Padding shorter
+        ones with ``HIDDEN`` at the end does not change the result. To a stretch chosen to begin
+        with a sentence, prepend ``STOP``.
 
         Args:
-            words_BL: numbers of words, ``HIDDEN`` where the word is not to be seen.
+            words_BL: numbers of words, ``HIDDEN`` for hidden ones.
 
         Returns:
-            Natural logarithms, of shape (B, L, W); at a visible place 0 for its word.
+            Natural logarithms, shape (B, L, W); 0 for the word at a visible place.
 
         Raises:
-            ValueError: a text that has probability 0, such as one with two ``.`` in a row.
+            ValueError: a text has probability 0, for example because of two ``.`` in a row.
         """
         words_BL = np.asarray(words_BL)
         evidence_TB = np.empty((len(self.stationary_TW), len(words_BL)))
@@ -112,7 +112,7 @@ class Language:
 def _forward_backward(
     words_BL: Integers, stationary_W: Floats, transitions_WW: Floats
 ) -> tuple[Floats, Floats]:
-    """Return the log probability of what is visible, and the law of each word given it."""
+    """Return the log probability of the visible words, and each word's distribution given them."""
     hidden_BL1 = (words_BL == HIDDEN)[..., None]
     allowed_BLW = hidden_BL1 | (words_BL[..., None] == np.arange(len(stationary_W)))
     law_BLW = np.empty(allowed_BLW.shape)
@@ -131,16 +131,16 @@ def _forward_backward(
 
 
 def _normalised(weights_BW: Floats) -> tuple[Floats, Floats]:
-    """Return rows that sum to 1, and their former sums; rows of zeros stay."""
+    """Return the rows scaled to sum to 1, and their original sums; rows of zeros stay zero."""
     total_B = weights_BW.sum(axis=1)
     return weights_BW / np.where(total_B > 0, total_B, 1)[:, None], total_B
 
 
 def _stationary(transitions_WW: Floats) -> Floats:
-    """Return the probabilities that a step of the chain leaves unchanged."""
+    """Return the chain's stationary distribution."""
     size = len(transitions_WW)
     equations = transitions_WW.T - np.eye(size)
-    # One equation follows from the others; that they sum to 1 takes its place.
+    # One equation is redundant and is replaced by the sum of 1.
     equations[-1] = 1
     solution: Floats = np.linalg.solve(equations, np.eye(size)[-1]).clip(min=0)
     solution /= solution.sum()
@@ -160,15 +160,15 @@ def _pseudo_words(generator: np.random.Generator, count: int) -> list[str]:
 class SyntheticCorpus(Corpus):
     """Documents of ``DOCUMENT_WORDS`` words in a made-up language, each about one topic.
 
-    A document begins anywhere in its chain and ends anywhere, often in mid-sentence: so any
-    stretch of it has the same law, which ``Language.log_probs`` needs.
+    A document begins and ends anywhere in its chain, often in mid-sentence, so that all of its
+    stretches follow the same distribution, which ``Language.log_probs`` relies on.
     """
 
     def __init__(self, config: DatasetConfig) -> None:
         self._config = CORPORA.keys_of(config, SyntheticKeys)
 
     def fingerprint(self) -> str:
-        """Depends on numpy too, whose draws may change between versions."""
+        """Includes numpy's version, since its draws may change between versions."""
         return fingerprint([VERSION, np.__version__, asdict(self._config)])
 
     def language(self) -> Language:

@@ -1,4 +1,4 @@
-"""Files with a row of columns for each text: CSV, TSV, JSON, JSON Lines, Parquet and Arrow."""
+"""Tables with a text in each row: CSV, TSV, JSON, JSON Lines, Parquet and Arrow."""
 
 from __future__ import annotations
 
@@ -33,18 +33,17 @@ def read_rows(
     errors: str = "strict",
     header: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, str, Row]]:
-    """Yield the rows of a table: the number, a place for messages, and the columns' values.
+    """Yield the rows of a table: the number, a location for messages, and the columns' values.
 
-    A value is None where a row has none. ``a.b`` is ``b`` in the column ``a``, unless a column
-    has that name. CSV is read as RFC 4180 has it, with quotes around fields and commas,
-    semicolons or tabs between them; in TSV, as GLUE has it, a quotation mark is like any other
-    character and every tab ends a field.
+    A missing value is None. ``a.b`` is ``b`` in the column ``a``, unless a column has that name.
+    CSV follows RFC 4180, with optional quotes around fields and commas, semicolons or tabs between
+    them. TSV follows GLUE: a quotation mark is an ordinary character and every tab ends a field.
 
     Args:
-        header: the names of TSV's columns, where the first line has none.
+        header: the names of a TSV file's columns if its first line does not have them.
 
     Raises:
-        UserError: a file that cannot be read or lacks a column.
+        UserError: the file cannot be read or lacks a column.
     """
     noun = "line" if kind == "jsonl" else "row"
     read = partial(_tsv, header=header) if kind == "tsv" else READERS[kind]
@@ -58,7 +57,7 @@ def _csv(part: Part, columns: Columns, errors: str) -> Rows:
     with opening.open_text(part, errors, newline="") as text:
         try:
             first = next(text, "")
-            # The separator by which the header has the columns, or else the most names.
+            # The separator that gives the header these columns, or else the most names.
             headers = {each: next(csv.reader([first], delimiter=each), []) for each in ",;\t"}
             fits = (each for each in headers if {name for name, _ in columns} <= {*headers[each]})
             separator = next(fits, max(headers, key=lambda each: len(headers[each])))
@@ -69,7 +68,7 @@ def _csv(part: Part, columns: Columns, errors: str) -> Rows:
 
 
 def _tsv(part: Part, columns: Columns, errors: str, header: Sequence[str] | None = None) -> Rows:
-    # Lines end at line feeds alone: a carriage return may be within a text.
+    # Only line feeds end a line: a text may contain a carriage return.
     with opening.open_text(part, errors, newline="\n") as text:
         rows = (line.rstrip("\r\n").split("\t") for line in text)
         yield from _named(part, columns, header or next(rows, []), rows)
@@ -77,7 +76,7 @@ def _tsv(part: Part, columns: Columns, errors: str, header: Sequence[str] | None
 
 def _named(part: Part, columns: Columns, names: Sequence[str], rows: Iterable[list[str]]) -> Rows:
     if not names:
-        return  # an empty file has no rows, whatever they are made of
+        return  # an empty file has no rows
     wanted = pick_columns(names, columns, f"'{part.path}'")
     places = {name: names.index(name) for name in wanted}
     for number, row in enumerate(filter(any, rows), start=1):
@@ -118,7 +117,7 @@ def _objects(stream: IO[str], part: Part) -> Iterator[Any]:
                 row, start = decoder.raw_decode(text, start)
         except UserError as error:
             cause = error.__cause__
-            # What is cut off goes wrong at its end, or where the last string begins.
+            # In a truncated chunk the error is at its end, or where its last string begins.
             cut = isinstance(cause, json.JSONDecodeError) and (
                 cause.pos > len(text) - 16 or cause.msg.startswith("Unterminated")
             )
@@ -139,7 +138,7 @@ def _parsing(key: str, place: str) -> Iterator[None]:
         reason = f"{error.msg} at character {error.pos + 1}"
         raise UserError(f"{key}: {place} is not JSON: {reason}.") from error
     except (ValueError, RecursionError) as error:
-        # A number of thousands of digits, or brackets nested as deep.
+        # A number with thousands of digits, or thousands of nested brackets.
         raise UserError(f"{key}: {place} cannot be read as JSON: {error}.") from error
 
 

@@ -1,4 +1,4 @@
-"""A user's own files: text in several forms, or tables with a column of text."""
+"""A user's own files: text in several formats, or tables with a column of text."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ READS = ("dataset.files", "dataset.format", "dataset.column", "dataset.errors")
 class TextCorpus(Corpus):
     """The documents of ``dataset.files``.
 
-    ``dataset.format`` is how a file is read; ``auto`` looks at the first 64 KiB of each:
+    ``dataset.format`` sets how files are read; ``auto`` decides by the first 64 KiB of each:
 
-    - ``plain``: a line is a paragraph, a blank line parts documents;
-    - ``wrapped``: lines are joined to paragraphs at blank lines, two or more blank lines
-      part documents (books, mail and whatever else is filled to a width);
+    - ``plain``: a line is a paragraph, a blank line separates documents;
+    - ``wrapped``: lines are joined; a blank line separates paragraphs, two or more separate
+      documents (books, mail and other text wrapped to a width);
     - ``lines``: a line is a document;
-    - ``wikitext``: `` = Title = `` opens a document, a line is a paragraph;
-    - ``csv``, ``tsv``, ``json``, ``jsonl``, ``parquet``, ``arrow``: a row is a document, its text
-      in ``dataset.column``, and each line of that text a paragraph.
+    - ``wikitext``: `` = Title = `` begins a document, a line is a paragraph;
+    - ``csv``, ``tsv``, ``json``, ``jsonl``, ``parquet``, ``arrow``: a row is a document with its
+      text in ``dataset.column``, each line of which is a paragraph.
 
-    Wherever a file ends, its last document ends too.
+    The end of a file always ends a document.
 
     Raises:
-        UserError: a file that is not there, cannot be read or is not what its format says.
+        UserError: a file does not exist, cannot be read or does not have the given format.
     """
 
     config: DatasetConfig
@@ -67,7 +67,7 @@ class TextCorpus(Corpus):
     def shards(self) -> Sequence[ReadDocuments]:
         found = []
         for path, kind in self._formats:
-            # To find the parts of a text file is to read it.
+            # Finding the parts of a text file takes reading all of it.
             whole = self.config.streaming and kind != "parquet"
             pieces = [Part(path)] if whole else parts(path, kind)
             found += [partial(_READERS[kind], piece, self.config) for piece in pieces]
@@ -94,7 +94,7 @@ def _read_plain(part: Part, config: DatasetConfig) -> Iterator[Document]:
     for number, line in enumerate(lines, start=part.first):
         if line.strip():
             paragraphs.append(line)
-        # A line that was cut ends a document: memory holds no more of it.
+        # A line that was cut ends a document, to bound memory.
         if paragraphs and (not line.strip() or len(line) == opening.LONGEST_LINE):
             start = number - len(paragraphs) + bool(line.strip())
             yield Document(f"{part.path.name}:{start}", paragraphs)
