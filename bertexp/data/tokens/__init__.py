@@ -1,1 +1,1 @@
-"""Tokens: text in, ids out, stored once and memory-mapped."""
+"""Tokens: tokenizers, and the ids of a corpus, stored once and memory-mapped."""

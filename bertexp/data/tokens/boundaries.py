@@ -1,4 +1,4 @@
-"""Where words begin among tokens, without the text they were cut from."""
+"""Finding where words begin among tokens, without the text."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from collections.abc import Sequence
 import numpy as np
 from tokenizers.pre_tokenizers import PreTokenizer
 
-# Kinds of characters. What PART stands for is no character by itself and never begins a word: an
-# accent, a joiner, the later bytes of a character that is cut into bytes. The kind of a token that
-# was added is ALONE.
+# Kinds of characters. A PART is not a character by itself and never begins a word: an accent, a
+# joiner, or the later bytes of a character that is split into bytes. Added tokens are ALONE.
 _PART, _LETTER, _DIGIT, _SIGN, _IDEOGRAPH, _SPACE, _BREAK, _ALONE = range(8)
 _IDEOGRAPHS = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
-# What may follow the first bytes of a character, as UTF-8 allows it.
+# Bytes that can complete a truncated character in UTF-8.
 _REST = (b"\x81\x81\x81", b"\xa4\x85", b"\x9f\x98\x80", b"\xa0\x80\x80")
 
 
 class WordBoundaries:
-    """Where words begin among tokens that carry the spaces before them.
+    """Finds where words begin among tokens that include the space before them.
 
     A word begins
 
-    - at a space, which belongs to the word behind it, and after a break between lines;
-    - between signs and letters or digits: punctuation is no part of a word, as in BERT, even where
-      a pre-tokenizer leaves it there (Metaspace);
-    - before and after each piece of ideographs: Chinese has no spaces, and what BERT masks there
-      as a word is a character too;
-    - between letters and digits, and between two signs, where the tokenizer's own pre-tokenizer
-      parts them.
+    - at a space, which belongs to the word after it, and after a line break;
+    - between signs and letters or digits: as in BERT, punctuation is not part of a word, even if
+      the pre-tokenizer keeps it there (Metaspace);
+    - before and after each piece of ideographs: Chinese has no spaces, and BERT too masks single
+      characters as its words;
+    - between letters and digits, and between two signs, if the tokenizer's own pre-tokenizer
+      splits them.
 
     Args:
-        spelled: the bytes that each id adds to a text, its space included; None for a token that
+        spelled: the bytes that each id adds to a text, including its space; None for a token that
             is a word by itself.
     """
 
@@ -43,9 +42,9 @@ class WordBoundaries:
         self._begins = _table(pre_tokenizer)
 
     def begins(self, ids_N: np.ndarray, opens_N: np.ndarray) -> np.ndarray:
-        """Return where words begin; one does wherever ``opens_N`` is True."""
+        """Return where words begin, shape (N,); always where ``opens_N`` is True."""
         last_N = self._last_V[ids_N]
-        # Parts are of the character before them.
+        # A part has the kind of the character that it belongs to.
         places_N = np.where((last_N != _PART) | opens_N, np.arange(len(ids_N)), 0)
         last_N = last_N[np.maximum.accumulate(places_N)]
         begins_N = opens_N.copy()
@@ -54,7 +53,7 @@ class WordBoundaries:
 
 
 def _table(pre_tokenizer: PreTokenizer | None) -> np.ndarray:
-    """Return whether a word begins, by the kinds of the characters before and there."""
+    """Return whether a word begins, indexed by the kinds of the previous and this character."""
     begins = np.ones((8, 8), bool)
     within = [_PART, _LETTER]
     begins[np.ix_(within, within)] = False
@@ -68,14 +67,14 @@ def _table(pre_tokenizer: PreTokenizer | None) -> np.ndarray:
 
 
 def _parts(text: str, pre_tokenizer: PreTokenizer | None) -> bool:
-    """Whether the second character of a text begins a word."""
+    """Whether the pre-tokenizer splits a text after its first character."""
     if pre_tokenizer is None:
         return False
     return any(start == 1 for _, (start, _) in pre_tokenizer.pre_tokenize_str(text))
 
 
 def _kinds(spelled: bytes | None) -> tuple[int, int]:
-    """Return the kinds of a token's first and last character; PART as the last if all are."""
+    """Return the kinds of a token's first character and of its last one that is not a PART."""
     if spelled is None:
         return _ALONE, _ALONE
     text = spelled.lstrip(bytes(range(0x80, 0xC0)))
@@ -86,7 +85,7 @@ def _kinds(spelled: bytes | None) -> tuple[int, int]:
 
 
 def _completed(text: bytes) -> str:
-    """Return the characters of bytes, the last one another of its script if it is cut off."""
+    """Decode bytes; if the last character is truncated, complete it to another of its script."""
     for rest in (b"", *_REST):
         for size in range(len(rest) + 1):
             try:

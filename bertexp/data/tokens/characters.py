@@ -1,4 +1,4 @@
-"""The characters of a text: how often each occurs, and which of them a vocabulary is to have."""
+"""The characters of a text: how often each occurs, and which ones a vocabulary needs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tokenizers import normalizers
 
-# More than this share of a corpus's letters make a script its own, and not foreign words.
+# Up to this share of a corpus's letters, another script counts as foreign words.
 FOREIGN = 0.01
-# The last character of Latin, Greek and Cyrillic and of the accents that they take.
+# The last code point of Latin, Greek and Cyrillic and of their accents.
 _LAST_WESTERN = 0x052F
-# How many characters an alphabet has at least, if a quarter of the vocabulary is as many.
+# Minimal size of an alphabet, or a quarter of the vocabulary if that is less.
 COMMONEST = 1000
-# The share of a text that an alphabet is to cover, if it takes half of the vocabulary at most.
+# The share of a text that an alphabet covers, unless that takes over half of the vocabulary.
 COVERED = 0.9995
 
 
@@ -36,7 +36,7 @@ def in_chunks(texts: Iterable[str], size: int = 1024) -> Iterator[list[str]]:
 
 
 def normalized(written: Counter[str], normalizer: normalizers.Normalizer) -> Counter[str]:
-    """Return the counts of characters as they are after normalisation, the commonest first."""
+    """Return the counts of characters after normalisation, the most common first."""
     counts: Counter[str] = Counter()
     for character, count in written.items():
         for each in normalizer.normalize_str(character):
@@ -46,11 +46,11 @@ def normalized(written: Counter[str], normalizer: normalizers.Normalizer) -> Cou
 
 
 def alphabet_size(counts: Counter[str], pieces: Mapping[str, list[str]], vocab_size: int) -> int:
-    """Return how many of the commonest characters are in the alphabet; others become [UNK].
+    """Return how many of the most common characters make the alphabet; others become [UNK].
 
     Args:
-        counts: the commonest first.
-        pieces: the tokens that each character takes.
+        counts: the most common first.
+        pieces: the vocabulary entries that each character needs.
     """
     covered = places = size = 0
     for character, count in counts.items():
@@ -64,11 +64,11 @@ def alphabet_size(counts: Counter[str], pieces: Mapping[str, list[str]], vocab_s
 
 
 def needs_accents(counts: Mapping[str, int]) -> bool:
-    """Whether stripping accents, as BERT does with case, would take a script's letters apart.
+    """Whether stripping accents, as BERT does when it folds case, would break a script's letters.
 
-    What Latin, Greek and Cyrillic have on their letters can be left out. Elsewhere the same rule
-    splits Hangul into its parts and drops Japanese voicing marks, and Thai and Indic vowels. A few
-    foreign words change nothing.
+    Latin, Greek and Cyrillic accents can be dropped. In other scripts the same rule splits Hangul
+    into its parts and drops Japanese voicing marks and Thai and Indic vowels. A few foreign words
+    do not change the result.
     """
     letters = {character: count for character, count in counts.items() if character.isalpha()}
     marks = (count for mark, count in counts.items() if _is_mark(mark))

@@ -1,4 +1,4 @@
-"""Encoding large amounts of text: every distinct word goes to the tokenizer once."""
+"""Encoding large amounts of text, passing each distinct word to the tokenizer only once."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from tokenizers import normalizers, pre_tokenizers
 
 from bertexp.data.tokens.tokenizer import Tokenizer
 
-# Where texts are cut, if they do not have it anyway.
+# Marks cuts in texts; a batch of texts that already has it is not cut.
 _CUT = "\x00"
-# Normalizers that change a text only between its spaces, single ones.
+# Normalizers that work within the text between single spaces.
 _WITHIN_SPACES = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Precompiled"}
-# A table that has grown beyond this many characters is begun anew: memory is bounded.
+# The table is cleared once it has more characters than this, to bound memory.
 TABLE_CHARACTERS = 1 << 21
 
 
 class TextEncoder:
     """Encodes texts as ``Tokenizer.encode`` does, several times as fast.
 
-    BERT's normalisation and word boundaries never look across a space, so a text's ids are
-    those of its parts between spaces, and of these most have been seen before. So it is with
-    byte-level BPE and SentencePiece, whose parts keep the space before them, unless there are
-    several spaces or an added token. A tokenizer that may look across spaces gets the texts as
-    they are.
+    BERT's normalisation and word boundaries never look across a space, so the ids of a text are
+    those of its parts between spaces, most of which have been seen before. The same holds for
+    byte-level BPE and SentencePiece if each part keeps the space before it, except in texts with
+    added tokens or consecutive spaces. Tokenizers that may look across spaces get whole texts.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -46,7 +45,10 @@ class TextEncoder:
         return self._tokenizer.vocab_size
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return all ids, in two bytes each where those suffice, and how many each text has."""
+        """Return the ids of all texts, concatenated, and the number of ids per text.
+
+        Ids are ``uint16`` if the vocabulary allows it, otherwise ``uint32``.
+        """
         parts = pa.array(texts, pa.large_string())
         cuts = self._cuts or (
             self._keeps_spaces and not pc.any(pc.match_substring(parts, _CUT)).as_py()
@@ -69,7 +71,7 @@ class TextEncoder:
         if self._characters > TABLE_CHARACTERS:
             self._forget()
         if cuts:
-            # A text of no characters has a part of none.
+            # Even an empty text has one part, an empty one, so each sum has a term.
             sizes_P = np.add.reduceat(sizes_P, np.cumsum(counts) - counts) if texts else sizes_P
         return ids, sizes_P
 
@@ -93,7 +95,7 @@ class TextEncoder:
 
 
 class _Numbers(dict[str, int]):
-    """Numbers strings in the order of their first occurrence; ``new`` has those not yet learned."""
+    """Numbers strings by first occurrence; ``new`` lists those that are not encoded yet."""
 
     def __init__(self) -> None:
         self.new: list[str] = []
@@ -105,7 +107,7 @@ class _Numbers(dict[str, int]):
 
 
 def cuts_at_spaces(backend: Backend) -> bool:
-    """Whether a tokenizer gives the same for a text and for its parts between spaces."""
+    """Whether encoding a text equals encoding its parts between spaces."""
     bert = isinstance(backend.normalizer, normalizers.BertNormalizer)
     bert = bert and isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
     added = backend.get_added_tokens_decoder().values()
@@ -115,14 +117,14 @@ def cuts_at_spaces(backend: Backend) -> bool:
 
 
 def cuts_before_spaces(backend: Backend) -> bool:
-    """Whether a tokenizer gives the same for a text and for its parts, each with its space.
+    """Whether encoding a text equals encoding its parts, each with the space before it.
 
-    That is without added tokens, and where no spaces come in a row.
+    This is about texts without added tokens or consecutive spaces.
     """
     described = json.loads(backend.to_str())
     parting = _components(described["pre_tokenizer"], "pretokenizers")
     changes = _components(described["normalizer"], "normalizers")
-    # The first one parts at spaces, and others whatever is left.
+    # The first pre-tokenizer splits at spaces; the others only split further.
     first = parting[0] if parting else {}
     is_byte_level = first.get("type") == "ByteLevel" and first["use_regex"]
     is_metaspace = first.get("type") == "Metaspace" and first["split"]
@@ -141,7 +143,7 @@ def cuts_before_spaces(backend: Backend) -> bool:
 
 
 def _components(described: dict[str, Any] | None, parts: str) -> list[dict[str, Any]]:
-    """Return the parts of a sequence, as the library writes it, or the one that there is."""
+    """Return the components of a serialised ``Sequence``, or the only component."""
     if described is None:
         return []
     return described[parts] if described["type"] == "Sequence" else [described]

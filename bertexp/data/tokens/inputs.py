@@ -1,4 +1,4 @@
-"""A text, or two, as a model reads them."""
+"""One text or two, as a model reads them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from tokenizers import Encoding
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.validation import UserError
 
-# How people write a mask, whatever the tokenizer's own is.
+# How users write a mask, whatever the tokenizer's own mask token is.
 MASK = "[MASK]"
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """Special tokens and one text or two; a value a token in each attribute.
+    """One text or two with special tokens; each attribute has one value per token.
 
     Attributes:
-        segments: 0 for the first text and the special tokens with it, 1 for the second.
-        words: what was written where the token is: the whole word, where it is one of several
-            pieces; empty for special tokens.
-        is_piece: whether the token continues the word before it.
+        segments: 0 for the first text and its special tokens, 1 for the second.
+        words: the word as written, also for each of several pieces; empty for special tokens.
+        is_piece: whether the token continues a word.
     """
 
     ids: list[int]
@@ -33,10 +32,10 @@ class ModelInput:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, text: str, text_b: str | None = None) -> ModelInput:
-        """Return how ``tokenizer`` cuts one text or two; ``[MASK]`` is the mask token of any.
+        """Encode one text or two, in which ``[MASK]`` stands for the tokenizer's mask token.
 
         Raises:
-            UserError: one of them has no token.
+            UserError: one of them has no tokens.
         """
         ids, segments, words, is_piece = [tokenizer.opening_id], [0], [""], [False]
         for segment, written in enumerate([text] if text_b is None else [text, text_b]):
@@ -72,7 +71,7 @@ class ModelInput:
 
 
 def _begins(encoding: Encoding, tokenizer: Tokenizer) -> np.ndarray:
-    """Return where words begin; of a word in which something is unknown, as it was written."""
+    """Return where words begin; at and after unknown tokens according to the text."""
     ids_N, words_N = np.array(encoding.ids), np.array(encoding.word_ids)
     opens_N = np.arange(len(ids_N)) == 0
     is_unknown_N = ids_N == tokenizer.unk_id

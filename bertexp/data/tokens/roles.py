@@ -1,4 +1,4 @@
-"""Which of its tokens a tokenizer pads, opens, closes and masks texts with."""
+"""Finding the tokens that a tokenizer pads, opens, closes and masks texts with."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from tokenizers import Tokenizer as Backend
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.validation import UserError
 
-# By role, what such tokens are usually called.
+# Usual names of the token with each role.
 _USUAL = {
     "cls": ("[CLS]", "<s>", "<cls>", "<bos>", "<|begin_of_text|>"),
     "sep": ("[SEP]", "</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
     "mask": ("[MASK]", "<mask>", "<|mask|>"),
     "pad": ("[PAD]", "<pad>", "<|padding|>", "<|pad|>"),
 }
-# What the settings of models that write text call the tokens around one.
+# The roles of the tokens around a text in the settings of generative models.
 _OF_DECODERS = {"cls": "bos", "sep": "eos"}
-# More ids than any vocabulary has.
+# No real vocabulary is this large.
 _MOST_IDS = 4_000_000
 
 
 def with_roles(backend: Backend, settings: dict[str, Any], named: str) -> Tokenizer:
     """Return a tokenizer with the roles of its special tokens.
 
-    They are those that its settings name, as ``transformers`` saves them; else what it puts around
-    a text itself, or what usually has the role. Where there is nothing to pad with, the closing
-    token is: padding is known by its place.
+    They are taken from its settings, as saved by ``transformers``; failing that, from what it puts
+    around a text itself, then from the usual names. Without a padding token it pads with the
+    closing token, which works because padding is recognised by its position.
 
     Raises:
-        UserError: a role has no token, or it puts other tokens around a text than BERT or RoBERTa.
+        UserError: no token has one of the roles, or the tokens it puts around texts are arranged
+            neither as in BERT nor as in RoBERTa.
     """
     vocabulary = backend.get_vocab()
     around = dict(zip(("cls", "sep"), _around(backend), strict=True))
     tokens: dict[str, str | None] = {}
     for role, usual in _USUAL.items():
-        # <mask> before [MASK], where <s> opens a text.
+        # Same style first: <mask> before [MASK] if <s> opens a text.
         alike = sorted(usual, key=lambda name: name[0] != (tokens.get("cls") or name)[0])
         candidates = [
             token_of(settings, role),
@@ -68,7 +69,7 @@ def with_roles(backend: Backend, settings: dict[str, Any], named: str) -> Tokeni
 
 
 def token_of(settings: dict[str, Any], role: str) -> str | None:
-    """Return the token that settings name for a role, None if they name none."""
+    """Return the token that settings give for a role, None if they give none."""
     token = settings.get(f"{role}_token")
     return token.get("content") if isinstance(token, dict) else token
 
@@ -88,7 +89,7 @@ def _missing(role: str, settings: dict[str, Any], size: int) -> str:
 
 
 def _around(backend: Backend) -> tuple[str | None, str | None]:
-    """Return the token before a text and the one behind it, where there is one of each."""
+    """Return the tokens before and after a text, if the tokenizer adds exactly one of each."""
     if backend.post_processor is None:
         return None, None
     inside = backend.encode("a", add_special_tokens=False).tokens
@@ -99,7 +100,7 @@ def _around(backend: Backend) -> tuple[str | None, str | None]:
 
 
 def _unknown(backend: Backend) -> str | None:
-    """Return what the model has for unknown words; a byte-level vocabulary knows everything."""
+    """Return the model's token for unknown words, None if it needs none (byte-level)."""
     model = json.loads(backend.to_str())["model"]
     if model.get("unk_id") is not None:
         return str(model["vocab"][model["unk_id"]][0])

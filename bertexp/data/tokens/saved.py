@@ -1,4 +1,4 @@
-"""Tokenizers that exist: a vocabulary, a ``tokenizer.json``, a folder or a Hub name."""
+"""Existing tokenizers: a vocabulary, a ``tokenizer.json``, a folder or a Hub name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import bert_backend
 from bertexp.validation import UserError
 
-# What a folder has that holds the tokenizer in a form which is not read here.
+# Files of tokenizers in formats that are not supported here.
 _OTHER_FORMS = (
     *("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model"),
     *("vocab.json", "merges.txt", "bpe.codes", "vocab.bpe"),
 )
-# The classes of ``transformers`` that cut text as BERT's does, given a vocabulary only.
+# Classes of ``transformers`` that a vocabulary alone defines, as they split text like BERT's.
 _AS_BERT = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"}
-# What ``transformers`` calls the settings of BERT's normaliser, and prefers to its file.
+# Names in ``transformers`` for the settings of BERT's normaliser; they override its file.
 _NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -37,15 +37,15 @@ _NORMALIZER = {
 def open_tokenizer(
     path: str, key: str, lowercase: bool = True, strip_accents: bool | None = None
 ) -> Tokenizer:
-    """Return a tokenizer as it was saved: added tokens, normalisation, word boundaries and all.
+    """Return a tokenizer as it was saved, with its added tokens, normalisation and pre-tokenizer.
 
     Args:
         path: a ``vocab.txt``, a ``tokenizer.json``, a folder with one of them or a Hub name.
-        key: what the user calls ``path``, for error messages.
-        lowercase, strip_accents: for a ``vocab.txt`` that comes without settings of its own.
+        key: the key of ``path``, for error messages.
+        lowercase, strip_accents: used for a ``vocab.txt`` without settings of its own.
 
     Raises:
-        UserError: there is no tokenizer, or it cannot be trained with, see ``with_roles``.
+        UserError: there is no tokenizer, or it is unsuitable for training, see ``with_roles``.
     """
     named, file = f"{key}={path}", Path(path)
     settings: dict[str, Any] | None = None
@@ -112,7 +112,7 @@ def _read_settings(file: Path, named: str) -> dict[str, Any]:
 def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend:
     try:
         backend = Backend.from_file(str(file))
-    except Exception as error:  # the library raises nothing more precise
+    except Exception as error:  # the library raises no specific type
         raise UserError(f"{named}: {file.name} cannot be read as a tokenizer: {error}.") from error
     if isinstance(backend.normalizer, normalizers.BertNormalizer):
         for name in _NORMALIZER.keys() & settings.keys():
@@ -124,7 +124,7 @@ def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend
 
 def _read_vocabulary(file: Path, settings: dict[str, Any], named: str) -> dict[str, int]:
     try:
-        # Windows' editors put a mark before the first word.
+        # Some editors on Windows put a byte order mark before the first word.
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{named}: cannot be read as a vocabulary: {error}.") from error
@@ -165,7 +165,7 @@ def _of_folder(
         tokenizer = BertTokenizer.from_pretrained(
             path, vocab=vocabulary, local_files_only=must_be_local(path), **fold
         )
-    except Exception as error:  # what it raises depends on where the files do not fit
+    except Exception as error:  # the type depends on what is wrong with the files
         reason = str(error).strip().splitlines()[0].rstrip(".: ")
         raise UserError(f"{named}: cannot be read as a tokenizer ({reason}).") from error
     backend: Backend = tokenizer.backend_tokenizer

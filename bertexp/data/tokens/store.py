@@ -1,4 +1,4 @@
-"""A corpus as tokens: plain ``.npy`` files, written once, read through memory maps."""
+"""A corpus as tokens: plain ``.npy`` files, written once and memory-mapped."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from bertexp.data.parallel import cached_in_shards
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.tokenizer import Tokenizer
 
-# Raised whenever the same text would give other tokens, or the same tokens other files.
+# Incremented whenever the same text would give other tokens, or the same tokens other files.
 TOKENS_VERSION = 2
 FILES_VERSION = 3
 SPLITS = ("train", "validation")
-# Characters that are encoded at once: enough to be vectorised, little memory.
+# Characters encoded at once: enough to benefit from vectorised code, in little memory.
 CHUNK_CHARACTERS = 1 << 20
 # Tokens counted at once, so that a large corpus does not need large temporaries.
 COUNT_CHUNK = 1 << 24
-# Entries that are added up, or bytes that are copied, at once.
+# Entries summed, or bytes copied, at once.
 BLOCK = 1 << 20
 SIZE = np.dtype(np.uint32)
-# Units of text, each made of those after it.
+# Units of text; each consists of units of the next level.
 LEVELS = ("documents", "paragraphs", "sentences", "tokens")
 
-# Documents as paragraphs of sentences.
+# A document: paragraphs of sentences.
 Texts = list[list[str]]
 
 
@@ -39,14 +39,14 @@ Texts = list[list[str]]
 class TokenStore:
     """The tokens of one split, without special tokens, and where its units of text end.
 
-    Each ``*_offsets`` array has one entry more than there are units: unit ``i`` runs from
-    ``offsets[i]`` to ``offsets[i + 1]`` of the level below.
+    Each ``*_offsets`` array has one more entry than there are units: unit ``i`` consists of the
+    units from ``offsets[i]`` to ``offsets[i + 1]`` of the level below.
 
     Attributes:
         sentence_offsets: sentences, in tokens.
         paragraph_offsets: paragraphs, in sentences.
         document_offsets: documents, in paragraphs.
-        counted: how often each id occurs, if that is known.
+        counted: how often each id occurs, if known.
     """
 
     tokens: np.ndarray
@@ -58,9 +58,9 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: Path, split: str, name: str) -> TokenStore:
-        """Memory-map the files of a split; nothing is read before it is used."""
+        """Memory-map the files of a split."""
         documents, paragraphs, sentences, tokens = (
-            # As plain arrays: parts of a ``memmap`` are slower to make.
+            # As plain arrays, since slicing a ``memmap`` is slower.
             np.asarray(np.load(folder / f"{split}-{level}.npy", mmap_mode="r"))
             for level in LEVELS
         )
@@ -89,7 +89,7 @@ def prepare_tokens(
     language: str,
     processes: int = 1,
 ) -> dict[str, TokenStore]:
-    """Tokenize both splits of ``corpus``, or find them in the cache."""
+    """Return the tokens of both splits, from the cache if they are there."""
     content = {
         "format": TOKENS_VERSION,
         "corpus": corpus.fingerprint,
@@ -111,13 +111,12 @@ def prepare_tokens(
 
 
 def split_sentences(paragraph: str, method: str | None, language: str) -> list[str]:
-    """Cut a paragraph into sentences, none of them empty.
+    """Split a paragraph into sentences, none of them empty.
 
     Args:
-        method: ``"sentencex"`` (rules for many languages), ``"period"`` (cut at every
-            ``.`` and drop it, as the simplest tutorials do) or ``None`` (the paragraph
-            stays whole).
-        language: the ISO 639 code that ``sentencex`` goes by.
+        method: ``"sentencex"`` (rules for many languages), ``"period"`` (split at every ``.`` and
+            drop it, as the simplest tutorials do) or ``None`` (do not split).
+        language: an ISO 639 code, for ``sentencex``.
     """
     if method is None:
         return [paragraph]
@@ -151,9 +150,9 @@ class _Build:
 def write_shard(folder: Path, split: str, documents: Iterable[Texts], encoder: TextEncoder) -> None:
     """Write documents of a split as tokens, for ``join_shards``.
 
-    Sentences without a token are left out, and so are the paragraphs and documents that this leaves
-    empty. The file has the ids, how many units of the level below each unit has, how many entries
-    each of these arrays has, and how often each id occurs.
+    Sentences without tokens are dropped, and so are paragraphs and documents that become empty.
+    There is a file for the ids, one per higher level with the number of units of the level below
+    in each unit, and one that counts how often each id occurs.
     """
     counts_V = np.zeros(encoder.vocab_size, np.int64)
     with contextlib.ExitStack() as stack:
@@ -184,9 +183,9 @@ def _chunks(documents: Iterable[Texts]) -> Iterator[list[Texts]]:
 
 
 def _without_empty(sizes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sizes that are not 0, and how many of them are in each group.
+    """Return the nonzero sizes, and how many of them are in each group.
 
-    ``groups`` has the number of units in each unit of the level above.
+    ``groups`` has the number of sizes in each unit of the level above.
     """
     full = sizes > 0
     group = np.repeat(np.arange(len(groups)), groups)
@@ -194,14 +193,14 @@ def _without_empty(sizes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, n
 
 
 def join_shards(shards: Sequence[Path], folder: Path, split: str, dtype: np.dtype) -> None:
-    """Write what ``TokenStore.open`` reads, ``dtype`` being that of the ids."""
+    """Write the files that ``TokenStore.open`` reads; ``dtype`` is that of the ids."""
     for level in LEVELS:
         files = [shard / f"{split}.{level}" for shard in shards]
         is_tokens = level == "tokens"
         length = (
             sum(file.stat().st_size for file in files) // (dtype if is_tokens else SIZE).itemsize
         )
-        # Offsets are ends, after a 0.
+        # Offsets are the ends of the units, preceded by a 0.
         end = np.zeros(1, np.int64)
         shape, kind = (length, dtype) if is_tokens else (length + 1, end.dtype)
         header = {"descr": kind.str, "fortran_order": False, "shape": (shape,)}

@@ -1,4 +1,4 @@
-"""A corpus that is too large to prepare: read from its source, one buffer-full in memory."""
+"""A corpus that is too large to prepare: read from its source, one buffer at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.store import TokenStore
 from bertexp.validation import UserError
 
-# Characters that are read and encoded at once.
+# Characters read and encoded at once.
 CHUNK_CHARACTERS = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a stream: how many turns, shards, documents and blocks were before it."""
+    """A place in a stream: the turn, shard, document and block, each numbered from 0."""
 
     turn: int = 0
     shard: int = 0
@@ -38,10 +38,10 @@ class Place:
 
 @dataclass(frozen=True)
 class DocumentStream:
-    """The training documents of a corpus, over and over, from any place on.
+    """The training documents of a corpus, repeated without end, starting anywhere.
 
-    Each turn takes the shards in an order of its own, drawn under the seed. ``left_out`` has the
-    identities of documents that are for validation, wherever they come.
+    Each turn has its own order of shards, drawn from the seed. ``left_out`` has the identities of
+    documents that are for validation.
     """
 
     shards: Sequence[ReadDocuments]
@@ -52,7 +52,7 @@ class DocumentStream:
         """Yield documents without end, each with its place.
 
         Raises:
-            UserError: the corpus cannot be read, or has nothing to train on.
+            UserError: the corpus cannot be read, or has no text to train on.
         """
         for turn in count(start.turn):
             found = False
@@ -73,9 +73,9 @@ class DocumentStream:
 
 @dataclass(frozen=True)
 class Buffer:
-    """Consecutive documents of a stream, each a paragraph and a sentence too.
+    """Consecutive documents of a stream, each with a single paragraph and sentence.
 
-    ``first`` is the first block that is the buffer's; those before are the last one's.
+    ``first`` is the number of the buffer's first block; those before it are in the previous one.
     """
 
     tokens: TokenStore
@@ -83,11 +83,11 @@ class Buffer:
 
 
 class TokenStream:
-    """The blocks of a stream's documents, in buffers of equally many; no block is in two.
+    """The blocks of a stream's documents, in buffers of equal size, each block in one buffer.
 
-    A block has ``block_tokens`` tokens, the last one of a document maybe fewer. A file notes where
-    buffers begin, so that a resumed run need not read again what came before; without the file it
-    does, and finds the same.
+    A block has ``block_tokens`` tokens, the last one of a document possibly fewer. A file records
+    where buffers begin, so that a resumed run can skip earlier documents. Without the file it
+    reads them again, with the same result.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class TokenStream:
     ) -> None:
         self._documents, self._encoder, self._notes = documents, encoder, notes
         self._size, self._blocks = block_tokens, blocks
-        # A process that was forked must not read on in files of its parent.
+        # A forked process must not continue to read files that its parent opened.
         self._at: tuple[int, int] | None = None
         self._reading: Iterator[tuple[Place, list[np.ndarray]]] = iter(())
 
@@ -108,7 +108,7 @@ class TokenStream:
         return vars(self) | {"_at": None, "_reading": iter(())}
 
     def buffer(self, number: int) -> Buffer:
-        """Return a buffer; one after the other is fastest.
+        """Return a buffer; fastest in order.
 
         Raises:
             UserError: the corpus cannot be read.
@@ -138,7 +138,7 @@ class TokenStream:
             while blocks >= self._blocks:
                 yield start, texts
                 blocks -= self._blocks
-                # What is left of the last document begins the next buffer.
+                # The rest of the last document begins the next buffer.
                 start, texts = replace(place, block=own - blocks), [ids]
 
     def _tokenized(self, start: Place) -> Iterator[tuple[Place, np.ndarray]]:
@@ -158,14 +158,14 @@ class TokenStream:
     def _note(self, number: int, start: Place) -> None:
         if self._last_known(number) == (number, start):
             return
-        # Without it all is found as well, only later: the cache may be read-only.
+        # The cache may be read-only; without the file resuming is only slower.
         with suppress(OSError):
             self._notes.parent.mkdir(parents=True, exist_ok=True)
             with self._notes.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([number, *astuple(start)]) + "\n")
 
     def _last_known(self, number: int) -> tuple[int, Place]:
-        """Return the number of the last noted buffer up to ``number``, and where it begins."""
+        """Return the number of the last recorded buffer up to ``number``, and where it begins."""
         best = (0, Place())
         lines = self._notes.read_text().splitlines() if self._notes.exists() else []
         for line in lines:

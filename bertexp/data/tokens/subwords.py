@@ -1,4 +1,4 @@
-"""Byte-level BPE and Unigram: how text is normalised and parted, and how each is trained."""
+"""Byte-level BPE and Unigram: normalisation, pre-tokenization and training."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from bertexp.data.tokens.characters import (
 from bertexp.data.tokens.spelling import SPACE
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS
 
-# Decimals of a piece's score, a logarithm of its probability.
+# Decimals of a piece's score, the logarithm of its probability.
 DECIMALS = 4
-# By which the trainer parts the scores of characters that it must not leave out.
+# The trainer's step between the scores of characters that it has to keep.
 _STEP = 1e-4
-# Runs of digits and of signs, with the space before them: no piece has letters beside them, as in
-# SentencePiece, which parts scripts and numbers.
+# Runs of digits and of signs, with the space before them. No piece mixes them with letters, as in
+# SentencePiece, which splits at changes of script and at numbers.
 _NO_LETTERS = rf"{SPACE}?\p{{N}}+|{SPACE}?[^\p{{L}}\p{{M}}\p{{N}}{SPACE}]+"
 
-# Letters, digits or signs at the beginning of what is between spaces.
+# The first run of letters, digits or signs between spaces.
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]+")
-# Characters of the longest piece, of which one is the space.
+# Characters of the longest piece, including the space.
 _LONGEST = 16
 
 
 def train_bpe(
     texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accents: bool | None = None
 ) -> Backend:
-    """Train a byte-level BPE (Radford et al. 2019), which knows every text.
+    """Train a byte-level BPE (Radford et al. 2019), which can encode any text.
 
-    Words are parted as in GPT-2, RoBERTa and ModernBERT. A text's first word is as any other: it
-    has a space before it.
+    Words are split as in GPT-2, RoBERTa and ModernBERT. The first word of a text gets a space too,
+    so that it has the same tokens as elsewhere.
     """
     if strip_accents is None:
         strip_accents = lowercase and not needs_accents(count_characters(texts))
@@ -62,11 +62,11 @@ def train_bpe(
 def train_unigram(
     texts: Iterable[str], vocab_size: int, lowercase: bool, strip_accents: bool | None = None
 ) -> Backend:
-    """Train a Unigram language model of pieces (Kudo 2018), as SentencePiece has it.
+    """Train a Unigram language model of pieces (Kudo 2018), as in SentencePiece.
 
-    Characters that are too rare for the alphabet are [UNK]; there are no pieces of single bytes,
-    as there are none in ALBERT, XLM-R and DeBERTa: 256 of them are much of a small vocabulary.
-    The texts are gone through three times.
+    Characters that are too rare for the alphabet become [UNK]. Like ALBERT, XLM-R and DeBERTa it
+    has no pieces for single bytes, since 256 are a large part of a small vocabulary. The texts are
+    read three times.
     """
     written = count_characters(texts)
     if strip_accents is None:
@@ -79,7 +79,7 @@ def train_unigram(
         unk_token="[UNK]",
         show_progress=False,
     )
-    # The trainer has all characters of its text in the vocabulary: rare ones part words here.
+    # The trainer keeps every character of its text, so rare ones are replaced by spaces.
     known = (text.translate(rare) for text in chain(texts, _doubled_words(texts)))
     backend.train_from_iterator(in_chunks(known), trainer)
     pieces = json.loads(backend.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
@@ -89,10 +89,10 @@ def train_unigram(
 
 
 def _doubled_words(texts: Iterable[str]) -> list[str]:
-    """Return each word that occurs twice or more, written twice without a space.
+    """Return each word that occurs at least twice, written twice without a space.
 
-    The trainer begins with the strings that occur in several different words, so that a whole word
-    would be a piece only if it is a part of another one too.
+    The trainer starts from strings that occur in several distinct words, so without these a whole
+    word could only become a piece if it were part of another word.
     """
     written: Counter[str] = Counter()
     for text in texts:
@@ -105,11 +105,11 @@ def _doubled_words(texts: Iterable[str]) -> list[str]:
 
 
 def _settled(scores: dict[str, float]) -> list[tuple[str, float]]:
-    """Return pieces and scores that are the same in every process, the likeliest first.
+    """Return pieces and scores that are the same in every process, the most likely first.
 
-    The trainer adds up floats in the order of a hash table and of its threads, so that the last
-    digits differ. Characters that it would have left out get the least score and, in the order of
-    a hash table, small steps above it.
+    The trainer sums floats in the order of a hash table and of its threads, so the last digits of
+    scores vary. To characters that it would have dropped it gives the lowest score plus small
+    steps, also in the order of a hash table; here all of these get the lowest score.
     """
     least = min(scores.values(), default=0.0)
     steps = least + _STEP * sum(len(piece) == 1 for piece in scores)
@@ -152,7 +152,7 @@ def _normalizer(
 def _rare_characters(
     written: Counter[str], normalizer: normalizers.Normalizer, vocab_size: int
 ) -> dict[int, str]:
-    """Return spaces for the characters that are not in the alphabet, by code point."""
+    """Return a table for ``str.translate`` from characters outside the alphabet to spaces."""
     counts = normalized(written, normalizer)
     size = alphabet_size(counts, {character: [character] for character in counts}, vocab_size)
     alphabet = {*[*counts][:size]}

@@ -1,4 +1,4 @@
-"""Tokenizers that are trained on the training documents of a corpus, and cached."""
+"""Tokenizers trained on the training documents of a corpus, and cached."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bertexp.data.tokens.subwords import train_bpe, train_unigram
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import train_wordpiece
 
-# By `tokenizer.name`: how it is trained, and a number raised whenever the same text would give
-# another vocabulary.
+# By `tokenizer.name`: the function that trains it, and a version, incremented whenever the same
+# text would give another vocabulary.
 TRAINERS: dict[str, tuple[Callable[..., Backend], int]] = {
     "wordpiece": (train_wordpiece, 3),
     "bpe": (train_bpe, 1),
@@ -27,7 +27,7 @@ TRAINERS: dict[str, tuple[Callable[..., Backend], int]] = {
 def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> Tokenizer:
     """Return a tokenizer trained on the corpus's training documents, or the cached one.
 
-    The same texts, which may be gone through twice, give the same vocabulary in every process.
+    The same texts give the same vocabulary in every process.
     """
     train, version = TRAINERS[config.name]
     settings = {
@@ -36,7 +36,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: CorpusStore) -> Tokenizer:
         "strip_accents": config.strip_accents,
     }
     key = {"format": version, "corpus": corpus.fingerprint, **settings}
-    if config.name != "wordpiece":  # the only one there was
+    if config.name != "wordpiece":  # keeps the cache of when it was the only one
         key["kind"] = config.name
 
     def build(folder: Path) -> None:

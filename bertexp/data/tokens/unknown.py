@@ -1,4 +1,4 @@
-"""Words that a tokenizer does not know: a model sees one token for all, and predicts nothing."""
+"""Words that a tokenizer does not know: one token stands for all, and it is never predicted."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
 
-# The share of unknown tokens from which on a warning names them.
+# The share of unknown tokens that triggers a warning.
 MANY = 0.03
-# Characters that are searched for examples, and how many of these are named.
+# Characters searched for examples, and how many of these a warning names.
 SEARCHED = 1 << 18
 NAMED = 3
 
@@ -37,10 +37,10 @@ def check_unknown(
 ) -> None:
     """Warn if many tokens are unknown, with examples from ``texts``.
 
-    ``advice`` is for characters that the vocabulary lacks.
+    ``advice`` is for a vocabulary that lacks characters; too long words get other advice.
 
     Raises:
-        UserError: not one word is known, so that nothing can be predicted.
+        UserError: no word is known, so that nothing can be predicted.
     """
     share = unknown_share(counts_V, tokenizer)
     if share <= MANY:

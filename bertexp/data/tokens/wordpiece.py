@@ -1,4 +1,4 @@
-"""WordPiece as BERT has it: how text is normalised and parted, and how a vocabulary is trained."""
+"""BERT's WordPiece: normalisation, word boundaries and training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def train_wordpiece(
 ) -> Backend:
     """Train a WordPiece vocabulary with BERT's normalisation and word boundaries.
 
-    The same texts, which are gone through twice, give the same vocabulary in every process.
+    The same texts, which are read twice, give the same vocabulary in every process.
     """
     written = count_characters(texts)
     if strip_accents is None and lowercase and needs_accents(written):
@@ -37,8 +37,8 @@ def train_wordpiece(
     continuing = [piece for character in alphabet for piece in pieces[character][1:]]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
-        # The trainer numbers characters in the order of a hash table and breaks ties by these
-        # numbers: given here, they are always the same.
+        # The trainer numbers characters in the order of a hash table and breaks ties by number;
+        # listing them here fixes the numbers.
         special_tokens=[*SPECIAL_TOKENS, *alphabet, *continuing],
         limit_alphabet=0,
         continuing_subword_prefix=CONTINUATION,
@@ -46,16 +46,16 @@ def train_wordpiece(
     )
     backend.train_from_iterator(in_chunks(texts), trainer)
     vocabulary = backend.get_vocab()
-    # Chinese has no longer words to learn: the places that are left are for rarer characters.
+    # In Chinese there are no longer words to learn: rarer characters fill the vocabulary.
     left = [piece for character in [*pieces][size:] for piece in pieces[character]]
     for piece in left[: vocab_size - len(vocabulary)]:
         vocabulary.setdefault(piece, len(vocabulary))
-    # Built anew, or the characters would stay special and be cut out of any word.
+    # Rebuilt, since the characters would otherwise be special tokens and split words.
     return bert_backend(vocabulary, lowercase, strip_accents)
 
 
 def _pieces(character: str, backend: Backend) -> list[str]:
-    # Of every Chinese character, BERT makes a word of its own.
+    # BERT puts spaces around every Chinese character, which makes it a word.
     is_word = backend.normalizer.normalize_str(character) == f" {character} "
     return [character] if is_word else [character, CONTINUATION + character]
 
@@ -69,6 +69,6 @@ def bert_backend(
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix=CONTINUATION)
-    # In a text, "[MASK]" is the token and not three.
+    # "[MASK]" in a text is one token, not three.
     backend.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocabulary])
     return backend
