@@ -1,19 +1,19 @@
-"""Bits per byte of text: how well masked models of different vocabularies predict the same text.
+"""Bits per byte of text: how well masked models with different vocabularies predict the same text.
 
-A loss is a mean over tokens, and with other tokens it is another quantity. What can be compared is
-the surprisal of the same text, per byte of its UTF-8 (Gao et al. 2020, "The Pile", for models that
-read from left to right). Here a text's surprisal is that of each of its words given all the others,
-by the chain rule over the word's pieces: while one is scored, it and the later pieces of its word
-are masked (Kauf and Ivanova 2023, "A better way to do masked language model scoring"). With one
-piece masked at a time the pieces of a word give each other away, and the tokenizer that cuts finest
-has the best score.
+A loss is a mean over tokens, so with other tokens it is a different quantity. What can be compared
+is the surprisal of the same text, per byte of its UTF-8 (Gao et al. 2020, "The Pile", for
+left-to-right models). Here the surprisal of a text is that of each word given all the others, by
+the chain rule over the word's pieces: when a piece is scored, it and the later pieces of its word
+are masked (Kauf and Ivanova 2023, "A better way to do masked language model scoring"). If only one
+piece were masked at a time, the pieces of a word would reveal each other, and the tokenizer with
+the smallest pieces would have the best score.
 
-It is the same for every tokenizer. The texts are chosen and cut by characters, and words are runs
-of letters and digits, or of signs, whatever pieces they are cut into. How many pieces a word has,
-which its masks give away, is charged by the frequency of such numbers: only so the probabilities of
-all words add up to 1. What the tokens do not tell (case, spaces, unknown words) is charged too, see
-``spelling``. Words are predicted from both sides, so this is no compressed size, and not to be
-compared with a left-to-right model's.
+The measure does not depend on the tokenizer. Texts are chosen and cut by characters, and words are
+runs of letters and digits, or of signs, however they are split into pieces. The masks reveal how
+many pieces a word has, so that number is charged too, by its frequency: only then do the
+probabilities of all words sum to 1. Whatever the tokens do not determine (case, spaces, unknown
+words) is also charged, see ``spelling``. Words are predicted from both sides, so this is not a
+compressed size and cannot be compared with that of a left-to-right model.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from bertexp.objectives.learner import Learner
 
 SPELLING, PIECES = f"{BITS_PER_BYTE}@spelling", f"{BITS_PER_BYTE}@pieces"
 VERSION = 3
-# Bytes of a text: longer ones are cut before the word that goes beyond.
+# Most bytes of a text; a longer one is cut before the first word that exceeds them.
 MOST_BYTES = 384
-# Characters of a large validation split that texts are chosen from.
+# Texts are chosen from about this many characters at the beginning of a large validation split.
 READ = 4_000_000
 
 
 @EVALUATORS.register("bits_per_byte", reads=("evaluation.pseudo_perplexity",))
 class BitsPerByte(Evaluator):
-    """Of some paragraphs of the validation text: ``eval/bits_per_byte``."""
+    """Computes ``eval/bits_per_byte`` of some paragraphs of the validation text."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        # Other models have no head for it.
+        # Models of other tasks have no head for masked tokens.
         count = source.config.pseudo_perplexity if MASKED in source.task.heads else None
         self.texts = choose_texts(source.corpus, count or 0)
         self.bytes = sum(len(text.encode()) for text in self.texts)
@@ -66,7 +66,7 @@ class BitsPerByte(Evaluator):
             return
         tokenizer = self.source.tokenizer
         found_N = log_likelihoods(learner.family, tokenizer, self.places, device)
-        # Those that no model learns to predict are in the spelling.
+        # Tokens that no model learns to predict are charged as spelling.
         nats = -float(found_N[~tokenizer.is_special_V[self.places.ids_N]].sum())
         yield BITS_PER_BYTE, nats / math.log(2) / self.bytes + self.spelling + self.pieces
         yield SPELLING, self.spelling
@@ -84,7 +84,7 @@ class BitsPerByte(Evaluator):
 
 
 def choose_texts(corpus: CorpusStore, count: int) -> list[str]:
-    """Return ``count`` paragraphs, always the same; fewer are a subset of more."""
+    """Return ``count`` paragraphs, always the same; a smaller choice is part of a larger one."""
     texts: list[str] = []
     left = READ if count else 0
     for document in corpus.documents("validation"):
@@ -101,15 +101,15 @@ def _cut(text: str) -> str:
     if len(whole) <= MOST_BYTES:
         return text
     cut = whole[:MOST_BYTES].decode(errors="ignore")
-    # A script without spaces is cut between characters.
+    # Text without spaces is cut between characters.
     return cut.rsplit(maxsplit=1)[0] if " " in cut else cut
 
 
 def place(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Places:
-    """Return where each token of the texts is scored, and what is masked with it.
+    """Return the position at which each token of the texts is scored, and what is masked with it.
 
-    A text that has more tokens than a model can read is scored in windows, each token in the one
-    that has as much of the text before it as after it.
+    A text with more tokens than a model can read is scored in windows: each token in the one with
+    as much text before it as after it.
     """
     room = max_length - tokenizer.special_in_sequence
     rows: list[np.ndarray] = []
@@ -131,7 +131,7 @@ def place(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Places
 
 
 def piece_bits(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
-    """Return the bits that the numbers of pieces of all words take."""
+    """Return the bits needed to encode the number of pieces of each word."""
     encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
     ends = [ends_of_words(t, e.offsets) for t, e in zip(texts, encodings, strict=True)]
     sizes = [np.unique(each, return_counts=True)[1] for each in ends]
@@ -139,22 +139,22 @@ def piece_bits(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
 
 
 def surprisal(values: np.ndarray) -> float:
-    """Return the bits of values that are drawn by their own frequencies."""
+    """Return the total bits of the values under their own empirical distribution."""
     counts = np.unique(values, return_counts=True)[1]
     return -float(counts @ np.log2(counts / max(counts.sum(), 1)))
 
 
 def ends_of_words(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Return for each token the number of the first one after the word that it ends in.
+    """Return, for each token, the index of the first token after the word that it ends in.
 
-    A word is a run of letters, marks and digits, or a run of other characters, and has the spaces
-    before it; so a sentence of a script without spaces is one. A token may be in several.
+    A word is a run of letters, marks and digits, or a run of other characters, with the spaces
+    before it; in a script without spaces that is a whole sentence. A token may span several words.
     """
     word_C = _words(text)
     first, last = [], []
     for start, end in offsets:
         first.append(word_C[min(start, len(text) - 1)])
-        # The space after a word is the next one's.
+        # A space belongs to the word after it.
         last.append(word_C[max(start, start + len(text[start:end].rstrip()) - 1)])
     first_N, last_N = np.maximum.accumulate(np.array(first, np.int64)), np.array(last, np.int64)
     ends_N = np.searchsorted(first_N, last_N, side="right")
@@ -162,7 +162,7 @@ def ends_of_words(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
 
 
 def _words(text: str) -> list[int]:
-    """Return the number of each character's word."""
+    """Return the index of each character's word."""
     found, number, before = [0] * len(text), 0, ""
     for place, character in enumerate(text):
         kind = _kind(character)

@@ -1,4 +1,4 @@
-"""How likely a masked model finds single tokens, each scored in a forward pass of its own."""
+"""Log-likelihoods of single tokens under a masked model, each from its own masked sequence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.batch import attention_mask, pad
 
-# Tokens of one forward pass, padding included.
+# Tokens per forward pass, including padding.
 BATCH_TOKENS = 8192
 
 
@@ -25,8 +25,8 @@ class Places:
 
     Attributes:
         rows: sequences with their special tokens.
-        row_N, column_N: the sequence of each token, and its place in it.
-        end_N: it is masked together with what follows it, up to this place.
+        row_N, column_N: the sequence of each token, and its position there.
+        end_N: each token is masked together with those that follow it before this position.
     """
 
     rows: Sequence[np.ndarray]
@@ -36,7 +36,7 @@ class Places:
 
     @cached_property
     def ids_N(self) -> np.ndarray:
-        """The tokens themselves, ``int64``."""
+        """The ids of the tokens, ``int64``."""
         places = zip(self.row_N, self.column_N, strict=True)
         return np.array([self.rows[row][column] for row, column in places], dtype=np.int64)
 
@@ -62,11 +62,11 @@ def log_likelihoods(
 def _batches(
     tokenizer: Tokenizer, places: Places
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, Inputs]]:
-    """Yield the numbers of the tokens of a batch, their ids, and their masked sequences."""
+    """Yield batches: the tokens' indices into ``places``, their ids and their masked sequences."""
     if not len(places.row_N):
         return
     ids_TL, lengths_T = pad([*places.rows], tokenizer.pad_id)
-    # Longest first: the first sequence of a batch tells how many fit.
+    # Longest first, so that a batch's first sequence determines how many fit.
     order_N = np.argsort(-lengths_T[places.row_N], kind="stable")
     start = 0
     while start < len(order_N):
@@ -83,7 +83,7 @@ def _batches(
             torch.from_numpy(places.ids_N[chosen]),
             Inputs(
                 input_ids_BL=torch.from_numpy(ids_BL),
-                # The last layer and the head work at the scored position only.
+                # The last layer and the head compute the scored position only.
                 queries_BP=torch.from_numpy(column_B[:, None]),
                 slots_U=torch.from_numpy(rows_B),
                 attention_mask_BL=attention_mask(ids_BL, lengths_T[row_B]),

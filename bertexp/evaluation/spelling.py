@@ -1,7 +1,7 @@
-"""What tokens leave open of the text that they stand for: case, spaces, unknown words.
+"""Charging for what tokens do not determine of their text: case, spaces, unknown words.
 
-A tokenizer that folds case has less to predict than one that keeps it. To compare the two, each is
-charged what it takes to write the text itself, given its tokens.
+A tokenizer that folds case has less to predict than one that keeps it. To make the two comparable,
+each is charged the bits needed to write the original text, given its tokens.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from bertexp.objectives.base import BANK_SEED
 
 VERSION = 2
 FILE = "bits.json"
-# Characters of training text that spellings are counted in: of as many of its beginning, a sample.
+# Spellings are counted in a sample of COUNTED characters of the first READ of the training text.
 COUNTED, READ = 1_000_000, 20_000_000
 BITS_OF_A_BYTE = 8
 
-# A token, and what it stands for: all of the text from the end of the one before to its own end.
+# A token and its spelling: the text from the end of the previous token to its own end.
 Spelt = tuple[int, str]
 Counts = dict[tuple[int, ...], Counter[str]]
 
 
 def spelling_bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
-    """Return the bits that each text takes beyond its tokens, or find them in the cache.
+    """Return the bits that each text takes beyond its tokens, or read them from the cache.
 
-    None, where decoding the tokens gives every text back. Else a text takes a note of whether it
-    does (the surprisal of that), and if it does not, the surprisal of each token's spelling, given
-    it and the token before: counts in training text, smoothed as Witten and Bell 1991 do, down to
-    eight bits for each byte and its end. A token that no model learns to predict (the unknown
-    token) takes as much in any case.
+    They are 0 if decoding the tokens restores every text. Otherwise each text is charged the
+    surprisal of whether decoding restores it. If it does not, add that of each token's spelling,
+    given it and the token before: counts in training text with Witten-Bell smoothing (1991), which
+    backs off to eight bits for each byte and for the end of the spelling. A token that no model
+    learns to predict (the unknown token) is always charged those eight bits.
     """
     key = {
         "version": VERSION,
@@ -55,9 +55,9 @@ def spelling_bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str
 
 
 def spelt(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[Spelt]]:
-    """Yield the tokens of each text, each with what it stands for, the space before it included.
+    """Yield the tokens of each text with their spellings, which include the space before.
 
-    Of several pieces of one character the first has it.
+    If a character has several tokens, it belongs to the first.
     """
     encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
     for text, encoding in zip(texts, encodings, strict=True):
@@ -122,5 +122,5 @@ def _surprisals(tokens: Sequence[Spelt], counts: Counts, tokenizer: Tokenizer) -
         for each in known:
             if found := counts.get(each):
                 share = (found[spelling] + len(found) * share) / (found.total() + len(found))
-        # A long word may be too unlikely for a float.
+        # The probability of a long word may underflow.
         yield -math.log2(share) if share else bits

@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, what it reaches and how it is loaded."""
+"""The model card of an exported model: its facts, its metrics and how to load it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.metrics import describe
 from bertexp.training.state import TrainState
 
-# The head of the card is what the Hugging Face Hub reads.
+# The Hugging Face Hub reads the YAML header.
 CARD = """\
 ---
 library_name: transformers
@@ -41,7 +41,7 @@ model = {name}.from_pretrained(folder)
 {use}
 ```
 """  # noqa: E501
-# Of models with several heads the first counts.
+# The first one that the model has a head for is used.
 PIPELINES = {MASKED: "fill-mask", LABEL: "text-classification"}
 
 
@@ -53,7 +53,7 @@ def model_card(
     metrics: Mapping[str, float],
     optimum: Mapping[str, float],
 ) -> str:
-    """Return a card in Markdown, of facts of the run alone."""
+    """Return a card in Markdown, with facts of the run only."""
     model, known = prepared.model, versions()
     heads, kind = Family.of(model).heads, model.config.model_type
     pipeline = next((PIPELINES[each] for each in PIPELINES if each in heads), "feature-extraction")

@@ -1,4 +1,4 @@
-"""Families: kinds of encoders of ``transformers``."""
+"""Families: the architectures of encoders in ``transformers``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Families(Registry[type["Family"]]):
     """Families by the ``model_type`` in their ``config.json``.
 
-    Some have a class of their own; every other kind of model that ``transformers`` has a
-    masked-language-model class for is a ``Generic`` one.
+    Some have a class of their own; every other ``model_type`` for which ``transformers`` has a
+    masked-language-model class is ``Generic``.
     """
 
     def has(self, name: str) -> bool:
@@ -41,7 +41,7 @@ class Families(Registry[type["Family"]]):
 
 
 def generic_names() -> list[str]:
-    """Return the kinds of models that ``transformers`` has a masked-language-model class for."""
+    """Return each ``model_type`` for which ``transformers`` has a masked-language-model class."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     return [*MODEL_FOR_MASKED_LM_MAPPING_NAMES]

@@ -1,4 +1,4 @@
-"""What of a checkpoint's ``config.json`` counts, and whether it fits what is to be done."""
+"""Reading a checkpoint's ``config.json`` and checking that it suits the run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from bertexp.data.hub import is_away, must_be_local
 from bertexp.families import FAMILIES
 from bertexp.validation import UserError
 
-# Of a ``config.json``, what makes another model of it than the one that is trained here, and what
-# such a field may be. ``transformers`` passes some of them over without a word.
+# Fields of a ``config.json`` that change the model into one that is not trained here, and the only
+# value allowed for each. ``transformers`` silently ignores some of them.
 _MUST_BE: dict[str, Any] = {
     "is_decoder": False,
     "is_encoder_decoder": False,
@@ -22,24 +22,24 @@ _MUST_BE: dict[str, Any] = {
     "quantization_config": {},
     "auto_map": {},
 }
-# What every encoder that is trained here has.
+# Fields that every encoder trained here must have.
 _NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings")
-# What only says how it is stored, computed and returned: that is decided here.
+# Fields that only affect how a model is stored, computed or returned, which is set here instead.
 _NOT_READ = (
     *("dtype", "torch_dtype", "attn_implementation", "_attn_implementation"),
     *("chunk_size_feed_forward", "gradient_checkpointing", "use_cache"),
     *("return_dict", "output_attentions", "output_hidden_states"),
 )
-# An embedding table may have so many rows more than another tokenizer than its own has tokens:
-# tables are filled up to multiples of 8 to 1024, which makes products faster.
+# With a tokenizer that is not the checkpoint's own, its embedding table may have up to this many
+# unused rows: tables are padded to multiples of 8 to 1024 to make matrix products faster.
 _MOST_FILLED = 1024
 
 
 def read_architecture(path: str, key: str = "model.pretrained") -> Any:
-    """Return a checkpoint's configuration of ``transformers``; its weights are not read.
+    """Return a checkpoint's ``transformers`` configuration without reading its weights.
 
     Raises:
-        UserError: there is none, or it is of a kind of model that no family here is.
+        UserError: there is no checkpoint, or its ``model_type`` is not supported.
     """
     from transformers import CONFIG_MAPPING, PreTrainedConfig
 
@@ -69,12 +69,12 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
 
 
 def must_be_plain(found: Mapping[str, Any], read: Collection[str], named: str) -> None:
-    """Raise a ``UserError`` if a configuration is of more than an encoder that is trained here.
+    """Raise a ``UserError`` unless a configuration is that of a plain encoder.
 
     Args:
-        found: a ``config.json``.
-        read: what ``transformers`` reads of it.
-        named: what has it, for error messages.
+        found: the content of a ``config.json``.
+        read: the fields of it that ``transformers`` reads.
+        named: its source, for error messages.
     """
     for name, allowed in _MUST_BE.items():
         value = found.get(name) or allowed
@@ -88,7 +88,7 @@ def must_be_plain(found: Mapping[str, Any], read: Collection[str], named: str) -
 
 
 def _is_of_transformers(auto_map: Mapping[str, Any]) -> bool:
-    """Whether all code that a ``config.json`` names is in ``transformers`` by now."""
+    """Whether all custom code that a ``config.json`` refers to is part of ``transformers`` now."""
     import transformers
 
     for value in auto_map.values():
@@ -106,17 +106,18 @@ def check_fit(
     other: str = "",
     resize: bool = False,
 ) -> None:
-    """Check that so many tokens of a tokenizer each have a row in a checkpoint's embedding table.
+    """Check that each of a tokenizer's tokens has a row in a checkpoint's embedding table.
 
-    Rows that no token has are never predicted and never input.
+    Rows without a token are never predicted and never input.
 
     Args:
+        tokens: the size of the vocabulary.
         named: the checkpoint, for error messages.
-        other: the tokenizer, for error messages, where it is not the checkpoint's own.
-        resize: whether rows will be added.
+        other: the tokenizer, for error messages, if it is not the checkpoint's own.
+        resize: whether missing rows will be added.
 
     Raises:
-        UserError: they do not fit.
+        UserError: rows are missing, or far too many for another tokenizer than the model's own.
     """
     rows = found.vocab_size
     theirs = other or "its tokenizer"
@@ -134,9 +135,9 @@ def check_fit(
 
 
 def must_read_pairs(found: Any, key: str) -> None:
-    """Raise a ``UserError`` if a model has one segment type and ``key`` is about two.
+    """Raise a ``UserError`` if a model has one segment type and ``key`` needs two.
 
-    Two texts without segments, parted by closing tokens alone, are for any model to read.
+    Any model can read two texts without segments, separated by closing tokens alone.
     """
     if (segments := FAMILIES[found.model_type].segments(found)) < 2:
         raise UserError(
@@ -164,7 +165,7 @@ def reading(named: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # what it raises depends on where the files do not fit
+    except Exception as error:  # the type depends on what is wrong with the files
         key, _, path = named.partition("=")
         if is_away(path):
             raise UserError(

@@ -1,4 +1,4 @@
-"""What every family has: how a model is built, read and computed, and where its parts are."""
+"""The base class of families: computing a model's outputs, and finding and counting its parts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Part:
     """A part of a model.
 
     Attributes:
-        module: its weights; those that another part has too count where they come first.
-        products: multiply-adds of the forward pass: of the encoder for each token where every
-            position is computed, of a head for each prediction.
-        is_head: whether models for other tasks are without it.
+        module: holds its weights; shared weights are counted with the first part that has them.
+        products: multiply-adds of the forward pass: for the encoder per token, if every position
+            is computed, for a head per prediction.
+        is_head: whether models for other tasks lack it.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Part:
 
 
 class Family(Kind):
-    """A kind of encoder; an instance is one model of it.
+    """A kind of encoder; an instance wraps one model.
 
-    By default all positions are computed by the forward pass of ``transformers``, then its own head
-    where something is predicted.
+    By default ``transformers`` computes the encoder at all positions, and its own head at the
+    positions with predictions only.
 
     Args:
         model: a model of ``transformers``.
@@ -53,20 +53,20 @@ class Family(Kind):
 
     @staticmethod
     def of(model: Any) -> Family:
-        """Return a model of ``transformers`` as one of its family."""
+        """Wrap a model of ``transformers`` in its family's class."""
         return FAMILIES[model.config.model_type](model)
 
     def initialize(self, how: str) -> None:
-        """Draw the initial weights that ``model.initialization`` names, if not its own."""
+        """Replace initial weights as ``model.initialization`` requires; by default keep them."""
 
     def check(self) -> None:
-        """Raise a ``UserError`` unless its heads can be computed as they are computed here."""
+        """Raise a ``UserError`` unless this class computes its heads correctly."""
 
     def use_tokens(self, pad_id: int, mask_id: int) -> None:
-        """Have a model pad and mask with these tokens.
+        """Set the ids that the model treats as padding and as masks.
 
         Raises:
-            UserError: it was trained to treat others as these.
+            UserError: the model depends on other ids.
         """
         if self.positions_follow_padding and pad_id != self.config.pad_token_id:
             raise UserError(
@@ -82,19 +82,18 @@ class Family(Kind):
         if hasattr(self.config, "mask_token_id"):
             self.config.mask_token_id = mask_id
         self.config.pad_token_id = pad_id
-        # Of another token, it would keep that one's embedding as it is.
+        # The row at padding_idx gets no gradient, so it must not be that of another token.
         self.model.get_input_embeddings().padding_idx = pad_id
 
     @torch.no_grad()
     def untie(self, missing: set[str]) -> None:
-        """Correct what ``transformers`` gets wrong in a loaded model with untied tables.
+        """Fix the output bias of a loaded model whose embedding and output matrices are untied.
 
-        Some heads have a table of their own then, and the output bias twice. They use the
-        decoder's. What ``transformers`` 4 saved holds the other one only, which then stood for
-        both.
+        Some heads then have the output bias twice, and use the decoder's. ``transformers`` 4 saved
+        only the other one, which at the time served as both.
 
         Args:
-            missing: names of the weights that were not found; those set here are taken out.
+            missing: names of weights that were not found; those set here are removed.
         """
         if MASKED not in self.heads:
             return
@@ -104,7 +103,7 @@ class Family(Kind):
         if (name := f"{self._decoder_name}.bias") in missing:
             bias_V.copy_(other_V)
             missing.remove(name)
-        # It gets no gradient, for which several processes would wait.
+        # It gets no gradient, and several processes would wait for one.
         other_V.requires_grad_(False)
 
     @property
@@ -134,7 +133,7 @@ class Family(Kind):
     def arguments(
         self, ids_BL: Tensor, mask_BL: Tensor | None = None, types_BL: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Return the arguments of ``base``, without those the family does not read."""
+        """Return the arguments of ``base``, without those the family does not accept."""
         found = {"input_ids": ids_BL}
         if mask_BL is not None:
             found["attention_mask"] = mask_BL
@@ -159,7 +158,7 @@ class Family(Kind):
             return Costs.of(self.build(self.config, frozenset()))
 
     def products(self, inputs: Inputs) -> float:
-        """Return the multiply-adds of ``encode``, matrix products only, padding included."""
+        """Return the multiply-adds of ``encode``: matrix products only, including padding."""
         return self._costs.products(*inputs.input_ids_BL.shape)
 
     @property
@@ -173,27 +172,27 @@ class Family(Kind):
 
     @property
     def masked_head(self) -> Any:
-        """The module that the decoder is in."""
+        """The module that contains the decoder."""
         return self.model.get_submodule(self._decoder_name.rpartition(".")[0])
 
     @property
     def output_bias_V(self) -> Tensor:
-        """What is added to the ``decoder``'s products: its bias, one beside it, or nothing."""
+        """The output bias: the ``decoder``'s own, one beside it, or zeros."""
         bias_V: Tensor | None = self.decoder.bias
         if bias_V is None:
             bias_V = getattr(self.masked_head, "bias", None)
         return self.decoder.weight.new_zeros(len(self.decoder.weight)) if bias_V is None else bias_V
 
     def transform(self, hidden_MD: Tensor) -> Tensor:
-        """Return what the masked tokens' head gives its ``decoder``, a row a prediction."""
+        """Return the inputs of the masked tokens' ``decoder``, a row per prediction."""
         return input_of(self.decoder, self.model, hidden_MD[None])[0]
 
     def pair_logits(self, first_BD: Tensor) -> Tensor:
-        """Return two logits a pair from the hidden states of its first token: follows, does not."""
+        """Return the logits of "follows" and "does not" from the first token of each pair."""
         raise NotImplementedError
 
     def label_logits(self, first_BD: Tensor) -> Tensor:
-        """Return a text's logits of the labels from the hidden states of its first token."""
+        """Return the logits of the labels from the first token of each text."""
         return run_head(self.model, first_BD[:, None])
 
     def masked_logits(self, hidden_MD: Tensor) -> Tensor:
@@ -201,14 +200,14 @@ class Family(Kind):
         return functional.linear(self.transform(hidden_MD), self.decoder.weight, self.output_bias_V)
 
     def head_products(self, classes: int) -> int:
-        """Return a head's multiply-adds for one prediction of so many classes."""
+        """Return a head's multiply-adds per prediction among ``classes``."""
         with torch.device("meta"):
             twin = type(self)(self.build(self.config, self.heads))
             run = twin.label_logits if LABEL in self.heads else twin.masked_logits
             return products_of(run, torch.zeros(1, self.config.hidden_size))
 
     def parts(self, length: int) -> list[Part]:
-        """Return the parts that make up the model, for inputs of so many tokens."""
+        """Return all parts of the model, with their costs for inputs of ``length`` tokens."""
         encoder = round(self._costs.products(1, length) / length)
         found = [
             Part("word embeddings", self.model.get_input_embeddings()),
@@ -220,5 +219,5 @@ class Family(Kind):
         return found
 
     def compile(self, shapes: frozenset[tuple[int, int]]) -> None:
-        """Train with compiled layers where a batch has one of some (examples, tokens)."""
+        """Use compiled layers in training, for batches with one of these (examples, tokens)."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019), with a fast path: its last layer works at used positions only."""
+"""BERT (Devlin et al. 2019), with a fast path: its last layer computes used positions only."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from bertexp.families.base import LABEL, MASKED, PAIR, Family, Part
 from bertexp.families.initialization import look_at_neighbours
 from bertexp.families.inputs import Inputs
 
-# Gives the output of a ``BertLayer`` at all positions, see ``whole_layer``.
+# Computes the output of a ``BertLayer`` at all positions, see ``whole_layer``.
 Layer = Callable[[Any, Tensor, Tensor | None], Tensor]
 
 
 @FAMILIES.register("bert", reads=("model.initialization",))
 class Bert(Family):
-    """BERT; ``encode`` gives the numbers of ``transformers``' own forward pass, sooner.
+    """BERT; ``encode`` has the results of ``transformers``' own forward pass, but is faster.
 
-    After the last layer's keys and values nothing mixes positions, so its queries and all that
-    follows are computed for what is used only. In a two-layer model that saves a third of the work.
+    After the last layer's keys and values nothing mixes positions, so its queries and everything
+    after them are computed at used positions only. This saves a third of a two-layer model's work.
     """
 
     name = "bert"
@@ -52,7 +52,7 @@ class Bert(Family):
         return transformed_MD
 
     def pair_logits(self, first_BD: Tensor) -> Tensor:
-        # The pooler reads the first position of each sequence: give it nothing else.
+        # The pooler reads only the first position of each sequence.
         pooled_BD = self.base.pooler(first_BD[:, None])
         logits_B2: Tensor = self.model.cls.seq_relationship(pooled_BD)
         return logits_B2
@@ -75,19 +75,19 @@ class Bert(Family):
         return _read(last, context_UD, queried_UD)
 
     def embed(self, ids: dict[str, Tensor]) -> Tensor:
-        """Return what the first layer reads."""
+        """Return the input of the first layer."""
         hidden_BLD: Tensor = self.base.embeddings(**ids)
         return hidden_BLD
 
     def layer_products(self, length: int) -> int:
-        """Return the multiply-adds of one layer for one token, matrix products only."""
+        """Return the multiply-adds of one layer per token, matrix products only."""
         hidden, inner = self.config.hidden_size, self.config.intermediate_size
         return int(4 * hidden * hidden + 2 * length * hidden + 2 * hidden * inner)
 
     def products(self, inputs: Inputs) -> float:
         hidden, length = self.config.hidden_size, inputs.input_ids_BL.shape[1]
         tokens, queries = inputs.input_ids_BL.numel(), inputs.queries_BP.numel()
-        # Keys and values; queries and what they read; the output projection and the feed-forward.
+        # Keys and values; queries and attention; the output projection and the feed-forward.
         last = (
             (tokens, 2 * hidden * hidden),
             (queries, hidden * (hidden + 2 * length)),
@@ -128,7 +128,7 @@ class Bert(Family):
 def whole_layer(layer: Any, hidden_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
     """Return the output of a ``BertLayer`` at all positions, shape (batch, length, hidden).
 
-    ``mask_B11L`` is whether a position may be read; None if all may.
+    ``mask_B11L`` is True for positions to attend to; None if that is all of them.
     """
     context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask_B11L)
     return _read(layer, context_BLD, hidden_BLD)
@@ -140,19 +140,19 @@ def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
 
 
 class CompiledLayer:
-    """``whole_layer`` compiled, once for all layers of a model and once for each shape.
+    """``whole_layer``, compiled once per shape and shared by all layers of a model.
 
-    The weights stay in the model, under their names. The results are those of ``whole_layer`` to
-    rounding; on a GPU dropout draws other masks. The last layer works at as many positions as there
-    are predictions, a new number each time, and is never compiled.
+    The weights keep their names in the model. Results equal those of ``whole_layer`` up to
+    rounding, but on a GPU dropout draws different masks. The last layer is never compiled, since
+    its number of positions differs with each batch.
 
     Args:
-        shapes: the (examples, tokens) that are compiled, each with and without a mask of padding;
-            other batches are not. Beyond 8 programs torch gives up compiling.
+        shapes: the (examples, tokens) of batches to compile for, each with and without a padding
+            mask. Others run uncompiled: torch stops compiling after 8 programs.
     """
 
     def __init__(self, shapes: frozenset[tuple[int, int]]) -> None:
-        # What an earlier job of this process compiled would count.
+        # Programs of earlier jobs in this process would count towards the limit.
         torch.compiler.reset()
         self._shapes = shapes
         self._compiled = torch.compile(whole_layer, dynamic=False, fullgraph=True)
@@ -164,16 +164,15 @@ class CompiledLayer:
 
 
 def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what the heads read for each query, side by side, shape (batch, queries, hidden).
+    """Return the concatenated outputs of the heads for each query, shape (batch, queries, hidden).
 
-    On a GPU torch chooses the kernel: flash attention in bfloat16 or float16 where no position of
-    a batch is padded, the memory-efficient one where some are (flash attention takes no mask) and
-    in float32.
+    On a GPU torch chooses the kernel: flash attention in bfloat16 or float16 for batches without
+    padding; the memory-efficient one with padding (flash attention takes no mask) or in float32.
 
     Args:
         attention: a ``BertSelfAttention`` of ``transformers``.
-        queried_BPD: the hidden states of the queries; ``hidden_BLD`` itself where all are.
-        mask: whether a position may be read, shape (batch, 1, 1, length); None if all may.
+        queried_BPD: the hidden states at the queries; ``hidden_BLD`` itself for all positions.
+        mask: True for positions to attend to, shape (batch, 1, 1, length); None for all of them.
     """
     heads = attention.num_attention_heads
     if queried_BPD is hidden_BLD:
@@ -194,7 +193,7 @@ def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor
 
 
 def _project(hidden_BLD: Tensor, heads: int, *layers: nn.Linear) -> list[Tensor]:
-    """Return each layer's output by head, shape (batch, heads, length, size), from one product."""
+    """Return each layer's output, shape (batch, heads, length, size), from one matrix product."""
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers])
     parts = functional.linear(hidden_BLD, weight, bias).chunk(len(layers), dim=-1)
@@ -204,7 +203,7 @@ def _project(hidden_BLD: Tensor, heads: int, *layers: nn.Linear) -> list[Tensor]
 def _products(
     attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """Attention in plain products: on a CPU torch's fused kernel has a slower backward pass."""
+    """Attention without a fused kernel: on a CPU torch's has a slower backward pass."""
     scores_BHPL = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     if mask is not None:
         scores_BHPL = scores_BHPL.masked_fill(~mask, torch.finfo(scores_BHPL.dtype).min)

@@ -1,4 +1,4 @@
-"""Models to train: from scratch or from a checkpoint."""
+"""Building the model to train, from scratch or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def build_model(
 
     Args:
         heads: see ``Head.head``.
-        tokenizer: what its vocabulary must match; of a checkpoint, see ``check_fit``.
-        max_length: the longest input, which its positions must hold.
-        seed: for the weights that are drawn; the global generator is left seeded with it.
+        tokenizer: sets the size of the vocabulary; with a checkpoint, see ``check_fit``.
+        max_length: the number of tokens of the longest input.
+        seed: for the initial weights; the global generator is reseeded with it.
 
     Raises:
-        UserError: a checkpoint that cannot be loaded, is of no family, or does not fit the
-            tokenizer or the length, or sizes that no memory can hold.
+        UserError: the checkpoint cannot be loaded, is not supported or does not fit the tokenizer
+            or the length, or the model does not fit in memory.
     """
     torch.manual_seed(seed)
     if config.pretrained:
@@ -47,7 +47,7 @@ def build_model(
         config.check_memory(tokenizer.vocab_size, LOADED)
         model = new_model(family, config, heads, tokenizer.vocab_size, tokenizer.pad_id)
     if tokenizer.pad_id == tokenizer.closing_id:
-        # As padding, the embedding of the closing token would not be trained.
+        # The row at padding_idx gets no gradient, but this one is the closing token's.
         model.get_input_embeddings().padding_idx = None
     _check_length(model.config, max_length)
     Family.of(model).use_tokens(tokenizer.pad_id, tokenizer.mask_id)
@@ -84,9 +84,9 @@ def check_model(
     """Check that a model can be trained, before it is built.
 
     Raises:
-        UserError: a checkpoint that is not there, is of no family, has too few positions, no
-            such heads or one kind of segment for a task of pairs, or a model from scratch that no
-            memory can hold; or a family that is not compiled, where it should be.
+        UserError: the checkpoint does not exist, is not supported, or has too few positions or
+            (for pairs) segments; the family lacks a head or cannot be compiled; or a model from
+            scratch does not fit in memory.
     """
     if config.pretrained:
         found = read_architecture(config.pretrained)
@@ -95,7 +95,7 @@ def check_model(
     else:
         kind = FAMILIES[family.name]
         kind.model_class(heads)
-        # On a GPU there is room for all but the weights, which are made here.
+        # With a GPU, only the weights take main memory, where they are created.
         config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)
         kind.check_scratch(config)
         found = kind.describe(config, vocab_size=1, pad_id=0)
@@ -108,7 +108,7 @@ def check_model(
 def build_skeleton(
     family: FamilyConfig, config: ModelConfig, heads: frozenset[str], vocab_size: int
 ) -> Any:
-    """Return a model without weights: its modules and their shapes, in no time and no memory."""
+    """Return a model on the ``meta`` device: modules and shapes without weights."""
     kind = FAMILIES[family.name]
     with torch.device("meta"):
         return kind.build(kind.describe(config, vocab_size, pad_id=0), heads)

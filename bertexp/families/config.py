@@ -1,4 +1,4 @@
-"""What ``model.*`` and ``family.*`` may be set to."""
+"""The keys of ``model.*`` and ``family.*``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from bertexp.families import FAMILIES
 from bertexp.keys import key
 from bertexp.validation import UserError
 
-# Larger sizes are a slip, which would only be noticed when the memory is full.
+# Larger sizes are typing errors, which would only be noticed when memory runs out.
 SIZE = "[1, 1048576]"
-# With a checkpoint these are its own.
+# A checkpoint has its own values of these keys.
 SCRATCH = ("model.pretrained", None)
-# In float32: the weights; and with them their gradients and Adam's two moments.
+# Bytes per parameter in float32: the weights alone, and with gradients and Adam's two moments.
 LOADED, TRAINED = 4, 16
 
 
 @dataclass(kw_only=True)
 class FamilyConfig:
-    """The kind of encoder; a checkpoint has its own."""
+    """The kind of encoder to train from scratch; a checkpoint has its own."""
 
     name: str
 
@@ -32,8 +32,8 @@ class FamilyConfig:
 class ModelConfig:
     """The size of a model trained from scratch, or the checkpoint to train further.
 
-    With ``pretrained`` set, the sizes and dropout are the checkpoint's, and of the other keys only
-    ``name`` and ``resize`` are read.
+    With ``pretrained`` set, the sizes and dropout are the checkpoint's, and only ``name`` and
+    ``resize`` are read of the other keys.
     """
 
     name: str
@@ -60,11 +60,11 @@ class ModelConfig:
             )
 
     def check_memory(self, vocab_size: int, bytes_each: int) -> None:
-        """Refuse a model whose parameters alone are more than all memory there is.
+        """Refuse a model whose parameters alone exceed the machine's memory.
 
         Args:
-            vocab_size: words in the embedding table; 0 where they are not known yet.
-            bytes_each: for each parameter, ``LOADED`` or ``TRAINED``.
+            vocab_size: rows of the embedding table; 0 if not known yet.
+            bytes_each: bytes per parameter, ``LOADED`` or ``TRAINED``.
 
         Raises:
             UserError: it does not fit.

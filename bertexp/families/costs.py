@@ -1,4 +1,4 @@
-"""What an encoder costs: its matrix products, as torch counts them in a model without weights."""
+"""The cost of an encoder: its matrix products, counted by torch in a model without weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Costs:
-    """Multiply-adds of an encoder: for each token, each pair of tokens, and each batch."""
+    """Multiply-adds of an encoder per token, per pair of tokens and per batch."""
 
     token: float
     pair: float
@@ -21,8 +21,8 @@ class Costs:
 
     @classmethod
     def of(cls, base: Any) -> Costs:
-        """Count those of an encoder on the device ``meta``."""
-        # It would look for padding in tokens that are not there.
+        """Count the multiply-adds of an encoder on the device ``meta``."""
+        # It would read the ids to look for padding, and on meta they have no values.
         base.eval().warn_if_padding_and_no_attention_mask = lambda *_: None
 
         def count(examples: int, length: int) -> int:
@@ -31,7 +31,7 @@ class Costs:
 
         try:
             short, long, twice = count(1, 8), count(1, 16), count(2, 16)
-        except RuntimeError:  # it looks at the values of a mask, which are not there either
+        except RuntimeError:  # the model reads values of a mask, which do not exist on meta
             return cls._of_layers(base.config)
         batch = 2 * long - twice
         short, long = short - batch, long - batch
@@ -40,7 +40,7 @@ class Costs:
 
     @classmethod
     def _of_layers(cls, config: Any) -> Costs:
-        """Return those of layers like BERT's."""
+        """Return the multiply-adds of layers like BERT's."""
         layers, hidden = config.num_hidden_layers, config.hidden_size
         return cls(
             layers * hidden * (4 * hidden + 2 * config.intermediate_size), 2 * layers * hidden, 0

@@ -1,4 +1,4 @@
-"""DeBERTa-v3 (He et al. 2021): attention to what a token is and to how far it is away."""
+"""DeBERTa-v3 (He et al. 2021): attention to both the content and the distance of a token."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bertexp.families.config import ModelConfig
 
 @FAMILIES.register("deberta-v2")
 class DebertaV2(Family):
-    """DeBERTa-v2 and -v3, which are one kind of model in ``transformers``, computed by it.
+    """DeBERTa-v2 and -v3, which share a ``model_type``, computed by ``transformers``.
 
-    From scratch all that ``model.*`` does not set is as in the published v3 models: content attends
-    to positions and positions to content, in 256 logarithmic buckets that share the projections of
-    the content; no absolute positions, no segments, no convolution.
+    From scratch, all that ``model.*`` does not set is as in the published v3 models: content
+    attends to positions and positions to content, in 256 logarithmic buckets that share the
+    projections of the content; there are no absolute positions, segments or convolution.
     """
 
     name = "deberta-v2"

@@ -1,4 +1,4 @@
-"""Dropout that costs a processor little."""
+"""Dropout that is cheap on a CPU."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Values of a random 16-bit number: a probability is realised to within half of 1 / LEVELS.
+# Values of a random 16-bit number: probabilities are rounded to multiples of 1 / LEVELS.
 LEVELS = 1 << 16
 
 
 class Dropout(nn.Dropout):
-    """``torch.nn.Dropout`` that on a CPU draws four elements from one random number.
+    """``torch.nn.Dropout`` that on a CPU masks four elements with one random number.
 
-    torch draws a CPU's masks one by one on a single core, which takes a tenth of a step. Here
-    an element is dropped where its own 16 bits of a 64-bit draw of the same generator are below
-    ``p`` (0.1 becomes 0.100006); so the generator's state is all that a checkpoint needs.
+    On a CPU torch draws each element's mask separately on a single core, which takes a tenth of a
+    step. Here an element is dropped if its 16 bits of a 64-bit draw from the same generator are
+    below ``p`` (0.1 becomes 0.100006), so a checkpoint only needs the generator's state.
     """
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class _Dropout(torch.autograd.Function):
 
 
 def draw_masks_fast(model: nn.Module) -> None:
-    """Replace every ``torch.nn.Dropout`` of ``model`` by ``Dropout``."""
+    """Replace every ``torch.nn.Dropout`` in ``model`` with ``Dropout``."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:

@@ -15,10 +15,10 @@ from bertexp.families.inputs import Inputs
 
 @FAMILIES.register("electra", reads=("model.initialization",))
 class Electra(Bert):
-    """ELECTRA's generator; its discriminators are loaded, and get the generator's head.
+    """ELECTRA's generator; a discriminator can be loaded too, and is given a generator's head.
 
-    From scratch its embeddings are as wide as its layers, as in the published base and large
-    models; those of a checkpoint may be narrower.
+    From scratch the embeddings are as wide as the layers, as in the published base and large
+    models; in a checkpoint they may be narrower.
     """
 
     name = "electra"

@@ -14,20 +14,20 @@ from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.families.config import ModelConfig
 from bertexp.validation import UserError
 
-# A padding token's id that no kind of model has by default.
+# A padding id that is no model's default, so that it can be recognised.
 _PAD = 5
 
 
 class Generic(Family):
-    """A family without a class of its own; its heads are compared with those of ``transformers``.
+    """A family without a class of its own; its logits are checked against ``transformers``.
 
-    From scratch it is what ``transformers`` builds from the sizes of ``model.*``, all else as in
-    the defaults of its configuration. ESM's ``token_dropout``, which its published checkpoints set,
-    is a part of the model and stays: embeddings of ``<mask>`` are 0, the others are scaled by how
-    many there are.
+    From scratch ``transformers`` builds the model from the sizes of ``model.*``, with its defaults
+    for the rest. ESM's ``token_dropout``, which its published checkpoints set, is part of the
+    model and stays on: it sets the embeddings of ``<mask>`` to 0 and scales the others according
+    to the number of masks.
     """
 
-    # The value of `classifier_pooling` that has a head for labels read the first position.
+    # The value of `classifier_pooling` with which a head for labels reads the first position.
     first: ClassVar[str | None] = None
 
     @classmethod
@@ -38,7 +38,7 @@ class Generic(Family):
                 f"family.name={cls.name}: its configuration has no {lacking[0]}, so that model.* "
                 "cannot set its size."
             )
-        # One kind of segment, as in all published models of RoBERTa's line.
+        # One kind of segment, as in all published models derived from RoBERTa.
         return found | ({"type_vocab_size": 1} if cls._has_idle_segments() else {})
 
     @classmethod
@@ -56,7 +56,7 @@ class Generic(Family):
         with torch.random.fork_rng(devices=[]):
             try:
                 model = cls.build(config, frozenset({MASKED}))
-            except Exception as error:  # whatever a model's code raises for sizes it cannot have
+            except Exception as error:  # the type depends on the model's code
                 raise UserError(
                     f"{named}: transformers builds none with the sizes of model.* ({_line(error)})."
                 ) from error
@@ -68,13 +68,13 @@ class Generic(Family):
             config.classifier_pooling = cls.first
 
     def check(self) -> None:
-        """Compare the logits of its head with those of ``transformers``, for a few tokens.
+        """Compare the logits with those of ``transformers``, for a few tokens.
 
-        Weights that these do not depend on get no gradient, for which several processes would wait:
-        they are not trained.
+        Weights that do not affect them are frozen: they get no gradient, and several processes
+        would wait for one.
 
         Raises:
-            UserError: they differ.
+            UserError: the logits differ.
         """
         model, training = self.model, self.model.training
         if not self.heads:
@@ -84,7 +84,7 @@ class Generic(Family):
         try:
             expected_NC = model.eval()(ids_BL).logits
             found_NC = self._logits(ids_BL).view_as(expected_NC)
-        except Exception as error:  # whatever a model's code raises for a head it does not have
+        except Exception as error:  # the type depends on the model's code
             raise UserError(f"{self._why_not} ({_line(error)}).") from error
         if not torch.allclose(found_NC, expected_NC, atol=1e-4, rtol=1e-4):
             raise UserError(f"{self._why_not}.")
@@ -121,9 +121,9 @@ def generic(name: str) -> type[Generic]:
 
 
 def _padding_row(name: str) -> int | None:
-    """Return the row for padding in the table of positions, which RoBERTa's line has.
+    """Return the padding row of the position table, which models derived from RoBERTa have.
 
-    It is the id of padding, here ``_PAD``, except for MPNet.
+    It equals the padding id, here ``_PAD``, except in MPNet.
     """
     from transformers import CONFIG_MAPPING, AutoModel
 
@@ -132,7 +132,7 @@ def _padding_row(name: str) -> int | None:
             made: Any = CONFIG_MAPPING[name]
             config = made(vocab_size=64, num_hidden_layers=1, pad_token_id=_PAD)
             model = AutoModel.from_config(config)
-    except Exception:  # it has other sizes, and is refused where it is built
+    except Exception:  # other sizes are required, so it is refused when it is built
         return None
     tables = [each for part, each in model.named_modules() if part.endswith("position_embeddings")]
     return getattr(tables[0], "padding_idx", None) if tables else None

@@ -1,4 +1,4 @@
-"""Heads of any model of ``transformers``, computed by its own code for hidden states at hand."""
+"""Running the head of any model of ``transformers`` on given hidden states, with its own code."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 def run_head(model: Any, hidden_BLD: Tensor) -> Tensor:
-    """Return the logits of a model whose encoder gives some hidden states."""
+    """Return a model's logits if its encoder outputs ``hidden_BLD``."""
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     base = model.base_model
     given = BaseModelOutputWithPooling(hidden_BLD, _pooled(base, hidden_BLD))
-    # For this one call its own forward pass stands behind that of the instance.
+    # For this call, an attribute of the instance hides the class's forward.
     base.forward = lambda *_, **__: given
     try:
         ids_BL = torch.zeros(hidden_BLD.shape[:2], dtype=torch.long, device=hidden_BLD.device)
@@ -26,7 +26,7 @@ def run_head(model: Any, hidden_BLD: Tensor) -> Tensor:
 
 
 def input_of(layer: nn.Module, model: Any, hidden_BLD: Tensor) -> Tensor:
-    """Return what a layer of a model's head is given, without computing the layer."""
+    """Return the input of a layer in a model's head, without computing the layer."""
     handle = layer.register_forward_pre_hook(_stop)
     try:
         run_head(model, hidden_BLD)
@@ -37,7 +37,7 @@ def input_of(layer: nn.Module, model: Any, hidden_BLD: Tensor) -> Tensor:
     raise ValueError("its head does not call the matrix over the vocabulary")
 
 
-class _Reached(Exception):  # no error: the way out of a forward pass
+class _Reached(Exception):  # not an error: leaves a forward pass early
     def __init__(self, given: Tensor) -> None:
         self.given = given
 
@@ -47,7 +47,7 @@ def _stop(_: nn.Module, arguments: tuple[Tensor, ...]) -> NoReturn:
 
 
 def _pooled(base: Any, hidden_BLD: Tensor) -> Tensor | None:
-    """Return what the encoder's own pooler makes of the first position; None if it has none."""
+    """Return the output of the encoder's own pooler; None if it has none."""
     pooler = getattr(base, "pooler", None)
     if isinstance(pooler, nn.Linear):
         activation = getattr(base, "pooler_activation", None) or base.activation
@@ -57,6 +57,6 @@ def _pooled(base: Any, hidden_BLD: Tensor) -> Tensor | None:
 
 
 def made_with(model_class: Any, heads: frozenset[str]) -> dict[str, Any]:
-    """Return what a class is made with beside its configuration: of no heads, without pooler."""
+    """Return extra arguments of a model's constructor: no pooler for an encoder without heads."""
     takes = inspect.signature(model_class.__init__).parameters
     return {"add_pooling_layer": False} if not heads and "add_pooling_layer" in takes else {}

@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Attention logit of a head at the offset it starts with; word vectors disturb it by about 1.5.
+# A head's initial attention logit at its offset; word vectors change it by about 1.5.
 PEAK_LOGIT = 12.0
 
 
 @torch.no_grad()
 def look_at_neighbours(bert: Any) -> None:
-    """Let the heads of the first layer start out looking at the tokens next to each position.
+    """Initialize the heads of the first layer to attend to the tokens next to each position.
 
-    From BERT's own initial weights attention is uniform, and a masked model spends its
-    first thousands of steps at the unigram entropy before any head has found the
-    neighbouring tokens. In trained BERTs such heads are the commonest of the lower layers
-    (Clark et al. 2019, "What does BERT look at?", section 3.1), and starting from what
-    trained weights look like speeds up training (Trockman and Kolter 2023, "Mimetic
-    initialization of self-attention layers"). So here the positions are sinusoids, of
-    which a rotation gives the neighbour's (Vaswani et al. 2017, section 3.5), and head
-    ``n`` starts with the rotation for offset -1, +1, -2, +2, ... Values pass unchanged in
-    length: their matrices are orthogonal. The architecture is BERT's, all weights are trained.
-    Other weights of ``bert``, a ``BertModel`` of ``transformers`` or its like, stay as they are.
+    With BERT's own initial weights attention is uniform, and a masked model spends its first
+    thousands of steps at the unigram entropy before any head has found the neighbouring tokens. In
+    trained BERTs such heads are the most common ones of the lower layers (Clark et al. 2019, "What
+    does BERT look at?", section 3.1), and initial weights that resemble trained ones speed up
+    training (Trockman and Kolter 2023, "Mimetic initialization of self-attention layers"). So here
+    position embeddings are sinusoids, which a rotation turns into those of a neighbour (Vaswani et
+    al. 2017, section 3.5), and head ``n`` starts with the rotation for offset -1, +1, -2, +2, ...
+    Value matrices are orthogonal, so they preserve lengths. The architecture is still BERT's and
+    all weights are trained. The other weights of ``bert``, a ``BertModel`` of ``transformers`` or
+    a similar model, do not change.
     """
     config = bert.config
     attention: Any = bert.encoder.layer[0].attention
@@ -59,8 +59,8 @@ def _shift(
 ) -> tuple[Tensor, Tensor]:
     """Return query and key weights of shape (rows, width) whose product peaks at ``offset``.
 
-    The key takes the sine and cosine of each chosen frequency as they are, the query
-    rotates them by the angle of ``offset`` positions.
+    The key has the sine and cosine of each chosen frequency; the query has them rotated by the
+    angle of ``offset`` positions.
     """
     query, key = torch.zeros(rows, width), torch.zeros(rows, width)
     for row, pair in enumerate(pairs.tolist()):

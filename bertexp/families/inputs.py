@@ -1,4 +1,4 @@
-"""What a model reads."""
+"""The inputs of a model."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ class Tensors:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs(Tensors):
-    """What a model reads, and where its last hidden states are used.
+    """The inputs of a model, and the positions at which its last hidden states are used.
 
     Attributes:
         input_ids_BL: padded, ``int64``.
-        attention_mask_BL: 1 for tokens, 0 for padding; None where nothing is padded.
-        token_type_ids_BL: the segment of each token, 0 or 1; None where there is only one.
-        queries_BP: the positions of each sequence that are used after the last layer, filled
-            up with 0.
-        slots_U: which of the flattened ``queries_BP`` are used.
+        attention_mask_BL: 1 for tokens, 0 for padding; None if nothing is padded.
+        token_type_ids_BL: the segment of each token, 0 or 1; None if there is only one.
+        queries_BP: the used positions of each sequence, padded with 0.
+        slots_U: indices into the flattened ``queries_BP`` without its padding.
     """
 
     input_ids_BL: Tensor
@@ -42,10 +41,10 @@ class Inputs(Tensors):
     token_type_ids_BL: Tensor | None = None
 
     def at(self, positions_N: Tensor, ids_BL: Tensor) -> Inputs:
-        """Return the sequences with other tokens, used at some positions.
+        """Return inputs with other tokens and other used positions.
 
         Args:
-            positions_N: indices into the flattened batch.
+            positions_N: the used positions, as indices into the flattened batch.
         """
         column_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
         return Inputs(

@@ -1,4 +1,4 @@
-"""Kinds of encoders: how ``transformers`` describes and builds them, before there is a model."""
+"""Kinds of encoders: their configurations and classes in ``transformers``."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from bertexp.validation import UserError
 
 MASKED, PAIR, LABEL = "masked", "pair", "label"
 
-# What configurations of ``transformers`` call the rates of dropout in the encoder.
+# Names of the encoder's dropout rates in configurations of ``transformers``.
 _DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "dropout"),
     *("embedding_dropout", "attention_dropout", "mlp_dropout", "activation_dropout"),
 )
-# Tokens of the published models, which a vocabulary of one's own has elsewhere.
+# Ids of the published models' tokens, which differ in other vocabularies.
 _TOKENS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
 
 
 class Kind:
-    """An architecture; the defaults are those of any encoder of ``transformers``."""
+    """An architecture; the defaults suit any encoder of ``transformers``."""
 
     # The `model_type` of its configuration.
     name: ClassVar[str]
-    # The index of the first position, where it is not that behind padding.
+    # The index of the first position, unless `positions_follow_padding`: then `pad_id + 1`.
     first_position: ClassVar[int] = 0
     positions_follow_padding: ClassVar[bool] = False
-    # Whether `hardware.compile` is for it, see `Family.compile`.
+    # Whether it supports `hardware.compile`, see `Family.compile`.
     compiles: ClassVar[bool] = False
 
     @classmethod
@@ -45,12 +45,12 @@ class Kind:
                 ((LABEL,), auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
             )
         }
-        # Of several classes without heads the first is the whole encoder.
+        # If there are several classes without heads, the first is the whole encoder.
         return {k: n if isinstance(n, str) else n[0] for k, n in found.items() if n}
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        """Return what a configuration of ``transformers`` can set."""
+        """Return the names of the settings in its configuration."""
         from transformers import CONFIG_MAPPING
 
         made: Any = CONFIG_MAPPING[cls.name]
@@ -58,13 +58,13 @@ class Kind:
 
     @classmethod
     def dropouts(cls) -> tuple[str, ...]:
-        """Return the names of the rates of dropout in its configuration."""
+        """Return the names of the dropout rates in its configuration."""
         known = cls.setting_names()
         return tuple(name for name in _DROPOUTS if name in known)
 
     @classmethod
     def describe(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> Any:
-        """Return the configuration of ``transformers`` that ``model.*`` stands for."""
+        """Return the configuration of ``transformers`` for the sizes of ``model.*``."""
         from transformers import CONFIG_MAPPING
 
         return CONFIG_MAPPING[cls.name](**cls.settings(sizes, vocab_size, pad_id))
@@ -118,7 +118,7 @@ class Kind:
 
     @classmethod
     def positions(cls, config: Any) -> int:
-        """Return the tokens of the longest input."""
+        """Return the number of tokens of the longest possible input."""
         return int(config.max_position_embeddings - cls._offset(config.pad_token_id))
 
     @classmethod
@@ -127,9 +127,9 @@ class Kind:
 
     @classmethod
     def segments(cls, config: Any) -> int:
-        """Return how many kinds of segments a model tells apart."""
+        """Return the number of segment types."""
         return max(1, int(getattr(config, "type_vocab_size", None) or 1))
 
     @classmethod
     def prepare_labels(cls, config: Any) -> None:
-        """Have a configuration's head for labels read what is computed here: the first position."""
+        """Make the head for labels read the first position, as it does here."""

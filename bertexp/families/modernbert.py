@@ -1,4 +1,4 @@
-"""ModernBERT (Warner et al. 2024): rotary positions, no segments, windows in most layers."""
+"""ModernBERT (Warner et al. 2024): rotary positions, no segments, mostly local attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RoBERTa (Liu et al. 2019): BERT's layers; positions begin behind that of padding."""
+"""RoBERTa (Liu et al. 2019): BERT's layers; positions begin after the padding id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertexp.families.config import ModelConfig
 
 @FAMILIES.register("roberta", reads=("model.initialization",))
 class Roberta(Bert):
-    """RoBERTa, which knows one kind of segment and no pairs."""
+    """RoBERTa, which has one segment type and no head for pairs."""
 
     name = "roberta"
     positions_follow_padding = True
