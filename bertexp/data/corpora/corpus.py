@@ -90,9 +90,9 @@ def prepare(config: DatasetConfig, processes: int = 1) -> CorpusStore:
 
     If the corpus does not come in splits, ``validation_fraction`` of the documents are set apart
     by a hash of their text: the choice depends neither on their order nor on a seed, and equal
-    documents are in the same split. ``max_documents`` keeps the first so many, of each split if
-    the corpus comes in splits. A corpus of one document, such as a book, is cut into parts of
-    consecutive paragraphs, which become its documents.
+    documents are in the same split. ``max_documents`` limits the corpus, or each of its own
+    splits, to that many documents from the start. A corpus of one document, such as a book, is cut
+    into parts of consecutive paragraphs, which become its documents.
 
     Raises:
         UserError: the corpus cannot be read, or lacks two different documents or paragraphs.
