@@ -21,6 +21,7 @@ from bertexp.bench.work import milliseconds
 from bertexp.console import show, table
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
+from bertexp.data.tokens.exporting import to_transformers
 from bertexp.data.tokens.store import prepare_tokens
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import (
@@ -127,7 +128,7 @@ def _collate(data: Data, parts: list[np.ndarray], config: BenchConfig) -> Callab
 
     assert isinstance(data.examples, MaskedExamples)
     collator = DataCollatorForLanguageModeling(
-        data.tokenizer.to_transformers(config.task.max_length),
+        to_transformers(data.tokenizer, config.task.max_length),
         mlm_probability=config.masking.prob,
     )
     batches = [data.examples.unmasked(part).tolist() for part in parts]

@@ -29,6 +29,7 @@ from bertexp.bench.work import (
     prepare_work,
     read_model,
 )
+from bertexp.data.tokens.exporting import to_transformers
 from bertexp.evaluation.bank import evaluate
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
@@ -154,7 +155,7 @@ def _rows(data: Data) -> list[dict[str, Any]]:
 def _collator(data: Data, config: BenchConfig, side: str) -> Any:
     """Return the collator that Trainer's users take; it also counts each batch's real tokens."""
     length = NOTEBOOK_LENGTH if side == PADDED else config.task.max_length
-    tokenizer = data.tokenizer.to_transformers(length)
+    tokenizer = to_transformers(data.tokenizer, length)
     collate: Any
     if isinstance(data.examples, FullLength):
         collate = DataCollatorForLanguageModeling(

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from bertexp.data.hub import must_be_local
+from bertexp.data.tokens.exporting import to_transformers
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families import FAMILIES
 from bertexp.families.architecture import read_architecture, reading
@@ -136,25 +137,30 @@ def _load(
         )
     family = Family.of(model)
     family.untie(report["missing_keys"])
-    new = sorted(report["missing_keys"])
-    base = f"{model_class.base_model_prefix}."
-    if lost := [
-        name
-        for name in new
-        if not (_POOLER.search(name) or (heads_may_lack and not name.startswith(base)))
-    ]:
-        raise UserError(
-            f"{named}: {len(lost)} of the weights of a {model_class.__name__} are not in it, "
-            f"{lost[0]} among them."
-        )
-    # That a new head is new goes without saying.
+    # A new head is expected to be new.
     level = logging.DEBUG if new_head else logging.INFO
-    if new:
+    _check_missing(model, report["missing_keys"], heads_may_lack, named)
+    if new := sorted(report["missing_keys"]):
         log.log(level, "New weights, not in %s: %s", path, ", ".join(new))
     if unused := sorted(report["unexpected_keys"]):
-        log.log(level, "Weights of %s that are not used: %s", path, ", ".join(unused))
+        log.log(level, "Unused weights of %s: %s", path, ", ".join(unused))
     family.check()
     return model
+
+
+def _check_missing(model: Any, missing: set[str], heads_may_lack: bool, named: str) -> None:
+    """Raise a ``UserError`` unless the missing weights are those of heads that may be new."""
+    base = f"{model.base_model_prefix}."
+    lost = [
+        name
+        for name in sorted(missing)
+        if not (_POOLER.search(name) or (heads_may_lack and not name.startswith(base)))
+    ]
+    if lost:
+        raise UserError(
+            f"{named}: {len(lost)} of the weights of a {type(model).__name__} are not in it, "
+            f"{lost[0]} among them."
+        )
 
 
 def _must_not_be_pickled(folder: Path, model_class: str, named: str) -> None:
@@ -213,6 +219,6 @@ def write_model(
     disable_progress_bar()  # one of "model shards" would cut through the run's own
     model.save_pretrained(folder, state_dict=weights)
     segments = Family.of(model).segments(model.config) > 1
-    tokenizer.to_transformers(max_length, segments).save_pretrained(folder)
+    to_transformers(tokenizer, max_length, segments).save_pretrained(folder)
     if beside:
         save_file(beside, folder / BESIDE_FILE)

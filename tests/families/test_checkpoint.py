@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
 from bertexp.config import Config
+from bertexp.data.tokens.exporting import to_transformers
 from bertexp.experiment.prepare import Data, prepare_tokenizer
 from bertexp.experiment.saved import Saved
 from bertexp.families.architecture import must_read_pairs
@@ -212,7 +213,7 @@ def fit(
         tokenizer = Tokenizer(backend)
         model = BertForMaskedLM(described(tokenizer.vocab_size - added + rows))
         export_model(model, tokenizer, 64, tmp_path / "own")
-        tokenizer.to_transformers(64).save_pretrained(tmp_path / "other")
+        to_transformers(tokenizer, 64).save_pretrained(tmp_path / "other")
         chosen = () if own else (f"tokenizer.path={tmp_path / 'other'}",)
         config = experiment_config(
             "model=pretrained", f"model.pretrained={tmp_path / 'own'}", *chosen, *overrides

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertexp.data.tokens.exporting import to_transformers
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.experiment.prepare import Data
@@ -32,7 +33,7 @@ def test_any_text_is_cut_as_by_transformers(
     prepared: Callable[..., Data], text: str, text_b: str | None
 ) -> None:
     tokenizer = prepared().tokenizer
-    theirs = tokenizer.to_transformers(10**6)(text, text_b)
+    theirs = to_transformers(tokenizer, 10**6)(text, text_b)
     cut = [tokenizer.encode([part])[0] for part in ([text] if text_b is None else [text, text_b])]
     if not all(cut):
         with pytest.raises(UserError, match="is empty"):

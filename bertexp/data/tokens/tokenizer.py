@@ -1,4 +1,4 @@
-"""Tokenizers: how they cut and number text, and how one is trained on a corpus."""
+"""Tokenizers: how they cut and number text, and which tokens mask, pad, open and close it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers, processors
+from tokenizers import decoders
 
 from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.boundaries import WordBoundaries
 from bertexp.data.tokens.spelling import BYTE_SPACE, SPACE, bytes_of, piece_bytes, readable
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 
 Ids = Sequence[int] | np.ndarray
 
@@ -227,7 +223,7 @@ class Tokenizer:
         own: dict[str, Any] = {} if self.roles == Roles() else {"roles": asdict(self.roles)}
         if self.separators > 1:
             own["separators"] = self.separators
-        return fingerprint(_cutting(self.backend) | own)
+        return fingerprint(cutting(self.backend) | own)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Return the ids of each text, without special tokens, using all cores."""
@@ -242,56 +238,13 @@ class Tokenizer:
             parts = [opening, first, closing * self.separators, second, closing]
         return np.concatenate(parts, dtype=np.int64, casting="unsafe")
 
-    def to_transformers(self, max_length: int, segments: bool = True) -> PreTrainedTokenizerFast:
-        """Return it as what ``AutoTokenizer`` loads from a saved model, see ``open_tokenizer``.
-
-        That is a ``BertTokenizer`` where this class cuts text in the same way: it keeps nothing
-        of a tokenizer but its vocabulary, case and accents. The special tokens are put around a
-        text as in training, see ``sequence``.
-        """
-        from transformers import BertTokenizer, PreTrainedTokenizerFast
-
-        normalizer = self.backend.normalizer
-        settings: dict[str, Any] = {
-            **{f"{role}_token": token for role, token in self.roles.tokens.items()},
-            "model_max_length": max_length,
-        }
-        is_bert = isinstance(self.backend.model, models.WordPiece) and self.separators == 1
-        if is_bert and segments and isinstance(normalizer, normalizers.BertNormalizer):
-            bert: PreTrainedTokenizerFast = BertTokenizer(
-                vocab=self.backend.get_vocab(with_added_tokens=False),
-                do_lower_case=normalizer.lowercase,
-                strip_accents=normalizer.strip_accents,
-                tokenize_chinese_chars=normalizer.handle_chinese_chars,
-                **settings,
-            )
-            if _cutting(bert.backend_tokenizer) == _cutting(self.backend):
-                return bert
-        whole = PreTrainedTokenizerFast(
-            tokenizer_object=self.backend,
-            model_input_names=["input_ids", *["token_type_ids"] * segments, "attention_mask"],
-            **settings,
-        )
-        whole.backend_tokenizer.post_processor = self._template(second=int(segments))
-        return whole
-
-    def _template(self, second: int) -> processors.TemplateProcessing:
-        """Put special tokens around texts; ``second`` is the segment of the second."""
-        cls, sep = self.roles.cls, self.roles.sep
-        between = [f"{sep}:0"] * self.separators
-        return processors.TemplateProcessing(
-            single=[f"{cls}:0", "$A:0", f"{sep}:0"],
-            pair=[f"{cls}:0", "$A:0", *between, f"$B:{second}", f"{sep}:{second}"],
-            special_tokens=[(cls, self.opening_id), (sep, self.closing_id)],
-        )
-
     def _id(self, token: str) -> int:
         index = self.backend.token_to_id(token)
         assert index is not None, token
         return int(index)
 
 
-def _cutting(backend: Backend) -> dict[str, Any]:
+def cutting(backend: Backend) -> dict[str, Any]:
     """Return what decides how a text is cut and numbered, without what is put around it."""
     described: dict[str, Any] = json.loads(backend.to_str())
     return described | dict.fromkeys(("post_processor", "padding", "truncation"))

@@ -20,6 +20,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
+from bertexp.data.tokens.exporting import to_transformers
 from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, train_wordpiece
@@ -94,7 +95,7 @@ def test_a_tokenizer_stays_as_it_was_through_every_export(kind: str, tmp_path: P
     assert read.is_special_V.sum() == 5, "tokens that were added are words"
     before, folder = read, tmp_path / "export"
     for _ in range(2):
-        before.to_transformers(64).save_pretrained(folder)
+        to_transformers(before, 64).save_pretrained(folder)
         again = open_tokenizer(str(folder), "run")
         assert again.fingerprint == read.fingerprint
         assert again.roles == read.roles
@@ -181,7 +182,7 @@ def test_a_tokenizer_like_roberta_s_is_known_by_its_roles(
     # SentencePiece writes a space before the first word too, and some as pieces of their own.
     last = "'t|漢字|wait" if make is byte_level else "'|t|漢|字|wait"
     assert words.replace(" ", "").removeprefix("|") == f"The|unhappiest|café|waited|,|don|{last}"
-    read.to_transformers(64, segments=False).save_pretrained(tmp_path / "export")
+    to_transformers(read, 64, segments=False).save_pretrained(tmp_path / "export")
     again = open_tokenizer(str(tmp_path / "export"), "run")
     assert (again.fingerprint, again.roles) == (read.fingerprint, read.roles)
     assert again.separators == 2
@@ -312,7 +313,7 @@ def test_ids_without_a_token_are_never_drawn_nor_shown(tmp_path: Path) -> None:
     assert read.vocab_size == 41
     assert np.flatnonzero(read.is_special_V).tolist() == [*range(5), 17, *range(19, 40)]
     assert read.join(*read.encode(["x cat"])) == " x cat"
-    read.to_transformers(64).save_pretrained(tmp_path / "again")
+    to_transformers(read, 64).save_pretrained(tmp_path / "again")
     assert open_tokenizer(str(tmp_path / "again"), "run").fingerprint == read.fingerprint
 
 
@@ -391,7 +392,7 @@ def test_the_roles_of_published_tokenizers_are_found(
     (first,), (second,) = read.encode([TEXT_OF_ROBERTA]), read.encode(["wait"])
     assert read.sequence(first).tolist() == made.encode(TEXT_OF_ROBERTA).ids
     assert read.sequence(first, second).tolist() == made.encode(TEXT_OF_ROBERTA, "wait").ids
-    read.to_transformers(64, segments=False).save_pretrained(tmp_path / "export")
+    to_transformers(read, 64, segments=False).save_pretrained(tmp_path / "export")
     again = open_tokenizer(str(tmp_path / "export"), "run")
     assert (again.fingerprint, again.roles) == (read.fingerprint, read.roles)
     RobertaConfig().save_pretrained(tmp_path / "export")
