@@ -208,7 +208,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
     # A run's metrics have their rows in its summary: its plugins need not be there any more.
     config = recorded(folder, "config", with_plugins=False)
-    values: Any = OmegaConf.to_container(config) if config else {}
+    values: Any = OmegaConf.to_container(config, resolve=True) if config else {}
     # A key of the schema may have shares for its value, which belong together.
     return flattened(values, {*keys()})
 

@@ -58,6 +58,14 @@ def test_a_configuration_is_flat_and_its_numbers_are_numbers(tmp_path: Path) -> 
     assert (run.seed, run.name) == (3, "mlm-p0.40-s1")
 
 
+def test_what_a_value_depends_on_is_looked_up(tmp_path: Path) -> None:
+    folder = leave(tmp_path / "run", {})
+    chosen = "${if:${model.pretrained},pretrained,wordpiece}"
+    config = {"model": {"pretrained": None}, "tokenizer": {"name": chosen}}
+    (folder / ".hydra" / "config.yaml").write_text(json.dumps(config))
+    assert read_run(folder).config["tokenizer.name"] == "wordpiece"
+
+
 @pytest.mark.parametrize(
     ("summary", "is_held", "status", "error"),
     [

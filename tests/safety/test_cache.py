@@ -114,7 +114,7 @@ def test_every_file_of_a_prepared_corpus_may_be_cut_off(
     expected = digests()
     files = {path: path.read_bytes() for path in empty_cache.rglob("*") if path.is_file()}
     assert {path.parents[1].name for path in files} == {
-        *("corpus", "digests", "tokenizer", "tokens", "collocations"),
+        *("corpus", "digests", "tokenizer", "tokens", "collocations", "spelling"),
     }
     for path, content in files.items():
         os.truncate(path, len(content) // 2)
