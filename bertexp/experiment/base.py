@@ -93,7 +93,7 @@ class Experiment(ABC, Generic[R]):
         self.decides = "eval/loss"
         self.every: int | None = None
         self.patience: int | None = None
-        self.mask_rate: Callable[[float], float] | None = None
+        self.mask_rate: Callable[[float], float | None] | None = None
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

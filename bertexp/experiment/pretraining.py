@@ -182,7 +182,7 @@ def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
 
 
 def _rate(config: MaskingConfig) -> str:
-    text = f"{config.prob:.3g}"
+    text = f"{config.drawn:.3g}" if isinstance(config.drawn, float) else f"rates {config.drawn}"
     if config.schedule.end is not None:
         text += f" to {config.schedule.end:.3g} ({config.schedule.name})"
     if config.corrupt_prob is not None:

@@ -124,7 +124,7 @@ class Run(Watch):
         training, ahead = self.training, self.training.budget.ahead
         rate = self.experiment.mask_rate
 
-        def mask_prob(number: int) -> float:
+        def mask_prob(number: int) -> float | None:
             assert rate is not None
             spent = (number - ahead, training.tokens_per_step, training.state.seconds)
             return rate(training.budget.progress(*spent))

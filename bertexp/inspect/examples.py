@@ -69,7 +69,7 @@ def _figures(found: Audit) -> RenderableType:
         f"{found.keep:.1%} kept",
         "only corrupted": f"{found.only_corrupted:.2%} of the tokens",
         "whole words": f"{found.whole_words:.1%} of the words with a prediction",
-        "at least one": f"given to {found.forced:,} of {found.sequences:,} sequences",
+        "without a prediction": f"{found.empty:,} of {found.sequences:,} sequences",
         "runs of predicted": f"{found.mean_run:.2f} tokens on average",
     }
     bars = {

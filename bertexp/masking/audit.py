@@ -40,7 +40,7 @@ class Audit:
     """Figures of a number of masked batches; shares are between 0 and 1.
 
     Attributes:
-        requested: the configured rate.
+        requested: the configured rate; the mean over maskable tokens if sequences have their own.
         realised: predicted tokens over maskable ones.
         error: the standard error of ``realised``, from the variation between sequences.
         mask, random, keep: shares of the predicted tokens that became the mask token, became
@@ -49,7 +49,7 @@ class Audit:
         whole_words: words with all tokens predicted, over words with any token predicted.
         runs: the number of stretches of predicted tokens by length; ``LONGEST_RUN`` includes all
             longer ones.
-        forced: sequences that drew no prediction and were given one.
+        empty: sequences that drew no prediction, see ``Masked``.
     """
 
     requested: float
@@ -62,12 +62,13 @@ class Audit:
     whole_words: float
     runs: dict[int, int]
     sequences: int
-    forced: int
+    empty: int
 
     @property
     def differs(self) -> bool:
         """Whether the realised rate differs from the requested one by more than sampling error."""
-        return abs(self.realised - self.requested) > TOLERANCE * self.error
+        # Every sequence may have exactly its share: then the only error is that of rounding.
+        return abs(self.realised - self.requested) > TOLERANCE * self.error + 1e-9
 
     @property
     def mean_run(self) -> float:
@@ -83,9 +84,9 @@ class Audit:
         if self.differs:
             log.warning(
                 "masking: %.2f%% of the tokens should be predicted, %.2f%% (± %.2f) are; %d "
-                "of %d sequences drew no prediction and were given one.",
+                "of %d sequences drew no prediction (masking.at_least_one gives them one).",
                 *(100 * value for value in (self.requested, self.realised, self.error)),
-                self.forced,
+                self.empty,
                 self.sequences,
             )
 
@@ -94,6 +95,7 @@ class Audit:
 class _Sums:
     counts: Counter[str]
     runs: Counter[int]
+    requested: float = 0.0
     squares: float = 0.0
 
 
@@ -105,7 +107,7 @@ def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
     counts = sums.counts
     maskable, predicted = max(counts["maskable"], 1), max(counts["predicted"], 1)
     return Audit(
-        requested=examples.masker.config.prob,
+        requested=sums.requested / maskable,
         realised=counts["predicted"] / maskable,
         error=sums.squares**0.5 / maskable,
         mask=counts["mask"] / predicted,
@@ -115,7 +117,7 @@ def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
         whole_words=counts["whole_words"] / max(counts["words"], 1),
         runs=dict(sorted(sums.runs.items())),
         sequences=counts["sequences"],
-        forced=counts["forced"],
+        empty=counts["empty"],
     )
 
 
@@ -144,10 +146,12 @@ def _add(sums: _Sums, examples: MaskedExamples, ids_BL: np.ndarray, masked: Mask
     predicted_BL, changed_BL = masked.predicted_BL, masked.input_ids_BL != ids_BL
     maskable_BL = ~tokenizer.is_special_V[ids_BL]
     is_mask_BL = masked.input_ids_BL == tokenizer.mask_id
-    residual_B = predicted_BL.sum(1) - masked.prob * maskable_BL.sum(1)
+    requested_B = masked.rates_B * maskable_BL.sum(1)
+    residual_B = predicted_BL.sum(1) - requested_B
     words = batch_words(ids_BL, maskable_BL, tokenizer)
     reached = np.append(0, np.cumsum(predicted_BL))
     hits_W = reached[words.ends_W] - reached[words.starts_W]
+    sums.requested += float(requested_B.sum())
     sums.squares += float((residual_B**2).sum())
     sums.runs.update(np.minimum(run_lengths(predicted_BL), LONGEST_RUN).tolist())
     sums.counts.update(
@@ -160,5 +164,5 @@ def _add(sums: _Sums, examples: MaskedExamples, ids_BL: np.ndarray, masked: Mask
         words=int((hits_W > 0).sum()),
         whole_words=int((hits_W == words.ends_W - words.starts_W).sum()),
         sequences=len(ids_BL),
-        forced=masked.forced,
+        empty=masked.empty,
     )

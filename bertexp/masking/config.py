@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from bertexp.keys import key
 from bertexp.masking import STRATEGIES
+from bertexp.masking.rates import Distribution, read_rate
 from bertexp.validation import UserError, require
 
+# How units are drawn, see ``Masker``.
+DRAWS = ("budget", "independent")
 SCHEDULES = ("constant", "linear", "cosine", "step")
 
 
@@ -54,33 +58,49 @@ class MaskingConfig:
     The defaults here are BERT's masking.
     """
 
-    prob: float = key(within="(0, 1]")
+    prob: Any
     strategy: str = key(choices=STRATEGIES)
     replace: ReplaceConfig
     corrupt_prob: float | None = key(None, within="(0, 1)")
+    draw: str = key("independent", choices=DRAWS)
+    at_least_one: bool = True
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     dynamic: bool = True
     copies: int | None = key(None, within="[1, inf)")
 
-    def rate(self, progress: float) -> float:
+    @property
+    def drawn(self) -> float | Distribution:
+        """The rate of all examples, or the distribution that each draws its own from."""
+        return read_rate(self.prob)
+
+    def rate(self, progress: float) -> float | None:
         """Return the mask rate at ``progress``, the share of the budget that is spent, in [0, 1].
+
+        None if each example draws its own.
 
         It changes from ``prob`` to ``schedule.end`` linearly, along half a cosine, or in one step
         at ``schedule.at``. The linear decay from 0.30 to 0.15 is Ankner et al. 2024, "Dynamic
         masking rate schedules for MLM pretraining"; cosines are in Yang et al. 2023, "Learning
         better masking for better language model pre-training".
         """
-        schedule = self.schedule
+        schedule, first = self.schedule, self.drawn
+        if not isinstance(first, float):
+            return None
         if schedule.end is None:
-            return self.prob
+            return first
         if schedule.name == "step":
-            return schedule.end if progress >= schedule.at else self.prob
+            return schedule.end if progress >= schedule.at else first
         done = min(max(progress, 0.0), 1.0)
         if schedule.name == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2
-        return self.prob + (schedule.end - self.prob) * done
+        return first + (schedule.end - first) * done
 
     def __post_init__(self) -> None:
+        if not isinstance(self.drawn, float) and self.schedule.end is not None:
+            raise UserError(
+                f"masking.schedule.name={self.schedule.name}: moves one rate for all examples; "
+                f"with masking.prob={self.prob} each has its own."
+            )
         if not self.dynamic and self.copies not in (None, 1):
             raise UserError(
                 f"masking.copies={self.copies}: masking.dynamic=false has one copy; set "

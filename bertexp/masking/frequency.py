@@ -50,8 +50,8 @@ class FrequencyStrategy(WholeWordStrategy):
         weights_N[maskable_BL.ravel()] = np.repeat(weights_W, words.ends_W - words.starts_W)
         return weights_N.reshape(ids_BL.shape)
 
-    def threshold(self, prob: float) -> float:
-        return float(np.interp(prob, self._shares, self._factors))
+    def threshold(self, rates_B: np.ndarray) -> np.ndarray:
+        return np.interp(rates_B, self._shares, self._factors)
 
 
 def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,14 +20,18 @@ class Masked:
         input_ids_BL: the model's input, shape (batch, length).
         predicted_BL: where it has to predict the original token, ``bool``.
         maskable: the number of positions that could have been predicted.
-        forced: the number of sequences that drew no prediction and were given one.
+        empty: the number of sequences with such a position that drew no prediction; with
+            ``masking.at_least_one`` they were given one.
+        rates_B: the configured rate of each sequence.
+        prob: the configured rate; the mean over maskable positions if sequences have their own.
         prob: the configured rate.
     """
 
     input_ids_BL: np.ndarray
     predicted_BL: np.ndarray
     maskable: int
-    forced: int
+    empty: int
+    rates_B: np.ndarray
     prob: float
 
 
@@ -50,6 +54,7 @@ class Masker:
         self.strategy = STRATEGIES[context.config.strategy](context)
         is_special_V = context.tokenizer.is_special_V
         self._random_ids = np.flatnonzero(~is_special_V | context.config.replace.special)
+        self._drawn = context.config.drawn
         self.seed = seed
 
     def under(self, seed: int) -> Masker:
@@ -62,30 +67,44 @@ class Masker:
     ) -> Masked:
         """Mask a batch; ``ids_BL`` (``int64``, padded) is not changed.
 
-        A sequence without a drawn unit gets the one that would have been drawn at the lowest
-        rate, corrupted like any other, so that every example has a prediction.
-        ``prob`` is the rate; None for ``masking.prob``.
+        With ``masking.at_least_one`` a sequence without a drawn unit gets the one that would have
+        been drawn at the lowest rate, corrupted like any other, so that every example has a
+        prediction. ``prob`` is the rate of all sequences; None for ``masking.prob``, which may be
+        a distribution: then each sequence draws a rate in each epoch.
         """
         copies = self.config.copies if self.config.dynamic else 1
         epoch = epoch if copies is None else epoch % copies
-        prob = self.config.prob if prob is None else prob
         maskable_BL = ~self.tokenizer.is_special_V[ids_BL]
+        rates_B, mean = self._rates(maskable_BL, example_ids_B, epoch, prob)
         starts_BL, score_BL = self.units(ids_BL, maskable_BL, example_ids_B, epoch)
-        predicted_BL = score_BL < self.strategy.threshold(prob)
-        forced_B = maskable_BL.any(1) & ~predicted_BL.any(1)
+        predicted_BL = score_BL < self.strategy.threshold(rates_B)[:, None]
+        empty_B = maskable_BL.any(1) & ~predicted_BL.any(1)
         given_BL = None
-        if forced_B.any():
+        if self.config.at_least_one and empty_B.any():
             first_B1 = np.take_along_axis(starts_BL, score_BL.argmin(1)[:, None], 1)
-            given_BL = (starts_BL == first_B1) & maskable_BL & forced_B[:, None]
+            given_BL = (starts_BL == first_B1) & maskable_BL & empty_B[:, None]
             predicted_BL |= given_BL
         corrupted_BL = predicted_BL
         if self.config.corrupt_prob is not None:
-            corrupted_BL = score_BL < self.strategy.threshold(self.config.corrupt_prob)
+            rate_1 = np.array([self.config.corrupt_prob])
+            corrupted_BL = score_BL < self.strategy.threshold(rate_1)
             if given_BL is not None:
                 corrupted_BL |= given_BL
         input_ids_BL = self._replace(ids_BL, corrupted_BL, example_ids_B, epoch)
-        maskable, forced = int(maskable_BL.sum()), int(forced_B.sum())
-        return Masked(input_ids_BL, predicted_BL, maskable, forced, prob)
+        maskable, empty = int(maskable_BL.sum()), int(empty_B.sum())
+        return Masked(input_ids_BL, predicted_BL, maskable, empty, rates_B, mean)
+
+    def _rates(
+        self, maskable_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int, prob: float | None
+    ) -> tuple[np.ndarray, float]:
+        """Return the rate of each sequence, and that of all their maskable positions."""
+        drawn = self._drawn if prob is None else prob
+        if isinstance(drawn, float):
+            return np.full(len(example_ids_B), drawn), drawn
+        state_B = draws.combine(draws.key("rate", self.seed, epoch), example_ids_B)
+        rates_B = drawn.quantile(draws.uniform(state_B))
+        maskable_B = maskable_BL.sum(1)
+        return rates_B, float(rates_B @ maskable_B / max(maskable_B.sum(), 1))
 
     def units(
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
@@ -99,8 +118,11 @@ class Masker:
         begins_BL = self.strategy.begins(ids_BL, maskable_BL, states_B)
         starts_BL = np.maximum.accumulate(np.where(begins_BL, position_L, 0), axis=1)
         example_B1 = draws.combine(draws.key("mask", self.seed, epoch), example_ids_B)[:, None]
-        score_BL = draws.uniform(draws.combine(example_B1, position_L))
-        score_BL = np.take_along_axis(score_BL, starts_BL, 1)
+        states_BL = draws.combine(example_B1, position_L)
+        states_BL = np.take_along_axis(states_BL, starts_BL, 1)
+        if self.config.draw == "budget":
+            states_BL = _spread(states_BL, starts_BL, maskable_BL)
+        score_BL = draws.uniform(states_BL)
         weights_BL = self.strategy.weights(ids_BL, maskable_BL)
         if weights_BL is not None:
             score_BL /= weights_BL
@@ -124,3 +146,30 @@ class Masker:
         input_ids_BL = ids_BL.copy()
         input_ids_BL[rows_N[changed_N], columns_N[changed_N]] = new_N[changed_N]
         return input_ids_BL
+
+
+def _spread(states_BL: np.ndarray, starts_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:
+    """Return new states, spread evenly over the tokens of each sequence.
+
+    Systematic sampling in a random order (Madow 1949; Hartley and Rao 1962): the units of a
+    sequence are laid around a circle in the order of their states, each as long as its share of
+    the maskable tokens, and the circle is turned by a random angle. A unit's new state is the place
+    where it begins. Each is still uniform, so a unit is below any rate with exactly that
+    probability, whatever its length and position. But the units below a rate now form an arc of
+    the circle, and their tokens differ from the budget by less than a unit at each end.
+
+    Args:
+        states_BL: random ``uint64``, equal within a unit.
+    """
+    last = np.uint64(2**64 - 1)
+    order_BL = np.where(maskable_BL, states_BL, last).argsort(1)
+    ordered_BL = np.take_along_axis(starts_BL, order_BL, 1)
+    position_L = np.arange(starts_BL.shape[1])
+    opens_BL = np.diff(ordered_BL, prepend=-1) != 0
+    before_BL = np.maximum.accumulate(np.where(opens_BL, position_L, 0), axis=1)
+    # Integers wrap around as the circle does.
+    share_B1 = last // np.maximum(maskable_BL.sum(1, dtype=np.uint64), 1)[:, None]
+    turned_BL = before_BL.astype(np.uint64) * share_B1 - draws.mix(states_BL[:, :1])
+    spread_BL = np.empty_like(states_BL)
+    np.put_along_axis(spread_BL, order_BL, turned_BL, 1)
+    return spread_BL

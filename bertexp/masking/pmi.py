@@ -30,7 +30,7 @@ class PmiStrategy(WordStrategy):
     ``masking.pmi.share`` of their length. A text is read from left to right and cut into the
     longest collocations that fit. Theirs is a list of 800,000 for 16 GB of text, at least 10
     occurrences each, and units are drawn until 15% of the tokens are covered; here the list
-    grows with the corpus and each unit is drawn on its own, see ``strategies``.
+    grows with the corpus; for how units are drawn see ``strategies``.
     """
 
     def __init__(self, context: Context) -> None:

@@ -66,8 +66,8 @@ class SpanStrategy(RunStrategy):
 
     The distribution is theirs: geometric with ``masking.span.p`` (0.2), truncated at
     ``masking.span.max`` (10) words and normalised, with a mean of 3.8 words. They draw spans one
-    by one until 15% of the tokens are covered; here the whole text is cut into spans, and each is
-    drawn independently, see ``strategies``.
+    by one until 15% of the tokens are covered; here the whole text is cut into spans, which are
+    drawn as described in ``strategies``.
     """
 
     def __init__(self, context: Context) -> None:
@@ -80,8 +80,8 @@ class SpanStrategy(RunStrategy):
 class NgramStrategy(RunStrategy):
     """Runs of 1 to ``masking.ngram.max`` words, with lengths of equal probability.
 
-    ALBERT's n-gram masking (Lan et al. 2020, section 4.1) has probabilities in proportion to 1/n
-    and a budget; uniform lengths and independent draws are the simple case.
+    ALBERT's n-gram masking (Lan et al. 2020, section 4.1) has probabilities in proportion to 1/n;
+    uniform lengths are the simple case.
     """
 
     def __init__(self, context: Context) -> None:

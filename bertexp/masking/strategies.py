@@ -1,16 +1,17 @@
 """Strategies: partitions of sequences into units that are predicted as a whole.
 
 Every unit has one score, a uniform draw in [0, 1), and is predicted if score / weight is below a
-threshold that depends only on the rate. Units are drawn independently, whereas the papers draw
-one after the other until a budget of tokens is spent. The advantages:
+threshold that depends only on the rate. The advantages:
 
 - the expected share of predicted tokens is exactly the rate, at every rate and length: no last
   unit is cut off or overshoots, and there is no cap;
 - the units predicted at one rate are a subset of those predicted at any higher one;
 - the mask of a sequence depends on nothing but its own tokens.
 
-The cost: the number of predicted tokens, which a budget fixes, varies between sequences, and more
-so with longer units.
+The papers draw one unit after the other until a budget of tokens is spent. ``masking.draw=budget``
+spends it too, with scores that are spread evenly over the tokens of a sequence, see
+``bertexp.masking.masker``. With ``masking.draw=independent`` scores are independent, and the number
+of predicted tokens varies between sequences, and more so with longer units.
 """
 
 from __future__ import annotations
@@ -73,9 +74,9 @@ class Strategy(ABC):
         """Return a positive weight for each position, equal within a unit; None for 1."""
         return None
 
-    def threshold(self, prob: float) -> float:
-        """Return the threshold of score / weight at the rate ``prob``; must grow with the rate."""
-        return prob
+    def threshold(self, rates_B: np.ndarray) -> np.ndarray:
+        """Return the threshold of score / weight at each rate; must grow with the rate."""
+        return rates_B
 
 
 @STRATEGIES.register("token")

@@ -115,7 +115,7 @@ class WholeWordStrategy(WordStrategy):
 
     BERT's authors added it to their code in May 2019 (google-research/bert); Cui et al. 2021,
     "Pre-training with whole word masking for Chinese BERT". They shuffle the words and take them
-    until a budget is spent; here each is drawn independently, see ``strategies``.
+    until a budget is spent; for how they are drawn here see ``strategies``.
     """
 
     def begins(

@@ -25,15 +25,25 @@ class Target(Tensors):
         positions_N: where they are predicted, as indices into the flattened batch.
         used: the part of the batch's ``slots_U`` that these positions are, perhaps followed by
             padding. None if the objective encodes its own input.
+        weights_N: factors of the losses (``float32``), None for 1.
+        over: the divisor of the summed loss, None for the number of predictions.
     """
 
     labels_N: torch.Tensor
     positions_N: torch.Tensor
     used: slice | None
+    weights_N: torch.Tensor | None = field(default=None, kw_only=True)
+    over: int | None = field(default=None, kw_only=True)
 
     def idle(self) -> Self:
         """Return a target that is computed like this one, but predicts nothing."""
-        return replace(self, labels_N=self.labels_N[:0], positions_N=self.positions_N[:0])
+        return replace(
+            self,
+            labels_N=self.labels_N[:0],
+            positions_N=self.positions_N[:0],
+            weights_N=None if self.weights_N is None else self.weights_N[:0],
+            over=None if self.over is None else 0,
+        )
 
     def padded(self, before: int, after: int) -> Self:
         at_N = self.positions_N
@@ -58,7 +68,7 @@ class Batch(Inputs):
         example_ids: of the epoch, shape (batch,).
         maskable, predicted: the numbers of positions that could have been masked, and of predicted
             ones.
-        forced: the number of sequences that drew no prediction and were given one.
+        empty: the number of sequences that drew no prediction, see ``Masked``.
         mask_prob: the configured mask rate, 0 if nothing is masked.
     """
 
@@ -67,18 +77,21 @@ class Batch(Inputs):
     tokens: int = 0
     maskable: int = 0
     predicted: int = 0
-    forced: int = 0
+    empty: int = 0
     mask_prob: float = 0.0
 
     @property
     def predictions(self) -> dict[str, int]:
-        return {name: len(target) for name, target in self.targets.items()}
+        return {
+            name: len(target) if target.over is None else target.over
+            for name, target in self.targets.items()
+        }
 
     def idle(self) -> Batch:
         """Return a batch that is computed like this one, but predicts and counts nothing."""
         targets = {name: target.idle() for name, target in self.targets.items()}
         none = self.example_ids[:0]
-        counts: dict[str, Any] = {"tokens": 0, "maskable": 0, "predicted": 0, "forced": 0}
+        counts: dict[str, Any] = {"tokens": 0, "maskable": 0, "predicted": 0, "empty": 0}
         return replace(self, example_ids=none, targets=targets, **counts)
 
     def padded_to(self, length: int) -> Batch:

@@ -15,8 +15,8 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.stream import TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.draws import LastEpochs
-from bertexp.masking.masker import Masker
-from bertexp.objectives.batch import Batch, use_positions, written
+from bertexp.masking.masker import Masked, Masker
+from bertexp.objectives.batch import Batch, Target, use_positions, written
 
 
 class Examples(ABC):
@@ -196,16 +196,23 @@ class MaskedExamples(MarkedExamples):
     def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
         return self.written(epoch, example_ids).input_ids_BL.numpy()
 
+    def weighted(self, target: Target, masked: Masked) -> Target:
+        """Return what is predicted, with what each prediction counts."""
+        return target
+
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         written = self.text.batch(epoch, example_ids)
         ids_BL = written.input_ids_BL.numpy()
         masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
         labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
+        marked = use_positions(written, self.name, masked.predicted_BL, labels_N)
+        weighted = self.weighted(marked.targets[self.name], masked)
         return replace(
-            use_positions(written, self.name, masked.predicted_BL, labels_N),
+            marked,
+            targets=marked.targets | {self.name: weighted},
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
             maskable=masked.maskable,
             predicted=len(labels_N),
-            forced=masked.forced,
+            empty=masked.empty,
             mask_prob=masked.prob,
         )

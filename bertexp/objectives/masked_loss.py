@@ -14,23 +14,34 @@ CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
 TILE_WORDS = 2048
 
 
-def masked_loss(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_N: Tensor) -> Tensor:
+def masked_loss(
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor,
+    labels_N: Tensor,
+    weights_N: Tensor | None = None,
+) -> Tensor:
     """Return the cross-entropy of ``hidden @ weight.T + bias``, summed over the predictions.
 
     The same as ``cross_entropy(linear(hidden, weight, bias), labels, reduction="sum")``, in nats,
     shape (). The gradients are computed with the loss, chunk by chunk, so that no more than
     ``CHUNK_LOGITS`` logits are ever there and none of them is computed or stored twice (the idea
     of Hsu et al. 2024, "Liger kernel"). It can be differentiated once. Rows of ``hidden_MD`` after
-    the first N are not used.
+    the first N are not used. ``weights_N`` multiply the loss of each prediction.
     """
-    loss: Tensor = _MaskedLoss.apply(hidden_MD, weight_VD, bias_V, labels_N)  # type: ignore[no-untyped-call]
+    loss: Tensor = _MaskedLoss.apply(hidden_MD, weight_VD, bias_V, labels_N, weights_N)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _MaskedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_N: Tensor
+        ctx: Any,
+        hidden_MD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor,
+        labels_N: Tensor,
+        weights_N: Tensor | None,
     ) -> Tensor:
         device = hidden_MD.device.type
         dtype = hidden_MD.dtype
@@ -44,17 +55,19 @@ class _MaskedLoss(torch.autograd.Function):
             for part_MD, part_grad_MD in zip(
                 hidden_MD.to(dtype).split(rows), hidden_grad_MD.split(rows), strict=True
             ):
-                loss += vocabulary.add(part_MD, labels_N[:rows], part_grad_MD)
+                own_N = None if weights_N is None else weights_N[:rows]
+                loss += vocabulary.add(part_MD, labels_N[:rows], own_N, part_grad_MD)
                 labels_N = labels_N[rows:]
+                weights_N = None if weights_N is None else weights_N[rows:]
         ctx.save_for_backward(
             hidden_grad_MD.to(hidden_MD.dtype), vocabulary.weight_grad_VD, vocabulary.bias_grad_V
         )
         return loss
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         hidden_MD, weight_VD, bias_V = ctx.saved_tensors
-        return hidden_MD.mul_(scale), weight_VD.mul_(scale), bias_V.mul_(scale), None
+        return hidden_MD.mul_(scale), weight_VD.mul_(scale), bias_V.mul_(scale), None, None
 
 
 class _Vocabulary:
@@ -76,7 +89,13 @@ class _Vocabulary:
         ]  # fmt: skip
         self._empty = True
 
-    def add(self, hidden_MD: Tensor, labels_N: Tensor, hidden_grad_MD: Tensor) -> Tensor:
+    def add(
+        self,
+        hidden_MD: Tensor,
+        labels_N: Tensor,
+        weights_N: Tensor | None,
+        hidden_grad_MD: Tensor,
+    ) -> Tensor:
         """Add the gradients of some rows, of which the first N have labels; return their loss."""
         count = len(labels_N)
         weights, biases, weight_grads, bias_grads = self._tiles
@@ -96,11 +115,15 @@ class _Vocabulary:
         grads = zip(tiles, scale_MT.split(1, dim=1), weights, weight_grads, bias_grads, strict=True)
         for tile, scale_M1, weight, weight_grad, bias_grad in grads:
             logits_grad_MW = tile.gradient(scale_M1)
+            if weights_N is not None:
+                logits_grad_MW[:count] *= weights_N[:, None]
             bias_grad += logits_grad_MW.sum(0)
             logits_grad_MW = logits_grad_MW.to(self._dtype)
             self._add_product(weight_grad, logits_grad_MW.t(), hidden_MD, self._empty)
             self._add_product(hidden_grad_MD, logits_grad_MW, weight)
         self._empty = False
+        if weights_N is not None:
+            return weights_N @ (log_total_M1[:count, 0] - label_logit_N)
         return log_total_M1[:count].sum() - label_logit_N.sum()
 
     def _add_product(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -57,16 +57,23 @@ class MaskedLanguageModelling(Objective):
     head = "masked"
 
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
+        return self.masked(examples, tokens)
+
+    def masked(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
+        """Return examples in which every prediction counts the same."""
         context = Context(self.masking, self.tokenizer, tokens)
         return MaskedExamples(examples, Masker(context, self.seed), self.name)
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
         return learner.family.masked_logits(hidden_MD)
 
-    def loss(self, learner: Learner, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
-        family = learner.family
-        transformed_MD, weight_VD = family.transform(hidden_MD), family.decoder.weight
-        return masked_loss(transformed_MD, weight_VD, family.output_bias_V, labels_N)
+    def losses(
+        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
+    ) -> dict[str, Tensor]:
+        family, target = learner.family, batch.targets[self.name]
+        transformed_MD = family.transform(encoded()[target.used])
+        decoder = family.decoder.weight, family.output_bias_V
+        return {self.name: masked_loss(transformed_MD, *decoder, target.labels_N, target.weights_N)}
 
     def products(self, learner: Learner, batch: Batch) -> float:
         used = batch.targets[self.name].used
@@ -81,9 +88,9 @@ class MaskedLanguageModelling(Objective):
         found = []
         for rate in config.mask_probs:
             masking = MaskingConfig(prob=rate, strategy="token", replace=ONLY_MASK)
-            alone = MaskedLanguageModelling(plain, self.tokenizer, masking, BANK_SEED)
+            alone = type(self)(plain, self.tokenizer, masking, BANK_SEED)
             validation = tokens["validation"]
-            examples = alone.mark(alone.write(validation), validation)
+            examples = alone.masked(alone.write(validation), validation)
             batches, shown = cut(examples, shuffled(len(examples))[: config.max_examples])
             parted = [slicer.kinds(batch) for batch in batches]
             slices = {way: np.concatenate([part[way] for part in parted]) for way in SLICES}
@@ -126,7 +133,9 @@ class MaskedLanguageModelling(Objective):
             return {}
         losses = {
             f"eval/loss@{one.name}": float(
-                np.concatenate([_least(batch, words_V, language) for batch in one.batches]).mean()
+                np.concatenate(
+                    [_least(batch, self.name, words_V, language) for batch in one.batches]
+                ).mean()
             )
             for one in sets
         }
@@ -178,8 +187,8 @@ def perplexity(loss: float) -> float:
         return float(np.exp(loss))
 
 
-def _least(batch: Batch, words_V: np.ndarray, language: Language) -> np.ndarray:
-    target = batch.targets[MaskedLanguageModelling.name]
+def _least(batch: Batch, name: str, words_V: np.ndarray, language: Language) -> np.ndarray:
+    target = batch.targets[name]
     words_BL = words_V[batch.input_ids_BL.numpy()]
     rows_N, columns_N = np.unravel_index(target.positions_N.numpy(), words_BL.shape)
     # The opening token is no hidden word of the text, and what comes after it changes nothing.

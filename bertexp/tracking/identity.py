@@ -118,7 +118,8 @@ def _masks(masking: MaskingConfig | None) -> list[str]:
         return []
     schedule, replace = masking.schedule, masking.replace
     parts = [] if masking.strategy == _PLAIN_STRATEGY else [masking.strategy]
-    parts.append(f"p{_rate(masking.prob)}")
+    drawn = masking.drawn
+    parts.append(f"p{_rate(drawn) if isinstance(drawn, float) else drawn}")
     if schedule.end is not None:
         parts.append(f"{schedule.name}{_rate(schedule.end)}")
     if masking.corrupt_prob is not None:

@@ -77,7 +77,7 @@ class BatchPlan(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __getitem__(self, wanted: int | tuple[int, float]) -> list[Batch]:
+    def __getitem__(self, wanted: int | tuple[int, float | None]) -> list[Batch]:
         """Return this process's share of a step, by its number or (number, mask rate)."""
         step, rate = wanted if isinstance(wanted, tuple) else (wanted, None)
         examples = self._examples if rate is None else self._examples.at_rate(rate)
@@ -156,7 +156,7 @@ def load_steps(
     first: int,
     num_workers: int | None,
     device: torch.device,
-    mask_prob: Callable[[int], float] | None = None,
+    mask_prob: Callable[[int], float | None] | None = None,
 ) -> DataLoader[list[Batch]]:
     """Return an endless loader of the batches of step ``first`` and all steps after it.
 

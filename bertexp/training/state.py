@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 # The counts since the last logged line that a checkpoint keeps.
-KEPT = ("tokens", "positions", "predicted", "maskable", "requested", "forced", "flops")
+KEPT = ("tokens", "positions", "predicted", "maskable", "requested", "empty", "flops")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Tally:
 
     Attributes:
         tokens, positions: without and with padding.
-        maskable, predicted, forced: see ``Batch``.
+        maskable, predicted, empty: see ``Batch``.
         requested: the number of maskable tokens to mask at the configured rate.
         flops: floating-point operations, see ``Learner.flops``.
         predictions: of each objective, by name.
@@ -37,7 +37,7 @@ class Tally:
     positions: int = 0
     maskable: int = 0
     predicted: int = 0
-    forced: int = 0
+    empty: int = 0
     requested: float = 0.0
     flops: float = 0.0
     predictions: dict[str, int] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Tally:
             positions=sum(batch.input_ids_BL.numel() for batch in batches),
             maskable=sum(batch.maskable for batch in batches),
             predicted=sum(batch.predicted for batch in batches),
-            forced=sum(batch.forced for batch in batches),
+            empty=sum(batch.empty for batch in batches),
             requested=sum(batch.mask_prob * batch.maskable for batch in batches),
             flops=flops,
             predictions={
@@ -161,8 +161,9 @@ class Window:
         """Restore what ``plain`` returned, to the last bit."""
         import torch
 
-        # The name in earlier versions.
-        counts = {"forced": plain.get("helped", 0)} | {n: plain[n] for n in KEPT if n in plain}
+        # The names in earlier versions.
+        before = plain.get("forced", plain.get("helped", 0))
+        counts = {"empty": before} | {n: plain[n] for n in KEPT if n in plain}
         losses = {n: torch.tensor(v, device=device) for n, v in plain["losses"].items()}
         return cls(plain["weights"], losses, plain["good"], plain["seconds"], Tally(**counts))
 
@@ -171,8 +172,8 @@ class Window:
 
         With several objectives, each has its own loss beside their weighted sum.
         ``train/padding`` is the share of positions that are padding; ``train/mask_prob`` is the
-        configured mask rate, ``train/masked_fraction`` the realised one, and ``train/forced`` the
-        number of sequences that drew no prediction and were given one.
+        configured mask rate, ``train/masked_fraction`` the realised one, and ``train/empty``
+        the number of sequences that drew no prediction.
         """
         good, tally = float(self.good) or math.nan, self.tally
         metrics = {
@@ -186,5 +187,5 @@ class Window:
         if tally.maskable:
             metrics["train/mask_prob"] = tally.requested / tally.maskable
             metrics["train/masked_fraction"] = tally.predicted / tally.maskable
-            metrics["train/forced"] = tally.forced
+            metrics["train/empty"] = tally.empty
         return metrics

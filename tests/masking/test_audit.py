@@ -39,7 +39,7 @@ def test_figures_are_those_of_the_masks(lab: Any, strategy: str) -> None:
         assert found.whole_words == 1.0
     if strategy == "token":
         assert found.whole_words < 1.0
-    assert found.forced == masked.forced
+    assert found.empty == masked.empty
     if LONGEST_RUN not in found.runs:
         assert sum(size * count for size, count in found.runs.items()) == predicted
 
@@ -57,17 +57,18 @@ def test_corruption_apart_from_prediction_shows(lab: Any) -> None:
     assert (fewer.only_corrupted, fewer.keep) == (0, pytest.approx(0.55, abs=0.03))
 
 
-def test_short_sequences_are_given_one_and_the_run_says_so(
+def test_a_rate_that_is_not_realised_is_reported(
     lab: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         audit(examples(lab, "token", 0.3, 102)).warn()
         assert not caplog.records
+        assert not audit(examples(lab, "token", 0.01, 10, at_least_one=False)).differs
         found = audit(examples(lab, "token", 0.01, 10))
         found.warn()
     (record,) = caplog.records
-    assert found.forced > 500
-    assert f"{found.forced} of 640 sequences" in record.message
+    assert found.empty > 500
+    assert f"{found.empty} of 640 sequences" in record.message
     assert "1.00%" in record.message
     assert "\n" not in record.message
 

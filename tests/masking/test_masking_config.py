@@ -17,7 +17,7 @@ def test_every_option_composes_and_says_where_it_is_from(
     experiment_config: Callable[..., Config], option: str
 ) -> None:
     masking = experiment_config(f"masking={option}").masking
-    assert 0 < masking.prob < 1
+    assert 0 < (masking.rate(0) or 0.5) < 1
     assert (conf_dir() / "masking" / f"{option}.yaml").read_text().startswith("# ")
 
 
@@ -37,7 +37,7 @@ def test_the_options_are_what_their_sources_say(experiment_config: Callable[...,
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("masking.prob=0",), "masking.prob=0.0: must be above 0 and at most 1."),
+        (("masking.prob=0",), "masking.prob=0: must be a number above 0 and at most 1"),
         (("masking.replace.mask=0.9",), "masking.replace: mask=0.9 + random=0.1 + keep=0.1 is 1.1"),
         (("masking.schedule.name=sine",), "masking.schedule.name=sine: must be one of"),
         (("masking.schedule.name=linear",), "masking.schedule.end=None: must be between 0 and 1"),

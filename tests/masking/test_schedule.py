@@ -74,7 +74,7 @@ def test_workers_batch_sizes_and_resumes_change_no_mask(lab: Any, strategy: str)
 
     whole = load(0, 16, 2, 0, 20)
     assert [step[0].mask_prob for step in whole] == [rate(step) for step in range(20)]
-    assert whole[0][0].forced >= 0
+    assert whole[0][0].empty >= 0
     for other in (load(1, 16, 2, 0, 20), load(2, 16, 2, 0, 20)):
         assert seen(other) == seen(whole)
     assert seen(load(2, 16, 2, 13, 7)) == seen(whole[13:])
@@ -116,4 +116,4 @@ def test_every_predicted_token_has_a_label(lab: Any, prob: float, seed: int) -> 
     ids = examples.unmasked(chosen)
     masked = examples.masker.mask(ids, chosen, 1, prob)
     assert batch.targets["mlm"].labels_N.tolist() == ids[masked.predicted_BL].tolist()
-    assert (batch.maskable, batch.forced) == (masked.maskable, masked.forced)
+    assert (batch.maskable, batch.empty) == (masked.maskable, masked.empty)

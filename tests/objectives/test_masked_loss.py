@@ -31,23 +31,26 @@ def directly(
 @given(
     count=st.integers(0, 40), more=st.integers(0, 9), width=st.integers(1, 16),
     vocabulary=st.integers(2, 50), rows=st.integers(1, 50), words=st.integers(1, 60),
-    seed=st.integers(0, 99), scale=st.floats(0.01, 10),
+    seed=st.integers(0, 99), scale=st.floats(0.01, 10), weighted=st.booleans(),
 )  # fmt: skip
 def test_loss_and_gradients_are_torchs_whatever_the_chunks(
     count: int, more: int, width: int, vocabulary: int, rows: int, words: int, seed: int,
-    scale: float,
+    scale: float, weighted: bool,
 ) -> None:  # fmt: skip
     found = inputs(count, width, vocabulary, seed)
     hidden, *others = found
     unused = torch.full((more, width), 99.0)
+    weights = torch.linspace(0.2, 3, count) if weighted else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(module.CHUNK_LOGITS, "cpu", rows * vocabulary)
         patch.setattr(module, "TILE_WORDS", words)
-        loss = masked_loss(torch.cat([hidden, unused]), *others)
+        loss = masked_loss(torch.cat([hidden, unused]), *others, weights)
     (scale * loss).backward()
     ours = [tensor.grad for tensor in found[:3]]
     expected = inputs(count, width, vocabulary, seed)
-    reference = directly(*expected)
+    logits = functional.linear(*expected[:3]).float()
+    each = functional.cross_entropy(logits, expected[3], reduction="none")
+    reference = (each if weights is None else weights * each).sum()
     (scale * reference).backward()
     torch.testing.assert_close(loss, reference, rtol=1e-5, atol=1e-4)
     for gradient, tensor in zip(ours, expected[:3], strict=True):

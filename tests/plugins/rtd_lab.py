@@ -93,7 +93,7 @@ class ReplacedExamples(MaskedExamples):
             targets={**batch.targets, **own},
             maskable=masked.maskable,
             predicted=int(predicted_BL.sum()),
-            forced=masked.forced,
+            empty=masked.empty,
             mask_prob=masked.prob,
         )
 

@@ -175,6 +175,6 @@ def test_another_model_is_refused(begun: Callable[..., Run], tmp_path: Path) -> 
 
 
 def test_a_window_of_before_is_read() -> None:
-    plain = Window({"mlm": 1.0}, tally=Tally(tokens=8, forced=3)).plain()
-    plain["helped"] = plain.pop("forced")
-    assert Window.of(plain, torch.device("cpu")).tally == Tally(tokens=8, forced=3)
+    plain = Window({"mlm": 1.0}, tally=Tally(tokens=8, empty=3)).plain()
+    plain["helped"] = plain.pop("empty")
+    assert Window.of(plain, torch.device("cpu")).tally == Tally(tokens=8, empty=3)

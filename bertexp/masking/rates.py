@@ -1,0 +1,115 @@
+"""Mask rates that are drawn for each example, instead of one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from bertexp.validation import UserError, require, require_choice
+
+if TYPE_CHECKING:
+    import numpy as np
+
+KEY = "masking.prob"
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Any rate between two others, all as likely."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        require(0 <= self.low < 1, f"{KEY}.low", self.low, "at least 0 and below 1")
+        allowed = f"above {KEY}.low={self.low:g} and at most 1"
+        require(self.low < self.high <= 1, f"{KEY}.high", self.high, allowed)
+
+    def quantile(self, share_B: np.ndarray) -> np.ndarray:
+        return self.low + (self.high - self.low) * share_B
+
+    def __str__(self) -> str:
+        return f"{self.low:g}-{self.high:g}"
+
+
+@dataclass(frozen=True)
+class Beta:
+    """The beta distribution, over all rates between 0 and 1."""
+
+    alpha: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
+            require(0 < value < float("inf"), f"{KEY}.{name}", value, "above 0 and finite")
+
+    def quantile(self, share_B: np.ndarray) -> np.ndarray:
+        from scipy.special import betaincinv
+
+        rates_B: np.ndarray = betaincinv(self.alpha, self.beta, share_B)
+        return rates_B
+
+    def __str__(self) -> str:
+        return f"beta{self.alpha:g}-{self.beta:g}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several rates, in ascending order, each with its share of the examples."""
+
+    rates: list[float]
+    shares: list[float]
+
+    def __post_init__(self) -> None:
+        for name, values in (("rates", self.rates), ("shares", self.shares)):
+            allowed = "a list of numbers above 0 and at most 1"
+            is_list = isinstance(values, list) and len(values) > 0
+            fits = is_list and all(_is_number(each) and 0 < each <= 1 for each in values)
+            require(fits, f"{KEY}.{name}", values, allowed)
+        require(sorted(self.rates) == self.rates, f"{KEY}.rates", self.rates, "in ascending order")
+        fits = len(self.shares) == len(self.rates) and abs(sum(self.shares) - 1) < 1e-6
+        allowed = f"{len(self.rates)} numbers that add up to 1"
+        require(fits, f"{KEY}.shares", self.shares, allowed)
+
+    def quantile(self, share_B: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        # The last border is 1, up to rounding.
+        borders = np.cumsum(self.shares)[:-1]
+        return np.array(self.rates)[np.searchsorted(borders, share_B, side="right")]
+
+    def __str__(self) -> str:
+        return "or".join(f"{rate:g}" for rate in self.rates)
+
+
+Distribution = Uniform | Beta | Choice
+_KINDS: dict[str, type[Distribution]] = {"uniform": Uniform, "beta": Beta, "choice": Choice}
+
+
+def read_rate(prob: Any) -> float | Distribution:
+    """Return the rate that ``masking.prob`` sets, or what it is drawn from for each example.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not isinstance(prob, Mapping):
+        allowed = "a number above 0 and at most 1, or a distribution such as "
+        allowed += "{distribution: uniform, low: 0, high: 1}"
+        require(_is_number(prob) and 0 < prob <= 1, KEY, prob, allowed)
+        return float(prob)
+    values = dict(prob)
+    name = str(values.pop("distribution", None))
+    require_choice(f"{KEY}.distribution", name, _KINDS)
+    kind = _KINDS[name]
+    needed = [each.name for each in fields(kind)]
+    if {*values} != {*needed}:
+        keys = ", ".join(needed)
+        raise UserError(f"{KEY}: distribution={name} has the keys {keys}, not {', '.join(values)}.")
+    numbers = [value for value in values.values() if not isinstance(value, list)]
+    require(all(map(_is_number, numbers)), KEY, dict(prob), "numbers")
+    return kind(**values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
