@@ -79,3 +79,15 @@ class BankConfig:
         allowed = "one or more different rates"
         fits = len(distinct) == len(self.mask_probs) > 0
         require(fits, "evaluation.mask_probs", self.mask_probs, allowed)
+
+
+@OBJECTIVES.own_keys("diffusion")
+@dataclass(kw_only=True)
+class DiffusionKeys:
+    """What a prediction counts in masked diffusion."""
+
+    weighting: str = key(
+        "elbo",
+        choices=("elbo", "none"),
+        about="elbo: 1 / its example's rate, whose mean bounds the likelihood; none: 1.",
+    )
