@@ -226,6 +226,7 @@ _NEEDED = {
     r"Value '(.*)' of type '\w+' could not be converted to Integer": "an integer",
     r"Value '(.*)' of type '\w+' could not be converted to Float": "a number",
     r"Value '(.*)' is not a valid bool": "true or false",
+    r"Incompatible value '(None)' for field of type 'bool'": "true or false",
     r"Incompatible value '(None)' for field of type": "a value, not null",
 }
 

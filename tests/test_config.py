@@ -109,6 +109,7 @@ MISTAKES = {
     "trainer.epochs=-1": r"trainer\.epochs=-1\.0: must be above 0",
     "trainer.epochs=inf": r"trainer\.epochs=inf",
     "model.hidden_size=null": r"^model\.hidden_size=null: must be a value, not null\.$",
+    "tokenizer.lowercase=null": r"^tokenizer\.lowercase=null: must be true or false\.$",
     "model.hidden_size=129": r"model\.hidden_size=129: must be divisible .*attention_heads=2",
     "model.num_attention_heads=0": r"model\.num_attention_heads=0: must be between 1 and 1,048,576",
     "model.dropout=1": r"model\.dropout=1\.0: .*below 1",

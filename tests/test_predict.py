@@ -113,6 +113,15 @@ def test_answers_are_readable_too(command: Callable[..., Any], trained: Trained)
     assert scored[-1].startswith("pseudo-perplexity: ")
 
 
+def test_every_usual_name_of_a_mask_is_the_mask(trained: Trained) -> None:
+    run = trained("mlm")
+    predict, (one, *_) = Predictor(find_saved(str(run))), texts(run)
+    expected = predict(f"{one} [MASK]").masks
+    assert len(expected) == 1
+    for name in ("<mask>", "<|mask|>"):
+        assert predict(f"{one} {name}").masks == expected
+
+
 def test_what_a_model_cannot_answer_is_an_error(trained: Trained) -> None:
     masked, pairs = (Predictor(find_saved(str(trained(task)))) for task in ("mlm", "nsp"))
     refused: dict[str, Callable[[], object]] = {

@@ -24,6 +24,7 @@ from bertexp.data.tokens.unknown import check_unknown
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.families.architecture import check_fit, read_architecture
+from bertexp.families.kind import TAKE_ITS_OWN
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.task import Task
 
@@ -65,7 +66,8 @@ def _existing(config: Config) -> Tokenizer | None:
     tokens, other = own.vocab_size, f"tokenizer={own.name} tokenizer.vocab_size={own.vocab_size}"
     if own.name == "pretrained":
         path = str(own.path)
-        tokenizer = open_tokenizer(path, "tokenizer.path", own.lowercase, own.strip_accents)
+        key = "model.pretrained" if path == config.model.pretrained else "tokenizer.path"
+        tokenizer = open_tokenizer(path, key, own.lowercase, own.strip_accents)
         tokens = tokenizer.vocab_size
         other = "" if path == config.model.pretrained else f"tokenizer.path={path}"
     if config.model.pretrained:
@@ -74,9 +76,8 @@ def _existing(config: Config) -> Tokenizer | None:
         check_fit(architecture, tokens, named, other, config.model.resize)
         if tokenizer is None:
             log.warning(
-                "%s: its embeddings are of other tokens than those that %s trains; leave tokenizer "
-                "out to take its own.",
-                *(named, f"tokenizer={own.name}"),
+                "%s: its embeddings are of other tokens than those that %s trains; %s",
+                *(named, f"tokenizer={own.name}", TAKE_ITS_OWN),
             )
     return tokenizer
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from bertexp.data.hub import is_away, must_be_local
 from bertexp.families import FAMILIES
+from bertexp.families.kind import TAKE_ITS_OWN
 from bertexp.validation import UserError
 
 # Fields of a ``config.json`` that change the model into one that is not trained here, and the only
@@ -122,15 +123,14 @@ def check_fit(
     rows = found.vocab_size
     theirs = other or "its tokenizer"
     if tokens > rows and not resize:
-        take = "leave tokenizer out to take its own, or " if other else ""
+        take = f"{TAKE_ITS_OWN}; " if other else ""
         raise UserError(
             f"{named}: has {rows} rows of embeddings, {theirs} has {tokens} tokens; {take}"
             "training with model.resize=true adds rows, for tokens added to its own tokenizer."
         )
     if other and rows - tokens >= _MOST_FILLED:
         raise UserError(
-            f"{named}: has {rows} rows of embeddings, {theirs} only {tokens} tokens; leave "
-            "tokenizer out to take its own."
+            f"{named}: has {rows} rows of embeddings, {theirs} only {tokens} tokens; {TAKE_ITS_OWN}"
         )
 
 

@@ -17,7 +17,7 @@ from bertexp.families.inputs import Inputs
 from bertexp.families.kind import LABEL as LABEL
 from bertexp.families.kind import MASKED as MASKED
 from bertexp.families.kind import PAIR as PAIR
-from bertexp.families.kind import Kind
+from bertexp.families.kind import TAKE_ITS_OWN, Kind
 from bertexp.validation import UserError
 
 
@@ -68,16 +68,17 @@ class Family(Kind):
         Raises:
             UserError: the model depends on other ids.
         """
+        named = f"model.pretrained={self.config.name_or_path}"
         if self.positions_follow_padding and pad_id != self.config.pad_token_id:
             raise UserError(
-                f"tokenizer: pads with the id {pad_id}, and the model's positions begin behind "
-                f"{self.config.pad_token_id}, with which it pads; take its own tokenizer."
+                f"{named}: its positions begin behind {self.config.pad_token_id}, its padding id, "
+                f"and the tokenizer pads with {pad_id}; {TAKE_ITS_OWN}"
             )
         masks_by = getattr(self.config, "mask_token_id", mask_id)
         if getattr(self.config, "token_dropout", False) and mask_id != masks_by:
             raise UserError(
-                f"tokenizer: masks with the id {mask_id}, and the model sets the embedding of "
-                f"{masks_by} to 0 (token_dropout), with which it masks; take its own tokenizer."
+                f"{named}: sets the embedding of {masks_by}, its mask id, to 0 (token_dropout), "
+                f"and the tokenizer masks with {mask_id}; {TAKE_ITS_OWN}"
             )
         if hasattr(self.config, "mask_token_id"):
             self.config.mask_token_id = mask_id

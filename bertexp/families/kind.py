@@ -11,6 +11,11 @@ from bertexp.families.heads import made_with
 from bertexp.validation import UserError
 
 MASKED, PAIR, LABEL = "masked", "pair", "label"
+# The remedy where a tokenizer does not fit a checkpoint; it may have none in its folder.
+TAKE_ITS_OWN = (
+    "leave tokenizer out to take its own, or if it has none, set tokenizer=pretrained "
+    "tokenizer.path=..."
+)
 
 # Names of the encoder's dropout rates in configurations of ``transformers``.
 _DROPOUTS = (

@@ -73,7 +73,9 @@ TEXTS = {
     "nulls.parquet": r"dataset=text: the corpus has no text\.",
 }
 VOCABULARIES = {
-    "nothing.txt": r"tokenizer\.path={}/nothing\.txt: cannot be read as a vocabulary: .*No such f",
+    "nothing.txt": r"tokenizer\.path={}/nothing\.txt: no such file\.$",
+    "nope.json": r"^tokenizer\.path={}/nope\.json: no such file\.$",
+    "bert/config.json": r"^tokenizer\.path=\S+: config\.json is JSON, but no tokenizer\.json\.$",
     "plain-vocab.txt": r"tokenizer\.path={}/plain-vocab\.txt: no \[PAD\], .* among its 53 lines",
     "twice-vocab.txt": r"tokenizer\.path={}/twice-vocab\.txt: line 6 of its vocabulary: 'a' is l",
     "gap-vocab.txt": r"tokenizer\.path={}/gap-vocab\.txt: line 6 of its vocabulary: is empty",
@@ -81,9 +83,9 @@ VOCABULARIES = {
     "binary-vocab.txt": r"tokenizer\.path={}/binary-vocab\.txt: cannot be read .*invalid start by",
     "junk.json": r"tokenizer\.path={}/junk\.json: junk\.json cannot be read as a tokeni",
     "bpe.json": r"tokenizer\.path={}/bpe\.json: its settings name no cls_token, and its vocab",
-    "folder": r"tokenizer\.path={}/folder: no vocabulary file, no folder with a tokenizer",
+    "folder": r"tokenizer\.path={}/folder: has no tokenizer \(no tokenizer\.json or vocab\.txt\)\.",
     "nowhere": r"tokenizer\.path={}/nowhere: no vocabulary file, no folder with a tokenizer",
-    "remote-code": r"tokenizer\.path={}/remote-code: no vocabulary file.*neither a tokenizer",
+    "remote-code": r"tokenizer\.path={}/remote-code: has no tokenizer \(no tokenizer\.json or voc",
 }
 NONE = "no local folder or Hub name that gives a model in safetensors"
 CHECKPOINTS = {
@@ -137,7 +139,8 @@ SETTINGS = {
         r"task\.max_length=65: the model has only 64 positions\."
     ),
     "model=pretrained model.pretrained={}/bert task.max_length=32": (
-        r"tokenizer\.path={}/bert: no vocabulary file, .* neither a tokenizer\.json nor a vocab\.t"
+        r"^model\.pretrained={}/bert: has no tokenizer \(no tokenizer\.json or vocab\.txt\); add "
+        r"tokenizer=pretrained tokenizer\.path=FOLDER of one\.$"
     ),
     "model.hidden_size=1048576": (
         r"model\.hidden_size=1048576, model\.num_hidden_layers=2: must be less; the model needs "

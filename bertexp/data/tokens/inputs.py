@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Encoding
 
+from bertexp.data.tokens.roles import MASKS
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.validation import UserError
-
-# How users write a mask, whatever the tokenizer's own mask token is.
-MASK = "[MASK]"
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,15 @@ class ModelInput:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, text: str, text_b: str | None = None) -> ModelInput:
-        """Encode one text or two, in which ``[MASK]`` stands for the tokenizer's mask token.
+        """Encode one text or two, in which each of ``MASKS`` stands for the tokenizer's.
 
         Raises:
             UserError: one of them has no tokens.
         """
         ids, segments, words, is_piece = [tokenizer.opening_id], [0], [""], [False]
         for segment, written in enumerate([text] if text_b is None else [text, text_b]):
-            written = written.replace(MASK, tokenizer.roles.mask)
+            for mask in MASKS:
+                written = written.replace(mask, tokenizer.roles.mask)
             encoding = tokenizer.backend.encode(written, add_special_tokens=False)
             if not encoding.ids:
                 name = "text_b" if segment else "text"

@@ -11,11 +11,13 @@ from tokenizers import Tokenizer as Backend
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.validation import UserError
 
+# How users write a mask, whatever the tokenizer's own mask token is.
+MASKS = ("[MASK]", "<mask>", "<|mask|>")
 # Usual names of the token with each role.
 _USUAL = {
     "cls": ("[CLS]", "<s>", "<cls>", "<bos>", "<|begin_of_text|>"),
     "sep": ("[SEP]", "</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
-    "mask": ("[MASK]", "<mask>", "<|mask|>"),
+    "mask": MASKS,
     "pad": ("[PAD]", "<pad>", "<|padding|>", "<|pad|>"),
 }
 # The roles of the tokens around a text in the settings of generative models.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,8 @@ from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import bert_backend
 from bertexp.validation import UserError
 
+log = logging.getLogger(__name__)
+
 # Files of tokenizers in formats that are not supported here.
 _OTHER_FORMS = (
     *("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model"),
@@ -32,6 +36,13 @@ _NORMALIZER = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+# Those of them that are keys, with the defaults.
+_FOLDING = {"do_lower_case": True, "strip_accents": None}
+# What to do where a folder has no tokenizer, by the key of its path.
+_REMEDIES = {
+    "model.pretrained": "; add tokenizer=pretrained tokenizer.path=FOLDER of one",
+    "run": "; save its own there with save_pretrained of transformers",
+}
 
 
 def open_tokenizer(
@@ -42,25 +53,31 @@ def open_tokenizer(
     Args:
         path: a ``vocab.txt``, a ``tokenizer.json``, a folder with one of them or a Hub name.
         key: the key of ``path``, for error messages.
-        lowercase, strip_accents: used for a ``vocab.txt`` without settings of its own.
+        lowercase, strip_accents: used for a ``vocab.txt`` without settings of its own; otherwise
+            a value that is not the default is logged as not read.
 
     Raises:
         UserError: there is no tokenizer, or it is unsuitable for training, see ``with_roles``.
     """
     named, file = f"{key}={path}", Path(path)
     settings: dict[str, Any] | None = None
+    chosen: dict[str, Any] = dict(zip(_FOLDING, (lowercase, strip_accents), strict=True))
+    if file.suffix in (".txt", ".json") and not file.exists():
+        raise UserError(f"{named}: no such file.")
     if file.name == "tokenizer.json":
         path, file = str(file.parent), file.parent
-    if file.is_dir() or not (file.is_file() or file.suffix in (".txt", ".json")):
+    if not file.is_file():
         file, settings = _look_in(path, named)
     if file.suffix == ".json":
+        _warn_unread(chosen, chosen, named)
         backend = _read_tokenizer(file, settings or {}, named)
     else:
         vocabulary = _read_vocabulary(file, settings or {}, named)
-        folding = {"do_lower_case": lowercase, "strip_accents": strip_accents} | (settings or {})
+        folding = chosen | (settings or {})
+        _warn_unread(chosen, settings or {}, named)
         if folding["strip_accents"] is None and needs_accents(Counter("".join(vocabulary))):
             folding["strip_accents"] = False
-        fold = {name: folding[name] for name in ("do_lower_case", "strip_accents")}
+        fold = {name: folding[name] for name in _FOLDING}
         if settings is None:
             backend = bert_backend(vocabulary, *fold.values())
         else:
@@ -68,8 +85,18 @@ def open_tokenizer(
     return with_roles(backend, settings or {}, named)
 
 
+def _warn_unread(chosen: dict[str, Any], own: Collection[str], named: str) -> None:
+    for name, default in _FOLDING.items():
+        if name in own and chosen[name] != default:
+            log.warning(
+                "tokenizer.%s=%s: is not read, as %s has its own setting; the key is for trained "
+                "tokenizers and a bare vocab.txt.",
+                *(_NORMALIZER[name], str(chosen[name]).lower(), named),
+            )
+
+
 def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
-    reason = "it has neither a tokenizer.json nor a vocab.txt"
+    reason = ""
     settings: dict[str, Any] = {}
     try:
         file = find_file(path, "tokenizer.json") or find_file(path, "vocab.txt")
@@ -91,6 +118,9 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
             f"{named}: has a {other} and no tokenizer.json, which bertexp reads; write one so: "
             f'python -c "from transformers import AutoTokenizer as T; T.{write}"'
         )
+    if file is None and not reason:
+        remedy = _REMEDIES.get(named.partition("=")[0], "")
+        raise UserError(f"{named}: has no tokenizer (no tokenizer.json or vocab.txt){remedy}.")
     if file is None:
         raise UserError(
             f"{named}: no vocabulary file, no folder with a tokenizer, and no name that the "
@@ -113,13 +143,25 @@ def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend
     try:
         backend = Backend.from_file(str(file))
     except Exception as error:  # the library raises no specific type
-        raise UserError(f"{named}: {file.name} cannot be read as a tokenizer: {error}.") from error
+        reason = f"cannot be read as a tokenizer: {error}"
+        if _is_other_json(file):
+            reason = "is JSON, but no tokenizer.json"
+        raise UserError(f"{named}: {file.name} {reason}.") from error
     if isinstance(backend.normalizer, normalizers.BertNormalizer):
         for name in _NORMALIZER.keys() & settings.keys():
             setattr(backend.normalizer, _NORMALIZER[name], settings[name])
     backend.no_truncation()
     backend.no_padding()
     return backend
+
+
+def _is_other_json(file: Path) -> bool:
+    """Whether a file is JSON without a tokenizer's model; the library calls that bad syntax."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return False
+    return not (isinstance(found, dict) and isinstance(found.get("model"), dict))
 
 
 def _read_vocabulary(file: Path, settings: dict[str, Any], named: str) -> dict[str, int]:

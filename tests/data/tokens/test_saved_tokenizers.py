@@ -222,6 +222,37 @@ def test_the_settings_beside_a_tokenizer_count_as_they_do_in_transformers(tmp_pa
         assert ours == theirs(["E X"], add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.parametrize(
+    ("file", "settings", "unread"),
+    [
+        ("tokenizer.json", None, ["lowercase=false", "strip_accents=true"]),
+        ("vocab.txt", {"do_lower_case": True}, ["lowercase=false"]),
+        ("vocab.txt", None, []),
+    ],
+)
+def test_a_setting_that_a_tokenizer_has_itself_is_a_warning(
+    file: str,
+    settings: dict[str, bool] | None,
+    unread: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend().save(str(tmp_path / "tokenizer.json"))
+    if file == "vocab.txt":
+        (tmp_path / "tokenizer.json").unlink()
+        (tmp_path / file).write_text("\n".join([*SPECIAL_TOKENS, *WORDS]), encoding="utf-8")
+    if settings:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    open_tokenizer(str(tmp_path), "tokenizer.path")
+    assert not caplog.records, "defaults are no choice"
+    open_tokenizer(str(tmp_path), "tokenizer.path", lowercase=False, strip_accents=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"tokenizer.{each}: is not read, as tokenizer.path={tmp_path} has its own setting; the key "
+        "is for trained tokenizers and a bare vocab.txt."
+        for each in unread
+    ]
+
+
 def with_a_hole(folder: Path) -> None:
     backend().save(str(folder / "tokenizer.json"))
     described = json.loads((folder / "tokenizer.json").read_text())
@@ -294,7 +325,7 @@ def settings_that_name(**tokens: str) -> Callable[[Path], None]:
         (of_other_forms, r"has a spiece\.model and no tokenizer\.json, which bertexp reads; write"),
         (with_broken("tokenizer.json"), r"tokenizer\.json cannot be read as a tokenizer"),
         (with_broken("tokenizer_config.json"), r"its tokenizer_config\.json cannot be read"),
-        (lambda folder: None, r"neither a tokenizer\.json nor a vocab\.txt"),
+        (lambda folder: None, r"has no tokenizer \(no tokenizer\.json or vocab\.txt\)\.$"),
     ],
 )
 def test_what_cannot_be_trained_with_is_refused_in_one_line(
