@@ -27,6 +27,7 @@ from bertexp.experiment.invocation import Invocation
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.summary import write_summary
+from bertexp.families import FAMILIES
 from bertexp.help import asks_for_help, help_text
 from bertexp.registry import Registry
 from bertexp.signals import Signals
@@ -174,7 +175,8 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
             if registry.key == f"{group}.name" and registry.has(option):
                 return f"{group}={option}: has no file of its own; type {group}.name={option}."
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
-        return f"{group}={option}: must be one of {', '.join(options)}.{nearest(option, options)}"
+        hint = (FAMILIES.hint if group == FAMILIES.group else nearest)(option, options)
+        return f"{group}={option}: must be one of {', '.join(options)}.{hint}"
     for override in sys.argv[1:]:
         group, _, option = override.partition("=")
         if group in groups(schema) and option in ("", "null"):

@@ -25,6 +25,8 @@ COMMAND_LINE = "the command line"
 # A size is for any run, whatever that run reads.
 SIZES = "size"
 STUDIES = "experiment"
+# The condition of what a checkpoint has its own of.
+FROM_SCRATCH = ("model.pretrained", (None,))
 _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 
 
@@ -55,6 +57,13 @@ class Condition:
         """Return, as an error, what would read ``key``."""
         if not self.values:
             return f"{key} is read only where {self.key} is set: set it, or leave {key} out"
+        if (self.key, self.values) == FROM_SCRATCH:
+            found = OmegaConf.select(config, key)
+            value = found.get("name") if isinstance(found, DictConfig) else found
+            return (
+                f"{key}={value}: a checkpoint brings its own; leave {key} out, or, to train from "
+                f"scratch, leave {self.key} out and choose a size such as model=tiny"
+            )
         options = [self._setting(value) for value in self.values]
         readers = " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
         now = self._setting(OmegaConf.select(config, self.key))

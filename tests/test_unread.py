@@ -60,8 +60,6 @@ PASSED_OVER = {
     "task.negatives={swap:0.5,other_document:0.5}": PAIRS,
     "evaluation.negatives=[swap]": PAIRS,
     "task=nsp task.short_prob=0.3": "task.segments=fill only",
-    "model.pretrained=/x model.dropout=0.1": "model.pretrained=null only",
-    "model.pretrained=/x model.hidden_size=64": "model.pretrained=null only",
     "evaluation.probes=[] evaluation.probe_layer=1": "where evaluation.probes is set",
     "tracker=tensorboard tracker.tags=[a]": "tracker=wandb only",
     "model.resize=true": "where model.pretrained is set",
@@ -76,6 +74,19 @@ def test_what_is_written_and_not_read_is_an_error_that_names_what_would_read_it(
     assert re.match(rf"{re.escape(key)}[\w.]* is read (by|only) ", str(caught.value))
     assert PASSED_OVER[line] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["family=roberta", "family.name=esm", "model.dropout=0.1"])
+def test_what_a_checkpoint_brings_is_left_out_or_the_checkpoint_is(written: str) -> None:
+    key = written.partition("=")[0]
+    with pytest.raises(UserError) as caught:
+        refuse("model=pretrained", "model.pretrained=/x", written)
+    assert str(caught.value) == (
+        f"{written}: a checkpoint brings its own; leave {key} out, or, to train from scratch, "
+        "leave model.pretrained out and choose a size such as model=tiny."
+    )
+    refuse("model=pretrained", "model.pretrained=/x")
+    refuse("model=tiny", written)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +153,7 @@ def check_sweep(*overrides: str) -> None:
 
 SWEEPS = {
     "masking.span.p=0.1,0.2": "masking.span.p is read by masking.strategy=span only",
-    "model.pretrained=/x model.dropout=0.0,0.5": "model.dropout is read by model.pretrained=null",
+    "model.pretrained=/x model.dropout=0.0,0.5": "model.dropout=0.0: a checkpoint brings its",
     "model.pretrained=/x model=tiny,mini": "the same run: model=tiny and model=mini.",
     "masking.strategy=token,span masking.span.p=0.1,0.2": "the same run: masking.span.p=0.1 and "
     "masking.span.p=0.2. masking.span.p is read by masking.strategy=span only",

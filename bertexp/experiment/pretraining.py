@@ -52,7 +52,8 @@ class Pretraining(Experiment[Config]):
         # First, to find mistakes before the corpus, which may take long, is prepared.
         heads, reads_pairs = config.task.heads, config.task.uses_sentences
         compiled = config.hardware.compile
-        check_model(config.family, config.model, heads, length, device, reads_pairs, compiled)
+        task = f"task={config.task.name}"
+        check_model(config.family, config.model, heads, length, device, reads_pairs, compiled, task)
         with group.first_before_others():
             self.data = data = prepare_data(config)
         model = build_model(config.family, config.model, heads, data.tokenizer, length, config.seed)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from bertexp.data.hub import is_away, must_be_local
 from bertexp.families import FAMILIES
@@ -31,6 +35,8 @@ _NOT_READ = (
     *("chunk_size_feed_forward", "gradient_checkpointing", "use_cache"),
     *("return_dict", "output_attentions", "output_hidden_states"),
 )
+# The weights in a folder, and the names of their files if there are several.
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # With a tokenizer that is not the checkpoint's own, its embedding table may have up to this many
 # unused rows: tables are padded to multiples of 8 to 1024 to make matrix products faster.
 _MOST_FILLED = 1024
@@ -100,6 +106,34 @@ def _is_of_transformers(auto_map: Mapping[str, Any]) -> bool:
     return True
 
 
+def check_weights(path: str, model_class: Any, key: str = "model.pretrained") -> None:
+    """Raise a ``UserError`` if a local folder lacks weights, or one of its files is damaged."""
+    folder, named = Path(path), f"{key}={path}"
+    if not folder.is_dir():
+        return
+    if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
+        write = f"from_pretrained('{folder}').save_pretrained('{folder}')"
+        raise UserError(
+            f"{named}: its weights are pickled, and bertexp reads safetensors only; write them so: "
+            f'python -c "from transformers import {model_class.__name__} as M; M.{write}"'
+        )
+    names, index = [WEIGHTS], folder / INDEX
+    if not (folder / WEIGHTS).is_file() and index.is_file():
+        with reading(named):
+            names = sorted({*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    for name in names:
+        if not (folder / name).is_file():
+            lacks = f"has no {name}" if name == WEIGHTS else f"{name} is missing"
+            raise UserError(f"{named}: {lacks}.")
+        try:
+            with safe_open(folder / name, "pt"):
+                pass
+        except SafetensorError as error:
+            raise UserError(
+                f"{named}: {name} cannot be read ({_line(error)}); copy it again."
+            ) from error
+
+
 def check_fit(
     found: Any,
     tokens: int,
@@ -155,27 +189,46 @@ def must_compile(found: Any) -> None:
 
 
 @contextmanager
-def reading(named: str) -> Iterator[None]:
-    """Turn an error of ``transformers`` about an unreadable checkpoint into a ``UserError``."""
+def quiet() -> Iterator[None]:
+    """Hide the warnings of ``transformers``."""
     from transformers.utils import logging as logs
 
     before = logs.get_verbosity()
     logs.set_verbosity_error()
     try:
         yield
+    finally:
+        logs.set_verbosity(before)
+
+
+@contextmanager
+def reading(named: str) -> Iterator[None]:
+    """Turn an error of ``transformers`` about an unreadable checkpoint into a ``UserError``."""
+    try:
+        with quiet():
+            yield
     except UserError:
         raise
     except Exception as error:  # the type depends on what is wrong with the files
-        key, _, path = named.partition("=")
-        if is_away(path):
-            raise UserError(
-                f"{named}: the Hugging Face Hub does not answer and the model is not in its cache "
-                "here; type model=tiny tokenizer=wordpiece (from scratch), or "
-                f"{key}=FOLDER of a model, or run this once with a network."
-            ) from error
-        reason = str(error).strip().splitlines()[0].rstrip(".:")
-        raise UserError(
-            f"{named}: no local folder or Hub name that gives a model in safetensors ({reason})."
-        ) from error
-    finally:
-        logs.set_verbosity(before)
+        raise UserError(f"{named}: {_explained(error, *named.partition('=')[::2])}.") from error
+
+
+def _explained(error: Exception, key: str, path: str) -> str:
+    """Return why nothing could be loaded from ``path``, a folder or a name on the Hub."""
+    if Path(path).exists():
+        return f"transformers refuses it ({_line(error)})"
+    if path.startswith(("/", "./", "../", "~")):
+        return "no such folder"
+    # A name on the Hub may have a slash too.
+    start = "no such folder; " if "/" in path and Path(path).parent.is_dir() else ""
+    if is_away(path):
+        return (
+            f"{start}the Hugging Face Hub does not answer and the model is not in its cache here; "
+            f"type model=tiny tokenizer=wordpiece (from scratch), or {key}=FOLDER of a model, or "
+            "run this once with a network"
+        )
+    return f"{start}no name on the Hub that gives a model in safetensors ({_line(error)})"
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".:")

@@ -9,7 +9,12 @@ import torch
 
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families import FAMILIES
-from bertexp.families.architecture import must_compile, must_read_pairs, read_architecture
+from bertexp.families.architecture import (
+    check_weights,
+    must_compile,
+    must_read_pairs,
+    read_architecture,
+)
 from bertexp.families.base import Family
 from bertexp.families.checkpoint import add_rows, load_model
 from bertexp.families.config import LOADED, TRAINED, FamilyConfig, ModelConfig
@@ -80,27 +85,32 @@ def check_model(
     device: torch.device,
     reads_pairs: bool,
     is_compiled: bool,
+    task: str,
 ) -> None:
     """Check that a model can be trained, before it is built.
 
+    Args:
+        task: what needs the heads, for error messages.
+
     Raises:
-        UserError: the checkpoint does not exist, is not supported, or has too few positions or
-            (for pairs) segments; the family lacks a head or cannot be compiled; or a model from
-            scratch does not fit in memory.
+        UserError: the checkpoint does not exist, lacks files, is not supported, or has too few
+            positions or (for pairs) segments; the family lacks a head or cannot be compiled; or a
+            model from scratch does not fit in memory.
     """
     if config.pretrained:
         found = read_architecture(config.pretrained)
-        FAMILIES[found.model_type].model_class(heads)
+        model_class = FAMILIES[found.model_type].model_class(heads, task)
+        check_weights(config.pretrained, model_class)
         _check_length(found, max_length)
     else:
         kind = FAMILIES[family.name]
-        kind.model_class(heads)
+        kind.model_class(heads, task)
         # With a GPU, only the weights take main memory, where they are created.
         config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)
         kind.check_scratch(config)
         found = kind.describe(config, vocab_size=1, pad_id=0)
     if reads_pairs:
-        must_read_pairs(found, "task")
+        must_read_pairs(found, task)
     if is_compiled:
         must_compile(found)
 

@@ -16,7 +16,7 @@ from bertexp.data.hub import must_be_local
 from bertexp.data.tokens.exporting import to_transformers
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families import FAMILIES
-from bertexp.families.architecture import read_architecture, reading
+from bertexp.families.architecture import check_weights, read_architecture, reading
 from bertexp.families.base import LABEL, Family
 from bertexp.families.heads import made_with
 from bertexp.files import sync
@@ -109,7 +109,7 @@ def _load(
 
     disable_progress_bar()  # it would cut through the run's own
     named = f"{key}={path}"
-    _must_not_be_pickled(Path(path), model_class.__name__, named)
+    check_weights(path, model_class, key)
     with reading(named):
         loaded: Any = model_class.from_pretrained(
             path,
@@ -160,15 +160,6 @@ def _check_missing(model: Any, missing: set[str], heads_may_lack: bool, named: s
         raise UserError(
             f"{named}: {len(lost)} of the weights of a {type(model).__name__} are not in it, "
             f"{lost[0]} among them."
-        )
-
-
-def _must_not_be_pickled(folder: Path, model_class: str, named: str) -> None:
-    if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
-        write = f"from_pretrained('{folder}').save_pretrained('{folder}')"
-        raise UserError(
-            f"{named}: its weights are pickled, and bertexp reads safetensors only; write them so: "
-            f'python -c "from transformers import {model_class} as M; M.{write}"'
         )
 
 

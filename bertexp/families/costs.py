@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from bertexp.families.architecture import quiet
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -30,7 +32,8 @@ class Costs:
             return products_of(base, ids_BL)
 
         try:
-            short, long, twice = count(1, 8), count(1, 16), count(2, 16)
+            with quiet():
+                short, long, twice = count(1, 8), count(1, 16), count(2, 16)
         except RuntimeError:  # the model reads values of a mask, which do not exist on meta
             return cls._of_layers(base.config)
         batch = 2 * long - twice

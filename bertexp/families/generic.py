@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bertexp.families.architecture import must_be_plain
+from bertexp.families.architecture import must_be_plain, quiet
 from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.families.config import ModelConfig
 from bertexp.validation import UserError
@@ -52,13 +52,18 @@ class Generic(Family):
         named = f"family.name={cls.name}"
         made: Any = CONFIG_MAPPING[cls.name]
         must_be_plain(made().to_dict(), cls.setting_names(), named)
-        config = cls.describe(replace(sizes, num_hidden_layers=1), 64, 1)
-        with torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             try:
+                config = cls.describe(replace(sizes, num_hidden_layers=1), 64, 1)
                 model = cls.build(config, frozenset({MASKED}))
+            except UserError:
+                raise
             except Exception as error:  # the type depends on the model's code
+                names = ("hidden_size", "num_attention_heads", "intermediate_size")
                 raise UserError(
-                    f"{named}: transformers builds none with the sizes of model.* ({_line(error)})."
+                    f"{named}: transformers builds none with these sizes of model.* "
+                    f"({', '.join(f'{name}={getattr(sizes, name)}' for name in names)}): "
+                    f"{_line(error)}."
                 ) from error
         cls(model).check()
 
@@ -82,8 +87,9 @@ class Generic(Family):
         first = (self.config.pad_token_id or 0) + 1
         ids_BL = (torch.arange(8).view(2, 4) + first) % self.config.vocab_size
         try:
-            expected_NC = model.eval()(ids_BL).logits
-            found_NC = self._logits(ids_BL).view_as(expected_NC)
+            with quiet():
+                expected_NC = model.eval()(ids_BL).logits
+                found_NC = self._logits(ids_BL).view_as(expected_NC)
         except Exception as error:  # the type depends on the model's code
             raise UserError(f"{self._why_not} ({_line(error)}).") from error
         if not torch.allclose(found_NC, expected_NC, atol=1e-4, rtol=1e-4):
@@ -128,7 +134,7 @@ def _padding_row(name: str) -> int | None:
     from transformers import CONFIG_MAPPING, AutoModel
 
     try:
-        with torch.device("meta"):
+        with quiet(), torch.device("meta"):
             made: Any = CONFIG_MAPPING[name]
             config = made(vocab_size=64, num_hidden_layers=1, pad_token_id=_PAD)
             model = AutoModel.from_config(config)

@@ -24,6 +24,10 @@ _DROPOUTS = (
 )
 # Ids of the published models' tokens, which differ in other vocabularies.
 _TOKENS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+# Settings that only models with rotary positions have (Su et al. 2021).
+_ROTARY = {"rope_parameters", "rotary_value"}
+# What the inputs of a head are, for error messages.
+_READS = {MASKED: "masked tokens", PAIR: "sentence pairs", LABEL: "labels"}
 
 
 class Kind:
@@ -36,6 +40,13 @@ class Kind:
     positions_follow_padding: ClassVar[bool] = False
     # Whether it supports `hardware.compile`, see `Family.compile`.
     compiles: ClassVar[bool] = False
+
+    @classmethod
+    def override(cls) -> str:
+        """Return the override that chooses it: only registered families have a file."""
+        if cls.name in FAMILIES.names():
+            return f"family={cls.name.replace('-', '_')}"
+        return f"family.name={cls.name}"
 
     @classmethod
     def classes(cls) -> dict[frozenset[str], str]:
@@ -69,9 +80,20 @@ class Kind:
 
     @classmethod
     def describe(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> Any:
-        """Return the configuration of ``transformers`` for the sizes of ``model.*``."""
+        """Return the configuration of ``transformers`` for the sizes of ``model.*``.
+
+        Raises:
+            UserError: the heads' size is odd, and rotary positions rotate pairs of values.
+        """
         from transformers import CONFIG_MAPPING
 
+        size = sizes.hidden_size // sizes.num_attention_heads
+        if size % 2 and _ROTARY & cls.setting_names():
+            raise UserError(
+                f"model.hidden_size={sizes.hidden_size}, model.num_attention_heads="
+                f"{sizes.num_attention_heads}: gives heads of size {size}; {cls.override()} "
+                "rotates pairs, so it must be even."
+            )
         return CONFIG_MAPPING[cls.name](**cls.settings(sizes, vocab_size, pad_id))
 
     @classmethod
@@ -103,11 +125,13 @@ class Kind:
         classes = cls.classes()
         if heads not in classes:
             known = {head for each in classes for head in each}
-            wanted = ", ".join(sorted(heads - known or heads))
-            fitting = [name for name in FAMILIES.names() if heads in FAMILIES[name].classes()]
+            lacking = " and ".join(_READS[head] for head in sorted(heads - known or heads))
+            others = [FAMILIES[name] for name in FAMILIES.names()]
+            fitting = [each.override() for each in others if heads in each.classes()]
+            hint = f"; {', '.join(fitting)} {'has' if len(fitting) == 1 else 'have'}"
             raise UserError(
-                f"{key}: needs a model with a head for: {wanted}; the family {cls.name} has "
-                f"{', '.join(sorted(known))}; families with all: {', '.join(fitting) or 'none'}."
+                f"{key}: needs {lacking}, which {cls.override()} has no head for"
+                f"{hint if fitting else ''}."
             )
         return getattr(transformers, classes[heads])
 

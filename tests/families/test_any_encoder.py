@@ -23,6 +23,7 @@ from bertexp.families import FAMILIES
 from bertexp.families.base import Family
 from bertexp.families.build import build_model, check_model
 from bertexp.families.checkpoint import export_model, load_model
+from bertexp.families.generic import generic
 from bertexp.objectives.learner import Learner
 from bertexp.validation import UserError
 
@@ -179,7 +180,8 @@ def check(config: Config, length: int = 128, is_compiled: bool = False) -> None:
     """Check a run's model as a run does before its corpus is prepared."""
     task = config.task
     check_model(
-        config.family, config.model, task.heads, length, CPU, task.uses_sentences, is_compiled
+        *(config.family, config.model, task.heads, length, CPU, task.uses_sentences, is_compiled),
+        f"task={task.name}",
     )
 
 
@@ -201,10 +203,56 @@ SCRATCH = {
     "family.name=bart": r"^family\.name=bart: its configuration has is_encoder_decoder=True; ",
     "family.name=gpt2": r"^family\.name=gpt2: must be one of bert, .*masked-language-model class",
     "family.name=funnel": r"^family\.name=funnel: its configuration has no num_hidden_layers, so ",
-    "family.name=squeezebert": r"^family\.name=squeezebert: transformers builds none with the size",
+    "family.name=squeezebert": r"^family\.name=squeezebert: transformers builds none with these s",
     "family.name=mobilebert": r"^family\.name=mobilebert: the head of a MobileBertForMaskedLM is ",
-    "family.name=esm task=nsp": r"^task: .* the family esm has label, masked; .*with all: bert\.$",
+    "family.name=mobilebert model.hidden_size=30 model.num_attention_heads=2": (
+        r"transformers builds none with these sizes of model\.\* \(hidden_size=30, "
+        r"num_attention_heads=2, .*\): Trying to create tensor with negative dimension"
+    ),
+    "family.name=esm task=nsp": (
+        r"^task=nsp: needs sentence pairs, which family\.name=esm has no head for; "
+        r"family=bert has\.$"
+    ),
 }
+
+
+@pytest.mark.parametrize("family", ["family=modernbert", "family.name=eurobert"])
+@pytest.mark.parametrize(("hidden", "heads", "size"), [(30, 2, 15), (32, 32, 1)])
+def test_rotary_heads_of_odd_size_are_refused(
+    experiment_config: Callable[..., Config], family: str, hidden: int, heads: int, size: int
+) -> None:
+    sizes = f"model.hidden_size={hidden}", f"model.num_attention_heads={heads}"
+    with pytest.raises(UserError) as caught:
+        check(experiment_config(family, *sizes))
+    assert str(caught.value) == (
+        f"{', '.join(sizes)}: gives heads of size {size}; {family} rotates pairs, so it must be "
+        "even."
+    )
+    check(experiment_config("family.name=roberta", *sizes))
+
+
+def test_a_short_name_is_taken_for_a_kind_that_trains_from_scratch() -> None:
+    assert FAMILIES.nearest("xlmr") == "xlm-roberta"
+    assert FAMILIES.hint("robreta", ["bert", "roberta"]).endswith("Did you mean 'roberta'?")
+    assert FAMILIES.hint("xlmr", ["bert"]).endswith("Did you mean family.name=xlm-roberta?")
+
+
+def test_trying_a_kind_shows_no_warning_of_transformers(
+    experiment_config: Callable[..., Config],
+    prepared: Callable[..., Data],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logger = logging.getLogger("transformers")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "level", logging.WARNING)
+    generic.cache_clear()
+    config = experiment_config("family.name=big_bird")
+    check(config)
+    model = build_model(config.family, config.model, MASKED, prepared().tokenizer, 64, 0)
+    Family.of(model).parts(64)
+    warnings = [each for each in caplog.records if each.name.startswith("transformers")]
+    assert not warnings
 
 
 @pytest.mark.parametrize("overrides", SCRATCH)
@@ -274,6 +322,19 @@ def test_a_part_that_is_missing_is_refused_in_one_line(tmp_path: Path) -> None:
     loaded = load_model(str(folder), MASKED).state_dict()
     assert all(weight.equal(loaded[name]) for name, weight in model.state_dict().items())
     first.unlink()
-    with pytest.raises(UserError, match=rf"^model\.pretrained={folder}: .*{first.name}") as caught:
+    with pytest.raises(UserError) as caught:
         load_model(str(folder), MASKED)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == f"model.pretrained={folder}: {first.name} is missing."
+
+
+@pytest.mark.parametrize(
+    ("path", "start"),
+    [("./nope", r"no such folder\.$"), ("ck/nope", "no such folder; the Hugging")],
+)
+def test_a_folder_that_does_not_exist_is_no_matter_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, start: str
+) -> None:
+    (tmp_path / "ck").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"^model\.pretrained={path}: {start}"):
+        load_model(path, MASKED)
