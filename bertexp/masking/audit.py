@@ -104,10 +104,10 @@ def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
     sums = _Sums(Counter(), Counter())
     for ids_BL, masked in masked_batches(examples, batches, BATCH_SIZE):
         _add(sums, examples, ids_BL, masked)
-    counts = sums.counts
+    counts, drawn = sums.counts, examples.masker.config.drawn
     maskable, predicted = max(counts["maskable"], 1), max(counts["predicted"], 1)
     return Audit(
-        requested=sums.requested / maskable,
+        requested=drawn if isinstance(drawn, float) else sums.requested / maskable,
         realised=counts["predicted"] / maskable,
         error=sums.squares**0.5 / maskable,
         mask=counts["mask"] / predicted,
