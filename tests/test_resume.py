@@ -139,7 +139,7 @@ def test_a_second_control_c_stops_at_once(started: Callable[..., Any], work: Pat
 
 def test_before_training_a_signal_stops_at_once(started: Callable[..., Any], work: Path) -> None:
     run = work / "early"
-    slow = "dataset.synthetic.documents=2001"
+    slow = "dataset.synthetic.documents=40001"
     process = started(*SMALL, slow, "tracker=none", f"hydra.run.dir={run}")
     process.until(lambda: (run / ".hydra" / "config.yaml").exists())
     os.kill(process.pid, signal.SIGTERM)

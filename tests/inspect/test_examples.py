@@ -26,7 +26,11 @@ def test_ten_examples_and_the_audit_are_shown_without_colour_too(
     assert "\x1b" not in said
     for mark in ("[token]", "{token}", "(token)", "<token>"):
         assert mark in said
-    for figure in ("requested rate     15.00%", "whole words        100.0%", "at least one"):
+    for figure in (
+        "requested rate        15.00%",
+        "whole words           100.0%",
+        "without a prediction",
+    ):
         assert figure in said
     # Nothing is written but the cache.
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]

@@ -28,7 +28,7 @@ def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable
         ("masking.prob=7", "failed"),
     ]
     assert done.errors.count("1 of 3 jobs failed") == 1
-    assert "failed: outputs/sweeps/parallel/masking.prob=7: masking.prob=7.0: " in done.output
+    assert "failed: outputs/sweeps/parallel/masking.prob=7: masking.prob=7: " in done.output
     assert "step " not in done.output + done.errors, "progress of two jobs at a time"
     times = [
         ((found.root / name / ".hydra/config.yaml").stat().st_mtime, (found.root / name / end))

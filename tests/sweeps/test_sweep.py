@@ -32,7 +32,8 @@ def test_a_failing_job_does_not_stop_the_others(mixed: Any, jobs: Any) -> None:
         "masking.prob=7": "failed",
         "masking.prob=0.15": "finished",
     }
-    reason = "masking.prob=7.0: must be above 0 and at most 1."
+    reason = "masking.prob=7: must be a number above 0 and at most 1, or a distribution such as "
+    reason += "{distribution: uniform, low: 0, high: 1}."
     assert mixed.lines.count(f"error: {reason}") == 1
     assert f"failed: outputs/sweeps/mixed/masking.prob=7: {reason}" in mixed.lines
     assert mixed.errors.startswith("error: 1 of 3 jobs failed; the same command with sweep=mixed")

@@ -124,7 +124,7 @@ def unigram(path: Path) -> None:
         ("unigram.json", unigram, "vocabulary of 1 tokens has no"),
         ("broken.json", lambda path: path.write_text("{"), "broken.json"),
         ("other.json", lambda path: path.write_text(json.dumps({"a": 1})), "other.json"),
-        ("folder", lambda path: path.mkdir(), "no folder with a tokenizer"),
+        ("folder", lambda path: path.mkdir(), "has no tokenizer"),
     ],
 )
 def test_what_is_no_vocabulary_is_refused_in_one_line(
