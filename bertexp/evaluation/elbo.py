@@ -17,7 +17,7 @@ from bertexp.families.base import MASKED
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
-from bertexp.objectives.base import BANK_SEED, BATCH_SIZE, shuffled
+from bertexp.objectives.base import BANK_SEED, cut, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
@@ -31,7 +31,7 @@ metrics.register(
     lower_is_better=True,
     unit="nats/token",
     low=0.0,
-    meaning="bound on a text's negative log likelihood, a token",
+    meaning="upper bound on the negative log likelihood per token",
 )
 
 
@@ -41,9 +41,9 @@ class Elbo(Evaluator):
 
     With each token masked with probability t, the integral over t from 0 to 1 of 1 / t times the
     expected loss of the masked tokens bounds a text's negative log likelihood (Sahoo et al. 2024,
-    equation 10). t times the number of tokens are masked, so that a token it is the integral of
-    their mean loss; here by the midpoint rule at ten rates, each on its tenth of the bank's
-    validation examples.
+    equation 10). A share t of the tokens is masked, so per token that is the integral of their
+    mean loss; here by the midpoint rule at ten rates, each on a tenth of the bank's validation
+    examples.
     """
 
     def __init__(self, source: Source) -> None:
@@ -60,9 +60,7 @@ class Elbo(Evaluator):
         blocks = BlockExamples(tokens, source.max_length, None, source.tokenizer)
         examples = MaskedExamples(blocks, masker, NAME)
         chosen = shuffled(len(examples))[: source.config.max_examples][part :: len(RATES)]
-        chosen = chosen[np.argsort(examples.lengths(0)[chosen], kind="stable")]
-        parts = np.split(chosen, range(BATCH_SIZE, len(chosen), BATCH_SIZE))
-        return [examples.batch(0, ids) for ids in parts if len(ids)]
+        return cut(examples, chosen)[0] if len(chosen) else []
 
     @torch.no_grad()
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:

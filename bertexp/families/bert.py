@@ -18,44 +18,22 @@ from bertexp.families.inputs import Inputs
 Layer = Callable[[Any, Tensor, Tensor | None], Tensor]
 
 
-@FAMILIES.register("bert", reads=("model.initialization",))
-class Bert(Family):
-    """BERT; ``encode`` has the results of ``transformers``' own forward pass, but is faster.
+class BertLayers(Family):
+    """A family with BERT's layers; ``encode`` has ``transformers``' results, but is faster.
 
     After the last layer's keys and values nothing mixes positions, so its queries and everything
     after them are computed at used positions only. This saves a third of a two-layer model's work.
     """
 
-    name = "bert"
     compiles = True
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self._train_layer: Layer = whole_layer
 
-    @classmethod
-    def classes(cls) -> dict[frozenset[str], str]:
-        return {
-            frozenset(): "BertModel",
-            frozenset({MASKED}): "BertForMaskedLM",
-            frozenset({PAIR}): "BertForNextSentencePrediction",
-            frozenset({MASKED, PAIR}): "BertForPreTraining",
-            frozenset({LABEL}): "BertForSequenceClassification",
-        }
-
     def initialize(self, how: str) -> None:
         if how == "local":
             look_at_neighbours(self.base)
-
-    def transform(self, hidden_MD: Tensor) -> Tensor:
-        transformed_MD: Tensor = self.model.cls.predictions.transform(hidden_MD)
-        return transformed_MD
-
-    def pair_logits(self, first_BD: Tensor) -> Tensor:
-        # The pooler reads only the first position of each sequence.
-        pooled_BD = self.base.pooler(first_BD[:, None])
-        logits_B2: Tensor = self.model.cls.seq_relationship(pooled_BD)
-        return logits_B2
 
     def encode(self, inputs: Inputs) -> Tensor:
         run_layer = self._train_layer if self.model.training else whole_layer
@@ -116,13 +94,44 @@ class Bert(Family):
         if MASKED in self.heads:
             products = self.head_products(self.config.vocab_size)
             found.append(Part("masked tokens' head", self.masked_head, products, is_head=True))
-        if PAIR in self.heads:
-            head, products = self.model.cls.seq_relationship, 2 * self.config.hidden_size
-            found.append(Part("pairs' head", head, products, is_head=True))
         return found
 
     def compile(self, shapes: frozenset[tuple[int, int]]) -> None:
         self._train_layer = CompiledLayer(shapes)
+
+
+@FAMILIES.register("bert", reads=("model.initialization",))
+class Bert(BertLayers):
+    """BERT, which has heads for masked tokens and for pairs, each alone or both."""
+
+    name = "bert"
+
+    @classmethod
+    def classes(cls) -> dict[frozenset[str], str]:
+        return {
+            frozenset(): "BertModel",
+            frozenset({MASKED}): "BertForMaskedLM",
+            frozenset({PAIR}): "BertForNextSentencePrediction",
+            frozenset({MASKED, PAIR}): "BertForPreTraining",
+            frozenset({LABEL}): "BertForSequenceClassification",
+        }
+
+    def transform(self, hidden_MD: Tensor) -> Tensor:
+        transformed_MD: Tensor = self.model.cls.predictions.transform(hidden_MD)
+        return transformed_MD
+
+    def pair_logits(self, first_BD: Tensor) -> Tensor:
+        # The pooler reads only the first position of each sequence.
+        pooled_BD = self.base.pooler(first_BD[:, None])
+        logits_B2: Tensor = self.model.cls.seq_relationship(pooled_BD)
+        return logits_B2
+
+    def parts(self, length: int) -> list[Part]:
+        found = super().parts(length)
+        if PAIR in self.heads:
+            head, products = self.model.cls.seq_relationship, 2 * self.config.hidden_size
+            found.append(Part("pairs' head", head, products, is_head=True))
+        return found
 
 
 def whole_layer(layer: Any, hidden_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:

@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from bertexp.families import FAMILIES
-from bertexp.families.base import LABEL, Family, Part
-from bertexp.families.bert import Bert
+from bertexp.families.base import LABEL, Part
+from bertexp.families.bert import BertLayers
 from bertexp.families.config import ModelConfig
 from bertexp.families.inputs import Inputs
 
 
 @FAMILIES.register("electra", reads=("model.initialization",))
-class Electra(Bert):
+class Electra(BertLayers):
     """ELECTRA's generator; a discriminator can be loaded too, and is given a generator's head.
 
     From scratch the embeddings are as wide as the layers, as in the published base and large
@@ -22,11 +22,6 @@ class Electra(Bert):
     """
 
     name = "electra"
-    transform = Family.transform
-
-    @classmethod
-    def classes(cls) -> dict[frozenset[str], str]:
-        return super(Bert, cls).classes()
 
     @classmethod
     def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from bertexp.families import FAMILIES
-from bertexp.families.base import Family
-from bertexp.families.bert import Bert
+from bertexp.families.bert import BertLayers
 from bertexp.families.config import ModelConfig
 
 
 @FAMILIES.register("roberta", reads=("model.initialization",))
-class Roberta(Bert):
+class Roberta(BertLayers):
     """RoBERTa, which has one segment type and no head for pairs."""
 
     name = "roberta"
     positions_follow_padding = True
-    transform = Family.transform
-
-    @classmethod
-    def classes(cls) -> dict[frozenset[str], str]:
-        return super(Bert, cls).classes()
 
     @classmethod
     def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
