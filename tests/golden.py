@@ -1,11 +1,13 @@
 """Compare what this checkout computes with what another commit does, to the last bit.
 
-    python tests/golden.py COMMIT [NAME...]
+    python tests/golden.py COMMIT [NAME...] [KEY=VALUE...]
 
 Runs the same commands in a checkout of COMMIT and in this one, on the CPU in float32, and compares
 `metrics.jsonl` (without times), fingerprints, exported weights and `compare.json`. Numbers depend
-on the processor, so they are not kept in the repository: both sides run here. Prints a line a
-difference and ends with exit code 1 if there is any; a few minutes.
+on the processor, so they are not kept in the repository: both sides run here. Overrides are for
+this checkout alone, where defaults have changed since: the draws of masks, with which no mask is
+what it was, are `masking.draw=independent masking.at_least_one=true`. Prints a line a difference
+and ends with exit code 1 if there is any; a few minutes.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ def main() -> None:
     """Compare this checkout with the commit that the command line names."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    commit, names = sys.argv[1], sys.argv[2:] or [*COMMANDS]
+    commit, overrides = sys.argv[1], [each for each in sys.argv[2:] if "=" in each]
+    names = [each for each in sys.argv[2:] if "=" not in each] or [*COMMANDS]
     differences = 0
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder) / "checkout"
@@ -82,7 +85,10 @@ def main() -> None:
         )
         try:
             for name in names:
-                sides = [_run(name, tree, Path(folder)) for tree in (before, ROOT)]
+                sides = [
+                    _run(name, before, Path(folder), []),
+                    _run(name, ROOT, Path(folder), overrides),
+                ]
                 found = [*_differences(*sides)]
                 print(f"{name}: {'the same' if not found else f'{len(found)} differences'}")
                 print("".join(f"  {line}\n" for line in found[:20]), end="", flush=True)
@@ -94,8 +100,11 @@ def main() -> None:
     sys.exit(1 if differences else 0)
 
 
-def _run(name: str, tree: Path, folder: Path) -> Path:
-    """Run the commands of a name with the code in ``tree``; returns the folder they wrote to."""
+def _run(name: str, tree: Path, folder: Path, overrides: list[str]) -> Path:
+    """Run the commands of a name with the code in ``tree``, the first one with ``overrides``.
+
+    Returns the folder they wrote to.
+    """
     side = "after" if tree == ROOT else "before"
     work = folder / side / name
     work.mkdir(parents=True)
@@ -108,9 +117,9 @@ def _run(name: str, tree: Path, folder: Path) -> Path:
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    for module, arguments in COMMANDS[name]:
+    for number, (module, arguments) in enumerate(COMMANDS[name]):
         done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", module, *arguments, *(overrides if number == 0 else [])],
             cwd=work,
             env=environment,
             capture_output=True,

@@ -226,7 +226,9 @@ def test_looking_at_the_configuration_imports_nothing_heavy(
     assert "max_length: 128" in done.output
 
 
-def test_keys_that_have_moved_are_read_where_an_old_run_has_them(tmp_path: Path) -> None:
+def test_keys_that_have_moved_or_are_new_are_read_where_an_old_run_has_them(
+    tmp_path: Path,
+) -> None:
     (tmp_path / ".hydra").mkdir()
     old = "masking: {prob: 0.15, span_p: 0.3, span_max: 5, pmi_share: 0.1}\ntask: {name: nsp}\n"
     (tmp_path / ".hydra" / "config.yaml").write_text(old)
@@ -234,12 +236,19 @@ def test_keys_that_have_moved_are_read_where_an_old_run_has_them(tmp_path: Path)
     assert found is not None
     assert found.masking == {
         "prob": 0.15,
+        "draw": "independent",
+        "at_least_one": True,
         "span": {"p": 0.3, "max": 5},
         "ngram": {"max": 3},
         "pmi": {"min_count": 10, "share": 0.1},
         "frequency": {"exponent": 0.5},
     }
     assert found.task.objectives == ["nsp"]
+    newer = "masking: {prob: 0.15, draw: budget, at_least_one: false}"
+    (tmp_path / ".hydra" / "config.yaml").write_text(newer)
+    kept = recorded(tmp_path, "config")
+    assert kept is not None
+    assert (kept.masking.draw, kept.masking.at_least_one) == ("budget", False)
 
 
 COMMANDS = {

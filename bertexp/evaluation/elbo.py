@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -54,8 +53,9 @@ class Elbo(Evaluator):
 
     def _batches(self, part: int, rate: float) -> list[Batch]:
         source, tokens = self.source, self.source.tokens["validation"]
-        plain = MaskingConfig(prob=rate, strategy="token", replace=ONLY_MASK)
-        masking = replace(plain, draw="budget", at_least_one=False)
+        masking = MaskingConfig(
+            prob=rate, strategy="token", replace=ONLY_MASK, draw="budget", at_least_one=False
+        )
         masker = Masker(Context(masking, source.tokenizer, tokens), BANK_SEED)
         blocks = BlockExamples(tokens, source.max_length, None, source.tokenizer)
         examples = MaskedExamples(blocks, masker, NAME)

@@ -125,6 +125,9 @@ def _bring_up_to_date(config: DictConfig) -> None:
         config.family = {"name": "bert"}
     if "name" in config.get("task", {}) and "objectives" not in config.task:
         _name_objectives(config.task)
+    if "masking" in config:
+        # The draw of runs that had no other.
+        config.masking = {"draw": "independent", "at_least_one": True} | dict(config.masking)
     for old, new in _MOVED.items():
         group, _, name = old.rpartition(".")
         if name in config.get(group, {}):

@@ -53,17 +53,14 @@ class ScheduleConfig:
 
 @dataclass(kw_only=True)
 class MaskingConfig:
-    """How many tokens a model has to predict, which ones, and what replaces them.
-
-    The defaults here are BERT's masking.
-    """
+    """How many tokens a model has to predict, which ones, and what replaces them."""
 
     prob: Any
     strategy: str = key(choices=STRATEGIES)
     replace: ReplaceConfig
     corrupt_prob: float | None = key(None, within="(0, 1)")
-    draw: str = key("independent", choices=DRAWS)
-    at_least_one: bool = True
+    draw: str = key("budget", choices=DRAWS)
+    at_least_one: bool = False
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     dynamic: bool = True
     copies: int | None = key(None, within="[1, inf)")

@@ -24,7 +24,6 @@ class Masked:
             ``masking.at_least_one`` they were given one.
         rates_B: the configured rate of each sequence.
         prob: the configured rate; the mean over maskable positions if sequences have their own.
-        prob: the configured rate.
     """
 
     input_ids_BL: np.ndarray

@@ -87,7 +87,14 @@ class MaskedLanguageModelling(Objective):
         plain = replace(self.config, pad_to=None)
         found = []
         for rate in config.mask_probs:
-            masking = MaskingConfig(prob=rate, strategy="token", replace=ONLY_MASK)
+            # Draws that are no longer the defaults: the bank stays what it was.
+            masking = MaskingConfig(
+                prob=rate,
+                strategy="token",
+                replace=ONLY_MASK,
+                draw="independent",
+                at_least_one=True,
+            )
             alone = type(self)(plain, self.tokenizer, masking, BANK_SEED)
             validation = tokens["validation"]
             examples = alone.masked(alone.write(validation), validation)

@@ -63,8 +63,8 @@ def test_a_rate_that_is_not_realised_is_reported(
     with caplog.at_level(logging.WARNING):
         audit(examples(lab, "token", 0.3, 102)).warn()
         assert not caplog.records
-        assert not audit(examples(lab, "token", 0.01, 10, at_least_one=False)).differs
-        found = audit(examples(lab, "token", 0.01, 10))
+        assert not audit(examples(lab, "token", 0.01, 10)).differs
+        found = audit(examples(lab, "token", 0.01, 10, at_least_one=True))
         found.warn()
     (record,) = caplog.records
     assert found.empty > 500

@@ -84,7 +84,7 @@ def test_a_batch_has_the_labels_and_the_shape_the_model_needs(
     others = np.ones(truth.size, dtype=bool)
     others[positions] = False
     assert (seen.ravel()[others] == truth.ravel()[others]).all()
-    assert len(set(positions // truth.shape[1])) == len(chosen), "a row without a prediction"
+    assert len(set(positions // truth.shape[1])) == len(chosen) - batch.empty
     assert batch.tokens == inside.sum()
     assert batch.maskable == (truth > MASK).sum()
     assert batch.predictions == {"mlm": len(positions)}
