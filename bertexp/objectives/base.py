@@ -115,6 +115,8 @@ class Objective(Head):
     prefix: ClassVar[str]
     # Whether its examples need text that is cut into sentences.
     uses_sentences: ClassVar[bool] = False
+    # Whether the model reads mask tokens.
+    reads_masks: ClassVar[bool] = False
 
     def __init__(
         self, config: TaskConfig, tokenizer: Tokenizer, masking: MaskingConfig, seed: int

@@ -55,6 +55,7 @@ class MaskedLanguageModelling(Objective):
     name = "mlm"
     prefix = "eval/"
     head = "masked"
+    reads_masks = True
 
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
         return self.masked(examples, tokens)

@@ -43,6 +43,11 @@ class Task:
         return frozenset(each.head for each in self.objectives if each.head)
 
     @property
+    def reads_masks(self) -> bool:
+        """Whether the model was trained with mask tokens in its input."""
+        return any(each.reads_masks for each in self.objectives)
+
+    @property
     def writer(self) -> Objective:
         """The objective that writes the examples; all others mark them."""
         return next((one for one in self.objectives if one.uses_sentences), self.objectives[0])
