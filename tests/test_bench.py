@@ -71,6 +71,21 @@ def test_another_checkout_is_measured_beside_this_one(command: Callable[..., Any
     assert re.search(r"^tiny, bertexp, against .*\d\.\d\dx", done.output, re.MULTILINE)
 
 
+def test_objectives_are_measured_beside_the_first(command: Callable[..., Any]) -> None:
+    chosen = "bench.objectives=[task=mlm,task=mlm masking.prob=0.6]"
+    done = command(*SMALL, *BRIEF, "bench.what=[objectives]", chosen, module="bertexp.bench")
+    assert done.code == 0, done.output + done.errors
+    first, more = figures(done.folder)["objectives"].values()
+    # The same text, and the predictions that were configured.
+    assert first["tokens"] == more["tokens"]
+    assert first["predictions"] == pytest.approx(0.15 * first["tokens"], rel=0.2)
+    assert more["predictions"] == pytest.approx(0.6 * first["tokens"], rel=0.2)
+    assert first["time"] == first["work"] == 1 < more["work"]
+    for own in (first, more):
+        assert f" {own['tokens'] / own['seconds']:,.0f} " in done.output
+    assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
+
+
 @pytest.fixture(scope="module")
 def costs(command: Callable[..., Any]) -> Any:
     """Masking and preparation, measured."""
@@ -107,6 +122,7 @@ def test_what_cannot_be_measured_is_one_line(command: Callable[..., Any], tmp_pa
         (["bench.what=[masking]", "task=nsp"], "bench: task=nsp masks nothing; use task=mlm."),
         (["trainer.batch_size=100000"], "trainer.batch_size=100000: the corpus has only"),
         (["task=sop"], "bench: task=sop is not measured; use task=mlm or nsp."),
+        (["bench.what=[objectives]", "bench.objectives=[task=mln]"], "task=mln"),
         (["bench.against=nowhere"], "bench.against=nowhere: must be the folder of a checkout"),
     ):
         done = command(*SMALL, *BRIEF, *wrong, module="bertexp.bench", folder=tmp_path)

@@ -25,15 +25,18 @@ def main() -> None:
 
 def _bench(composed: DictConfig) -> None:
     config = parse(composed, BenchConfig)
-    named = written_keys(HydraConfig.get().overrides.task)
+    overrides = list(HydraConfig.get().overrides.task)
+    named = written_keys(overrides)
     refuse_unread(dict.fromkeys(named, COMMAND_LINE), composed, BenchConfig)
     from bertexp.bench.costs import measure_masking, measure_preparation
+    from bertexp.bench.objectives import measure_objectives
     from bertexp.bench.race import measure_training
     from bertexp.experiment.summary import versions
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "training": lambda: measure_training(config, HydraConfig.get().overrides.task, folder),
+        "training": lambda: measure_training(config, overrides, folder),
+        "objectives": lambda: measure_objectives(config, overrides),
         "masking": lambda: measure_masking(config),
         "preparation": lambda: measure_preparation(config),
     }

@@ -11,7 +11,7 @@ from bertexp.files import expanded
 from bertexp.keys import key
 from bertexp.validation import require
 
-WHAT = ("training", "masking", "preparation")
+WHAT = ("training", "objectives", "masking", "preparation")
 # The module that measures one side; the second name is that of older commits.
 ENTRY = "bertexp.bench.side", "bertexp.benchmark.side"
 
@@ -22,6 +22,7 @@ class MeasureConfig:
 
     what: list[str] = key(choices=WHAT)
     models: list[str]
+    objectives: list[str]
     against: str | None
     repeats: int = key(within="[1, inf)")
     steps: int = key(within="[1, inf)")
@@ -33,6 +34,8 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         require(len(self.models) >= 1, "bench.models", self.models, "one model at least")
+        allowed = "one objective at least, each as overrides"
+        require(len(self.objectives) >= 1, "bench.objectives", self.objectives, allowed)
         if self.against is not None:
             allowed = "the folder of a checkout of bertexp"
             require(self.entry is not None, "bench.against", self.against, allowed)

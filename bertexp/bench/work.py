@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
 from bertexp import plugins
 from bertexp.bench.config import BenchConfig
@@ -60,11 +61,16 @@ class Measured:
     machine_flops: float = 0.0
 
 
-def compose_work(overrides: Sequence[str], model: str) -> BenchConfig:
-    others = [each for each in overrides if not each.startswith("model=")]
+def compose(overrides: Sequence[str]) -> BenchConfig:
+    """Compose and check the configuration of a process that the benchmark started."""
     plugins.load([*plugins.installed(), *plugins.named_in(overrides)])
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return parse(compose("bench", overrides=[*others, f"model={model}"]), BenchConfig)
+        return parse(hydra.compose("bench", overrides=[*overrides]), BenchConfig)
+
+
+def compose_work(overrides: Sequence[str], model: str) -> BenchConfig:
+    others = [each for each in overrides if not each.startswith("model=")]
+    return compose([*others, f"model={model}"])
 
 
 def prepare_work(config: BenchConfig) -> Data:
