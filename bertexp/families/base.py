@@ -132,23 +132,46 @@ class Family(Kind):
         return weight
 
     def arguments(
-        self, ids_BL: Tensor, mask_BL: Tensor | None = None, types_BL: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Return the arguments of ``base``, without those the family does not accept."""
+        self,
+        ids_BL: Tensor,
+        mask: Any = None,
+        types_BL: Tensor | None = None,
+        positions_BL: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Return the arguments of ``base``, without those the family does not accept.
+
+        Args:
+            mask: 1 for tokens and 0 for padding, or what ``mask`` returns.
+        """
         found = {"input_ids": ids_BL}
-        if mask_BL is not None:
-            found["attention_mask"] = mask_BL
+        if mask is not None:
+            found["attention_mask"] = mask
         if types_BL is not None and self.segments(self.config) > 1:
             found["token_type_ids"] = types_BL
+        if positions_BL is not None:
+            found["position_ids"] = positions_BL + self._offset(self.config.pad_token_id)
         return found
+
+    def mask(self, attended_B1LL: Tensor) -> Any:
+        """Return ``base``'s argument for positions that attend to some of the others only."""
+        if self.config._attn_implementation != "eager":
+            return attended_B1LL
+        # It adds the mask to the scores.
+        zeros = torch.zeros(attended_B1LL.shape, device=attended_B1LL.device)
+        return zeros.masked_fill(~attended_B1LL, torch.finfo(zeros.dtype).min)
+
+    def hidden(self, inputs: Inputs) -> Tensor:
+        """Return the last hidden states at all positions, shape (batch, length, hidden)."""
+        attended_B1LL = inputs.attended_B1LL
+        mask = inputs.attention_mask_BL if attended_B1LL is None else self.mask(attended_B1LL)
+        types_BL, positions_BL = inputs.token_type_ids_BL, inputs.positions_BL
+        arguments = self.arguments(inputs.input_ids_BL, mask, types_BL, positions_BL)
+        hidden_BLD: Tensor = self.base(**arguments).last_hidden_state
+        return hidden_BLD
 
     def encode(self, inputs: Inputs) -> Tensor:
         """Return the last hidden states at ``inputs.slots_U``, shape (used, hidden)."""
-        hidden_BLD = self.base(
-            **self.arguments(
-                inputs.input_ids_BL, inputs.attention_mask_BL, inputs.token_type_ids_BL
-            )
-        ).last_hidden_state
+        hidden_BLD = self.hidden(inputs)
         rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
         used_UD: Tensor = hidden_BLD[rows_B1, inputs.queries_BP].flatten(0, 1)[inputs.slots_U]
         return used_UD

@@ -37,22 +37,28 @@ class BertLayers(Family):
 
     def encode(self, inputs: Inputs) -> Tensor:
         run_layer = self._train_layer if self.model.training else whole_layer
-        mask_BL = inputs.attention_mask_BL
-        mask_B11L = None if mask_BL is None else mask_BL[:, None, None, :].bool()
-        ids = self.arguments(inputs.input_ids_BL, types_BL=inputs.token_type_ids_BL)
-        hidden_BLD = self.embed(ids)
+        mask = inputs.attended_B1LL
+        is_whole = mask is None  # whether all positions attend to the same ones
+        if is_whole and inputs.attention_mask_BL is not None:
+            mask = inputs.attention_mask_BL[:, None, None, :].bool()
+        types_BL, positions_BL = inputs.token_type_ids_BL, inputs.positions_BL
+        hidden_BLD = self.embed(
+            self.arguments(inputs.input_ids_BL, types_BL=types_BL, positions_BL=positions_BL)
+        )
         *layers, last = self.base.encoder.layer
         for layer in layers:
-            hidden_BLD = run_layer(layer, hidden_BLD, mask_B11L)
+            hidden_BLD = run_layer(layer, hidden_BLD, mask)
         rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
         queried_BPD = hidden_BLD[rows_B1, inputs.queries_BP]
-        context_BPD = attend(last.attention.self, queried_BPD, hidden_BLD, mask_B11L)
+        if mask is not None and not is_whole:
+            mask = mask.expand(len(hidden_BLD), -1, -1, -1)[rows_B1, 0, inputs.queries_BP][:, None]
+        context_BPD = attend(last.attention.self, queried_BPD, hidden_BLD, mask)
         context_UD, queried_UD = (
             each_BPD.flatten(0, 1)[inputs.slots_U] for each_BPD in (context_BPD, queried_BPD)
         )
         return _read(last, context_UD, queried_UD)
 
-    def embed(self, ids: dict[str, Tensor]) -> Tensor:
+    def embed(self, ids: dict[str, Any]) -> Tensor:
         """Return the input of the first layer."""
         hidden_BLD: Tensor = self.base.embeddings(**ids)
         return hidden_BLD
@@ -134,12 +140,9 @@ class Bert(BertLayers):
         return found
 
 
-def whole_layer(layer: Any, hidden_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
-    """Return the output of a ``BertLayer`` at all positions, shape (batch, length, hidden).
-
-    ``mask_B11L`` is True for positions to attend to; None if that is all of them.
-    """
-    context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask_B11L)
+def whole_layer(layer: Any, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the output of a ``BertLayer`` at all positions, see ``attend``."""
+    context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask)
     return _read(layer, context_BLD, hidden_BLD)
 
 
@@ -157,7 +160,8 @@ class CompiledLayer:
 
     Args:
         shapes: the (examples, tokens) of batches to compile for, each with and without a padding
-            mask. Others run uncompiled: torch stops compiling after 8 programs.
+            mask, or with a mask for each position. Others run uncompiled: torch stops compiling
+            after 8 programs.
     """
 
     def __init__(self, shapes: frozenset[tuple[int, int]]) -> None:
@@ -166,22 +170,23 @@ class CompiledLayer:
         self._shapes = shapes
         self._compiled = torch.compile(whole_layer, dynamic=False, fullgraph=True)
 
-    def __call__(self, layer: Any, hidden_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
+    def __call__(self, layer: Any, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
         is_static = tuple(hidden_BLD.shape[:2]) in self._shapes
         run = self._compiled if is_static else whole_layer
-        return run(layer, hidden_BLD, mask_B11L)
+        return run(layer, hidden_BLD, mask)
 
 
 def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
     """Return the concatenated outputs of the heads for each query, shape (batch, queries, hidden).
 
     On a GPU torch chooses the kernel: flash attention in bfloat16 or float16 for batches without
-    padding; the memory-efficient one with padding (flash attention takes no mask) or in float32.
+    padding; the memory-efficient one with a mask (flash attention takes none) or in float32.
 
     Args:
         attention: a ``BertSelfAttention`` of ``transformers``.
         queried_BPD: the hidden states at the queries; ``hidden_BLD`` itself for all positions.
-        mask: True for positions to attend to, shape (batch, 1, 1, length); None for all of them.
+        mask: True for positions to attend to, shape (batch, 1, 1, length), or (batch, 1, queries,
+            length) for each query its own; None for all of them.
     """
     heads = attention.num_attention_heads
     if queried_BPD is hidden_BLD:

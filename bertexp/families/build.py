@@ -18,6 +18,7 @@ from bertexp.families.architecture import (
 from bertexp.families.base import Family
 from bertexp.families.checkpoint import add_rows, load_model
 from bertexp.families.config import LOADED, TRAINED, FamilyConfig, ModelConfig
+from bertexp.families.restriction import must_restrict
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
@@ -86,10 +87,12 @@ def check_model(
     reads_pairs: bool,
     is_compiled: bool,
     task: str,
+    restricts: bool = False,
 ) -> None:
     """Check that a model can be trained, before it is built.
 
     Args:
+        restricts: whether positions attend to some of the others only, see ``must_restrict``.
         task: what needs the heads, for error messages.
 
     Raises:
@@ -113,6 +116,8 @@ def check_model(
         must_read_pairs(found, task)
     if is_compiled:
         must_compile(found)
+    if restricts:
+        must_restrict(found, task)
 
 
 def build_skeleton(

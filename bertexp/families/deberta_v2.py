@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from bertexp.families import FAMILIES
 from bertexp.families.base import Family
 from bertexp.families.config import ModelConfig
+from bertexp.families.inputs import Inputs
 
 
 @FAMILIES.register("deberta-v2")
@@ -33,3 +36,15 @@ class DebertaV2(Family):
             "pooler_hidden_size": sizes.hidden_size,
             "pooler_dropout": 0,
         }
+
+    def hidden(self, inputs: Inputs) -> Tensor:
+        """Its embeddings take a mask of padding only, and its layers either."""
+        attended_B1LL = inputs.attended_B1LL
+        if attended_B1LL is None:
+            return super().hidden(inputs)
+        types_BL, positions_BL = inputs.token_type_ids_BL, inputs.positions_BL
+        arguments = self.arguments(inputs.input_ids_BL, None, types_BL, positions_BL)
+        embedded_BLD = self.base.embeddings(**arguments, mask=inputs.attention_mask_BL)
+        attended_BLL = attended_B1LL[:, 0].expand(len(embedded_BLD), -1, -1)
+        hidden_BLD: Tensor = self.base.encoder(embedded_BLD, attended_BLL).last_hidden_state
+        return hidden_BLD

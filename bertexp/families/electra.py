@@ -28,7 +28,7 @@ class Electra(BertLayers):
         found = super().settings(sizes, vocab_size, pad_id)
         return found | {"embedding_size": sizes.hidden_size}
 
-    def embed(self, ids: dict[str, Tensor]) -> Tensor:
+    def embed(self, ids: dict[str, Any]) -> Tensor:
         embedded_BLE = super().embed(ids)
         if not self._is_projected:
             return embedded_BLE

@@ -30,6 +30,11 @@ class Inputs(Tensors):
         input_ids_BL: padded, ``int64``.
         attention_mask_BL: 1 for tokens, 0 for padding; None if nothing is padded.
         token_type_ids_BL: the segment of each token, 0 or 1; None if there is only one.
+        causal_B: whether the positions of a sequence attend only to themselves and earlier ones;
+            None for no sequence.
+        parts_BL: the number of the document that each token belongs to; positions attend only
+            within their own. None if a sequence is one document.
+        positions_BL: the position of each token, None for 0, 1, 2 ...
         queries_BP: the used positions of each sequence, padded with 0.
         slots_U: indices into the flattened ``queries_BP`` without its padding.
     """
@@ -39,6 +44,9 @@ class Inputs(Tensors):
     slots_U: Tensor
     attention_mask_BL: Tensor | None = None
     token_type_ids_BL: Tensor | None = None
+    causal_B: Tensor | None = None
+    parts_BL: Tensor | None = None
+    positions_BL: Tensor | None = None
 
     def at(self, positions_N: Tensor, ids_BL: Tensor) -> Inputs:
         """Return inputs with other tokens and other used positions.
@@ -53,4 +61,28 @@ class Inputs(Tensors):
             slots_U=positions_N,
             attention_mask_BL=self.attention_mask_BL,
             token_type_ids_BL=self.token_type_ids_BL,
+            causal_B=self.causal_B,
+            parts_BL=self.parts_BL,
+            positions_BL=self.positions_BL,
         )
+
+    @property
+    def attended_B1LL(self) -> Tensor | None:
+        """Whether a position (a row) attends to another (a column); None if only padding matters.
+
+        Padding attends to itself too: without anything to attend to, its states would be NaN.
+        """
+        if self.causal_B is None and self.parts_BL is None:
+            return None
+        length, device = self.input_ids_BL.shape[1], self.input_ids_BL.device
+        column_L = torch.arange(length, device=device)
+        attended_BLL = torch.ones((1, length, length), dtype=torch.bool, device=device)
+        if self.causal_B is not None:
+            earlier_LL = column_L <= column_L[:, None]
+            attended_BLL = earlier_LL | ~self.causal_B[:, None, None]
+        if self.parts_BL is not None:
+            attended_BLL = attended_BLL & (self.parts_BL[:, :, None] == self.parts_BL[:, None])
+        if self.attention_mask_BL is not None:
+            attended_BLL = attended_BLL & self.attention_mask_BL[:, None].bool()
+            attended_BLL = attended_BLL | (column_L == column_L[:, None])
+        return attended_BLL[:, None]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from bertexp.families import FAMILIES
 from bertexp.families.base import Family
 from bertexp.families.config import ModelConfig
@@ -23,3 +26,12 @@ class ModernBert(Family):
     @classmethod
     def prepare_labels(cls, config: Any) -> None:
         config.classifier_pooling = "cls"
+
+    def mask(self, attended_B1LL: Tensor) -> dict[str, Any]:
+        """Most layers attend to near positions only; they need a mask that has both limits."""
+        column_L = torch.arange(attended_B1LL.shape[-1], device=attended_B1LL.device)
+        near_LL = (column_L - column_L[:, None]).abs() <= self.config.sliding_window
+        return {
+            "full_attention": super().mask(attended_B1LL),
+            "sliding_attention": super().mask(attended_B1LL & near_LL),
+        }

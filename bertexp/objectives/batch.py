@@ -97,16 +97,21 @@ class Batch(Inputs):
     def padded_to(self, length: int) -> Batch:
         """Return the batch padded to ``length`` tokens, at least its present length."""
         own = self.input_ids_BL.shape[1]
-        mask_BL, types_BL = self.attention_mask_BL, self.token_type_ids_BL
+        mask_BL = self.attention_mask_BL
         if mask_BL is None:
             mask_BL = torch.ones_like(self.input_ids_BL)
-        more = (0, length - own)
+
+        def longer(each_BL: torch.Tensor | None) -> torch.Tensor | None:
+            return None if each_BL is None else functional.pad(each_BL, (0, length - own))
+
         targets = {name: target.padded(own, length) for name, target in self.targets.items()}
         return replace(
             self,
-            input_ids_BL=functional.pad(self.input_ids_BL, more),
-            attention_mask_BL=functional.pad(mask_BL, more),
-            token_type_ids_BL=None if types_BL is None else functional.pad(types_BL, more),
+            input_ids_BL=functional.pad(self.input_ids_BL, (0, length - own)),
+            attention_mask_BL=longer(mask_BL),
+            token_type_ids_BL=longer(self.token_type_ids_BL),
+            parts_BL=longer(self.parts_BL),
+            positions_BL=longer(self.positions_BL),
             targets=targets,
         )
 

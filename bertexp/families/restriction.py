@@ -1,0 +1,61 @@
+"""Whether a kind of encoder can limit attention to some positions."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from bertexp.families import FAMILIES
+from bertexp.families.architecture import quiet
+from bertexp.families.inputs import Inputs
+from bertexp.validation import UserError
+
+# The size of the vocabulary it is tried with, and the id that is its padding.
+_WORDS, _PAD = 16, 1
+
+
+@torch.no_grad()
+def must_restrict(config: Any, key: str) -> None:
+    """Try ``Inputs.causal_B``, ``parts_BL`` and ``positions_BL`` on two random layers.
+
+    Args:
+        config: of ``transformers``, for the whole model.
+        key: what needs it, for error messages.
+
+    Raises:
+        UserError: a token affects positions that must not attend to it.
+    """
+    kind, config = FAMILIES[config.model_type], deepcopy(config)
+    config.vocab_size, config.pad_token_id = _WORDS, _PAD
+    config.num_hidden_layers = min(2, config.num_hidden_layers)
+    # Two rows of two documents each; the second documents are the same.
+    ids_BL = torch.tensor([[2, 3, 4, 5, 6, 7], [2, 3, 4, 5, 6, 7]])
+    ids_BL[1, :3] += 8
+    plain = Inputs(
+        input_ids_BL=ids_BL,
+        queries_BP=torch.zeros(2, 1, dtype=torch.long),
+        slots_U=torch.arange(2),
+    )
+    causal = replace(plain, input_ids_BL=ids_BL.flip(1), causal_B=torch.tensor([True, True]))
+    parts_BL = torch.tensor([0, 0, 0, 1, 1, 1]).expand(2, -1)
+    packed = replace(plain, parts_BL=parts_BL, positions_BL=torch.arange(3).repeat(2).expand(2, -1))
+    alone = replace(plain, input_ids_BL=ids_BL[:, 3:])
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            family = kind(kind.build(config, frozenset()).eval())
+            earlier, second, expected = (
+                family.hidden(each)[:, part]
+                for each, part in ((causal, slice(3)), (packed, slice(3, 6)), (alone, slice(3)))
+            )
+        pairs = (earlier[0], earlier[1]), (second[0], second[1]), (second[0], expected[0])
+        keeps = all(torch.allclose(*pair, atol=1e-5) for pair in pairs)
+    except Exception:  # the type depends on the model's code
+        keeps = False
+    if not keeps:
+        raise UserError(
+            f"{key}: needs attention that is limited to some positions, which {kind.override()} "
+            "does not compute as it should."
+        )
