@@ -73,8 +73,7 @@ class Elbo(Evaluator):
         total, count = 0.0, 0
         for batch in (each.to(device) for each in batches):
             target = batch.targets[NAME]
-            hidden_MD = learner.encode(batch)[target.used][: len(target)]
-            logits_NV = learner.family.masked_logits(hidden_MD).float()
+            logits_NV = learner.masked_logits(batch)[target.used][: len(target)].float()
             total += float(functional.cross_entropy(logits_NV, target.labels_N, reduction="sum"))
             count += len(target)
         return total / max(count, 1)

@@ -14,7 +14,7 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.scoring import Places, log_likelihoods
-from bertexp.families.base import MASKED, Family
+from bertexp.families.base import MASKED
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
@@ -52,13 +52,13 @@ class PseudoPerplexity(Evaluator):
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         tokenizer, length = self.source.tokenizer, self.source.max_length
-        scored = pseudo_likelihood(learner.family, tokenizer, self.texts, length, device)
+        scored = pseudo_likelihood(learner, tokenizer, self.texts, length, device)
         if scored.perplexity is not None:
             yield "eval/pseudo_perplexity", scored.perplexity
 
 
 def pseudo_likelihood(
-    family: Family,
+    learner: Learner,
     tokenizer: Tokenizer,
     texts: Sequence[np.ndarray],
     max_length: int,
@@ -67,7 +67,7 @@ def pseudo_likelihood(
     """Score ``texts`` exactly: a forward pass for each token, in which only it is masked.
 
     Args:
-        family: a model with a head for masked tokens; left in evaluation mode.
+        learner: a model with a head for masked tokens; left in evaluation mode.
         texts: the ids of each, without special tokens.
         max_length: the length to truncate a text with its special tokens to; a model has no
             positions beyond those it was trained with.
@@ -78,7 +78,7 @@ def pseudo_likelihood(
     column_N = 1 + np.arange(len(row_N)) - np.repeat(np.cumsum(sizes_T) - sizes_T, sizes_T)
     rows = [tokenizer.sequence(text) for text in texts]
     places = Places(rows, row_N, column_N, column_N + 1)
-    found_N = log_likelihoods(family, tokenizer, places, device)
+    found_N = log_likelihoods(learner, tokenizer, places, device)
     counted_N = found_N[~tokenizer.is_special_V[places.ids_N]]
     return PseudoLikelihood(
         np.split(found_N, np.cumsum(sizes_T)[:-1]) if texts else [],

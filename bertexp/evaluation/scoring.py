@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional
 
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.batch import attention_mask, pad
+from bertexp.objectives.learner import Learner
 
 # Tokens per forward pass, including padding.
 BATCH_TOKENS = 8192
@@ -43,17 +43,17 @@ class Places:
 
 @torch.no_grad()
 def log_likelihoods(
-    family: Family, tokenizer: Tokenizer, places: Places, device: torch.device
+    learner: Learner, tokenizer: Tokenizer, places: Places, device: torch.device
 ) -> np.ndarray:
     """Return the log-probability of each token in nats, ``float64``.
 
     Args:
-        family: a model with a head for masked tokens; left in evaluation mode.
+        learner: a model with a head for masked tokens; left in evaluation mode.
     """
-    family.model.eval()
+    learner.eval()
     found_N = np.empty(len(places.row_N))
     for chosen, labels_B, inputs in _batches(tokenizer, places):
-        logits_BV = family.masked_logits(family.encode(inputs.to(device))).float()
+        logits_BV = learner.masked_logits(inputs.to(device)).float()
         losses_B = functional.cross_entropy(logits_BV, labels_B.to(device), reduction="none")
         found_N[chosen] = -losses_B.cpu().numpy()
     return found_N

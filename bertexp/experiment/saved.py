@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
+from bertexp.config import Config, parse
 from bertexp.data.hub import find_file, is_away
 from bertexp.experiment.folder import recorded
 from bertexp.experiment.summary import read_summary
@@ -16,6 +20,7 @@ from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from bertexp.data.tokens.tokenizer import Tokenizer
+    from bertexp.objectives.base import Objective
 
 MODEL = "model"
 
@@ -64,6 +69,41 @@ class Saved:
         tokenizer = open_tokenizer(self.source, key="run")
         check_fit(self.architecture(), tokenizer.vocab_size, f"run={self.source}")
         return tokenizer
+
+    def objectives(self, tokenizer: Tokenizer) -> Sequence[Objective]:
+        """Return the objectives of its task if any predicts from states of its own, else none.
+
+        Raises:
+            UserError: there is one, but the model is apart from its run, whose task is not known.
+        """
+        from bertexp.objectives import OBJECTIVES
+        from bertexp.objectives.task import Task
+
+        composed = recorded(self.run, "config") if self.run else None
+        names = OmegaConf.select(composed, "task.objectives") if composed else self._trained_beside
+        own = [each for each in names or () if OBJECTIVES.has(each) and OBJECTIVES[each].encodes]
+        if not own:
+            return ()
+        if composed is None:
+            raise UserError(
+                f"run={self.source}: predicts as task={own[0]} does, whose keys are in its run's "
+                "folder; give that."
+            )
+        config: Config = parse(composed)
+        return Task.of(config.task, tokenizer, config.masking, config.seed).objectives
+
+    @property
+    def _trained_beside(self) -> set[str]:
+        """The names of the objectives that have weights of their own beside the model."""
+        from safetensors import safe_open
+
+        from bertexp.families.checkpoint import BESIDE_FILE
+
+        path = Path(self.source) / BESIDE_FILE
+        if not path.is_file():
+            return set()
+        with safe_open(path, "numpy") as weights:
+            return {name.partition(".")[0] for name in weights.keys()}  # noqa: SIM118
 
     def max_length(self, config: Any) -> int:
         """Return the longest input in tokens: that of training, else the model's positions."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertexp.families.base import Family
+from bertexp.families.inputs import Inputs
 from bertexp.objectives.batch import Batch
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Head(ABC):
     head: ClassVar[str | None]
     # The modules beside the model that are exported with it; checkpoints have all of them.
     exported: ClassVar[tuple[str, ...]] = ()
+    # Whether it predicts from states of its own, see ``encode``, instead of the model's.
+    encodes: ClassVar[bool] = False
     # The seed of the weights of modules beside the model.
     seed: int = 0
 
@@ -40,6 +43,17 @@ class Head(ABC):
         Checkpoints save it, and ``Learner.own`` holds it under the objective's name.
         """
         return None
+
+    def encode(self, learner: Learner, inputs: Inputs) -> Tensor:
+        """Return the states from which it predicts at used positions, shape (used, hidden)."""
+        return learner.family.encode(inputs)
+
+    def answers(
+        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the logits of each of its targets in an evaluation's batch, see ``losses``."""
+        target = batch.targets[self.name]
+        return {self.name: self.logits(learner, encoded()[target.used][: len(target)])}
 
     @abstractmethod
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bertexp import draws
-from bertexp.families.base import Family
+from bertexp.families.base import MASKED, Family
 from bertexp.families.checkpoint import BESIDE_FILE
 from bertexp.families.dropout import draw_masks_fast
 from bertexp.families.inputs import Inputs
@@ -93,12 +93,20 @@ class Learner(nn.Module):
         return self.family.encode(inputs)
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
-        """Return each objective's logits, shape (predictions, classes)."""
-        hidden_UD = self.encode(batch)
-        return {
-            name: self.heads[name].logits(self, hidden_UD[target.used][: len(target)])
-            for name, target in batch.targets.items()
-        }
+        """Return the logits of each target, shape (predictions, classes)."""
+        shared = cache(lambda: self.encode(batch))
+        found: dict[str, Tensor] = {}
+        for name in batch.targets:
+            if name in self.heads:
+                found |= self.heads[name].answers(self, batch, shared)
+        return found
+
+    def masked_logits(self, inputs: Inputs) -> Tensor:
+        """Return the logits of masked tokens at used positions, as their objective does."""
+        masked = (head for head in self.heads.values() if head.head == MASKED)
+        head = next(masked, None)
+        states_UD = head.encode(self, inputs) if head else self.encode(inputs)
+        return self.family.masked_logits(states_UD)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return each objective's loss in nats, summed over the batch's predictions."""
@@ -116,7 +124,10 @@ class Learner(nn.Module):
         pass for the backward pass (Kaplan et al. 2020, section 2.1). They include padding, but
         heads only at predicted positions.
         """
-        reads = any(target.used is not None for target in batch.targets.values())
+        reads = any(
+            target.used is not None and not (name in self.heads and self.heads[name].encodes)
+            for name, target in batch.targets.items()
+        )
         products = self.family.products(batch) if reads else 0.0
         for name in batch.targets:
             if name in self.heads:

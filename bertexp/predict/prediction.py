@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,12 +11,11 @@ import torch
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.experiment.saved import Saved
-from bertexp.families.base import MASKED, PAIR, Family
+from bertexp.families.base import MASKED, PAIR
+from bertexp.families.inputs import Inputs
+from bertexp.objectives.learner import Learner
 from bertexp.training.setup import choose_device
 from bertexp.validation import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 TOP = 5
 
@@ -64,8 +63,11 @@ class Predictor:
 
     def __init__(self, saved: Saved, device: str = "auto") -> None:
         self._device = choose_device(device)
-        self._family = Family.of(saved.load_model().to(self._device))
         self._tokenizer = saved.load_tokenizer()
+        objectives = saved.objectives(self._tokenizer)
+        self._learner = Learner(saved.load_model(), objectives).to(self._device).eval()
+        self._learner.load_own(Path(saved.source))
+        self._family = self._learner.family
         self._limit = saved.max_length(self._family.config)
         self._name = saved.source
         self.mask = self._tokenizer.roles.mask
@@ -88,9 +90,8 @@ class Predictor:
         read.must_fit(self._limit)
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
         self._check_heads(text_b is not None, bool(places))
-        hidden_LD = self._read(read)
-        masks = self._fill(hidden_LD, places) if places else []
-        follows = self._follows(hidden_LD) if text_b is not None and self._pairs else None
+        masks = self._fill(read, places) if places else []
+        follows = self._follows(read) if text_b is not None and self._pairs else None
         tokens: list[tuple[str, float]] = []
         perplexity = None
         if text_b is None and not places:
@@ -107,15 +108,19 @@ class Predictor:
                 f"text_b: the model predicts masked tokens only; give one text, or a {self.mask}."
             )
 
-    def _read(self, read: ModelInput) -> Tensor:
-        """Return the last hidden states, shape (tokens, hidden)."""
-        ids_1L, types_1L = torch.tensor([[read.ids], [read.segments]], device=self._device)
-        arguments = self._family.arguments(ids_1L, types_BL=types_1L)
-        hidden_LD: Tensor = self._family.base(**arguments).last_hidden_state[0]
-        return hidden_LD
+    def _inputs(self, read: ModelInput, places: list[int]) -> Inputs:
+        """Return a model's input whose states are used at ``places``."""
+        inputs = Inputs(
+            input_ids_BL=torch.tensor([read.ids]),
+            token_type_ids_BL=torch.tensor([read.segments]),
+            queries_BP=torch.tensor([places]),
+            slots_U=torch.arange(len(places)),
+        )
+        return inputs.to(self._device)
 
-    def _fill(self, hidden_LD: Tensor, places: list[int]) -> list[Mask]:
-        chances_PV = self._family.masked_logits(hidden_LD[places]).float().softmax(-1)
+    def _fill(self, read: ModelInput, places: list[int]) -> list[Mask]:
+        logits_PV = self._learner.masked_logits(self._inputs(read, places))
+        chances_PV = logits_PV.float().softmax(-1)
         # The table may have rows that belong to no token.
         best = chances_PV[:, : self._tokenizer.vocab_size].topk(TOP)
         masks = []
@@ -126,12 +131,13 @@ class Predictor:
             masks.append(Mask(place, list(zip(names, chances, strict=True))))
         return masks
 
-    def _follows(self, hidden_LD: Tensor) -> float:
+    def _follows(self, read: ModelInput) -> float:
+        first_1D = self._family.encode(self._inputs(read, [0]))
         # The label of a pair that follows is 0.
-        return self._family.pair_logits(hidden_LD[:1]).float().softmax(-1)[0, 0].item()
+        return self._family.pair_logits(first_1D).float().softmax(-1)[0, 0].item()
 
     def _score(self, read: ModelInput) -> tuple[list[tuple[str, float]], float | None]:
         ids = np.array(read.ids[1:-1])
-        scored = pseudo_likelihood(self._family, self._tokenizer, [ids], self._limit, self._device)
+        scored = pseudo_likelihood(self._learner, self._tokenizer, [ids], self._limit, self._device)
         likelihoods = scored.log_likelihoods[0].tolist()
         return list(zip(read.tokens[1:-1], likelihoods, strict=True)), scored.perplexity

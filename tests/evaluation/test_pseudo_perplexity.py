@@ -13,7 +13,7 @@ import torch
 from bertexp.evaluation import scoring
 from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
 from bertexp.experiment.prepare import Data
-from bertexp.families.base import Family
+from bertexp.objectives.learner import Learner
 
 CPU = torch.device("cpu")
 LENGTH = 40
@@ -46,9 +46,9 @@ def test_it_is_that_of_a_loop_over_the_positions_however_texts_are_batched(
     model = untrained(data, model_class).eval()
     expected = [one_by_one(model, data, text) for text in texts]
     model.train()  # the dropout has to be switched off
-    found = pseudo_likelihood(Family.of(model), data.tokenizer, texts, LENGTH, CPU)
+    found = pseudo_likelihood(Learner(model, ()), data.tokenizer, texts, LENGTH, CPU)
     monkeypatch.setattr(scoring, "BATCH_TOKENS", 1)
-    again = pseudo_likelihood(Family.of(model), data.tokenizer, texts[::-1], LENGTH, CPU)
+    again = pseudo_likelihood(Learner(model, ()), data.tokenizer, texts[::-1], LENGTH, CPU)
     tokens = [score for scores in expected for score in scores]
     for scored, direct in ((found, expected), (again, expected[::-1])):
         assert [*map(list, scored.log_likelihoods)] == [pytest.approx(e, abs=1e-5) for e in direct]
@@ -62,17 +62,17 @@ def test_unknown_words_are_read_but_do_not_count_and_an_empty_text_has_no_scores
     word, unknown = len(data.tokenizer.tokens) - 1, data.tokenizer.unk_id
     text = np.array([word, unknown, word])
     model = untrained(data)
-    found = pseudo_likelihood(Family.of(model), data.tokenizer, [text], LENGTH, CPU)
+    found = pseudo_likelihood(Learner(model, ()), data.tokenizer, [text], LENGTH, CPU)
     (scores,) = found.log_likelihoods
     assert scores.tolist() == pytest.approx(one_by_one(model, data, text), abs=1e-5)
     assert found.perplexity == pytest.approx(math.exp(-(scores[0] + scores[2]) / 2))
-    nothing = pseudo_likelihood(Family.of(model), data.tokenizer, [text[1:2]], LENGTH, CPU)
+    nothing = pseudo_likelihood(Learner(model, ()), data.tokenizer, [text[1:2]], LENGTH, CPU)
     assert nothing.perplexity is None
     empty = text[:0]
-    none = pseudo_likelihood(Family.of(model), data.tokenizer, [], LENGTH, CPU)
+    none = pseudo_likelihood(Learner(model, ()), data.tokenizer, [], LENGTH, CPU)
     assert (none.log_likelihoods, none.perplexity) == ([], None)
     for texts in ([empty], [empty, text[:1], empty]):
-        scored = pseudo_likelihood(Family.of(model), data.tokenizer, texts, LENGTH, CPU)
+        scored = pseudo_likelihood(Learner(model, ()), data.tokenizer, texts, LENGTH, CPU)
         assert [*map(len, scored.log_likelihoods)] == [*map(len, texts)]
 
 

@@ -83,18 +83,14 @@ def test_the_bound_of_a_perfect_model_is_the_entropy(prepared: Callable[..., Dat
     ids_W = np.array([ids[0] for ids in tokenizer.encode(language.words)])
     words_V[ids_W] = np.arange(len(ids_W))
 
-    def encode(batch: Any) -> torch.Tensor:
+    def masked_logits(batch: Any) -> torch.Tensor:
         log_probs_BLW = language.log_probs(words_V[batch.input_ids_BL.numpy()][:, 1:])
         logits_BLV = np.full((*batch.input_ids_BL.shape, tokenizer.vocab_size), -1e9)
         logits_BLV[:, 1:, ids_W] = np.maximum(log_probs_BLW, -1e9)
         flat = torch.from_numpy(logits_BLV).flatten(0, 1)
         return flat[batch.targets["eval/elbo"].positions_N]
 
-    perfect: Any = SimpleNamespace(
-        eval=lambda: None,
-        encode=encode,
-        family=SimpleNamespace(masked_logits=lambda hidden: hidden),
-    )
+    perfect: Any = SimpleNamespace(eval=lambda: None, masked_logits=masked_logits)
     (elbo,) = (each for each in data.evaluators if isinstance(each, Elbo))
     ((_, found),) = elbo.measure(perfect, torch.device("cpu"))
     rows = [
