@@ -162,7 +162,10 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
         return f"hydra.run.dir: cannot write {disk.filename} ({disk.strerror})."
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"{match[1]}: no such key.{nearest_key(match[1], [*groups(schema), *keys(schema)])}"
+        key, known = match[1], [*groups(schema), *keys(schema)]
+        if key in known:
+            return f"{key}: has other keys; to replace them all, write '~{key}' '+{key}={{...}}'."
+        return f"{key}: no such key.{nearest_key(key, known)}"
     if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^'].*)'", text):
         return f"{match[1]}: several values are a sweep, with -m; a list is written [a,b]."
     if match := re.search(r"Could not find '([^']+)'", text):

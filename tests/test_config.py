@@ -192,6 +192,18 @@ def test_the_command_refuses_a_mistake_before_it_touches_data(
     assert not done.cache.exists()
 
 
+def test_keys_that_would_be_added_to_others_say_how_to_replace_them(
+    experiment_config: Callable[..., Config],
+) -> None:
+    beta = "masking.prob={distribution: beta, alpha: 2, beta: 5}"
+    with pytest.raises(HydraException) as caught:
+        experiment_config("task=diffusion", beta)
+    advice = explain(caught.value)
+    assert advice.startswith("masking.prob: has other keys; to replace them all, write")
+    replaced = experiment_config("task=diffusion", *re.findall(r"'(~.*?)'", advice), f"+{beta}")
+    assert str(replaced.masking.drawn) == "beta2-5"
+
+
 @pytest.mark.parametrize("task", ["mlm", "nsp"])
 def test_an_unknown_strategy_is_refused_before_data_are_prepared(
     command: Callable[..., Any], task: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from bertexp.validation import UserError, require, require_choice
@@ -15,7 +15,25 @@ KEY = "masking.prob"
 
 
 @dataclass(frozen=True)
-class Uniform:
+class _Law:
+    """A distribution of rates.
+
+    Attributes:
+        stratified: whether each batch has low and high rates in the same proportions. Sahoo et al.
+            2024 spread the rates of a batch evenly, which makes an example's rate depend on its
+            batch; here each example draws its own, and batches are chosen by it, see
+            ``BatchPlan``.
+    """
+
+    stratified: bool = field(default=False, kw_only=True)
+
+    @property
+    def suffix(self) -> str:
+        return "-stratified" if self.stratified else ""
+
+
+@dataclass(frozen=True)
+class Uniform(_Law):
     """Any rate between two others, all as likely."""
 
     low: float
@@ -30,11 +48,11 @@ class Uniform:
         return self.low + (self.high - self.low) * share_B
 
     def __str__(self) -> str:
-        return f"{self.low:g}-{self.high:g}"
+        return f"{self.low:g}-{self.high:g}{self.suffix}"
 
 
 @dataclass(frozen=True)
-class Beta:
+class Beta(_Law):
     """The beta distribution, over all rates between 0 and 1."""
 
     alpha: float
@@ -51,11 +69,11 @@ class Beta:
         return rates_B
 
     def __str__(self) -> str:
-        return f"beta{self.alpha:g}-{self.beta:g}"
+        return f"beta{self.alpha:g}-{self.beta:g}{self.suffix}"
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(_Law):
     """One of several rates, in ascending order, each with its share of the examples."""
 
     rates: list[float]
@@ -80,7 +98,7 @@ class Choice:
         return np.array(self.rates)[np.searchsorted(borders, share_B, side="right")]
 
     def __str__(self) -> str:
-        return "or".join(f"{rate:g}" for rate in self.rates)
+        return "or".join(f"{rate:g}" for rate in self.rates) + self.suffix
 
 
 Distribution = Uniform | Beta | Choice
@@ -102,13 +120,23 @@ def read_rate(prob: Any) -> float | Distribution:
     name = str(values.pop("distribution", None))
     require_choice(f"{KEY}.distribution", name, _KINDS)
     kind = _KINDS[name]
-    needed = [each.name for each in fields(kind)]
-    if {*values} != {*needed}:
-        keys = ", ".join(needed)
-        raise UserError(f"{KEY}: distribution={name} has the keys {keys}, not {', '.join(values)}.")
-    numbers = [value for value in values.values() if not isinstance(value, list)]
+    _check_keys(name, [*values], kind)
+    numbers = [
+        each for key, each in values.items() if key != "stratified" and not isinstance(each, list)
+    ]
     require(all(map(_is_number, numbers)), KEY, dict(prob), "numbers")
+    stratified = values.get("stratified", False)
+    require(isinstance(stratified, bool), f"{KEY}.stratified", stratified, "true or false")
     return kind(**values)
+
+
+def _check_keys(name: str, given: list[str], kind: type[Distribution]) -> None:
+    known = [each.name for each in fields(kind)]
+    for key in given:
+        require_choice(f"{KEY} (distribution={name})", key, known)
+    needed = [each.name for each in fields(kind) if each.default is MISSING]
+    if missing := [key for key in needed if key not in given]:
+        raise UserError(f"{KEY}: distribution={name} needs {' and '.join(missing)} too.")
 
 
 def _is_number(value: Any) -> bool:

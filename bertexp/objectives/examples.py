@@ -15,7 +15,7 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.stream import TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.draws import LastEpochs
-from bertexp.masking.masker import Masked, Masker
+from bertexp.masking.masker import STRATA, Masked, Masker
 from bertexp.objectives.batch import Batch, Target, use_positions, written
 
 
@@ -192,6 +192,11 @@ class MaskedExamples(MarkedExamples):
         changed = copy(self)
         changed.text, changed.masker = self.text.under(seed), self.masker.under(seed)
         return changed
+
+    def strata(self, epoch: int) -> np.ndarray:
+        """Return the kinds of the texts, each divided by how high the rate is."""
+        own = self.masker.strata(np.arange(len(self)), epoch)
+        return self.text.strata(epoch) * STRATA + own
 
     def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
         return self.written(epoch, example_ids).input_ids_BL.numpy()

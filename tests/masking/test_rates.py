@@ -12,6 +12,7 @@ from scipy import stats
 
 from bertexp.masking.audit import audit
 from bertexp.masking.config import DRAWS, MaskingConfig, ReplaceConfig
+from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError
 
 BERT = ReplaceConfig(mask=0.8, random=0.1, keep=0.1)
@@ -50,6 +51,35 @@ def test_a_choice_of_rates_has_its_shares(lab: Any) -> None:
     assert stats.chisquare(counts, 8000 * np.array(CHOICE["shares"])).pvalue > 1e-6
 
 
+def test_stratified_batches_have_all_rates_and_change_no_mask(lab: Any) -> None:
+    law, size = {"distribution": "uniform", "low": 0.001, "high": 1}, 32
+    rates = []
+    for stratified in (False, True):
+        examples = lab.blocks(lab.masker("token", law | {"stratified": stratified}), 12)
+        plan, ids = BatchPlan(examples, size, 1, seed=5), np.arange(len(examples))
+        steps = range(3 * plan.steps_per_epoch)
+        batches = [
+            batch for step in steps for batch in plan[step] if len(batch.example_ids) == size
+        ]
+        for batch in batches[:5]:
+            again = lab.blocks(lab.masker("token", law), 12).batch(0, batch.example_ids)
+            assert (batch.input_ids_BL == again.input_ids_BL).all()
+        written = examples.unmasked(ids[:1])
+        of_epoch = [
+            examples.masker.mask(np.repeat(written, len(ids), 0), ids, epoch).rates_B
+            for epoch in range(3)
+        ]
+        assert stats.kstest(of_epoch[0], stats.uniform(0.001, 0.999).cdf).pvalue > 1e-6
+        per_epoch = len(batches) // 3
+        rates.append(
+            np.stack([of_epoch[n // per_epoch][each.example_ids] for n, each in enumerate(batches)])
+        )
+    alone, together = rates
+    assert together.mean(1).var() < alone.mean(1).var() / 10
+    # The weights of masked diffusion.
+    assert (1 / together).mean(1).var() < (1 / alone).mean(1).var()
+
+
 @pytest.mark.parametrize("strategy", ["token", "span", "frequency"])
 @settings(deadline=None, max_examples=20)
 @given(low=st.floats(0, 0.4), width=st.floats(0.05, 0.3), more=st.floats(0, 0.3))
@@ -81,7 +111,10 @@ def test_the_audit_measures_what_is_requested_of_these_sequences(lab: Any) -> No
         ("ten", "a number above 0 and at most 1, or a distribution such as {"),
         ({"distribution": "unifrom"}, "Did you mean 'uniform'"),
         ({"low": 0}, "masking.prob.distribution=None: must be one of uniform, beta, choice"),
-        ({"distribution": "uniform", "low": 0.4}, "has the keys low, high, not low"),
+        ({"distribution": "uniform", "low": 0.4}, "distribution=uniform needs high too"),
+        ({"distribution": "beta"}, "distribution=beta needs alpha and beta too"),
+        ({"distribution": "beta", "alpa": 1}, "(distribution=beta)=alpa: must be one of"),
+        ({**LAWS[0][0], "stratified": 1}, "masking.prob.stratified=1: must be true or false"),
         ({"distribution": "uniform", "low": 0.4, "high": 0.1}, "prob.high=0.1: must be above"),
         ({"distribution": "uniform", "low": "a", "high": 1}, "must be numbers"),
         ({"distribution": "beta", "alpha": 0, "beta": 1}, "alpha=0: must be above 0"),
