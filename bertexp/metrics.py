@@ -174,6 +174,7 @@ register(
 )
 # Losses at different mask rates cannot be compared: what training logs has no direction.
 register("train/*loss", unit="nats", meaning="mean loss since the line before")
+register("train/*cross_entropy", unit="nats", meaning="train/loss without task.loss.*")
 register("train/*", Metric())
 _BUILT_IN = dict(METRICS)
 

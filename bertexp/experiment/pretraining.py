@@ -178,6 +178,8 @@ def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
         replace = config.masking.replace
         shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
         rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
+    if config.task.loss.changed:
+        rows["loss"] = f"cross-entropy with {', '.join(config.task.loss.changed)}"
     sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
     return rows | {"model": f"{source}: {sizes}{_dropout(model.config)}"}
 

@@ -26,6 +26,7 @@ class Target(Tensors):
         used: the part of the batch's ``slots_U`` that these positions are, perhaps followed by
             padding. None if the objective encodes its own input.
         weights_N: factors of the losses (``float32``), None for 1.
+        token_weights_N: further factors, see ``LossConfig``, without which the losses are logged.
         over: the divisor of the summed loss, None for the number of predictions.
     """
 
@@ -33,6 +34,7 @@ class Target(Tensors):
     positions_N: torch.Tensor
     used: slice | None
     weights_N: torch.Tensor | None = field(default=None, kw_only=True)
+    token_weights_N: torch.Tensor | None = field(default=None, kw_only=True)
     over: int | None = field(default=None, kw_only=True)
 
     def idle(self) -> Self:
@@ -42,6 +44,7 @@ class Target(Tensors):
             labels_N=self.labels_N[:0],
             positions_N=self.positions_N[:0],
             weights_N=None if self.weights_N is None else self.weights_N[:0],
+            token_weights_N=None if self.token_weights_N is None else self.token_weights_N[:0],
             over=None if self.over is None else 0,
         )
 

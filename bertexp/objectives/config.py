@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bertexp.data.config import SENTENCE_METHODS
@@ -11,6 +11,33 @@ from bertexp.keys import key
 from bertexp.objectives import OBJECTIVES
 from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
 from bertexp.validation import UserError, require, require_choice
+
+
+@dataclass(kw_only=True)
+class LossConfig:
+    """What training minimises over the vocabulary, beside the cross-entropy; evaluation never does.
+
+    With ``z_loss`` above 0, z_loss * log^2 Z is added for each prediction, with Z the sum of the
+    exponentials of its logits: it keeps them from drifting (Chowdhery et al. 2022, "PaLM",
+    section 5, with 1e-4). ``label_smoothing`` spreads this share of each label evenly over the
+    vocabulary (Szegedy et al. 2016, section 7, with 0.1).
+
+    With ``frequency_exponent`` a prediction counts in proportion to the frequency of its token in
+    the training text, to the power of -exponent. Weights by frequency are Gu et al. 2020,
+    "Token-level adaptive training for neural machine translation", who, as here, divide by the
+    number of tokens and not by the sum of the weights; the power law is that of the sampling of
+    Lample and Conneau 2019, section 3.3, with 0.5. Here the mean weight of a token of the training
+    text is 1, so that learning rates keep their meaning.
+    """
+
+    z_loss: float = key(0.0, within="[0, inf)")
+    label_smoothing: float = key(0.0, within="[0, 1)")
+    frequency_exponent: float = key(0.0, within="[0, 2]")
+
+    @property
+    def changed(self) -> list[str]:
+        """The keys that are not at their default, with their values."""
+        return [f"{name}={value:g}" for name, value in vars(self).items() if value]
 
 
 @dataclass(kw_only=True)
@@ -28,6 +55,7 @@ class TaskConfig:
     negatives: Any
     next_prob: float = key(within="(0, 1)")
     dynamic: bool
+    loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         require(bool(self.objectives), "task.objectives", self.objectives, "at least one objective")

@@ -7,8 +7,7 @@ from dataclasses import replace
 import torch
 
 from bertexp.data.tokens.store import TokenStore
-from bertexp.masking.masker import Masked, Masker
-from bertexp.masking.strategies import Context
+from bertexp.masking.masker import Masked
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.batch import Target
 from bertexp.objectives.config import DiffusionKeys
@@ -28,7 +27,8 @@ class DiffusedExamples(MaskedExamples):
 
 
 @OBJECTIVES.register(
-    "diffusion", reads=("masking", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
+    "diffusion",
+    reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity"),
 )
 class MaskedDiffusion(MaskedLanguageModelling):
     """Undo a process that masks each token with probability t, for all t (Sahoo et al. 2024).
@@ -48,7 +48,5 @@ class MaskedDiffusion(MaskedLanguageModelling):
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
         replaced = self.masking.replace
         require(replaced.mask == 1, "masking.replace.mask", replaced.mask, "1 for task=diffusion")
-        if OBJECTIVES.keys_of(self.config, DiffusionKeys).weighting == "none":
-            return self.masked(examples, tokens)
-        context = Context(self.masking, self.tokenizer, tokens)
-        return DiffusedExamples(examples, Masker(context, self.seed), self.name)
+        weighted = OBJECTIVES.keys_of(self.config, DiffusionKeys).weighting == "elbo"
+        return self.masked(examples, tokens, DiffusedExamples if weighted else MaskedExamples)

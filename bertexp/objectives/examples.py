@@ -176,11 +176,16 @@ class StreamedBlocks(Examples):
 
 
 class MaskedExamples(MarkedExamples):
-    """Examples with masked tokens, at ``rate`` or, if it is None, at ``masking.prob``."""
+    """Examples with masked tokens, at ``rate`` or, if it is None, at ``masking.prob``.
 
-    def __init__(self, text: Examples, masker: Masker, name: str) -> None:
+    ``weights_V`` are what a prediction of each token counts, None for 1.
+    """
+
+    def __init__(
+        self, text: Examples, masker: Masker, name: str, weights_V: torch.Tensor | None = None
+    ) -> None:
         super().__init__(text)
-        self.masker, self.name = masker, name
+        self.masker, self.name, self.weights_V = masker, name, weights_V
         self.rate: float | None = None
 
     def at_rate(self, rate: float) -> Self:
@@ -212,6 +217,8 @@ class MaskedExamples(MarkedExamples):
         labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
         marked = use_positions(written, self.name, masked.predicted_BL, labels_N)
         weighted = self.weighted(marked.targets[self.name], masked)
+        if self.weights_V is not None:
+            weighted = replace(weighted, token_weights_N=self.weights_V[labels_N])
         return replace(
             marked,
             targets=marked.targets | {self.name: weighted},

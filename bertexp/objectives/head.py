@@ -34,7 +34,10 @@ class Head(ABC):
 
     @property
     def losses_weights(self) -> dict[str, float]:
-        """The weight of each of its losses in the objective's, by name."""
+        """The weight of each of its losses in the objective's, by name.
+
+        A loss called ``<target>/<part>`` is only logged, and its weight is 0.
+        """
         return {self.name: 1.0}
 
     def build(self, family: Family) -> nn.Module | None:

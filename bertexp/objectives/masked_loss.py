@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,23 +14,56 @@ CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
 TILE_WORDS = 2048
 
 
+class Losses(NamedTuple):
+    """The loss of masked tokens.
+
+    Attributes:
+        total: what is minimised, summed over the predictions, shape ().
+        each_N: the plain cross-entropy of each prediction in nats, without a gradient.
+        log_totals_N: the logarithm of the sum of the exponentials of each prediction's logits,
+            log Z, without a gradient.
+    """
+
+    total: Tensor
+    each_N: Tensor
+    log_totals_N: Tensor
+
+
+class Terms(NamedTuple):
+    """What is added to the cross-entropy of each prediction.
+
+    Attributes:
+        z_loss: the coefficient of log^2 Z, see ``Losses``; its gradient by a logit is its
+            probability times 2 * z_loss * log Z, so it takes no second pass over the vocabulary.
+        label_smoothing: the share of a label that is spread evenly over all words.
+    """
+
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+
+
+PLAIN = Terms()
+
+
 def masked_loss(
     hidden_MD: Tensor,
     weight_VD: Tensor,
     bias_V: Tensor,
     labels_N: Tensor,
     weights_N: Tensor | None = None,
-) -> Tensor:
+    terms: Terms = PLAIN,
+) -> Losses:
     """Return the cross-entropy of ``hidden @ weight.T + bias``, summed over the predictions.
 
-    The same as ``cross_entropy(linear(hidden, weight, bias), labels, reduction="sum")``, in nats,
-    shape (). The gradients are computed with the loss, chunk by chunk, so that no more than
+    The same as ``cross_entropy(linear(hidden, weight, bias), labels, reduction="sum")``, in nats.
+    The gradients are computed with the loss, chunk by chunk, so that no more than
     ``CHUNK_LOGITS`` logits are ever there and none of them is computed or stored twice (the idea
     of Hsu et al. 2024, "Liger kernel"). It can be differentiated once. Rows of ``hidden_MD`` after
-    the first N are not used. ``weights_N`` multiply the loss of each prediction.
+    the first N are not used. ``weights_N`` multiply the loss of each prediction, with its
+    ``terms``.
     """
-    loss: Tensor = _MaskedLoss.apply(hidden_MD, weight_VD, bias_V, labels_N, weights_N)  # type: ignore[no-untyped-call]
-    return loss
+    given = (hidden_MD, weight_VD, bias_V, labels_N, weights_N, terms)
+    return Losses(*_MaskedLoss.apply(*given))  # type: ignore[no-untyped-call]
 
 
 class _MaskedLoss(torch.autograd.Function):
@@ -42,13 +75,15 @@ class _MaskedLoss(torch.autograd.Function):
         bias_V: Tensor,
         labels_N: Tensor,
         weights_N: Tensor | None,
-    ) -> Tensor:
+        terms: Terms,
+    ) -> Losses:
         device = hidden_MD.device.type
         dtype = hidden_MD.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            vocabulary = _Vocabulary(weight_VD, bias_V, dtype)
+            vocabulary = _Vocabulary(weight_VD, bias_V, dtype, terms)
+            parts = []
             hidden_grad_MD = torch.zeros_like(hidden_MD, dtype=torch.float32)
             loss = torch.zeros((), device=hidden_MD.device)
             rows = max(1, CHUNK_LOGITS.get(device, CHUNK_LOGITS["cpu"]) // len(weight_VD))
@@ -56,18 +91,23 @@ class _MaskedLoss(torch.autograd.Function):
                 hidden_MD.to(dtype).split(rows), hidden_grad_MD.split(rows), strict=True
             ):
                 own_N = None if weights_N is None else weights_N[:rows]
-                loss += vocabulary.add(part_MD, labels_N[:rows], own_N, part_grad_MD)
+                parts.append(vocabulary.add(part_MD, labels_N[:rows], own_N, part_grad_MD))
+                loss += parts[-1].total
                 labels_N = labels_N[rows:]
                 weights_N = None if weights_N is None else weights_N[rows:]
         ctx.save_for_backward(
             hidden_grad_MD.to(hidden_MD.dtype), vocabulary.weight_grad_VD, vocabulary.bias_grad_V
         )
-        return loss
+        each_N = torch.cat([part.each_N for part in parts])
+        log_totals_N = torch.cat([part.log_totals_N for part in parts])
+        ctx.mark_non_differentiable(each_N, log_totals_N)
+        ctx.set_materialize_grads(False)
+        return Losses(loss, each_N, log_totals_N)
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, scale: Tensor, *others: None) -> tuple[Tensor | None, ...]:
         hidden_MD, weight_VD, bias_V = ctx.saved_tensors
-        return hidden_MD.mul_(scale), weight_VD.mul_(scale), bias_V.mul_(scale), None, None
+        return hidden_MD.mul_(scale), weight_VD.mul_(scale), bias_V.mul_(scale), None, None, None
 
 
 class _Vocabulary:
@@ -76,8 +116,8 @@ class _Vocabulary:
     Matrix products are computed in ``dtype``, all else in float32.
     """
 
-    def __init__(self, weight_VD: Tensor, bias_V: Tensor, dtype: torch.dtype) -> None:
-        self._dtype = dtype
+    def __init__(self, weight_VD: Tensor, bias_V: Tensor, dtype: torch.dtype, terms: Terms) -> None:
+        self._dtype, self._terms, self._words = dtype, terms, len(bias_V)
         words = TILE_WORDS if weight_VD.device.type == "cpu" else len(weight_VD)
         self.weight_grad_VD = torch.empty_like(weight_VD, memory_format=torch.contiguous_format)
         self.bias_grad_V = torch.zeros_like(bias_V)
@@ -95,26 +135,26 @@ class _Vocabulary:
         labels_N: Tensor,
         weights_N: Tensor | None,
         hidden_grad_MD: Tensor,
-    ) -> Tensor:
+    ) -> Losses:
         """Add the gradients of some rows, of which the first N have labels; return their loss."""
-        count = len(labels_N)
+        count, terms = len(labels_N), self._terms
         weights, biases, weight_grads, bias_grads = self._tiles
-        tiles = []
-        label_logit_N = torch.zeros(count, device=hidden_MD.device)
+        tiles: list[_Tile] = []
         first = 0
         for weight, bias in zip(weights, biases, strict=True):
-            tile = _Tile(torch.addmm(bias, hidden_MD, weight.t()).float(), labels_N - first)
-            label_logit_N += tile.label_logit_N
-            tiles.append(tile)
+            logits_MW = torch.addmm(bias, hidden_MD, weight.t()).float()
+            tiles.append(_Tile(logits_MW, labels_N - first, terms.label_smoothing / self._words))
             first += len(bias)
         top_MT = torch.cat([tile.top_M1 for tile in tiles], dim=1)
         total_MT = torch.cat([tile.total_M1 for tile in tiles], dim=1)
         log_total_M1 = (top_MT + total_MT.log()).logsumexp(1, keepdim=True)
         scale_MT = (top_MT - log_total_M1).exp()
+        if terms.z_loss:
+            scale_MT *= 1 + 2 * terms.z_loss * log_total_M1
         scale_MT[count:] = 0
         grads = zip(tiles, scale_MT.split(1, dim=1), weights, weight_grads, bias_grads, strict=True)
         for tile, scale_M1, weight, weight_grad, bias_grad in grads:
-            logits_grad_MW = tile.gradient(scale_M1)
+            logits_grad_MW = tile.gradient(scale_M1, 1 - terms.label_smoothing)
             if weights_N is not None:
                 logits_grad_MW[:count] *= weights_N[:, None]
             bias_grad += logits_grad_MW.sum(0)
@@ -122,9 +162,27 @@ class _Vocabulary:
             self._add_product(weight_grad, logits_grad_MW.t(), hidden_MD, self._empty)
             self._add_product(hidden_grad_MD, logits_grad_MW, weight)
         self._empty = False
-        if weights_N is not None:
-            return weights_N @ (log_total_M1[:count, 0] - label_logit_N)
-        return log_total_M1[:count].sum() - label_logit_N.sum()
+        return self._losses(log_total_M1[:count, 0], tiles, weights_N)
+
+    def _losses(self, log_total_N: Tensor, tiles: list[_Tile], weights_N: Tensor | None) -> Losses:
+        terms = self._terms
+        label_logit_N = torch.zeros_like(log_total_N)
+        for tile in tiles:
+            label_logit_N += tile.label_logit_N
+        each_N = log_total_N - label_logit_N
+        if weights_N is None and terms == PLAIN:
+            total = log_total_N.sum() - label_logit_N.sum()
+            return Losses(total, each_N, log_total_N)
+        minimised_N = each_N
+        if terms.label_smoothing:
+            spread_N = torch.zeros_like(log_total_N)
+            for tile in tiles:
+                spread_N += tile.spread_N
+            minimised_N = minimised_N + terms.label_smoothing * label_logit_N - spread_N
+        if terms.z_loss:
+            minimised_N = minimised_N + terms.z_loss * log_total_N.square()
+        total = minimised_N.sum() if weights_N is None else weights_N @ minimised_N
+        return Losses(total, each_N, log_total_N)
 
     def _add_product(
         self, total: Tensor, left: Tensor, right: Tensor, is_first: bool = False
@@ -140,14 +198,20 @@ class _Vocabulary:
 class _Tile:
     """The logits of some words, of which only what later steps need is kept.
 
+    Args:
+        spread: the share of each label that every word gets.
+
     Attributes:
         top_M1: the largest logit of each row.
         total_M1: the sum of the exponentials of the logits, less ``top_M1``.
         label_logit_N: the logit of the label, 0 where the label is none of these words.
+        spread_N: the sum of the logits, times ``spread``.
     """
 
-    def __init__(self, logits_MW: Tensor, labels_N: Tensor) -> None:
-        words = logits_MW.shape[1]
+    def __init__(self, logits_MW: Tensor, labels_N: Tensor, spread: float) -> None:
+        words, self._spread = logits_MW.shape[1], spread
+        if spread:
+            self.spread_N = spread * logits_MW[: len(labels_N)].sum(-1)
         self._is_here_N1 = ((labels_N >= 0) & (labels_N < words))[:, None]
         self._label_N1 = labels_N.clamp(0, words - 1)[:, None]
         found_N1 = logits_MW[: len(labels_N)].gather(1, self._label_N1)
@@ -157,8 +221,10 @@ class _Tile:
         self._shares_MW = logits_MW.sub_(self.top_M1).exp_()
         self.total_M1 = self._shares_MW.sum(-1, keepdim=True)
 
-    def gradient(self, scale_M1: Tensor) -> Tensor:
-        """Return the gradient of the logits: probabilities, less 1 at the label."""
+    def gradient(self, scale_M1: Tensor, sharpness: float) -> Tensor:
+        """Return the gradient of the logits: probabilities, less ``sharpness`` at the label."""
         labelled_NW = self._shares_MW.mul_(scale_M1)[: len(self._label_N1)]
-        labelled_NW.scatter_add_(1, self._label_N1, -self._is_here_N1.float())
+        if self._spread:
+            labelled_NW -= self._spread
+        labelled_NW.scatter_add_(1, self._label_N1, -sharpness * self._is_here_N1.float())
         return self._shares_MW

@@ -27,14 +27,14 @@ from bertexp.objectives.base import (
     shuffled,
 )
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.config import BankConfig
+from bertexp.objectives.config import BankConfig, LossConfig
 from bertexp.objectives.examples import (
     Examples,
     MaskedExamples,
 )
-from bertexp.objectives.masked_loss import masked_loss
 from bertexp.objectives.samples import Guess, MaskedSample
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
+from bertexp.objectives.vocabulary_loss import logged_parts, token_weights, vocabulary_losses
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,7 +47,7 @@ SHOWN_TOKENS, CANDIDATES = 24, 3
 
 
 @OBJECTIVES.register(
-    "mlm", reads=("masking", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
+    "mlm", reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
 )
 class MaskedLanguageModelling(Objective):
     """Predict the masked tokens of a block of text, or of a pair of segments."""
@@ -60,10 +60,16 @@ class MaskedLanguageModelling(Objective):
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
         return self.masked(examples, tokens)
 
-    def masked(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
-        """Return examples in which every prediction counts the same."""
+    def masked(
+        self, examples: Examples, tokens: TokenStore, kind: type[MaskedExamples] = MaskedExamples
+    ) -> MaskedExamples:
         context = Context(self.masking, self.tokenizer, tokens)
-        return MaskedExamples(examples, Masker(context, self.seed), self.name)
+        weights_V = token_weights(tokens, self.tokenizer, self.config.loss.frequency_exponent)
+        return kind(examples, Masker(context, self.seed), self.name, weights_V)
+
+    @property
+    def losses_weights(self) -> dict[str, float]:
+        return {self.name: 1.0} | dict.fromkeys(logged_parts(self.name, self.config.loss), 0.0)
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
         return learner.family.masked_logits(hidden_MD)
@@ -74,7 +80,7 @@ class MaskedLanguageModelling(Objective):
         family, target = learner.family, batch.targets[self.name]
         transformed_MD = family.transform(encoded()[target.used])
         decoder = family.decoder.weight, family.output_bias_V
-        return {self.name: masked_loss(transformed_MD, *decoder, target.labels_N, target.weights_N)}
+        return vocabulary_losses(self.name, transformed_MD, *decoder, target, self.config.loss)
 
     def products(self, learner: Learner, batch: Batch) -> float:
         used = batch.targets[self.name].used
@@ -85,7 +91,7 @@ class MaskedLanguageModelling(Objective):
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Masked at every rate, never by random tokens."""
         slicer = Slicer(tokens["train"], self.tokenizer)
-        plain = replace(self.config, pad_to=None)
+        plain = replace(self.config, pad_to=None, loss=LossConfig())
         found = []
         for rate in config.mask_probs:
             # Draws that are no longer the defaults: the bank stays what it was.

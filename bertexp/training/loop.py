@@ -153,7 +153,7 @@ def accumulate_gradients(
         with alone:
             with accelerator.autocast():
                 sums = learner(batch.to(accelerator.device))
-            means = {name: total / max(totals[name], 1) for name, total in sums.items()}
+            means = {n: total / max(totals[n.partition("/")[0]], 1) for n, total in sums.items()}
             weighted = [weights[name] * mean for name, mean in means.items()]
             # The exchange averages over the processes, and we want the sum.
             accelerator.backward(torch.stack(weighted).sum() * accelerator.num_processes)

@@ -170,7 +170,9 @@ class Window:
     def metrics(self) -> dict[str, float]:
         """Return ``train/*``: mean loss, tokens a second without padding, and masking.
 
-        With several objectives, each has its own loss beside their weighted sum.
+        With several objectives, each has its own loss beside their weighted sum. Parts of a loss
+        that are only logged (``<objective>/<part>``) are ``train/<part>``, or with several
+        objectives ``train/<objective>_<part>``.
         ``train/padding`` is the share of positions that are padding; ``train/mask_prob`` is the
         configured mask rate, ``train/masked_fraction`` the realised one, and ``train/empty``
         the number of sequences that drew no prediction.
@@ -181,9 +183,12 @@ class Window:
             "train/tokens_per_second": tally.tokens / self.seconds,
             "train/padding": 1 - tally.tokens / tally.positions,
         }
-        if len(self.losses) > 1:
-            each = {f"train/{name}_loss": float(loss) for name, loss in self.losses.items()}
-            metrics |= {name: total / good for name, total in each.items()}
+        several = sum("/" not in name for name in self.losses) > 1
+        for name, loss in self.losses.items():
+            objective, _, part = name.partition("/")
+            if part or several:
+                prefix = f"{objective}_" * several
+                metrics[f"train/{prefix}{part or 'loss'}"] = float(loss) / good
         if tally.maskable:
             metrics["train/mask_prob"] = tally.requested / tally.maskable
             metrics["train/masked_fraction"] = tally.predicted / tally.maskable

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from bertexp.objectives import masked_loss as module
-from bertexp.objectives.masked_loss import masked_loss
+from bertexp.objectives.masked_loss import Terms, masked_loss
 
 
 def inputs(count: int, width: int, vocabulary: int, seed: int) -> list[torch.Tensor]:
@@ -32,10 +32,11 @@ def directly(
     count=st.integers(0, 40), more=st.integers(0, 9), width=st.integers(1, 16),
     vocabulary=st.integers(2, 50), rows=st.integers(1, 50), words=st.integers(1, 60),
     seed=st.integers(0, 99), scale=st.floats(0.01, 10), weighted=st.booleans(),
+    z_loss=st.sampled_from([0.0, 1e-4, 0.3]), smoothing=st.sampled_from([0.0, 0.1, 0.9]),
 )  # fmt: skip
 def test_loss_and_gradients_are_torchs_whatever_the_chunks(
     count: int, more: int, width: int, vocabulary: int, rows: int, words: int, seed: int,
-    scale: float, weighted: bool,
+    scale: float, weighted: bool, z_loss: float, smoothing: float,
 ) -> None:  # fmt: skip
     found = inputs(count, width, vocabulary, seed)
     hidden, *others = found
@@ -44,23 +45,34 @@ def test_loss_and_gradients_are_torchs_whatever_the_chunks(
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(module.CHUNK_LOGITS, "cpu", rows * vocabulary)
         patch.setattr(module, "TILE_WORDS", words)
-        loss = masked_loss(torch.cat([hidden, unused]), *others, weights)
+        found_loss = masked_loss(
+            torch.cat([hidden, unused]), *others, weights, Terms(z_loss, smoothing)
+        )
+    loss = found_loss.total
     (scale * loss).backward()
     ours = [tensor.grad for tensor in found[:3]]
-    expected = inputs(count, width, vocabulary, seed)
-    logits = functional.linear(*expected[:3]).float()
-    each = functional.cross_entropy(logits, expected[3], reduction="none")
+    *exact, labels = inputs(count, width, vocabulary, seed)
+    expected = [tensor.detach().double().requires_grad_() for tensor in exact]
+    logits = functional.linear(*expected)
+    log_z = logits.logsumexp(-1)
+    smoothed = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    each = smoothed + z_loss * log_z**2
     reference = (each if weights is None else weights * each).sum()
     (scale * reference).backward()
-    torch.testing.assert_close(loss, reference, rtol=1e-5, atol=1e-4)
-    for gradient, tensor in zip(ours, expected[:3], strict=True):
+    torch.testing.assert_close(loss.double(), reference, rtol=1e-5, atol=1e-4)
+    plain = functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(found_loss.each_N.double(), plain, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found_loss.log_totals_N.double(), log_z, rtol=1e-5, atol=1e-4)
+    for gradient, tensor in zip(ours, expected, strict=True):
         # Rounding grows with the scale.
-        torch.testing.assert_close(gradient / scale, tensor.grad / scale, rtol=1e-4, atol=1e-5)
+        gap = gradient.double() / scale - tensor.grad / scale
+        size = max(1.0, (tensor.grad / scale).norm().item())
+        assert gap.norm() <= 1e-4 * size
 
 
 def test_large_logits_do_not_overflow() -> None:
     hidden, weight, bias, labels = inputs(8, 4, 10, 0)
-    loss = masked_loss(1e4 * hidden, weight, bias, labels)
+    loss = masked_loss(1e4 * hidden, weight, bias, labels).total
     assert torch.isfinite(loss)
     torch.testing.assert_close(loss, directly(1e4 * hidden, weight, bias, labels))
 
@@ -69,7 +81,7 @@ def test_half_precision_is_as_near_as_torchs_own() -> None:
     exact = inputs(64, 32, 100, 1)
     directly(*exact).backward()
     gaps = []
-    for loss in (masked_loss, directly):
+    for loss in (lambda *given: masked_loss(*given).total, directly):
         half = inputs(64, 32, 100, 1)
         with torch.autocast("cpu", torch.bfloat16):
             total = loss(*half)
