@@ -26,9 +26,9 @@ def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
     """Return the name of the fingerprint, in a summary, of the examples of ``metric``.
 
     A summary has one for each objective, and one for each of its conditions that has a name: a
-    metric is of the condition it names (``eval/nsp_loss@swap``), or of the objective
-    (``eval/nsp_loss``); one that names none (``eval/loss``) is of the objective whose metrics have
-    no name in front, else of the first. Probes and fine-tuned figures have their own
+    metric is of the condition it names (``eval/nsp_loss@swap``, ``eval/causal_loss``), or of the
+    objective (``eval/nsp_loss``); one that names none (``eval/loss``) is of the objective whose
+    metrics have no name in front, else of the first. Probes and fine-tuned figures have their own
     (``eval/probe/package``, ``finetune/sst2/accuracy``).
     """
     bank = summary.get("fingerprints", {}).get("bank", {})
@@ -37,7 +37,8 @@ def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
     objectives = [key for key in bank if not {*"@/"} & {*key}]
     named = {each.removeprefix("eval/").partition("_")[0] for each in summary.get("metrics", ())}
     unnamed = [key for key in objectives if key not in named]
-    own = (f"{objective}@{condition}", metric, metric.partition("@")[0], name, objective)
+    modes = [f"{each}@{objective}" for each in objectives]
+    own = (f"{objective}@{condition}", metric, metric.partition("@")[0], name, objective, *modes)
     keys = (*own, *unnamed, *objectives, *bank)
     return next((key for key in keys if key in bank), None)
 

@@ -20,6 +20,7 @@ from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
 from bertexp.families.architecture import must_read_pairs
 from bertexp.families.base import Family
+from bertexp.families.restriction import must_restrict
 from bertexp.metrics import own_rows
 from bertexp.objectives.learner import Learner
 from bertexp.sweeps.stored import folder_name
@@ -77,6 +78,8 @@ def _check_model(config: Config, saved: Saved, model: Any) -> None:
         )
     if config.task.uses_sentences:
         must_read_pairs(model.config, "task")
+    if config.task.limits_attention:
+        must_restrict(model.config, f"task={config.task.name}")
     positions, length = family.positions(model.config), config.task.max_length
     allowed = f"at most {positions}, the model's positions"
     require(length <= positions, "task.max_length", length, allowed)

@@ -53,7 +53,10 @@ class Pretraining(Experiment[Config]):
         heads, reads_pairs = config.task.heads, config.task.uses_sentences
         compiled = config.hardware.compile
         task = f"task={config.task.name}"
-        check_model(config.family, config.model, heads, length, device, reads_pairs, compiled, task)
+        check_model(
+            *(config.family, config.model, heads, length, device, reads_pairs, compiled, task),
+            restricts=config.task.limits_attention,
+        )
         with group.first_before_others():
             self.data = data = prepare_data(config)
         model = build_model(config.family, config.model, heads, data.tokenizer, length, config.seed)

@@ -115,6 +115,8 @@ class Objective(Head):
     prefix: ClassVar[str]
     # Whether its examples need text that is cut into sentences.
     uses_sentences: ClassVar[bool] = False
+    # Whether in its examples positions attend to some of the others only.
+    limits_attention: ClassVar[bool] = False
     # Whether the model reads mask tokens.
     reads_masks: ClassVar[bool] = False
 

@@ -77,6 +77,10 @@ class TaskConfig:
         return any(OBJECTIVES[name].uses_sentences for name in self.objectives)
 
     @property
+    def limits_attention(self) -> bool:
+        return any(OBJECTIVES[name].limits_attention for name in self.objectives)
+
+    @property
     def masks(self) -> bool:
         return any("masking" in OBJECTIVES.reads(name) for name in self.objectives)
 
@@ -118,4 +122,16 @@ class DiffusionKeys:
         "elbo",
         choices=("elbo", "none"),
         about="elbo: 1 / its example's rate, whose mean bounds the likelihood; none: 1.",
+    )
+
+
+@OBJECTIVES.own_keys("mntp")
+@dataclass(kw_only=True)
+class MntpKeys:
+    """How many examples are causal in masked next-token prediction."""
+
+    causal_share: float = key(
+        0.125,
+        within="[0, 1]",
+        about="Share of examples with causal attention and no masks; 1 is task=clm.",
     )

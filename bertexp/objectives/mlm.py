@@ -57,7 +57,7 @@ class MaskedLanguageModelling(Objective):
     head = "masked"
     reads_masks = True
 
-    def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
+    def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         return self.masked(examples, tokens)
 
     def masked(
@@ -142,7 +142,7 @@ class MaskedLanguageModelling(Objective):
         return metrics
 
     def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
-        words_V = _word_numbers(self.tokenizer, language)
+        words_V = word_numbers(self.tokenizer, language)
         if words_V is None:
             return {}
         losses = {
@@ -210,7 +210,7 @@ def _least(batch: Batch, name: str, words_V: np.ndarray, language: Language) -> 
     return -log_probs_BLW[rows_N, columns_N - 1, words_V[target.labels_N.numpy()]]
 
 
-def _word_numbers(tokenizer: Tokenizer, language: Language) -> np.ndarray | None:
+def word_numbers(tokenizer: Tokenizer, language: Language) -> np.ndarray | None:
     """Return the word number of each token, ``HIDDEN`` for other tokens."""
     words_V = np.full(tokenizer.vocab_size, HIDDEN)
     for number, ids in enumerate(tokenizer.encode(language.words)):

@@ -108,6 +108,20 @@ class Language:
             found_BLW: Floats = np.log(np.einsum("tb,tblw->blw", weights_TB, posterior_TBLW))
         return found_BLW
 
+    def next_log_probs(self, words_BL: Integers) -> Floats:
+        """Return the exact log probability of each word given those before it, shape (B, L).
+
+        ``words_BL`` may have ``HIDDEN`` at the end only, where the values mean nothing.
+        """
+        with np.errstate(divide="ignore"):
+            first_TB = np.log(self.stationary_TW[:, words_BL[:, 0]])
+            next_TBL = np.log(self.transitions_TWW[:, words_BL[:, :-1], words_BL[:, 1:]])
+        # Of the text up to each word, in each topic.
+        joint_TBL = np.concatenate([first_TB[..., None], next_TBL], axis=2).cumsum(axis=2)
+        text_BL = np.logaddexp.reduce(joint_TBL, axis=0) - np.log(len(joint_TBL))
+        found_BL: Floats = np.diff(text_BL, prepend=0)
+        return found_BL
+
 
 def _forward_backward(
     words_BL: Integers, stationary_W: Floats, transitions_WW: Floats

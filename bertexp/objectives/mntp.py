@@ -1,0 +1,225 @@
+"""Masked next-token prediction, and its limit: causal language modelling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertexp import draws, metrics
+from bertexp.data.corpora.synthetic import HIDDEN, Language
+from bertexp.data.tokens.store import TokenStore
+from bertexp.families.inputs import Inputs
+from bertexp.masking.masker import Masked, Masker
+from bertexp.masking.strategies import Context
+from bertexp.objectives import OBJECTIVES
+from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, cut, shuffled
+from bertexp.objectives.batch import Batch, Target, use_positions
+from bertexp.objectives.config import BankConfig, MntpKeys
+from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
+from bertexp.objectives.mlm import MaskedLanguageModelling, perplexity, word_numbers
+from bertexp.validation import require
+
+if TYPE_CHECKING:
+    from bertexp.objectives.learner import Learner
+
+# The condition of the set on which next tokens are predicted.
+CAUSAL = "causal"
+metrics.register(
+    "eval/causal_loss",
+    replace(metrics.LOSS, line=True, meaning="each token predicted from those before it"),
+)
+
+
+class CausalExamples(MarkedExamples):
+    """Examples as they were written; every token is predicted from those before it."""
+
+    def __init__(self, text: Examples, is_special_V: np.ndarray, name: str) -> None:
+        super().__init__(text)
+        self._is_special_V, self._name = is_special_V, name
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        written = self.text.batch(epoch, example_ids)
+        ids_BL = written.input_ids_BL.numpy()
+        predicted_BL = ~self._is_special_V[ids_BL]
+        labels_N = torch.from_numpy(ids_BL[predicted_BL])
+        marked = use_positions(written, self._name, predicted_BL, labels_N)
+        return replace(marked, causal_B=torch.ones(len(ids_BL), dtype=torch.bool))
+
+
+class HybridExamples(MaskedExamples):
+    """Masked examples, and a share of causal ones, which each example's number decides."""
+
+    def __init__(self, text: Examples, masker: Masker, name: str, share: float) -> None:
+        super().__init__(text, masker, name)
+        self._share = share
+
+    def is_causal(self, epoch: int, example_ids: np.ndarray) -> np.ndarray:
+        state = draws.combine(draws.key("causal", self.masker.seed, epoch), example_ids)
+        return draws.uniform(state) < self._share
+
+    def strata(self, epoch: int) -> np.ndarray:
+        causal = self.is_causal(epoch, np.arange(len(self)))
+        return 2 * self.text.strata(epoch) + causal
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        written = self.text.batch(epoch, example_ids)
+        ids_BL = written.input_ids_BL.numpy()
+        masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
+        causal_B = self.is_causal(epoch, example_ids)
+        causal_B1 = causal_B[:, None]
+        maskable_BL = ~self.masker.tokenizer.is_special_V[ids_BL]
+        predicted_BL = np.where(causal_B1, maskable_BL, masked.predicted_BL)
+        marked = use_positions(
+            written, self.name, predicted_BL, torch.from_numpy(ids_BL[predicted_BL])
+        )
+        hidden_BL = masked.predicted_BL & ~causal_B1
+        target = _balanced(marked.targets[self.name], masked, predicted_BL, causal_B)
+        return replace(
+            marked,
+            targets=marked.targets | {self.name: target},
+            input_ids_BL=torch.from_numpy(np.where(causal_B1, ids_BL, masked.input_ids_BL)),
+            causal_B=torch.from_numpy(causal_B),
+            maskable=int((maskable_BL & ~causal_B1).sum()),
+            predicted=int(hidden_BL.sum()),
+            empty=int((maskable_BL.any(1) & ~hidden_BL.any(1) & ~causal_B).sum()),
+            mask_prob=masked.prob,
+        )
+
+
+def _balanced(
+    target: Target, masked: Masked, predicted_BL: np.ndarray, causal_B: np.ndarray
+) -> Target:
+    """Return the target with both kinds of examples weighted by their tokens.
+
+    A causal example predicts each of its tokens, a masked one a share: a prediction of the latter
+    counts 1 / its rate.
+    """
+    weights_B = np.where(causal_B, 1.0, 1 / masked.rates_B).astype(np.float32)
+    weights_N = torch.from_numpy(weights_B.repeat(predicted_BL.sum(1)))
+    return replace(target, weights_N=weights_N, over=masked.maskable)
+
+
+@OBJECTIVES.register(
+    "mntp", reads=("masking", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
+)
+class MaskedNextTokenPrediction(MaskedLanguageModelling):
+    """Predict every token from the state one position before it, in two modes.
+
+    GPT-BERT (Charpentier and Samuel 2024, "GPT or BERT: why not both?", section 2): masked examples
+    are those of masked language modelling, with attention to both sides, but the prediction of a
+    masked token is read at the token before it, which is where a causal language model predicts
+    it. That makes the heads of both modes one, and a share of the examples is not masked and has
+    causal attention: each of its tokens is predicted from those before it. The first token is
+    predicted at the opening one. Special tokens are not predicted.
+
+    The losses of both modes are balanced as there: the mean over masked tokens and that over the
+    tokens of causal examples count as the examples do (their code averages each process's loss,
+    and each process has one mode). What differs: which examples are causal is drawn anew in each
+    epoch, where their processes have parts of the corpus; the architecture is that of the family,
+    where theirs has gates and weighted layers; masking is that of ``masking.*``, where theirs is
+    spans of 1 to 3 tokens at 30% to 15% with 80/10/10, and prefers what was rarely masked.
+
+    Evaluated in both modes: masked tokens on the same bank as ``mlm``, read one position earlier,
+    and ``eval/causal_loss`` of the same examples without masks.
+    """
+
+    name = "mntp"
+    encodes = True
+    limits_attention = True
+
+    @property
+    def share(self) -> float:
+        """The share of causal examples."""
+        return OBJECTIVES.keys_of(self.config, MntpKeys).causal_share
+
+    def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
+        alone = len(self.config.objectives) == 1
+        require(alone, "task.objectives", self.config.objectives, f"{self.name} alone")
+        if self.share == 1:
+            return self.causal(examples)
+        if self.share == 0:
+            return self.masked(examples, tokens)
+        context = Context(self.masking, self.tokenizer, tokens)
+        return HybridExamples(examples, Masker(context, self.seed), self.name, self.share)
+
+    def causal(self, examples: Examples) -> CausalExamples:
+        return CausalExamples(examples, self.tokenizer.is_special_V, self.name)
+
+    def encode(self, learner: Learner, inputs: Inputs) -> Tensor:
+        # The padding of queries is 0.
+        earlier_BP = (inputs.queries_BP - 1).clamp(min=0)
+        return learner.family.encode(replace(inputs, queries_BP=earlier_BP))
+
+    def answers(
+        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
+    ) -> dict[str, Tensor]:
+        return super().answers(learner, batch, lambda: self.encode(learner, batch))
+
+    def losses(
+        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
+    ) -> dict[str, Tensor]:
+        return super().losses(learner, batch, lambda: self.encode(learner, batch))
+
+    def products(self, learner: Learner, batch: Batch) -> float:
+        return learner.family.products(batch) + super().products(learner, batch)
+
+    def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
+        """Those of masked language modelling, and the same examples without masks."""
+        masked = super().eval_sets(tokens, config)
+        plain = type(self)(
+            replace(self.config, pad_to=None), self.tokenizer, self.masking, BANK_SEED
+        )
+        examples = self.causal(plain.write(tokens["validation"]))
+        batches, shown = cut(examples, shuffled(len(examples))[: config.max_examples])
+        causal = EvalSet(self.name, CAUSAL, 0.0, batches, shown, examples.documents())
+        return [*masked, causal]
+
+    def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
+        """Return those of masked language modelling, and ``eval/causal_loss`` and its like.
+
+        ``eval/causal_loss`` is in nats a token; ``eval/causal_perplexity`` is its exponential.
+        """
+        (causal,) = (one for one in found if one.of.condition == CAUSAL)
+        return super().metrics([one for one in found if one is not causal]) | {
+            "eval/causal_loss": causal.loss,
+            "eval/causal_accuracy": causal.accuracy,
+            "eval/causal_perplexity": perplexity(causal.loss),
+        }
+
+    def yardsticks(self, sets: Sequence[EvalSet]) -> dict[str, float]:
+        (causal,) = (replace(one, weight=1.0) for one in sets if one.condition == CAUSAL)
+        own = super().yardsticks([causal])
+        names = {name: f"eval/causal_{name.removeprefix(self.prefix)}" for name in own}
+        return super().yardsticks(sets) | {names[name]: value for name, value in own.items()}
+
+    def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
+        found = super().optimum([one for one in sets if one.condition != CAUSAL], language)
+        words_V = word_numbers(self.tokenizer, language)
+        if words_V is None:
+            return found
+        nats = []
+        for batch in (batch for one in sets if one.condition == CAUSAL for batch in one.batches):
+            # The opening token is no word of the text.
+            words_BL = words_V[batch.input_ids_BL.numpy()[:, 1:]]
+            nats.append(-language.next_log_probs(words_BL)[words_BL != HIDDEN])
+        return found | {"eval/causal_loss": float(np.concatenate(nats).mean())}
+
+
+@OBJECTIVES.register("clm", reads=("evaluation.mask_probs", "evaluation.pseudo_perplexity"))
+class CausalLanguageModelling(MaskedNextTokenPrediction):
+    """Predict every token from those before it (Radford et al. 2018): ``mntp`` without masks.
+
+    It is evaluated in both modes too: how it fills masks, which it has never seen, with attention
+    to both sides, which it has never had, shows what the masked mode of ``mntp`` adds.
+    """
+
+    name = "clm"
+
+    @property
+    def share(self) -> float:
+        return 1.0
