@@ -1,0 +1,160 @@
+"""Every objective through all commands: trained, resumed, evaluated, used, compared."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from folders import rows, summary, untimed
+from rich.cells import cell_len
+from transformers import AutoModel, AutoTokenizer
+
+from bertexp.config import conf_dir
+
+# On the command line, by the name of the run. A new option in conf/task/ needs a line here.
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    "mlm": ("task=mlm",),
+    "nsp": ("task=nsp",),
+    "sop": ("task=sop",),
+    "mlm_nsp": ("task=mlm_nsp",),
+    "diffusion": ("task=diffusion",),
+}
+# Those that fill masks and score text, and are compared by ``eval/loss``.
+MASKED = [name for name in OBJECTIVES if name not in ("nsp", "sop")]
+SMALL = (
+    *("dataset=text", "dataset.files=[corpus.txt]", "dataset.validation_fraction=0.4"),
+    *("tokenizer.vocab_size=200", "task.max_length=48", "evaluation.max_examples=24"),
+    *("model.hidden_size=32", "model.intermediate_size=48", "optimizer.lr=0.01"),
+    *("trainer.max_steps=16", "trainer.save_every=8", "trainer.keep_checkpoints=3"),
+    *("trainer.batch_size=8", "evaluation.probes=[length]"),
+)
+RUN = ("tracker=none", "hardware=cpu", "hardware.precision=fp32")
+
+Use = Callable[..., str]
+Trained = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a corpus and labelled texts."""
+    folder = tmp_path_factory.mktemp("objectives")
+    words = ("the", "old", "man", "walks", "under", "green", "rivers", "near", "silver", "light")
+    drawn = Random(0)
+    made = [" ".join(drawn.choices(words, k=6 + n % 6)) for n in range(600)]
+    sentences = [f"{text.capitalize()}." for text in made]
+    documents = [" ".join(sentences[n : n + 4]) for n in range(0, 600, 3)]
+    (folder / "corpus.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    labelled = [f"{text},{'ab'[n % 2]}" for n, text in enumerate(made[:24])]
+    (folder / "texts.csv").write_text("\n".join(["text,label", *labelled]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def use(work: Path, command: Callable[..., Any]) -> Use:
+    """Return a function that runs a command that must succeed; returns what it prints."""
+
+    def used(module: str, *arguments: str) -> str:
+        done = command(*arguments, module=f"bertexp{module}", folder=work)
+        assert done.code == 0, done.lines
+        # A path may be longer, and so may settings and JSON.
+        lines = [line for line in done.output.splitlines() if not set("/={") & set(line)]
+        assert max(map(cell_len, lines), default=0) <= 80
+        return str(done.output)
+
+    return used
+
+
+@pytest.fixture(scope="module")
+def trained(work: Path, use: Use) -> Trained:
+    """Return a function that trains an objective; returns the run's folder."""
+
+    @functools.cache
+    def train(name: str) -> Path:
+        scored = ("evaluation.pseudo_perplexity=2",) if name in MASKED else ()
+        use("", *SMALL, *RUN, *OBJECTIVES[name], *scored, f"hydra.run.dir={name}")
+        return work / name
+
+    return train
+
+
+def test_every_task_is_here() -> None:
+    options = {path.stem for path in (conf_dir() / "task").glob("*.yaml")}
+    assert options == {each.removeprefix("task=") for each, *_ in OBJECTIVES.values()}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_it_learns_and_a_resumed_run_is_the_same(trained: Trained, use: Use, name: str) -> None:
+    run = trained(name)
+    losses = [row["train/loss"] for row in rows(run) if "train/loss" in row]
+    assert losses[-1] < losses[0] or name not in MASKED
+    again = run.with_name(f"{name}-resumed")
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "checkpoints" / "step-16")
+    use("", f"trainer.resume={again.name}")
+    assert untimed(again) == untimed(run)
+    assert summary(again)["metrics"] == summary(run)["metrics"]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_it_is_evaluated_again_alike(trained: Trained, use: Use, name: str) -> None:
+    run = trained(name)
+    use(".evaluate", name, "save=again")
+    again = json.loads((run / "evaluations" / "again.json").read_text())
+    assert again["metrics"] == summary(run)["metrics"]
+    assert again["fingerprints"] == summary(run)["fingerprints"]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_its_encoder_loads_elsewhere_and_is_fine_tuned(
+    trained: Trained, use: Use, name: str
+) -> None:
+    run = trained(name)
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    encoder = AutoModel.from_pretrained(run / "model")
+    with torch.no_grad():
+        assert encoder(**tokenizer("the old man", return_tensors="pt"))[0].isfinite().all()
+    data = ("finetune.train=texts.csv", "finetune.validation=texts.csv")
+    folder = f"hydra.run.dir={name}-tuned"
+    use(".finetune", name, *data, "trainer.max_steps=2", "tracker=none", "hardware=cpu", folder)
+    assert "eval/accuracy" in summary(run.with_name(f"{name}-tuned"))["metrics"]
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_it_fills_masks(trained: Trained, use: Use, name: str) -> None:
+    run = trained(name)
+    (mask,) = json.loads(use(".predict", run.name, "the old [MASK] walks", "--json"))["masks"]
+    chances = [each["probability"] for each in mask["likeliest"]]
+    assert 0 < sum(chances) <= 1 + 1e-5
+    assert "pseudo-perplexity" in use(".predict", run.name, "the old man walks")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_it_costs_and_sees_is_shown(trained: Trained, use: Use, name: str) -> None:
+    planned = use("", *SMALL, *RUN, *OBJECTIVES[name], "trainer.dry_run=true")
+    assert "floating-point operations" in planned
+    assert "encoder" in use(".inspect", f"run={trained(name).name}", "what=architecture,tokens")
+
+
+def test_masked_ones_are_compared_by_the_same_bank(trained: Trained, use: Use) -> None:
+    runs = [trained(name) for name in MASKED]
+    # Tasks on pairs are evaluated on pairs.
+    runs = [run for run in runs if run.name != "mlm_nsp"]
+    banks = [summary(run)["fingerprints"]["bank"] for run in runs]
+    first, *others = [bank[run.name] for bank, run in zip(banks, runs, strict=True)]
+    assert others == [first] * len(others)
+    compared = use(".compare", *MASKED, "--metric", "eval/loss")
+    assert all(name in compared for name in ("mlm_nsp", "diffusion"))
+
+
+def test_all_are_compared_by_probes(trained: Trained, use: Use) -> None:
+    runs = [trained(name) for name in OBJECTIVES]
+    assert all("eval/probe/length" in summary(run)["metrics"] for run in runs)
+    compared = use(".compare", *OBJECTIVES, "--metric", "eval/probe/length")
+    assert all(name in compared for name in OBJECTIVES)
