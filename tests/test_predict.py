@@ -20,6 +20,7 @@ from transformers import (
 
 from bertexp.experiment.saved import find_saved
 from bertexp.predict.prediction import Predictor
+from bertexp.predict.unmasking import Unmasking
 from bertexp.validation import UserError
 
 Trained = Callable[[str], Path]
@@ -120,6 +121,67 @@ def test_every_usual_name_of_a_mask_is_the_mask(trained: Trained) -> None:
     assert len(expected) == 1
     for name in ("<mask>", "<|mask|>"):
         assert predict(f"{one} {name}").masks == expected
+
+
+def test_masks_are_filled_one_after_another_surest_first(
+    trained: Trained, theirs: tuple[Any, Any]
+) -> None:
+    """As the reference does it, without draws: predict all, keep the surest, mask the others."""
+    run = trained("mlm_nsp")
+    model, tokenizer = theirs
+    text = f"{texts(run)[0]} [MASK] [MASK] [MASK] [MASK] [MASK]"
+    found = Predictor(find_saved(str(run)))(text, unmasking=Unmasking(steps=3))
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    expected = []
+    for count in (2, 2, 1):
+        with torch.no_grad():
+            chances = model(ids).prediction_logits[0].softmax(-1)
+        chances[:, tokenizer.all_special_ids] = 0
+        chances /= chances.sum(-1, keepdim=True)
+        surest, tokens = chances.max(-1)
+        surest[ids[0] != tokenizer.mask_token_id] = -1
+        for place in surest.topk(count).indices.tolist():
+            ids[0, place] = tokens[place]
+            name = tokenizer.convert_ids_to_tokens(tokens[place].item())
+            expected.append((place, name, surest[place].item()))
+    assert [(mask.position, mask.likeliest[0][0]) for mask in found.masks] == [
+        (place, name) for place, name, _ in expected
+    ]
+    chances_of = [mask.likeliest[0][1] for mask in found.masks]
+    assert chances_of == pytest.approx([chance for *_, chance in expected], rel=1e-4)
+    assert found.written == tokenizer.decode(ids[0, 1:-1])
+
+
+def test_a_diffusion_run_writes_and_any_other_can(
+    command: Callable[..., Any], trained: Trained
+) -> None:
+    run = trained("diffusion")
+    text = f"{texts(run)[0]} [MASK] [MASK]"
+    (line,) = command(str(run), text, module="bertexp.predict").lines
+    assert "[MASK]" not in line
+    assert line.startswith(texts(run)[0].removesuffix(" ."))
+    table = command(str(run), text, "--steps", "0", module="bertexp.predict").lines
+    assert table[0].split() == ["[MASK]", "at", "7", "probability"]
+    predict = Predictor(find_saved(str(trained("mlm"))))
+    drawn = [predict.write("", 20, Unmasking(seed=seed)).written for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_options_that_would_not_be_read_are_refused(
+    command: Callable[..., Any], trained: Trained
+) -> None:
+    refused = {
+        ("[MASK]", "--seed", "1"): "--seed 1: draws tokens where masks are filled; add --steps.",
+        ("[MASK]", "--steps", "1", "--temperature", "2"): "--temperature 2: is of draws; add",
+        ("a", "b", "--write", "3"): "--write=3: must be for one text, or none.",
+        ("a", "--write", "3", "--steps", "0"): "--steps=0: must be above 0 with --write.",
+        ("a", "--write", "none"): "argument --write: none: must be an integer of at least 1",
+    }
+    for arguments, message in refused.items():
+        done = command(str(trained("mlm")), *arguments, module="bertexp.predict")
+        assert done.code == 1
+        assert len(done.lines) == 1
+        assert done.lines[0].startswith(f"error: {message}")
 
 
 def test_what_a_model_cannot_answer_is_an_error(trained: Trained) -> None:

@@ -93,6 +93,15 @@ class Saved:
         return Task.of(config.task, tokenizer, config.masking, config.seed).objectives
 
     @property
+    def writes(self) -> bool:
+        """Whether its task trains it to fill any number of masks; False where none is recorded."""
+        from bertexp.objectives import OBJECTIVES
+
+        composed = recorded(self.run, "config") if self.run else None
+        names = OmegaConf.select(composed, "task.objectives") if composed else None
+        return any(OBJECTIVES.has(each) and OBJECTIVES[each].writes for each in names or ())
+
+    @property
     def _trained_beside(self) -> set[str]:
         """The names of the objectives that have weights of their own beside the model."""
         from safetensors import safe_open

@@ -113,6 +113,8 @@ class Objective(Head):
 
     # The prefix of its metrics.
     prefix: ClassVar[str]
+    # Whether it trains a model to fill any number of masks, so that text is written with it.
+    writes: ClassVar[bool] = False
     # Whether its examples need text that is cut into sentences.
     uses_sentences: ClassVar[bool] = False
     # Whether in its examples positions attend to some of the others only.

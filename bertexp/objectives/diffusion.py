@@ -44,6 +44,7 @@ class MaskedDiffusion(MaskedLanguageModelling):
     """
 
     name = "diffusion"
+    writes = True
 
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
         replaced = self.masking.replace

@@ -5,25 +5,30 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
+import math
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bertexp.arguments import Parser
 from bertexp.terminal import command, reader_is_gone
 from bertexp.training.config import DEVICES
-from bertexp.validation import UserError
+from bertexp.validation import UserError, require
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from bertexp.predict.prediction import Prediction
+    from bertexp.predict.unmasking import Unmasking
 
 EPILOG = """examples:
   python -m bertexp.predict RUN "The [MASK] statement returns a value ."
   python -m bertexp.predict RUN "A text without a mask is scored."
   python -m bertexp.predict RUN "The first sentence." "Does this follow?"
   python -m bertexp.predict RUN --json < texts.txt     # a text a line, a tab before a second
+  python -m bertexp.predict RUN "The [MASK] [MASK] [MASK] a value ." --steps 3
+  python -m bertexp.predict RUN "The generator" --write 20 --seed 0
 """
 
 
@@ -47,19 +52,47 @@ def _predict(options: argparse.Namespace) -> int:
     from bertexp.predict.prediction import Predictor
 
     predict = Predictor(find_saved(options.run), options.device)
+    unmasking = _unmasking(options, predict.writes)
+    if options.write is not None:
+        assert unmasking
+        found = predict.write(options.text or "", options.write, unmasking)
+        _print(found, predict.mask, options.json)
+        return 0
     if options.text is not None:
-        _print(predict(options.text, options.text_b), predict.mask, options.json)
+        _print(predict(options.text, options.text_b, unmasking), predict.mask, options.json)
         return 0
     failed = 0
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
-            _print(predict(*_texts(line)), predict.mask, options.json)
+            _print(predict(*_texts(line), unmasking), predict.mask, options.json)
         except UserError as error:
             failed = 1
             print(f"error: line {number}: {error}", file=sys.stderr)
         if reader_is_gone():
             break
     return failed
+
+
+def _unmasking(options: argparse.Namespace, writes: bool) -> Unmasking | None:
+    """Return how masks are filled one after another, None if each is by itself.
+
+    Raises:
+        UserError: an option would not be read.
+    """
+    from bertexp.predict.unmasking import Unmasking
+
+    together = writes if options.steps is None else options.steps > 0
+    if options.write is not None:
+        require(options.text_b is None, "--write", options.write, "for one text, or none")
+        require(options.steps != 0, "--steps", 0, "above 0 with --write")
+        together = True
+    if not together and options.seed is not None:
+        raise UserError(f"--seed {options.seed}: draws tokens where masks are filled; add --steps.")
+    if options.seed is None and options.temperature is not None:
+        raise UserError(f"--temperature {options.temperature:g}: is of draws; add --seed.")
+    if not together:
+        return None
+    return Unmasking(options.steps, options.seed, options.temperature or 1.0)
 
 
 def _texts(line: bytes) -> tuple[str, str | None]:
@@ -102,7 +135,9 @@ def _shown(found: Prediction, mask: str) -> RenderableType:
     from bertexp.console import number, table
 
     parts: list[RenderableType] = []
-    for each in found.masks:
+    if found.written is not None:
+        parts += [Text(found.written, "bold", no_wrap=True, overflow="ignore"), ""]
+    for each in found.masks if found.written is None else []:
         rows = [(token, number(probability, 4)) for token, probability in each.likeliest]
         parts += [table(f"{mask} at {each.position}".ljust(12), "probability", rows=rows), ""]
     if found.tokens:
@@ -129,10 +164,44 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("text", metavar="TEXT", nargs="?", help="none: a text a line from stdin")
     parser.add_argument("text_b", metavar="TEXT_B", nargs="?", help="the second of a pair")
     parser.add_argument(
+        "--steps",
+        type=_at_least(0),
+        help="fill the masks over so many steps (at most one for each mask), surest first; 0: show "
+        "the likeliest tokens of each by itself, the default unless the task is diffusion",
+    )
+    parser.add_argument(
+        "--write", type=_at_least(1), metavar="N", help="write N tokens after TEXT, if any"
+    )
+    parser.add_argument(
+        "--seed", type=_at_least(0), help="draw tokens; none: the likeliest ones are taken"
+    )
+    parser.add_argument(
+        "--temperature", type=_temperature, help="of these draws; 1: the model's own distribution"
+    )
+    parser.add_argument(
         "--device", default="auto", choices=DEVICES, help="where; auto: a GPU if there is one"
     )
     parser.add_argument("--json", action="store_true", help="a JSON object a text, for programs")
     return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: must be an integer of at least {least}")
+        return int(text)
+
+    return read
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0 and finite")
+    return value
 
 
 if __name__ == "__main__":

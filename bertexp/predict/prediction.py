@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
@@ -14,6 +15,7 @@ from bertexp.experiment.saved import Saved
 from bertexp.families.base import MASKED, PAIR
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.learner import Learner
+from bertexp.predict.unmasking import Unmasking, unmask
 from bertexp.training.setup import choose_device
 from bertexp.validation import UserError
 
@@ -22,7 +24,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Mask:
-    """A masked position, and the likeliest tokens there, best first."""
+    """A masked position, and the likeliest tokens there, best first, or the token put there."""
 
     position: int
     likeliest: list[tuple[str, float]]
@@ -37,6 +39,7 @@ class Prediction:
         tokens: of a single text without masks, each token t with log p(t | all others) in nats.
         pseudo_perplexity: of that text, see ``pseudo_likelihood``; None if all words are unknown.
         follows: the probability that the second text follows the first.
+        written: the text with its masks filled over several steps; ``masks`` are in that order.
     """
 
     text: str
@@ -45,6 +48,7 @@ class Prediction:
     tokens: list[tuple[str, float]]
     pseudo_perplexity: float | None
     follows: float | None
+    written: str | None = None
 
 
 class Predictor:
@@ -55,6 +59,7 @@ class Predictor:
 
     Attributes:
         mask: the mask token, as it is written in a text.
+        writes: whether it was trained to fill many masks.
 
     Raises:
         UserError: it cannot be loaded, has no head for masked tokens or pairs, or there is no such
@@ -71,6 +76,7 @@ class Predictor:
         self._limit = saved.max_length(self._family.config)
         self._name = saved.source
         self.mask = self._tokenizer.roles.mask
+        self.writes = saved.writes
         heads = self._family.heads
         self._fills, self._pairs = MASKED in heads, PAIR in heads
         if not (self._fills or self._pairs):
@@ -80,8 +86,13 @@ class Predictor:
             )
 
     @torch.no_grad()
-    def __call__(self, text: str, text_b: str | None = None) -> Prediction:
+    def __call__(
+        self, text: str, text_b: str | None = None, unmasking: Unmasking | None = None
+    ) -> Prediction:
         """Predict for a text, or for two.
+
+        Args:
+            unmasking: how to fill the masks one after another; None: each by itself.
 
         Raises:
             UserError: a text is empty or too long, or the model has no head for it.
@@ -90,13 +101,42 @@ class Predictor:
         read.must_fit(self._limit)
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
         self._check_heads(text_b is not None, bool(places))
-        masks = self._fill(read, places) if places else []
+        masks: list[Mask] = []
+        written = None
+        if places and unmasking:
+            masks, written = self._unmask(read, places, unmasking)
+        elif places:
+            masks = self._fill(read, places)
         follows = self._follows(read) if text_b is not None and self._pairs else None
         tokens: list[tuple[str, float]] = []
         perplexity = None
         if text_b is None and not places:
             tokens, perplexity = self._score(read)
-        return Prediction(text, text_b, masks, tokens, perplexity, follows)
+        return Prediction(text, text_b, masks, tokens, perplexity, follows, written)
+
+    def write(self, prompt: str, count: int, unmasking: Unmasking) -> Prediction:
+        """Write ``count`` tokens after a prompt, which may be empty.
+
+        Raises:
+            UserError: as for a text.
+        """
+        return self(prompt + self.mask * count, unmasking=unmasking)
+
+    def _unmask(
+        self, read: ModelInput, places: list[int], unmasking: Unmasking
+    ) -> tuple[list[Mask], str]:
+        def logits(ids: list[int], places: list[int]) -> Tensor:
+            return self._learner.masked_logits(self._inputs(replace(read, ids=ids), places))
+
+        tokenizer, ids = self._tokenizer, [*read.ids]
+        found = unmask(logits, ids, places, ~tokenizer.is_special_V, unmasking)
+        for each in found:
+            ids[each.place] = each.token
+        masks = [
+            Mask(each.place, [(tokenizer.shown[each.token], each.probability)]) for each in found
+        ]
+        written: str = tokenizer.backend.decode(ids[1:-1], skip_special_tokens=False)
+        return masks, written.strip()
 
     def _check_heads(self, is_pair: bool, has_mask: bool) -> None:
         if not is_pair and not self._fills:
