@@ -71,7 +71,7 @@ def reevaluate(
 
 def _check_model(config: Config, saved: Saved, model: Any) -> None:
     family = Family.of(model)
-    if not config.task.heads <= family.heads:
+    if not family.known(config.task.heads) <= family.heads:
         raise UserError(
             f"task={config.task.name}: {saved.source} is a {type(model).__name__}, which has "
             "no head for it."

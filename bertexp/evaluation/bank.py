@@ -49,11 +49,13 @@ class Bank:
         """
         found = {}
         for objective, sets in self.sets:
-            parts = sorted(f"{one.fingerprint} {one.weight:g}" for one in sets if one.weight)
-            digest = hashlib.blake2b(" ".join(parts).encode(), digest_size=8)
-            found[objective.name] = digest.hexdigest()
-            named = [one for one in sets if isinstance(one.condition, str)]
-            found |= {f"{objective.name}@{one.name}": one.fingerprint for one in named}
+            for name in dict.fromkeys([objective.name, *(one.objective for one in sets)]):
+                own = [one for one in sets if one.objective == name]
+                parts = sorted(f"{one.fingerprint} {one.weight:g}" for one in own if one.weight)
+                digest = hashlib.blake2b(" ".join(parts).encode(), digest_size=8)
+                found[name] = digest.hexdigest()
+                named = [one for one in own if isinstance(one.condition, str)]
+                found |= {f"{name}@{one.name}": one.fingerprint for one in named}
         return found
 
     @property
@@ -86,7 +88,7 @@ class Bank:
         """
         metrics: dict[str, float] = {}
         for objective, sets in self.sets:
-            own = [one for one in found if one.of.objective == objective.name]
+            own = [one for one in found if any(one.of is each for each in sets)]
             metrics |= objective.metrics(own)
             for one in sets:
                 metrics |= one.baselines

@@ -17,6 +17,7 @@ from bertexp.families.inputs import Inputs
 from bertexp.families.kind import LABEL as LABEL
 from bertexp.families.kind import MASKED as MASKED
 from bertexp.families.kind import PAIR as PAIR
+from bertexp.families.kind import REPLACED as REPLACED
 from bertexp.families.kind import TAKE_ITS_OWN, Kind
 from bertexp.validation import UserError
 
@@ -55,6 +56,11 @@ class Family(Kind):
     def of(model: Any) -> Family:
         """Wrap a model of ``transformers`` in its family's class."""
         return FAMILIES[model.config.model_type](model)
+
+    @property
+    def initialization(self) -> str:
+        """How a model from scratch was drawn, see ``initialize``."""
+        return getattr(self.model, "drawn", "bert")
 
     def initialize(self, how: str) -> None:
         """Replace initial weights as ``model.initialization`` requires; by default keep them."""
@@ -213,6 +219,10 @@ class Family(Kind):
 
     def pair_logits(self, first_BD: Tensor) -> Tensor:
         """Return the logits of "follows" and "does not" from the first token of each pair."""
+        raise NotImplementedError
+
+    def replaced_logits(self, hidden_MD: Tensor) -> Tensor:
+        """Return the logits of "replaced" at each position, shape (positions,)."""
         raise NotImplementedError
 
     def label_logits(self, first_BD: Tensor) -> Tensor:

@@ -74,6 +74,7 @@ def new_model(
     model = kind.build(kind.describe(config, vocab_size, pad_id), heads)
     family_of = kind(model)
     family_of.initialize(config.initialization)
+    model.drawn = config.initialization
     family_of.check()
     return model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def load_model(
     config = read_architecture(path, key)
     family = FAMILIES[config.model_type]
     if heads is not None:
+        heads = family.known(heads)
         model_class = family.model_class(heads)
         options = made_with(model_class, heads)
         return _load(path, model_class, key, config, heads_may_lack=bool(heads), **options)
@@ -171,16 +172,23 @@ def export_model(
     weights: dict[str, torch.Tensor] | None = None,
     beside: dict[str, torch.Tensor] | None = None,
     card: str = "",
+    others: Mapping[str, tuple[Any, dict[str, torch.Tensor]]] | None = None,
 ) -> None:
     """Write a model and its card to ``folder``, see ``write_model``.
 
     It is written beside it and renamed into place: ``folder`` is never half a model.
+
+    Args:
+        others: further models and their weights, by the name of their folder in it.
     """
     partial = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(partial, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_model(model, tokenizer, max_length, partial, weights, beside)
+        for name, (other, its) in (others or {}).items():
+            write_model(other, tokenizer, max_length, partial / name, its)
+            sync(*(partial / name).iterdir())
         if card:
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
         sync(*partial.iterdir(), partial)

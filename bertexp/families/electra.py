@@ -7,15 +7,18 @@ from typing import Any
 from torch import Tensor
 
 from bertexp.families import FAMILIES
-from bertexp.families.base import LABEL, Part
+from bertexp.families.base import LABEL, REPLACED, Part
 from bertexp.families.bert import BertLayers
 from bertexp.families.config import ModelConfig
+from bertexp.families.initialization import keep_waves
 from bertexp.families.inputs import Inputs
 
 
 @FAMILIES.register("electra", reads=("model.initialization",))
 class Electra(BertLayers):
-    """ELECTRA's generator; a discriminator can be loaded too, and is given a generator's head.
+    """ELECTRA, with the head of its generator (masked tokens) or of its discriminator.
+
+    A discriminator that is trained on masked tokens is given a generator's head.
 
     From scratch the embeddings are as wide as the layers, as in the published base and large
     models; in a checkpoint they may be narrower.
@@ -24,9 +27,22 @@ class Electra(BertLayers):
     name = "electra"
 
     @classmethod
+    def classes(cls) -> dict[frozenset[str], str]:
+        return super().classes() | {frozenset({REPLACED}): "ElectraForPreTraining"}
+
+    @classmethod
     def settings(cls, sizes: ModelConfig, vocab_size: int, pad_id: int) -> dict[str, Any]:
         found = super().settings(sizes, vocab_size, pad_id)
         return found | {"embedding_size": sizes.hidden_size}
+
+    def initialize(self, how: str) -> None:
+        super().initialize(how)
+        if how == "local" and self._is_projected:
+            keep_waves(self.base.embeddings_project.weight)
+
+    def replaced_logits(self, hidden_MD: Tensor) -> Tensor:
+        logits_M: Tensor = self.model.discriminator_predictions(hidden_MD)
+        return logits_M
 
     def embed(self, ids: dict[str, Any]) -> Tensor:
         embedded_BLE = super().embed(ids)

@@ -48,6 +48,21 @@ def look_at_neighbours(bert: Any) -> None:
     nn.init.orthogonal_(attention.output.dense.weight)
 
 
+@torch.no_grad()
+def keep_waves(weight_OD: Tensor) -> None:
+    """Let a projection to a smaller width begin by keeping some dimensions.
+
+    They are pairs of a sine and a cosine of evenly spaced frequencies, so that what
+    ``look_at_neighbours`` does for the smaller width holds for the projected positions too.
+    """
+    smaller, larger = weight_OD.shape
+    pair_P = torch.arange(smaller // 2)
+    kept_P = ((pair_P + 0.5) * larger / smaller - 0.5).round().long()
+    weight_OD.zero_()
+    for part in (0, 1):
+        weight_OD[2 * pair_P + part, 2 * kept_P + part] = 1.0
+
+
 def _write_sinusoids(weight_PD: Tensor, frequencies_F: Tensor, amplitude: float) -> None:
     angles_PF = torch.arange(len(weight_PD))[:, None] * frequencies_F
     waves = torch.stack([angles_PF.sin(), angles_PF.cos()], dim=-1).flatten(1)

@@ -10,7 +10,7 @@ from bertexp.families.config import ModelConfig
 from bertexp.families.heads import made_with
 from bertexp.validation import UserError
 
-MASKED, PAIR, LABEL = "masked", "pair", "label"
+MASKED, PAIR, LABEL, REPLACED = "masked", "pair", "label", "replaced"
 # The remedy where a tokenizer does not fit a checkpoint; it may have none in its folder.
 TAKE_ITS_OWN = (
     "leave tokenizer out to take its own, or if it has none, set tokenizer=pretrained "
@@ -35,6 +35,8 @@ class Kind:
 
     # The `model_type` of its configuration.
     name: ClassVar[str]
+    # The setting in its configuration for the width of the feed-forward part.
+    feed_forward: ClassVar[str] = "intermediate_size"
     # The index of the first position, unless `positions_follow_padding`: then `pad_id + 1`.
     first_position: ClassVar[int] = 0
     positions_follow_padding: ClassVar[bool] = False
@@ -63,6 +65,13 @@ class Kind:
         }
         # If there are several classes without heads, the first is the whole encoder.
         return {k: n if isinstance(n, str) else n[0] for k, n in found.items() if n}
+
+    @classmethod
+    def known(cls, heads: frozenset[str]) -> frozenset[str]:
+        """Return the heads that a model has: an objective builds that for replaced tokens itself
+        where ``transformers`` has none.
+        """
+        return heads if heads in cls.classes() else heads - {REPLACED}
 
     @classmethod
     def setting_names(cls) -> set[str]:
@@ -105,7 +114,7 @@ class Kind:
             "hidden_size": sizes.hidden_size,
             "num_hidden_layers": sizes.num_hidden_layers,
             "num_attention_heads": sizes.num_attention_heads,
-            "intermediate_size": sizes.intermediate_size,
+            cls.feed_forward: sizes.intermediate_size,
             "max_position_embeddings": sizes.max_position_embeddings + offset,
             "initializer_range": sizes.initializer_range,
             "pad_token_id": pad_id,
@@ -122,7 +131,7 @@ class Kind:
         """
         import transformers
 
-        classes = cls.classes()
+        classes, heads = cls.classes(), cls.known(heads)
         if heads not in classes:
             known = {head for each in classes for head in each}
             lacking = " and ".join(_READS[head] for head in sorted(heads - known or heads))
@@ -139,7 +148,7 @@ class Kind:
     def build(cls, config: Any, heads: frozenset[str]) -> Any:
         """Return a model with these heads, its weights drawn from the global generator."""
         model_class = cls.model_class(heads)
-        return model_class(config, **made_with(model_class, heads))
+        return model_class(config, **made_with(model_class, cls.known(heads)))
 
     @classmethod
     def check_scratch(cls, sizes: ModelConfig) -> None:

@@ -135,3 +135,26 @@ class MntpKeys:
         within="[0, 1]",
         about="Share of examples with causal attention and no masks; 1 is task=clm.",
     )
+
+
+@OBJECTIVES.own_keys("rtd")
+@dataclass(kw_only=True)
+class RtdKeys:
+    """The generator of replaced tokens, and what the two models share."""
+
+    generator: float = key(
+        0.25, within="(0, 1]", about="The generator's share of the model's width and heads."
+    )
+    depth: float = key(1.0, within="(0, 1]", about="The generator's share of the model's layers.")
+    embeddings: str = key(
+        "tied",
+        choices=("tied", "gdes", "none"),
+        about="tied: both models have the same; gdes: the model adds its own to the generator's, "
+        "which its loss does not change; none: each has its own.",
+    )
+    temperature: float = key(
+        1.0, within="(0, inf)", about="Divides the generator's logits where tokens are drawn."
+    )
+    weight: float = key(
+        50.0, within="(0, inf)", about="Factor of the model's loss, beside the generator's of 1."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -46,6 +46,10 @@ class Head(ABC):
         Checkpoints save it, and ``Learner.own`` holds it under the objective's name.
         """
         return None
+
+    def models(self, module: Any) -> dict[str, Any]:
+        """Return models of ``transformers`` in its module that are exported, by their folder."""
+        return {}
 
     def encode(self, learner: Learner, inputs: Inputs) -> Tensor:
         """Return the states from which it predicts at used positions, shape (used, hidden)."""

@@ -56,6 +56,12 @@ class Learner(nn.Module):
         return {name: w for name, w in self.own.state_dict().items() if name in names}
 
     @property
+    def models(self) -> dict[str, Any]:
+        """Models that are exported with ``model``, by their folder in its own."""
+        each = (self.heads[name].models(module) for name, module in self.own.items())
+        return {name: model for found in each for name, model in found.items()}
+
+    @property
     def exported(self) -> dict[str, Tensor]:
         prefixes = [f"{name}.{part}" for name in self.own for part in self.heads[name].exported]
         return {n: w for n, w in self.own_state.items() if n.startswith(tuple(prefixes))}
@@ -96,9 +102,9 @@ class Learner(nn.Module):
         """Return the logits of each target, shape (predictions, classes)."""
         shared = cache(lambda: self.encode(batch))
         found: dict[str, Tensor] = {}
-        for name in batch.targets:
-            if name in self.heads:
-                found |= self.heads[name].answers(self, batch, shared)
+        for name, head in self.heads.items():
+            if batch.targets.keys() & {name, *head.losses_weights}:
+                found |= head.answers(self, batch, shared)
         return found
 
     def masked_logits(self, inputs: Inputs) -> Tensor:

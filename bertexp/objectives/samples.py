@@ -8,6 +8,9 @@ from typing import Any, ClassVar, Protocol
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+# Of a sample of replaced tokens.
+SHOWN_TOKENS = 24
+
 
 class Sample(Protocol):
     """Some predictions on one example, for people to read."""
@@ -92,3 +95,29 @@ class PairSample:
             verdict.append(f"({truth})", "green" if self.is_right else "red"),
             "",
         )
+
+
+@dataclass(frozen=True)
+class ReplacedSample:
+    """Tokens, whether each is replaced, and the probability the model gives that."""
+
+    tokens: list[str]
+    replaced: list[int]
+    probabilities: list[float]
+
+    table: ClassVar[str] = "samples/replaced"
+    columns: ClassVar[list[str]] = ["token", "replaced", "probability that it is", "right"]
+
+    def rows(self) -> list[list[Any]]:
+        each = zip(self.tokens, self.replaced, self.probabilities, strict=True)
+        return [[token, bool(is_so), p, (p > 0.5) == bool(is_so)] for token, is_so, p in each]
+
+    def shown(self) -> RenderableType:
+        """Return the first tokens: replaced ones in green if they are found, else in red, and
+        written ones in yellow if the model suspects them.
+        """
+        styles = {(True, True): "green", (True, False): "red", (False, False): "yellow"}
+        line = Text()
+        for token, is_replaced, _, is_right in self.rows()[:SHOWN_TOKENS]:
+            line.append(token, styles.get((is_replaced, is_right), "")).append(" ")
+        return Group(line, "")

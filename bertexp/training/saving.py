@@ -14,7 +14,7 @@ from bertexp.families.checkpoint import export_model, write_model
 from bertexp.training.checkpoints import FOLDER, Checkpoint, Checkpoints
 from bertexp.training.config import TrainerConfig
 from bertexp.training.loop import Training
-from bertexp.training.shards import gathered_weights, own_weights, write_shards
+from bertexp.training.shards import gathered_weights, other_models, own_weights, write_shards
 from bertexp.training.snapshot import generators, optimizer_states, progress, write_tensors
 
 LAST = "model"
@@ -101,9 +101,11 @@ class Saver:
     def export(self, learner: Any, card: str) -> None:
         """Write the model to ``model/``, with its card; all processes take part."""
         weights, own = gathered_weights(learner), own_weights(learner, to_export=True)
+        others = other_models(learner)
         if group.is_first():
             last = self.folder / LAST
-            export_model(self.model, self.tokenizer, self.max_length, last, weights, own, card)
+            parts = (self.model, self.tokenizer, self.max_length, last, weights, own)
+            export_model(*parts, card, others)
 
     def _has(self, step: int) -> bool:
         return step in [whole.step for whole in self._checkpoints.whole]

@@ -34,6 +34,18 @@ def own_weights(learner: Any, to_export: bool = False) -> dict[str, Tensor]:
     return {name: whole(weight).cpu().contiguous() for name, weight in own.items()}
 
 
+def other_models(learner: Any) -> dict[str, tuple[Any, dict[str, Tensor]]]:
+    """Return models that are exported with the model, and their whole weights, by their folder.
+
+    All processes take part.
+    """
+    if isinstance(learner, FSDPModule):
+        learner.reshard()
+    models: dict[str, Any] = learner.models
+    states = {name: model.state_dict().items() for name, model in models.items()}
+    return {n: (models[n], {k: whole(w).cpu() for k, w in states[n]}) for n in models}
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Return the whole tensor; all processes take part."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
