@@ -25,9 +25,10 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "sop": ("task=sop",),
     "mlm_nsp": ("task=mlm_nsp",),
     "diffusion": ("task=diffusion",),
+    "rtd": ("task=rtd", "task.rtd.embeddings=gdes"),
 }
 # Those that fill masks and score text, and are compared by ``eval/loss``.
-MASKED = [name for name in OBJECTIVES if name not in ("nsp", "sop")]
+MASKED = [name for name in OBJECTIVES if name not in ("nsp", "sop", "rtd")]
 SMALL = (
     *("dataset=text", "dataset.files=[corpus.txt]", "dataset.validation_fraction=0.4"),
     *("tokenizer.vocab_size=200", "task.max_length=48", "evaluation.max_examples=24"),

@@ -46,13 +46,8 @@ class Masks(Target):
 
     def inputs(self, batch: Batch) -> Inputs:
         """Return the generator's input for a batch with this target."""
-        return Inputs(
-            input_ids_BL=self.input_ids_BL,
-            queries_BP=self.queries_BP,
-            slots_U=self.slots_U,
-            attention_mask_BL=batch.attention_mask_BL,
-            token_type_ids_BL=batch.token_type_ids_BL,
-        )
+        read = batch.at(self.positions_N, self.input_ids_BL)
+        return replace(read, queries_BP=self.queries_BP, slots_U=self.slots_U)
 
 
 class ReplacedExamples(MaskedExamples):
