@@ -47,6 +47,8 @@ class SharedTable(nn.Module):
 class SharedDecoder(nn.Module):
     """The matrix over the vocabulary of a model whose embeddings are ``table``."""
 
+    bias: Tensor | None
+
     def __init__(self, table: SharedTable, bias_V: nn.Parameter | None) -> None:
         super().__init__()
         # Not as a module, which it is elsewhere.
