@@ -92,6 +92,8 @@ class Config(RunConfig):
         because = "where dataset.streaming=true"
         of_text = not self.task.uses_sentences
         require(of_text, "task", self.task.name, f"a task of text such as mlm {because}")
+        form = self.task.format
+        require(form == "blocks", "task.format", form, f"blocks {because}")
         require(
             self.trainer.epochs is None,
             "trainer.epochs",

@@ -24,6 +24,7 @@ class Registry(Generic[Builder]):
     Args:
         key: the configuration key that selects a name, for error messages.
         package: dotted name of the package whose modules register themselves.
+        beside: an earlier registry; a key that builders of both read is read if one of them does.
 
     Attributes:
         all: every registry.
@@ -32,8 +33,8 @@ class Registry(Generic[Builder]):
 
     all: ClassVar[list[Registry[Any]]] = []
 
-    def __init__(self, key: str, package: str) -> None:
-        self.key = key
+    def __init__(self, key: str, package: str, beside: Registry[Any] | None = None) -> None:
+        self.key, self.beside = key, beside
         self.group = key.rpartition(".")[0]
         self.own: dict[str, type] = {}
         self._package = package

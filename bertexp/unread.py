@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -32,17 +32,23 @@ _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Condition:
-    """``prefix`` and all keys below it are read only where ``key`` has one of ``values``."""
+    """``prefix`` and all keys below it are read only where ``key`` has one of ``values``.
+
+    ``other`` is a second condition under which they are read.
+    """
 
     prefix: str
     key: str
     values: tuple[object, ...]
+    other: Condition | None = None
 
     def is_about(self, key: str) -> bool:
         """Whether a dotted key or a group is read under this condition."""
         return _is_below(key, self.prefix)
 
     def holds(self, config: DictConfig) -> bool:
+        if self.other and self.other.holds(config):
+            return True
         found = OmegaConf.select(config, self.key)
         if not self.values:
             return bool(found)
@@ -51,7 +57,8 @@ class Condition:
 
     def chosen_by(self, keys: Iterable[str]) -> bool:
         """Whether one of ``keys``, dotted keys and groups, decides if the condition holds."""
-        return any(_is_below(self.key, key) for key in keys)
+        decisive = any(_is_below(self.key, key) for key in keys)
+        return decisive or bool(self.other and self.other.chosen_by(keys))
 
     def explained(self, key: str, config: DictConfig) -> str:
         """Return, as an error, what would read ``key``."""
@@ -64,11 +71,15 @@ class Condition:
                 f"{key}={value}: a checkpoint brings its own; leave {key} out, or, to train from "
                 f"scratch, leave {self.key} out and choose a size such as model=tiny"
             )
-        options = [self._setting(value) for value in self.values]
+        options = self._options()
         readers = " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
         now = self._setting(OmegaConf.select(config, self.key))
         add = f"add {options[0]}" if len(options) == 1 else "choose one"
         return f"{key} is read by {readers} only, and this run has {now}: {add}, or leave {key} out"
+
+    def _options(self) -> list[str]:
+        own = [self._setting(value) for value in self.values]
+        return [*own, *(self.other._options() if self.other else ())]
 
     def _setting(self, value: object) -> str:
         """Return the override that sets the key to a value; a group's name is set by its option."""
@@ -84,13 +95,20 @@ def conditions(*schemas: type[Any]) -> list[Condition]:
     """Return the conditions under which keys of some schemas are read."""
     found = list(dict.fromkeys(each for schema in schemas for each in _of_fields(schema, "")))
     tried = {key for schema in schemas for key in schema.tries}
+    of_builders: dict[tuple[str, str], Condition] = {}
     for registry in (each for each in Registry.all if each.key not in tried):
         names: dict[str, list[str]] = {}
         for name in registry.names():
             for prefix in registry.reads(name):
                 names.setdefault(prefix, []).append(name)
-        found += [Condition(prefix, registry.key, tuple(every)) for prefix, every in names.items()]
-    return found
+        for prefix, every in names.items():
+            one = Condition(prefix, registry.key, tuple(every))
+            beside = registry.beside and (registry.beside.key, prefix)
+            if beside in of_builders:
+                of_builders[beside] = replace(of_builders[beside], other=one)
+            else:
+                of_builders[registry.key, prefix] = one
+    return [*found, *of_builders.values()]
 
 
 def written(hydra: HydraConf | DictConfig) -> dict[str, str]:

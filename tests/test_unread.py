@@ -25,6 +25,8 @@ STUDIES = sorted((conf_dir() / "experiment").glob("*.yaml"))
 SCHEMAS = (Config, FinetuneConfig)
 KEYS = [*dict.fromkeys(key for schema in SCHEMAS for key in keys(schema))]
 PAIRS = "task.objectives=nsp or task.objectives=sop"
+# Of the keys that segment pairs without a loss of their own read too.
+ALL_PAIRS = "task.objectives=nsp, task.objectives=sop or task.format=segment_pairs"
 
 
 def composed(*overrides: str, name: str = "config") -> DictConfig:
@@ -56,8 +58,10 @@ PASSED_OVER = {
     "task=nsp masking.prob=0.4": "task.objectives=mlm",
     "task=nsp masking=span": "task.objectives=mlm",
     "task=sop evaluation.mask_probs=[0.3]": "task.objectives=mlm",
-    "task.negatives=swap": f"{PAIRS} only, and this run has task.objectives=[mlm]: choose one",
-    "task.negatives={swap:0.5,other_document:0.5}": PAIRS,
+    "task.negatives=swap": f"{ALL_PAIRS} only, and this run has task.objectives=[mlm]: choose one",
+    "task.negatives={swap:0.5,other_document:0.5}": ALL_PAIRS,
+    "task.format=packed task.sentences=period": "task.format=doc_sentences",
+    "task.format=doc_sentences task.attention=document": "=full_sentences or task.format=packed",
     "evaluation.negatives=[swap]": PAIRS,
     "task=nsp task.short_prob=0.3": "task.segments=fill only",
     "evaluation.probes=[] evaluation.probe_layer=1": "where evaluation.probes is set",
@@ -99,6 +103,9 @@ def test_what_a_checkpoint_brings_is_left_out_or_the_checkpoint_is(written: str)
         "masking=span masking.span.p=0.1",
         "masking.strategy=step masking.schedule.name=step masking.schedule.at=0.2",
         "task=nsp task.negatives={swap:0.5,other_document:0.5}",
+        "task.format=segment_pairs task.segments=fill task.short_prob=0.2",
+        "task.format=doc_sentences task.sentences=period",
+        "task=diffusion task.format=packed task.attention=document",
         "dataset=wikipedia dataset.hub.config=20231101.ko",
         "model=bert_base_uncased model.name=mine",
         "+experiment=nsp_synthetic dataset=pydoc",  # the user's word against the file's

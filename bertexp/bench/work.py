@@ -83,6 +83,8 @@ def prepare_work(config: BenchConfig) -> Data:
         raise UserError(f"bench: task={config.task.name} is not measured; use task=mlm or nsp.")
     passes = config.trainer.gradient_accumulation_steps
     require(passes == 1, "trainer.gradient_accumulation_steps", passes, "1 in a benchmark")
+    form = config.task.format
+    require(form == "blocks", "task.format", form, "blocks beside Trainer, which reads no other")
     data = prepare_data(config)
     if isinstance(data.examples, MaskedExamples):
         object.__setattr__(data, "examples", FullLength(data.examples, config.task.max_length))

@@ -118,15 +118,20 @@ def _prepare_text(
     corpus = _prepare_corpus(config)
     tokenizer = tokenizer or train_tokenizer(config.tokenizer, corpus)
     sentences = config.task.sentences if config.task.uses_sentences else None
-    tokens = prepare_tokens(
-        corpus, tokenizer, sentences, config.dataset.language, preparation_processes(config)
-    )
+    tokens = _tokens(config, corpus, tokenizer, sentences)
     for split, store in tokens.items():
         texts = (text for document in corpus.documents(split) for text in document.paragraphs)
         counts_V = store.counts(tokenizer.vocab_size)
         source = f"dataset={config.dataset.name} ({split})"
         check_unknown(counts_V, tokenizer, texts, source, _advice(config, tokenizer))
     return corpus, tokenizer, tokens, Task.of(config.task, tokenizer, config.masking, config.seed)
+
+
+def _tokens(
+    config: Config, corpus: CorpusStore, tokenizer: Tokenizer, sentences: str | None
+) -> dict[str, TokenStore]:
+    processes = preparation_processes(config)
+    return prepare_tokens(corpus, tokenizer, sentences, config.dataset.language, processes)
 
 
 def _advice(config: Config, tokenizer: Tokenizer) -> str:
@@ -142,9 +147,14 @@ def _advice(config: Config, tokenizer: Tokenizer) -> str:
 
 def _examples(config: Config, corpus: CorpusStore, tokens: TokenStore, task: Task) -> Examples:
     dataset = config.dataset
-    if not dataset.streaming:
-        return task.examples(tokens)
     writer = task.writer
+    if not dataset.streaming:
+        text = tokens
+        if config.task.format_sentences:
+            # Evaluation is of the text that is not cut, as the cuts may change tokens.
+            cut = _tokens(config, corpus, writer.tokenizer, config.task.sentences)
+            text = cut["train"]
+        return task.marked(task.written(text), tokens)
     source = CORPORA[dataset.name](dataset)
     validation = frozenset(map(identity, corpus.documents("validation")))
     documents = DocumentStream(source.shards(), validation, config.seed)

@@ -24,8 +24,10 @@ from bertexp.families import FAMILIES
 from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
 from bertexp.masking.config import MaskingConfig
+from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.packing import RowExamples
 from bertexp.objectives.samples import Sample
 from bertexp.pairs.examples import PairExamples
 from bertexp.tracking.base import SafeTracker
@@ -42,7 +44,11 @@ class Pretraining(Experiment[Config]):
 
     def identity(self) -> dict[str, Any]:
         config = self.config
-        parts = () if config.model.pretrained else (config.family.name, config.tokenizer.name)
+        parts = [] if config.model.pretrained else [config.family.name, config.tokenizer.name]
+        if config.task.format != "blocks":
+            parts.append(config.task.format)
+        if config.task.attention != "row":
+            parts.append(config.task.attention)
         masking = config.masking if self.mask_rate else None
         known = {"task": config.task.name, "model": config.model.name, "masking": masking}
         return known | {"parts": parts}
@@ -50,7 +56,7 @@ class Pretraining(Experiment[Config]):
     def prepare(self, device: torch.device) -> Prepared:
         config, length = self.config, self.config.task.max_length
         # First, to find mistakes before the corpus, which may take long, is prepared.
-        heads, reads_pairs = config.task.heads, config.task.uses_sentences
+        heads, reads_pairs = config.task.heads, config.task.reads_pairs
         compiled = config.hardware.compile
         task = f"task={config.task.name}"
         check_model(
@@ -82,6 +88,8 @@ class Pretraining(Experiment[Config]):
         layers = [*self.data.examples.layers()]
         if isinstance(layers[-1], PairExamples):
             write_summary(folder, {"pairs": layers[-1].shares(epoch=0)})
+        if isinstance(layers[-1], RowExamples):
+            write_summary(folder, {"rows": layers[-1].figures()})
         masked = next((each for each in layers if isinstance(each, MaskedExamples)), None)
         if masked is None:
             return
@@ -175,7 +183,7 @@ def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
         "tokens": f"{len(tokens.tokens):,}, {unknown:.2%} unknown; vocabulary of "
         f"{tokenizer.vocab_size:,} ({config.tokenizer.name})",
         "task": f"{config.task.name}: {len(data.examples):,} examples of up to "
-        f"{config.task.max_length} tokens",
+        f"{config.task.max_length} tokens{_format(config.task)}",
     }
     if config.task.masks:
         replace = config.masking.replace
@@ -185,6 +193,13 @@ def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
         rows["loss"] = f"cross-entropy with {', '.join(config.task.loss.changed)}"
     sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
     return rows | {"model": f"{source}: {sizes}{_dropout(model.config)}"}
+
+
+def _format(config: TaskConfig) -> str:
+    if config.format == "blocks":
+        return ""
+    apart = ", attention within the document" if config.attention == "document" else ""
+    return f" ({config.format}{apart})"
 
 
 def _rate(config: MaskingConfig) -> str:

@@ -17,6 +17,7 @@ from bertexp.inspect.subject import Subject
 from bertexp.masking.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.masking.masker import Masked
 from bertexp.objectives.examples import MaskedExamples
+from bertexp.objectives.packing import RowExamples
 from bertexp.pairs import NEXT
 from bertexp.pairs.examples import PairExamples
 from bertexp.validation import UserError
@@ -55,11 +56,19 @@ def show_masking(subject: Subject) -> None:
         return
     ids_BL, masked = next(masked_batches(examples, 1, EXAMPLES))
     found = audit(examples)
-    show(Group(*_lines(ids_BL, masked, tokenizer, TOKENS), legend, "", _figures(found)))
+    *_, text = examples.layers()
+    figures, most = _figures(found), TOKENS
+    if isinstance(text, RowExamples):
+        # Documents may begin anywhere in a row.
+        most = config.task.max_length
+        mean, between = text.figures()["documents"], tokenizer.roles.sep
+        figures["documents in a row"] = f"{mean:.2f} on average, {between} between them"
+    lines = _lines(ids_BL, masked, tokenizer, most)
+    show(Group(*lines, legend, "", listed(figures)))
     found.warn()
 
 
-def _figures(found: Audit) -> RenderableType:
+def _figures(found: Audit) -> dict[str, str]:
     total = max(sum(found.runs.values()), 1)
     longest = max(found.runs.values(), default=1)
     rows = {
@@ -77,7 +86,7 @@ def _figures(found: Audit) -> RenderableType:
         + "▇" * round(36 * count / longest)
         for size, count in found.runs.items()
     }
-    return listed(rows | bars)
+    return rows | bars
 
 
 def _lines(

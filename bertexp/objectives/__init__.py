@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bertexp.registry import Registry
 
 if TYPE_CHECKING:
+    from bertexp.data.tokens.store import TokenStore
+    from bertexp.data.tokens.tokenizer import Tokenizer
     from bertexp.objectives.base import Objective
+    from bertexp.objectives.config import TaskConfig
+    from bertexp.objectives.examples import Examples
+
+# Writes the examples of a text under a seed.
+Format = Callable[["TokenStore", "TaskConfig", "Tokenizer", int], "Examples"]
 
 OBJECTIVES: Registry[type[Objective]] = Registry("task.objectives", "bertexp.objectives")
+FORMATS: Registry[Format] = Registry("task.format", "bertexp.objectives", beside=OBJECTIVES)

@@ -19,10 +19,10 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, TaskConfig
-from bertexp.objectives.examples import BlockExamples, Examples, StreamedBlocks
+from bertexp.objectives.examples import Examples, StreamedBlocks
+from bertexp.objectives.formats import write_blocks
 from bertexp.objectives.head import Head
 from bertexp.objectives.samples import Sample
-from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -134,10 +134,7 @@ class Objective(Head):
         Raises:
             UserError: there are none.
         """
-        blocks = self._blocks(tokens)
-        if len(blocks) == 0:
-            raise UserError("The corpus has no tokens: choose another dataset or more documents.")
-        return blocks
+        return self._blocks(tokens)
 
     def write_streamed(self, stream: TokenStream, count: int) -> Examples:
         """Return the blocks of a stream, with ``count`` of them in an epoch."""
@@ -148,8 +145,8 @@ class Objective(Head):
         """The tokens of a block, without special ones."""
         return self.config.max_length - self.tokenizer.special_in_sequence
 
-    def _blocks(self, tokens: TokenStore) -> BlockExamples:
-        return BlockExamples(tokens, self.config.max_length, self.config.pad_to, self.tokenizer)
+    def _blocks(self, tokens: TokenStore) -> Examples:
+        return write_blocks(tokens, self.config, self.tokenizer, self.seed)
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         """Return the written examples of any objective with this one's targets."""

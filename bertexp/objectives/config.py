@@ -8,7 +8,7 @@ from typing import Any
 
 from bertexp.data.config import SENTENCE_METHODS
 from bertexp.keys import key
-from bertexp.objectives import OBJECTIVES
+from bertexp.objectives import FORMATS, OBJECTIVES
 from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
 from bertexp.validation import UserError, require, require_choice
 
@@ -49,6 +49,9 @@ class TaskConfig:
     weights: dict[str, float] | None
     max_length: int = key(within="[8, inf)")
     pad_to: int | None
+    # With the defaults of runs that were saved without them.
+    format: str = key("blocks", choices=FORMATS)
+    attention: str = key("row", choices=("row", "document"))
     sentences: str = key(choices=SENTENCE_METHODS)
     segments: str = key(choices=SEGMENTS)
     short_prob: float = key(within="[0, 1]")
@@ -65,6 +68,8 @@ class TaskConfig:
         allowed = f"at least task.max_length={self.max_length}, or null"
         fits = self.pad_to is None or self.pad_to >= self.max_length
         require(fits, "task.pad_to", self.pad_to, allowed)
+        own = "blocks where an objective predicts from pairs, which have a format of their own"
+        require(self.format == "blocks" or not self.uses_sentences, "task.format", self.format, own)
         self._check_negatives()
 
     @property
@@ -74,11 +79,23 @@ class TaskConfig:
 
     @property
     def uses_sentences(self) -> bool:
+        """Whether an objective predicts from pairs of segments."""
         return any(OBJECTIVES[name].uses_sentences for name in self.objectives)
 
     @property
     def limits_attention(self) -> bool:
-        return any(OBJECTIVES[name].limits_attention for name in self.objectives)
+        by_objectives = any(OBJECTIVES[name].limits_attention for name in self.objectives)
+        return by_objectives or self.attention == "document"
+
+    @property
+    def format_sentences(self) -> bool:
+        """Whether the format needs text that is cut into sentences."""
+        return "task.sentences" in FORMATS.reads(self.format)
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether examples are pairs of segments."""
+        return self.uses_sentences or "task.segments" in FORMATS.reads(self.format)
 
     @property
     def masks(self) -> bool:

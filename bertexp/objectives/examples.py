@@ -149,12 +149,12 @@ class StreamedBlocks(Examples):
     """
 
     def __init__(
-        self, stream: TokenStream, count: int, open_blocks: Callable[[TokenStore], BlockExamples]
+        self, stream: TokenStream, count: int, open_blocks: Callable[[TokenStore], Examples]
     ) -> None:
         self._stream, self._count, self._open_blocks = stream, count, open_blocks
         self._opened = LastEpochs(self._open)
 
-    def _open(self, epoch: int) -> tuple[BlockExamples, int]:
+    def _open(self, epoch: int) -> tuple[Examples, int]:
         buffer = self._stream.buffer(epoch)
         return self._open_blocks(buffer.tokens), buffer.first
 

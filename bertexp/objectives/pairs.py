@@ -25,6 +25,7 @@ from bertexp.objectives.base import (
 )
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig
+from bertexp.objectives.formats import PAIR_READS
 from bertexp.objectives.samples import PairSample
 from bertexp.pairs import negative_shares
 from bertexp.pairs.examples import PairExamples
@@ -44,10 +45,7 @@ metrics.register("eval/nsp_loss@*", replace(metrics.LOSS, results=False))
 metrics.register("eval/nsp_accuracy@*", metrics.share("of one kind of negatives", results=False))
 
 
-READS = (
-    *("task.sentences", "task.segments", "task.short_prob", "task.negatives", "task.next_prob"),
-    *("task.dynamic", "evaluation.negatives", "evaluation.count_negatives"),
-)
+READS = (*PAIR_READS, "evaluation.negatives", "evaluation.count_negatives")
 
 
 @OBJECTIVES.register("nsp", reads=READS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking.config import MaskingConfig
-from bertexp.objectives import OBJECTIVES
+from bertexp.objectives import FORMATS, OBJECTIVES
 from bertexp.objectives.base import Objective
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
@@ -53,12 +53,20 @@ class Task:
         return next((one for one in self.objectives if one.uses_sentences), self.objectives[0])
 
     def examples(self, tokens: TokenStore) -> Examples:
-        """Write examples, marked by every objective.
+        """Write examples in the task's format, marked by every objective.
 
         Raises:
             UserError: there are none in ``tokens``.
         """
-        return self.marked(self.writer.write(tokens), tokens)
+        return self.marked(self.written(tokens), tokens)
+
+    def written(self, tokens: TokenStore) -> Examples:
+        """Write examples in the task's format; ``tokens`` must have sentences if it needs any."""
+        writer = self.writer
+        config = writer.config
+        if config.format == "blocks":
+            return writer.write(tokens)
+        return FORMATS[config.format](tokens, config, writer.tokenizer, writer.seed)
 
     def marked(self, examples: Examples, tokens: TokenStore) -> Examples:
         for objective in self.objectives:

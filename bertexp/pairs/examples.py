@@ -124,7 +124,7 @@ class PairExamples(Examples):
 
     Args:
         tokens: the split, cut into sentences.
-        name: of the objective that predicts whether the second segment follows.
+        name: of the objective that predicts whether the second segment follows; None if none does.
 
     Raises:
         UserError: the corpus has no such pairs.
@@ -136,7 +136,7 @@ class PairExamples(Examples):
         config: TaskConfig,
         tokenizer: Tokenizer,
         seed: int,
-        name: str,
+        name: str | None,
     ) -> None:
         self._text = Text(tokens)
         capacity = config.max_length - tokenizer.special_in_pair
@@ -180,6 +180,8 @@ class PairExamples(Examples):
         # Only the closing token comes after the second segment.
         second_B = pairs.first_sizes + tokenizer.special_in_pair - 1
         batch = written(example_ids, rows, tokenizer.pad_id, self._pad_to, second_B)
+        if self._name is None:
+            return batch
         return use_first_position(batch, self._name, torch.from_numpy(pairs.labels))
 
 
