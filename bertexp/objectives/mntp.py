@@ -14,14 +14,14 @@ from bertexp import draws, metrics
 from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.families.inputs import Inputs
-from bertexp.masking.masker import Masked, Masker
-from bertexp.masking.strategies import Context
+from bertexp.masking.masker import Masked
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, cut, shuffled
 from bertexp.objectives.batch import Batch, Target, use_positions
 from bertexp.objectives.config import BankConfig, MntpKeys
 from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
 from bertexp.objectives.mlm import MaskedLanguageModelling, perplexity, word_numbers
+from bertexp.objectives.vocabulary_loss import token_weights
 from bertexp.validation import require
 
 if TYPE_CHECKING:
@@ -36,11 +36,16 @@ metrics.register(
 
 
 class CausalExamples(MarkedExamples):
-    """Examples as they were written; every token is predicted from those before it."""
+    """Examples as they were written; every token is predicted from those before it.
 
-    def __init__(self, text: Examples, is_special_V: np.ndarray, name: str) -> None:
+    ``weights_V`` are what a prediction of each token counts, None for 1.
+    """
+
+    def __init__(
+        self, text: Examples, is_special_V: np.ndarray, name: str, weights_V: Tensor | None = None
+    ) -> None:
         super().__init__(text)
-        self._is_special_V, self._name = is_special_V, name
+        self._is_special_V, self._name, self._weights_V = is_special_V, name, weights_V
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         written = self.text.batch(epoch, example_ids)
@@ -48,14 +53,19 @@ class CausalExamples(MarkedExamples):
         predicted_BL = ~self._is_special_V[ids_BL]
         labels_N = torch.from_numpy(ids_BL[predicted_BL])
         marked = use_positions(written, self._name, predicted_BL, labels_N)
-        return replace(marked, causal_B=torch.ones(len(ids_BL), dtype=torch.bool))
+        target = _weighted(marked.targets[self._name], self._weights_V)
+        return replace(
+            marked,
+            targets=marked.targets | {self._name: target},
+            causal_B=torch.ones(len(ids_BL), dtype=torch.bool),
+        )
 
 
 class HybridExamples(MaskedExamples):
     """Masked examples, and a share of causal ones, which each example's number decides."""
 
-    def __init__(self, text: Examples, masker: Masker, name: str, share: float) -> None:
-        super().__init__(text, masker, name)
+    def __init__(self, masked: MaskedExamples, share: float) -> None:
+        super().__init__(masked.text, masked.masker, masked.name, masked.weights_V)
         self._share = share
 
     def is_causal(self, epoch: int, example_ids: np.ndarray) -> np.ndarray:
@@ -63,8 +73,7 @@ class HybridExamples(MaskedExamples):
         return draws.uniform(state) < self._share
 
     def strata(self, epoch: int) -> np.ndarray:
-        causal = self.is_causal(epoch, np.arange(len(self)))
-        return 2 * self.text.strata(epoch) + causal
+        return 2 * super().strata(epoch) + self.is_causal(epoch, np.arange(len(self)))
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         written = self.text.batch(epoch, example_ids)
@@ -79,6 +88,7 @@ class HybridExamples(MaskedExamples):
         )
         hidden_BL = masked.predicted_BL & ~causal_B1
         target = _balanced(marked.targets[self.name], masked, predicted_BL, causal_B)
+        target = _weighted(target, self.weights_V)
         return replace(
             marked,
             targets=marked.targets | {self.name: target},
@@ -89,6 +99,12 @@ class HybridExamples(MaskedExamples):
             empty=int((maskable_BL.any(1) & ~hidden_BL.any(1) & ~causal_B).sum()),
             mask_prob=masked.prob,
         )
+
+
+def _weighted(target: Target, weights_V: Tensor | None) -> Target:
+    if weights_V is None:
+        return target
+    return replace(target, token_weights_N=weights_V[target.labels_N])
 
 
 def _balanced(
@@ -105,7 +121,7 @@ def _balanced(
 
 
 @OBJECTIVES.register(
-    "mntp", reads=("masking", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
+    "mntp", reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
 )
 class MaskedNextTokenPrediction(MaskedLanguageModelling):
     """Predict every token from the state one position before it, in two modes.
@@ -141,14 +157,10 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
         alone = len(self.config.objectives) == 1
         require(alone, "task.objectives", self.config.objectives, f"{self.name} alone")
         if self.share == 1:
-            return self.causal(examples)
-        if self.share == 0:
-            return self.masked(examples, tokens)
-        context = Context(self.masking, self.tokenizer, tokens)
-        return HybridExamples(examples, Masker(context, self.seed), self.name, self.share)
-
-    def causal(self, examples: Examples) -> CausalExamples:
-        return CausalExamples(examples, self.tokenizer.is_special_V, self.name)
+            weights_V = token_weights(tokens, self.tokenizer, self.config.loss.frequency_exponent)
+            return CausalExamples(examples, self.tokenizer.is_special_V, self.name, weights_V)
+        masked = self.masked(examples, tokens)
+        return HybridExamples(masked, self.share) if self.share else masked
 
     def encode(self, learner: Learner, inputs: Inputs) -> Tensor:
         # The padding of queries is 0.
@@ -171,10 +183,10 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Those of masked language modelling, and the same examples without masks."""
         masked = super().eval_sets(tokens, config)
-        plain = type(self)(
-            replace(self.config, pad_to=None), self.tokenizer, self.masking, BANK_SEED
-        )
-        examples = self.causal(plain.write(tokens["validation"]))
+        plain = replace(self.config, pad_to=None)
+        alone = type(self)(plain, self.tokenizer, self.masking, BANK_SEED)
+        written = alone.write(tokens["validation"])
+        examples = CausalExamples(written, self.tokenizer.is_special_V, self.name)
         batches, shown = cut(examples, shuffled(len(examples))[: config.max_examples])
         causal = EvalSet(self.name, CAUSAL, 0.0, batches, shown, examples.documents())
         return [*masked, causal]
@@ -210,7 +222,9 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
         return found | {"eval/causal_loss": float(np.concatenate(nats).mean())}
 
 
-@OBJECTIVES.register("clm", reads=("evaluation.mask_probs", "evaluation.pseudo_perplexity"))
+@OBJECTIVES.register(
+    "clm", reads=("task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
+)
 class CausalLanguageModelling(MaskedNextTokenPrediction):
     """Predict every token from those before it (Radford et al. 2018): ``mntp`` without masks.
 
@@ -219,6 +233,7 @@ class CausalLanguageModelling(MaskedNextTokenPrediction):
     """
 
     name = "clm"
+    reads_masks = False
 
     @property
     def share(self) -> float:
