@@ -26,6 +26,8 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "mlm_nsp": ("task=mlm_nsp",),
     "diffusion": ("task=diffusion",),
     "rtd": ("task=rtd", "task.rtd.embeddings=gdes"),
+    "mntp": ("task=mntp", "task.mntp.causal_share=0.5"),
+    "clm": ("task=clm",),
 }
 # Those that fill masks and score text, and are compared by ``eval/loss``.
 MASKED = [name for name in OBJECTIVES if name not in ("nsp", "sop", "rtd")]

@@ -22,6 +22,7 @@ from bertexp.families.architecture import must_read_pairs
 from bertexp.families.base import Family
 from bertexp.families.restriction import must_restrict
 from bertexp.metrics import own_rows
+from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.learner import Learner
 from bertexp.sweeps.stored import folder_name
 from bertexp.training.checkpoints import PROGRESS_FILE
@@ -75,6 +76,12 @@ def _check_model(config: Config, saved: Saved, model: Any) -> None:
         raise UserError(
             f"task={config.task.name}: {saved.source} is a {type(model).__name__}, which has "
             "no head for it."
+        )
+    encoding = [name for name in config.task.objectives if OBJECTIVES[name].encodes]
+    if getattr(model.config, "predicted_by", []) != encoding:
+        raise UserError(
+            f"task={config.task.name}: {saved.source} was not trained to predict as this task does;"
+            " leave it out."
         )
     if config.task.uses_sentences:
         must_read_pairs(model.config, "task")

@@ -80,7 +80,9 @@ class Saved:
         from bertexp.objectives.task import Task
 
         composed = recorded(self.run, "config") if self.run else None
-        names = OmegaConf.select(composed, "task.objectives") if composed else self._trained_beside
+        names = getattr(self.architecture(), "predicted_by", ())
+        if composed:
+            names = OmegaConf.select(composed, "task.objectives")
         own = [each for each in names or () if OBJECTIVES.has(each) and OBJECTIVES[each].encodes]
         if not own:
             return ()
@@ -100,19 +102,6 @@ class Saved:
         composed = recorded(self.run, "config") if self.run else None
         names = OmegaConf.select(composed, "task.objectives") if composed else None
         return any(OBJECTIVES.has(each) and OBJECTIVES[each].writes for each in names or ())
-
-    @property
-    def _trained_beside(self) -> set[str]:
-        """The names of the objectives that have weights of their own beside the model."""
-        from safetensors import safe_open
-
-        from bertexp.families.checkpoint import BESIDE_FILE
-
-        path = Path(self.source) / BESIDE_FILE
-        if not path.is_file():
-            return set()
-        with safe_open(path, "numpy") as weights:
-            return {name.partition(".")[0] for name in weights.keys()}  # noqa: SIM118
 
     def max_length(self, config: Any) -> int:
         """Return the longest input in tokens: that of training, else the model's positions."""

@@ -128,6 +128,11 @@ class Objective(Head):
         self.config, self.tokenizer = config, tokenizer
         self.masking, self.seed = masking, seed
 
+    @property
+    def continues(self) -> bool:
+        """Whether it trains a model to predict a text's next token."""
+        return False
+
     def write(self, tokens: TokenStore) -> Examples:
         """Return the examples of ``tokens``, by default blocks of text.
 

@@ -41,6 +41,10 @@ class Learner(nn.Module):
         self.model = model
         self.family = Family.of(model)
         self.heads = {head.name: head for head in heads}
+        # Saved with the model: whoever loads it apart from its run must not read it as any other.
+        encoding = [name for name, head in self.heads.items() if head.encodes]
+        if encoding or hasattr(model.config, "predicted_by"):
+            model.config.predicted_by = encoding
         self.own = nn.ModuleDict()
         for head in self.heads.values():
             # The same draws in all processes, whatever was drawn before.

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertexp import draws, metrics
+from bertexp import metrics
 from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.families.inputs import Inputs
-from bertexp.masking.masker import Masked
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, cut, shuffled
-from bertexp.objectives.batch import Batch, Target, use_positions
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.causal import CausalExamples, HybridExamples
 from bertexp.objectives.config import BankConfig, MntpKeys
-from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
+from bertexp.objectives.examples import Examples
 from bertexp.objectives.mlm import MaskedLanguageModelling, perplexity, word_numbers
 from bertexp.objectives.vocabulary_loss import token_weights
 from bertexp.validation import require
@@ -33,91 +33,6 @@ metrics.register(
     "eval/causal_loss",
     replace(metrics.LOSS, line=True, meaning="each token predicted from those before it"),
 )
-
-
-class CausalExamples(MarkedExamples):
-    """Examples as they were written; every token is predicted from those before it.
-
-    ``weights_V`` are what a prediction of each token counts, None for 1.
-    """
-
-    def __init__(
-        self, text: Examples, is_special_V: np.ndarray, name: str, weights_V: Tensor | None = None
-    ) -> None:
-        super().__init__(text)
-        self._is_special_V, self._name, self._weights_V = is_special_V, name, weights_V
-
-    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
-        written = self.text.batch(epoch, example_ids)
-        ids_BL = written.input_ids_BL.numpy()
-        predicted_BL = ~self._is_special_V[ids_BL]
-        labels_N = torch.from_numpy(ids_BL[predicted_BL])
-        marked = use_positions(written, self._name, predicted_BL, labels_N)
-        target = _weighted(marked.targets[self._name], self._weights_V)
-        return replace(
-            marked,
-            targets=marked.targets | {self._name: target},
-            causal_B=torch.ones(len(ids_BL), dtype=torch.bool),
-        )
-
-
-class HybridExamples(MaskedExamples):
-    """Masked examples, and a share of causal ones, which each example's number decides."""
-
-    def __init__(self, masked: MaskedExamples, share: float) -> None:
-        super().__init__(masked.text, masked.masker, masked.name, masked.weights_V)
-        self._share = share
-
-    def is_causal(self, epoch: int, example_ids: np.ndarray) -> np.ndarray:
-        state = draws.combine(draws.key("causal", self.masker.seed, epoch), example_ids)
-        return draws.uniform(state) < self._share
-
-    def strata(self, epoch: int) -> np.ndarray:
-        return 2 * super().strata(epoch) + self.is_causal(epoch, np.arange(len(self)))
-
-    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
-        written = self.text.batch(epoch, example_ids)
-        ids_BL = written.input_ids_BL.numpy()
-        masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
-        causal_B = self.is_causal(epoch, example_ids)
-        causal_B1 = causal_B[:, None]
-        maskable_BL = ~self.masker.tokenizer.is_special_V[ids_BL]
-        predicted_BL = np.where(causal_B1, maskable_BL, masked.predicted_BL)
-        marked = use_positions(
-            written, self.name, predicted_BL, torch.from_numpy(ids_BL[predicted_BL])
-        )
-        hidden_BL = masked.predicted_BL & ~causal_B1
-        target = _balanced(marked.targets[self.name], masked, predicted_BL, causal_B)
-        target = _weighted(target, self.weights_V)
-        return replace(
-            marked,
-            targets=marked.targets | {self.name: target},
-            input_ids_BL=torch.from_numpy(np.where(causal_B1, ids_BL, masked.input_ids_BL)),
-            causal_B=torch.from_numpy(causal_B),
-            maskable=int((maskable_BL & ~causal_B1).sum()),
-            predicted=int(hidden_BL.sum()),
-            empty=int((maskable_BL.any(1) & ~hidden_BL.any(1) & ~causal_B).sum()),
-            mask_prob=masked.prob,
-        )
-
-
-def _weighted(target: Target, weights_V: Tensor | None) -> Target:
-    if weights_V is None:
-        return target
-    return replace(target, token_weights_N=weights_V[target.labels_N])
-
-
-def _balanced(
-    target: Target, masked: Masked, predicted_BL: np.ndarray, causal_B: np.ndarray
-) -> Target:
-    """Return the target with both kinds of examples weighted by their tokens.
-
-    A causal example predicts each of its tokens, a masked one a share: a prediction of the latter
-    counts 1 / its rate.
-    """
-    weights_B = np.where(causal_B, 1.0, 1 / masked.rates_B).astype(np.float32)
-    weights_N = torch.from_numpy(weights_B.repeat(predicted_BL.sum(1)))
-    return replace(target, weights_N=weights_N, over=masked.maskable)
 
 
 @OBJECTIVES.register(
@@ -141,7 +56,8 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
     spans of 1 to 3 tokens at 30% to 15% with 80/10/10, and prefers what was rarely masked.
 
     Evaluated in both modes: masked tokens on the same bank as ``mlm``, read one position earlier,
-    and ``eval/causal_loss`` of the same examples without masks.
+    and ``eval/causal_loss`` of the same examples without masks. A model for which all examples were
+    causal is evaluated with causal attention alone, see ``CausalLanguageModelling``.
     """
 
     name = "mntp"
@@ -153,6 +69,10 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
         """The share of causal examples."""
         return OBJECTIVES.keys_of(self.config, MntpKeys).causal_share
 
+    @property
+    def continues(self) -> bool:
+        return self.share > 0
+
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         alone = len(self.config.objectives) == 1
         require(alone, "task.objectives", self.config.objectives, f"{self.name} alone")
@@ -163,9 +83,14 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
         return HybridExamples(masked, self.share) if self.share else masked
 
     def encode(self, learner: Learner, inputs: Inputs) -> Tensor:
+        """Return the states one position earlier, which for a share of 1 see no later token."""
+        ids_BL = inputs.input_ids_BL
         # The padding of queries is 0.
-        earlier_BP = (inputs.queries_BP - 1).clamp(min=0)
-        return learner.family.encode(replace(inputs, queries_BP=earlier_BP))
+        earlier = replace(inputs, queries_BP=(inputs.queries_BP - 1).clamp(min=0))
+        if self.share == 1:
+            causal_B = torch.ones(len(ids_BL), dtype=torch.bool, device=ids_BL.device)
+            earlier = replace(earlier, causal_B=causal_B)
+        return learner.family.encode(earlier)
 
     def answers(
         self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
@@ -228,8 +153,10 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
 class CausalLanguageModelling(MaskedNextTokenPrediction):
     """Predict every token from those before it (Radford et al. 2018): ``mntp`` without masks.
 
-    It is evaluated in both modes too: how it fills masks, which it has never seen, with attention
-    to both sides, which it has never had, shows what the masked mode of ``mntp`` adds.
+    Its attention is causal wherever it is used, to masked tokens too: ``eval/loss`` is that of the
+    masked tokens of the bank given the rest of the text before them, pseudo-perplexity is its
+    perplexity, and bits per byte are those of reading from left to right. Only probes and
+    fine-tuning read the encoder as any other one, with attention to both sides.
     """
 
     name = "clm"

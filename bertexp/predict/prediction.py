@@ -69,8 +69,8 @@ class Predictor:
     def __init__(self, saved: Saved, device: str = "auto") -> None:
         self._device = choose_device(device)
         self._tokenizer = saved.load_tokenizer()
-        objectives = saved.objectives(self._tokenizer)
-        self._learner = Learner(saved.load_model(), objectives).to(self._device).eval()
+        self._objectives = saved.objectives(self._tokenizer)
+        self._learner = Learner(saved.load_model(), self._objectives).to(self._device).eval()
         self._learner.load_own(Path(saved.source))
         self._family = self._learner.family
         self._limit = saved.max_length(self._family.config)
@@ -117,16 +117,24 @@ class Predictor:
     def write(self, prompt: str, count: int, unmasking: Unmasking) -> Prediction:
         """Write ``count`` tokens after a prompt, which may be empty.
 
+        A model that was trained to continue texts writes from left to right, any other one what it
+        is most confident of first.
+
         Raises:
             UserError: as for a text.
         """
-        return self(prompt + self.mask * count, unmasking=unmasking)
+        in_order = any(each.continues for each in self._objectives)
+        return self(prompt + self.mask * count, None, replace(unmasking, in_order=in_order))
 
     def _unmask(
         self, read: ModelInput, places: list[int], unmasking: Unmasking
     ) -> tuple[list[Mask], str]:
         def logits(ids: list[int], places: list[int]) -> Tensor:
-            return self._learner.masked_logits(self._inputs(replace(read, ids=ids), places))
+            inputs = self._inputs(replace(read, ids=ids), places)
+            if unmasking.in_order:
+                causal_B = torch.ones(1, dtype=torch.bool, device=self._device)
+                inputs = replace(inputs, causal_B=causal_B)
+            return self._learner.masked_logits(inputs)
 
         tokenizer, ids = self._tokenizer, [*read.ids]
         found = unmask(logits, ids, places, ~tokenizer.is_special_V, unmasking)

@@ -22,11 +22,13 @@ class Unmasking:
         steps: over so many steps, at most one for each mask; None: one for each.
         seed: of the draws of tokens; None: the likeliest is taken.
         temperature: of these draws, that of the softmax; 1: the model's own distribution.
+        in_order: from left to right, each token from those before it.
     """
 
     steps: int | None = None
     seed: int | None = None
     temperature: float = 1.0
+    in_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def unmask(
     At each step a token is chosen for every mask that is left; the likeliest of these tokens stay,
     and the other places are masked again (Nie et al. 2025, "Large language diffusion models",
     section 2.4 and algorithm 5). The places are spread over the steps as evenly as whole numbers
-    allow, the larger numbers first. Left out are blocks from left to right, and special tokens,
-    which are never predicted in training.
+    allow, the larger numbers first. With ``in_order`` those furthest to the left stay. Left out are
+    blocks from left to right, and special tokens, which are never predicted in training.
 
     Args:
         logits_of: returns the logits, shape (places, vocabulary), at places of a text's ids.
@@ -62,7 +64,10 @@ def unmask(
         tokens_P = _chosen(logits_PV, left, step, how)
         chances_P = logits_PV.softmax(-1).gather(1, tokens_P[:, None])[:, 0]
         count = -(-len(left) // (steps - step))
-        for index in chances_P.argsort(descending=True, stable=True)[:count].tolist():
+        best_P = chances_P.argsort(descending=True, stable=True)
+        if how.in_order:
+            best_P = torch.arange(len(left))
+        for index in best_P[:count].tolist():
             found.append(Filled(left[index], int(tokens_P[index]), float(chances_P[index])))
             ids[left[index]] = int(tokens_P[index])
         filled = {each.place for each in found}

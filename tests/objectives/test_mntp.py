@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,14 @@ from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.evaluation.bank import evaluate, predict
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.experiment.prepare import Data
+from bertexp.experiment.saved import find_saved
+from bertexp.families.checkpoint import export_model
+from bertexp.families.inputs import Inputs
+from bertexp.objectives.causal import HybridExamples
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.mntp import CAUSAL, HybridExamples
+from bertexp.objectives.mntp import CAUSAL
+from bertexp.predict.prediction import Predictor
+from bertexp.predict.unmasking import Unmasking, unmask
 from bertexp.validation import UserError
 
 CPU = torch.device("cpu")
@@ -210,3 +217,50 @@ def test_masking_is_not_read_where_nothing_is_masked(
 ) -> None:
     assert experiment_config("task=mntp").task.masks
     assert not experiment_config("task=clm").task.masks
+
+
+def test_a_causal_model_reads_and_writes_as_a_decoder(
+    prepared: Callable[..., Data], small_model: Callable[..., Any]
+) -> None:
+    data, model = prepared("task=clm"), small_model("BertForMaskedLM").eval()
+    tokenizer, text = data.tokenizer, np.array([30, 31, 32, 33, 34])
+    learner, decoder = Learner(model, data.task.objectives), decoder_of(model)
+    row_1L = torch.from_numpy(tokenizer.sequence(text).astype(np.int64))[None]
+    found = pseudo_likelihood(learner, tokenizer, [text], 64, CPU)
+    with torch.no_grad():
+        chances_LV = decoder(row_1L, use_cache=False).logits[0].log_softmax(-1)
+    expected_L = chances_LV[np.arange(5), text].numpy()
+    np.testing.assert_allclose(found.log_likelihoods[0], expected_L, atol=1e-4)
+
+    def logits(ids: list[int], places: list[int]) -> torch.Tensor:
+        inputs = Inputs(
+            input_ids_BL=torch.tensor([ids]),
+            queries_BP=torch.tensor([places]),
+            slots_U=torch.arange(len(places)),
+        )
+        return learner.masked_logits(inputs)
+
+    ids, places = [*row_1L[0, :4].tolist(), *[tokenizer.mask_id] * 6], [*range(4, 10)]
+    allowed_V = ~tokenizer.is_special_V
+    with torch.no_grad():
+        written = unmask(logits, ids, places, allowed_V, Unmasking(in_order=True))
+        for each, place in zip(written, places, strict=True):
+            assert each.place == place
+            chances_V = decoder(torch.tensor([ids[:place]]), use_cache=False).logits[0, -1]
+            chances_V[: len(allowed_V)][~torch.from_numpy(allowed_V)] = -torch.inf
+            assert each.token == int(chances_V.argmax())
+            ids[place] = each.token
+
+
+def test_a_model_apart_from_its_run_says_how_it_predicts(
+    prepared: Callable[..., Data], small_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    data, model = prepared("task=mntp"), small_model("BertForMaskedLM")
+    Learner(model, data.task.objectives)
+    export_model(model, data.tokenizer, 64, tmp_path / "model")
+    with pytest.raises(UserError, match=r"predicts as task=mntp does, whose keys are in its run's"):
+        Predictor(find_saved(str(tmp_path / "model")))
+    # Trained further on masked tokens, it is a model like any other.
+    Learner(model, prepared("task=mlm").task.objectives)
+    export_model(model, data.tokenizer, 64, tmp_path / "model")
+    Predictor(find_saved(str(tmp_path / "model")))
