@@ -33,7 +33,7 @@ The yardstick is the best that can be done without looking at the input, the opt
 ## Use
 
 ```python
-from transformers import {name}, AutoTokenizer, pipeline
+from transformers import {imports}
 
 folder = "."  # where this file is
 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -57,6 +57,11 @@ def model_card(
     model, known = prepared.model, versions()
     heads, kind = Family.of(model).heads, model.config.model_type
     pipeline = next((PIPELINES[each] for each in PIPELINES if each in heads), "feature-extraction")
+    imports, use = [type(model).__name__, "AutoTokenizer"], _use(pipeline, prepared)
+    if own := next(filter(None, (head.usage(kind) for head in prepared.heads)), None):
+        pipeline, use = own
+    else:
+        imports.append("pipeline")
     facts = {
         **prepared.facts,
         "model": f"{prepared.facts['model']}, {model.num_parameters():,} parameters",
@@ -77,11 +82,13 @@ def model_card(
         task=task,
         facts=_table(("", ""), facts.items()),
         figures=_table(("", *columns), figures),
-        use=_use(pipeline, prepared.tokenizer.roles.mask),
+        imports=", ".join(imports),
+        use=use,
     )
 
 
-def _use(pipeline: str, mask: str) -> str:
+def _use(pipeline: str, prepared: Prepared) -> str:
+    mask = prepared.tokenizer.roles.mask
     text = f"A text with a {mask} in it." if pipeline == PIPELINES[MASKED] else "A text."
     return f'pipeline("{pipeline}", model=model, tokenizer=tokenizer)("{text}")'
 

@@ -191,6 +191,8 @@ def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
         rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
     if config.task.loss.changed:
         rows["loss"] = f"cross-entropy with {', '.join(config.task.loss.changed)}"
+    for objective in data.task.objectives:
+        rows |= objective.facts
     sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
     return rows | {"model": f"{source}: {sizes}{_dropout(model.config)}"}
 

@@ -51,6 +51,19 @@ class Head(ABC):
         """Return models of ``transformers`` in its module that are exported, by their folder."""
         return {}
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the plan of a run and a model card state about it, by name."""
+        return {}
+
+    def usage(self, model_type: str) -> tuple[str, str] | None:
+        """Return how to predict with an exported model: the Hub's tag, and lines of Python.
+
+        The lines find ``folder``, ``tokenizer`` and ``model``. None if the model's heads predict as
+        ``transformers`` has them do.
+        """
+        return None
+
     def encode(self, learner: Learner, inputs: Inputs) -> Tensor:
         """Return the states from which it predicts at used positions, shape (used, hidden)."""
         return learner.family.encode(inputs)

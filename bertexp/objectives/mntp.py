@@ -27,6 +27,22 @@ from bertexp.validation import require
 if TYPE_CHECKING:
     from bertexp.objectives.learner import Learner
 
+# For model cards.
+_FILLS = """\
+text = tokenizer(f"A text with a {tokenizer.mask_token} in it.", return_tensors="pt")
+place = (text.input_ids[0] == tokenizer.mask_token_id).nonzero()[0, 0]
+# A token is predicted at the position before it: pipeline("fill-mask") reads the wrong one.
+print(tokenizer.decode(model(**text).logits[0, place - 1].argmax()))"""
+_WRITES = """\
+from transformers import AutoModelForCausalLM
+
+# With is_decoder, attention is causal, as it was in training.
+writer = AutoModelForCausalLM.from_pretrained(folder, is_decoder=True)
+ids = tokenizer("A text", return_tensors="pt").input_ids[:, :-1]  # without the closing token
+print(tokenizer.decode(writer.generate(ids, max_new_tokens=20)[0]))"""
+_ATTENDS = """\
+# Attention was causal in training, and transformers has no class for that here: read it with
+# python -m bertexp.predict, in its run's folder."""
 # The condition of the set on which next tokens are predicted.
 CAUSAL = "causal"
 metrics.register(
@@ -72,6 +88,21 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
     @property
     def continues(self) -> bool:
         return self.share > 0
+
+    @property
+    def facts(self) -> dict[str, str]:
+        attention = {0.0: "to both sides", 1.0: "causal"}
+        each = f"causal in {100 * self.share:g}% of the examples"
+        read = "each token is predicted at the one before it"
+        return {"attention": f"{attention.get(self.share, each)}; {read}"}
+
+    def usage(self, model_type: str) -> tuple[str, str]:
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        if self.share < 1:
+            return "fill-mask", _FILLS
+        writes = model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        return "text-generation", _WRITES if writes else _ATTENDS
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         alone = len(self.config.objectives) == 1

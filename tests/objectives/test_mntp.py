@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from transformers import BertLMHeadModel
+from transformers import AutoTokenizer, BertLMHeadModel
 
 from bertexp.config import Config
 from bertexp.data.config import SyntheticKeys
@@ -19,6 +19,7 @@ from bertexp.evaluation.bank import evaluate, predict
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.experiment.prepare import Data
 from bertexp.experiment.saved import find_saved
+from bertexp.families.build import build_model
 from bertexp.families.checkpoint import export_model
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.causal import HybridExamples
@@ -264,3 +265,37 @@ def test_a_model_apart_from_its_run_says_how_it_predicts(
     Learner(model, prepared("task=mlm").task.objectives)
     export_model(model, data.tokenizer, 64, tmp_path / "model")
     Predictor(find_saved(str(tmp_path / "model")))
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+def test_a_card_says_how_a_causal_model_is_loaded_as_one(
+    prepared: Callable[..., Data],
+    experiment_config: Callable[..., Config],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    family: str,
+) -> None:
+    data = prepared("task=clm")
+    sizes = ("model.hidden_size=32", "model.intermediate_size=64", "model.dropout=0")
+    config = experiment_config(*sizes, f"family={family}", "model.initializer_range=0.5")
+    heads = frozenset({"masked"})
+    model = build_model(config.family, config.model, heads, data.tokenizer, 64, 0).eval()
+    learner = Learner(model, data.task.objectives)
+    (objective,) = data.task.objectives
+    export_model(model, data.tokenizer, 64, tmp_path)
+    tag, lines = objective.usage(model.config.model_type) or ("", "")
+    assert tag == "text-generation"
+    found: dict[str, Any] = {
+        "folder": str(tmp_path),
+        "tokenizer": AutoTokenizer.from_pretrained(tmp_path),
+    }
+    exec(lines, found)
+    assert capfd.readouterr().out.strip()
+    ids_BL = found["ids"].repeat(2, 1)
+    used = torch.arange(ids_BL.numel())
+    queries_BP = torch.arange(ids_BL.shape[1]).expand_as(ids_BL)
+    inputs = Inputs(input_ids_BL=ids_BL, queries_BP=queries_BP, slots_U=used)
+    with torch.no_grad():
+        logits_BLV = found["writer"](ids_BL, use_cache=False).logits
+        own_BLV = learner.masked_logits(inputs).unflatten(0, ids_BL.shape)
+    torch.testing.assert_close(own_BLV[:, 1:], logits_BLV[:, :-1], atol=1e-4, rtol=1e-4)
