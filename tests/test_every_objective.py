@@ -28,6 +28,7 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "rtd": ("task=rtd", "task.rtd.embeddings=gdes"),
     "mntp": ("task=mntp", "task.mntp.causal_share=0.5"),
     "clm": ("task=clm",),
+    "mae_lm": ("task=mae_lm",),
 }
 # Those that fill masks and score text, and are compared by ``eval/loss``.
 MASKED = [name for name in OBJECTIVES if name not in ("nsp", "sop", "rtd")]

@@ -56,6 +56,9 @@ def model_card(
     """Return a card in Markdown, with facts of the run only."""
     model, known = prepared.model, versions()
     heads, kind = Family.of(model).heads, model.config.model_type
+    if any(head.encodes for head in prepared.heads):
+        # Other tools would predict from other states than those it was trained to predict from.
+        model, heads = model.base_model, frozenset()
     pipeline = next((PIPELINES[each] for each in PIPELINES if each in heads), "feature-extraction")
     imports, use = [type(model).__name__, "AutoTokenizer"], _use(pipeline, prepared)
     if own := next(filter(None, (head.usage(kind) for head in prepared.heads)), None):

@@ -24,6 +24,7 @@ from bertexp.families import FAMILIES
 from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
 from bertexp.masking.config import MaskingConfig
+from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.learner import Learner
@@ -59,10 +60,12 @@ class Pretraining(Experiment[Config]):
         heads, reads_pairs = config.task.heads, config.task.reads_pairs
         compiled = config.hardware.compile
         task = f"task={config.task.name}"
-        check_model(
+        found = check_model(
             *(config.family, config.model, heads, length, device, reads_pairs, compiled, task),
             restricts=config.task.limits_attention,
         )
+        for name in config.task.objectives:
+            OBJECTIVES[name].check(found, task, compiled)
         with group.first_before_others():
             self.data = data = prepare_data(config)
         model = build_model(config.family, config.model, heads, data.tokenizer, length, config.seed)

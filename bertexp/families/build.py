@@ -89,8 +89,8 @@ def check_model(
     is_compiled: bool,
     task: str,
     restricts: bool = False,
-) -> None:
-    """Check that a model can be trained, before it is built.
+) -> Any:
+    """Check that a model can be trained, before it is built; returns its configuration.
 
     Args:
         restricts: whether positions attend to some of the others only, see ``must_restrict``.
@@ -119,6 +119,7 @@ def check_model(
         must_compile(found)
     if restricts:
         must_restrict(found, task)
+    return found
 
 
 def build_skeleton(

@@ -66,6 +66,30 @@ class Inputs(Tensors):
             positions_BL=self.positions_BL,
         )
 
+    def gathered(self, columns_BV: Tensor, found_BV: Tensor) -> Inputs:
+        """Return inputs of some of the positions, all of them used.
+
+        Args:
+            columns_BV: the positions in ascending order; they keep their ``positions_BL``.
+            found_BV: False where a sequence has fewer, and is padded.
+        """
+        positions_BL = self.positions_BL
+        there = {
+            name: each_BL.gather(1, columns_BV)
+            for name in ("input_ids_BL", "token_type_ids_BL", "parts_BL")
+            if (each_BL := getattr(self, name)) is not None
+        }
+        rows, width = columns_BV.shape
+        column_V = torch.arange(width, device=columns_BV.device)
+        return Inputs(
+            **there,
+            positions_BL=columns_BV if positions_BL is None else positions_BL.gather(1, columns_BV),
+            attention_mask_BL=found_BV.long(),
+            causal_B=self.causal_B,
+            queries_BP=column_V.expand(rows, -1),
+            slots_U=torch.arange(rows * width, device=columns_BV.device),
+        )
+
     @property
     def attended_B1LL(self) -> Tensor | None:
         """Whether a position (a row) attends to another (a column); None if only padding matters.

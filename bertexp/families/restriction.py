@@ -1,4 +1,4 @@
-"""Whether a kind of encoder can limit attention to some positions."""
+"""Whether a kind of encoder can limit attention to some positions, and take positions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,39 @@ from bertexp.validation import UserError
 
 # The size of the vocabulary it is tried with, and the id that is its padding.
 _WORDS, _PAD = 16, 1
+
+
+@torch.no_grad()
+def must_place(config: Any, key: str) -> None:
+    """Try whether tokens in another order, with their positions, have the same states.
+
+    Raises:
+        UserError: a token's state depends on its place in the input, whatever its position.
+    """
+    kind, config = FAMILIES[config.model_type], deepcopy(config)
+    config.vocab_size, config.pad_token_id = _WORDS, _PAD
+    config.num_hidden_layers = min(2, config.num_hidden_layers)
+    # Weights so large that distances have an effect.
+    config.initializer_range = 0.4
+    ids_BL, order_L = torch.arange(2, 8)[None], torch.tensor([3, 0, 5, 1, 4, 2])
+    plain = Inputs(
+        input_ids_BL=ids_BL,
+        queries_BP=torch.zeros(1, 1, dtype=torch.long),
+        slots_U=torch.zeros(1, dtype=torch.long),
+    )
+    other = replace(plain, input_ids_BL=ids_BL[:, order_L], positions_BL=order_L[None])
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            family = kind(kind.build(config, frozenset()).eval())
+            before, after = family.hidden(plain), family.hidden(other)
+        keeps = torch.allclose(before[:, order_L], after, atol=1e-4)
+    except Exception:  # the type depends on the model's code
+        keeps = False
+    if not keeps:
+        raise UserError(
+            f"{key}: leaves out tokens, and {kind.override()} does not let the others keep their "
+            "positions."
+        )
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -132,6 +132,16 @@ class Objective(Head):
     def continues(self) -> bool:
         """Whether it trains a model to predict a text's next token."""
         return False
+
+    @classmethod
+    def check(cls, config: Any, task: str, is_compiled: bool) -> None:
+        """Raise a ``UserError`` if it cannot train a model of this configuration.
+
+        Args:
+            config: of ``transformers``.
+            task: what needs it, for the error message.
+            is_compiled: whether layers are compiled for a few lengths.
+        """
 
     def write(self, tokens: TokenStore) -> Examples:
         """Return the examples of ``tokens``, by default blocks of text.

@@ -175,3 +175,13 @@ class RtdKeys:
     weight: float = key(
         50.0, within="(0, inf)", about="Factor of the model's loss, beside the generator's of 1."
     )
+
+
+@OBJECTIVES.own_keys("mae_lm")
+@dataclass(kw_only=True)
+class MaeKeys:
+    """The decoder behind an encoder that reads no mask tokens."""
+
+    decoder_layers: int = key(
+        2, within="[1, 100]", about="Layers of the decoder, as wide as the encoder's."
+    )

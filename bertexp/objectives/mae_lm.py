@@ -1,0 +1,147 @@
+"""Masked language modelling whose encoder reads visible tokens only (Meng et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bertexp.data.tokens.store import TokenStore
+from bertexp.families.base import Family
+from bertexp.families.decoder import Decoder
+from bertexp.families.inputs import Inputs
+from bertexp.families.restriction import must_place
+from bertexp.objectives import OBJECTIVES
+from bertexp.objectives.batch import QUERIES_MULTIPLE, Batch, Target
+from bertexp.objectives.config import MaeKeys
+from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from bertexp.objectives.learner import Learner
+
+
+@dataclass(frozen=True)
+class Shortened(Target):
+    """A target whose batch has at most ``visible`` tokens in an example, rounded up.
+
+    A GPU would have to be waited for to count them.
+    """
+
+    visible: int
+
+
+class ShortenedExamples(MaskedExamples):
+    """Masked examples, with the length of what the encoder reads of a batch."""
+
+    def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
+        batch = super().batch(epoch, example_ids)
+        longest = most_visible(batch, self.masker.tokenizer.mask_id)
+        target = Shortened(**vars(batch.targets[self.name]), visible=longest)
+        return replace(batch, targets={**batch.targets, self.name: target})
+
+
+@OBJECTIVES.register(
+    "mae_lm",
+    reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity"),
+)
+class MaskedAutoencoding(MaskedLanguageModelling):
+    """Predict masked tokens by a small decoder, from an encoder that never reads a mask token.
+
+    Meng et al. 2024, "Representation deficiency in masked language modeling", section 4: the
+    encoder gets the visible tokens with their positions, and the sequence is shorter by those that
+    are masked. The decoder gets the encoder's outputs at their places and the embedding of the
+    mask token at the others, adds position embeddings of its own, and is followed by the head for
+    masked tokens, tied to the encoder's embeddings as ever. As there, it has four layers as wide as
+    the encoder's (the paper finds little difference between 2 and 8; a tiny encoder has only 2),
+    and is not part of the exported encoder. Whatever ``masking.replace`` leaves visible, a random
+    token or the original one, the encoder reads, and the decoder predicts from its output;
+    with ``replace.mask=1`` the encoder reads no token that has to be predicted.
+
+    What differs: positions are absolute embeddings in BERT's families, where the paper adds a
+    relative bias. Layers with a local window (ModernBERT) count visible neighbours only.
+    """
+
+    name = "mae_lm"
+    encodes = True
+    reads_masks = False
+    exported = ("model",)
+
+    @classmethod
+    def check(cls, config: Any, task: str, is_compiled: bool) -> None:
+        if is_compiled:
+            raise UserError(f"hardware.compile=true: {task} has sequences of ever new lengths.")
+        must_place(config, task)
+        width = getattr(config, "embedding_size", config.hidden_size)
+        if width != config.hidden_size:
+            raise UserError(
+                f"{task}: its decoder reads embeddings beside states, and the model's are "
+                f"{width} and {config.hidden_size} wide."
+            )
+
+    def build(self, family: Family) -> nn.Module:
+        return Decoder(family, OBJECTIVES.keys_of(self.config, MaeKeys).decoder_layers)
+
+    def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
+        return self.masked(examples, tokens, ShortenedExamples)
+
+    def encode(self, learner: Learner, inputs: Inputs) -> Tensor:
+        """Return the decoder's states at used positions."""
+        mask_id, decoder = self.tokenizer.mask_id, learner.own[self.name]
+        visible_BL = _visible(inputs, mask_id)
+        order_BL = (~visible_BL).byte().argsort(dim=1, stable=True)
+        columns_BV = order_BL[:, : self._longest(inputs)]
+        found_BV = visible_BL.gather(1, columns_BV)
+        shorter = inputs.gathered(columns_BV, found_BV)
+        # As small as embeddings: added to states of size 1, positions would hardly count.
+        spread = learner.family.config.initializer_range
+        states_SD = spread * learner.family.encode(shorter)
+        mask_1D = learner.family.word_embeddings_VD[mask_id : mask_id + 1]
+        # Row 0 is the mask token's embedding, the others are states of the encoder.
+        row_BV = torch.arange(1, 1 + found_BV.numel(), device=found_BV.device).view_as(found_BV)
+        rows_BL = torch.zeros_like(inputs.input_ids_BL).scatter_(1, columns_BV, row_BV * found_BV)
+        hidden_UD: Tensor = decoder(torch.cat([mask_1D, states_SD]), rows_BL, inputs)
+        return hidden_UD
+
+    def _longest(self, inputs: Inputs) -> int:
+        if isinstance(inputs, Batch):
+            target = inputs.targets.get(self.name)
+            if isinstance(target, Shortened):
+                return target.visible
+        return most_visible(inputs, self.tokenizer.mask_id)
+
+    def losses(
+        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
+    ) -> dict[str, Tensor]:
+        return super().losses(learner, batch, lambda: self.encode(learner, batch))
+
+    def answers(
+        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
+    ) -> dict[str, Tensor]:
+        return super().answers(learner, batch, lambda: self.encode(learner, batch))
+
+    def products(self, learner: Learner, batch: Batch) -> float:
+        decoder = learner.own[self.name]
+        assert isinstance(decoder, Decoder)
+        read_BV = torch.empty((len(batch.input_ids_BL), self._longest(batch)), device="meta")
+        shorter = Inputs(input_ids_BL=read_BV, queries_BP=read_BV, slots_U=read_BV.flatten())
+        found = learner.family.products(shorter) + decoder.family.products(batch)
+        return found + super().products(learner, batch)
+
+
+def most_visible(inputs: Inputs, mask_id: int) -> int:
+    """Return the most tokens of an example that are no mask tokens, rounded up to a multiple."""
+    longest = int(_visible(inputs, mask_id).sum(1).max())
+    return min(-(-longest // QUERIES_MULTIPLE) * QUERIES_MULTIPLE, inputs.input_ids_BL.shape[1])
+
+
+def _visible(inputs: Inputs, mask_id: int) -> Tensor:
+    visible_BL = inputs.input_ids_BL != mask_id
+    if inputs.attention_mask_BL is not None:
+        visible_BL &= inputs.attention_mask_BL.bool()
+    return visible_BL
