@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from bertexp import metrics
 from bertexp.data.cache import fingerprint
+from bertexp.data.corpora.synthetic import Language
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.families.base import MASKED
@@ -20,7 +21,7 @@ from bertexp.objectives.base import BANK_SEED, cut, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.mlm import ONLY_MASK
+from bertexp.objectives.mlm import ONLY_MASK, least_losses, word_numbers
 
 NAME = "eval/elbo"
 # The middles of ten equal parts of all rates.
@@ -77,6 +78,17 @@ class Elbo(Evaluator):
             total += float(functional.cross_entropy(logits_NV, target.labels_N, reduction="sum"))
             count += len(target)
         return total / max(count, 1)
+
+    def optimum(self, language: Language) -> dict[str, float]:
+        words_V = word_numbers(self.source.tokenizer, language)
+        if words_V is None or not self.batches:
+            return {}
+        losses = [
+            np.concatenate([least_losses(each, NAME, words_V, language) for each in batches])
+            for batches in self.batches
+            if batches
+        ]
+        return {NAME: float(np.mean([each.mean() for each in losses]))}
 
     def fingerprints(self) -> dict[str, str]:
         ids = [batch.input_ids_BL.tolist() for batches in self.batches for batch in batches]

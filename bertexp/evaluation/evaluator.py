@@ -13,6 +13,7 @@ from rich.console import RenderableType
 
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora.corpus import CorpusStore
+from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
@@ -71,6 +72,10 @@ class Evaluator(ABC):
 
     def yardsticks(self) -> dict[str, float]:
         """Return, by metric, the best value without looking at the input."""
+        return {}
+
+    def optimum(self, language: Language) -> dict[str, float]:
+        """Return, by metric, the best possible value on a made-up language; {} if unknown."""
         return {}
 
     def details(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Data:
 
     Attributes:
         corpus: the documents; only the first ones of a streamed corpus, as in ``tokens``.
-        optimum: the lowest possible losses on the bank, if the corpus knows its language.
+        optimum: the best possible values by metric, if the corpus knows its language.
         evaluators: further measurements of the model.
     """
 
@@ -103,10 +103,14 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     examples = _examples(config, corpus, tokens["train"], task)
     bank = build_bank(task.objectives, tokens, config.evaluation)
     language = CORPORA[config.dataset.name](config.dataset).language()
-    optimum = bank.optimum(language) if language else {}
     length = config.task.max_length
     source = Source(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length)
     evaluators = prepare_evaluators(source)
+    optimum: dict[str, float] = {}
+    if language:
+        optimum = bank.optimum(language)
+        for evaluator in evaluators:
+            optimum |= evaluator.optimum(language)
     return Data(corpus, tokenizer, tokens, task, examples, bank, optimum, evaluators)
 
 

@@ -148,7 +148,7 @@ class MaskedLanguageModelling(Objective):
         losses = {
             f"eval/loss@{one.name}": float(
                 np.concatenate(
-                    [_least(batch, self.name, words_V, language) for batch in one.batches]
+                    [least_losses(batch, self.name, words_V, language) for batch in one.batches]
                 ).mean()
             )
             for one in sets
@@ -201,7 +201,8 @@ def perplexity(loss: float) -> float:
         return float(np.exp(loss))
 
 
-def _least(batch: Batch, name: str, words_V: np.ndarray, language: Language) -> np.ndarray:
+def least_losses(batch: Batch, name: str, words_V: np.ndarray, language: Language) -> np.ndarray:
+    """Return the lowest possible loss of each prediction, see ``word_numbers``."""
     target = batch.targets[name]
     words_BL = words_V[batch.input_ids_BL.numpy()]
     rows_N, columns_N = np.unravel_index(target.positions_N.numpy(), words_BL.shape)
