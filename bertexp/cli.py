@@ -24,6 +24,7 @@ from bertexp.arguments import checked_arguments
 from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
 from bertexp.experiment.folder import claimed, discard, is_new, load_plugins_of, record_config
 from bertexp.experiment.invocation import Invocation
+from bertexp.experiment.phases import expand, unread_in_all
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.summary import write_summary
@@ -125,6 +126,7 @@ def _attempt(
     is_removable = hydra_config.mode != RunMode.MULTIRUN and is_new(folder)
     composed.plugins = [*dict.fromkeys([*plugins.installed(), *plugins.listed(composed.plugins)])]
     try:
+        expand(composed, hydra_config.overrides.task, str(hydra_config.job.config_name))
         return work()
     except Exception as error:
         failures.append(str(error))
@@ -230,7 +232,7 @@ def _settle(
         record_config(folder, composed := settled)
     config = parse(composed, schema)
     if job is None:  # a sweep checks all its jobs before the first starts
-        refuse_unread(written(HydraConfig.get()), composed, schema)
+        refuse_unread(written(HydraConfig.get()), composed, schema, reasons=unread_in_all)
     resolved: Any = OmegaConf.to_container(composed, resolve=True)
     return config, resolved
 

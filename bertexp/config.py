@@ -67,6 +67,7 @@ class Config(RunConfig):
     family: FamilyConfig = key(read_with=("model.pretrained", None))
     model: ModelConfig
     evaluation: EvaluationConfig
+    phases: list[dict[str, Any]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,7 +217,8 @@ def own_keys() -> dict[str, type[Any]]:
 def store_own_keys() -> None:
     """Store registered builders' own keys, with their defaults, for Hydra to compose."""
     # The order in which everything is shown.
-    node: dict[str, Any] = {group: {} for group in Config.__annotations__}
+    named = groups()
+    node: dict[str, Any] = {group: {} for group in Config.__annotations__ if group in named}
     for place, kind in own_keys().items():
         group, _, name = place.rpartition(".")
         node.setdefault(group, {})[name] = OmegaConf.to_container(OmegaConf.structured(kind))

@@ -7,7 +7,7 @@ where the class that reads it is registered (``keys``, ``reads``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -148,13 +148,18 @@ def unread(
 
 
 def refuse_unread(
-    found: Mapping[str, str], config: DictConfig, schema: type[Any], saved: Sequence[str] = ()
+    found: Mapping[str, str],
+    config: DictConfig,
+    schema: type[Any],
+    saved: Sequence[str] = (),
+    reasons: Callable[..., dict[str, str]] = unread,
 ) -> None:
     """Raise a ``UserError`` for a written key that this run does not read.
 
     Args:
         found: the written keys, and where each was written.
         saved: groups whose values come from a saved model.
+        reasons: called like ``unread``.
     """
     for key in found:
         if any(_is_below(key, prefix) for prefix in schema.passes_over):
@@ -163,7 +168,7 @@ def refuse_unread(
             raise UserError(f"{key}: is as the saved model has it; leave out {key}, or run.")
     if found.get("sweep") == COMMAND_LINE:
         raise UserError("sweep: names a sweep, and this is one run; add -m, or leave sweep out.")
-    for reason in unread(found, config, conditions(schema)).values():
+    for reason in reasons(found, config, conditions(schema)).values():
         raise UserError(f"{reason}.")
 
 

@@ -17,6 +17,7 @@ from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Watch, train
+from bertexp.training.phase import Phase
 from bertexp.training.plan import load_steps
 from bertexp.training.setup import build_accelerator, prepare_training
 
@@ -93,8 +94,8 @@ def test_no_step_waits_for_the_gpu_but_those_that_are_logged(
     config = experiment_config(*overrides)
     accelerator = build_accelerator(config.hardware, [])
     objective = Learner(model, data.task.objectives).to(accelerator.device)
-    weights = data.task.weights
-    training = prepare_training(config, data.examples, weights, objective, accelerator)
+    phase = Phase(config, data.task.objectives, data.task.weights, data.examples)
+    (training,) = prepare_training([phase], objective, accelerator)
     # Every shape has been met, and what it takes has been loaded.
     steps, device = training.batches.steps_per_epoch, accelerator.device
     seen: list[int] = []

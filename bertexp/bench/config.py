@@ -62,7 +62,8 @@ class BenchConfig(Config):
     command: ClassVar[str] = "bertexp.bench"
     # ``bench.steps`` is the number of steps, and nothing of them is kept.
     passes_over: ClassVar[tuple[str, ...]] = (
-        *("tracker", "name", "sweep", "evaluation.every", "evaluation.pseudo_perplexity"),
+        *("tracker", "name", "sweep", "phases"),
+        *("evaluation.every", "evaluation.pseudo_perplexity"),
         *("trainer.epochs", "trainer.max_steps", "trainer.max_tokens", "trainer.max_time"),
         *("trainer.save_every", "trainer.keep_checkpoints", "trainer.resume", "trainer.dry_run"),
     )

@@ -30,6 +30,7 @@ from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, Watch, train
 from bertexp.training.machine import peak_memory
+from bertexp.training.phase import Phase
 from bertexp.training.plan import load_steps
 from bertexp.training.setup import build_accelerator, prepare_training
 
@@ -68,7 +69,9 @@ def measure_bertexp(config: BenchConfig, folder: Path, steps: int, loss_steps: i
     first = first_batch(config, data).to(accelerator.device)
     # Before ``prepare_training``, which turns on mixed precision.
     first_loss = _loss(learner, first)
-    training = prepare_training(config, data.examples, data.task.weights, learner, accelerator)
+    task = data.task
+    phase = Phase(config, task.objectives, task.weights, data.examples)
+    (training,) = prepare_training([phase], learner, accelerator)
     warmup, total = config.bench.warmup, longest(steps, loss_steps)
     training.budget = Budget(total, None, None)
     clock = Clock(warmup, total)

@@ -12,6 +12,7 @@ from typing import Any
 
 from bertexp.config import keys
 from bertexp.experiment.folder import recorded
+from bertexp.experiment.phases import described
 from bertexp.experiment.summary import SUMMARY_FILE, status
 from bertexp.files import expanded
 from bertexp.finetune.records import PREFIX, read_records
@@ -209,6 +210,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     # A run's metrics have their rows in its summary: its plugins need not be there any more.
     config = recorded(folder, "config", with_plugins=False)
     values: Any = OmegaConf.to_container(config, resolve=True) if config else {}
+    if values.get("phases"):
+        values["phases"] = described(values["phases"], values)
     # A key of the schema may have shares for its value, which belong together.
     return flattened(values, {*keys()})
 

@@ -34,7 +34,7 @@ class EvaluateConfig(Config):
     # The model and its tokenizer are the run's; settings of its training do not matter.
     passes_over: ClassVar[tuple[str, ...]] = (
         *("masking", "tokenizer", "model", "optimizer", "scheduler", "trainer", "tracker"),
-        *("seed", "name", "sweep", "evaluation.every"),
+        *("seed", "name", "sweep", "phases", "evaluation.every"),
     )
 
     run: str | None

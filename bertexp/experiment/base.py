@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,10 +13,10 @@ from rich.console import RenderableType
 
 from bertexp.config import RunConfig
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.objectives.examples import Examples
 from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
+from bertexp.training.phase import Phase
 
 R = TypeVar("R", bound=RunConfig)
 
@@ -26,7 +26,8 @@ class Prepared:
     """The model, the data and what is known of them before training.
 
     Attributes:
-        weights: the factor of each head's mean loss.
+        heads: those that are evaluated and exported.
+        phases: the parts of the budget in order; most runs have one.
         fingerprints: of the contents of the data.
         yardsticks: by metric, the best value without looking at the input.
         answered: by accuracy, its number of independent examples.
@@ -38,8 +39,7 @@ class Prepared:
     tokenizer: Tokenizer
     max_length: int
     heads: Sequence[Head]
-    weights: Mapping[str, float]
-    examples: Examples
+    phases: Sequence[Phase]
     fingerprints: Mapping[str, Any]
     yardsticks: Mapping[str, float]
     answered: Mapping[str, int]
@@ -83,7 +83,6 @@ class Experiment(ABC, Generic[R]):
         exports_best: whether ``model/`` is the best model instead of the last.
         every: steps between two evaluations, None for none; set by ``prepare``.
         patience: evaluations without a better model after which training ends, None for never.
-        mask_rate: the rate at a share of the budget; None if nothing is masked.
     """
 
     exports_best: ClassVar[bool] = False
@@ -93,7 +92,6 @@ class Experiment(ABC, Generic[R]):
         self.decides = "eval/loss"
         self.every: int | None = None
         self.patience: int | None = None
-        self.mask_rate: Callable[[float], float | None] | None = None
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

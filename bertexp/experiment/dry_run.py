@@ -7,20 +7,23 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 
+import numpy as np
 import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bertexp import group
 from bertexp.console import clock, compact, listed, plural, show, size, table
-from bertexp.experiment.plan import MEASURED, PLANNED, TRAINED_BYTES, Plan
+from bertexp.experiment.plan import MEASURED, PLANNED, TRAINED_BYTES, Part, Plan
 from bertexp.experiment.run import Run
 from bertexp.experiment.summary import write_summary
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import count_parameters
+from bertexp.training.borders import outlook
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Watch, train
+from bertexp.training.loop import Training, Watch, train
 from bertexp.training.machine import forget_peak, peak_memory, total_memory
 from bertexp.training.plan import BatchPlan
 from bertexp.training.state import TrainState
@@ -35,91 +38,109 @@ def make_plan(run: Run) -> Plan:
     The model is of no use afterwards. All processes take part; the first one records the plan in
     the run's ``summary.json``.
     """
-    ready, trainer = run.training, run.config.trainer
     forget_peak()
-    seconds_per_token, utilisation = _make_steps(run)
-    step_seconds = seconds_per_token * ready.tokens_per_step
+    measured = [_make_steps(run, training) for training in run.trainings]
+    run.learner.use(run.prepared.heads)
     began = time.perf_counter()
     run.experiment.evaluate(run.learner, run.accelerator.device)
     evaluation = time.perf_counter() - began
     # A limit on time counts whole steps, not only forward and backward.
-    steps = ready.budget.expected_steps(ready.state, ready.tokens_per_step, step_seconds)
-    tokens = steps * ready.tokens_per_step
+    ends = outlook([training for training, _ in measured])
+    parts = [
+        _part(training, end - first)
+        for (training, _), (first, end) in zip(measured, pairwise([0, *ends]), strict=True)
+    ]
+    seconds = [part.steps * part.step_seconds for part in parts]
+    steps, trainer = ends[-1], run.config.trainer
     parameters = count_parameters(run.learner)
     plan = Plan(
         parameters=parameters,
         steps=steps,
-        epochs=steps / ready.batches.steps_per_epoch,
-        tokens=tokens,
-        flops=tokens * _flops_per_token(run),
-        step_seconds=step_seconds,
+        epochs=sum(part.epochs for part in parts),
+        tokens=sum(part.tokens for part in parts),
+        flops=sum(part.flops for part in parts),
+        step_seconds=sum(seconds) / steps,
         # Before the first step, at intervals, and at the end.
         evaluation_seconds=evaluation * (2 + ((steps - 1) // run.every if run.every else 0)),
         peak_bytes=group.largest([peak_memory()])[0],
         checkpoint_bytes=TRAINED_BYTES * parameters,
-        checkpoints=_checkpoints(run, steps, steps * step_seconds),
+        checkpoints=_checkpoints(run, steps, sum(seconds)),
         processes=group.size(),
         step_examples=trainer.batch_size * trainer.gradient_accumulation_steps,
         sharded=run.config.hardware.sharded,
-        utilisation=utilisation,
+        utilisation=np.average([speed for _, speed in measured], weights=seconds).item(),
+        phases=[asdict(part) for part in parts],
     )
     if group.is_first():
         write_summary(run.invocation.folder, {"status": PLANNED, PLANNED: asdict(plan)})
     return plan
 
 
-def _make_steps(run: Run) -> tuple[float, float]:
-    """Train one step, which creates the optimizer's states, and those that are measured.
+def _make_steps(run: Run, training: Training) -> tuple[Training, float]:
+    """Train one step of a phase, which creates the optimizer's states, and those to measure.
 
-    Returns the seconds a token, without padding, and the speed relative to the machine's matrix
-    product.
+    Returns the phase with the seconds of a mean step, and the speed relative to the machine's
+    matrix product.
     """
+    run.learner.use(training.phase.heads)
     spent: list[TrainState] = []
 
     class Count(Watch):
         def step(self) -> None:
-            spent.append(replace(training.state))
+            spent.append(replace(trial.state))
 
     budget = Budget(steps=1 + MEASURED, tokens=None, seconds=None)
-    training = replace(run.training, budget=budget)
-    train(training, _batches(run), Count())
+    trial = replace(training, budget=budget, state=TrainState())
+    train(trial, _batches(training), Count())
     first, last = spent[0], spent[-1]
     seconds = last.seconds - first.seconds
     utilisation = (last.flops - first.flops) / seconds / training.machine_flops
-    return seconds / (last.tokens - first.tokens), utilisation
+    seconds_per_token = seconds / (last.tokens - first.tokens)
+    step_seconds = seconds_per_token * training.tokens_per_step
+    return replace(training, step_seconds=step_seconds), utilisation
 
 
-def _flops_per_token(run: Run) -> float:
+def _part(training: Training, steps: int) -> Part:
+    tokens = steps * training.tokens_per_step
+    return Part(
+        steps=steps,
+        epochs=steps / training.batches.steps_per_epoch,
+        tokens=tokens,
+        flops=tokens * _flops_per_token(training),
+        step_seconds=training.step_seconds,
+    )
+
+
+def _flops_per_token(training: Training) -> float:
     """Return the operations of training a token, the same for any seed.
 
     It is the mean over steps from a whole epoch, drawn and masked under a fixed seed.
     """
-    plan = BatchPlan.of(run.prepared.examples.under(SEED), run.config, SEED)
-    learner = run.learner
+    phase = training.phase
+    plan = BatchPlan.of(phase.examples.under(SEED), phase.config, SEED)
+    learner = training.accelerator.unwrap_model(training.learner)
+    learner.use(phase.heads)
     flops, tokens = 0.0, 0
     for place, number in enumerate(plan.spread(SAMPLED)):
-        rate = (
-            run.experiment.mask_rate((place + 0.5) / SAMPLED) if run.experiment.mask_rate else None
-        )
+        rate = phase.mask_rate((place + 0.5) / SAMPLED) if phase.mask_rate else None
         batches = plan[number if rate is None else (number, rate)]
         flops += sum(learner.flops(batch) for batch in batches)
         tokens += sum(batch.tokens for batch in batches)
     return flops / tokens
 
 
-def _batches(run: Run) -> Iterator[list[Batch]]:
-    """Yield the first steps, with mask rates from the whole run: a schedule changes the work."""
+def _batches(training: Training) -> Iterator[list[Batch]]:
+    """Yield the first steps, with rates from the whole phase: a schedule changes the work."""
+    rate = training.phase.mask_rate
     for number in range(1 + MEASURED):
         progress = max(0.0, (number - 0.5) / MEASURED)
-        yield run.training.batches[
-            (number, run.experiment.mask_rate(progress)) if run.experiment.mask_rate else number
-        ]
+        yield training.batches[(number, rate(progress)) if rate else number]
 
 
 def _checkpoints(run: Run, steps: int, seconds: float) -> int:
     """Return the most checkpoints on disk at a time, including the one being written."""
     trainer = run.config.trainer
-    written = 1 + (steps // run.every if run.every else 0)
+    written = len(run.trainings) + (steps // run.every if run.every else 0)
     if isinstance(trainer.save_every, int):
         written += steps // trainer.save_every
     elif trainer.save_minutes:
@@ -138,7 +159,8 @@ def show_plan(run: Run) -> float:
     """
     plan = make_plan(run)
     if group.is_first() and run.invocation.job is None:
-        run.print_plan(plan.steps, plan.steps * plan.step_seconds)
+        steps = [part["steps"] for part in plan.phases]
+        run.print_plan(steps, plan.steps * plan.step_seconds)
         show(costs(plan))
     return math.nan
 
@@ -160,7 +182,17 @@ def costs(plan: Plan) -> RenderableType:
     }
     if plan.processes > 1:
         rows["processes"] = _processes(plan)
+    if len(plan.phases) > 1:
+        rows |= {f"phase {n}": _of_phase(Part(**part)) for n, part in enumerate(plan.phases, 1)}
     return Group(listed(rows), "", NOTE)
+
+
+def _of_phase(part: Part) -> str:
+    return (
+        f"{clock(part.steps * part.step_seconds)}: {part.steps:,} steps of "
+        f"{1e3 * part.step_seconds:,.0f} ms, {compact(part.tokens)} tokens, {part.flops:.2e} "
+        "floating-point operations"
+    )
 
 
 def sweep_costs(plans: Sequence[tuple[str, Plan]], at_once: int) -> RenderableType:

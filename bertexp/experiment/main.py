@@ -56,7 +56,8 @@ def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invo
             return show_plan(run)
         with run.progress, invocation.signals.deferred():
             run.begin()
-            train(run.training, run.steps(), run)
+            for training in run.phases():
+                train(training, run.steps(), run)
             run.end()
         return conclude(run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 # A dry run's status in ``summary.json``, and the key of its plan.
 PLANNED = "planned"
@@ -10,6 +11,17 @@ PLANNED = "planned"
 MEASURED = 3
 # For each parameter in float32: its weight, and the weight with AdamW's two moments.
 WEIGHT_BYTES, TRAINED_BYTES = 4, 12
+
+
+@dataclass(frozen=True)
+class Part:
+    """The cost of one phase, see ``Plan``."""
+
+    steps: int
+    epochs: float
+    tokens: float
+    flops: float
+    step_seconds: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class Plan:
         step_examples: of all processes together.
         sharded: whether each process holds only a part of the optimizer's states.
         utilisation: the speed of the measured steps relative to the machine's matrix product.
+        phases: the values of each phase's ``Part``.
     """
 
     parameters: int
@@ -45,6 +58,7 @@ class Plan:
     step_examples: int
     sharded: bool
     utilisation: float
+    phases: list[dict[str, Any]]
 
     @property
     def seconds(self) -> float:

@@ -86,8 +86,14 @@ def prepare_training(
     config: Config, tokenizer: Tokenizer | None = None
 ) -> tuple[Tokenizer, Examples]:
     """Prepare only the tokenizer and the training examples, see ``prepare_data``."""
-    corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
-    return tokenizer, _examples(config, corpus, tokens["train"], task)
+    task, examples = prepare_examples(config, tokenizer)
+    return task.writer.tokenizer, examples
+
+
+def prepare_examples(config: Config, tokenizer: Tokenizer | None = None) -> tuple[Task, Examples]:
+    """Prepare only the task and its training examples, see ``prepare_data``."""
+    corpus, _, tokens, task = _prepare_text(config, tokenizer)
+    return task, _examples(config, corpus, tokens["train"], task)
 
 
 def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +13,37 @@ from rich.console import RenderableType
 
 from bertexp import group
 from bertexp.config import Config
-from bertexp.console import plural
-from bertexp.data.tokens.unknown import unknown_share
 from bertexp.evaluation.bank import draw_samples, evaluate, example_losses, write_example_losses
 from bertexp.evaluation.evaluator import evaluate_fully
 from bertexp.experiment.base import Experiment, Final, Prepared
-from bertexp.experiment.prepare import Data, prepare_data
+from bertexp.experiment.facts import facts, phase_facts
+from bertexp.experiment.phases import described, phase_configs, sets, shares
+from bertexp.experiment.prepare import Data, prepare_data, prepare_examples
 from bertexp.experiment.rates import default_rate
 from bertexp.experiment.summary import write_summary
-from bertexp.families import FAMILIES
 from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
-from bertexp.masking.config import MaskingConfig
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.config import TaskConfig
-from bertexp.objectives.examples import MaskedExamples
+from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.packing import RowExamples
 from bertexp.objectives.samples import Sample
+from bertexp.objectives.task import Task
 from bertexp.pairs.examples import PairExamples
 from bertexp.tracking.base import SafeTracker
+from bertexp.training.phase import Phase
 
 
 class Pretraining(Experiment[Config]):
-    """Trains an encoder on the objectives of ``task.*``."""
+    """Trains an encoder on the objectives of ``task.*``, perhaps in several phases.
+
+    It is evaluated as its last phase is, from beginning to end.
+    """
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
+        self.whole, self.parts = config, phase_configs(config)
+        super().__init__(self.parts[-1])
         self.every = config.evaluation.every
-        if config.task.masks:
-            self.mask_rate = config.masking.rate
 
     def identity(self) -> dict[str, Any]:
         config = self.config
@@ -50,24 +52,29 @@ class Pretraining(Experiment[Config]):
             parts.append(config.task.format)
         if config.task.attention != "row":
             parts.append(config.task.attention)
-        masking = config.masking if self.mask_rate else None
+        masking = config.masking if config.task.masks else None
         known = {"task": config.task.name, "model": config.model.name, "masking": masking}
-        return known | {"parts": parts}
+        phases = described(self.whole.phases, asdict(self.whole)).replace(", ", "-")
+        return known | {"parts": (*parts, *([phases.replace(" ", "-")] if phases else []))}
 
     def prepare(self, device: torch.device) -> Prepared:
-        config, length = self.config, self.config.task.max_length
+        config = self.config
+        length = max(part.task.max_length for part in self.parts)
         # First, to find mistakes before the corpus, which may take long, is prepared.
-        heads, reads_pairs = config.task.heads, config.task.reads_pairs
+        heads = frozenset[str]().union(*(part.task.heads for part in self.parts))
+        reads_pairs = any(part.task.reads_pairs for part in self.parts)
         compiled = config.hardware.compile
-        task = f"task={config.task.name}"
+        task = " and ".join(dict.fromkeys(f"task={part.task.name}" for part in self.parts))
         found = check_model(
             *(config.family, config.model, heads, length, device, reads_pairs, compiled, task),
-            restricts=config.task.limits_attention,
+            restricts=any(part.task.limits_attention for part in self.parts),
         )
-        for name in config.task.objectives:
+        for name in dict.fromkeys(name for part in self.parts for name in part.task.objectives):
             OBJECTIVES[name].check(found, task, compiled)
         with group.first_before_others():
             self.data = data = prepare_data(config)
+            before = [prepare_examples(part, data.tokenizer) for part in self.parts[:-1]]
+        self.phases = phases = self._phases([*before, (data.task, data.examples)])
         model = build_model(config.family, config.model, heads, data.tokenizer, length, config.seed)
         for evaluator in data.evaluators:
             evaluator.check(model)
@@ -76,34 +83,47 @@ class Pretraining(Experiment[Config]):
             tokenizer=data.tokenizer,
             max_length=length,
             heads=data.task.objectives,
-            weights=data.task.weights,
-            examples=data.examples,
+            phases=phases,
             fingerprints=fingerprints(data),
             yardsticks=yardsticks(data),
             answered=answered(data),
-            facts=_facts(config, data, model),
+            facts=facts(config, data, model, phases),
             default_rate=default_rate(config.model.pretrained, model.config.hidden_size),
         )
+
+    def _phases(self, written: Sequence[tuple[Task, Examples]]) -> list[Phase]:
+        found, whole = [], self.whole
+        entries, spans = (whole.phases, shares(whole)) if whole.phases else ([{}], [(0.0, 1.0)])
+        for part, entry, (low, high), (task, examples) in zip(
+            self.parts, entries, spans, written, strict=True
+        ):
+            phase = Phase(
+                config=part,
+                heads=task.objectives,
+                weights=task.weights,
+                examples=examples,
+                low=low,
+                high=high,
+                restarts=sets(entry, "scheduler"),
+                facts=phase_facts(part, task.objectives, len(examples)),
+            )
+            if part.task.masks:
+                own, rate = sets(entry, "masking.schedule"), part.masking.rate
+                over = rate if own else partial(_through, rate, phase)
+                phase = replace(phase, mask_rate=over)
+            found.append(phase)
+        return found
 
     def describe(self, folder: Path, tracker: SafeTracker | None) -> None:
         if tracker:
             tracker.describe({"fingerprints": fingerprints(self.data)})
-        layers = [*self.data.examples.layers()]
-        if isinstance(layers[-1], PairExamples):
-            write_summary(folder, {"pairs": layers[-1].shares(epoch=0)})
-        if isinstance(layers[-1], RowExamples):
-            write_summary(folder, {"rows": layers[-1].figures()})
-        masked = next((each for each in layers if isinstance(each, MaskedExamples)), None)
-        if masked is None:
-            return
-        found = audit(masked)
-        write_summary(folder, {"masking": asdict(found) | found.figures()})
-        if tracker:
-            rows = [[name, value] for name, value in found.figures().items()]
-            tracker.log_rows("masking/audit", ["figure", "value"], rows)
-            runs = [[*pair] for pair in found.runs.items()]
-            tracker.log_rows("masking/runs", ["tokens", "runs"], runs)
-        found.warn()
+        several, records = len(self.phases) > 1, []
+        for number, phase in enumerate(self.phases, start=1):
+            name = f"/phase{number}" if several else ""
+            record = _described(phase.examples, tracker, name)
+            records.append({"share": phase.high - phase.low, **phase.facts, **record})
+        # The last phase's, as they are of a run without phases.
+        write_summary(folder, record | ({"phases": records} if several else {}))
 
     def evaluate(self, learner: Learner, device: torch.device) -> dict[str, float]:
         return evaluate(learner, self.data.bank, device)
@@ -170,53 +190,27 @@ def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[
     return tables
 
 
-def _facts(config: Config, data: Data, model: Any) -> dict[str, str]:
-    train, validation = data.corpus.sizes["train"], data.corpus.sizes["validation"]
-    kind = model.config.model_type
-    scratch = f"{config.model.name} {kind}, from scratch"
-    source = f"{config.model.pretrained} ({kind})" if config.model.pretrained else scratch
-    tokens, tokenizer = data.tokens["train"], data.tokenizer
-    unknown = unknown_share(tokens.counts(tokenizer.vocab_size), tokenizer)
-    rows = {
-        "corpus": f"{config.dataset.name}{f' ({data.corpus.source})' * bool(data.corpus.source)}"
-        f"{', streamed; its head' * config.dataset.streaming}: "
-        f"{plural(train.documents, 'document')}{', parts of one,' * data.corpus.parted} of "
-        f"{plural(train.paragraphs, 'paragraph')}, {train.characters / 1e6:.1f} MB; "
-        f"{validation.documents:,} for validation",
-        "tokens": f"{len(tokens.tokens):,}, {unknown:.2%} unknown; vocabulary of "
-        f"{tokenizer.vocab_size:,} ({config.tokenizer.name})",
-        "task": f"{config.task.name}: {len(data.examples):,} examples of up to "
-        f"{config.task.max_length} tokens{_format(config.task)}",
-    }
-    if config.task.masks:
-        replace = config.masking.replace
-        shares = "/".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
-        rows["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
-    if config.task.loss.changed:
-        rows["loss"] = f"cross-entropy with {', '.join(config.task.loss.changed)}"
-    for objective in data.task.objectives:
-        rows |= objective.facts
-    sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
-    return rows | {"model": f"{source}: {sizes}{_dropout(model.config)}"}
+def _described(examples: Examples, tracker: SafeTracker | None, name: str) -> dict[str, Any]:
+    """Return what is measured of a phase's examples, which ``tracker`` gets too."""
+    layers = [*examples.layers()]
+    record: dict[str, Any] = {}
+    if isinstance(layers[-1], PairExamples):
+        record["pairs"] = layers[-1].shares(epoch=0)
+    if isinstance(layers[-1], RowExamples):
+        record["rows"] = layers[-1].figures()
+    masked = next((each for each in layers if isinstance(each, MaskedExamples)), None)
+    if masked is not None:
+        found = audit(masked)
+        record["masking"] = asdict(found) | found.figures()
+        if tracker:
+            rows = [[name, value] for name, value in found.figures().items()]
+            tracker.log_rows(f"masking/audit{name}", ["figure", "value"], rows)
+            runs = [[*pair] for pair in found.runs.items()]
+            tracker.log_rows(f"masking/runs{name}", ["tokens", "runs"], runs)
+        found.warn()
+    return record
 
 
-def _format(config: TaskConfig) -> str:
-    if config.format == "blocks":
-        return ""
-    apart = ", attention within the document" if config.attention == "document" else ""
-    return f" ({config.format}{apart})"
-
-
-def _rate(config: MaskingConfig) -> str:
-    text = f"{config.drawn:.3g}" if isinstance(config.drawn, float) else f"rates {config.drawn}"
-    if config.schedule.end is not None:
-        text += f" to {config.schedule.end:.3g} ({config.schedule.name})"
-    if config.corrupt_prob is not None:
-        text += f", corrupted {config.corrupt_prob:.3g}"
-    return text
-
-
-def _dropout(architecture: Any) -> str:
-    names = FAMILIES[architecture.model_type].dropouts()
-    rates = dict.fromkeys(getattr(architecture, name) for name in names)
-    return f", dropout {' and '.join(f'{rate:g}' for rate in rates)}" if any(rates) else ""
+def _through(rate: Callable[[float], float | None], phase: Phase, share: float) -> float | None:
+    """Return the rate of a schedule over the whole run at a share of a phase."""
+    return rate(phase.overall(share))

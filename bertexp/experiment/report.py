@@ -16,6 +16,7 @@ from bertexp.experiment.base import Prepared
 from bertexp.experiment.rates import explained
 from bertexp.metrics import describe, known_to
 from bertexp.objectives.learner import Learner, count_parameters
+from bertexp.training.phase import Phase
 from bertexp.training.state import TrainState
 
 
@@ -24,19 +25,17 @@ def plan(
     prepared: Prepared,
     learner: Learner,
     accelerator: Accelerator,
-    steps: int,
+    steps: Sequence[int],
     seconds: float,
 ) -> RenderableType:
-    trainer, examples = config.trainer, len(prepared.examples)
-    # A step has at most one epoch.
-    size = min(trainer.batch_size, examples)
-    passes = min(trainer.gradient_accumulation_steps, -(-examples // size))
-    batch = plural(size, "example") + f" × {passes}" * (passes > 1)
-    assert config.optimizer.lr is not None
-    rate = explained(config.optimizer.lr, prepared.default_rate)
+    """Return the plan; ``steps`` are those of each phase, or of the last ones that are left."""
+    phases = prepared.phases[-len(steps) :]
     mixed = accelerator.mixed_precision
     rows = {
-        "steps": f"{steps:,} of {batch}, learning rate {rate} ({config.scheduler.name})",
+        "steps": "; then ".join(
+            _steps(phase, number, prepared.default_rate)
+            for phase, number in zip(phases, steps, strict=True)
+        ),
         "hardware": f"{accelerator.device.type}, {'fp32' if mixed == 'no' else mixed}"
         f"{', compiled' * config.hardware.compile}",
         "time": f"about {clock(seconds)} of training",
@@ -45,6 +44,18 @@ def plan(
     # With those that objectives train beside the model.
     facts["model"] += f", {count_parameters(learner):,} parameters"
     return Group("", listed({**facts, **rows}), "")
+
+
+def _steps(phase: Phase, steps: int, default_rate: tuple[float, str]) -> str:
+    trainer, examples = phase.config.trainer, len(phase.examples)
+    # A step has at most one epoch.
+    size = min(trainer.batch_size, examples)
+    passes = min(trainer.gradient_accumulation_steps, -(-examples // size))
+    batch = plural(size, "example") + f" × {passes}" * (passes > 1)
+    assert phase.config.optimizer.lr is not None
+    rate = explained(phase.config.optimizer.lr, default_rate)
+    schedule = phase.config.scheduler.name + ", of its own" * phase.restarts
+    return f"{steps:,} of {batch}, learning rate {rate} ({schedule})"
 
 
 def evaluation_line(step: int | None, metrics: Mapping[str, float]) -> str:

@@ -80,7 +80,7 @@ def summary(run: Run, final: Final) -> dict[str, object]:
         "train_samples_per_second": state.examples / state.seconds,
         "train_steps_per_second": state.step / state.seconds,
         "total_flos": state.flops,
-        "epoch": state.examples / len(run.prepared.examples),
+        "epoch": run.epoch,
         "budget": asdict(state),
         "seconds": {"training": state.seconds} | run.clock.read(),
     }

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bertexp.arguments import quoted
 from bertexp.config import Config, RunConfig, changes_outcome, parse
 from bertexp.experiment.folder import recorded
+from bertexp.experiment.phases import parts
 from bertexp.experiment.summary import read_summary
 from bertexp.files import expanded
 from bertexp.keys import flattened
@@ -125,7 +126,8 @@ def _require_new(composed: DictConfig, folder: Path, whole: Sequence[Checkpoint]
 def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) -> DictConfig:
     """Return the recorded configuration of the run in ``folder``, changed by the command line.
 
-    ``hardware`` and ``tracker`` are those of the command line.
+    Of a run with phases it is that of the last one. ``hardware`` and ``tracker`` are those of the
+    command line.
     """
     stored = recorded(folder, "config")
     assert stored is not None, folder
@@ -135,7 +137,8 @@ def as_recorded(composed: DictConfig, folder: Path, overrides: Sequence[str]) ->
     for part in ("hardware", "tracker", "finetune", "run"):
         then.pop(part, None)
     changed = [one for one in overrides if _part(one) in then or _part(one) not in composed]
-    return _with_overrides(_completed(then, composed), composed, changed)
+    # A model is what its last phase has made of it.
+    return _with_overrides(parts(_completed(then, composed))[-1], composed, changed)
 
 
 def _part(override: str) -> str:
@@ -171,7 +174,8 @@ def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
     changed = [key for key in new if new[key] != old.get(key) and changes_outcome(key)]
     per_epoch = checkpoint.progress["steps_per_epoch"]
     budgets = [Budget.of(config.trainer, per_epoch) for config in (before, after)]
-    if budgets[1].covers(budgets[0]):
+    # A longer budget moves the borders between phases, which may be in the past.
+    if budgets[1].covers(budgets[0]) and not new.get("phases"):
         changed = [key for key in changed if key not in BUDGET]
     if changed and not after.trainer.resume_force:
         what = [f"{key}={new[key]} (was {old.get(key)})" for key in changed]

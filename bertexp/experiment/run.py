@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import shlex
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from bertexp.config import RunConfig
 from bertexp.console import show, shown
 from bertexp.experiment import report
 from bertexp.experiment.base import Experiment, Prepared
+from bertexp.experiment.clock import Clock
 from bertexp.experiment.invocation import Invocation
 from bertexp.experiment.summary import write_summary
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
+from bertexp.training.borders import begin_phase, outlook
 from bertexp.training.loop import Training, Watch
 from bertexp.training.plan import load_steps
 from bertexp.training.saving import Saver
@@ -33,39 +35,13 @@ from bertexp.validation import UserError
 
 
 @dataclass
-class Clock:
-    """The seconds that a run took, since its first start if it was resumed.
-
-    Attributes:
-        total: up to the last stop.
-        preparation, evaluation, checkpoints, tracking: the parts that were not training.
-    """
-
-    total: float = 0.0
-    preparation: float = 0.0
-    evaluation: float = 0.0
-    checkpoints: float = 0.0
-    tracking: float = 0.0
-    _began: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def counting(self, part: str) -> Iterator[None]:
-        """Add the time of a ``with`` block to ``part``, the name of an attribute."""
-        began = time.perf_counter()
-        yield
-        setattr(self, part, getattr(self, part) + time.perf_counter() - began)
-
-    def read(self) -> dict[str, float]:
-        seconds = {name: value for name, value in vars(self).items() if name != "_began"}
-        return seconds | {"total": self.total + time.perf_counter() - self._began}
-
-
-@dataclass
 class Run(Watch):
     """A prepared run, and what follows each step of its training.
 
     Attributes:
         learner: the model with its heads.
+        trainings: of each phase.
+        number: that of the phase in progress, from 0.
         record, tracker: the run's own record, and the user's tracker.
         clock: the seconds so far.
     """
@@ -75,7 +51,8 @@ class Run(Watch):
     invocation: Invocation
     accelerator: Accelerator
     learner: Learner
-    training: Training
+    trainings: Sequence[Training]
+    number: int
     saver: Saver
     record: JsonLinesTracker
     tracker: SafeTracker | None
@@ -87,7 +64,22 @@ class Run(Watch):
         self.every = self.experiment.every
         job = self.invocation.job
         hidden = not group.is_first() or (job is not None and not job.shows_bar)
-        self.progress = Progress(self.training.expected_steps, disable=hidden)
+        self.progress = Progress(self.ends[-1], disable=hidden)
+
+    @property
+    def training(self) -> Training:
+        return self.trainings[self.number]
+
+    @property
+    def ends(self) -> list[int]:
+        """The step at which each phase that is left is expected to end."""
+        return outlook(self.trainings[self.number :])
+
+    @property
+    def epoch(self) -> float:
+        """How often the examples were seen, over all phases."""
+        state, start = self.training.state, self.training.budget.start
+        return start.epochs + (state.examples - start.examples) / len(self.training.phase.examples)
 
     @classmethod
     def prepare(
@@ -111,18 +103,28 @@ class Run(Watch):
         if group.is_first() and not config.trainer.dry_run:
             write_summary(invocation.folder, {"fingerprints": prepared.fingerprints})
             experiment.describe(invocation.folder, tracker)
-        learner = Learner(prepared.model, prepared.heads).to(accelerator.device)
-        training = prepare_training(
-            config, prepared.examples, prepared.weights, learner, accelerator, checkpoint
-        )
+        heads = [head for phase in prepared.phases for head in phase.heads]
+        learner = Learner(prepared.model, heads).to(accelerator.device)
+        trainings = prepare_training(prepared.phases, learner, accelerator, checkpoint)
+        number = checkpoint.progress.get("phase", 0) if checkpoint else 0
         exported = (prepared.model, prepared.tokenizer, prepared.max_length)
         saver = Saver(*exported, invocation.folder, config.trainer)
-        parts = (accelerator, learner, training, saver, record, tracker, clock)
+        parts = (accelerator, learner, trainings, number, saver, record, tracker, clock)
         return cls(experiment, prepared, invocation, *parts)
+
+    def phases(self) -> Iterator[Training]:
+        """Yield each phase that is left; it is trained before the next one begins."""
+        yield self.training
+        for number in range(self.number + 1, len(self.trainings)):
+            begin_phase(self.trainings[number], self.training)
+            self.number = number
+            self.learner.use(self.training.phase.heads)
+            self.progress.note(f"step {self.training.state.step} · phase {number + 1} begins")
+            yield self.training
 
     def steps(self) -> Iterator[Any]:
         training, ahead = self.training, self.training.budget.ahead
-        rate = self.experiment.mask_rate
+        rate = training.phase.mask_rate
 
         def mask_prob(number: int) -> float | None:
             assert rate is not None
@@ -142,10 +144,13 @@ class Run(Watch):
         """
         training, job = self.training, self.invocation.job
         if group.is_first():
-            left = training.expected_steps - training.state.step
-            self.print_plan(training.expected_steps, training.step_seconds * left)
+            steps = [b - a for a, b in pairwise([training.budget.start.step, *self.ends])]
+            done = training.state.step - training.budget.start.step
+            paces = [each.step_seconds for each in self.trainings[self.number :]]
+            left = sum(map(operator.mul, paces, steps)) - paces[0] * done
+            self.print_plan(steps, left)
             if job:
-                job.planned(training.step_seconds * left)
+                job.planned(left)
         checkpoint = self.invocation.resume.checkpoint
         if checkpoint is None:
             self._measure()
@@ -154,24 +159,25 @@ class Run(Watch):
         self._check_data(checkpoint.progress["fingerprints"], shown(checkpoint.path))
         restore(training, checkpoint)
         self.saver.resume(checkpoint)
-        spent = training.budget.fraction(training.state) >= 1
+        spent = training.phase.is_last and training.budget.fraction(training.state) >= 1
         where = f"step {checkpoint.step} · resuming from {shown(checkpoint.path)}"
         self.progress.note(where + ": the budget is spent, nothing is left to train" * spent)
 
-    def print_plan(self, steps: int, seconds: float) -> None:
-        """Print the plan, or only log it in a job of a sweep."""
+    def print_plan(self, steps: Sequence[int], seconds: float) -> None:
+        """Print the plan, or only log it in a job of a sweep; ``steps`` are of each phase."""
         lines = report.plan(
             self.config, self.prepared, self.learner, self.accelerator, steps, seconds
         )
         show(lines, log_only=self.invocation.job is not None)
 
     def log(self, fraction: float, found: dict[str, float]) -> None:
-        state = self.training.state
-        epoch = {"train/epoch": state.examples / len(self.prepared.examples)}
+        state, phase = self.training.state, self.training.phase
+        place = {"train/epoch": self.epoch} | self._phase()
         with self.clock.counting("tracking"):
-            self.accelerator.log(found | epoch | state.spent(), step=state.step)
+            self.accelerator.log(found | place | state.spent(), step=state.step)
         speed = found["train/tokens_per_second"]
-        self.progress.update(state.step, min(fraction, 1.0), found["train/loss"], speed)
+        fraction = phase.overall(min(fraction, 1.0))
+        self.progress.update(state.step, fraction, found["train/loss"], speed)
 
     def evaluate(self) -> None:
         """Evaluate, and save the model if it is the best so far."""
@@ -194,6 +200,8 @@ class Run(Watch):
                 "seconds": self.clock.read(),
                 "steps_per_epoch": training.batches.steps_per_epoch,
                 "ahead": training.budget.ahead,
+                "phase": self.number,
+                "start": asdict(training.budget.start),
                 "fingerprints": self.prepared.fingerprints,
             }
             with self.clock.counting("checkpoints"):
@@ -215,18 +223,23 @@ class Run(Watch):
 
     def _measure(self) -> dict[str, float]:
         state = self.training.state
-        spent = state.spent()
-        if self.experiment.mask_rate:
+        spent = state.spent() | self._phase()
+        if any(each.phase.mask_rate for each in self.trainings):
             # Logged even if it is 0: runs are compared at it.
             spent["train/predicted_tokens"] = state.predicted_tokens
         with self.clock.counting("evaluation"):
+            self.learner.use(self.prepared.heads)
             found = self.experiment.evaluate(self.learner, self.accelerator.device)
+            self.learner.use(self.training.phase.heads)
             # The same bits in all processes, which decide on the best model by them.
             found = group.from_first(found)
         with self.clock.counting("tracking"):
             self.accelerator.log(found | spent, step=state.step)
         self.progress.note(report.evaluation_line(state.step, found))
         return found
+
+    def _phase(self) -> dict[str, float]:
+        return {"train/phase": self.number + 1} if len(self.trainings) > 1 else {}
 
     def _check_data(self, known: dict[str, Any], checkpoint: Path) -> None:
         found = self.prepared.fingerprints

@@ -21,6 +21,7 @@ from bertexp.finetune.objective import LabelHead
 from bertexp.finetune.records import write_record
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
+from bertexp.training.phase import Phase
 
 # The number of labels that the plan names.
 MOST_NAMED = 5
@@ -58,13 +59,13 @@ class Finetuning(Experiment[FinetuneConfig]):
         self.every = labelled.every or -(-len(data.train) // each_step)
         torch.manual_seed(self.config.seed)
         model = load_classifier(self.saved.source, data.labels).train()
+        heads = [LabelHead()]
         return Prepared(
             model=model,
             tokenizer=tokenizer,
             max_length=length,
-            heads=[LabelHead()],
-            weights={LABEL: 1.0},
-            examples=data.train,
+            heads=heads,
+            phases=[Phase(self.config, heads, {LABEL: 1.0}, data.train)],
             fingerprints={"bank": {LABEL: data.fingerprint}},
             yardsticks=yardsticks(data, labelled.metrics),
             answered=data.answered,

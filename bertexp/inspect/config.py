@@ -16,7 +16,7 @@ class InspectConfig(Config):
 
     command: ClassVar[str] = "bertexp.inspect"
     passes_over: ClassVar[tuple[str, ...]] = (
-        *("evaluation", "optimizer", "scheduler", "trainer", "name", "sweep"),
+        *("evaluation", "optimizer", "scheduler", "trainer", "name", "sweep", "phases"),
     )
 
     what: list[str]

@@ -53,6 +53,10 @@ class Learner(nn.Module):
                 if (module := head.build(self.family)) is not None:
                     self.own[head.name] = module
 
+    def use(self, heads: Iterable[Head]) -> None:
+        """Use the settings of other objectives of the same names, as phases have them."""
+        self.heads |= {head.name: head for head in heads}
+
     @property
     def own_state(self) -> dict[str, Tensor]:
         """The weights of ``own``, tied ones once."""

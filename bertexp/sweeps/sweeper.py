@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bertexp.config import RunConfig, keys
 from bertexp.console import clock
+from bertexp.experiment.phases import expand
 from bertexp.sweeps.ending import report
 from bertexp.sweeps.job import jobs_at_once, seconds_a_job
 from bertexp.sweeps.points import Varied
@@ -183,6 +184,7 @@ class ResumableSweeper(Sweeper):
         """Compose a job, and find its folder by its configuration or else by its name."""
         overrides = [*self._fixed, *point, "trainer.resume=auto"]
         composed = self._loader.load_sweep_config(self._config, overrides)
+        expand(composed, overrides, self._config.hydra.job.config_name)
         wanted = outcome(composed, self._keys)
         same = [job for job, found in self._stored if found == wanted]
         # Preferably a finished one.

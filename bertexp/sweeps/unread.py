@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.unread import COMMAND_LINE, Condition, conditions, unread, written, written_keys
+from bertexp.experiment.phases import parts, unread_in_all
+from bertexp.unread import COMMAND_LINE, Condition, conditions, written, written_keys
 from bertexp.validation import UserError
 
 # Names do not change a run, and a sweep's may contain the time.
@@ -34,7 +35,7 @@ def refuse_unread_in_sweep(
     reasons: dict[str, list[str | None]] = {}
     for job in jobs:
         found = written(job.hydra)
-        why = unread(found, job, every)
+        why = unread_in_all(found, job, every)
         for key in found:
             reasons.setdefault(key, []).append(why.get(key))
     for each in reasons.values():
@@ -50,7 +51,8 @@ def _refuse_equal(
     """Raise a ``UserError`` if two jobs read the same values, apart from names."""
     known: dict[str, DictConfig] = {}
     for job in jobs:
-        unmet = [condition for condition in every if not condition.holds(job)]
+        phases = parts(job)
+        unmet = [each for each in every if not any(each.holds(phase) for phase in phases)]
         values = {
             key: OmegaConf.select(job, key)
             for key in keys
@@ -63,7 +65,7 @@ def _refuse_equal(
         if not any(differ):
             raise UserError("two jobs of this sweep are the same run: a value is listed twice.")
         named = written_keys(differ[1] or differ[0])
-        why = unread(dict.fromkeys(named, COMMAND_LINE), job, every).values()
+        why = unread_in_all(dict.fromkeys(named, COMMAND_LINE), job, every).values()
         raise UserError(
             f"two jobs of this sweep are the same run: {' and '.join(map(','.join, differ))}."
             + "".join(f" {reason}." for reason in [*why][:1])

@@ -16,7 +16,7 @@ _PLAIN_STRATEGY = "token"
 # Of a model trained from scratch: what the label leaves out.
 _PLAIN_PARTS = ("bert", "wordpiece")
 _IN_EVERY_LABEL = re.compile(
-    r"task|seed|masking|masking\.(prob|strategy|corrupt_prob|dynamic|(replace|schedule)\..*)"
+    r"task|seed|phases|masking|masking\.(prob|strategy|corrupt_prob|dynamic|(replace|schedule)\..*)"
 )
 # That of Devlin et al. 2019, in percent; labels omit it.
 _PLAIN_REPLACEMENT = "80-10-10"

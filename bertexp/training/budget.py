@@ -17,32 +17,69 @@ NOTABLE = 1.05
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a run had spent, and its epochs, when a phase began."""
+
+    step: int = 0
+    examples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    epochs: float = 0.0
+
+
+# Where a run's first phase begins.
+ORIGIN = Start()
+
+
+@dataclass(frozen=True)
 class Budget:
-    """What a run may spend: steps, tokens and seconds of training, None for no limit.
+    """What a run may spend up to the end of a phase: steps, tokens and seconds of training.
+
+    None is no limit. Shares are those of the phase; most runs have only one.
 
     Attributes:
-        ahead: the position in the data minus the number of steps, in steps: not 0 only after the
-            run was resumed with another batch size, see ``steps_ahead``.
+        ahead: the position in the data minus the number of steps, in steps: not 0 only in a phase
+            whose epochs have another number of steps than those before, or after the run was
+            resumed with another batch size, see ``steps_ahead``.
+        start: where the phase began.
+        position: in the data, in steps, where the phase began.
     """
 
     steps: int | None
     tokens: int | None
     seconds: float | None
     ahead: int = 0
+    start: Start = ORIGIN
+    position: int = 0
 
     @classmethod
-    def of(cls, config: TrainerConfig, steps_per_epoch: int, ahead: int = 0) -> Budget:
-        """Return the budget of ``trainer.*``, with the lower of epochs and steps."""
+    def of(
+        cls,
+        config: TrainerConfig,
+        steps_per_epoch: int,
+        ahead: int = 0,
+        start: Start = ORIGIN,
+        end: float = 1.0,
+    ) -> Budget:
+        """Return the budget of ``trainer.*`` up to its share ``end``.
+
+        Of epochs and steps it is the lower.
+        """
         limits = []
         if config.epochs is not None:
-            limits.append(max(math.ceil(config.epochs * steps_per_epoch) - ahead, 1))
+            place = end * config.epochs * steps_per_epoch
+            # Only a run's end is rounded up: shares are hardly ever exact.
+            whole = math.ceil(place) if end == 1 else round(place)
+            limits.append(max(whole - ahead, start.step, 1))
         if config.max_steps is not None:
-            limits.append(config.max_steps)
+            limits.append(round(end * config.max_steps))
         return cls(
             steps=min(limits) if limits else None,
-            tokens=config.max_tokens,
-            seconds=None if config.max_time is None else config.max_time * 60,
+            tokens=None if config.max_tokens is None else round(end * config.max_tokens),
+            seconds=None if config.max_time is None else end * config.max_time * 60,
             ahead=ahead,
+            start=start,
+            position=round(start.epochs * steps_per_epoch),
         )
 
     def covers(self, other: Budget) -> bool:
@@ -57,7 +94,7 @@ class Budget:
 
     def fraction(self, state: TrainState) -> float:
         """Return the largest share of a limit that is spent; 1 once stopped."""
-        return 1.0 if state.stopped else self._nearest(state, steps=state.step)
+        return 1.0 if state.stopped else self._nearest(state, state.step - self.start.step)
 
     def midway(self, state: TrainState) -> float:
         """Return the share that will be spent in the middle of the next step.
@@ -65,7 +102,7 @@ class Budget:
         Schedules follow it, so that neither the first nor the last step has a learning rate of 0.
         The step is assumed to cost the mean of those before it.
         """
-        return max(self._nearest(state, steps=state.step + 0.5), FIRST_STEP)
+        return max(self._nearest(state, state.step - self.start.step + 0.5), FIRST_STEP)
 
     def progress(self, step: int, tokens_per_step: float, seconds: float) -> float:
         """Return the share that will be spent in the middle of ``step``, at most 1.
@@ -74,13 +111,9 @@ class Budget:
         ones, and ``seconds`` those that have passed when the batches are made. Without a limit in
         seconds it is a function of the step alone.
         """
-        middle = step + 0.5
-        spent = (
-            (self.steps, middle),
-            (self.tokens, (middle + self.ahead) * tokens_per_step),
-            (self.seconds, seconds),
-        )
-        return min(1.0, max(value / limit for limit, value in spent if limit is not None))
+        middle, start = step + 0.5, self.start
+        tokens = (middle + self.ahead - self.position) * tokens_per_step
+        return min(1.0, self._largest(middle - start.step, tokens, seconds - start.seconds))
 
     def expected_steps(
         self, state: TrainState, tokens_per_step: float, seconds_per_step: float
@@ -104,13 +137,25 @@ class Budget:
         return f"{', '.join(spent)}: the last step is a whole one" if spent else None
 
     def _nearest(self, state: TrainState, steps: float) -> float:
-        scale = steps / max(state.step, 1)
-        spent = (
-            (self.steps, steps),
-            (self.tokens, state.tokens * scale),
-            (self.seconds, state.seconds * scale),
+        start = self.start
+        scale = steps / max(state.step - start.step, 1)
+        tokens = (state.tokens - start.tokens) * scale
+        return self._largest(steps, tokens, (state.seconds - start.seconds) * scale)
+
+    def _largest(self, steps: float, tokens: float, seconds: float) -> float:
+        """Return the largest share of a limit, of what was spent since the phase began."""
+        start = self.start
+        limits = (
+            (self.steps, start.step, steps),
+            (self.tokens, start.tokens, tokens),
+            (self.seconds, start.seconds, seconds),
         )
-        return max(value / limit for limit, value in spent if limit is not None)
+        # A phase before may have gone beyond this one's end: a step is never cut short.
+        return max(
+            spent / (limit - first) if limit > first else 1.0
+            for limit, first, spent in limits
+            if limit is not None
+        )
 
 
 def steps_ahead(progress: Mapping[str, Any], examples: int, steps_per_epoch: int) -> int:
@@ -121,8 +166,14 @@ def steps_ahead(progress: Mapping[str, Any], examples: int, steps_per_epoch: int
     """
     if progress["steps_per_epoch"] == steps_per_epoch:
         return int(progress.get("ahead", 0))
-    seen = progress["state"]["examples"] / examples
+    start = begun(progress)
+    seen = start.epochs + (progress["state"]["examples"] - start.examples) / examples
     return round(seen * steps_per_epoch) - int(progress["step"])
+
+
+def begun(progress: Mapping[str, Any]) -> Start:
+    """Return where the phase of a checkpoint began."""
+    return Start(**progress.get("start", {}))
 
 
 def learning_rate_factor(config: SchedulerConfig, progress: float) -> float:

@@ -16,6 +16,7 @@ from bertexp.objectives.batch import Batch
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor
 from bertexp.training.config import TrainingConfig
+from bertexp.training.phase import Phase
 from bertexp.training.plan import BatchPlan
 from bertexp.training.shards import whole
 from bertexp.training.state import Tally, TrainState, Window
@@ -39,10 +40,9 @@ class Watch:
 
 @dataclass
 class Training:
-    """A model, its optimizer and its batches, ready for ``train``.
+    """A model, its optimizer and a phase's batches, ready for ``train``.
 
     Attributes:
-        weights: the factor of each objective's mean loss in the total loss.
         learner, optimizer: as ``Accelerator.prepare`` returns them; the learner's forward returns
             summed losses, see ``Learner``.
         batches: this process's share of each step.
@@ -52,8 +52,7 @@ class Training:
         step_seconds: the mean of forward and backward passes.
     """
 
-    config: TrainingConfig
-    weights: Mapping[str, float]
+    phase: Phase
     accelerator: Accelerator
     learner: nn.Module
     optimizer: torch.optim.Optimizer
@@ -67,19 +66,22 @@ class Training:
     step_seconds: float
 
     @property
-    def expected_steps(self) -> int:
-        return self.budget.expected_steps(self.state, self.tokens_per_step, self.step_seconds)
+    def config(self) -> TrainingConfig:
+        return self.phase.config
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return self.phase.weights
 
 
 def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> None:
-    """Train until the budget is spent; ``steps`` yields this process's share of each step.
+    """Train until the phase's budget is spent; ``steps`` yields this process's share of each step.
 
     The loss of a step is the sum over the predictions of all its batches, divided by their
     number: it does not depend on how the step is split into batches and among processes.
     """
     run, state, trainer = training, training.state, training.config.trainer
     learner = run.accelerator.unwrap_model(run.learner)
-    peak = [parameters["lr"] for parameters in run.optimizer.param_groups]
     clip = trainer.gradient_clip or float("inf")
     fraction = run.budget.fraction(state)
     if fraction >= 1 and run.window.seconds:
@@ -88,9 +90,9 @@ def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> Non
     while fraction < 1:
         clock = time.perf_counter()  # evaluating and saving are not training time
         batches = next(steps)
-        factor = learning_rate_factor(run.config.scheduler, run.budget.midway(state))
-        for parameters, rate in zip(run.optimizer.param_groups, peak, strict=True):
-            parameters["lr"] = rate * factor
+        rate = _learning_rate(run)
+        for parameters in run.optimizer.param_groups:
+            parameters["lr"] = rate
         tally = Tally.of(batches, sum(map(learner.flops, batches))).over_all_processes()
         totals = tally.predictions
         losses = accumulate_gradients(run.learner, run.accelerator, batches, run.weights, totals)
@@ -103,14 +105,22 @@ def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> Non
         run.window.add(losses, good, tally, elapsed)
         state.add(tally, elapsed)
         fraction = run.budget.fraction(state)
-        if fraction < 1 and watch.every and state.step % watch.every == 0:
+        at_border = fraction >= 1 and not run.phase.is_last
+        if watch.every and (at_border or (fraction < 1 and state.step % watch.every == 0)):
             watch.evaluate()
             run.learner.train()
             fraction = run.budget.fraction(state)
         if state.step % trainer.log_every == 0 or fraction >= 1:
-            rates = {"train/learning_rate": peak[0] * factor, "train/grad_norm": float(norm)}
+            rates = {"train/learning_rate": rate, "train/grad_norm": float(norm)}
             _log(run, watch, fraction, rates)
         watch.step()
+
+
+def _learning_rate(run: Training) -> float:
+    optimizer, scheduler = run.config.optimizer, run.config.scheduler
+    assert optimizer.lr is not None
+    progress = run.phase.scheduled(run.budget.midway(run.state))
+    return optimizer.lr * learning_rate_factor(scheduler, progress)
 
 
 def _wait_before_reading(run: Training, watch: Watch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
@@ -20,12 +20,12 @@ from torch import nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import group
-from bertexp.objectives.examples import Examples
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
-from bertexp.training.budget import Budget, steps_ahead
+from bertexp.training.borders import budget_of
+from bertexp.training.budget import Budget, begun, steps_ahead
 from bertexp.training.checkpoints import Checkpoint
-from bertexp.training.config import HardwareConfig, OptimizerConfig, TrainingConfig
+from bertexp.training.config import HardwareConfig, OptimizerConfig
 from bertexp.training.loop import Training
 from bertexp.training.machine import (
     MEASURED_STEPS,
@@ -33,6 +33,7 @@ from bertexp.training.machine import (
     machine_flops,
     measure_seconds_per_token,
 )
+from bertexp.training.phase import Phase
 from bertexp.training.plan import BatchPlan
 from bertexp.training.state import TrainState, Window
 from bertexp.validation import UserError
@@ -169,40 +170,55 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Ad
 
 
 def prepare_training(
-    config: TrainingConfig,
-    examples: Examples,
-    weights: Mapping[str, float],
+    phases: Sequence[Phase],
     learner: Learner,
     accelerator: Accelerator,
     checkpoint: Checkpoint | None = None,
-) -> Training:
-    """Build the optimizer and the batches, and measure a step; ``restore`` loads the tensors."""
-    batches = BatchPlan.of(examples, config, config.seed, group.rank(), group.size())
+) -> list[Training]:
+    """Build the optimizer and each phase's batches, and measure its steps.
+
+    The phases share everything but what ``Phase`` has. ``restore`` loads the tensors, and
+    ``begin_phase`` gives all but the first phase, or that of the checkpoint, its budget.
+    """
+    config = phases[0].config
+    plans = [
+        BatchPlan.of(each.examples, each.config, config.seed, group.rank(), group.size())
+        for each in phases
+    ]
     if config.hardware.compile:
-        learner.family.compile(batches.shapes)
+        learner.family.compile(frozenset[tuple[int, int]]().union(*(plan.shapes for plan in plans)))
     optimizer = build_optimizer(config.optimizer, learner)
-    learner, optimizer = accelerator.prepare(learner, optimizer)
+    prepared, optimizer = accelerator.prepare(learner, optimizer)
     if accelerator.is_fsdp2:
-        register_fsdp_forward_method(learner, "logits")
-    # Batches differ in length: measure steps from the whole epoch, not the first ones.
-    sample = (batches[number] for number in batches.spread(MEASURED_STEPS))
-    seconds = measure_seconds_per_token(learner, accelerator, sample, weights)
-    per_epoch = batches.steps_per_epoch
-    tokens = float(examples.lengths(0).sum() / per_epoch)
+        register_fsdp_forward_method(prepared, "logits")
     progress = checkpoint.progress if checkpoint else {}
-    ahead = steps_ahead(progress, len(examples), per_epoch) if progress else 0
-    return Training(
-        config=config,
-        weights=weights,
-        accelerator=accelerator,
-        learner=learner,
-        optimizer=optimizer,
-        batches=batches,
-        budget=Budget.of(config.trainer, per_epoch, ahead),
-        state=TrainState(**progress.get("state", {})),
-        window=Window(weights),
-        bad_steps=BadSteps(config.trainer.max_bad_steps),
-        machine_flops=machine_flops(accelerator),
-        tokens_per_step=tokens,
-        step_seconds=tokens * seconds,
-    )
+    state = TrainState(**progress.get("state", {}))
+    bad_steps = BadSteps(config.trainer.max_bad_steps)
+    found = []
+    for phase, batches in zip(phases, plans, strict=True):
+        learner.use(phase.heads)
+        # Batches differ in length: measure steps from the whole epoch, not the first ones.
+        sample = (batches[number] for number in batches.spread(MEASURED_STEPS))
+        seconds = measure_seconds_per_token(prepared, accelerator, sample, phase.weights)
+        tokens = float(phase.examples.lengths(0).sum() / batches.steps_per_epoch)
+        training = Training(
+            phase=phase,
+            accelerator=accelerator,
+            learner=prepared,
+            optimizer=optimizer,
+            batches=batches,
+            budget=Budget.of(phase.config.trainer, batches.steps_per_epoch, end=phase.high),
+            state=state,
+            window=Window(phase.weights),
+            bad_steps=bad_steps,
+            machine_flops=machine_flops(accelerator),
+            tokens_per_step=tokens,
+            step_seconds=tokens * seconds,
+        )
+        found.append(training)
+    if progress:
+        resumed = found[progress.get("phase", 0)]
+        examples, per_epoch = len(resumed.phase.examples), resumed.batches.steps_per_epoch
+        ahead = steps_ahead(progress, examples, per_epoch)
+        resumed.budget = budget_of(resumed, ahead, begun(progress))
+    return found

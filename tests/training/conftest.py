@@ -13,6 +13,7 @@ from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training
+from bertexp.training.phase import Phase
 from bertexp.training.plan import BatchPlan
 from bertexp.training.setup import build_accelerator, build_optimizer
 from bertexp.training.state import TrainState, Window
@@ -45,8 +46,7 @@ def begin(
             learner, build_optimizer(config.optimizer, learner)
         )
         return Training(
-            config=config,
-            weights=data.task.weights,
+            phase=Phase(config, data.task.objectives, data.task.weights, data.examples),
             accelerator=accelerator,
             learner=learner,
             optimizer=optimizer,

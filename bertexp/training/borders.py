@@ -1,0 +1,47 @@
+"""The borders between phases: where the next one begins, and where each is expected to end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bertexp.training.budget import Budget, Start
+from bertexp.training.loop import Training
+
+
+def begin_phase(training: Training, before: Training) -> None:
+    """Give a phase its budget, which begins where the phase ``before`` has ended.
+
+    Its epochs continue those of the phase before: where both have the same examples and steps, the
+    order of the examples is that of a run without phases.
+    """
+    state = before.state
+    place = state.step + before.budget.ahead
+    epochs = place / before.batches.steps_per_epoch
+    start = Start(state.step, state.examples, state.tokens, state.seconds, epochs)
+    ahead = round(epochs * training.batches.steps_per_epoch) - state.step
+    training.budget = budget_of(training, ahead, start)
+
+
+def outlook(trainings: Sequence[Training]) -> list[int]:
+    """Return the step at which each phase is expected to end; the first is in progress."""
+    first, ends = trainings[0], []
+    now = replace(first, state=replace(first.state))
+    for training in trainings:
+        following = replace(training, state=now.state)
+        if training is not first:
+            begin_phase(following, now)
+        state, pace = following.state, (training.tokens_per_step, training.step_seconds)
+        steps = following.budget.expected_steps(state, *pace) - state.step
+        state.step += steps
+        state.tokens += round(steps * training.tokens_per_step)
+        state.seconds += steps * training.step_seconds
+        ends.append(state.step)
+        now = following
+    return ends
+
+
+def budget_of(training: Training, ahead: int, start: Start) -> Budget:
+    """Return the budget of a phase that begins at ``start``, see ``Budget``."""
+    phase, per_epoch = training.phase, training.batches.steps_per_epoch
+    return Budget.of(phase.config.trainer, per_epoch, ahead, start, phase.high)
