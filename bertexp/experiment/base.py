@@ -46,6 +46,13 @@ class Prepared:
     facts: Mapping[str, str]
     default_rate: tuple[float, str]
 
+    @property
+    def own_heads(self) -> frozenset[str] | None:
+        """The model's heads that are exported; None for all, as no other phase has more."""
+        own = frozenset(head.head for head in self.heads if head.head)
+        others = {head.head for phase in self.phases for head in phase.heads if head.head}
+        return own if others > own else None
+
 
 @dataclass(frozen=True)
 class Final:

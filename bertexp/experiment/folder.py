@@ -128,6 +128,7 @@ def _bring_up_to_date(config: DictConfig) -> None:
     if "masking" in config:
         # The draw of runs that had no other.
         config.masking = {"draw": "independent", "at_least_one": True} | dict(config.masking)
+        config.phases = config.get("phases", [])
     for old, new in _MOVED.items():
         group, _, name = old.rpartition(".")
         if name in config.get(group, {}):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -17,6 +17,7 @@ from bertexp.experiment.base import Final
 from bertexp.experiment.card import model_card
 from bertexp.experiment.run import Run
 from bertexp.experiment.summary import write_summary
+from bertexp.families.build import with_heads
 from bertexp.metrics import cost, describe
 from bertexp.training.saving import LAST, Saver
 from bertexp.training.snapshot import load_learner
@@ -41,8 +42,11 @@ def conclude(run: Run) -> float:
     with run.clock.counting("checkpoints"):
         task = experiment.identity()["task"]
         found = (final.metrics, final.optimum)
-        card = model_card(task, run.config.seed, run.prepared, state, *found)
-        saver.export(run.learner, card)
+        prepared = run.prepared
+        if (heads := prepared.own_heads) is not None:
+            prepared = replace(prepared, model=with_heads(prepared.model, heads))
+        card = model_card(task, run.config.seed, prepared, state, *found)
+        saver.export(prepared.model, run.learner, card)
         saver.finish(run.cost(final.metrics), state.step, exports_best=best)
     if group.is_first():
         _record(run, final)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from bertexp.config import Config, parse
 from bertexp.data.hub import find_file, is_away
 from bertexp.experiment.folder import recorded
+from bertexp.experiment.phases import parts
 from bertexp.experiment.summary import read_summary
 from bertexp.files import expanded
 from bertexp.training.checkpoints import FOLDER, find_checkpoints, read_checkpoint
@@ -79,7 +80,8 @@ class Saved:
         from bertexp.objectives import OBJECTIVES
         from bertexp.objectives.task import Task
 
-        composed = recorded(self.run, "config") if self.run else None
+        stored = recorded(self.run, "config") if self.run else None
+        composed = parts(stored)[-1] if stored else None
         names = getattr(self.architecture(), "predicted_by", ())
         if composed:
             names = OmegaConf.select(composed, "task.objectives")
@@ -99,8 +101,8 @@ class Saved:
         """Whether its task trains it to fill any number of masks; False where none is recorded."""
         from bertexp.objectives import OBJECTIVES
 
-        composed = recorded(self.run, "config") if self.run else None
-        names = OmegaConf.select(composed, "task.objectives") if composed else None
+        stored = recorded(self.run, "config") if self.run else None
+        names = OmegaConf.select(parts(stored)[-1], "task.objectives") if stored else None
         return any(OBJECTIVES.has(each) and OBJECTIVES[each].writes for each in names or ())
 
     def max_length(self, config: Any) -> int:

@@ -79,6 +79,15 @@ def new_model(
     return model
 
 
+def with_heads(model: Any, heads: frozenset[str]) -> Any:
+    """Return a trained model with only some of its heads; they share the weights."""
+    with torch.device("meta"):
+        kept = Family.of(model).build(model.config, heads)
+    kept.load_state_dict(model.state_dict(), strict=False, assign=True)
+    kept.tie_weights()
+    return kept
+
+
 def check_model(
     family: FamilyConfig,
     config: ModelConfig,

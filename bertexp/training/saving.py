@@ -98,13 +98,18 @@ class Saver:
         elif cost < self.cost:
             self._adopt(cost, step, LAST)
 
-    def export(self, learner: Any, card: str) -> None:
-        """Write the model to ``model/``, with its card; all processes take part."""
+    def export(self, model: Any, learner: Any, card: str) -> None:
+        """Write a model to ``model/``, with its card; all processes take part.
+
+        ``model`` has all or some of the heads that were trained.
+        """
         weights, own = gathered_weights(learner), own_weights(learner, to_export=True)
         others = other_models(learner)
+        if weights is not None:
+            weights = {name: weights[name] for name in model.state_dict()}
         if group.is_first():
             last = self.folder / LAST
-            parts = (self.model, self.tokenizer, self.max_length, last, weights, own)
+            parts = (model, self.tokenizer, self.max_length, last, weights, own)
             export_model(*parts, card, others)
 
     def _has(self, step: int) -> bool:

@@ -76,7 +76,7 @@ def test_the_best_and_the_last_are_kept(
             saver.offer(loss, step)
         if step == len(losses) or saver.is_due(training):
             saver.save(training, {})
-    saver.export(training.learner, card="")
+    saver.export(saver.model, training.learner, card="")
     saver.finish(losses[-1], len(losses), exports_best=False)
     expected = {f"checkpoints/step-{step}": step for step in steps}
     assert kept(tmp_path) == expected | {"model": len(losses)}
