@@ -188,6 +188,9 @@ def prepare_training(
     if config.hardware.compile:
         learner.family.compile(frozenset[tuple[int, int]]().union(*(plan.shapes for plan in plans)))
     optimizer = build_optimizer(config.optimizer, learner)
+    if len({frozenset(head.name for head in phase.heads) for phase in phases}) > 1:
+        # A phase does not use the heads of others, whose gradients are not waited for.
+        accelerator.ddp_handler.find_unused_parameters = True
     prepared, optimizer = accelerator.prepare(learner, optimizer)
     if accelerator.is_fsdp2:
         register_fsdp_forward_method(prepared, "logits")
