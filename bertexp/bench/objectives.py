@@ -104,7 +104,7 @@ def _measure(config: BenchConfig) -> Cost:
     accelerator = build_accelerator(config.hardware, [])
     prepared = Pretraining(config).prepare(accelerator.device)
     learner = Learner(prepared.model, prepared.heads).to(accelerator.device)
-    training = prepare_training(config, prepared.examples, prepared.weights, learner, accelerator)
+    (training,) = prepare_training(prepared.phases, learner, accelerator)
     warmup, steps = config.bench.warmup, config.bench.steps
     training.budget = Budget(warmup + steps, None, None)
     clock = Clock(warmup, warmup + steps)

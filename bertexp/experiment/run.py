@@ -103,8 +103,8 @@ class Run(Watch):
         if group.is_first() and not config.trainer.dry_run:
             write_summary(invocation.folder, {"fingerprints": prepared.fingerprints})
             experiment.describe(invocation.folder, tracker)
-        heads = [head for phase in prepared.phases for head in phase.heads]
-        learner = Learner(prepared.model, heads).to(accelerator.device)
+        others = [head for phase in prepared.phases for head in phase.heads]
+        learner = Learner(prepared.model, prepared.heads, others).to(accelerator.device)
         trainings = prepare_training(prepared.phases, learner, accelerator, checkpoint)
         number = checkpoint.progress.get("phase", 0) if checkpoint else 0
         exported = (prepared.model, prepared.tokenizer, prepared.max_length)

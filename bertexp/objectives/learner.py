@@ -30,19 +30,21 @@ class Learner(nn.Module):
     Args:
         model: with the heads that the objectives need.
         heads: of the objectives; those without a target in a batch are skipped.
+        others: of the objectives of other phases.
 
     Attributes:
         own: modules that objectives train beside the model, by the objective's name.
     """
 
-    def __init__(self, model: Any, heads: Iterable[Head]) -> None:
+    def __init__(self, model: Any, heads: Iterable[Head], others: Iterable[Head] = ()) -> None:
         super().__init__()
         draw_masks_fast(model)
         self.model = model
         self.family = Family.of(model)
-        self.heads = {head.name: head for head in heads}
+        own = {head.name: head for head in heads}
+        self.heads = {head.name: head for head in others} | own
         # Saved with the model: whoever loads it apart from its run must not read it as any other.
-        encoding = [name for name, head in self.heads.items() if head.encodes]
+        encoding = [name for name, head in own.items() if head.encodes]
         if encoding or hasattr(model.config, "predicted_by"):
             model.config.predicted_by = encoding
         self.own = nn.ModuleDict()
@@ -89,7 +91,9 @@ class Learner(nn.Module):
         if not self.own:
             return
         path, state = folder / BESIDE_FILE, self.own_state
-        weights = load_file(path) if path.is_file() else {}
+        found = load_file(path) if path.is_file() else {}
+        # A checkpoint has those of all phases.
+        weights = {name: w for name, w in found.items() if name.partition(".")[0] in self.own}
         if missing := self.exported.keys() - weights.keys() or weights.keys() - state.keys():
             raise UserError(
                 f"{folder}: has no weights of its own for {', '.join(self.own)} "
