@@ -15,6 +15,7 @@ from numbered import build_store, word_tokenizer
 
 from bertexp.config import Config, conf_dir
 from bertexp.experiment.prepare import Data
+from bertexp.experiment.pretraining import Pretraining
 from bertexp.families.base import Family
 from bertexp.masking import STRATEGIES
 from bertexp.masking.masker import Masker
@@ -24,6 +25,7 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.packing import RowExamples
 from bertexp.pairs.examples import PairExamples
+from bertexp.tracking.identity import identify
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 SENTENCES = st.lists(st.integers(5, 304), min_size=1, max_size=20)
@@ -240,3 +242,22 @@ def test_a_packed_document_is_as_it_is_alone_and_no_other_changes_it(
         found[0][second] = 0
     for row, changed in zip(before, after, strict=True):
         torch.testing.assert_close(changed, row, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "label"),
+    [
+        ((), "mlm-p0.15-s0"),
+        (("task.format=packed",), "mlm-packed-p0.15-s0"),
+        (
+            ("task=diffusion", "task.format=full_sentences", "task.attention=document"),
+            "diffusion-full_sentences-document-",
+        ),
+    ],
+)
+def test_a_run_is_named_for_its_format(
+    experiment_config: Callable[..., Config], overrides: tuple[str, ...], label: str
+) -> None:
+    config = experiment_config(*overrides)
+    known = Pretraining(config).identity()
+    assert identify(config.tracker, **known, seed=0, sweep=None).name.startswith(label)
