@@ -68,12 +68,30 @@ def refusals(runs: Sequence[Run], metric: str) -> list[str]:
     for part in parts:
         values = distinct(fingerprint(run, part, metric) for run in runs)
         if len(values) > 1:
-            whose = f"{metric}'s bank" if part == "bank" else part
+            whose, others = part, ""
+            if part == "bank":
+                objectives = distinct(measured_on(run.summary, metric) for run in runs)
+                whose, values = f"{metric}'s bank", objectives if len(objectives) > 1 else values
+                if common := in_common(runs):
+                    others = f", or all by --metric {' or '.join(common)}"
             found.append(
                 f"Not ranked: the {whose} is not the same in all runs ({_some(values)}); "
-                f"compare those of one {part}."
+                f"compare those of one {part}{others}."
             )
     return found
+
+
+def in_common(runs: Sequence[Run]) -> list[str]:
+    """Return the measurements of texts that all runs have in common."""
+    first, *others = runs
+    return [
+        name
+        for name in first.metrics
+        if name.startswith((*OWN_TEXTS, BITS_PER_BYTE))
+        and "@" not in name
+        and all(name in run.metrics for run in others)
+        and len(distinct(fingerprint(run, "bank", name) for run in runs)) == 1
+    ]
 
 
 def differ_in_tokenizers(runs: Sequence[Run]) -> bool:

@@ -227,6 +227,25 @@ def test_runs_with_other_questions_are_not_ranked(make_run: MakeRun, part: str) 
     assert compare([*runs[:-1], failed]).ranked
 
 
+def test_losses_of_other_predictions_are_refused_with_what_can_be_compared(
+    make_run: MakeRun,
+) -> None:
+    def make(task: str, seed: int, bank: dict[str, str], *more: str) -> Run:
+        own = {"eval/loss": 1.0, "eval/probe/word": 0.7} | dict.fromkeys(more, 2.0)
+        prints = {"bank": bank | {"eval/probe/word": "p"}, "corpus": "c", "tokenizer": "t"}
+        made = make_run((1.0,), task__name=task, seed=seed, fingerprints=prints)
+        return dataclasses.replace(made, summary=made.summary | {"metrics": own})
+
+    detected = {"rtd": "r", "generator": "b"}, "eval/rtd_loss", "eval/generator_loss"
+    runs = [make("mlm", seed, {"mlm": "b"}) for seed in (0, 1)]
+    runs += [make("rtd", seed, *detected) for seed in (0, 1)]
+    found = compare(runs, metric="eval/loss")
+    assert not found.ranked and found.warnings[0] == (
+        "Not ranked: the eval/loss's bank is not the same in all runs (mlm, rtd); "
+        "compare those of one bank, or all by --metric eval/probe/word."
+    )
+
+
 def test_runs_of_different_tokenizers_are_compared_by_bits_per_byte(make_run: MakeRun) -> None:
     bits, prints = (
         "eval/bits_per_byte",
