@@ -72,11 +72,13 @@ class Saved:
         return tokenizer
 
     def objectives(self, tokenizer: Tokenizer) -> Sequence[Objective]:
-        """Return the objectives of its task if any predicts from states of its own, else none.
+        """Return the objectives of its task if any predicts by what it has beside the model.
 
         Raises:
             UserError: there is one, but the model is apart from its run, whose task is not known.
         """
+        from bertexp.families.checkpoint import BESIDE_FILE
+        from bertexp.families.kind import REPLACED
         from bertexp.objectives import OBJECTIVES
         from bertexp.objectives.task import Task
 
@@ -85,7 +87,11 @@ class Saved:
         names = getattr(self.architecture(), "predicted_by", ())
         if composed:
             names = OmegaConf.select(composed, "task.objectives")
-        own = [each for each in names or () if OBJECTIVES.has(each) and OBJECTIVES[each].encodes]
+        known = [each for each in names or () if OBJECTIVES.has(each)]
+        own = [name for name in known if OBJECTIVES[name].encodes]
+        # Models that are exported with another have nothing beside them.
+        if (Path(self.source) / BESIDE_FILE).is_file():
+            own += [name for name in known if OBJECTIVES[name].head == REPLACED]
         if not own:
             return ()
         if composed is None:

@@ -125,6 +125,10 @@ def _plain(found: Prediction) -> dict[str, object]:
     for mask in plain["masks"]:
         mask["likeliest"] = [{"token": t, "probability": p} for t, p in mask["likeliest"]]
     plain["tokens"] = [{"token": t, "log_likelihood": value} for t, value in found.tokens]
+    if found.replaced is None:
+        del plain["replaced"]
+    else:
+        plain["replaced"] = [{"token": t, "probability": p} for t, p in found.replaced]
     return plain
 
 
@@ -146,6 +150,9 @@ def _shown(found: Prediction, mask: str) -> RenderableType:
         perplexity = "none: no word is known" if known is None else number(known)
         parts += [table("token".ljust(12), "log-likelihood", rows=rows)]
         parts += [Text(f"pseudo-perplexity: {perplexity}", "bold"), ""]
+    if found.replaced:
+        rows = [(token, number(chance, 4)) for token, chance in found.replaced]
+        parts += [table("token".ljust(12), "probability that it is replaced", rows=rows), ""]
     if found.follows is not None:
         parts += [Text(f"follows with probability {number(found.follows, 4)}", "bold"), ""]
     return Group(*parts[:-1])

@@ -12,7 +12,7 @@ from torch import Tensor
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.experiment.saved import Saved
-from bertexp.families.base import MASKED, PAIR
+from bertexp.families.base import MASKED, PAIR, REPLACED
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.learner import Learner
 from bertexp.predict.unmasking import Unmasking, unmask
@@ -40,6 +40,8 @@ class Prediction:
         pseudo_perplexity: of that text, see ``pseudo_likelihood``; None if all words are unknown.
         follows: the probability that the second text follows the first.
         written: the text with its masks filled over several steps; ``masks`` are in that order.
+        replaced: each token with the probability that another stood there; None unless the model
+            tells.
     """
 
     text: str
@@ -49,6 +51,7 @@ class Prediction:
     pseudo_perplexity: float | None
     follows: float | None
     written: str | None = None
+    replaced: list[tuple[str, float]] | None = None
 
 
 class Predictor:
@@ -79,7 +82,10 @@ class Predictor:
         self.writes = saved.writes
         heads = self._family.heads
         self._fills, self._pairs = MASKED in heads, PAIR in heads
-        if not (self._fills or self._pairs):
+        detectors = (each for each in self._learner.heads.values() if each.head == REPLACED)
+        self._detector = next(detectors, None)
+        self._detects = self._detector is not None or REPLACED in heads
+        if not (self._fills or self._pairs or self._detects):
             kind = type(self._family.model).__name__
             raise UserError(
                 f"run={self._name}: its {kind} predicts neither masked tokens nor pairs."
@@ -101,6 +107,8 @@ class Predictor:
         read.must_fit(self._limit)
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
         self._check_heads(text_b is not None, bool(places))
+        if self._detects and not self._fills:
+            return Prediction(text, text_b, [], [], None, None, replaced=self._replaced(read))
         masks: list[Mask] = []
         written = None
         if places and unmasking:
@@ -147,6 +155,13 @@ class Predictor:
         return masks, written.strip()
 
     def _check_heads(self, is_pair: bool, has_mask: bool) -> None:
+        if self._detects and not self._fills:
+            if has_mask:
+                raise UserError(
+                    f"text: has a {self.mask}, and the model tells which tokens are replaced; its "
+                    f"generator fills masks, in {self._name}/generator if it is of a run."
+                )
+            return
         if not is_pair and not self._fills:
             raise UserError("text: the model judges pairs only; give a second text.")
         if has_mask and not self._fills:
@@ -178,6 +193,16 @@ class Predictor:
             names = [self._tokenizer.shown[index] for index in ids]
             masks.append(Mask(place, list(zip(names, chances, strict=True))))
         return masks
+
+    def _replaced(self, read: ModelInput) -> list[tuple[str, float]]:
+        hidden_LD = self._family.encode(self._inputs(read, [*range(len(read.ids))]))
+        if self._detector is not None:
+            chances_L = self._detector.logits(self._learner, hidden_LD).float().softmax(-1)[:, 1]
+        else:
+            chances_L = self._family.replaced_logits(hidden_LD).float().sigmoid()
+        special_V = self._tokenizer.is_special_V
+        each = zip(read.ids, read.tokens, chances_L.tolist(), strict=True)
+        return [(token, chance) for index, token, chance in each if not special_V[index]]
 
     def _follows(self, read: ModelInput) -> float:
         first_1D = self._family.encode(self._inputs(read, [0]))
