@@ -25,6 +25,7 @@ class Registry(Generic[Builder]):
         key: the configuration key that selects a name, for error messages.
         package: dotted name of the package whose modules register themselves.
         beside: an earlier registry; a key that builders of both read is read if one of them does.
+        later: a key with a list of [share of the budget, name], of builders that come later.
 
     Attributes:
         all: every registry.
@@ -33,8 +34,14 @@ class Registry(Generic[Builder]):
 
     all: ClassVar[list[Registry[Any]]] = []
 
-    def __init__(self, key: str, package: str, beside: Registry[Any] | None = None) -> None:
-        self.key, self.beside = key, beside
+    def __init__(
+        self,
+        key: str,
+        package: str,
+        beside: Registry[Any] | None = None,
+        later: str | None = None,
+    ) -> None:
+        self.key, self.beside, self.later = key, beside, later
         self.group = key.rpartition(".")[0]
         self.own: dict[str, type] = {}
         self._package = package

@@ -34,13 +34,15 @@ _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 class Condition:
     """``prefix`` and all keys below it are read only where ``key`` has one of ``values``.
 
-    ``other`` is a second condition under which they are read.
+    ``other`` is a second condition under which they are read. Of pairs [share, value] at ``later``
+    any value counts.
     """
 
     prefix: str
     key: str
     values: tuple[object, ...]
     other: Condition | None = None
+    later: str | None = None
 
     def is_about(self, key: str) -> bool:
         """Whether a dotted key or a group is read under this condition."""
@@ -52,7 +54,9 @@ class Condition:
         found = OmegaConf.select(config, self.key)
         if not self.values:
             return bool(found)
-        chosen = found if isinstance(found, ListConfig | DictConfig) else [found]
+        chosen = [*found] if isinstance(found, ListConfig | DictConfig) else [found]
+        pairs = (OmegaConf.select(config, self.later) if self.later else None) or []
+        chosen += [pair[1] for pair in pairs if isinstance(pair, ListConfig) and len(pair) == 2]
         return any(value in self.values for value in chosen)
 
     def chosen_by(self, keys: Iterable[str]) -> bool:
@@ -102,7 +106,7 @@ def conditions(*schemas: type[Any]) -> list[Condition]:
             for prefix in registry.reads(name):
                 names.setdefault(prefix, []).append(name)
         for prefix, every in names.items():
-            one = Condition(prefix, registry.key, tuple(every))
+            one = Condition(prefix, registry.key, tuple(every), later=registry.later)
             beside = registry.beside and (registry.beside.key, prefix)
             if beside in of_builders:
                 of_builders[beside] = replace(of_builders[beside], other=one)

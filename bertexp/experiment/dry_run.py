@@ -122,19 +122,17 @@ def _flops_per_token(training: Training) -> float:
     learner.use(phase.heads)
     flops, tokens = 0.0, 0
     for place, number in enumerate(plan.spread(SAMPLED)):
-        rate = phase.mask_rate((place + 0.5) / SAMPLED) if phase.mask_rate else None
-        batches = plan[number if rate is None else (number, rate)]
+        batches = plan[number, phase.masked((place + 0.5) / SAMPLED)]
         flops += sum(learner.flops(batch) for batch in batches)
         tokens += sum(batch.tokens for batch in batches)
     return flops / tokens
 
 
 def _batches(training: Training) -> Iterator[list[Batch]]:
-    """Yield the first steps, with rates from the whole phase: a schedule changes the work."""
-    rate = training.phase.mask_rate
+    """Yield the first steps, with masks from the whole phase: a schedule changes the work."""
     for number in range(1 + MEASURED):
         progress = max(0.0, (number - 0.5) / MEASURED)
-        yield training.batches[(number, rate(progress)) if rate else number]
+        yield training.batches[number, training.phase.masked(progress)]
 
 
 def _checkpoints(run: Run, steps: int, seconds: float) -> int:

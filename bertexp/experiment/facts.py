@@ -10,7 +10,7 @@ from bertexp.console import plural
 from bertexp.data.tokens.unknown import unknown_share
 from bertexp.experiment.prepare import Data
 from bertexp.families import FAMILIES
-from bertexp.masking.config import MaskingConfig
+from bertexp.masking.wording import in_words
 from bertexp.objectives.base import Objective
 from bertexp.objectives.config import TaskConfig
 from bertexp.training.phase import Phase
@@ -21,9 +21,7 @@ def phase_facts(config: Config, objectives: Sequence[Objective], examples: int) 
     shape = f"{examples:,} examples of up to {task.max_length} tokens{_format(task)}"
     facts = {"task": f"{task.name}: {shape}"}
     if task.masks:
-        replaced = config.masking.replace
-        shares = "/".join(f"{100 * s:g}" for s in (replaced.mask, replaced.random, replaced.keep))
-        facts["masking"] = f"{config.masking.strategy}, {_rate(config.masking)}, replaced {shares}"
+        facts["masking"] = in_words(config.masking)
     if task.loss.changed:
         facts["loss"] = f"cross-entropy with {', '.join(task.loss.changed)}"
     for objective in objectives:
@@ -61,15 +59,6 @@ def _format(config: TaskConfig) -> str:
         return ""
     apart = ", attention within the document" if config.attention == "document" else ""
     return f" ({config.format}{apart})"
-
-
-def _rate(config: MaskingConfig) -> str:
-    text = f"{config.drawn:.3g}" if isinstance(config.drawn, float) else f"rates {config.drawn}"
-    if config.schedule.end is not None:
-        text += f" to {config.schedule.end:.3g} ({config.schedule.name})"
-    if config.corrupt_prob is not None:
-        text += f", corrupted {config.corrupt_prob:.3g}"
-    return text
 
 
 def _dropout(architecture: Any) -> str:

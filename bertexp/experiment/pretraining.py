@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +101,13 @@ class Pretraining(Experiment[Config]):
                 heads=task.objectives,
                 weights=task.weights,
                 examples=examples,
+                masks=part.task.masks,
                 low=low,
                 high=high,
                 restarts=sets(entry, "scheduler"),
+                restarts_masking=sets(entry, "masking.schedule"),
                 facts=phase_facts(part, task.objectives, len(examples)),
             )
-            if part.task.masks:
-                own, rate = sets(entry, "masking.schedule"), part.masking.rate
-                over = rate if own else partial(_through, rate, phase)
-                phase = replace(phase, mask_rate=over)
             found.append(phase)
         return found
 
@@ -120,7 +117,7 @@ class Pretraining(Experiment[Config]):
         several, records = len(self.phases) > 1, []
         for number, phase in enumerate(self.phases, start=1):
             name = f"/phase{number}" if several else ""
-            record = _described(phase.examples, tracker, name)
+            record = _described(phase, tracker, name)
             records.append({"share": phase.high - phase.low, **phase.facts, **record})
         # The last phase's, as they are of a run without phases.
         write_summary(folder, record | ({"phases": records} if several else {}))
@@ -190,9 +187,9 @@ def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[
     return tables
 
 
-def _described(examples: Examples, tracker: SafeTracker | None, name: str) -> dict[str, Any]:
+def _described(phase: Phase, tracker: SafeTracker | None, name: str) -> dict[str, Any]:
     """Return what is measured of a phase's examples, which ``tracker`` gets too."""
-    layers = [*examples.layers()]
+    layers = [*phase.examples.layers()]
     record: dict[str, Any] = {}
     if isinstance(layers[-1], PairExamples):
         record["pairs"] = layers[-1].shares(epoch=0)
@@ -200,17 +197,20 @@ def _described(examples: Examples, tracker: SafeTracker | None, name: str) -> di
         record["rows"] = layers[-1].figures()
     masked = next((each for each in layers if isinstance(each, MaskedExamples)), None)
     if masked is not None:
-        found = audit(masked)
+        begin, end = phase.masked(0.0), phase.masked(1.0)
+        found = audit(masked.at(begin))
+        stages = [at for at in masked.masker.config.stages if begin < at <= end]
+        later = [(at, audit(masked.at(at))) for at in stages]
         record["masking"] = asdict(found) | found.figures()
+        if later:
+            figures = [{"at": at} | asdict(each) | each.figures() for at, each in later]
+            record["masking"]["later"] = figures
         if tracker:
             rows = [[name, value] for name, value in found.figures().items()]
             tracker.log_rows(f"masking/audit{name}", ["figure", "value"], rows)
             runs = [[*pair] for pair in found.runs.items()]
             tracker.log_rows(f"masking/runs{name}", ["tokens", "runs"], runs)
         found.warn()
+        for at, each in later:
+            each.warn(f" at {at:.3g} of the budget")
     return record
-
-
-def _through(rate: Callable[[float], float | None], phase: Phase, share: float) -> float | None:
-    """Return the rate of a schedule over the whole run at a share of a phase."""
-    return rate(phase.overall(share))

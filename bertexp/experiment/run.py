@@ -124,17 +124,15 @@ class Run(Watch):
 
     def steps(self) -> Iterator[Any]:
         training, ahead = self.training, self.training.budget.ahead
-        rate = training.phase.mask_rate
 
-        def mask_prob(number: int) -> float | None:
-            assert rate is not None
+        def progress(number: int) -> float:
             spent = (number - ahead, training.tokens_per_step, training.state.seconds)
-            return rate(training.budget.progress(*spent))
+            return training.phase.masked(training.budget.progress(*spent))
 
         first = training.state.step + ahead
         workers = self.config.hardware.num_workers
         device = self.accelerator.device
-        return iter(load_steps(training.batches, first, workers, device, rate and mask_prob))
+        return iter(load_steps(training.batches, first, workers, device, progress))
 
     def begin(self) -> None:
         """Print the plan, then evaluate the untrained model or restore the checkpoint.
@@ -224,7 +222,7 @@ class Run(Watch):
     def _measure(self) -> dict[str, float]:
         state = self.training.state
         spent = state.spent() | self._phase()
-        if any(each.phase.mask_rate for each in self.trainings):
+        if any(each.phase.masks for each in self.trainings):
             # Logged even if it is 0: runs are compared at it.
             spent["train/predicted_tokens"] = state.predicted_tokens
         with self.clock.counting("evaluation"):

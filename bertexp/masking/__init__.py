@@ -9,4 +9,6 @@ from bertexp.registry import Registry
 if TYPE_CHECKING:
     from bertexp.masking.strategies import Strategy
 
-STRATEGIES: Registry[type[Strategy]] = Registry("masking.strategy", "bertexp.masking")
+STRATEGIES: Registry[type[Strategy]] = Registry(
+    "masking.strategy", "bertexp.masking", later="masking.schedule.strategies"
+)

@@ -80,11 +80,12 @@ class Audit:
         del named["runs"]
         return named | {"mean_run": self.mean_run}
 
-    def warn(self) -> None:
+    def warn(self, where: str = "") -> None:
         if self.differs:
             log.warning(
-                "masking: %.2f%% of the tokens should be predicted, %.2f%% (± %.2f) are; %d "
+                "masking%s: %.2f%% of the tokens should be predicted, %.2f%% (± %.2f) are; %d "
                 "of %d sequences drew no prediction (masking.at_least_one gives them one).",
+                where,
                 *(100 * value for value in (self.requested, self.realised, self.error)),
                 self.empty,
                 self.sequences,
@@ -104,7 +105,7 @@ def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
     sums = _Sums(Counter(), Counter())
     for ids_BL, masked in masked_batches(examples, batches, BATCH_SIZE):
         _add(sums, examples, ids_BL, masked)
-    counts, drawn = sums.counts, examples.masker.config.drawn
+    counts, drawn = sums.counts, examples.masker.drawn
     maskable, predicted = max(counts["maskable"], 1), max(counts["predicted"], 1)
     return Audit(
         requested=drawn if isinstance(drawn, float) else sums.requested / maskable,

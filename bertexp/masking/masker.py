@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bertexp import draws
 from bertexp.masking import STRATEGIES
-from bertexp.masking.strategies import Context
+from bertexp.masking.config import at_share
+from bertexp.masking.strategies import Context, Strategy
 
 # Parts of a stratified distribution. Over batches of 32, the variance of the mean of uniform rates
 # is a 24th of that of independent ones, with 8 parts a 22nd, with 32 a 16th.
@@ -54,11 +55,20 @@ class Masker:
 
     def __init__(self, context: Context, seed: int) -> None:
         self.config, self.tokenizer = context.config, context.tokenizer
-        self.strategy = STRATEGIES[context.config.strategy](context)
-        is_special_V = context.tokenizer.is_special_V
-        self._random_ids = np.flatnonzero(~is_special_V | context.config.replace.special)
-        self._drawn = context.config.drawn
+        self._strategies = {name: _strategy(name, context) for _, name in self.config.strategies}
+        self.strategy = self._strategies[self.config.strategy]
+        self.replace, self.drawn = self.config.replace, self.config.drawn
         self.seed = seed
+
+    def at(self, progress: float) -> Masker:
+        """Return the masker at a share of the budget: its rate, strategy and replacement."""
+        other, config = copy.copy(self), self.config
+        rate = config.rate(progress)
+        other.drawn = config.drawn if rate is None else rate
+        other.replace = at_share(config.replacements, progress)
+        if len(self._strategies) > 1:
+            other.strategy = self._strategies[at_share(config.strategies, progress)]
+        return other
 
     def under(self, seed: int) -> Masker:
         other = copy.copy(self)
@@ -72,7 +82,7 @@ class Masker:
 
         With ``masking.at_least_one`` a sequence without a drawn unit gets the one that would have
         been drawn at the lowest rate, corrupted like any other, so that every example has a
-        prediction. ``prob`` is the rate of all sequences; None for ``masking.prob``, which may be
+        prediction. ``prob`` is the rate of all sequences; None for the configured one, which may be
         a distribution: then each sequence draws a rate in each epoch.
         """
         epoch = self._epoch(epoch)
@@ -106,7 +116,7 @@ class Masker:
 
         All are 0 unless the distribution is to be stratified.
         """
-        if isinstance(self._drawn, float) or not self._drawn.stratified:
+        if isinstance(self.drawn, float) or not self.drawn.stratified:
             return np.zeros(len(example_ids_B), dtype=np.int64)
         return (self._shares(example_ids_B, self._epoch(epoch)) * STRATA).astype(np.int64)
 
@@ -119,7 +129,7 @@ class Masker:
         self, maskable_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int, prob: float | None
     ) -> tuple[np.ndarray, float]:
         """Return the rate of each sequence, and that of all their maskable positions."""
-        drawn = self._drawn if prob is None else prob
+        drawn = self.drawn if prob is None else prob
         if isinstance(drawn, float):
             return np.full(len(example_ids_B), drawn), drawn
         rates_B = drawn.quantile(self._shares(example_ids_B, epoch))
@@ -152,20 +162,24 @@ class Masker:
     def _replace(
         self, ids_BL: np.ndarray, corrupted_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
     ) -> np.ndarray:
-        replace = self.config.replace
+        random_ids = np.flatnonzero(~self.tokenizer.is_special_V | self.replace.special)
         rows_N, columns_N = np.nonzero(corrupted_BL)
         state_N = draws.combine(
             draws.combine(draws.key("replace", self.seed, epoch), example_ids_B[rows_N]), columns_N
         )
         choice_N = draws.uniform(state_N)
-        random_N = self._random_ids[
-            draws.integers(draws.combine(state_N, 0), len(self._random_ids))
-        ]
-        new_N = np.where(choice_N < replace.mask, self.tokenizer.mask_id, random_N)
-        changed_N = choice_N < replace.mask + replace.random
+        random_N = random_ids[draws.integers(draws.combine(state_N, 0), len(random_ids))]
+        mask, random = self.replace.mask, self.replace.random
+        new_N = np.where(choice_N < mask, self.tokenizer.mask_id, random_N)
+        changed_N = choice_N < mask + random
         input_ids_BL = ids_BL.copy()
         input_ids_BL[rows_N[changed_N], columns_N[changed_N]] = new_N[changed_N]
         return input_ids_BL
+
+
+def _strategy(name: str, context: Context) -> Strategy:
+    own = replace(context, config=replace(context.config, strategy=name))
+    return STRATEGIES[name](own)
 
 
 def _spread(states_BL: np.ndarray, starts_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ class HybridExamples(MaskedExamples):
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         written = self.text.batch(epoch, example_ids)
         ids_BL = written.input_ids_BL.numpy()
-        masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
+        masked = self.masker.mask(ids_BL, example_ids, epoch)
         causal_B = self.is_causal(epoch, example_ids)
         causal_B1 = causal_B[:, None]
         maskable_BL = ~self.masker.tokenizer.is_special_V[ids_BL]

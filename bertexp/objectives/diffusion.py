@@ -47,7 +47,8 @@ class MaskedDiffusion(MaskedLanguageModelling):
     writes = True
 
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
-        replaced = self.masking.replace
-        require(replaced.mask == 1, "masking.replace.mask", replaced.mask, "1 for task=diffusion")
+        for _, replaced in self.masking.replacements:
+            allowed = "1 for task=diffusion"
+            require(replaced.mask == 1, "masking.replace.mask", replaced.mask, allowed)
         weighted = OBJECTIVES.keys_of(self.config, DiffusionKeys).weighting == "elbo"
         return self.masked(examples, tokens, DiffusedExamples if weighted else MaskedExamples)

@@ -50,8 +50,8 @@ class Examples(ABC):
         """Return the batch as it was written, before objectives changed its tokens."""
         return self.batch(epoch, example_ids)
 
-    def at_rate(self, rate: float) -> Examples:
-        """Return the same examples with another mask rate; unchanged if nothing is masked."""
+    def at(self, progress: float) -> Examples:
+        """Return the same examples as they are masked at a share of the budget, from 0 to 1."""
         return self
 
     def under(self, seed: int) -> Examples:
@@ -77,9 +77,9 @@ class MarkedExamples(Examples):
     def strata(self, epoch: int) -> np.ndarray:
         return self.text.strata(epoch)
 
-    def at_rate(self, rate: float) -> Examples:
+    def at(self, progress: float) -> Examples:
         changed = copy(self)
-        changed.text = self.text.at_rate(rate)
+        changed.text = self.text.at(progress)
         return changed
 
     def under(self, seed: int) -> Examples:
@@ -176,7 +176,7 @@ class StreamedBlocks(Examples):
 
 
 class MaskedExamples(MarkedExamples):
-    """Examples with masked tokens, at ``rate`` or, if it is None, at ``masking.prob``.
+    """Examples with masked tokens, as at the beginning of the budget or ``at`` a share of it.
 
     ``weights_V`` are what a prediction of each token counts, None for 1.
     """
@@ -186,11 +186,10 @@ class MaskedExamples(MarkedExamples):
     ) -> None:
         super().__init__(text)
         self.masker, self.name, self.weights_V = masker, name, weights_V
-        self.rate: float | None = None
 
-    def at_rate(self, rate: float) -> Self:
+    def at(self, progress: float) -> Self:
         changed = copy(self)
-        changed.text, changed.rate = self.text.at_rate(rate), rate
+        changed.text, changed.masker = self.text.at(progress), self.masker.at(progress)
         return changed
 
     def under(self, seed: int) -> Self:
@@ -213,7 +212,7 @@ class MaskedExamples(MarkedExamples):
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         written = self.text.batch(epoch, example_ids)
         ids_BL = written.input_ids_BL.numpy()
-        masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
+        masked = self.masker.mask(ids_BL, example_ids, epoch)
         labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
         marked = use_positions(written, self.name, masked.predicted_BL, labels_N)
         weighted = self.weighted(marked.targets[self.name], masked)

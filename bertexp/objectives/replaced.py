@@ -59,7 +59,7 @@ class ReplacedExamples(MaskedExamples):
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         batch, written = self.text.batch(epoch, example_ids), self.written(epoch, example_ids)
         ids_BL = written.input_ids_BL.numpy()
-        masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
+        masked = self.masker.mask(ids_BL, example_ids, epoch)
         labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
         own = use_positions(written, GENERATOR, masked.predicted_BL, labels_N)
         chances_BL = _chances("replaced", self.masker.seed, epoch, example_ids, ids_BL.shape[1])

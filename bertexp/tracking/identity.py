@@ -116,17 +116,21 @@ def _masks(masking: MaskingConfig | None) -> list[str]:
     """Abbreviate the masking, as far as it differs from BERT's."""
     if masking is None:
         return []
-    schedule, replace = masking.schedule, masking.replace
-    parts = [] if masking.strategy == _PLAIN_STRATEGY else [masking.strategy]
+    schedule = masking.schedule
+    strategies = [name for _, name in masking.strategies]
+    parts = [] if strategies == [_PLAIN_STRATEGY] else ["-".join(strategies)]
     drawn = masking.drawn
     parts.append(f"p{_rate(drawn) if isinstance(drawn, float) else drawn}")
-    if schedule.end is not None:
-        parts.append(f"{schedule.name}{_rate(schedule.end)}")
+    if schedule.points:
+        parts.append(schedule.name + "-".join(_rate(rate) for _, rate in schedule.points))
     if masking.corrupt_prob is not None:
         parts.append(f"c{_rate(masking.corrupt_prob)}")
-    shares = "-".join(f"{100 * s:g}" for s in (replace.mask, replace.random, replace.keep))
-    if shares != _PLAIN_REPLACEMENT:
-        parts.append(shares)
+    replacements = [
+        "-".join(f"{100 * s:g}" for s in (each.mask, each.random, each.keep))
+        for _, each in masking.replacements
+    ]
+    if replacements != [_PLAIN_REPLACEMENT]:
+        parts.append("-then-".join(replacements))
     if not masking.dynamic:
         parts.append("static")
     return parts

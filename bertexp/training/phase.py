@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bertexp.objectives.examples import Examples
@@ -16,8 +16,9 @@ class Phase:
 
     Attributes:
         weights: the factor of each head's mean loss.
-        mask_rate: the rate at a share of the phase; None if nothing is masked.
-        restarts: whether the learning rate's schedule is over the phase, not over the whole run.
+        masks: whether tokens are masked.
+        restarts, restarts_masking: whether the schedule of the learning rate, and that of the
+            masking, are over the phase, not over the whole run.
         facts: the lines of the plan that only this phase has.
     """
 
@@ -25,10 +26,11 @@ class Phase:
     heads: Sequence[Head]
     weights: Mapping[str, float]
     examples: Examples
-    mask_rate: Callable[[float], float | None] | None = None
+    masks: bool = False
     low: float = 0.0
     high: float = 1.0
     restarts: bool = False
+    restarts_masking: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -42,3 +44,7 @@ class Phase:
     def scheduled(self, share: float) -> float:
         """Return the progress of the learning rate's schedule at a share of the phase."""
         return share if self.restarts else self.overall(share)
+
+    def masked(self, share: float) -> float:
+        """Return the progress of the masking's schedule at a share of the phase."""
+        return share if self.restarts_masking else self.overall(share)

@@ -77,10 +77,13 @@ class BatchPlan(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __getitem__(self, wanted: int | tuple[int, float | None]) -> list[Batch]:
-        """Return this process's share of a step, by its number or (number, mask rate)."""
-        step, rate = wanted if isinstance(wanted, tuple) else (wanted, None)
-        examples = self._examples if rate is None else self._examples.at_rate(rate)
+    def __getitem__(self, wanted: int | tuple[int, float]) -> list[Batch]:
+        """Return this process's share of a step, by its number or (number, spent budget).
+
+        The latter is a share of it, by which masks may change.
+        """
+        step, progress = wanted if isinstance(wanted, tuple) else (wanted, 0.0)
+        examples = self._examples.at(progress)
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self._batches_per_step
         chosen = self._epoch_batches(epoch)[first : first + self._batches_per_step]
@@ -156,15 +159,15 @@ def load_steps(
     first: int,
     num_workers: int | None,
     device: torch.device,
-    mask_prob: Callable[[int], float | None] | None = None,
+    progress: Callable[[int], float] | None = None,
 ) -> DataLoader[list[Batch]]:
     """Return an endless loader of the batches of step ``first`` and all steps after it.
 
     Args:
         num_workers: processes that make the batches, 0 for this one; None for two with a GPU and
             0 without.
-        mask_prob: returns the mask rate of a step; called in this process when the step is sent to
-            a worker. None for ``masking.prob``.
+        progress: returns the share of the budget that is spent before a step; called in this
+            process when the step is sent to a worker. None if masks do not change with it.
     """
     numbers = itertools.count(first)
     # Even where it is no longer the default (Python 3.14): a fork shares the tokens, and workers do
@@ -175,7 +178,7 @@ def load_steps(
     return DataLoader(
         plan,
         batch_size=None,
-        sampler=numbers if mask_prob is None else ((step, mask_prob(step)) for step in numbers),
+        sampler=numbers if progress is None else ((step, progress(step)) for step in numbers),
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
         # A generator of its own: creating an iterator must not advance the global one (dropout's).

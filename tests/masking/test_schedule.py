@@ -14,6 +14,7 @@ from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
 from bertexp.objectives.batch import Batch
 from bertexp.training.budget import Budget
 from bertexp.training.plan import BatchPlan, load_steps
+from bertexp.validation import UserError
 
 BERT = ReplaceConfig(mask=0.8, random=0.1, keep=0.1)
 RATES = st.floats(0.001, 0.999)
@@ -46,6 +47,71 @@ def test_schedules_at_known_points() -> None:
     assert [step.rate(share) for share in (0.59, 0.6)] == [0.3, 0.15]
 
 
+@pytest.mark.parametrize("name", ["linear", "cosine", "step"])
+def test_a_rate_goes_through_every_point(name: str) -> None:
+    rates = [[0.2, 0.4], [0.5, 0.1], [0.8, 0.6]]
+    schedule = ScheduleConfig(name=name, rates=rates)
+    config = MaskingConfig(prob=0.15, strategy="token", replace=BERT, schedule=schedule)
+    for share, rate in [(0.0, 0.15), *rates, (1.0, 0.6)]:
+        assert config.rate(share) == pytest.approx(rate)
+    before, between = config.rate(np.nextafter(0.5, 0)), config.rate(0.35)
+    assert before == pytest.approx(0.4 if name == "step" else 0.1)
+    assert between == pytest.approx(0.4 if name == "step" else 0.25)
+    assert config.stages == [0.0, 0.2, 0.5, 0.8]
+    # One point at the end is what `end` is.
+    alike = [
+        ScheduleConfig(name=name, rates=[[0.5 if name == "step" else 1, 0.3]]),
+        ScheduleConfig(name=name, end=0.3),
+    ]
+    one, other = (
+        MaskingConfig(prob=0.15, strategy="token", replace=BERT, schedule=each) for each in alike
+    )
+    assert all(one.rate(share) == other.rate(share) for share in np.linspace(0, 1, 21).tolist())
+
+
+def test_strategy_and_replacement_change_at_their_shares(lab: Any) -> None:
+    """Up to the change the batches are those of one masking, from then on those of the other."""
+    only_mask = {"mask": 1.0, "random": 0.0, "keep": 0.0}
+    schedule = ScheduleConfig(strategies=[[0.5, "span"]], replacements=[[0.75, only_mask]])
+    examples = lab.blocks(lab.masker("token", 0.3, 5, schedule=schedule), 34)
+    chosen = np.arange(40)
+    for progress, strategy, replace in [
+        (0.0, "token", BERT),
+        (0.499, "token", BERT),
+        (0.5, "span", BERT),
+        (0.75, "span", ReplaceConfig(**only_mask)),
+        (1.0, "span", ReplaceConfig(**only_mask)),
+    ]:
+        alone = lab.blocks(lab.masker(strategy, 0.3, 5, replace=replace), 34)
+        expected, found = alone.batch(2, chosen), examples.at(progress).batch(2, chosen)
+        assert found.input_ids_BL.equal(expected.input_ids_BL)
+        assert found.targets["mlm"].labels_N.equal(expected.targets["mlm"].labels_N)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"rates": [[0.5, 0.4]]}, "masking.schedule.name=constant: must be one of linear, cosine"),
+        ({"name": "linear", "rates": [[0.5, 0.4]], "end": 0.1}, "end=0.1: must be null with rates"),
+        ({"name": "step", "rates": [[0.5, 0.4]], "at": 0.3}, "at=0.3: must be left out with rates"),
+        ({"name": "linear", "rates": [[0.5, 1.4]]}, "must be rates between 0 and 1"),
+        ({"name": "linear", "rates": [0.5, 0.4]}, "must be a list of [share of the budget, value]"),
+        ({"name": "linear", "rates": [[0.5, 0.4], [0.5, 0.3]]}, "must be in the order of their"),
+        ({"name": "linear", "rates": [[1.5, 0.4]]}, "shares, which are between 0 and 1"),
+        ({"strategies": [[0.5, "spam"]]}, "masking.schedule.strategies=spam: must be one of"),
+        ({"strategies": [[1, "span"]]}, "must be in the order of their shares"),
+        ({"replacements": [[0.5, {"mask": 2, "random": -1, "keep": 0}]]}, "that add up to 1"),
+        ({"replacements": [[0.5, {"mask": 1}]]}, "must be {mask: ..., random: ..., keep"),
+        ({"replacements": [[0.5, {"mask": 1, "random": 1, "keep": 0}]]}, "that add up to 1"),
+    ],
+)
+def test_what_is_no_schedule_is_refused_in_one_line(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        ScheduleConfig(**settings)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @given(step=st.integers(0, 10_000), seconds=st.floats(0, 1e5), steps=st.integers(1, 5000))
 def test_progress_needs_the_clock_only_where_the_budget_is_time(
     step: int, seconds: float, steps: int
@@ -60,20 +126,27 @@ def test_progress_needs_the_clock_only_where_the_budget_is_time(
 
 @pytest.mark.parametrize("strategy", ["token", "span", "pmi", "frequency"])
 def test_workers_batch_sizes_and_resumes_change_no_mask(lab: Any, strategy: str) -> None:
-    masker = lab.masker(strategy, 0.3, seed=5, corrupt_prob=0.4)
+    schedule = ScheduleConfig(
+        name="linear",
+        rates=[[0.5, 0.1], [1, 0.6]],
+        strategies=[[0.4, "whole_word"], [0.8, strategy]],
+        replacements=[[0.6, {"mask": 1.0, "random": 0.0, "keep": 0.0}]],
+    )
+    masker = lab.masker(strategy, 0.3, seed=5, corrupt_prob=0.4, schedule=schedule)
     examples = lab.blocks(masker, 34)
-    config = scheduled(0.3, "linear", 0.1)
 
-    def rate(step: int) -> float:
-        return config.rate(min(1.0, step / 20))
+    def progress(step: int) -> float:
+        return min(1.0, step / 20)
 
     def load(workers: int, size: int, several: int, first: int, count: int) -> list[list[Batch]]:
         plan = BatchPlan(examples, size, several, seed=5)
-        loader = load_steps(plan, first, workers, torch.device("cpu"), rate)
+        loader = load_steps(plan, first, workers, torch.device("cpu"), progress)
         return [step for step, _ in zip(loader, range(count), strict=False)]
 
     whole = load(0, 16, 2, 0, 20)
-    assert [step[0].mask_prob for step in whole] == [rate(step) for step in range(20)]
+    rates = [masker.config.rate(progress(step)) for step in range(20)]
+    assert [step[0].mask_prob for step in whole] == rates
+    assert rates[0] == 0.3 and rates[10] == 0.1
     assert whole[0][0].empty >= 0
     for other in (load(1, 16, 2, 0, 20), load(2, 16, 2, 0, 20)):
         assert seen(other) == seen(whole)
@@ -110,9 +183,10 @@ def seen(steps: list[list[Batch]]) -> list[Any]:
 @settings(deadline=None, max_examples=30)
 @given(prob=RATES, seed=st.integers(0, 2**32 - 1))
 def test_every_predicted_token_has_a_label(lab: Any, prob: float, seed: int) -> None:
-    examples = lab.blocks(lab.masker("span", 0.5, seed), 34)
+    schedule = ScheduleConfig(name="step", end=prob)
+    examples = lab.blocks(lab.masker("span", 0.5, seed, schedule=schedule), 34)
     chosen = np.arange(24)
-    batch = examples.at_rate(prob).batch(1, chosen)
+    batch = examples.at(0.5).batch(1, chosen)
     ids = examples.unmasked(chosen)
     masked = examples.masker.mask(ids, chosen, 1, prob)
     assert batch.targets["mlm"].labels_N.tolist() == ids[masked.predicted_BL].tolist()

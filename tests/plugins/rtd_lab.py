@@ -75,7 +75,7 @@ class ReplacedExamples(MaskedExamples):
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         ids_BL = self.written(epoch, example_ids).input_ids_BL.numpy()
-        masked = self.masker.mask(ids_BL, example_ids, epoch, self.rate)
+        masked = self.masker.mask(ids_BL, example_ids, epoch)
         key = draws.key("rtd-lab", self.masker.seed, epoch)
         at = (example_ids[:, None] << 20) + np.arange(ids_BL.shape[1])
         chances_BL = draws.uniform(draws.combine(key, at.ravel())).reshape(ids_BL.shape)

@@ -39,6 +39,20 @@ def make(config: TrackerConfig = CONFIG, **changes: object) -> RunIdentity:
             {"masking": masking(0.3, schedule=ScheduleConfig(name="linear", end=0.15))},
             "mlm-p0.30-linear0.15-s1",
         ),
+        (
+            {
+                "masking": masking(
+                    0.15,
+                    schedule=ScheduleConfig(
+                        name="step",
+                        rates=[[0.3, 0.4], [0.7, 0.2]],
+                        strategies=[[0.5, "span"]],
+                        replacements=[[0.9, {"mask": 1, "random": 0, "keep": 0}]],
+                    ),
+                )
+            },
+            "mlm-token-span-p0.15-step0.40-0.20-80-10-10-then-100-0-0-s1",
+        ),
         ({"masking": masking(dynamic=False)}, "mlm-p0.40-static-s1"),
         ({"task": "nsp", "masking": None}, "nsp-s1"),
         ({"parts": ("bert", "wordpiece")}, "mlm-p0.40-s1"),
