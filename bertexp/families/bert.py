@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from bertexp.families import FAMILIES
+from bertexp.families.attention import attend
 from bertexp.families.base import LABEL, MASKED, PAIR, Family, Part
 from bertexp.families.initialization import look_at_neighbours
 from bertexp.families.inputs import Inputs
@@ -23,6 +23,11 @@ class BertLayers(Family):
 
     After the last layer's keys and values nothing mixes positions, so its queries and everything
     after them are computed at used positions only. This saves a third of a two-layer model's work.
+
+    With ``Inputs.kept_BK`` the others leave out tokens as in Hou et al. 2022, "Token dropping for
+    efficient BERT pretraining", and their code: of 12 layers the first 5 compute all positions, the
+    6th the kept ones, which still attend to all, the 7th to 11th the kept ones alone, and the last
+    one all again, with the others as the 5th left them.
     """
 
     compiles = True
@@ -46,8 +51,11 @@ class BertLayers(Family):
             self.arguments(inputs.input_ids_BL, types_BL=types_BL, positions_BL=positions_BL)
         )
         *layers, last = self.base.encoder.layer
-        for layer in layers:
+        dropping = layers[self.whole_layers :] if inputs.kept_BK is not None else []
+        for layer in layers[: len(layers) - len(dropping)]:
             hidden_BLD = run_layer(layer, hidden_BLD, mask)
+        if inputs.kept_BK is not None:
+            hidden_BLD = run_on_some(dropping, hidden_BLD, mask, inputs.kept_BK, run_layer)
         rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
         queried_BPD = hidden_BLD[rows_B1, inputs.queries_BP]
         if mask is not None and not is_whole:
@@ -57,6 +65,11 @@ class BertLayers(Family):
             each_BPD.flatten(0, 1)[inputs.slots_U] for each_BPD in (context_BPD, queried_BPD)
         )
         return _read(last, context_UD, queried_UD)
+
+    @property
+    def whole_layers(self) -> int:
+        """The number of layers that compute all positions before some do only ``kept_BK``."""
+        return int(self.config.num_hidden_layers) // 2 - 1
 
     def embed(self, ids: dict[str, Any]) -> Tensor:
         """Return the input of the first layer."""
@@ -78,6 +91,14 @@ class BertLayers(Family):
             (len(inputs.slots_U), hidden * (hidden + 2 * self.config.intermediate_size)),
         )
         others = (self.config.num_hidden_layers - 1) * tokens * self.layer_products(length)
+        if inputs.kept_BK is not None:
+            kept, fewer = inputs.kept_BK.numel(), inputs.kept_BK.shape[1]
+            dropping = self.config.num_hidden_layers - 1 - self.whole_layers
+            # The first of them has keys and values of all positions.
+            others = self.whole_layers * tokens * self.layer_products(length)
+            others += kept * (self.layer_products(length) - 2 * hidden * hidden)
+            others += tokens * 2 * hidden * hidden
+            others += (dropping - 1) * kept * self.layer_products(fewer)
         return float(others + sum(count * each for count, each in last))
 
     def head_products(self, classes: int) -> int:
@@ -146,6 +167,27 @@ def whole_layer(layer: Any, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
     return _read(layer, context_BLD, hidden_BLD)
 
 
+def run_on_some(
+    layers: Sequence[Any], hidden_BLD: Tensor, mask: Tensor | None, kept_BK: Tensor, run: Layer
+) -> Tensor:
+    """Return the states at all positions, of which the layers compute ``kept_BK`` only.
+
+    In the first layer these attend to all positions, in the others to each other.
+    """
+    rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
+    kept_BKD = hidden_BLD[rows_B1, kept_BK]
+    if mask is not None and mask.shape[2] > 1:
+        mask = mask.expand(len(hidden_BLD), -1, -1, -1)[rows_B1, 0, kept_BK][:, None]
+    first, *others = layers
+    kept_BKD = _read(first, attend(first.attention.self, kept_BKD, hidden_BLD, mask), kept_BKD)
+    if mask is not None:
+        columns_B11K = kept_BK[:, None, None]
+        mask = mask.gather(3, columns_B11K.expand(-1, -1, mask.shape[2], -1))
+    for layer in others:
+        kept_BKD = run(layer, kept_BKD, mask)
+    return hidden_BLD.scatter(1, kept_BK[:, :, None].expand_as(kept_BKD), kept_BKD)
+
+
 def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
     output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
     return output
@@ -174,52 +216,3 @@ class CompiledLayer:
         is_static = tuple(hidden_BLD.shape[:2]) in self._shapes
         run = self._compiled if is_static else whole_layer
         return run(layer, hidden_BLD, mask)
-
-
-def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the concatenated outputs of the heads for each query, shape (batch, queries, hidden).
-
-    On a GPU torch chooses the kernel: flash attention in bfloat16 or float16 for batches without
-    padding; the memory-efficient one with a mask (flash attention takes none) or in float32.
-
-    Args:
-        attention: a ``BertSelfAttention`` of ``transformers``.
-        queried_BPD: the hidden states at the queries; ``hidden_BLD`` itself for all positions.
-        mask: True for positions to attend to, shape (batch, 1, 1, length), or (batch, 1, queries,
-            length) for each query its own; None for all of them.
-    """
-    heads = attention.num_attention_heads
-    if queried_BPD is hidden_BLD:
-        queries, keys, values = _project(
-            hidden_BLD, heads, attention.query, attention.key, attention.value
-        )
-    else:
-        (queries,) = _project(queried_BPD, heads, attention.query)
-        keys, values = _project(hidden_BLD, heads, attention.key, attention.value)
-    if hidden_BLD.device.type == "cpu":
-        context_BHPE = _products(attention, queries, keys, values, mask)
-    else:
-        dropout = attention.dropout.p if attention.training else 0.0
-        context_BHPE = functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, dropout_p=dropout
-        )
-    return context_BHPE.transpose(1, 2).flatten(-2)
-
-
-def _project(hidden_BLD: Tensor, heads: int, *layers: nn.Linear) -> list[Tensor]:
-    """Return each layer's output, shape (batch, heads, length, size), from one matrix product."""
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers])
-    parts = functional.linear(hidden_BLD, weight, bias).chunk(len(layers), dim=-1)
-    return [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in parts]
-
-
-def _products(
-    attention: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
-) -> Tensor:
-    """Attention without a fused kernel: on a CPU torch's has a slower backward pass."""
-    scores_BHPL = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-    if mask is not None:
-        scores_BHPL = scores_BHPL.masked_fill(~mask, torch.finfo(scores_BHPL.dtype).min)
-    shares_BHPL = attention.dropout(scores_BHPL.softmax(-1))
-    return shares_BHPL @ values

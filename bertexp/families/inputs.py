@@ -35,6 +35,8 @@ class Inputs(Tensors):
         parts_BL: the number of the document that each token belongs to; positions attend only
             within their own. None if a sequence is one document.
         positions_BL: the position of each token, None for 0, 1, 2 ...
+        kept_BK: the positions that no layer leaves out, in ascending order; None if none leaves
+            any out, see ``BertLayers``.
         queries_BP: the used positions of each sequence, padded with 0.
         slots_U: indices into the flattened ``queries_BP`` without its padding.
     """
@@ -47,6 +49,7 @@ class Inputs(Tensors):
     causal_B: Tensor | None = None
     parts_BL: Tensor | None = None
     positions_BL: Tensor | None = None
+    kept_BK: Tensor | None = None
 
     def at(self, positions_N: Tensor, ids_BL: Tensor) -> Inputs:
         """Return inputs with other tokens and other used positions.

@@ -182,6 +182,8 @@ class RtdKeys:
 class MaeKeys:
     """The decoder behind an encoder that reads no mask tokens."""
 
-    decoder_layers: int = key(
-        2, within="[1, 100]", about="Layers of the decoder, as wide as the encoder's."
+    decoder_layers: int | None = key(
+        None,
+        within="[1, 100]",
+        about="Layers of the decoder, as wide as the encoder's; null: a third as many, rounded up.",
     )

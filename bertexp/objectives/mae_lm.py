@@ -57,13 +57,13 @@ class MaskedAutoencoding(MaskedLanguageModelling):
     encoder gets the visible tokens with their positions, and the sequence is shorter by those that
     are masked. The decoder gets the encoder's outputs at their places and the embedding of the
     mask token at the others, adds position embeddings of its own, and is followed by the head for
-    masked tokens, tied to the encoder's embeddings as ever. As there, it has four layers as wide as
-    the encoder's (the paper finds little difference between 2 and 8; a tiny encoder has only 2),
-    and is not part of the exported encoder. Whatever ``masking.replace`` leaves visible, a random
+    masked tokens, tied to the encoder's embeddings as ever. As there, it has a third of the
+    encoder's layers (4 of 12), as wide as those, and is not part of the exported encoder. Whatever ``masking.replace`` leaves visible, a random
     token or the original one, the encoder reads, and the decoder predicts from its output;
     with ``replace.mask=1`` the encoder reads no token that has to be predicted.
 
-    What differs: positions are absolute embeddings in BERT's families, where the paper adds a
+    What differs: the encoder's outputs are scaled to the spread of embeddings before the decoder
+    adds positions, and positions are absolute embeddings in BERT's families, where the paper adds a
     relative bias. Layers with a local window (ModernBERT) count visible neighbours only.
     """
 
@@ -85,7 +85,8 @@ class MaskedAutoencoding(MaskedLanguageModelling):
             )
 
     def build(self, family: Family) -> nn.Module:
-        return Decoder(family, OBJECTIVES.keys_of(self.config, MaeKeys).decoder_layers)
+        layers = OBJECTIVES.keys_of(self.config, MaeKeys).decoder_layers
+        return Decoder(family, layers or -(-family.config.num_hidden_layers // 3))
 
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
         return self.masked(examples, tokens, ShortenedExamples)
