@@ -58,9 +58,10 @@ class MaskedAutoencoding(MaskedLanguageModelling):
     are masked. The decoder gets the encoder's outputs at their places and the embedding of the
     mask token at the others, adds position embeddings of its own, and is followed by the head for
     masked tokens, tied to the encoder's embeddings as ever. As there, it has a third of the
-    encoder's layers (4 of 12), as wide as those, and is not part of the exported encoder. Whatever ``masking.replace`` leaves visible, a random
-    token or the original one, the encoder reads, and the decoder predicts from its output;
-    with ``replace.mask=1`` the encoder reads no token that has to be predicted.
+    encoder's layers (4 of 12), as wide as those, and is not part of the exported encoder. What
+    ``masking.replace`` leaves visible of a predicted token, the original or a random one, the
+    encoder reads, and the decoder predicts from its output; with ``replace.mask=1``, which
+    ``task=mae_lm`` brings, it reads none of them.
 
     What differs: the encoder's outputs are scaled to the spread of embeddings before the decoder
     adds positions, and positions are absolute embeddings in BERT's families, where the paper adds a
