@@ -1,7 +1,8 @@
 """The processes of one run: which one this is, and the messages between them.
 
 A process belongs to one group, as in ``torch.distributed``; before it joins one it is alone, and
-all functions here return at once. Messages go from CPU to CPU (gloo) and wait for no GPU.
+all functions here return at once. Messages go from CPU to CPU (gloo) and wait for no GPU,
+except those of ``add_up``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from bertexp.validation import UserError, is_mistake
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.distributed import ProcessGroup, ReduceOp, Store  # type: ignore[attr-defined]
 
 T = TypeVar("T")
@@ -78,6 +80,14 @@ def total(numbers: Sequence[Number]) -> list[Number]:
     from torch.distributed import ReduceOp
 
     return _reduce(numbers, ReduceOp.SUM)
+
+
+def add_up(tensor: Tensor) -> None:
+    """Replace a tensor on any device by its sum over all processes."""
+    if _group is not None:
+        from torch import distributed
+
+        distributed.all_reduce(tensor)
 
 
 def largest(numbers: Sequence[Number]) -> list[Number]:

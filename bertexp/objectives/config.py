@@ -187,3 +187,13 @@ class MaeKeys:
         within="[1, 100]",
         about="Layers of the decoder, as wide as the encoder's; null: a third as many, rounded up.",
     )
+
+
+@OBJECTIVES.own_keys("token_dropping")
+@dataclass(kw_only=True)
+class DroppingKeys:
+    """How many tokens the middle layers leave out."""
+
+    share: float = key(
+        0.5, within="(0, 1)", about="Share of the positions that the middle layers leave out."
+    )

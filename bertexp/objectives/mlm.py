@@ -34,7 +34,7 @@ from bertexp.objectives.examples import (
 )
 from bertexp.objectives.samples import Guess, MaskedSample
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
-from bertexp.objectives.vocabulary_loss import logged_parts, token_weights, vocabulary_losses
+from bertexp.objectives.vocabulary_loss import Told, logged_parts, token_weights, vocabulary_losses
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,7 +80,13 @@ class MaskedLanguageModelling(Objective):
         family, target = learner.family, batch.targets[self.name]
         transformed_MD = family.transform(encoded()[target.used])
         decoder = family.decoder.weight, family.output_bias_V
-        return vocabulary_losses(self.name, transformed_MD, *decoder, target, self.config.loss)
+        return vocabulary_losses(
+            self.name, transformed_MD, *decoder, target, self.config.loss, self.told(learner)
+        )
+
+    def told(self, learner: Learner) -> Sequence[Told]:
+        """Return what follows the losses of its predictions in training."""
+        return ()
 
     def products(self, learner: Learner, batch: Batch) -> float:
         used = batch.targets[self.name].used

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,9 +13,15 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.batch import Target
 from bertexp.objectives.config import LossConfig
-from bertexp.objectives.masked_loss import Terms, masked_loss
+from bertexp.objectives.masked_loss import Losses, Terms, masked_loss
 
 CROSS_ENTROPY, Z_LOSS = "cross_entropy", "z_loss"
+
+
+class Told(Protocol):
+    """What follows the losses of single predictions."""
+
+    def add(self, labels_N: Tensor, found: Losses) -> None: ...
 
 
 def logged_parts(name: str, config: LossConfig) -> list[str]:
@@ -28,17 +37,21 @@ def vocabulary_losses(
     bias_V: Tensor,
     target: Target,
     config: LossConfig,
+    told: Sequence[Told] = (),
 ) -> dict[str, Tensor]:
     """Return the loss of a target, summed over its predictions, and parts of it to be logged.
 
     ``<name>/cross_entropy`` is the loss as if ``task.loss`` had its defaults, so that runs with
-    different ones can be compared by it; ``<name>/z_loss`` is the share of the z-loss.
+    different ones can be compared by it; ``<name>/z_loss`` is the share of the z-loss. ``told``
+    learn the loss of each prediction.
     """
     weights_N, by_token_N = target.weights_N, target.token_weights_N
     if by_token_N is not None:
         weights_N = by_token_N if weights_N is None else weights_N * by_token_N
     terms = Terms(config.z_loss, config.label_smoothing)
     found = masked_loss(hidden_MD, weight_VD, bias_V, target.labels_N, weights_N, terms)
+    for each in told:
+        each.add(target.labels_N, found)
     parts = {}
     for part in logged_parts(name, config):
         if part.endswith(Z_LOSS):

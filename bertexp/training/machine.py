@@ -141,6 +141,8 @@ def measure_seconds_per_token(
         learner.zero_grad()
         return group.largest([time.perf_counter() - clock])[0]
 
+    # Some follow the losses.
+    before = {buffer: buffer.clone() for buffer in learner.buffers()}
     spent, tokens, elapsed = 0.0, 0, 0.0
     with torch.random.fork_rng(devices=devices):
         for number, batches in enumerate(steps):
@@ -155,4 +157,6 @@ def measure_seconds_per_token(
                 tokens, elapsed = tokens + tally.tokens, elapsed + took
             if elapsed > MEASURED_SECONDS:
                 break
+    for buffer, value in before.items():
+        buffer.copy_(value)
     return spent / tokens if tokens else warm

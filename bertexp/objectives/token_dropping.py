@@ -1,0 +1,141 @@
+"""Masked language modelling whose middle layers leave out unimportant tokens (Hou et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bertexp import group
+from bertexp.data.tokens.store import TokenStore
+from bertexp.families import FAMILIES
+from bertexp.families.base import Family
+from bertexp.families.bert import BertLayers
+from bertexp.families.inputs import Inputs
+from bertexp.objectives import OBJECTIVES
+from bertexp.objectives.batch import QUERIES_MULTIPLE, Batch
+from bertexp.objectives.config import DroppingKeys
+from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.objectives.masked_loss import Losses
+from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.objectives.vocabulary_loss import Told
+from bertexp.validation import UserError, require
+
+if TYPE_CHECKING:
+    from bertexp.objectives.learner import Learner
+
+# The loss of a token that was never predicted, and how much of it an update keeps, as published.
+FIRST, KEPT = 10.0, 0.995
+# Sums are integers, in units of 1 / SCALE: the order of additions and the number of processes do
+# not matter. A loss that is no number counts as LARGEST.
+SCALE, LARGEST = 1 << 16, 1000.0
+LEAST_LAYERS = 4
+
+
+class RunningLosses(nn.Module):
+    """The loss of each token of the vocabulary, a moving average over forward passes.
+
+    A buffer, so that checkpoints have it.
+    """
+
+    losses_V: Tensor
+    is_special_V: Tensor
+
+    def __init__(self, vocab_size: int, is_special_V: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("losses_V", torch.full((vocab_size,), FIRST))
+        self.register_buffer("is_special_V", torch.from_numpy(is_special_V), persistent=False)
+
+    @torch.no_grad()
+    def add(self, labels_N: Tensor, found: Losses) -> None:
+        """Move the average of each predicted token towards its mean loss; all processes do."""
+        values_N = found.each_N.float().nan_to_num(LARGEST, LARGEST).clamp(0, LARGEST)
+        sums_2V = torch.zeros_like(self.losses_V, dtype=torch.int64).repeat(2, 1)
+        sums_2V[0].index_add_(0, labels_N, torch.ones_like(labels_N))
+        sums_2V[1].index_add_(0, labels_N, (values_N * SCALE).round().long())
+        group.add_up(sums_2V)
+        means_V = (sums_2V[1] / SCALE / sums_2V[0].clamp(min=1)).to(self.losses_V.dtype)
+        moved_V = KEPT * self.losses_V + (1 - KEPT) * means_V
+        self.losses_V.copy_(torch.where(sums_2V[0] > 0, moved_V, self.losses_V))
+
+    def most_important(self, inputs: Inputs, count: int) -> Tensor:
+        """Return the positions of so many tokens, ascending: special ones, then by their loss."""
+        ids_BL, mask_BL = inputs.input_ids_BL, inputs.attention_mask_BL
+        importance_BL = self.losses_V[ids_BL].masked_fill(self.is_special_V[ids_BL], LARGEST + 1)
+        if mask_BL is not None:
+            importance_BL = importance_BL.masked_fill(mask_BL == 0, -1.0)
+        order_BL = importance_BL.argsort(dim=1, descending=True, stable=True)
+        return order_BL[:, :count].sort(1).values
+
+
+@OBJECTIVES.register(
+    "token_dropping",
+    reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity"),
+)
+class TokenDropping(MaskedLanguageModelling):
+    """Masked language modelling in which half of the layers compute important tokens only.
+
+    Hou et al. 2022, "Token dropping for efficient BERT pretraining", section 3: important are
+    special tokens, mask tokens among them, then those whose prediction has had the largest loss so
+    far, a moving average for each token of the vocabulary with the published constants. The others
+    are left out from the middle layer to the last but one, see ``BertLayers``, and come back for
+    the last. Only training leaves tokens out: evaluation and fine-tuning compute them all.
+
+    What differs: a forward pass moves the average of a token once, towards the mean loss of its
+    predictions, where theirs takes one of them; the number of tokens that stay is a share of the
+    batch's length, rounded up, where theirs is fixed (256 of 512).
+    """
+
+    name = "token_dropping"
+
+    @classmethod
+    def check(cls, config: Any, task: str, is_compiled: bool) -> None:
+        if not issubclass(kind := FAMILIES[config.model_type], BertLayers):
+            raise UserError(
+                f"{task}: is for the families with BERT's layers (bert, roberta, electra), and not "
+                f"for {kind.override()}."
+            )
+        layers = config.num_hidden_layers
+        allowed = f"at least {LEAST_LAYERS} for {task}: model=mini has as many"
+        require(layers >= LEAST_LAYERS, "model.num_hidden_layers", layers, allowed)
+        if is_compiled:
+            raise UserError(f"hardware.compile=true: compiles whole layers, and {task} has others.")
+
+    def build(self, family: Family) -> nn.Module:
+        return RunningLosses(family.config.vocab_size, self.tokenizer.is_special_V)
+
+    def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
+        alone = len(self.config.objectives) == 1
+        require(alone, "task.objectives", self.config.objectives, f"{self.name} alone")
+        return self.masked(examples, tokens)
+
+    def told(self, learner: Learner) -> Sequence[Told]:
+        return (*super().told(learner), self._table(learner))
+
+    def losses(
+        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
+    ) -> dict[str, Tensor]:
+        kept_BK = self._table(learner).most_important(batch, self._count(batch))
+        shorter = replace(batch, kept_BK=kept_BK)
+        return super().losses(learner, batch, lambda: learner.family.encode(shorter))
+
+    def products(self, learner: Learner, batch: Batch) -> float:
+        """Return those of the head, less what is saved of encoding the batch."""
+        kept_BK = torch.empty((len(batch.input_ids_BL), self._count(batch)), device="meta")
+        family = learner.family
+        saved = family.products(batch) - family.products(replace(batch, kept_BK=kept_BK))
+        return super().products(learner, batch) - saved
+
+    def _table(self, learner: Learner) -> RunningLosses:
+        table = learner.own[self.name]
+        assert isinstance(table, RunningLosses)
+        return table
+
+    def _count(self, inputs: Inputs) -> int:
+        length = inputs.input_ids_BL.shape[1]
+        kept = (1 - OBJECTIVES.keys_of(self.config, DroppingKeys).share) * length
+        return min(int(-(-kept // QUERIES_MULTIPLE)) * QUERIES_MULTIPLE, length)
