@@ -16,9 +16,9 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
+from bertexp.training.loading import load_steps
 from bertexp.training.loop import Watch, train
 from bertexp.training.phase import Phase
-from bertexp.training.plan import load_steps
 from bertexp.training.setup import build_accelerator, prepare_training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

@@ -17,9 +17,9 @@ from bertexp.console import show, table
 from bertexp.experiment.pretraining import Pretraining
 from bertexp.objectives.learner import Learner
 from bertexp.training.budget import Budget
+from bertexp.training.loading import load_steps
 from bertexp.training.loop import Watch, train
 from bertexp.training.machine import peak_memory
-from bertexp.training.plan import load_steps
 from bertexp.training.setup import build_accelerator, prepare_training
 from bertexp.validation import UserError
 
@@ -114,7 +114,7 @@ def _measure(config: BenchConfig) -> Cost:
             clock.tick(lambda: training.state.seconds)
 
     plan, workers = training.batches, config.hardware.num_workers
-    train(training, iter(load_steps(plan, 0, workers, accelerator.device)), Timing())
+    train(training, load_steps(plan, 0, workers, accelerator.device), Timing())
     peak = peak_memory()
     batches = [batch for step in range(warmup, warmup + steps) for batch in plan[step]]
     return Cost(

@@ -28,10 +28,10 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
+from bertexp.training.loading import load_steps
 from bertexp.training.loop import Training, Watch, train
 from bertexp.training.machine import peak_memory
 from bertexp.training.phase import Phase
-from bertexp.training.plan import load_steps
 from bertexp.training.setup import build_accelerator, prepare_training
 
 # How often bertexp is evaluated in as many steps as Trainer trains.
@@ -78,7 +78,7 @@ def measure_bertexp(config: BenchConfig, folder: Path, steps: int, loss_steps: i
     every = max(1, loss_steps // LOOKS) if loss_steps else None
     watch = _Measuring(training, data, clock, folder, every)
     plan, workers = training.batches, config.hardware.num_workers
-    train(training, iter(load_steps(plan, 0, workers, accelerator.device)), watch)
+    train(training, load_steps(plan, 0, workers, accelerator.device), watch)
     peak = peak_memory()
     batches = [plan[step][0] for step in range(warmup, total)]
     parts, overhead = ({}, 0.0) if loss_steps else _measure_parts(training)
@@ -161,6 +161,6 @@ def _loops(run: Training, bare: Callable[[Batch], None]) -> tuple[np.ndarray, np
             self.clock = time.perf_counter()
 
     run.budget = Budget(begun + 1 + STEPS, None, None)
-    train(run, iter(load_steps(run.batches, begun, 0, device)), Comparing())
+    train(run, load_steps(run.batches, begun, 0, device), Comparing())
     # The start of the first step is unknown.
     return np.array(whole[1:]), np.array(alone[1:])

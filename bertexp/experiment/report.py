@@ -16,6 +16,7 @@ from bertexp.experiment.base import Prepared
 from bertexp.experiment.rates import explained
 from bertexp.metrics import describe, known_to
 from bertexp.objectives.learner import Learner, count_parameters
+from bertexp.training.graphs import can_record
 from bertexp.training.phase import Phase
 from bertexp.training.state import TrainState
 
@@ -37,7 +38,8 @@ def plan(
             for phase, number in zip(phases, steps, strict=True)
         ),
         "hardware": f"{accelerator.device.type}, {'fp32' if mixed == 'no' else mixed}"
-        f"{', compiled' * config.hardware.compile}",
+        f"{', compiled' * config.hardware.compile}"
+        f"{', steps as CUDA graphs' * can_record(config.hardware, accelerator, learner)}",
         "time": f"about {clock(seconds)} of training",
     }
     facts = dict(prepared.facts)

@@ -26,8 +26,8 @@ from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.borders import begin_phase, outlook
+from bertexp.training.loading import load_steps
 from bertexp.training.loop import Training, Watch
-from bertexp.training.plan import load_steps
 from bertexp.training.saving import Saver
 from bertexp.training.setup import prepare_training
 from bertexp.training.snapshot import restore
@@ -132,7 +132,7 @@ class Run(Watch):
         first = training.state.step + ahead
         workers = self.config.hardware.num_workers
         device = self.accelerator.device
-        return iter(load_steps(training.batches, first, workers, device, progress))
+        return load_steps(training.batches, first, workers, device, progress)
 
     def begin(self) -> None:
         """Print the plan, then evaluate the untrained model or restore the checkpoint.

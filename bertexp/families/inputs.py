@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,9 +13,10 @@ from torch import Tensor
 class Tensors:
     """A dataclass with tensors among its fields."""
 
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def mapped(self, change: Callable[[Any], Any], kind: type = Tensor) -> Self:
+        """Return a copy with ``change`` applied to the fields of a type, by default tensors."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
-        changed = {name: change(v) for name, v in values.items() if isinstance(v, Tensor)}
+        changed = {name: change(v) for name, v in values.items() if isinstance(v, kind)}
         return replace(self, **changed)  # type: ignore[type-var]
 
     def to(self, device: torch.device) -> Self:

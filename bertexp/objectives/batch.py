@@ -52,6 +52,24 @@ class Target(Tensors):
         at_N = self.positions_N
         return replace(self, positions_N=at_N // before * after + at_N % before)
 
+    def filled(self) -> Self:
+        """Return a target with a prediction of weight 0 in each place that is padding."""
+        if self.used is None:
+            return self
+        more = self.used.stop - self.used.start - len(self)
+        weights_N, by_token_N = self.weights_N, self.token_weights_N
+        if weights_N is None:
+            # Places that are all taken now are not all taken in other batches of the same shape.
+            weights_N = torch.ones(len(self))
+        return replace(
+            self,
+            labels_N=functional.pad(self.labels_N, (0, more)),
+            positions_N=functional.pad(self.positions_N, (0, more)),
+            weights_N=functional.pad(weights_N, (0, more)),
+            token_weights_N=None if by_token_N is None else functional.pad(by_token_N, (0, more)),
+            over=len(self) if self.over is None else self.over,
+        )
+
     def __len__(self) -> int:
         return len(self.labels_N)
 
@@ -122,9 +140,14 @@ class Batch(Inputs):
         """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
         return self.mapped(lambda tensor: tensor.pin_memory())
 
-    def mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        targets = {name: target.mapped(change) for name, target in self.targets.items()}
-        return replace(super().mapped(change), targets=targets)
+    def mapped(self, change: Callable[[Any], Any], kind: type = torch.Tensor) -> Batch:
+        targets = {name: target.mapped(change, kind) for name, target in self.targets.items()}
+        return replace(super().mapped(change, kind), targets=targets)
+
+    def filled(self) -> Batch:
+        """Return a batch whose targets have as many predictions as places, some of weight 0."""
+        targets = {name: target.filled() for name, target in self.targets.items()}
+        return replace(self, targets=targets)
 
 
 def pad(

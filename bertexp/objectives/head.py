@@ -29,6 +29,9 @@ class Head(ABC):
     exported: ClassVar[tuple[str, ...]] = ()
     # Whether it predicts from states of its own, see ``encode``, instead of the model's.
     encodes: ClassVar[bool] = False
+    # Whether its losses are a function of tensors alone, weighted as the target says, and it does
+    # not look at their values: then a step can be recorded as a CUDA graph.
+    is_recordable: ClassVar[bool] = False
     # The seed of the weights of modules beside the model.
     seed: int = 0
 

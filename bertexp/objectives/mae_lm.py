@@ -69,6 +69,8 @@ class MaskedAutoencoding(MaskedLanguageModelling):
     """
 
     name = "mae_lm"
+    # Nearly every batch has another number of visible positions.
+    is_recordable = False
     encodes = True
     reads_masks = False
     exported = ("model",)

@@ -55,6 +55,7 @@ class MaskedLanguageModelling(Objective):
     name = "mlm"
     prefix = "eval/"
     head = "masked"
+    is_recordable = True
     reads_masks = True
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:

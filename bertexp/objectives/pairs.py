@@ -55,6 +55,7 @@ class NextSentencePrediction(Objective):
     name = "nsp"
     prefix = "eval/nsp_"
     head = "pair"
+    is_recordable = True
     uses_sentences = True
 
     def write(self, tokens: TokenStore) -> PairExamples:

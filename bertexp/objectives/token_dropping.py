@@ -91,6 +91,8 @@ class TokenDropping(MaskedLanguageModelling):
     """
 
     name = "token_dropping"
+    # Its table of losses decides what the next step computes.
+    is_recordable = False
 
     @classmethod
     def check(cls, config: Any, task: str, is_compiled: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class BadSteps:
-    """Makes the optimizer skip bad steps, and ends a run after too many in a row.
+    """Counts the steps that were skipped, and ends a run after too many in a row.
 
-    The decision stays on the device: the optimizer gets it as ``found_inf``, which the fused AdamW
-    knows from ``torch.amp.GradScaler`` (it then changes neither parameters nor moments nor its
-    step count). To avoid waiting for a GPU in every step, decisions are read when there are
+    To avoid waiting for a GPU in every step, decisions are read when there are
     ``limit`` of them or a checkpoint is written. On a CPU there is nothing to wait for.
 
     Attributes:
@@ -35,24 +32,16 @@ class BadSteps:
     in_a_row: int = 0
     _unread: list[tuple[int, list[np.ndarray], Tensor]] = field(default_factory=list)
 
-    def judge(
-        self, optimizer: Any, state: TrainState, batches: list[Batch], *numbers: Tensor
-    ) -> Tensor:
-        """Make the optimizer skip its next step if it is bad; returns whether it is good.
-
-        Args:
-            numbers: its losses and gradient norm, shape (), equal in all processes.
+    def note(self, state: TrainState, batches: list[Batch], good: Tensor) -> None:
+        """Note whether a step was good, shape (), equal in all processes.
 
         Raises:
-            UserError: there were too many in a row.
+            UserError: there were too many bad ones in a row.
         """
-        good = torch.isfinite(torch.stack(numbers)).all()
-        optimizer.optimizer.found_inf = (~good).float()
         ids = [batch.example_ids for batch in batches]
         self._unread.append((state.step + 1, ids, good))
         if good.device.type == "cpu" or len(self._unread) >= self.limit:
             self.read(state)
-        return good
 
     def read(self, state: TrainState) -> None:
         """Log the bad steps since the last call, and count them in ``state``.

@@ -90,6 +90,7 @@ class HardwareConfig:
     num_workers: int | None = key(within="[0, inf)")
     threads: int | None = key(within="[1, inf)")
     compile: bool
+    graphs: bool
 
     def __post_init__(self) -> None:
         if self.compile and self.sharded:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -16,10 +16,11 @@ from bertexp.objectives.batch import Batch
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, learning_rate_factor
 from bertexp.training.config import TrainingConfig
+from bertexp.training.graphs import RecordedSteps
 from bertexp.training.phase import Phase
 from bertexp.training.plan import BatchPlan
-from bertexp.training.shards import whole
 from bertexp.training.state import Tally, TrainState, Window
+from bertexp.training.step import compute_step
 
 
 class Watch:
@@ -50,6 +51,7 @@ class Training:
             together; ``train/mfu`` is the share of it that training reaches.
         tokens_per_step: the mean, without padding.
         step_seconds: the mean of forward and backward passes.
+        recorded: whether steps are recorded and replayed, see ``RecordedSteps``.
     """
 
     phase: Phase
@@ -64,6 +66,7 @@ class Training:
     machine_flops: float
     tokens_per_step: float
     step_seconds: float
+    recorded: bool = False
 
     @property
     def config(self) -> TrainingConfig:
@@ -81,8 +84,8 @@ def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> Non
     number: it does not depend on how the step is split into batches and among processes.
     """
     run, state, trainer = training, training.state, training.config.trainer
+    compute = RecordedSteps(run) if run.recorded else partial(compute_step, run)
     learner = run.accelerator.unwrap_model(run.learner)
-    clip = trainer.gradient_clip or float("inf")
     fraction = run.budget.fraction(state)
     if fraction >= 1 and run.window.seconds:
         # Resumed with nothing left to train: log the steps since the last line.
@@ -94,12 +97,8 @@ def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> Non
         for parameters in run.optimizer.param_groups:
             parameters["lr"] = rate
         tally = Tally.of(batches, sum(map(learner.flops, batches))).over_all_processes()
-        totals = tally.predictions
-        losses = accumulate_gradients(run.learner, run.accelerator, batches, run.weights, totals)
-        norm = whole(run.accelerator.clip_grad_norm_(run.learner.parameters(), clip))
-        good = run.bad_steps.judge(run.optimizer, state, batches, norm, *losses.values())
-        run.optimizer.step()
-        run.optimizer.zero_grad()
+        losses, norm, good = compute(batches, tally.predictions)
+        run.bad_steps.note(state, batches, good)
         _wait_before_reading(run, watch)
         (elapsed,) = group.largest([time.perf_counter() - clock])
         run.window.add(losses, good, tally, elapsed)
@@ -140,33 +139,3 @@ def _log(run: Training, watch: Watch, fraction: float, rates: dict[str, float]) 
     mfu = {"train/mfu": window.tally.flops / window.seconds / run.machine_flops}
     watch.log(fraction, window.metrics() | rates | mfu)
     run.window = Window(run.weights)
-
-
-def accumulate_gradients(
-    learner: nn.Module,
-    accelerator: Accelerator,
-    batches: list[Batch],
-    weights: Mapping[str, float],
-    totals: Mapping[str, int],
-) -> dict[str, torch.Tensor]:
-    """Accumulate the gradients of one step; returns each objective's mean loss, on the device.
-
-    Each objective's losses are divided by the number of its predictions in the whole step
-    (``totals``), so that every predicted token counts the same in whichever batch and process it
-    is. The gradients are those of the means' sum, weighted by ``weights``. A step without a
-    prediction (all its text is unknown) has a loss of 0.
-    """
-    losses = {name: torch.zeros((), device=accelerator.device) for name in weights}
-    for index, batch in enumerate(batches, start=1):
-        # Gradients are exchanged once, after the last batch.
-        alone = accelerator.no_sync(learner) if index < len(batches) else nullcontext()
-        with alone:
-            with accelerator.autocast():
-                sums = learner(batch.to(accelerator.device))
-            means = {n: total / max(totals[n.partition("/")[0]], 1) for n, total in sums.items()}
-            weighted = [weights[name] * mean for name, mean in means.items()]
-            # The exchange averages over the processes, and we want the sum.
-            accelerator.backward(torch.stack(weighted).sum() * accelerator.num_processes)
-        for name, mean in means.items():
-            losses[name] += mean.detach()
-    return accelerator.reduce(losses, "sum")

@@ -19,8 +19,8 @@ from torch import nn
 
 from bertexp import group
 from bertexp.objectives.batch import Batch
-from bertexp.training.loop import accumulate_gradients
 from bertexp.training.state import Tally
+from bertexp.training.step import accumulate_gradients
 
 # Where Linux reports the memory of this process.
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

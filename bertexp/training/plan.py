@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import multiprocessing
-import sys
-from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from bertexp import draws
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
-from bertexp.signals import ignore_signals
 from bertexp.training.config import TrainingConfig
 
 # Examples are sorted by length within pools of this many batches: little padding, well shuffled.
 POOL_BATCHES = 64
-# With a GPU this process is busy launching kernels. On an H100, model=small and batches of 256, two
-# workers shortened a step from 32 to 24 ms.
-GPU_WORKERS = 2
-# The number of different batch lengths with ``few_shapes``.
-FEW_LENGTHS = 4
+# The number of different batch lengths of compiled and of recorded steps.
+COMPILED_LENGTHS, RECORDED_LENGTHS = 4, 8
 
 
 class BatchPlan(Dataset[list[Batch]]):
@@ -34,10 +25,11 @@ class BatchPlan(Dataset[list[Batch]]):
         batch_size: examples in a batch; the last batch of an epoch may have fewer.
         batches_per_step: batches in a step; the last step of an epoch may have fewer.
         rank, processes: this process and their number; each gets its share of every step.
-        few_shapes: pad nearly all batches to one of ``shapes``.
+        lengths: pad nearly all batches to one of so many lengths; 0 for no such padding.
+        filled: fill up the predictions of a batch, see ``Batch.filled``.
 
     Attributes:
-        shapes: with ``few_shapes``, the (examples, tokens) of nearly all this process's batches;
+        shapes: with ``lengths``, the (examples, tokens) of nearly all this process's batches;
             the last ones of an epoch may have fewer examples.
     """
 
@@ -49,7 +41,8 @@ class BatchPlan(Dataset[list[Batch]]):
         seed: int,
         rank: int = 0,
         processes: int = 1,
-        few_shapes: bool = False,
+        lengths: int = 0,
+        filled: bool = False,
     ) -> None:
         self._examples = examples
         self._batch_size = batch_size
@@ -59,7 +52,8 @@ class BatchPlan(Dataset[list[Batch]]):
         self.batches_per_epoch = -(-len(examples) // batch_size)
         self.steps_per_epoch = -(-self.batches_per_epoch // batches_per_step)
         self._epoch_batches = draws.LastEpochs(self._draw_epoch)
-        self.shapes: frozenset[tuple[int, int]] = self._few_shapes() if few_shapes else frozenset()
+        self._filled = filled
+        self.shapes = self._few_shapes(lengths) if lengths else frozenset[tuple[int, int]]()
 
     @classmethod
     def of(
@@ -69,10 +63,14 @@ class BatchPlan(Dataset[list[Batch]]):
         seed: int,
         rank: int = 0,
         processes: int = 1,
+        recorded: bool = False,
     ) -> BatchPlan:
-        trainer, few_shapes = config.trainer, config.hardware.compile
+        trainer = config.trainer
         size, several = trainer.batch_size, trainer.gradient_accumulation_steps
-        return cls(examples, size, several, seed, rank, processes, few_shapes)
+        lengths = RECORDED_LENGTHS if recorded else 0
+        if config.hardware.compile:
+            lengths = COMPILED_LENGTHS
+        return cls(examples, size, several, seed, rank, processes, lengths, recorded)
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -94,19 +92,20 @@ class BatchPlan(Dataset[list[Batch]]):
             else examples.batch(epoch, chosen[0][:1]).idle()
             for example_ids in share(chosen, self._rank, self._processes)
         ]
-        return [self._padded(batch) for batch in batches] if self.shapes else batches
+        padded = [self._padded(batch) for batch in batches] if self.shapes else batches
+        return [batch.filled() for batch in padded] if self._filled else padded
 
     def spread(self, count: int) -> list[int]:
         return [number * self.steps_per_epoch // count for number in range(count)]
 
-    def _few_shapes(self) -> frozenset[tuple[int, int]]:
+    def _few_shapes(self, lengths: int) -> frozenset[tuple[int, int]]:
         whole = np.arange(min(self._batch_size, len(self._examples)))
         batches = [whole] * min(self._batches_per_step, self.batches_per_epoch)
         rows = len(share(batches, self._rank, self._processes)[0])
         longest = int(self._examples.lengths(0).max())
         # Tensor cores are fast on multiples of 8.
-        unit = 8 * math.ceil(longest / FEW_LENGTHS / 8)
-        return frozenset((rows, min(n * unit, longest)) for n in range(1, FEW_LENGTHS + 1))
+        unit = 8 * math.ceil(longest / lengths / 8)
+        return frozenset((rows, min(n * unit, longest)) for n in range(1, lengths + 1))
 
     def _padded(self, batch: Batch) -> Batch:
         rows, own = batch.input_ids_BL.shape
@@ -152,37 +151,3 @@ def _interleave(example_ids: np.ndarray, strata: np.ndarray) -> np.ndarray:
     rank = np.empty(len(own))
     rank[by_stratum] = np.concatenate([np.arange(size) for size in sizes])
     return example_ids[np.argsort((rank + 0.5) / sizes[own], kind="stable")]
-
-
-def load_steps(
-    plan: BatchPlan,
-    first: int,
-    num_workers: int | None,
-    device: torch.device,
-    progress: Callable[[int], float] | None = None,
-) -> DataLoader[list[Batch]]:
-    """Return an endless loader of the batches of step ``first`` and all steps after it.
-
-    Args:
-        num_workers: processes that make the batches, 0 for this one; None for two with a GPU and
-            0 without.
-        progress: returns the share of the budget that is spent before a step; called in this
-            process when the step is sent to a worker. None if masks do not change with it.
-    """
-    numbers = itertools.count(first)
-    # Even where it is no longer the default (Python 3.14): a fork shares the tokens, and workers do
-    # not use CUDA.
-    forks = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
-    if num_workers is None:
-        num_workers = GPU_WORKERS if device.type == "cuda" else 0
-    return DataLoader(
-        plan,
-        batch_size=None,
-        sampler=numbers if progress is None else ((step, progress(step)) for step in numbers),
-        num_workers=num_workers,
-        pin_memory=device.type == "cuda",
-        # A generator of its own: creating an iterator must not advance the global one (dropout's).
-        generator=torch.Generator(),
-        worker_init_fn=ignore_signals,
-        multiprocessing_context="fork" if forks and num_workers else None,
-    )

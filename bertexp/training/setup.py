@@ -26,6 +26,7 @@ from bertexp.training.borders import budget_of
 from bertexp.training.budget import Budget, begun, steps_ahead
 from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.config import HardwareConfig, OptimizerConfig
+from bertexp.training.graphs import can_record
 from bertexp.training.loop import Training
 from bertexp.training.machine import (
     MEASURED_STEPS,
@@ -181,10 +182,9 @@ def prepare_training(
     ``begin_phase`` gives all but the first phase, or that of the checkpoint, its budget.
     """
     config = phases[0].config
-    plans = [
-        BatchPlan.of(each.examples, each.config, config.seed, group.rank(), group.size())
-        for each in phases
-    ]
+    recorded = can_record(config.hardware, accelerator, learner)
+    place = config.seed, group.rank(), group.size()
+    plans = [BatchPlan.of(each.examples, each.config, *place, recorded) for each in phases]
     if config.hardware.compile:
         learner.family.compile(frozenset[tuple[int, int]]().union(*(plan.shapes for plan in plans)))
     optimizer = build_optimizer(config.optimizer, learner)
@@ -217,6 +217,7 @@ def prepare_training(
             machine_flops=machine_flops(accelerator),
             tokens_per_step=tokens,
             step_seconds=tokens * seconds,
+            recorded=recorded,
         )
         found.append(training)
     if progress:

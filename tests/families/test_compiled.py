@@ -17,7 +17,7 @@ from bertexp.experiment.prepare import Data
 from bertexp.families.dropout import Dropout
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
-from bertexp.training.plan import FEW_LENGTHS, BatchPlan
+from bertexp.training.plan import COMPILED_LENGTHS, BatchPlan
 
 pytestmark = pytest.mark.slow
 needs_compiler = pytest.mark.skipif(
@@ -106,11 +106,11 @@ def test_few_shapes_are_few_and_change_no_loss(
 ) -> None:
     data = prepared("task=mlm_nsp")
     plain, plan = (
-        BatchPlan(data.examples, 5, 3, 0, processes - 1, processes, few_shapes=few)
-        for few in (False, True)
+        BatchPlan(data.examples, 5, 3, 0, processes - 1, processes, lengths=few)
+        for few in (0, COMPILED_LENGTHS)
     )
     objective = Learner(small_model("BertForPreTraining"), data.task.objectives)
-    assert len(plan.shapes) <= FEW_LENGTHS
+    assert len(plan.shapes) <= COMPILED_LENGTHS
     shapes, lengths = Counter[bool](), set()
     for step in range(2 * plan.steps_per_epoch):
         for before, batch in zip(plain[step], plan[step], strict=True):
@@ -123,5 +123,5 @@ def test_few_shapes_are_few_and_change_no_loss(
             assert batch.input_ids_BL.flatten()[batch.targets["mlm"].positions_N].equal(
                 before.input_ids_BL.flatten()[before.targets["mlm"].positions_N]
             )
-    assert len(lengths) > FEW_LENGTHS
+    assert len(lengths) > COMPILED_LENGTHS
     assert shapes[True] > 0.8 * shapes.total()

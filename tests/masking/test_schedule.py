@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
 from bertexp.objectives.batch import Batch
 from bertexp.training.budget import Budget
-from bertexp.training.plan import BatchPlan, load_steps
+from bertexp.training.loading import load_steps
+from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError
 
 BERT = ReplaceConfig(mask=0.8, random=0.1, keep=0.1)

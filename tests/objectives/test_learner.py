@@ -19,8 +19,8 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
-from bertexp.training.loop import accumulate_gradients
 from bertexp.training.state import Tally, Window
+from bertexp.training.step import accumulate_gradients
 
 CLASSES = {
     "mlm": "BertForMaskedLM",

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from bertexp.config import Config
 from bertexp.experiment.prepare import Data
 from bertexp.pairs.examples import PairExamples
-from bertexp.training.plan import BatchPlan, load_steps
+from bertexp.training.loading import load_steps
+from bertexp.training.plan import BatchPlan
 
 from .conftest import numbered
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bertexp.objectives.examples import Examples
-from bertexp.training.plan import BatchPlan, load_steps, share
+from bertexp.training.loading import load_steps
+from bertexp.training.plan import BatchPlan, share
 
 SIZES = st.integers(1, 40)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -13,11 +13,12 @@ from transformers import AutoTokenizer, BertForMaskedLM
 
 from bertexp.experiment.prepare import Data
 from bertexp.training.checkpoints import find_checkpoints
-from bertexp.training.loop import Training, accumulate_gradients
+from bertexp.training.loop import Training
 from bertexp.training.plan import BatchPlan
 from bertexp.training.saving import Saver
 from bertexp.training.snapshot import restore
 from bertexp.training.state import Tally, Window
+from bertexp.training.step import accumulate_gradients
 from bertexp.validation import UserError
 
 Run = tuple[Training, Saver]

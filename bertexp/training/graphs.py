@@ -1,0 +1,152 @@
+"""Whole steps as CUDA graphs: a small model's step is launched at once, not kernel by kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bertexp import group
+from bertexp.objectives.batch import Batch
+from bertexp.training.step import Computed, compute_step
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from bertexp.objectives.learner import Learner
+    from bertexp.training.config import HardwareConfig
+    from bertexp.training.loop import Training
+
+# Steps that are computed as usual first, so that all libraries are loaded and the optimizer has its
+# state.
+WARM_UP = 3
+# Graphs that are kept; each has the memory of its inputs.
+KEPT = 64
+# Graphs after which no more than one in four steps is recorded: it takes longer than the step.
+FIRST = 32
+
+# Runs a function, and returns what repeats it and what it returned.
+Recorder = Callable[[Callable[[], Computed]], tuple[Callable[[], None], Computed]]
+
+
+class CudaRecorder:
+    """Records functions as CUDA graphs, which share their memory: one at a time is replayed."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()
+
+    def __call__(self, function: Callable[[], Computed]) -> tuple[Callable[[], None], Computed]:
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            # Other threads, which pin batches, may allocate meanwhile.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                computed = function()
+            finally:
+                graph.capture_end()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return graph.replay, computed
+
+
+@dataclass
+class _Recording:
+    """A recorded step, and where its inputs are."""
+
+    inputs: list[Tensor]
+    totals: dict[str, Tensor]
+    replay: Callable[[], None]
+    computed: Computed
+
+
+class RecordedSteps:
+    """Computes steps by replaying graphs, one for each shape of the step's batches.
+
+    The results are those of ``compute_step`` up to rounding.
+
+    Args:
+        record: by default as CUDA graphs.
+    """
+
+    def __init__(self, run: Training, record: Recorder | None = None) -> None:
+        self._run, self._record = run, record or CudaRecorder()
+        self._groups: list[dict[str, Any]] = run.optimizer.param_groups
+        device = run.accelerator.device
+        self._rates = [torch.zeros((), device=device) for _ in self._groups]
+        self._recordings: dict[Hashable, _Recording] = {}
+        self._steps = self._made = 0
+
+    def __call__(self, batches: list[Batch], totals: Mapping[str, int]) -> Computed:
+        self._steps += 1
+        if self._steps <= WARM_UP:
+            return compute_step(self._run, batches, totals)
+        shape = _shape(batches)
+        recording = self._recordings.pop(shape, None)
+        if recording is None and self._made > FIRST + self._steps / 4:
+            return compute_step(self._run, batches, totals)
+        for rate, parameters in zip(self._rates, self._groups, strict=True):
+            rate.fill_(parameters["lr"])
+        if recording is None:
+            recording = self._recorded(batches, totals)
+        # The last one used is the last one dropped.
+        self._recordings[shape] = recording
+        if len(self._recordings) > KEPT:
+            del self._recordings[next(iter(self._recordings))]
+        torch._foreach_copy_(recording.inputs, tensors_of(batches), non_blocking=True)
+        for name, total in recording.totals.items():
+            total.fill_(totals[name])
+        recording.replay()
+        return recording.computed.cloned()
+
+    def _recorded(self, batches: list[Batch], totals: Mapping[str, int]) -> _Recording:
+        self._made += 1
+        device = self._run.accelerator.device
+        own = [batch.mapped(torch.clone) for batch in batches]
+        divisors = {name: torch.ones((), device=device) for name in totals}
+        before = [(parameters["lr"], parameters["capturable"]) for parameters in self._groups]
+        for rate, parameters in zip(self._rates, self._groups, strict=True):
+            parameters |= {"lr": rate, "capturable": True}
+        try:
+            replay, computed = self._record(lambda: compute_step(self._run, own, divisors))
+        finally:
+            for parameters, (rate, capturable) in zip(self._groups, before, strict=True):
+                parameters |= {"lr": rate, "capturable": capturable}
+        return _Recording(tensors_of(own), divisors, replay, computed)
+
+
+def can_record(hardware: HardwareConfig, accelerator: Accelerator, learner: Learner) -> bool:
+    """Whether steps can be recorded: one GPU, no scaled losses, and objectives that allow it."""
+    return (
+        hardware.graphs
+        and accelerator.device.type == "cuda"
+        and group.size() == 1
+        and accelerator.scaler is None
+        and all(head.is_recordable for head in learner.heads.values())
+    )
+
+
+def tensors_of(batches: list[Batch]) -> list[Tensor]:
+    """Return all tensors of some batches, in an order of their own."""
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    for batch in batches:
+        batch.mapped(keep)
+    return found
+
+
+def _shape(batches: list[Batch]) -> Hashable:
+    """Return what batches must have in common to be computed by one graph."""
+    used = [(n, t.used.start, t.used.stop) if t.used else (n,)
+            for batch in batches for n, t in batch.targets.items()]  # fmt: skip
+    absent = [[name for name, value in vars(batch).items() if value is None] for batch in batches]
+    shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors_of(batches))
+    return shapes, tuple(used), str(absent)

@@ -1,0 +1,139 @@
+"""Batches made ahead by other processes, and their way to a GPU."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bertexp.objectives.batch import Batch
+from bertexp.signals import ignore_signals
+from bertexp.training.plan import BatchPlan
+
+# With a GPU this process is busy launching kernels.
+GPU_WORKERS = 4
+# Steps that travel together to a GPU.
+TOGETHER = 8
+# Tensors begin at multiples of so many bytes.
+ALIGNED = 16
+
+# A step's number, or with the share of the budget that is spent before it.
+Wanted = int | tuple[int, float]
+
+
+@dataclass(frozen=True)
+class _Place:
+    start: int
+    dtype: torch.dtype
+    shape: torch.Size
+
+    def view(self, flat: Tensor) -> Tensor:
+        end = self.start + math.prod(self.shape) * self.dtype.itemsize
+        return flat[self.start : end].view(self.dtype).view(self.shape)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The batches of some steps, with all their tensors in one.
+
+    Sharing a tensor between processes, pinning it and copying it to a GPU takes about as long for
+    many steps as for one of the dozen tensors of a batch.
+
+    Attributes:
+        flat: ``uint8``.
+        steps: the batches, with places in ``flat`` instead of tensors.
+    """
+
+    flat: Tensor
+    steps: list[list[Batch]]
+
+    @classmethod
+    def of(cls, steps: Iterable[list[Batch]]) -> Packed:
+        parts: list[tuple[_Place, Tensor]] = []
+        size = 0
+
+        def put(tensor: Tensor) -> _Place:
+            nonlocal size
+            place = _Place(size, tensor.dtype, tensor.shape)
+            parts.append((place, tensor))
+            size += -(-tensor.nbytes // ALIGNED) * ALIGNED
+            return place
+
+        placed = [[batch.mapped(put) for batch in step] for step in steps]
+        flat = torch.empty(size, dtype=torch.uint8)
+        for place, tensor in parts:
+            place.view(flat).copy_(tensor)
+        return cls(flat, placed)
+
+    def pin_memory(self) -> Packed:
+        return Packed(self.flat.pin_memory(), self.steps)
+
+    def to(self, device: torch.device) -> Iterator[list[Batch]]:
+        """Yield the batches of each step, on the device."""
+        flat = self.flat.to(device, non_blocking=True)
+        for step in self.steps:
+            yield [batch.mapped(lambda place: place.view(flat), kind=_Place) for batch in step]
+
+
+class _PackedPlan(Dataset[Packed]):
+    def __init__(self, plan: BatchPlan) -> None:
+        self._plan = plan
+
+    def __getitem__(self, wanted: list[Wanted]) -> Packed:
+        return Packed.of(self._plan[each] for each in wanted)
+
+
+def load_steps(
+    plan: BatchPlan,
+    first: int,
+    num_workers: int | None,
+    device: torch.device,
+    progress: Callable[[int], float] | None = None,
+) -> Iterator[list[Batch]]:
+    """Yield the batches of step ``first`` and of all steps after it, without an end.
+
+    Args:
+        num_workers: processes that make the batches, 0 for this one; None for ``GPU_WORKERS`` with
+            a GPU and 0 without.
+        device: a GPU gets the batches of several steps at once.
+        progress: returns the share of the budget that is spent before a step; called in this
+            process when the step is sent to a worker. None if masks do not change with it.
+    """
+    numbers = itertools.count(first)
+    wanted: Iterator[Wanted] = (
+        numbers if progress is None else ((step, progress(step)) for step in numbers)
+    )
+    if device.type != "cuda":
+        yield from _loader(plan, wanted, num_workers or 0)
+        return
+    workers = GPU_WORKERS if num_workers is None else num_workers
+    together = iter(lambda: list(itertools.islice(wanted, TOGETHER)), [])
+    for packed in _loader(_PackedPlan(plan), together, workers, pin_memory=True):
+        yield from packed.to(device)
+
+
+def _loader(
+    steps: Dataset[Any], wanted: Iterable[Any], workers: int, pin_memory: bool = False
+) -> DataLoader[Any]:
+    # Even where it is no longer the default (Python 3.14): a fork shares the tokens, and workers do
+    # not use CUDA.
+    forks = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
+    return DataLoader(
+        steps,
+        batch_size=None,
+        sampler=wanted,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        # A generator of its own: creating an iterator must not advance the global one (dropout's).
+        generator=torch.Generator(),
+        worker_init_fn=ignore_signals,
+        multiprocessing_context="fork" if forks and workers else None,
+    )
