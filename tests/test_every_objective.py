@@ -30,6 +30,7 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "clm": ("task=clm",),
     "mae_lm": ("task=mae_lm",),
     "token_dropping": ("task=token_dropping", "model.num_hidden_layers=4"),
+    "phases": ("task=mlm", "phases=[{share: 0.5, task: clm}, {share: 0.5}]"),
 }
 # Those that fill masks and score text, and are compared by ``eval/loss``.
 MASKED = [name for name in OBJECTIVES if name not in ("nsp", "sop", "rtd")]

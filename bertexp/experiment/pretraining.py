@@ -24,6 +24,7 @@ from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.packing import RowExamples
 from bertexp.objectives.samples import Sample
@@ -31,6 +32,7 @@ from bertexp.objectives.task import Task
 from bertexp.pairs.examples import PairExamples
 from bertexp.tracking.base import SafeTracker
 from bertexp.training.phase import Phase
+from bertexp.validation import UserError
 
 
 class Pretraining(Experiment[Config]):
@@ -70,6 +72,7 @@ class Pretraining(Experiment[Config]):
         )
         for name in dict.fromkeys(name for part in self.parts for name in part.task.objectives):
             OBJECTIVES[name].check(found, task, compiled)
+            _check_modules(self.parts, name)
         with group.first_before_others():
             self.data = data = prepare_data(config)
             before = [prepare_examples(part, data.tokenizer) for part in self.parts[:-1]]
@@ -214,3 +217,15 @@ def _described(phase: Phase, tracker: SafeTracker | None, name: str) -> dict[str
         for at, each in later:
             each.warn(f" at {at:.3g} of the budget")
     return record
+
+
+def _check_modules(configs: Sequence[Config], objective: str) -> None:
+    """Raise a ``UserError`` if phases build an objective's modules beside the model differently."""
+    own = [
+        getattr(each.task, objective, None) for each in configs if objective in each.task.objectives
+    ]
+    if OBJECTIVES[objective].build is not Head.build and any(keys != own[0] for keys in own):
+        raise UserError(
+            f"phases: task.{objective}: must be alike in all phases with task={objective}, which "
+            "train one module beside the model."
+        )

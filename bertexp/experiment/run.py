@@ -114,6 +114,7 @@ class Run(Watch):
 
     def phases(self) -> Iterator[Training]:
         """Yield each phase that is left; it is trained before the next one begins."""
+        self.learner.use(self.training.phase.heads)
         yield self.training
         for number in range(self.number + 1, len(self.trainings)):
             begin_phase(self.trainings[number], self.training)
@@ -169,13 +170,12 @@ class Run(Watch):
         show(lines, log_only=self.invocation.job is not None)
 
     def log(self, fraction: float, found: dict[str, float]) -> None:
-        state, phase = self.training.state, self.training.phase
-        place = {"train/epoch": self.epoch} | self._phase()
+        state, place = self.training.state, {"train/epoch": self.epoch} | self._phase()
         with self.clock.counting("tracking"):
             self.accelerator.log(found | place | state.spent(), step=state.step)
         speed = found["train/tokens_per_second"]
-        fraction = phase.overall(min(fraction, 1.0))
-        self.progress.update(state.step, fraction, found["train/loss"], speed)
+        share = self.training.phase.overall(min(fraction, 1.0))
+        self.progress.update(state.step, share, found["train/loss"], speed)
 
     def evaluate(self) -> None:
         """Evaluate, and save the model if it is the best so far."""

@@ -41,14 +41,14 @@ class Learner(nn.Module):
         draw_masks_fast(model)
         self.model = model
         self.family = Family.of(model)
-        own = {head.name: head for head in heads}
-        self.heads = {head.name: head for head in others} | own
+        self.use(heads)
+        every = {head.name: head for head in others} | self.heads
         # Saved with the model: whoever loads it apart from its run must not read it as any other.
-        encoding = [name for name, head in own.items() if head.encodes]
+        encoding = [name for name, head in self.heads.items() if head.encodes]
         if encoding or hasattr(model.config, "predicted_by"):
             model.config.predicted_by = encoding
         self.own = nn.ModuleDict()
-        for head in self.heads.values():
+        for head in every.values():
             # The same draws in all processes, whatever was drawn before.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(draws.key(f"objective-{head.name}", head.seed, 0).item())
@@ -56,8 +56,8 @@ class Learner(nn.Module):
                     self.own[head.name] = module
 
     def use(self, heads: Iterable[Head]) -> None:
-        """Use the settings of other objectives of the same names, as phases have them."""
-        self.heads |= {head.name: head for head in heads}
+        """Train and read the model as other objectives do, those of another phase."""
+        self.heads = {head.name: head for head in heads}
 
     @property
     def own_state(self) -> dict[str, Tensor]:
@@ -68,12 +68,14 @@ class Learner(nn.Module):
     @property
     def models(self) -> dict[str, Any]:
         """Models that are exported with ``model``, by their folder in its own."""
-        each = (self.heads[name].models(module) for name, module in self.own.items())
+        used = [(self.heads[name], self.own[name]) for name in self.own if name in self.heads]
+        each = (head.models(module) for head, module in used)
         return {name: model for found in each for name, model in found.items()}
 
     @property
     def exported(self) -> dict[str, Tensor]:
-        prefixes = [f"{name}.{part}" for name in self.own for part in self.heads[name].exported]
+        used = [head for name, head in self.heads.items() if name in self.own]
+        prefixes = [f"{head.name}.{part}" for head in used for part in head.exported]
         return {n: w for n, w in self.own_state.items() if n.startswith(tuple(prefixes))}
 
     def load_own(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from bertexp.training.budget import Budget, Start
 from bertexp.training.loop import Training
+from bertexp.validation import UserError
 
 
 def begin_phase(training: Training, before: Training) -> None:
@@ -39,6 +41,16 @@ def outlook(trainings: Sequence[Training]) -> list[int]:
         ends.append(state.step)
         now = following
     return ends
+
+
+def check_shares(trainings: Sequence[Training]) -> None:
+    """Raise a ``UserError`` for a phase whose share of the budget is too small for a step."""
+    for number, (begin, end) in enumerate(pairwise([0, *outlook(trainings)]), start=1):
+        if begin == end:
+            raise UserError(
+                f"phases: phase {number} has no step, as its share of the budget is less than one; "
+                "give it a larger share, or the run a larger budget."
+            )
 
 
 def budget_of(training: Training, ahead: int, start: Start) -> Budget:

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import register_fsdp_forward_method
 from bertexp import group
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
-from bertexp.training.borders import budget_of
+from bertexp.training.borders import budget_of, check_shares
 from bertexp.training.budget import Budget, begun, steps_ahead
 from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.config import HardwareConfig, OptimizerConfig
@@ -180,6 +180,9 @@ def prepare_training(
 
     The phases share everything but what ``Phase`` has. ``restore`` loads the tensors, and
     ``begin_phase`` gives all but the first phase, or that of the checkpoint, its budget.
+
+    Raises:
+        UserError: a phase has no step, or the checkpoint is of another run.
     """
     config = phases[0].config
     recorded = can_record(config.hardware, accelerator, learner)
@@ -221,8 +224,13 @@ def prepare_training(
         )
         found.append(training)
     if progress:
-        resumed = found[progress.get("phase", 0)]
+        number = progress.get("phase", 0)
+        if number >= len(found):
+            raise UserError(f"phases: the run to resume is in phase {number + 1} already.")
+        resumed = found[number]
         examples, per_epoch = len(resumed.phase.examples), resumed.batches.steps_per_epoch
         ahead = steps_ahead(progress, examples, per_epoch)
         resumed.budget = budget_of(resumed, ahead, begun(progress))
+    elif len(found) > 1:
+        check_shares(found)
     return found
