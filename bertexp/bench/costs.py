@@ -17,7 +17,7 @@ import numpy as np
 
 from bertexp import draws
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.work import milliseconds
+from bertexp.bench.work import milliseconds, must_be_blocks
 from bertexp.console import show, table
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
@@ -62,6 +62,7 @@ def measure_masking(config: BenchConfig) -> dict[str, Any]:
     Raises:
         UserError: the task masks nothing, or the corpus has no batch of full length.
     """
+    must_be_blocks(config)
     data = prepare_data(config)
     if not isinstance(data.examples, MaskedExamples):
         raise UserError(f"bench: task={config.task.name} masks nothing; use task=mlm.")

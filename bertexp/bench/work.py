@@ -83,8 +83,7 @@ def prepare_work(config: BenchConfig) -> Data:
         raise UserError(f"bench: task={config.task.name} is not measured; use task=mlm or nsp.")
     passes = config.trainer.gradient_accumulation_steps
     require(passes == 1, "trainer.gradient_accumulation_steps", passes, "1 in a benchmark")
-    form = config.task.format
-    require(form == "blocks", "task.format", form, "blocks beside Trainer, which reads no other")
+    must_be_blocks(config)
     data = prepare_data(config)
     if isinstance(data.examples, MaskedExamples):
         object.__setattr__(data, "examples", FullLength(data.examples, config.task.max_length))
@@ -94,6 +93,11 @@ def prepare_work(config: BenchConfig) -> Data:
             f"{len(data.examples)} sequences of {config.task.max_length} tokens."
         )
     return data
+
+
+def must_be_blocks(config: BenchConfig) -> None:
+    form, allowed = config.task.format, "blocks beside what reads no other, or in bench.objectives"
+    require(form == "blocks", "task.format", form, allowed)
 
 
 class FullLength(Examples):
