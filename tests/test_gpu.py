@@ -87,6 +87,27 @@ def test_losses_and_gradients_are_those_of_the_cpu(
         assert (ours - theirs).norm() / theirs.norm() < error
 
 
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_limited_attention_is_that_of_the_cpu(
+    experiment_config: Callable[..., Config], prepared: Callable[..., Data], is_compiled: bool
+) -> None:
+    """Causal rows and others, of documents that do not attend to each other."""
+    packed = ("task.format=packed", "task.attention=document")
+    overrides = ("task=mntp", "task.mntp.causal_share=0.5", *packed)
+    config, data = experiment_config(*overrides, *SIZES), prepared(*overrides)
+    model = build_model(config.family, config.model, data.task.heads, data.tokenizer, 128, 0)
+    torch.set_float32_matmul_precision("highest")
+    objective, batch = Learner(model, data.task.objectives), data.examples.batch(0, np.arange(8))
+    assert batch.causal_B is not None
+    assert batch.parts_BL is not None
+    expected = computed(objective, batch)
+    objective.cuda()
+    if is_compiled:
+        objective.family.compile(frozenset([tuple(batch.input_ids_BL.shape)]))
+    for ours, theirs in zip(computed(objective, batch), expected, strict=True):
+        assert (ours - theirs).norm() / theirs.norm() < 1e-5
+
+
 def test_no_step_waits_for_the_gpu_but_those_that_are_logged(
     experiment_config: Callable[..., Config], data: Data, model: Any
 ) -> None:

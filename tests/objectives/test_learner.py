@@ -223,14 +223,15 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("task", ["mlm_nsp", "mntp"])
 def test_no_step_waits_for_a_gpu(
-    small_model: Callable[..., Any], prepared: Callable[..., Data]
+    small_model: Callable[..., Any], prepared: Callable[..., Data], task: str
 ) -> None:
-    data = prepared("task=mlm_nsp")
+    data = prepared(f"task={task}")
     batches = [data.examples.batch(0, np.arange(8))]
     window, tally = Window(data.task.weights), Tally.of(batches, flops=0)
     objective, accelerator = (
-        Learner(small_model(CLASSES["mlm_nsp"]), data.task.objectives).train(),
+        Learner(small_model(data.task.heads), data.task.objectives).train(),
         in_float32(),
     )
     with Waits() as waits:
