@@ -25,7 +25,7 @@ from bertexp.training.borders import outlook
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, Watch, train
 from bertexp.training.machine import forget_peak, peak_memory, total_memory
-from bertexp.training.plan import BatchPlan
+from bertexp.training.plan import BatchPlan, Request
 from bertexp.training.state import TrainState
 
 # Operations are counted under this seed in so many steps, so that all seeds cost the same.
@@ -122,7 +122,7 @@ def _flops_per_token(training: Training) -> float:
     learner.use(phase.heads)
     flops, tokens = 0.0, 0
     for place, number in enumerate(plan.spread(SAMPLED)):
-        batches = plan[number, phase.masked((place + 0.5) / SAMPLED)]
+        batches = plan[Request(number, phase.masked((place + 0.5) / SAMPLED))]
         flops += sum(learner.flops(batch) for batch in batches)
         tokens += sum(batch.tokens for batch in batches)
     return flops / tokens
@@ -132,7 +132,7 @@ def _batches(training: Training) -> Iterator[list[Batch]]:
     """Yield the first steps, with masks from the whole phase: a schedule changes the work."""
     for number in range(1 + MEASURED):
         progress = max(0.0, (number - 0.5) / MEASURED)
-        yield training.batches[number, training.phase.masked(progress)]
+        yield training.batches[Request(number, training.phase.masked(progress))]
 
 
 def _checkpoints(run: Run, steps: int, seconds: float) -> int:

@@ -14,6 +14,7 @@ from bertexp import group
 from bertexp.config import Config
 from bertexp.evaluation.bank import draw_samples, evaluate, example_losses, write_example_losses
 from bertexp.evaluation.evaluator import evaluate_fully
+from bertexp.experiment.adapted import adapted_rates, masked_layer, shown_rates
 from bertexp.experiment.base import Experiment, Final, Prepared
 from bertexp.experiment.facts import facts, phase_facts
 from bertexp.experiment.phases import described, phase_configs, sets, shares
@@ -23,7 +24,7 @@ from bertexp.experiment.summary import write_summary
 from bertexp.families.build import build_model, check_model
 from bertexp.masking.audit import audit
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.objectives.examples import Examples
 from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.packing import RowExamples
@@ -132,15 +133,17 @@ class Pretraining(Experiment[Config]):
         data = self.data
         found = evaluate_fully(learner, data.bank, data.evaluators, device)
         samples = draw_samples(learner, data.bank, device)
+        adapted = adapted_rates(data, learner)
         pictures = []
         if group.is_first():
             write_example_losses(folder, example_losses(data.bank, found.predictions))
             pictures = [path for each in data.evaluators for path in each.draw(folder)]
         return Final(
             metrics=found.metrics,
-            summary={k: v for each in data.evaluators for k, v in each.details().items()},
+            summary={k: v for each in data.evaluators for k, v in each.details().items()}
+            | ({"masking_adapted": adapted} if adapted else {}),
             optimum=data.optimum,
-            details=details(data, found.metrics),
+            details=[*details(data, found.metrics), *shown_rates(adapted)],
             samples=[sample.shown() for sample in samples],
             tables=sample_tables(samples),
             pictures=pictures,
@@ -198,7 +201,7 @@ def _described(phase: Phase, tracker: SafeTracker | None, name: str) -> dict[str
         record["pairs"] = layers[-1].shares(epoch=0)
     if isinstance(layers[-1], RowExamples):
         record["rows"] = layers[-1].figures()
-    masked = next((each for each in layers if isinstance(each, MaskedExamples)), None)
+    masked = masked_layer(phase.examples)
     if masked is not None:
         begin, end = phase.masked(0.0), phase.masked(1.0)
         found = audit(masked.at(begin))

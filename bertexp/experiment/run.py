@@ -133,7 +133,8 @@ class Run(Watch):
         first = training.state.step + ahead
         workers = self.config.hardware.num_workers
         device = self.accelerator.device
-        return load_steps(training.batches, first, workers, device, progress)
+        given = (training.batches, first, workers, device, progress)
+        return load_steps(*given, self.learner.rates)
 
     def begin(self) -> None:
         """Print the plan, then evaluate the untrained model or restore the checkpoint.

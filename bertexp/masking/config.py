@@ -211,6 +211,20 @@ class PmiKeys:
     )
 
 
+@STRATEGIES.own_keys("adaptive")
+@dataclass(kw_only=True)
+class AdaptiveKeys:
+    """How rates follow the model."""
+
+    follows: str = key(
+        "accuracy",
+        choices=("accuracy", "loss"),
+        about="A token's rate is in proportion to the share of its predictions that are wrong, or "
+        "to their loss.",
+    )
+    every: int = key(100, within="[1, inf)", about="Steps between two updates of the rates.")
+
+
 @STRATEGIES.own_keys("frequency")
 @dataclass(kw_only=True)
 class FrequencyKeys:

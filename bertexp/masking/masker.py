@@ -75,6 +75,13 @@ class Masker:
         other.seed = seed
         return other
 
+    def following(self, weights_V: np.ndarray) -> Masker:
+        """Return the masker, as at the beginning of the budget, with a weight for each token."""
+        other = copy.copy(self)
+        strategies = {name: each.following(weights_V) for name, each in self._strategies.items()}
+        other._strategies, other.strategy = strategies, strategies[self.config.strategy]
+        return other
+
     def mask(
         self, ids_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int, prob: float | None = None
     ) -> Masked:

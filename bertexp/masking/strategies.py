@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -54,6 +55,9 @@ class Strategy(ABC):
     def __init__(self, context: Context) -> None:
         self.context = context
 
+    # Whether its weights follow the model, see ``following``.
+    adapts: ClassVar[bool] = False
+
     @abstractmethod
     def begins(
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, states_B: np.ndarray
@@ -73,6 +77,14 @@ class Strategy(ABC):
     def weights(self, ids_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray | None:
         """Return a positive weight for each position, equal within a unit; None for 1."""
         return None
+
+    def extremes(self) -> tuple[dict[int, float], dict[int, float]]:
+        """Return the tokens with the highest and the lowest rates, if it adapts."""
+        return {}, {}
+
+    def following(self, weights_V: np.ndarray) -> Self:
+        """Return the strategy with a positive weight for each token; itself if it has its own."""
+        return self
 
     def threshold(self, rates_B: np.ndarray) -> np.ndarray:
         """Return the threshold of score / weight at each rate; must grow with the rate."""

@@ -58,6 +58,10 @@ class Examples(ABC):
         """Return the same examples masked under another seed."""
         return self
 
+    def following(self, weights_V: np.ndarray) -> Examples:
+        """Return the same examples, masked by the weights of tokens if their strategy adapts."""
+        return self
+
 
 class MarkedExamples(Examples):
     """Examples that an objective has marked; ``text`` may be marked by other objectives."""
@@ -85,6 +89,11 @@ class MarkedExamples(Examples):
     def under(self, seed: int) -> Examples:
         changed = copy(self)
         changed.text = self.text.under(seed)
+        return changed
+
+    def following(self, weights_V: np.ndarray) -> Examples:
+        changed = copy(self)
+        changed.text = self.text.following(weights_V)
         return changed
 
     def layers(self) -> Iterator[Examples]:
@@ -201,6 +210,12 @@ class MaskedExamples(MarkedExamples):
         """Return the kinds of the texts, each divided by how high the rate is."""
         own = self.masker.strata(np.arange(len(self)), epoch)
         return self.text.strata(epoch) * STRATA + own
+
+    def following(self, weights_V: np.ndarray) -> Self:
+        changed = copy(self)
+        changed.text = self.text.following(weights_V)
+        changed.masker = self.masker.following(weights_V)
+        return changed
 
     def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
         return self.written(epoch, example_ids).input_ids_BL.numpy()

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
+from bertexp.masking.config import AdaptiveKeys
 from bertexp.objectives.batch import Batch
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class Head(ABC):
         """Return the logits of each of its targets in an evaluation's batch, see ``losses``."""
         target = batch.targets[self.name]
         return {self.name: self.logits(learner, encoded()[target.used][: len(target)])}
+
+    @property
+    def follows(self) -> AdaptiveKeys | None:
+        """How the rates of tokens follow its losses, None if they do not."""
+        return None
 
     @abstractmethod
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:

@@ -16,9 +16,13 @@ from bertexp.families.base import MASKED, Family
 from bertexp.families.checkpoint import BESIDE_FILE
 from bertexp.families.dropout import draw_masks_fast
 from bertexp.families.inputs import Inputs
+from bertexp.objectives.adaptive import AdaptiveRates
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.head import Head
 from bertexp.validation import UserError
+
+# The name of ``Learner.rates`` beside those of objectives.
+RATES = "rates"
 
 
 class Learner(nn.Module):
@@ -33,7 +37,8 @@ class Learner(nn.Module):
         others: of the objectives of other phases.
 
     Attributes:
-        own: modules that objectives train beside the model, by the objective's name.
+        own: modules that objectives train beside the model, by the objective's name, and
+            ``rates``.
     """
 
     def __init__(self, model: Any, heads: Iterable[Head], others: Iterable[Head] = ()) -> None:
@@ -42,6 +47,7 @@ class Learner(nn.Module):
         self.model = model
         self.family = Family.of(model)
         self.use(heads)
+        others = list(others)
         every = {head.name: head for head in others} | self.heads
         # Saved with the model: whoever loads it apart from its run must not read it as any other.
         encoding = [name for name, head in self.heads.items() if head.encodes]
@@ -54,10 +60,23 @@ class Learner(nn.Module):
                 torch.manual_seed(draws.key(f"objective-{head.name}", head.seed, 0).item())
                 if (module := head.build(self.family)) is not None:
                     self.own[head.name] = module
+        if any(head.follows for head in (*others, *every.values())):
+            self.own[RATES] = AdaptiveRates(self.family.config.vocab_size)
 
     def use(self, heads: Iterable[Head]) -> None:
         """Train and read the model as other objectives do, those of another phase."""
         self.heads = {head.name: head for head in heads}
+
+    @property
+    def rates(self) -> AdaptiveRates | None:
+        """The rates of tokens that follow how well the model predicts them, None if none do."""
+        keys = next((head.follows for head in self.heads.values() if head.follows), None)
+        if keys is None:
+            return None
+        found: Any = self.own[RATES]
+        found.keys = keys
+        assert isinstance(found, AdaptiveRates)
+        return found
 
     @property
     def own_state(self) -> dict[str, Tensor]:

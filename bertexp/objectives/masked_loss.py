@@ -22,11 +22,13 @@ class Losses(NamedTuple):
         each_N: the plain cross-entropy of each prediction in nats, without a gradient.
         log_totals_N: the logarithm of the sum of the exponentials of each prediction's logits,
             log Z, without a gradient.
+        hits_N: whether no other word has a larger logit than the label.
     """
 
     total: Tensor
     each_N: Tensor
     log_totals_N: Tensor
+    hits_N: Tensor
 
 
 class Terms(NamedTuple):
@@ -98,11 +100,10 @@ class _MaskedLoss(torch.autograd.Function):
         ctx.save_for_backward(
             hidden_grad_MD.to(hidden_MD.dtype), vocabulary.weight_grad_VD, vocabulary.bias_grad_V
         )
-        each_N = torch.cat([part.each_N for part in parts])
-        log_totals_N = torch.cat([part.log_totals_N for part in parts])
-        ctx.mark_non_differentiable(each_N, log_totals_N)
+        others = [torch.cat(values) for values in zip(*(part[1:] for part in parts), strict=True)]
+        ctx.mark_non_differentiable(*others)
         ctx.set_materialize_grads(False)
-        return Losses(loss, each_N, log_totals_N)
+        return Losses(loss, *others)
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor, *others: None) -> tuple[Tensor | None, ...]:
@@ -162,18 +163,21 @@ class _Vocabulary:
             self._add_product(weight_grad, logits_grad_MW.t(), hidden_MD, self._empty)
             self._add_product(hidden_grad_MD, logits_grad_MW, weight)
         self._empty = False
-        return self._losses(log_total_M1[:count, 0], tiles, weights_N)
+        top_N = top_MT[:count].amax(1)
+        return self._losses(log_total_M1[:count, 0], top_N, tiles, weights_N)
 
-    def _losses(self, log_total_N: Tensor, tiles: list[_Tile], weights_N: Tensor | None) -> Losses:
+    def _losses(
+        self, log_total_N: Tensor, top_N: Tensor, tiles: list[_Tile], weights_N: Tensor | None
+    ) -> Losses:
         terms = self._terms
         label_logit_N = torch.zeros_like(log_total_N)
         for tile in tiles:
             label_logit_N += tile.label_logit_N
-        each_N = log_total_N - label_logit_N
+        found = (log_total_N - label_logit_N, log_total_N, label_logit_N == top_N)
         if weights_N is None and terms == PLAIN:
             total = log_total_N.sum() - label_logit_N.sum()
-            return Losses(total, each_N, log_total_N)
-        minimised_N = each_N
+            return Losses(total, *found)
+        minimised_N = found[0]
         if terms.label_smoothing:
             spread_N = torch.zeros_like(log_total_N)
             for tile in tiles:
@@ -182,7 +186,7 @@ class _Vocabulary:
         if terms.z_loss:
             minimised_N = minimised_N + terms.z_loss * log_total_N.square()
         total = minimised_N.sum() if weights_N is None else weights_N @ minimised_N
-        return Losses(total, each_N, log_total_N)
+        return Losses(total, *found)
 
     def _add_product(
         self, total: Tensor, left: Tensor, right: Tensor, is_first: bool = False

@@ -14,7 +14,8 @@ from bertexp.console import aligned
 from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.masking.config import MaskingConfig, ReplaceConfig
+from bertexp.masking import STRATEGIES
+from bertexp.masking.config import AdaptiveKeys, MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
@@ -57,6 +58,7 @@ class MaskedLanguageModelling(Objective):
     head = "masked"
     is_recordable = True
     reads_masks = True
+    adapts = True
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         return self.masked(examples, tokens)
@@ -71,6 +73,13 @@ class MaskedLanguageModelling(Objective):
     @property
     def losses_weights(self) -> dict[str, float]:
         return {self.name: 1.0} | dict.fromkeys(logged_parts(self.name, self.config.loss), 0.0)
+
+    @property
+    def follows(self) -> AdaptiveKeys | None:
+        follows = self.adapts and any(
+            STRATEGIES[name].adapts for _, name in self.masking.strategies
+        )
+        return STRATEGIES.keys_of(self.masking, AdaptiveKeys) if follows else None
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
         return learner.family.masked_logits(hidden_MD)
@@ -87,7 +96,7 @@ class MaskedLanguageModelling(Objective):
 
     def told(self, learner: Learner) -> Sequence[Told]:
         """Return what follows the losses of its predictions in training."""
-        return ()
+        return () if learner.rates is None else (learner.rates,)
 
     def products(self, learner: Learner, batch: Batch) -> float:
         used = batch.targets[self.name].used

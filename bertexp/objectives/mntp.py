@@ -79,6 +79,7 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
     name = "mntp"
     encodes = True
     limits_attention = True
+    adapts = False
 
     @property
     def share(self) -> float:

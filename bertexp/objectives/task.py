@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.masking import STRATEGIES
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives import FORMATS, OBJECTIVES
 from bertexp.objectives.base import Objective
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
+from bertexp.validation import require
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Task:
     def of(
         cls, config: TaskConfig, tokenizer: Tokenizer, masking: MaskingConfig, seed: int
     ) -> Task:
+        adapting = [name for _, name in masking.strategies if STRATEGIES[name].adapts]
+        if config.masks and adapting:
+            follows = any(OBJECTIVES[name].adapts for name in config.objectives)
+            allowed = "another where no objective of the task tells how well it predicts tokens"
+            require(follows, "masking.strategy", adapting[0], allowed)
         built = {
             name: OBJECTIVES[name](config, tokenizer, masking, seed) for name in config.objectives
         }

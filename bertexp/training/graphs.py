@@ -11,12 +11,12 @@ from torch import Tensor
 
 from bertexp import group
 from bertexp.objectives.batch import Batch
+from bertexp.objectives.learner import RATES, Learner
 from bertexp.training.step import Computed, compute_step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from bertexp.objectives.learner import Learner
     from bertexp.training.config import HardwareConfig
     from bertexp.training.loop import Training
 
@@ -127,6 +127,8 @@ def can_record(hardware: HardwareConfig, accelerator: Accelerator, learner: Lear
         and group.size() == 1
         and accelerator.scaler is None
         and all(head.is_recordable for head in learner.heads.values())
+        # Rates that follow the model would count predictions that only fill up a batch.
+        and RATES not in learner.own
     )
 
 

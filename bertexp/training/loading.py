@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from bertexp.objectives.adaptive import AdaptiveRates
 from bertexp.objectives.batch import Batch
 from bertexp.signals import ignore_signals
-from bertexp.training.plan import BatchPlan
+from bertexp.training.plan import BatchPlan, Request
 
 # With a GPU this process is busy launching kernels.
 GPU_WORKERS = 4
@@ -24,9 +25,6 @@ GPU_WORKERS = 4
 TOGETHER = 8
 # Tensors begin at multiples of so many bytes.
 ALIGNED = 16
-
-# A step's number, or with the share of the budget that is spent before it.
-Wanted = int | tuple[int, float]
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,46 @@ class _PackedPlan(Dataset[Packed]):
     def __init__(self, plan: BatchPlan) -> None:
         self._plan = plan
 
-    def __getitem__(self, wanted: list[Wanted]) -> Packed:
+    def __getitem__(self, wanted: list[Request]) -> Packed:
         return Packed.of(self._plan[each] for each in wanted)
+
+
+class Requests:
+    """The steps that a loader asks for: all, or those up to the next update of adaptive rates.
+
+    The latter are updated when the loader begins anew, after all steps before have been trained on,
+    so that the rates of a step depend on neither the number of workers nor where a run resumed.
+    """
+
+    def __init__(
+        self, first: int, progress: Callable[[int], float] | None, rates: AdaptiveRates | None
+    ) -> None:
+        self._step, self._progress, self._rates = first, progress, rates
+
+    def __iter__(self) -> Iterator[Request]:
+        rates, weights_V = self._rates, None
+        if rates is not None:
+            if self._step % rates.every == 0:
+                rates.update()
+            weights_V = rates.table()
+        while True:
+            progress = self._progress(self._step) if self._progress else 0.0
+            yield Request(self._step, progress, weights_V)
+            self._step += 1
+            if rates is not None and self._step % rates.every == 0:
+                return
+
+
+class _Together:
+    """Requests in lists of ``TOGETHER``."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        requests = iter(self._requests)
+        while several := list(itertools.islice(requests, TOGETHER)):
+            yield several
 
 
 def load_steps(
@@ -97,6 +133,7 @@ def load_steps(
     num_workers: int | None,
     device: torch.device,
     progress: Callable[[int], float] | None = None,
+    rates: AdaptiveRates | None = None,
 ) -> Iterator[list[Batch]]:
     """Yield the batches of step ``first`` and of all steps after it, without an end.
 
@@ -106,18 +143,18 @@ def load_steps(
         device: a GPU gets the batches of several steps at once.
         progress: returns the share of the budget that is spent before a step; called in this
             process when the step is sent to a worker. None if masks do not change with it.
+        rates: of a strategy that adapts.
     """
-    numbers = itertools.count(first)
-    wanted: Iterator[Wanted] = (
-        numbers if progress is None else ((step, progress(step)) for step in numbers)
-    )
+    requests = Requests(first, progress, rates)
     if device.type != "cuda":
-        yield from _loader(plan, wanted, num_workers or 0)
-        return
+        loader = _loader(plan, requests, num_workers or 0)
+        while True:
+            yield from loader
     workers = GPU_WORKERS if num_workers is None else num_workers
-    together = iter(lambda: list(itertools.islice(wanted, TOGETHER)), [])
-    for packed in _loader(_PackedPlan(plan), together, workers, pin_memory=True):
-        yield from packed.to(device)
+    loader = _loader(_PackedPlan(plan), _Together(requests), workers, pin_memory=True)
+    while True:
+        for packed in loader:
+            yield from packed.to(device)
 
 
 def _loader(
@@ -131,6 +168,7 @@ def _loader(
         batch_size=None,
         sampler=wanted,
         num_workers=workers,
+        persistent_workers=workers > 0,
         pin_memory=pin_memory,
         # A generator of its own: creating an iterator must not advance the global one (dropout's).
         generator=torch.Generator(),

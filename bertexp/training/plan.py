@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -16,6 +17,19 @@ from bertexp.training.config import TrainingConfig
 POOL_BATCHES = 64
 # The number of different batch lengths of compiled and of recorded steps.
 COMPILED_LENGTHS, RECORDED_LENGTHS = 4, 8
+
+
+class Request(NamedTuple):
+    """A step whose batches are made, and what its masks depend on.
+
+    Attributes:
+        progress: the share of the budget that is spent, by which masks may change.
+        weights_V: the weights of tokens of a strategy that adapts.
+    """
+
+    step: int
+    progress: float = 0.0
+    weights_V: np.ndarray | None = None
 
 
 class BatchPlan(Dataset[list[Batch]]):
@@ -51,6 +65,7 @@ class BatchPlan(Dataset[list[Batch]]):
         self._rank, self._processes = rank, processes
         self.batches_per_epoch = -(-len(examples) // batch_size)
         self.steps_per_epoch = -(-self.batches_per_epoch // batches_per_step)
+        self._weights_V = np.empty(0)
         self._epoch_batches = draws.LastEpochs(self._draw_epoch)
         self._filled = filled
         self.shapes = self._few_shapes(lengths) if lengths else frozenset[tuple[int, int]]()
@@ -75,12 +90,11 @@ class BatchPlan(Dataset[list[Batch]]):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __getitem__(self, wanted: int | tuple[int, float]) -> list[Batch]:
-        """Return this process's share of a step, by its number or (number, spent budget).
-
-        The latter is a share of it, by which masks may change.
-        """
-        step, progress = wanted if isinstance(wanted, tuple) else (wanted, 0.0)
+    def __getitem__(self, wanted: int | Request) -> list[Batch]:
+        """Return this process's share of a step."""
+        step, progress, weights_V = wanted if isinstance(wanted, tuple) else Request(wanted)
+        if weights_V is not None and not np.array_equal(weights_V, self._weights_V):
+            self._examples, self._weights_V = self._examples.following(weights_V), weights_V
         examples = self._examples.at(progress)
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self._batches_per_step

@@ -14,7 +14,7 @@ from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
 from bertexp.objectives.batch import Batch
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
-from bertexp.training.plan import BatchPlan
+from bertexp.training.plan import BatchPlan, Request
 from bertexp.validation import UserError
 
 BERT = ReplaceConfig(mask=0.8, random=0.1, keep=0.1)
@@ -161,7 +161,7 @@ def test_batch_sizes_change_no_mask(lab: Any) -> None:
         plan = BatchPlan(examples, size, 1, seed=5)
         rows: dict[int, list[int]] = {}
         for step in range(plan.steps_per_epoch):
-            (batch,) = plan[step, 0.25]
+            (batch,) = plan[Request(step, 0.25)]
             for example, row in zip(batch.example_ids.tolist(), batch.input_ids_BL, strict=True):
                 rows[example] = [token for token in row.tolist() if token]
         found.append(rows)

@@ -63,6 +63,9 @@ def test_loss_and_gradients_are_torchs_whatever_the_chunks(
     plain = functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(found_loss.each_N.double(), plain, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(found_loss.log_totals_N.double(), log_z, rtol=1e-5, atol=1e-4)
+    top = logits.max(-1)
+    clear = logits.topk(2).values.diff(dim=-1)[:, 0].abs() > 1e-4
+    assert torch.equal(found_loss.hits_N[clear], (top.indices == labels)[clear])
     for gradient, tensor in zip(ours, expected, strict=True):
         # Rounding grows with the scale.
         gap = gradient.double() / scale - tensor.grad / scale
