@@ -12,7 +12,7 @@ from bertexp.objectives import FORMATS, OBJECTIVES
 from bertexp.objectives.base import Objective
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
-from bertexp.validation import require
+from bertexp.validation import UserError
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,12 @@ class Task:
         cls, config: TaskConfig, tokenizer: Tokenizer, masking: MaskingConfig, seed: int
     ) -> Task:
         adapting = [name for _, name in masking.strategies if STRATEGIES[name].adapts]
-        if config.masks and adapting:
-            follows = any(OBJECTIVES[name].adapts for name in config.objectives)
-            allowed = "another where no objective of the task tells how well it predicts tokens"
-            require(follows, "masking.strategy", adapting[0], allowed)
+        told = any(OBJECTIVES[name].adapts for name in config.objectives)
+        if config.masks and adapting and not told:
+            raise UserError(
+                f"masking.strategy={adapting[0]}: follows how well tokens are predicted, which "
+                f"task={config.name} does not tell; choose another strategy or task."
+            )
         built = {
             name: OBJECTIVES[name](config, tokenizer, masking, seed) for name in config.objectives
         }
