@@ -24,7 +24,7 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "nsp": ("task=nsp",),
     "sop": ("task=sop",),
     "mlm_nsp": ("task=mlm_nsp",),
-    "diffusion": ("task=diffusion",),
+    "diffusion": ("task=diffusion", "task.format=packed", "task.attention=document"),
     "rtd": ("task=rtd", "task.rtd.embeddings=gdes"),
     "mntp": ("task=mntp", "task.mntp.causal_share=0.5"),
     "clm": ("task=clm",),

@@ -18,7 +18,7 @@ CORPUS = ("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.voca
 def test_ten_examples_and_the_audit_are_shown_without_colour_too(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    overrides = (*CORPUS, "masking=span", "masking.corrupt_prob=0.4")
+    overrides = (*CORPUS, "masking=span", "masking.corrupt_prob=0.4", "task.format=packed")
     done = command(*overrides, module="bertexp.inspect", folder=tmp_path)
     said = done.output + done.errors
     assert done.code == 0, said
@@ -30,6 +30,7 @@ def test_ten_examples_and_the_audit_are_shown_without_colour_too(
         "requested rate        15.00%",
         "whole words           100.0%",
         "without a prediction",
+        "[SEP] between them",
     ):
         assert figure in said
     # Nothing is written but the cache.
