@@ -164,3 +164,17 @@ def test_all_are_compared_by_probes(trained: Trained, use: Use) -> None:
     assert all("eval/probe/length" in summary(run)["metrics"] for run in runs)
     compared = use(".compare", *OBJECTIVES, "--metric", "eval/probe/length")
     assert all(name in compared for name in OBJECTIVES)
+
+
+def test_replaced_tokens_are_told_and_the_generator_fills_masks(trained: Trained, use: Use) -> None:
+    run = trained("rtd")
+    told = json.loads(use(".predict", run.name, "the old man", "--json"))["replaced"]
+    assert [each["token"] for each in told] == ["the", "old", "man"]
+    assert all(0 < each["probability"] < 1 for each in told)
+    generator = f"{run.name}/model/generator"
+    (mask,) = json.loads(use(".predict", generator, "the old [MASK] walks", "--json"))["masks"]
+    assert len(mask["likeliest"]) > 1
+    use(".evaluate", generator, "task=mlm", "save=generator")
+    again = json.loads((run / "evaluations" / "generator.json").read_text())["metrics"]
+    ours = summary(run)["metrics"]["eval/generator_loss"]
+    assert again["eval/loss"] == pytest.approx(ours, rel=1e-5)

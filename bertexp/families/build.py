@@ -81,8 +81,12 @@ def new_model(
 
 def with_heads(model: Any, heads: frozenset[str]) -> Any:
     """Return a trained model with only some of its heads; they share the weights."""
+    family = Family.of(model)
+    # An objective may have had a head of its own instead.
+    if not (heads := heads & family.heads):
+        return family.base
     with torch.device("meta"):
-        kept = Family.of(model).build(model.config, heads)
+        kept = family.build(model.config, heads)
     kept.load_state_dict(model.state_dict(), strict=False, assign=True)
     kept.tie_weights()
     return kept
