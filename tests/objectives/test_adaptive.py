@@ -66,28 +66,44 @@ def test_a_loss_that_is_not_finite_spoils_nothing() -> None:
     assert ((rates.weights_V > 0) & (rates.weights_V <= 1)).all()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_step_has_the_rates_of_the_last_update(
-    prepared: Callable[..., Data], small_model: Callable[..., Any], workers: int
+def steps(learner: Learner, data: Data, first: int, count: int, workers: int = 0) -> list[Any]:
+    """Return the inputs of so many steps, with the weights after each."""
+    plan, rates, found = BatchPlan(data.examples, 8, 1, seed=0), learner.rates, []
+    assert rates is not None
+    loader = load_steps(plan, first, workers, torch.device("cpu"), rates=rates)
+    for (batch,) in itertools.islice(loader, count):
+        with torch.no_grad():
+            learner(batch)
+        found.append((batch.input_ids_BL.tolist(), rates.table().tolist()))
+    return found
+
+
+def test_a_step_has_the_rates_of_the_last_update_whatever_is_made_ahead(
+    prepared: Callable[..., Data], small_model: Callable[..., Any]
 ) -> None:
-    """Whatever is made ahead: the batches are those of a plan that is read step by step."""
     data = prepared("masking.strategy=adaptive", "masking.adaptive.every=3")
-    seen = []
-    for ahead in (0, workers):
-        learner = Learner(small_model("BertForMaskedLM"), data.task.objectives)
-        rates = learner.rates
-        assert rates is not None
-        plan = BatchPlan(data.examples, 8, 1, seed=0)
-        loader = load_steps(plan, 0, ahead, torch.device("cpu"), rates=rates)
-        steps = []
-        for (batch,) in itertools.islice(loader, 8):
-            with torch.no_grad():
-                learner(batch)
-            steps.append((batch.input_ids_BL.tolist(), rates.table().tolist()))
-        seen.append(steps)
-    assert seen[0] == seen[1]
-    tables = [table for _, table in seen[0]]
+    plain, ahead = (
+        steps(Learner(small_model("BertForMaskedLM"), data.task.objectives), data, 0, 8, workers)
+        for workers in (0, 2)
+    )
+    assert plain == ahead
+    tables = [table for _, table in plain]
     assert tables[0] == tables[2] != tables[3] == tables[5] != tables[6]
+
+
+@pytest.mark.parametrize("stop", [4, 6])
+def test_a_run_that_resumes_has_the_same_rates(
+    prepared: Callable[..., Data], small_model: Callable[..., Any], stop: int
+) -> None:
+    """In the middle of an interval and at its end, from what a checkpoint has."""
+    data = prepared("masking.strategy=adaptive", "masking.adaptive.every=3")
+    whole, first, resumed = (
+        Learner(small_model("BertForMaskedLM"), data.task.objectives) for _ in range(3)
+    )
+    expected = steps(whole, data, 0, 9)
+    begun = steps(first, data, 0, stop)
+    resumed.own.load_state_dict(first.own_state)
+    assert begun + steps(resumed, data, stop, 9 - stop) == expected
 
 
 def test_it_is_refused_where_nothing_follows(prepared: Callable[..., Data]) -> None:
