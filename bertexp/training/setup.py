@@ -185,9 +185,11 @@ def prepare_training(
         UserError: a phase has no step, or the checkpoint is of another run.
     """
     config = phases[0].config
-    recorded = can_record(config.hardware, accelerator, learner)
-    place = config.seed, group.rank(), group.size()
-    plans = [BatchPlan.of(each.examples, each.config, *place, recorded) for each in phases]
+    place, plans = (config.seed, group.rank(), group.size()), []
+    for phase in phases:
+        learner.use(phase.heads)
+        recorded = can_record(config.hardware, accelerator, learner)
+        plans.append(BatchPlan.of(phase.examples, phase.config, *place, recorded))
     if config.hardware.compile:
         learner.family.compile(frozenset[tuple[int, int]]().union(*(plan.shapes for plan in plans)))
     optimizer = build_optimizer(config.optimizer, learner)
@@ -220,7 +222,7 @@ def prepare_training(
             machine_flops=machine_flops(accelerator),
             tokens_per_step=tokens,
             step_seconds=tokens * seconds,
-            recorded=recorded,
+            recorded=can_record(config.hardware, accelerator, learner),
         )
         found.append(training)
     if progress:
