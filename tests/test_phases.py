@@ -157,7 +157,7 @@ def test_phases_of_the_same_data_end_where_the_run_does(
     for low, high in pairwise(borders):
         start = Start(step=state.step, epochs=state.step / per_epoch)
         budget = Budget.of(trainer, per_epoch, start=start, end=high)
-        assert budget.position == state.step, "the order of the examples goes on"
+        assert budget.position == state.step, "the order of the examples continues"
         while budget.fraction(state) < 1:
             share = budget.midway(state)
             assert 0 < share < 1
