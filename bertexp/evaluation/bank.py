@@ -122,8 +122,9 @@ def draw_samples(learner: Learner, bank: Bank, device: torch.device) -> list[Sam
     learner.eval()
     samples: list[Sample] = []
     for objective, sets in bank.sets:
-        batch = sets[0].shown.to(device)
-        samples += objective.samples(learner.logits(batch)[objective.name], batch)
+        batch = sets[0].shown
+        logits_NC = learner.logits(batch.to(device))[objective.name]
+        samples += objective.samples(logits_NC.cpu(), batch)
     return samples
 
 

@@ -211,7 +211,7 @@ class ReplacedTokenDetection(Objective):
         ids_N = batch.input_ids_BL.flatten()[target.positions_N]
         chances_N = logits_NC.float().softmax(-1)[:, 1]
         for row in range(len(batch.input_ids_BL)):
-            own = rows_N.to(ids_N.device) == row
+            own = rows_N == row
             tokens = [tokenizer.shown[index] for index in ids_N[own].tolist()]
             yield ReplacedSample(tokens, target.labels_N[own].tolist(), chances_N[own].tolist())
 
