@@ -332,7 +332,8 @@ def test_help_for_one_group_or_key_has_all_its_comments(command: Callable[..., A
 
 # Reads by these do not count: they check a value or show it, and do nothing with it. The mask rate
 # over a run is its configuration's own.
-ONLY_LOOKING, DOES = {"config.py", "report.py"}, {"rate", "drawn"}
+ONLY_LOOKING = {"config.py", "report.py"}
+DOES = {"rate", "drawn", "points", "strategies", "replacements"}
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, schema: type[RunConfig]) -> set[str]:
@@ -406,8 +407,9 @@ def test_no_key_exists_that_nothing_reads(
     run("mlm", *synthetic, "tracker.mode=offline", "evaluation.probes=[length]")
     run("nsp", *text, "task=nsp", "tracker=none")
     run("joint", *text, "task=mlm_nsp", "tracker=none")
-    run("diffusion", *synthetic, "task=diffusion", "tracker=none")
-    for strategy in ("span", "ngram", "pmi", "frequency"):
+    for task in ("diffusion", "mntp", "rtd", "mae_lm", "token_dropping"):
+        run(task, *synthetic, f"task={task}", "tracker=none", "model.num_hidden_layers=4")
+    for strategy in ("span", "ngram", "pmi", "frequency", "adaptive"):
         run(strategy, *synthetic, "tracker=none", "masking=decay", f"masking.strategy={strategy}",
             "masking.schedule.name=step", "masking.pmi.min_count=3")  # fmt: skip
     run("on", *text, "tracker=none", "model=pretrained", "model.pretrained=mlm/model")

@@ -19,6 +19,7 @@ NAN, INF = float("nan"), float("inf")
 SHARE = ([0.0, 0.5, 1.0], [-1e-9, 1 + 1e-9, NAN, INF, -INF])
 OPEN = ([1e-9, 0.5, 1 - 1e-9], [0.0, 1.0, -1e-9, NAN, INF])
 BELOW_ONE = ([0.0, 1 - 1e-9], [-1e-9, 1.0, NAN, INF])
+ABOVE_ZERO = ([1e-9, 1.0], [0.0, -1e-9, 1 + 1e-9, NAN, INF])
 POSITIVE = ([1e-9, 1e9], [0.0, -1e-9, NAN, INF])
 COUNT = ([1, 2, 10**12], [0, -1, -(10**12)])
 SECONDS = ([None, *POSITIVE[0]], POSITIVE[1])
@@ -31,6 +32,16 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "task.pad_to": ([None, 128, 512], [127, 0, -1, 513]),
     "task.short_prob": SHARE,
     "task.next_prob": OPEN,
+    "task.loss.z_loss": ([0.0, 1e9], [-1e-9, NAN, INF]),
+    "task.loss.label_smoothing": BELOW_ONE,
+    "task.loss.frequency_exponent": ([0.0, 2.0], [-1e-9, 2 + 1e-9, NAN, INF]),
+    "task.mntp.causal_share": SHARE,
+    "task.rtd.generator": ABOVE_ZERO,
+    "task.rtd.depth": ABOVE_ZERO,
+    "task.rtd.temperature": POSITIVE,
+    "task.rtd.weight": POSITIVE,
+    "task.mae_lm.decoder_layers": ([None, 1, 100], [0, -1, 101]),
+    "task.token_dropping.share": OPEN,
     "masking.prob": ([1e-9, 1.0], [0.0, -1e-9, 1 + 1e-9, NAN, INF]),
     "masking.corrupt_prob": ([None, *OPEN[0]], OPEN[1]),
     "masking.copies": MAYBE,
@@ -39,6 +50,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "masking.ngram.max": COUNT,
     "masking.pmi.min_count": COUNT,
     "masking.pmi.share": ([1e-9, 1.0], [0.0, -1e-9, 1 + 1e-9, NAN]),
+    "masking.adaptive.every": COUNT,
     "masking.frequency.exponent": ([0.0, 2.0], [-1e-9, 2 + 1e-9, NAN, INF]),
     "masking.schedule.end": ([None], [0.5]),
     "masking.schedule.at": OPEN,
