@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from bertexp.experiment.invocation import Invocation
 from bertexp.experiment.phases import expand, unread_in_all
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
-from bertexp.experiment.summary import write_summary
+from bertexp.experiment.summary import recording_failure
 from bertexp.families import FAMILIES
 from bertexp.help import asks_for_help, help_text
 from bertexp.registry import Registry
@@ -210,7 +210,7 @@ def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
             resume = begin(composed, folder, overrides, schema)
             result = resume.result
             if result is None:
-                with _recording_failure(folder):
+                with recording_failure(folder):
                     config, resolved = _settle(resume.composed, folder, schema, job)
                     invocation = Invocation(folder, resume, signals, job)
                     result = processes.run(config, resolved, invocation)
@@ -235,20 +235,3 @@ def _settle(
         refuse_unread(written(HydraConfig.get()), composed, schema, reasons=unread_in_all)
     resolved: Any = OmegaConf.to_container(composed, resolve=True)
     return config, resolved
-
-
-@contextlib.contextmanager
-def _recording_failure(folder: Path) -> Iterator[None]:
-    def record(values: dict[str, str]) -> None:
-        # On a full disk this fails too; what ended the run is reported.
-        with contextlib.suppress(OSError):
-            write_summary(folder, values)
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        record({"status": "interrupted"})
-        raise
-    except Exception as error:
-        record({"status": "failed", "error": f"{type(error).__name__}: {error}"})
-        raise

@@ -19,7 +19,8 @@ from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
 from bertexp.training.loop import Watch, train
 from bertexp.training.phase import Phase
-from bertexp.training.setup import build_accelerator, prepare_training
+from bertexp.training.prepare import prepare_training
+from bertexp.training.setup import build_accelerator
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

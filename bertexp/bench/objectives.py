@@ -20,7 +20,8 @@ from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
 from bertexp.training.loop import Watch, train
 from bertexp.training.machine import peak_memory
-from bertexp.training.setup import build_accelerator, prepare_training
+from bertexp.training.prepare import prepare_training
+from bertexp.training.setup import build_accelerator
 from bertexp.validation import UserError
 
 

@@ -32,7 +32,8 @@ from bertexp.training.loading import load_steps
 from bertexp.training.loop import Training, Watch, train
 from bertexp.training.machine import peak_memory
 from bertexp.training.phase import Phase
-from bertexp.training.setup import build_accelerator, prepare_training
+from bertexp.training.prepare import prepare_training
+from bertexp.training.setup import build_accelerator
 
 # How often bertexp is evaluated in as many steps as Trainer trains.
 LOOKS = 20

@@ -12,6 +12,7 @@ from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.metrics import describe
 from bertexp.training.state import TrainState
 
+TRAINED_WITH = ("bertexp", "transformers")
 # The Hugging Face Hub reads the YAML header.
 CARD = """\
 ---
@@ -54,7 +55,7 @@ def model_card(
     optimum: Mapping[str, float],
 ) -> str:
     """Return a card in Markdown, with facts of the run only."""
-    model, known = prepared.model, versions()
+    model = prepared.model
     heads, kind = Family.of(model).heads, model.config.model_type
     if any(head.encodes for head in prepared.heads):
         # Other tools would predict from other states than those it was trained to predict from.
@@ -70,21 +71,15 @@ def model_card(
         "model": f"{prepared.facts['model']}, {model.num_parameters():,} parameters",
         "budget": f"{report.spent(state)}, {compact(state.tokens)} tokens",
         "seed": str(seed),
-        "trained with": ", ".join(f"{name} {known[name]}" for name in ("bertexp", "transformers")),
+        "trained with": ", ".join(f"{name} {versions()[name]}" for name in TRAINED_WITH),
     }
-    columns = {"model": metrics, "yardstick": prepared.yardsticks, "optimum": optimum}
-    figures = [
-        (f"`{name}`", *(number(column.get(name)) for column in columns.values()))
-        for name in metrics
-        if describe(name).results
-    ]
     return CARD.format(
         pipeline=pipeline,
         kind=kind,
         name=type(model).__name__,
         task=task,
         facts=_table(("", ""), facts.items()),
-        figures=_table(("", *columns), figures),
+        figures=_figures(metrics, prepared.yardsticks, optimum),
         imports=", ".join(imports),
         use=use,
     )
@@ -94,6 +89,18 @@ def _use(pipeline: str, prepared: Prepared) -> str:
     mask = prepared.tokenizer.roles.mask
     text = f"A text with a {mask} in it." if pipeline == PIPELINES[MASKED] else "A text."
     return f'pipeline("{pipeline}", model=model, tokenizer=tokenizer)("{text}")'
+
+
+def _figures(
+    metrics: Mapping[str, float], yardsticks: Mapping[str, float], optimum: Mapping[str, float]
+) -> str:
+    columns = {"model": metrics, "yardstick": yardsticks, "optimum": optimum}
+    rows = [
+        (f"`{name}`", *(number(column.get(name)) for column in columns.values()))
+        for name in metrics
+        if describe(name).results
+    ]
+    return _table(("", *columns), rows)
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -40,10 +40,7 @@ def make_plan(run: Run) -> Plan:
     """
     forget_peak()
     measured = [_make_steps(run, training) for training in run.trainings]
-    run.learner.use(run.prepared.heads)
-    began = time.perf_counter()
-    run.experiment.evaluate(run.learner, run.accelerator.device)
-    evaluation = time.perf_counter() - began
+    evaluation = _evaluation_seconds(run)
     # A limit on time counts whole steps, not only forward and backward.
     ends = outlook([training for training, _ in measured])
     parts = [
@@ -74,6 +71,13 @@ def make_plan(run: Run) -> Plan:
     if group.is_first():
         write_summary(run.invocation.folder, {"status": PLANNED, PLANNED: asdict(plan)})
     return plan
+
+
+def _evaluation_seconds(run: Run) -> float:
+    run.learner.use(run.prepared.heads)
+    began = time.perf_counter()
+    run.experiment.evaluate(run.learner, run.accelerator.device)
+    return time.perf_counter() - began
 
 
 def _make_steps(run: Run, training: Training) -> tuple[Training, float]:

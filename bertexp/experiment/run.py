@@ -28,8 +28,8 @@ from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.borders import begin_phase, outlook
 from bertexp.training.loading import load_steps
 from bertexp.training.loop import Training, Watch
+from bertexp.training.prepare import prepare_training
 from bertexp.training.saving import Saver
-from bertexp.training.setup import prepare_training
 from bertexp.training.snapshot import restore
 from bertexp.validation import UserError
 

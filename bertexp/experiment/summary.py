@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,25 @@ def write_summary(folder: Path, values: Mapping[str, Any]) -> None:
     if rows := own_rows(values.get("metrics", {})):
         values = {**values, "metric_rows": rows}
     write_json(folder / SUMMARY_FILE, {**read_summary(folder), **values})
+
+
+@contextlib.contextmanager
+def recording_failure(folder: Path) -> Iterator[None]:
+    """Record in the summary that the run failed or was interrupted, if it does not end well."""
+
+    def record(values: dict[str, str]) -> None:
+        # On a full disk this fails too; the error that ended the run is the one to report.
+        with contextlib.suppress(OSError):
+            write_summary(folder, values)
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        record({"status": "interrupted"})
+        raise
+    except Exception as error:
+        record({"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        raise
 
 
 def write_json(path: Path, value: object) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from bertexp.families import FAMILIES
-from bertexp.families.costs import Costs, products_of
+from bertexp.families.costs import Costs, Part, products_of
 from bertexp.families.heads import input_of, run_head
 from bertexp.families.inputs import Inputs
 from bertexp.families.kind import LABEL as LABEL
@@ -20,23 +19,6 @@ from bertexp.families.kind import PAIR as PAIR
 from bertexp.families.kind import REPLACED as REPLACED
 from bertexp.families.kind import TAKE_ITS_OWN, Kind
 from bertexp.validation import UserError
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a model.
-
-    Attributes:
-        module: holds its weights; shared weights are counted with the first part that has them.
-        products: multiply-adds of the forward pass: for the encoder per token, if every position
-            is computed, for a head per prediction.
-        is_head: whether models for other tasks lack it.
-    """
-
-    name: str
-    module: nn.Module
-    products: int = 0
-    is_head: bool = False
 
 
 class Family(Kind):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bertexp.families import FAMILIES
 from bertexp.families.attention import attend
-from bertexp.families.base import LABEL, MASKED, PAIR, Family, Part
+from bertexp.families.base import LABEL, MASKED, PAIR, Family
+from bertexp.families.costs import Part
 from bertexp.families.initialization import look_at_neighbours
 from bertexp.families.inputs import Inputs
 

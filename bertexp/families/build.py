@@ -120,12 +120,7 @@ def check_model(
         check_weights(config.pretrained, model_class)
         _check_length(found, max_length)
     else:
-        kind = FAMILIES[family.name]
-        kind.model_class(heads, task)
-        # With a GPU, only the weights take main memory, where they are created.
-        config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)
-        kind.check_scratch(config)
-        found = kind.describe(config, vocab_size=1, pad_id=0)
+        found = _check_scratch(FAMILIES[family.name], config, heads, device, task)
     if reads_pairs:
         must_read_pairs(found, task)
     if is_compiled:
@@ -133,6 +128,16 @@ def check_model(
     if restricts:
         must_restrict(found, task)
     return found
+
+
+def _check_scratch(
+    kind: type[Family], config: ModelConfig, heads: frozenset[str], device: torch.device, task: str
+) -> Any:
+    kind.model_class(heads, task)
+    # With a GPU, only the weights take main memory, where they are created.
+    config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)
+    kind.check_scratch(config)
+    return kind.describe(config, vocab_size=1, pad_id=0)
 
 
 def build_skeleton(

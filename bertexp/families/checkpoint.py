@@ -112,7 +112,7 @@ def _load(
     named = f"{key}={path}"
     check_weights(path, model_class, key)
     with reading(named):
-        loaded: Any = model_class.from_pretrained(
+        model, report = model_class.from_pretrained(
             path,
             config=config,
             dtype=torch.float32,
@@ -124,18 +124,7 @@ def _load(
             ignore_mismatched_sizes=True,
             **options,
         )
-    model, report = loaded
-    other = [
-        found
-        for found in sorted(report["mismatched_keys"])
-        if not (new_head and found[0].startswith(new_head))
-    ]
-    if other:
-        name, found, expected = other[0]
-        raise UserError(
-            f"{named}: its weights do not fit its config.json: {name} is {tuple(found)}, not "
-            f"{tuple(expected)}."
-        )
+    _check_shapes(report["mismatched_keys"], new_head, named)
     family = Family.of(model)
     family.untie(report["missing_keys"])
     # A new head is expected to be new.
@@ -147,6 +136,16 @@ def _load(
         log.log(level, "Unused weights of %s: %s", path, ", ".join(unused))
     family.check()
     return model
+
+
+def _check_shapes(mismatched: set[Any], new_head: str | None, named: str) -> None:
+    """Raise a ``UserError`` if weights have other shapes, unless they are those of a new head."""
+    for name, found, expected in sorted(mismatched):
+        if not (new_head and name.startswith(new_head)):
+            raise UserError(
+                f"{named}: its weights do not fit its config.json: {name} is {tuple(found)}, not "
+                f"{tuple(expected)}."
+            )
 
 
 def _check_missing(model: Any, missing: set[str], heads_may_lack: bool, named: str) -> None:

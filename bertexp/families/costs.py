@@ -7,10 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bertexp.families.architecture import quiet
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model.
+
+    Attributes:
+        module: holds its weights; shared weights are counted with the first part that has them.
+        products: multiply-adds of the forward pass: for the encoder per token, if every position
+            is computed, for a head per prediction.
+        is_head: whether models for other tasks lack it.
+    """
+
+    name: str
+    module: nn.Module
+    products: int = 0
+    is_head: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from bertexp.families import FAMILIES
-from bertexp.families.base import LABEL, REPLACED, Part
+from bertexp.families.base import LABEL, REPLACED
 from bertexp.families.bert import BertLayers
 from bertexp.families.config import ModelConfig
+from bertexp.families.costs import Part
 from bertexp.families.initialization import keep_waves
 from bertexp.families.inputs import Inputs
 

@@ -17,6 +17,19 @@ from bertexp.validation import UserError
 _WORDS, _PAD = 16, 1
 
 
+def _small(config: Any) -> Any:
+    config = deepcopy(config)
+    config.vocab_size, config.pad_token_id = _WORDS, _PAD
+    config.num_hidden_layers = min(2, config.num_hidden_layers)
+    return config
+
+
+def _read(ids_BL: torch.Tensor) -> Inputs:
+    rows = len(ids_BL)
+    first_B1 = torch.zeros(rows, 1, dtype=torch.long)
+    return Inputs(input_ids_BL=ids_BL, queries_BP=first_B1, slots_U=torch.arange(rows))
+
+
 @torch.no_grad()
 def must_place(config: Any, key: str) -> None:
     """Try whether tokens in another order, with their positions, have the same states.
@@ -24,17 +37,11 @@ def must_place(config: Any, key: str) -> None:
     Raises:
         UserError: a token's state depends on its place in the input, whatever its position.
     """
-    kind, config = FAMILIES[config.model_type], deepcopy(config)
-    config.vocab_size, config.pad_token_id = _WORDS, _PAD
-    config.num_hidden_layers = min(2, config.num_hidden_layers)
+    kind, config = FAMILIES[config.model_type], _small(config)
     # Weights so large that distances have an effect.
     config.initializer_range = 0.4
     ids_BL, order_L = torch.arange(2, 8)[None], torch.tensor([3, 0, 5, 1, 4, 2])
-    plain = Inputs(
-        input_ids_BL=ids_BL,
-        queries_BP=torch.zeros(1, 1, dtype=torch.long),
-        slots_U=torch.zeros(1, dtype=torch.long),
-    )
+    plain = _read(ids_BL)
     other = replace(plain, input_ids_BL=ids_BL[:, order_L], positions_BL=order_L[None])
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
@@ -61,17 +68,11 @@ def must_restrict(config: Any, key: str) -> None:
     Raises:
         UserError: a token affects positions that must not attend to it.
     """
-    kind, config = FAMILIES[config.model_type], deepcopy(config)
-    config.vocab_size, config.pad_token_id = _WORDS, _PAD
-    config.num_hidden_layers = min(2, config.num_hidden_layers)
+    kind, config = FAMILIES[config.model_type], _small(config)
     # Two rows of two documents each; the second documents are the same.
     ids_BL = torch.tensor([[2, 3, 4, 5, 6, 7], [2, 3, 4, 5, 6, 7]])
     ids_BL[1, :3] += 8
-    plain = Inputs(
-        input_ids_BL=ids_BL,
-        queries_BP=torch.zeros(2, 1, dtype=torch.long),
-        slots_U=torch.arange(2),
-    )
+    plain = _read(ids_BL)
     causal = replace(plain, input_ids_BL=ids_BL.flip(1), causal_B=torch.tensor([True, True]))
     parts_BL = torch.tensor([0, 0, 0, 1, 1, 1]).expand(2, -1)
     packed = replace(plain, parts_BL=parts_BL, positions_BL=torch.arange(3).repeat(2).expand(2, -1))

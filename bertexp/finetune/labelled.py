@@ -14,8 +14,9 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.unknown import check_unknown
 from bertexp.finetune.config import LabelledConfig
 from bertexp.finetune.sources import Split, Splits, read_splits
-from bertexp.objectives.batch import Batch, use_first_position, written
+from bertexp.objectives.batch import Batch, written
 from bertexp.objectives.examples import Examples
+from bertexp.objectives.positions import use_first_position
 from bertexp.validation import UserError
 
 # The name of the objective.

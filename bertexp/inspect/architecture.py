@@ -10,7 +10,8 @@ from rich.text import Text
 from torch import nn
 
 from bertexp.console import show, table
-from bertexp.families.base import Family, Part
+from bertexp.families.base import Family
+from bertexp.families.costs import Part
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from bertexp import draws
 from bertexp.masking.masker import Masked
-from bertexp.objectives.batch import Batch, Target, use_positions
+from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
+from bertexp.objectives.positions import use_positions
 
 
 class CausalExamples(MarkedExamples):

@@ -16,7 +16,8 @@ from bertexp.data.tokens.stream import TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.draws import LastEpochs
 from bertexp.masking.masker import STRATA, Masked, Masker
-from bertexp.objectives.batch import Batch, Target, use_positions, written
+from bertexp.objectives.batch import Batch, Target, written
+from bertexp.objectives.positions import use_positions
 
 
 class Examples(ABC):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bertexp.families.base import Family
 from bertexp.families.dropout import draw_masks_fast
@@ -84,3 +85,15 @@ class Generator(nn.Module):
             rows += length * (len(self._shared) > 1) + 2 * (len(self._shared) > 2)
             found += rows * self.projection.weight.numel()
         return found
+
+
+@torch.no_grad()
+def draw(logits_NV: Tensor, chances_N: Tensor) -> Tensor:
+    """Return a token of each row's distribution, shape (N,): the inverse of its sums at a chance.
+
+    A uniform number for each token is enough, where Gumbel noise takes one for each word.
+    """
+    sums_NV = logits_NV.softmax(-1).cumsum(-1)
+    places_N1 = (chances_N.to(sums_NV.dtype) * sums_NV[:, -1])[:, None]
+    drawn_N = torch.searchsorted(sums_NV, places_N1, right=True).squeeze(1)
+    return drawn_N.clamp(max=logits_NV.shape[1] - 1)

@@ -16,10 +16,11 @@ from bertexp.families.decoder import Decoder
 from bertexp.families.inputs import Inputs
 from bertexp.families.restriction import must_place
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.batch import QUERIES_MULTIPLE, Batch, Target
+from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import MaeKeys
 from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.objectives.positions import QUERIES_MULTIPLE, filled
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class MaskedAutoencoding(MaskedLanguageModelling):
 def most_visible(inputs: Inputs, mask_id: int) -> int:
     """Return the most tokens of an example that are no mask tokens, rounded up to a multiple."""
     longest = int(_visible(inputs, mask_id).sum(1).max())
-    return min(-(-longest // QUERIES_MULTIPLE) * QUERIES_MULTIPLE, inputs.input_ids_BL.shape[1])
+    return min(filled(longest, QUERIES_MULTIPLE), inputs.input_ids_BL.shape[1])
 
 
 def _visible(inputs: Inputs, mask_id: int) -> Tensor:

@@ -15,8 +15,9 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.families.inputs import Inputs
 from bertexp.masking.masker import Masker
 from bertexp.objectives.base import BANK_SEED
-from bertexp.objectives.batch import Batch, Target, use_positions
+from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
+from bertexp.objectives.positions import use_positions
 from bertexp.objectives.slices import count_tokens
 
 NAME, GENERATOR = "rtd", "generator"

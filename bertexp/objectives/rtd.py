@@ -23,7 +23,7 @@ from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cu
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, RtdKeys
 from bertexp.objectives.examples import Examples
-from bertexp.objectives.generator import Generator
+from bertexp.objectives.generator import Generator, draw
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import ONLY_MASK, MaskedLanguageModelling
 from bertexp.objectives.replaced import (
@@ -226,18 +226,6 @@ def new_head(family: Family) -> nn.Sequential:
         else:
             nn.init.normal_(weight, std=deviation)
     return head
-
-
-@torch.no_grad()
-def draw(logits_NV: Tensor, chances_N: Tensor) -> Tensor:
-    """Return a token of each row's distribution, shape (N,): the inverse of its sums at a chance.
-
-    A uniform number for each token is enough, where Gumbel noise takes one for each word.
-    """
-    sums_NV = logits_NV.softmax(-1).cumsum(-1)
-    places_N1 = (chances_N.to(sums_NV.dtype) * sums_NV[:, -1])[:, None]
-    drawn_N = torch.searchsorted(sums_NV, places_N1, right=True).squeeze(1)
-    return drawn_N.clamp(max=logits_NV.shape[1] - 1)
 
 
 def area(found: Evaluated) -> float:

@@ -17,11 +17,12 @@ from bertexp.families.base import Family
 from bertexp.families.bert import BertLayers
 from bertexp.families.inputs import Inputs
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.batch import QUERIES_MULTIPLE, Batch
+from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import DroppingKeys
 from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.objectives.masked_loss import Losses
 from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.objectives.positions import QUERIES_MULTIPLE, filled
 from bertexp.objectives.vocabulary_loss import Told
 from bertexp.validation import UserError, require
 
@@ -140,4 +141,4 @@ class TokenDropping(MaskedLanguageModelling):
     def _count(self, inputs: Inputs) -> int:
         length = inputs.input_ids_BL.shape[1]
         kept = (1 - OBJECTIVES.keys_of(self.config, DroppingKeys).share) * length
-        return min(int(-(-kept // QUERIES_MULTIPLE)) * QUERIES_MULTIPLE, length)
+        return min(filled(kept, QUERIES_MULTIPLE), length)

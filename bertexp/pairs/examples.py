@@ -11,9 +11,10 @@ import torch
 from bertexp import draws
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.objectives.batch import Batch, use_first_position, written
+from bertexp.objectives.batch import Batch, written
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples
+from bertexp.objectives.positions import use_first_position
 from bertexp.pairs import NEGATIVES, NEXT, SEGMENTS, negative_shares
 from bertexp.pairs.negatives import Negative, Segments
 from bertexp.pairs.segments import Rows, Segmentation, Spans

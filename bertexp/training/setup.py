@@ -1,11 +1,10 @@
-"""What comes before the loop: device, precision, optimizer, and the measurement of a step."""
+"""Device, precision and optimizer."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
-from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
@@ -17,26 +16,12 @@ from accelerate.utils import (
     FullyShardedDataParallelPlugin,
 )
 from torch import nn
-from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import group
-from bertexp.objectives.learner import Learner
-from bertexp.training.bad_steps import BadSteps
-from bertexp.training.borders import budget_of, check_shares
-from bertexp.training.budget import Budget, begun, steps_ahead
-from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.config import HardwareConfig, OptimizerConfig
-from bertexp.training.graphs import can_record
-from bertexp.training.loop import Training
 from bertexp.training.machine import (
-    MEASURED_STEPS,
     keep_freed_memory,
-    machine_flops,
-    measure_seconds_per_token,
 )
-from bertexp.training.phase import Phase
-from bertexp.training.plan import BatchPlan
-from bertexp.training.state import TrainState, Window
 from bertexp.validation import UserError
 
 # Torch's default: the physical cores, or OMP_NUM_THREADS.
@@ -168,71 +153,3 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Ad
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=True
     )
-
-
-def prepare_training(
-    phases: Sequence[Phase],
-    learner: Learner,
-    accelerator: Accelerator,
-    checkpoint: Checkpoint | None = None,
-) -> list[Training]:
-    """Build the optimizer and each phase's batches, and measure its steps.
-
-    The phases share everything but what ``Phase`` has. ``restore`` loads the tensors, and
-    ``begin_phase`` gives all but the first phase, or that of the checkpoint, its budget.
-
-    Raises:
-        UserError: a phase has no step, or the checkpoint is of another run.
-    """
-    config = phases[0].config
-    place, plans = (config.seed, group.rank(), group.size()), []
-    for phase in phases:
-        learner.use(phase.heads)
-        recorded = can_record(config.hardware, accelerator, learner)
-        plans.append(BatchPlan.of(phase.examples, phase.config, *place, recorded))
-    if config.hardware.compile:
-        learner.family.compile(frozenset[tuple[int, int]]().union(*(plan.shapes for plan in plans)))
-    optimizer = build_optimizer(config.optimizer, learner)
-    if len({frozenset(head.name for head in phase.heads) for phase in phases}) > 1:
-        # A phase does not use the heads of others, whose gradients are not waited for.
-        accelerator.ddp_handler.find_unused_parameters = True
-    prepared, optimizer = accelerator.prepare(learner, optimizer)
-    if accelerator.is_fsdp2:
-        register_fsdp_forward_method(prepared, "logits")
-    progress = checkpoint.progress if checkpoint else {}
-    state = TrainState(**progress.get("state", {}))
-    bad_steps = BadSteps(config.trainer.max_bad_steps)
-    found = []
-    for phase, batches in zip(phases, plans, strict=True):
-        learner.use(phase.heads)
-        # Batches differ in length: measure steps from the whole epoch, not the first ones.
-        sample = (batches[number] for number in batches.spread(MEASURED_STEPS))
-        seconds = measure_seconds_per_token(prepared, accelerator, sample, phase.weights)
-        tokens = float(phase.examples.lengths(0).sum() / batches.steps_per_epoch)
-        training = Training(
-            phase=phase,
-            accelerator=accelerator,
-            learner=prepared,
-            optimizer=optimizer,
-            batches=batches,
-            budget=Budget.of(phase.config.trainer, batches.steps_per_epoch, end=phase.high),
-            state=state,
-            window=Window(phase.weights),
-            bad_steps=bad_steps,
-            machine_flops=machine_flops(accelerator),
-            tokens_per_step=tokens,
-            step_seconds=tokens * seconds,
-            recorded=can_record(config.hardware, accelerator, learner),
-        )
-        found.append(training)
-    if progress:
-        number = progress.get("phase", 0)
-        if number >= len(found):
-            raise UserError(f"phases: the run to resume is in phase {number + 1} already.")
-        resumed = found[number]
-        examples, per_epoch = len(resumed.phase.examples), resumed.batches.steps_per_epoch
-        ahead = steps_ahead(progress, examples, per_epoch)
-        resumed.budget = budget_of(resumed, ahead, begun(progress))
-    elif len(found) > 1:
-        check_shares(found)
-    return found

@@ -9,7 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForPreTraining, BertModel
 
-from bertexp.families.base import Family, Part
+from bertexp.families.base import Family
+from bertexp.families.costs import Part
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 SMALL = BertConfig(vocab_size=99, intermediate_size=80, **SIZES)

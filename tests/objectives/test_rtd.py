@@ -19,9 +19,10 @@ from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.families.checkpoint import export_model
 from bertexp.families.tables import tables_of
+from bertexp.objectives.generator import draw
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.replaced import Masks
-from bertexp.objectives.rtd import area, draw
+from bertexp.objectives.rtd import area
 from bertexp.training.shards import other_models, own_weights
 
 CPU = torch.device("cpu")

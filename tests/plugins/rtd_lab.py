@@ -25,10 +25,11 @@ from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cut, shuffled
-from bertexp.objectives.batch import Batch, Target, use_positions
+from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.positions import use_positions
 from bertexp.validation import require
 
 NAME, GENERATOR = "rtd_lab", "rtd_lab_generator"

@@ -18,7 +18,8 @@ from bertexp.training.loading import Packed
 from bertexp.training.loop import Watch, train
 from bertexp.training.phase import Phase
 from bertexp.training.plan import RECORDED_LENGTHS, BatchPlan
-from bertexp.training.setup import build_accelerator, prepare_training
+from bertexp.training.prepare import prepare_training
+from bertexp.training.setup import build_accelerator
 from bertexp.training.step import Computed
 
 STEPS = 24

@@ -54,12 +54,7 @@ def with_roles(backend: Backend, settings: dict[str, Any], named: str) -> Tokeni
         tokens[role] = next(known, None)
         if tokens[role] is None or tokens[role] != (candidates[0] or tokens[role]):
             raise UserError(f"{named}: {_missing(role, settings, len(vocabulary))}")
-    for role in ("cls", "sep", "pad"):
-        if tokens[role] == tokens["mask"]:
-            raise UserError(
-                f"{named}: {tokens['mask']} is to be its mask_token and its {role}_token; a mask "
-                "is a token of its own."
-            )
+    _check_mask(tokens, named)
     unknown = _unknown(backend)
     if unknown and unknown not in vocabulary:
         raise UserError(f"{named}: is to write {unknown} for unknown words, and has no such token.")
@@ -68,6 +63,15 @@ def with_roles(backend: Backend, settings: dict[str, Any], named: str) -> Tokeni
     if (last := max(vocabulary.values())) >= _MOST_IDS:
         raise UserError(f"{named}: has a token with the id {last}; ids may be below {_MOST_IDS}.")
     return _with_separators(Tokenizer(backend, Roles(**tokens)), named)  # type: ignore[arg-type]  # not None
+
+
+def _check_mask(tokens: dict[str, str | None], named: str) -> None:
+    for role in ("cls", "sep", "pad"):
+        if tokens[role] == tokens["mask"]:
+            raise UserError(
+                f"{named}: {tokens['mask']} is to be its mask_token and its {role}_token; a mask "
+                "is a token of its own."
+            )
 
 
 def token_of(settings: dict[str, Any], role: str) -> str | None:
