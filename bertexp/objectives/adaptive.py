@@ -8,13 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bertexp import group
 from bertexp.masking.config import AdaptiveKeys
 from bertexp.objectives.masked_loss import Losses
+from bertexp.objectives.vocabulary_loss import SCALE, sums_by_token
 
-# Sums are integers, in units of 1 / SCALE: the order of additions and the number of processes do
-# not matter. A larger loss, or none at all, counts as LARGEST.
-SCALE, LARGEST = 1 << 16, 1000.0
 # An update keeps so much of the weight before, and no weight is lower: 0.005 at a rate of 0.15.
 KEPT, LOWEST = 0.2, 1 / 30
 
@@ -54,13 +51,9 @@ class AdaptiveRates(nn.Module):
     def add(self, labels_N: Tensor, found: Losses) -> None:
         """Add predictions of a batch; all processes take part and have the same sums then."""
         assert self.keys is not None
-        values_N = (~found.hits_N).float()
-        if self.keys.follows == "loss":
-            values_N = found.each_N.nan_to_num(nan=LARGEST).clamp(0, LARGEST)
-        new_2V = torch.zeros_like(self.counts_V).repeat(2, 1)
-        new_2V[0].index_add_(0, labels_N, torch.ones_like(labels_N))
-        new_2V[1].index_add_(0, labels_N, (values_N * SCALE).round().long())
-        group.add_up(new_2V)
+        by_loss = self.keys.follows == "loss"
+        values_N = found.each_N if by_loss else (~found.hits_N).float()
+        new_2V = sums_by_token(labels_N, values_N, len(self.counts_V))
         self.counts_V += new_2V[0]
         self.sums_V += new_2V[1]
 

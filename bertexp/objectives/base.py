@@ -117,8 +117,8 @@ class Objective(Head):
     writes: ClassVar[bool] = False
     # Whether its examples need text that is cut into sentences.
     uses_sentences: ClassVar[bool] = False
-    # Whether masking that follows the model can follow it, see ``AdaptiveRates``.
-    adapts: ClassVar[bool] = False
+    # Whether no other objective can be trained with it.
+    is_alone: ClassVar[bool] = False
     # Whether in its examples positions attend to some of the others only.
     limits_attention: ClassVar[bool] = False
     # Whether the model reads mask tokens.

@@ -67,6 +67,12 @@ class Target(Tensors):
             over=len(self) if self.over is None else self.over,
         )
 
+    def by_token(self, weights_V: torch.Tensor | None) -> Self:
+        """Return a target whose predictions count as much as their token does, None for 1."""
+        return (
+            self if weights_V is None else replace(self, token_weights_N=weights_V[self.labels_N])
+        )
+
     def __len__(self) -> int:
         return len(self.labels_N)
 

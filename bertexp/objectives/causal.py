@@ -33,7 +33,7 @@ class CausalExamples(MarkedExamples):
         predicted_BL = ~self._is_special_V[ids_BL]
         labels_N = torch.from_numpy(ids_BL[predicted_BL])
         marked = use_positions(written, self._name, predicted_BL, labels_N)
-        target = _weighted(marked.targets[self._name], self._weights_V)
+        target = marked.targets[self._name].by_token(self._weights_V)
         return replace(
             marked,
             targets=marked.targets | {self._name: target},
@@ -68,10 +68,9 @@ class HybridExamples(MaskedExamples):
         )
         hidden_BL = masked.predicted_BL & ~causal_B1
         target = _balanced(marked.targets[self.name], masked, predicted_BL, causal_B)
-        target = _weighted(target, self.weights_V)
         return replace(
             marked,
-            targets=marked.targets | {self.name: target},
+            targets=marked.targets | {self.name: target.by_token(self.weights_V)},
             input_ids_BL=torch.from_numpy(np.where(causal_B1, ids_BL, masked.input_ids_BL)),
             causal_B=torch.from_numpy(causal_B),
             maskable=int((maskable_BL & ~causal_B1).sum()),
@@ -79,12 +78,6 @@ class HybridExamples(MaskedExamples):
             empty=int((maskable_BL.any(1) & ~hidden_BL.any(1) & ~causal_B).sum()),
             mask_prob=masked.prob,
         )
-
-
-def _weighted(target: Target, weights_V: Tensor | None) -> Target:
-    if weights_V is None:
-        return target
-    return replace(target, token_weights_N=weights_V[target.labels_N])
 
 
 def _balanced(

@@ -70,6 +70,9 @@ class TaskConfig:
         require(fits, "task.pad_to", self.pad_to, allowed)
         own = "blocks where an objective predicts from pairs, which have a format of their own"
         require(self.format == "blocks" or not self.uses_sentences, "task.format", self.format, own)
+        for name in self.objectives:
+            fits = len(self.objectives) == 1 or not OBJECTIVES[name].is_alone
+            require(fits, "task.objectives", self.objectives, f"{name} alone")
         self._check_negatives()
 
     @property

@@ -12,7 +12,7 @@ from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.batch import Target
 from bertexp.objectives.config import DiffusionKeys
 from bertexp.objectives.examples import Examples, MaskedExamples
-from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.objectives.mlm import READS, MaskedLanguageModelling
 from bertexp.validation import require
 
 
@@ -26,10 +26,7 @@ class DiffusedExamples(MaskedExamples):
         return replace(target, weights_N=weights_N, over=masked.maskable)
 
 
-@OBJECTIVES.register(
-    "diffusion",
-    reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity"),
-)
+@OBJECTIVES.register("diffusion", reads=READS)
 class MaskedDiffusion(MaskedLanguageModelling):
     """Undo a process that masks each token with probability t, for all t (Sahoo et al. 2024).
 

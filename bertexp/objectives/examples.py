@@ -231,9 +231,7 @@ class MaskedExamples(MarkedExamples):
         masked = self.masker.mask(ids_BL, example_ids, epoch)
         labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
         marked = use_positions(written, self.name, masked.predicted_BL, labels_N)
-        weighted = self.weighted(marked.targets[self.name], masked)
-        if self.weights_V is not None:
-            weighted = replace(weighted, token_weights_N=self.weights_V[labels_N])
+        weighted = self.weighted(marked.targets[self.name], masked).by_token(self.weights_V)
         return replace(
             marked,
             targets=marked.targets | {self.name: weighted},

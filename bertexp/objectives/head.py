@@ -107,7 +107,8 @@ class Head(ABC):
         Args:
             learner: the model; ``learner.encode`` encodes inputs other than the batch.
             batch: the inputs and targets.
-            encoded: returns the batch's hidden states at ``slots_U``, computed once for all heads.
+            encoded: returns the hidden states at the batch's ``slots_U``, see ``encodes``: its own,
+                or the model's, which are computed once for all heads.
         """
         target = batch.targets[self.name]
         return {self.name: self.loss(learner, encoded()[target.used], target.labels_N)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,11 @@ class Learner(nn.Module):
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Return the logits of each target, shape (predictions, classes)."""
-        shared = cache(lambda: self.encode(batch))
+        encoded = self._encoded(batch)
         found: dict[str, Tensor] = {}
         for name, head in self.heads.items():
             if batch.targets.keys() & {name, *head.losses_weights}:
-                found |= head.answers(self, batch, shared)
+                found |= head.answers(self, batch, encoded(head))
         return found
 
     def masked_logits(self, inputs: Inputs) -> Tensor:
@@ -149,12 +149,18 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return each objective's loss in nats, summed over the batch's predictions."""
-        shared = cache(lambda: self.encode(batch))
+        encoded = self._encoded(batch)
         found: dict[str, Tensor] = {}
         for name in batch.targets:
             if name in self.heads:
-                found |= self.heads[name].losses(self, batch, shared)
+                head = self.heads[name]
+                found |= head.losses(self, batch, encoded(head))
         return found
+
+    def _encoded(self, batch: Batch) -> Callable[[Head], Callable[[], Tensor]]:
+        """Return, by head, how to compute its states, once for those that have the model's."""
+        shared = cache(lambda: self.encode(batch))
+        return lambda head: partial(head.encode, self, batch) if head.encodes else shared
 
     def flops(self, batch: Batch) -> float:
         """Return the floating-point operations of one training step on ``batch``.

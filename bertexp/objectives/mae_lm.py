@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import MaeKeys
 from bertexp.objectives.examples import Examples, MaskedExamples
-from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.objectives.mlm import READS, MaskedLanguageModelling
 from bertexp.objectives.positions import QUERIES_MULTIPLE, filled
 from bertexp.validation import UserError
 
@@ -47,10 +46,7 @@ class ShortenedExamples(MaskedExamples):
         return replace(batch, targets={**batch.targets, self.name: target})
 
 
-@OBJECTIVES.register(
-    "mae_lm",
-    reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity"),
-)
+@OBJECTIVES.register("mae_lm", reads=READS)
 class MaskedAutoencoding(MaskedLanguageModelling):
     """Predict masked tokens by a small decoder, from an encoder that never reads a mask token.
 
@@ -119,16 +115,6 @@ class MaskedAutoencoding(MaskedLanguageModelling):
             if isinstance(target, Shortened):
                 return target.visible
         return most_visible(inputs, self.tokenizer.mask_id)
-
-    def losses(
-        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
-    ) -> dict[str, Tensor]:
-        return super().losses(learner, batch, lambda: self.encode(learner, batch))
-
-    def answers(
-        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
-    ) -> dict[str, Tensor]:
-        return super().answers(learner, batch, lambda: self.encode(learner, batch))
 
     def products(self, learner: Learner, batch: Batch) -> float:
         decoder = learner.own[self.name]

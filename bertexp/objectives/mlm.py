@@ -19,37 +19,31 @@ from bertexp.masking.config import AdaptiveKeys, MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import (
-    BANK_SEED,
-    EvalSet,
-    Evaluated,
-    Objective,
-    cut,
-    shuffled,
-)
+from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cut, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, LossConfig
-from bertexp.objectives.examples import (
-    Examples,
-    MaskedExamples,
-)
-from bertexp.objectives.samples import Guess, MaskedSample
+from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.objectives.samples import SHOWN_TOKENS, Guess, MaskedSample
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
-from bertexp.objectives.vocabulary_loss import Told, logged_parts, token_weights, vocabulary_losses
+from bertexp.objectives.vocabulary_loss import (
+    Observer,
+    logged_parts,
+    token_weights,
+    vocabulary_losses,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from bertexp.objectives.learner import Learner
 
+READS = ("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
 ONLY_MASK = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
-# Tokens of a sample, and candidates for each mask.
-SHOWN_TOKENS, CANDIDATES = 24, 3
+# For each mask of a sample.
+CANDIDATES = 3
 
 
-@OBJECTIVES.register(
-    "mlm", reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
-)
+@OBJECTIVES.register("mlm", reads=READS)
 class MaskedLanguageModelling(Objective):
     """Predict the masked tokens of a block of text, or of a pair of segments."""
 
@@ -58,7 +52,6 @@ class MaskedLanguageModelling(Objective):
     head = "masked"
     is_recordable = True
     reads_masks = True
-    adapts = True
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         return self.masked(examples, tokens)
@@ -76,9 +69,7 @@ class MaskedLanguageModelling(Objective):
 
     @property
     def follows(self) -> AdaptiveKeys | None:
-        follows = self.adapts and any(
-            STRATEGIES[name].adapts for _, name in self.masking.strategies
-        )
+        follows = any(STRATEGIES[name].adapts for _, name in self.masking.strategies)
         return STRATEGIES.keys_of(self.masking, AdaptiveKeys) if follows else None
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
@@ -91,11 +82,11 @@ class MaskedLanguageModelling(Objective):
         transformed_MD = family.transform(encoded()[target.used])
         decoder = family.decoder.weight, family.output_bias_V
         return vocabulary_losses(
-            self.name, transformed_MD, *decoder, target, self.config.loss, self.told(learner)
+            self.name, transformed_MD, *decoder, target, self.config.loss, self.observers(learner)
         )
 
-    def told(self, learner: Learner) -> Sequence[Told]:
-        """Return what follows the losses of its predictions in training."""
+    def observers(self, learner: Learner) -> Sequence[Observer]:
+        """Return what learns the losses of its predictions in training."""
         return () if learner.rates is None else (learner.rates,)
 
     def products(self, learner: Learner, batch: Batch) -> float:

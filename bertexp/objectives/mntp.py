@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,8 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.causal import CausalExamples, HybridExamples
 from bertexp.objectives.config import BankConfig, MntpKeys
 from bertexp.objectives.examples import Examples
-from bertexp.objectives.mlm import MaskedLanguageModelling, perplexity, word_numbers
+from bertexp.objectives.mlm import READS, MaskedLanguageModelling, perplexity, word_numbers
 from bertexp.objectives.vocabulary_loss import token_weights
-from bertexp.validation import require
 
 if TYPE_CHECKING:
     from bertexp.objectives.learner import Learner
@@ -51,9 +50,7 @@ metrics.register(
 )
 
 
-@OBJECTIVES.register(
-    "mntp", reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
-)
+@OBJECTIVES.register("mntp", reads=READS)
 class MaskedNextTokenPrediction(MaskedLanguageModelling):
     """Predict every token from the state one position before it, in two modes.
 
@@ -78,8 +75,8 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
 
     name = "mntp"
     encodes = True
+    is_alone = True
     limits_attention = True
-    adapts = False
 
     @property
     def share(self) -> float:
@@ -89,6 +86,10 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
     @property
     def continues(self) -> bool:
         return self.share > 0
+
+    @property
+    def follows(self) -> None:
+        """Its losses are of causal examples too, so no rates follow them."""
 
     @property
     def facts(self) -> dict[str, str]:
@@ -106,8 +107,6 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
         return "text-generation", _WRITES if writes else _ATTENDS
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
-        alone = len(self.config.objectives) == 1
-        require(alone, "task.objectives", self.config.objectives, f"{self.name} alone")
         if self.share == 1:
             weights_V = token_weights(tokens, self.tokenizer, self.config.loss.frequency_exponent)
             return CausalExamples(examples, self.tokenizer.is_special_V, self.name, weights_V)
@@ -123,16 +122,6 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
             causal_B = torch.ones(len(ids_BL), dtype=torch.bool, device=ids_BL.device)
             earlier = replace(earlier, causal_B=causal_B)
         return learner.family.encode(earlier)
-
-    def answers(
-        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
-    ) -> dict[str, Tensor]:
-        return super().answers(learner, batch, lambda: self.encode(learner, batch))
-
-    def losses(
-        self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
-    ) -> dict[str, Tensor]:
-        return super().losses(learner, batch, lambda: self.encode(learner, batch))
 
     def products(self, learner: Learner, batch: Batch) -> float:
         return learner.family.products(batch) + super().products(learner, batch)
@@ -179,9 +168,7 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
         return found | {"eval/causal_loss": float(np.concatenate(nats).mean())}
 
 
-@OBJECTIVES.register(
-    "clm", reads=("task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
-)
+@OBJECTIVES.register("clm", reads=READS[1:])  # without masking
 class CausalLanguageModelling(MaskedNextTokenPrediction):
     """Predict every token from those before it (Radford et al. 2018): ``mntp`` without masks.
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-# Of a sample of replaced tokens.
+# Of one sample.
 SHOWN_TOKENS = 24
 
 

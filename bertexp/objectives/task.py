@@ -30,16 +30,15 @@ class Task:
     def of(
         cls, config: TaskConfig, tokenizer: Tokenizer, masking: MaskingConfig, seed: int
     ) -> Task:
+        built = {
+            name: OBJECTIVES[name](config, tokenizer, masking, seed) for name in config.objectives
+        }
         adapting = [name for _, name in masking.strategies if STRATEGIES[name].adapts]
-        told = any(OBJECTIVES[name].adapts for name in config.objectives)
-        if config.masks and adapting and not told:
+        if config.masks and adapting and not any(each.follows for each in built.values()):
             raise UserError(
                 f"masking.strategy={adapting[0]}: follows how well tokens are predicted, which "
                 f"task={config.name} does not tell; choose another strategy or task."
             )
-        built = {
-            name: OBJECTIVES[name](config, tokenizer, masking, seed) for name in config.objectives
-        }
         weights = {
             loss: (config.weights or {}).get(name, 1.0) * weight
             for name, each in built.items()

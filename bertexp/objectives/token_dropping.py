@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bertexp import group
-from bertexp.data.tokens.store import TokenStore
 from bertexp.families import FAMILIES
 from bertexp.families.base import Family
 from bertexp.families.bert import BertLayers
@@ -19,11 +17,10 @@ from bertexp.families.inputs import Inputs
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import DroppingKeys
-from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.objectives.masked_loss import Losses
-from bertexp.objectives.mlm import MaskedLanguageModelling
+from bertexp.objectives.mlm import READS, MaskedLanguageModelling
 from bertexp.objectives.positions import QUERIES_MULTIPLE, filled
-from bertexp.objectives.vocabulary_loss import Told
+from bertexp.objectives.vocabulary_loss import LARGEST, SCALE, Observer, sums_by_token
 from bertexp.validation import UserError, require
 
 if TYPE_CHECKING:
@@ -31,9 +28,6 @@ if TYPE_CHECKING:
 
 # The loss of a token that was never predicted, and how much of it an update keeps, as published.
 FIRST, KEPT = 10.0, 0.995
-# Sums are integers, in units of 1 / SCALE: the order of additions and the number of processes do
-# not matter. A loss that is no number counts as LARGEST.
-SCALE, LARGEST = 1 << 16, 1000.0
 LEAST_LAYERS = 4
 
 
@@ -54,11 +48,7 @@ class RunningLosses(nn.Module):
     @torch.no_grad()
     def add(self, labels_N: Tensor, found: Losses) -> None:
         """Move the average of each predicted token towards its mean loss; all processes do."""
-        values_N = found.each_N.float().nan_to_num(LARGEST, LARGEST).clamp(0, LARGEST)
-        sums_2V = torch.zeros_like(self.losses_V, dtype=torch.int64).repeat(2, 1)
-        sums_2V[0].index_add_(0, labels_N, torch.ones_like(labels_N))
-        sums_2V[1].index_add_(0, labels_N, (values_N * SCALE).round().long())
-        group.add_up(sums_2V)
+        sums_2V = sums_by_token(labels_N, found.each_N.float(), len(self.losses_V))
         means_V = (sums_2V[1] / SCALE / sums_2V[0].clamp(min=1)).to(self.losses_V.dtype)
         moved_V = KEPT * self.losses_V + (1 - KEPT) * means_V
         self.losses_V.copy_(torch.where(sums_2V[0] > 0, moved_V, self.losses_V))
@@ -73,10 +63,7 @@ class RunningLosses(nn.Module):
         return order_BL[:, :count].sort(1).values
 
 
-@OBJECTIVES.register(
-    "token_dropping",
-    reads=("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity"),
-)
+@OBJECTIVES.register("token_dropping", reads=READS)
 class TokenDropping(MaskedLanguageModelling):
     """Masked language modelling in which half of the layers compute important tokens only.
 
@@ -92,6 +79,7 @@ class TokenDropping(MaskedLanguageModelling):
     """
 
     name = "token_dropping"
+    is_alone = True
     # Its table of losses decides what the next step computes.
     is_recordable = False
 
@@ -111,13 +99,8 @@ class TokenDropping(MaskedLanguageModelling):
     def build(self, family: Family) -> nn.Module:
         return RunningLosses(family.config.vocab_size, self.tokenizer.is_special_V)
 
-    def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
-        alone = len(self.config.objectives) == 1
-        require(alone, "task.objectives", self.config.objectives, f"{self.name} alone")
-        return self.masked(examples, tokens)
-
-    def told(self, learner: Learner) -> Sequence[Told]:
-        return (*super().told(learner), self._table(learner))
+    def observers(self, learner: Learner) -> Sequence[Observer]:
+        return (*super().observers(learner), self._table(learner))
 
     def losses(
         self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
