@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,31 +88,6 @@ def test_loss_and_gradients_are_those_of_transformers(
     same(our_gradients, gradients(model))
 
 
-@pytest.mark.parametrize("task", CLASSES)
-def test_a_step_in_several_batches_is_the_same_step(
-    small_model: Callable[..., Any], prepared: Callable[..., Data], task: str
-) -> None:
-    data = prepared(f"task={task}")
-    model = small_model(CLASSES[task])
-    objective, accelerator = Learner(model, data.task.objectives), in_float32()
-    examples = np.arange(20)
-    # Batches of different sizes: a mean of means would not do.
-    parts = np.split(examples, [2, 9, 12])
-    weights = data.task.weights
-    counts = [data.examples.batch(0, part).predictions[next(iter(weights))] for part in parts]
-    assert len(set(counts)) > 1
-    whole_batch = [data.examples.batch(0, examples)]
-    totals = Tally.of(whole_batch, 0).predictions
-    whole = accumulate_gradients(objective, accelerator, whole_batch, weights, totals)
-    at_once = gradients(model)
-    steps = [data.examples.batch(0, part) for part in parts]
-    accumulated = accumulate_gradients(objective, accelerator, steps, weights, totals)
-    assert accumulated.keys() == whole.keys() == weights.keys()
-    for name, loss in whole.items():
-        assert accumulated[name].item() == pytest.approx(loss.item(), abs=1e-5)
-    same(gradients(model), at_once)
-
-
 @pytest.mark.slow
 def test_the_weight_of_pairs_is_that_of_their_gradients(
     small_model: Callable[..., Any], prepared: Callable[..., Data]
@@ -157,29 +131,6 @@ def test_a_step_without_a_prediction_changes_nothing(
     )
     assert losses["mlm"].item() == 0
     assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
-
-
-@pytest.mark.parametrize("task", CLASSES)
-def test_an_idle_batch_teaches_nothing_and_counts_nothing(
-    small_model: Callable[..., Any], prepared: Callable[..., Data], task: str
-) -> None:
-    data = prepared(f"task={task}")
-    model = small_model(CLASSES[task])
-    batch = data.examples.batch(0, np.arange(2)).idle()
-    tally = Tally.of([batch], 0)
-    losses = accumulate_gradients(
-        Learner(model, data.task.objectives),
-        in_float32(),
-        [batch],
-        data.task.weights,
-        tally.predictions,
-    )
-    assert not any(tally.predictions.values())
-    assert not any(vars(replace(tally, positions=0, predictions={})).values())
-    assert {name: float(loss) for name, loss in losses.items()} == dict.fromkeys(losses, 0.0)
-    found = gradients(model)
-    assert found, "all weights take part, or processes would wait for each other"
-    assert not any(gradient.any() for gradient in found.values())
 
 
 @pytest.mark.parametrize("task", CLASSES)

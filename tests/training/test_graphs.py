@@ -22,11 +22,13 @@ from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
 from bertexp.training.step import Computed
 
-STEPS = 24
+STEPS = 16
 SETTINGS = [
-    *("mlm", "mlm_nsp", "nsp", "diffusion", "mntp"),
+    *("mlm", "mlm_nsp", "nsp", "diffusion", "clm task.pad_to=128"),
     "mlm masking=span task.loss.z_loss=0.001 task.loss.frequency_exponent=0.5",
     "mlm trainer.gradient_accumulation_steps=2",
+    "mntp task.format=packed task.attention=document task.mntp.causal_share=0.5",
+    "diffusion task.format=full_sentences task.loss.label_smoothing=0.1",
 ]
 
 
