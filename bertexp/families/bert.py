@@ -15,6 +15,8 @@ from bertexp.families.costs import Part
 from bertexp.families.initialization import look_at_neighbours
 from bertexp.families.inputs import Inputs
 
+# The most programs that torch compiles of one function.
+PROGRAMS = 8
 # Computes the output of a ``BertLayer`` at all positions, see ``whole_layer``.
 Layer = Callable[[Any, Tensor, Tensor | None], Tensor]
 
@@ -203,17 +205,20 @@ class CompiledLayer:
 
     Args:
         shapes: the (examples, tokens) of batches to compile for, each with and without a padding
-            mask, or with a mask for each position. Others run uncompiled: torch stops compiling
-            after 8 programs.
+            mask, or with a mask for each position. Others run uncompiled, and so do those after the
+            first ``PROGRAMS``, as phases may have: for one more, torch would raise an error.
     """
 
     def __init__(self, shapes: frozenset[tuple[int, int]]) -> None:
         # Programs of earlier jobs in this process would count towards the limit.
         torch.compiler.reset()
         self._shapes = shapes
+        self._kinds: set[tuple[torch.Size | None, ...]] = set()
         self._compiled = torch.compile(whole_layer, dynamic=False, fullgraph=True)
 
     def __call__(self, layer: Any, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
-        is_static = tuple(hidden_BLD.shape[:2]) in self._shapes
-        run = self._compiled if is_static else whole_layer
+        kind = (hidden_BLD.shape, None if mask is None else mask.shape)
+        if tuple(hidden_BLD.shape[:2]) in self._shapes and len(self._kinds) < PROGRAMS:
+            self._kinds.add(kind)
+        run = self._compiled if kind in self._kinds else whole_layer
         return run(layer, hidden_BLD, mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,22 @@ def test_only_training_on_the_given_shapes_is_compiled(
     objective.family.compile(frozenset([(rows, length)]))
     objective.eval()(batch)
     assert programs() == before
+
+
+def test_more_shapes_than_torch_compiles_are_no_error(
+    small_model: Callable[..., Any], data: Data, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phases with batches of their own may have as many."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    objective = Learner(small_model("BertForPreTraining"), data.task.objectives).train()
+    longest = batch.input_ids_BL.shape[1]
+    batches = [batch.padded_to(longest + more) for more in range(10)]
+    expected = objective(batch)
+    objective.family.compile(frozenset(tuple(each.input_ids_BL.shape) for each in batches))
+    before = programs()
+    for each in (*batches, batch):
+        torch.testing.assert_close(objective(each), expected, atol=1e-4, rtol=1e-5)
+    assert programs() == before + 8
 
 
 @pytest.mark.parametrize("processes", [1, 2])
