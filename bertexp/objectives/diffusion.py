@@ -44,8 +44,14 @@ class MaskedDiffusion(MaskedLanguageModelling):
     writes = True
 
     def mark(self, examples: Examples, tokens: TokenStore) -> MaskedExamples:
-        for _, replaced in self.masking.replacements:
+        masking = self.masking
+        for _, replaced in masking.replacements:
             allowed = "1 for task=diffusion"
             require(replaced.mask == 1, "masking.replace.mask", replaced.mask, allowed)
+        rate = masking.corrupt_prob
+        require(rate is None, "masking.corrupt_prob", rate, "null for task=diffusion")
         weighted = OBJECTIVES.keys_of(self.config, DiffusionKeys).weighting == "elbo"
+        # A prediction that is given at a low rate would count 1 / that rate, without a bound.
+        given, allowed = masking.at_least_one, "false with task.diffusion.weighting=elbo"
+        require(not (weighted and given), "masking.at_least_one", given, allowed)
         return self.masked(examples, tokens, DiffusedExamples if weighted else MaskedExamples)

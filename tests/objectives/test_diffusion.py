@@ -117,9 +117,17 @@ def test_it_is_evaluated_on_the_bank_of_masked_language_modelling(
     assert banks[0]["diffusion"] == banks[1]["mlm"]
 
 
-def test_it_masks_and_nothing_else(prepared: Callable[..., Data]) -> None:
-    with pytest.raises(UserError, match=r"masking.replace.mask=0.8: must be 1 for task=diffusion"):
-        prepared("task=diffusion", "masking=bert")
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("masking=bert", r"masking.replace.mask=0.8: must be 1 for task=diffusion"),
+        ("masking.corrupt_prob=0.1", r"masking.corrupt_prob=0.1: must be null for task=diffusion"),
+        ("masking.at_least_one=true", r"masking.at_least_one=True: must be false with task.diffus"),
+    ],
+)
+def test_it_masks_and_nothing_else(prepared: Callable[..., Data], override: str, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        prepared("task=diffusion", override)
 
 
 def test_any_rate_is_its_own(experiment_config: Callable[..., Config]) -> None:
