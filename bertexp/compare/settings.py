@@ -49,7 +49,7 @@ def group(
     differing = differing_keys(configs)
     keys = tuple(dict.fromkeys(by)) or tuple(differing)
     others = tuple(key for key in (SEED, *differing) if key not in keys)
-    labels = [described({key: config.get(key) for key in keys}) for config in configs]
+    labels = [described({k: config[k] for k in keys if k in config}) for config in configs]
     called = _names(labels, configs) if keys else {}
     placed = [
         replace(

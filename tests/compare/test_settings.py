@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from bertexp.compare.runs import Run, read_run
 from bertexp.compare.settings import (
@@ -95,6 +96,20 @@ def test_the_keys_that_are_ignored_exist() -> None:
         assert key in keys()
         assert not changes_outcome(key)
     assert {"evaluation.every", "evaluation.pseudo_perplexity"} <= {*keys()} & {*ONLY_LOOKS}
+
+
+def test_keys_that_a_run_does_not_read_are_not_in_its_name(tmp_path: Path) -> None:
+    tasks = {"mlm": "elbo", "diffusion": "none", "diffusion-elbo": "elbo"}
+    for name, weighting in tasks.items():
+        task = {"name": name.partition("-")[0], "objectives": [name.partition("-")[0]]}
+        own = {"task": task | {"diffusion": {"weighting": weighting}}, "seed": 0}
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create(own), tmp_path / name / ".hydra" / "config.yaml")
+    runs = [read_run(tmp_path / name) for name in tasks]
+    assert not any("weighting" in label for label in labels([runs[0], runs[2]]))
+    first, *others = labels(runs)
+    assert "weighting" not in first
+    assert ["weighting=none" in label for label in others] == [True, False]
 
 
 def test_shares_are_one_value_written_as_on_the_command_line(tmp_path: Path) -> None:
