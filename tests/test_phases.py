@@ -71,12 +71,12 @@ WRONG = {
     "phases=[{share: 1, masking.probb: 0.5}]": "masking.probb: no such key. Did you mean 'mask",
     "phases=[{share: 1, taks: nsp}]": "phase 1: taks: no such key. Did you mean 'task'?",
     "phases=[{share: 1, task: nps}]": "phase 1: task=nps: must be one of ",
-    "phases=[{share: 1, dataset: synthetic}]": "dataset: is no phase's: all phases read one corpus",
+    "phases=[{share: 1, dataset: synthetic}]": "dataset: cannot be set by a phase: all phases read",
     "phases=[{share: 1, tokenizer.vocab_size: 9}]": "all phases share one vocabulary",
     "phases=[{share: 1, model.hidden_size: 9}]": "all phases train one model",
     "phases=[{share: 1, family: roberta}]": "all phases train one model",
-    "phases=[{share: 1, seed: 3}]": "seed: is no phase's: all phases are one run",
-    "phases=[{share: 1, hardware.device: cpu}]": "hardware.device: is no phase's: all phases are",
+    "phases=[{share: 1, seed: 3}]": "seed: cannot be set by a phase: all phases are one run",
+    "phases=[{share: 1, hardware.device: cpu}]": "hardware.device: cannot be set by a phase: all",
     "phases=[{share: 1, trainer.max_steps: 9}]": "may set trainer.batch_size and trainer.grad",
     "phases=[{share: 1, optimizer.weight_decay: 9}]": "a phase may set optimizer.lr",
     "phases=[{share: 1, evaluation.every: 9}]": "evaluated alike from beginning to end",
@@ -310,7 +310,7 @@ def test_phases_that_train_one_module_build_it_alike(
     small = [each for each in SMALL if "perplexity" not in each]
     done = command(*small, "trainer.max_steps=9", "task=rtd", phases, folder=work)
     assert done.code == 1
-    assert "error: phases: task.rtd: must be alike in all phases with task=rtd" in done.output
+    assert "error: phases: task.rtd: must be the same in all phases with task=rtd" in done.output
 
 
 def test_a_phase_without_a_step_is_refused(command: Callable[..., Any], work: Path) -> None:

@@ -171,8 +171,8 @@ def test_options_that_would_not_be_read_are_refused(
     command: Callable[..., Any], trained: Trained
 ) -> None:
     refused = {
-        ("[MASK]", "--seed", "1"): "--seed 1: draws tokens where masks are filled; add --steps.",
-        ("[MASK]", "--steps", "1", "--temperature", "2"): "--temperature 2: is of draws; add",
+        ("[MASK]", "--seed", "1"): "--seed 1: draws tokens where masks are",
+        ("[MASK]", "--steps", "1", "--temperature", "2"): "--temperature 2: applies to",
         ("a", "b", "--write", "3"): "--write=3: must be for one text, or none.",
         ("a", "--write", "3", "--steps", "0"): "--steps=0: must be above 0 with --write.",
         ("a", "--write", "none"): "argument --write: none: must be an integer of at least 1",

@@ -27,7 +27,7 @@ from bertexp.validation import UserError
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process measured, per step where not stated otherwise.
+    """The measurements of one process, per step unless noted.
 
     Attributes:
         seconds: of the loop.

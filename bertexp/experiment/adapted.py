@@ -1,4 +1,4 @@
-"""What masking that follows the model has come to, for people to read."""
+"""The rates that adaptive masking has arrived at, for people to read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the plan and the model card of a run tell about its data, its phases and its model."""
+"""What a run's plan and model card state about its data, its phases and its model."""
 
 from __future__ import annotations
 

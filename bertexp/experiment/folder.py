@@ -126,7 +126,7 @@ def _bring_up_to_date(config: DictConfig) -> None:
     if "name" in config.get("task", {}) and "objectives" not in config.task:
         _name_objectives(config.task)
     if "masking" in config:
-        # The draw of runs that had no other.
+        # Runs that were saved before there was a choice drew like this.
         config.masking = {"draw": "independent", "at_least_one": True} | dict(config.masking)
         config.phases = config.get("phases", [])
     if "hardware" in config:

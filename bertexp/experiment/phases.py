@@ -1,8 +1,8 @@
 """``phases``: shares of the budget, each with settings of its own.
 
 A phase is a share and overrides, as on the command line: ``{share: 0.5, task: nsp, masking.prob:
-0.3}``. What options of groups set is added to it where the run is composed (``brings``), so that
-the recorded configuration is complete.
+0.3}``. Whatever the options of its groups set is added when the run is composed (``brings``), so
+that the recorded configuration is complete.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bertexp.validation import UserError, nearest_key, require, require_choice
 
 SHARE, BRINGS = "share", "brings"
 EXAMPLE = "[{share: 0.9, masking.prob: 0.5}, {share: 0.1}]"
-# What a phase may set, and of these the groups with options.
+# What a phase may set, and the groups among these.
 OWN = (
     *("task", "masking", "scheduler", "optimizer.lr"),
     *("trainer.batch_size", "trainer.gradient_accumulation_steps"),
@@ -56,8 +56,8 @@ def expand(composed: DictConfig, overrides: Sequence[str], config_name: str) -> 
         overrides: the overrides that it was composed with.
 
     Raises:
-        UserError: a phase has no share, sets what there is not, or what no phase may set; or the
-            shares do not add up to 1.
+        UserError: a phase has no share, or sets a key that does not exist or that no phase may set;
+            or the shares do not add up to 1.
     """
     entries = composed.get("phases") if "phases" in composed else None
     if entries is None or entries == []:
@@ -136,7 +136,7 @@ def unread_in_all(
 ) -> dict[str, str]:
     """Return, for each written key that no phase reads, the error that explains it.
 
-    What every phase sets anew is not read either.
+    A key that every phase sets itself is not read either.
     """
     every, each = list(every), parts(composed)
     reasons = [unread(found, part, every) for part in each]
@@ -169,7 +169,7 @@ def described(entries: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -
 
 
 def _check(entry: Mapping[str, Any], where: str) -> None:
-    """Raise a ``UserError`` for a key that a phase does not have, or may not set."""
+    """Raise a ``UserError`` for a key that does not exist or that a phase may not set."""
     share = entry.get(SHARE)
     if share is None:
         raise UserError(f"{where}has no share of the budget; a phase is {{share: 0.5, ...}}.")
@@ -182,7 +182,9 @@ def _check(entry: Mapping[str, Any], where: str) -> None:
             continue
         group = key.partition(".")[0]
         if key in known or key in _FIXED:
-            raise UserError(f"{where}{key}: is no phase's: {_FIXED.get(group, _ONE_RUN)}.")
+            raise UserError(
+                f"{where}{key}: cannot be set by a phase: {_FIXED.get(group, _ONE_RUN)}."
+            )
         hint = nearest_key(key, [SHARE, *GROUPS, *own])
         raise UserError(f"{where}{key}: no such key.{hint}")
 

@@ -229,6 +229,6 @@ def _check_modules(configs: Sequence[Config], objective: str) -> None:
     ]
     if OBJECTIVES[objective].build is not Head.build and any(keys != own[0] for keys in own):
         raise UserError(
-            f"phases: task.{objective}: must be alike in all phases with task={objective}, which "
-            "train one module beside the model."
+            f"phases: task.{objective}: must be the same in all phases with task={objective}, "
+            "which train one module beside the model."
         )

@@ -72,10 +72,10 @@ class Saved:
         return tokenizer
 
     def objectives(self, tokenizer: Tokenizer) -> Sequence[Objective]:
-        """Return the objectives of its task if any predicts by what it has beside the model.
+        """Return the objectives of its task if any predicts with modules beside the model.
 
         Raises:
-            UserError: there is one, but the model is apart from its run, whose task is not known.
+            UserError: there is one, but the model is not in its run's folder: its task is unknown.
         """
         from bertexp.families.checkpoint import BESIDE_FILE
         from bertexp.families.kind import REPLACED
@@ -89,7 +89,7 @@ class Saved:
             names = OmegaConf.select(composed, "task.objectives")
         known = [each for each in names or () if OBJECTIVES.has(each)]
         own = [name for name in known if OBJECTIVES[name].encodes]
-        # Models that are exported with another have nothing beside them.
+        # A generator, which is exported with another model, has no modules beside it.
         if (Path(self.source) / BESIDE_FILE).is_file():
             own += [name for name in known if OBJECTIVES[name].head == REPLACED]
         if not own:

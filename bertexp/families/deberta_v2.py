@@ -38,7 +38,7 @@ class DebertaV2(Family):
         }
 
     def hidden(self, inputs: Inputs) -> Tensor:
-        """Its embeddings take a mask of padding only, and its layers either."""
+        """The embeddings take a padding mask only; the layers take either kind."""
         attended_B1LL = inputs.attended_B1LL
         if attended_B1LL is None:
             return super().hidden(inputs)

@@ -1,4 +1,4 @@
-"""Layers of a family on top of a model: they read states in place of tokens."""
+"""Layers of a family on top of a model, which read states in place of tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Decoder(nn.Module):
 
     Args:
         family: that of the model.
-        layers: how many.
+        layers: their number.
 
     Attributes:
         model: an encoder of ``transformers`` without a vocabulary.
@@ -44,7 +44,7 @@ class Decoder(nn.Module):
         """
         positions_BL = inputs.positions_BL
         if positions_BL is None:
-            # Not counted from the ids, which are no tokens.
+            # Not derived from the ids, which are not tokens.
             positions_BL = torch.arange(rows_BL.shape[1], device=rows_BL.device).expand_as(rows_BL)
         self._given.states_SD = states_SD
         try:
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
 def _config(family: Family, layers: int) -> Any:
     """Return the configuration of an encoder with other layers and hardly any vocabulary."""
     known = family.config.to_dict()
-    # Some list the kinds of their layers, which depend on their number.
+    # Some list the kind of each layer, and a list of another length would not fit.
     known.pop("layer_types", None)
     sizes = {"num_hidden_layers": layers, "vocab_size": (known.get("pad_token_id") or 0) + 1}
     names = family.config.attribute_map
@@ -66,7 +66,7 @@ def _config(family: Family, layers: int) -> Any:
 
 
 class Given(nn.Module):
-    """In place of an embedding table: the rows that are given for one call."""
+    """Stands in for an embedding table, with rows that are given for one call."""
 
     states_SD: Tensor | None = None
 

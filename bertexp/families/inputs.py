@@ -32,7 +32,7 @@ class Inputs(Tensors):
         attention_mask_BL: 1 for tokens, 0 for padding; None if nothing is padded.
         token_type_ids_BL: the segment of each token, 0 or 1; None if there is only one.
         causal_B: whether the positions of a sequence attend only to themselves and earlier ones;
-            None for no sequence.
+            None if no sequence is causal.
         parts_BL: the number of the document that each token belongs to; positions attend only
             within their own. None if a sequence is one document.
         positions_BL: the position of each token, None for 0, 1, 2 ...

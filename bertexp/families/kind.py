@@ -68,8 +68,9 @@ class Kind:
 
     @classmethod
     def known(cls, heads: frozenset[str]) -> frozenset[str]:
-        """Return the heads that a model has: an objective builds that for replaced tokens itself
-        where ``transformers`` has none.
+        """Return those of ``heads`` that a model can have.
+
+        Where ``transformers`` has none for replaced tokens, the objective builds its own.
         """
         return heads if heads in cls.classes() else heads - {REPLACED}
 

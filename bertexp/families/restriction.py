@@ -13,7 +13,7 @@ from bertexp.families.architecture import quiet
 from bertexp.families.inputs import Inputs
 from bertexp.validation import UserError
 
-# The size of the vocabulary it is tried with, and the id that is its padding.
+# The vocabulary size and the padding id of the trial models.
 _WORDS, _PAD = 16, 1
 
 
@@ -32,7 +32,7 @@ def _read(ids_BL: torch.Tensor) -> Inputs:
 
 @torch.no_grad()
 def must_place(config: Any, key: str) -> None:
-    """Try whether tokens in another order, with their positions, have the same states.
+    """Check that tokens in another order, with their positions, have the same states.
 
     Raises:
         UserError: a token's state depends on its place in the input, whatever its position.
@@ -59,7 +59,7 @@ def must_place(config: Any, key: str) -> None:
 
 @torch.no_grad()
 def must_restrict(config: Any, key: str) -> None:
-    """Try ``Inputs.causal_B``, ``parts_BL`` and ``positions_BL`` on two random layers.
+    """Check ``Inputs.causal_B``, ``parts_BL`` and ``positions_BL`` on two random layers.
 
     Args:
         config: of ``transformers``, for the whole model.
@@ -91,5 +91,5 @@ def must_restrict(config: Any, key: str) -> None:
     if not keeps:
         raise UserError(
             f"{key}: needs attention that is limited to some positions, which {kind.override()} "
-            "does not compute as it should."
+            "does not compute correctly."
         )

@@ -17,7 +17,7 @@ class SharedTable(nn.Module):
 
     Args:
         rows: the number of its rows.
-        recipe: must treat every row alike.
+        recipe: computes each row in the same way.
     """
 
     def __init__(self, rows: int, recipe: Recipe) -> None:
@@ -41,7 +41,7 @@ class SharedTable(nn.Module):
         destination[f"{prefix}weight"] = self.weight.detach()
 
     def _load_from_state_dict(self, *_: Any) -> None:
-        """Load nothing: its weights are those of others."""
+        """Load nothing: the weights belong to other modules."""
 
 
 class SharedDecoder(nn.Module):
@@ -51,7 +51,7 @@ class SharedDecoder(nn.Module):
 
     def __init__(self, table: SharedTable, bias_V: nn.Parameter | None) -> None:
         super().__init__()
-        # Not as a module, which it is elsewhere.
+        # In a tuple, so that it is not registered as a module here too.
         self._table = (table,)
         self.register_parameter("bias", bias_V)
 

@@ -12,12 +12,13 @@ from bertexp.masking.config import AdaptiveKeys
 from bertexp.objectives.masked_loss import Losses
 from bertexp.objectives.vocabulary_loss import SCALE, sums_by_token
 
-# An update keeps so much of the weight before, and no weight is lower: 0.005 at a rate of 0.15.
+# The share of the previous weight that an update keeps, and the lowest weight: a rate of 0.005
+# where the mean is 0.15.
 KEPT, LOWEST = 0.2, 1 / 30
 
 
 class AdaptiveRates(nn.Module):
-    """The weights by which tokens are masked, and how their predictions went since the last update.
+    """The weights by which tokens are masked, and the losses that the next update will use.
 
     Buffers, so that checkpoints have them. The weights are those of Edman and Fraser 2025 (the
     code that they published): ``KEPT`` of the weight before, the rest the difficulty of the token.
@@ -49,7 +50,7 @@ class AdaptiveRates(nn.Module):
 
     @torch.no_grad()
     def add(self, labels_N: Tensor, found: Losses) -> None:
-        """Add predictions of a batch; all processes take part and have the same sums then."""
+        """Add a batch's predictions; all processes take part, and have the same sums afterwards."""
         assert self.keys is not None
         by_loss = self.keys.follows == "loss"
         values_N = found.each_N if by_loss else (~found.hits_N).float()
@@ -59,7 +60,7 @@ class AdaptiveRates(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the weights of the tokens that were predicted, and begin new sums."""
+        """Move the weights of the tokens that were predicted, and reset the sums."""
         assert self.keys is not None
         by_loss = self.keys.follows == "loss"
         guess = math.log(len(self.weights_V)) if by_loss else 1.0

@@ -113,13 +113,13 @@ class Objective(Head):
 
     # The prefix of its metrics.
     prefix: ClassVar[str]
-    # Whether it trains a model to fill any number of masks, so that text is written with it.
+    # Whether it trains a model to fill any number of masks, and so to write text.
     writes: ClassVar[bool] = False
     # Whether its examples need text that is cut into sentences.
     uses_sentences: ClassVar[bool] = False
     # Whether no other objective can be trained with it.
     is_alone: ClassVar[bool] = False
-    # Whether in its examples positions attend to some of the others only.
+    # Whether positions in its examples attend to only some of the others.
     limits_attention: ClassVar[bool] = False
     # Whether the model reads mask tokens.
     reads_masks: ClassVar[bool] = False

@@ -50,13 +50,13 @@ class Target(Tensors):
         return replace(self, positions_N=at_N // before * after + at_N % before)
 
     def filled(self) -> Self:
-        """Return a target with a prediction of weight 0 in each place that is padding."""
+        """Return a target with a prediction of weight 0 at each position that is padding."""
         if self.used is None:
             return self
         more = self.used.stop - self.used.start - len(self)
         weights_N, by_token_N = self.weights_N, self.token_weights_N
         if weights_N is None:
-            # Places that are all taken now are not all taken in other batches of the same shape.
+            # Other batches of the same shape may have places to fill, and so weights.
             weights_N = torch.ones(len(self))
         return replace(
             self,

@@ -18,7 +18,7 @@ from bertexp.objectives.positions import use_positions
 class CausalExamples(MarkedExamples):
     """Examples as they were written; every token is predicted from those before it.
 
-    ``weights_V`` are what a prediction of each token counts, None for 1.
+    ``weights_V`` are the weights of predictions by token, None for 1.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ def _balanced(
 ) -> Target:
     """Return the target with both kinds of examples weighted by their tokens.
 
-    A causal example predicts each of its tokens, a masked one a share: a prediction of the latter
-    counts 1 / its rate.
+    A causal example predicts each of its tokens and a masked one a share of them, whose predictions
+    are therefore weighted by 1 / rate.
     """
     weights_B = np.where(causal_B, 1.0, 1 / masked.rates_B).astype(np.float32)
     weights_N = torch.from_numpy(weights_B.repeat(predicted_BL.sum(1)))

@@ -188,7 +188,7 @@ class StreamedBlocks(Examples):
 class MaskedExamples(MarkedExamples):
     """Examples with masked tokens, as at the beginning of the budget or ``at`` a share of it.
 
-    ``weights_V`` are what a prediction of each token counts, None for 1.
+    ``weights_V`` are the weights of predictions by token, None for 1.
     """
 
     def __init__(

@@ -30,8 +30,8 @@ class Head(ABC):
     exported: ClassVar[tuple[str, ...]] = ()
     # Whether it predicts from states of its own, see ``encode``, instead of the model's.
     encodes: ClassVar[bool] = False
-    # Whether its losses are a function of tensors alone, weighted as the target says, and it does
-    # not look at their values: then a step can be recorded as a CUDA graph.
+    # Whether a step can be recorded as a CUDA graph: its losses depend on tensors alone, are
+    # weighted by the target, and nothing reads values back from the GPU.
     is_recordable: ClassVar[bool] = False
     # The seed of the weights of modules beside the model.
     seed: int = 0
@@ -64,7 +64,7 @@ class Head(ABC):
         """Return how to predict with an exported model: the Hub's tag, and lines of Python.
 
         The lines find ``folder``, ``tokenizer`` and ``model``. None if the model's heads predict as
-        ``transformers`` has them do.
+        in ``transformers``.
         """
         return None
 
@@ -72,10 +72,10 @@ class Head(ABC):
         """Return the states from which it predicts at used positions, shape (used, hidden)."""
         return learner.family.encode(inputs)
 
-    def answers(
+    def target_logits(
         self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
     ) -> dict[str, Tensor]:
-        """Return the logits of each of its targets in an evaluation's batch, see ``losses``."""
+        """Return the logits of each of its targets in a batch of an evaluation, see ``losses``."""
         target = batch.targets[self.name]
         return {self.name: self.logits(learner, encoded()[target.used][: len(target)])}
 

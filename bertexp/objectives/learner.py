@@ -21,7 +21,7 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.head import Head
 from bertexp.validation import UserError
 
-# The name of ``Learner.rates`` beside those of objectives.
+# The name of ``Learner.rates`` among the modules in ``own``.
 RATES = "rates"
 
 
@@ -49,7 +49,7 @@ class Learner(nn.Module):
         self.use(heads)
         others = list(others)
         every = {head.name: head for head in others} | self.heads
-        # Saved with the model: whoever loads it apart from its run must not read it as any other.
+        # Saved with the model, so that it is never read like other models outside of its run.
         encoding = [name for name, head in self.heads.items() if head.encodes]
         if encoding or hasattr(model.config, "predicted_by"):
             model.config.predicted_by = encoding
@@ -137,7 +137,7 @@ class Learner(nn.Module):
         found: dict[str, Tensor] = {}
         for name, head in self.heads.items():
             if batch.targets.keys() & {name, *head.losses_weights}:
-                found |= head.answers(self, batch, encoded(head))
+                found |= head.target_logits(self, batch, encoded(head))
         return found
 
     def masked_logits(self, inputs: Inputs) -> Tensor:

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shortened(Target):
-    """A target whose batch has at most ``visible`` tokens in an example, rounded up.
+    """A target whose batch has at most ``visible`` visible tokens in an example, rounded up.
 
-    A GPU would have to be waited for to count them.
+    Counted here, as counting on a GPU would mean waiting for it.
     """
 
     visible: int
 
 
 class ShortenedExamples(MaskedExamples):
-    """Masked examples, with the length of what the encoder reads of a batch."""
+    """Masked examples, with the number of positions that the encoder reads in a batch."""
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         batch = super().batch(epoch, example_ids)
@@ -66,7 +66,7 @@ class MaskedAutoencoding(MaskedLanguageModelling):
     """
 
     name = "mae_lm"
-    # Nearly every batch has another number of visible positions.
+    # Nearly every batch has a different number of visible positions.
     is_recordable = False
     encodes = True
     reads_masks = False
@@ -75,7 +75,9 @@ class MaskedAutoencoding(MaskedLanguageModelling):
     @classmethod
     def check(cls, config: Any, task: str, is_compiled: bool) -> None:
         if is_compiled:
-            raise UserError(f"hardware.compile=true: {task} has sequences of ever new lengths.")
+            raise UserError(
+                f"hardware.compile=true: {task} has sequences of a new length in most batches."
+            )
         must_place(config, task)
         width = getattr(config, "embedding_size", config.hidden_size)
         if width != config.hidden_size:
@@ -126,7 +128,7 @@ class MaskedAutoencoding(MaskedLanguageModelling):
 
 
 def most_visible(inputs: Inputs, mask_id: int) -> int:
-    """Return the most tokens of an example that are no mask tokens, rounded up to a multiple."""
+    """Return the largest number of visible tokens in an example, rounded up to a multiple."""
     longest = int(_visible(inputs, mask_id).sum(1).max())
     return min(filled(longest, QUERIES_MULTIPLE), inputs.input_ids_BL.shape[1])
 

@@ -101,7 +101,7 @@ class MaskedLanguageModelling(Objective):
         plain = replace(self.config, pad_to=None, loss=LossConfig())
         found = []
         for rate in config.mask_probs:
-            # Draws that are no longer the defaults: the bank stays what it was.
+            # These are no longer the defaults, but the bank must not change.
             masking = MaskingConfig(
                 prob=rate,
                 strategy="token",

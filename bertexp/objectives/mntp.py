@@ -61,8 +61,8 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
     causal attention: each of its tokens is predicted from those before it. The first token is
     predicted at the opening one. Special tokens are not predicted.
 
-    The losses of both modes are balanced as there: the mean over masked tokens and that over the
-    tokens of causal examples count as the examples do (their code averages each process's loss,
+    The losses of both modes are balanced as in theirs: the mean over masked tokens and that over
+    the tokens of causal examples count as the examples do (their code averages each process's loss,
     and each process has one mode). What differs: which examples are causal is drawn anew in each
     epoch, where their processes have parts of the corpus; the architecture is that of the family,
     where theirs has gates and weighted layers; masking is that of ``masking.*``, where theirs is

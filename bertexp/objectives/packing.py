@@ -21,7 +21,7 @@ class RowExamples(Examples):
         pad_to: the length to pad every example to, None for the longest of its batch.
         whole: whether a row has whole sentences only, of which it is the most that fit; one that
             is longer than a row is cut. Else only the last row of all is shorter than the others.
-        crosses: whether a row goes on with the next document where one ends.
+        crosses: whether a row continues with the next document where one ends.
         apart: whether the documents of a row are as if each were alone: with special tokens of
             their own, positions from 0, and attention within themselves. Else one closing token is
             between them.
@@ -44,7 +44,8 @@ class RowExamples(Examples):
         capacity = max_length - tokenizer.special_in_sequence
         between = tokenizer.special_in_sequence if apart else 1
         units = tokens.sentence_offsets if whole else offsets
-        # The special tokens before each unit; so many that it begins a row if none is crossed.
+        # The special tokens before each unit: as many as a row holds before a document that must
+        # begin a row.
         costs = np.zeros(len(units) - 1, dtype=np.int64)
         costs[np.searchsorted(units, offsets[:-1])] = between if crosses else capacity
         rows = _row_starts(units, costs, capacity, cuts=not whole)
@@ -58,7 +59,8 @@ class RowExamples(Examples):
         opening = pieces if apart else 1
         self._lengths = texts + pieces + opening
         if not (whole or apart):
-            # The next document has no token in a row that has room for one: both separators end it.
+            # Room for one token is too little for a separator and text of the next document: such a
+            # row ends with two separators.
             self._lengths[:-1] = max_length
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Examples for replaced-token detection, and a frozen bank that no generator has a part in."""
+"""Examples for replaced-token detection, and a frozen bank that depends on no generator."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Masks(Target):
 class ReplacedExamples(MaskedExamples):
     """Examples with masks for the generator, and every token as a target of the model.
 
-    What the generator's tokens are drawn by is a function of seed, epoch, example and position.
+    The random numbers for drawing the generator's tokens are a function of seed, epoch, example
+    and position.
     """
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:

@@ -42,7 +42,7 @@ metrics.register(
 
 
 class GeneratorBank(MaskedLanguageModelling):
-    """The bank of masked language modelling, with names that say whose figures they are."""
+    """The bank of masked language modelling, with metric names of the generator's own."""
 
     name = GENERATOR
     prefix = "eval/generator_"
@@ -59,14 +59,14 @@ class GeneratorBank(MaskedLanguageModelling):
 
 @OBJECTIVES.register(NAME, reads=("masking", "evaluation.mask_probs"))
 class ReplacedTokenDetection(Objective):
-    """Tell of every token whether a small generator has put it there.
+    """Predict for every token whether a small generator has replaced it.
 
     The generator, a masked language model, fills the masked tokens with what it draws from its
     predictions, and the model predicts for every token whether it is the one that was written; a
     drawn token that happens to be that one counts as written (Clark et al. 2020, "ELECTRA:
     Pre-training text encoders as discriminators rather than generators", section 2). The loss is
     the generator's, a mean over masked tokens, plus 50 times the model's, a mean over all tokens.
-    No gradient passes from the model to the generator but through shared embeddings.
+    No gradient passes from the model to the generator except through shared embeddings.
 
     The generator is of the model's family and as deep, with a share of its width, heads and
     feed-forward width (their table 6: 1/4 for small and large, 1/3 for base; section 3.2: 1/4 to
@@ -138,11 +138,11 @@ class ReplacedTokenDetection(Objective):
             GENERATOR: functional.cross_entropy(logits_NV, masks.labels_N, reduction="sum"),
         }
 
-    def answers(
+    def target_logits(
         self, learner: Learner, batch: Batch, encoded: Callable[[], Tensor]
     ) -> dict[str, Tensor]:
         if NAME in batch.targets:
-            return super().answers(learner, batch, encoded)
+            return super().target_logits(learner, batch, encoded)
         family, target = self._generator(learner).family, batch.targets[GENERATOR]
         hidden_ND = family.encode(batch)[target.used][: len(target)]
         return {GENERATOR: family.masked_logits(hidden_ND)}
@@ -185,7 +185,7 @@ class ReplacedTokenDetection(Objective):
 
         ``eval/rtd_loss`` (nats a token), ``eval/rtd_accuracy`` and ``eval/rtd_auc`` are means over
         the rates. The last is the chance that a replaced token has a higher score than a written
-        one, which 0.5 is for any model that knows nothing, however few tokens are replaced.
+        one: 0.5 for a model that has learnt nothing, however few tokens are replaced.
         """
         own = [one for one in found if one.of.objective == NAME]
         each = {

@@ -37,7 +37,7 @@ class Task:
         if config.masks and adapting and not any(each.follows for each in built.values()):
             raise UserError(
                 f"masking.strategy={adapting[0]}: follows how well tokens are predicted, which "
-                f"task={config.name} does not tell; choose another strategy or task."
+                f"task={config.name} does not measure; choose another strategy or task."
             )
         weights = {
             loss: (config.weights or {}).get(name, 1.0) * weight

@@ -26,7 +26,7 @@ from bertexp.validation import UserError, require
 if TYPE_CHECKING:
     from bertexp.objectives.learner import Learner
 
-# The loss of a token that was never predicted, and how much of it an update keeps, as published.
+# As published: the loss of a token that was never predicted, and the share that an update keeps.
 FIRST, KEPT = 10.0, 0.995
 LEAST_LAYERS = 4
 
@@ -47,14 +47,17 @@ class RunningLosses(nn.Module):
 
     @torch.no_grad()
     def add(self, labels_N: Tensor, found: Losses) -> None:
-        """Move the average of each predicted token towards its mean loss; all processes do."""
+        """Move the average of each predicted token towards its mean loss, in all processes."""
         sums_2V = sums_by_token(labels_N, found.each_N.float(), len(self.losses_V))
         means_V = (sums_2V[1] / SCALE / sums_2V[0].clamp(min=1)).to(self.losses_V.dtype)
         moved_V = KEPT * self.losses_V + (1 - KEPT) * means_V
         self.losses_V.copy_(torch.where(sums_2V[0] > 0, moved_V, self.losses_V))
 
     def most_important(self, inputs: Inputs, count: int) -> Tensor:
-        """Return the positions of so many tokens, ascending: special ones, then by their loss."""
+        """Return the positions of the ``count`` most important tokens, in ascending order.
+
+        Special tokens come first, then those with the largest losses.
+        """
         ids_BL, mask_BL = inputs.input_ids_BL, inputs.attention_mask_BL
         importance_BL = self.losses_V[ids_BL].masked_fill(self.is_special_V[ids_BL], LARGEST + 1)
         if mask_BL is not None:
@@ -87,14 +90,17 @@ class TokenDropping(MaskedLanguageModelling):
     def check(cls, config: Any, task: str, is_compiled: bool) -> None:
         if not issubclass(kind := FAMILIES[config.model_type], BertLayers):
             raise UserError(
-                f"{task}: is for the families with BERT's layers (bert, roberta, electra), and not "
-                f"for {kind.override()}."
+                f"{task}: needs a family with BERT's layers (bert, roberta, electra), which "
+                f"{kind.override()} is not."
             )
         layers = config.num_hidden_layers
-        allowed = f"at least {LEAST_LAYERS} for {task}: model=mini has as many"
+        allowed = f"at least {LEAST_LAYERS} for {task} (model=mini has 4)"
         require(layers >= LEAST_LAYERS, "model.num_hidden_layers", layers, allowed)
         if is_compiled:
-            raise UserError(f"hardware.compile=true: compiles whole layers, and {task} has others.")
+            raise UserError(
+                "hardware.compile=true: compiles layers that compute all positions, and "
+                f"{task} leaves some out."
+            )
 
     def build(self, family: Family) -> nn.Module:
         return RunningLosses(family.config.vocab_size, self.tokenizer.is_special_V)

@@ -83,9 +83,9 @@ def sums_by_token(labels_N: Tensor, values_N: Tensor, vocab_size: int) -> Tensor
 
 
 def token_weights(tokens: TokenStore, tokenizer: Tokenizer, exponent: float) -> Tensor | None:
-    """Return what a prediction of each token counts (``float32``), None for 1.
+    """Return the weights of predictions by token (``float32``), None for 1.
 
-    A token that the training text lacks counts as much as one that it has once.
+    A token that is not in the training text has the weight of one that occurs once.
     """
     if not exponent:
         return None

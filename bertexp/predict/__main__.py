@@ -87,9 +87,13 @@ def _unmasking(options: argparse.Namespace, writes: bool) -> Unmasking | None:
         require(options.steps != 0, "--steps", 0, "above 0 with --write")
         together = True
     if not together and options.seed is not None:
-        raise UserError(f"--seed {options.seed}: draws tokens where masks are filled; add --steps.")
+        raise UserError(
+            f"--seed {options.seed}: draws tokens where masks are filled in steps; add --steps."
+        )
     if options.seed is None and options.temperature is not None:
-        raise UserError(f"--temperature {options.temperature:g}: is of draws; add --seed.")
+        raise UserError(
+            f"--temperature {options.temperature:g}: applies to random draws; add --seed."
+        )
     if not together:
         return None
     return Unmasking(options.steps, options.seed, options.temperature or 1.0)

@@ -158,8 +158,8 @@ class Predictor:
         if self._detects and not self._fills:
             if has_mask:
                 raise UserError(
-                    f"text: has a {self.mask}, and the model tells which tokens are replaced; its "
-                    f"generator fills masks, in {self._name}/generator if it is of a run."
+                    f"text: has a {self.mask}, and the model detects replaced tokens; masks are "
+                    f"filled by its generator, which a run exports to {self._name}/generator."
                 )
             return
         if not is_pair and not self._fills:

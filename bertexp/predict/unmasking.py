@@ -19,7 +19,7 @@ class Unmasking:
     """How masks are filled.
 
     Attributes:
-        steps: over so many steps, at most one for each mask; None: one for each.
+        steps: their number, at most one for each mask; None: one for each mask.
         seed: of the draws of tokens; None: the likeliest is taken.
         temperature: of these draws, that of the softmax; 1: the model's own distribution.
         in_order: from left to right, each token from those before it.
@@ -48,8 +48,9 @@ def unmask(
     At each step a token is chosen for every mask that is left; the likeliest of these tokens stay,
     and the other places are masked again (Nie et al. 2025, "Large language diffusion models",
     section 2.4 and algorithm 5). The places are spread over the steps as evenly as whole numbers
-    allow, the larger numbers first. With ``in_order`` those furthest to the left stay. Left out are
-    blocks from left to right, and special tokens, which are never predicted in training.
+    allow, the larger numbers first. With ``in_order`` those furthest to the left stay. What differs
+    from the paper: there are no blocks from left to right, and special tokens, which are never
+    predicted in training, are not chosen.
 
     Args:
         logits_of: returns the logits, shape (places, vocabulary), at places of a text's ids.

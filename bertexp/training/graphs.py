@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 # Steps that are computed as usual first, so that all libraries are loaded and the optimizer has its
 # state.
 WARM_UP = 3
-# Graphs that are kept; each has the memory of its inputs.
+# The number of graphs that are kept; each holds the memory of its inputs.
 KEPT = 64
-# Graphs after which no more than one in four steps is recorded: it takes longer than the step.
+# The number of graphs after which at most one in four steps is recorded, as recording takes longer
+# than the step.
 FIRST = 32
 
-# Runs a function, and returns what repeats it and what it returned.
+# Runs a function; returns a callable that repeats it, and its result.
 Recorder = Callable[[Callable[[], Computed]], tuple[Callable[[], None], Computed]]
 
 

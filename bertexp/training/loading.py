@@ -1,4 +1,4 @@
-"""Batches made ahead by other processes, and their way to a GPU."""
+"""Batches that other processes prepare ahead of time, and how they are copied to a GPU."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class _PackedPlan(Dataset[Packed]):
 
 
 class Requests:
-    """The steps that a loader asks for: all, or those up to the next update of adaptive rates.
+    """The steps that a loader requests: all, or those up to the next update of adaptive rates.
 
     The latter are updated when the loader begins anew, after all steps before have been trained on,
     so that the rates of a step depend on neither the number of workers nor where a run resumed.
@@ -135,7 +135,7 @@ def load_steps(
     progress: Callable[[int], float] | None = None,
     rates: AdaptiveRates | None = None,
 ) -> Iterator[list[Batch]]:
-    """Yield the batches of step ``first`` and of all steps after it, without an end.
+    """Yield the batches of step ``first`` and of all steps after it, endlessly.
 
     Args:
         num_workers: processes that make the batches, 0 for this one; None for ``GPU_WORKERS`` with

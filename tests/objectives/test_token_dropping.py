@@ -72,7 +72,7 @@ def test_unimportant_tokens_are_left_out_and_losses_are_followed(
 @pytest.mark.parametrize(
     ("family", "layers", "line"),
     [
-        ("modernbert", 4, "task=token_dropping: is for the families with BERT's layers"),
+        ("modernbert", 4, "task=token_dropping: needs a family with BERT's layers"),
         ("bert", 2, "model.num_hidden_layers=2: must be at least 4 for task=token_dropping"),
     ],
 )
