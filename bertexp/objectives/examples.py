@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -82,19 +82,19 @@ class MarkedExamples(Examples):
     def strata(self, epoch: int) -> np.ndarray:
         return self.text.strata(epoch)
 
-    def at(self, progress: float) -> Examples:
-        changed = copy(self)
-        changed.text = self.text.at(progress)
-        return changed
+    def at(self, progress: float) -> Self:
+        return self._changed(lambda part: part.at(progress))
 
-    def under(self, seed: int) -> Examples:
-        changed = copy(self)
-        changed.text = self.text.under(seed)
-        return changed
+    def under(self, seed: int) -> Self:
+        return self._changed(lambda part: part.under(seed))
 
-    def following(self, weights_V: np.ndarray) -> Examples:
+    def following(self, weights_V: np.ndarray) -> Self:
+        return self._changed(lambda part: part.following(weights_V))
+
+    def _changed(self, change: Callable[[Any], Any]) -> Self:
+        """Return a copy with its changed parts: the text, and a masker if it has one."""
         changed = copy(self)
-        changed.text = self.text.following(weights_V)
+        changed.text = change(self.text)
         return changed
 
     def layers(self) -> Iterator[Examples]:
@@ -197,26 +197,15 @@ class MaskedExamples(MarkedExamples):
         super().__init__(text)
         self.masker, self.name, self.weights_V = masker, name, weights_V
 
-    def at(self, progress: float) -> Self:
-        changed = copy(self)
-        changed.text, changed.masker = self.text.at(progress), self.masker.at(progress)
-        return changed
-
-    def under(self, seed: int) -> Self:
-        changed = copy(self)
-        changed.text, changed.masker = self.text.under(seed), self.masker.under(seed)
+    def _changed(self, change: Callable[[Any], Any]) -> Self:
+        changed = super()._changed(change)
+        changed.masker = change(self.masker)
         return changed
 
     def strata(self, epoch: int) -> np.ndarray:
         """Return the kinds of the texts, each divided by how high the rate is."""
         own = self.masker.strata(np.arange(len(self)), epoch)
         return self.text.strata(epoch) * STRATA + own
-
-    def following(self, weights_V: np.ndarray) -> Self:
-        changed = copy(self)
-        changed.text = self.text.following(weights_V)
-        changed.masker = self.masker.following(weights_V)
-        return changed
 
     def unmasked(self, example_ids: np.ndarray, epoch: int = 0) -> np.ndarray:
         return self.written(epoch, example_ids).input_ids_BL.numpy()

@@ -133,11 +133,11 @@ class Learner(nn.Module):
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Return the logits of each target, shape (predictions, classes)."""
-        encoded = self._encoded(batch)
+        shared = cache(lambda: self.encode(batch))
         found: dict[str, Tensor] = {}
         for name, head in self.heads.items():
             if batch.targets.keys() & {name, *head.losses_weights}:
-                found |= head.target_logits(self, batch, encoded(head))
+                found |= head.target_logits(self, batch, self._encoded(head, batch, shared))
         return found
 
     def masked_logits(self, inputs: Inputs) -> Tensor:
@@ -149,18 +149,19 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return each objective's loss in nats, summed over the batch's predictions."""
-        encoded = self._encoded(batch)
+        shared = cache(lambda: self.encode(batch))
         found: dict[str, Tensor] = {}
         for name in batch.targets:
             if name in self.heads:
                 head = self.heads[name]
-                found |= head.losses(self, batch, encoded(head))
+                found |= head.losses(self, batch, self._encoded(head, batch, shared))
         return found
 
-    def _encoded(self, batch: Batch) -> Callable[[Head], Callable[[], Tensor]]:
-        """Return, by head, how to compute its states, once for those that have the model's."""
-        shared = cache(lambda: self.encode(batch))
-        return lambda head: partial(head.encode, self, batch) if head.encodes else shared
+    def _encoded(
+        self, head: Head, batch: Batch, shared: Callable[[], Tensor]
+    ) -> Callable[[], Tensor]:
+        """Return what computes the states from which a head predicts."""
+        return partial(head.encode, self, batch) if head.encodes else shared
 
     def flops(self, batch: Batch) -> float:
         """Return the floating-point operations of one training step on ``batch``.
