@@ -254,6 +254,7 @@ def test_keys_that_have_moved_or_are_new_are_read_where_an_old_run_has_them(
         "ngram": {"max": 3},
         "pmi": {"min_count": 10, "share": 0.1},
         "frequency": {"exponent": 0.5},
+        "adaptive": {"follows": "accuracy", "every": 100},
     }
     assert found.task.objectives == ["nsp"]
     newer = "masking: {prob: 0.15, draw: budget, at_least_one: false}"
