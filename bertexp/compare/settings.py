@@ -12,6 +12,7 @@ from typing import Any
 from bertexp.compare.runs import Run
 from bertexp.config import changes_outcome
 from bertexp.console import value_text
+from bertexp.registry import Registry
 from bertexp.validation import UserError, nearest
 
 SEED = "seed"
@@ -157,7 +158,10 @@ def find_setting(wanted: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def nearest_to_defaults(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the label of the setting with the most values of ``conf/``; of equals the first."""
+    """Return the label of the setting with the most values of ``conf/``; of equals the first.
+
+    Keys of an objective or a strategy that a setting does not have count as if left alone.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -169,9 +173,12 @@ def nearest_to_defaults(settings: Mapping[str, Mapping[str, Any]]) -> str:
     with nullcontext() if is_there else initialize_config_dir(str(conf_dir()), version_base="1.3"):
         shipped = compose("config")
 
+    own = tuple(f"{each.group}.{name}." for each in Registry.all for name in each.own)
+
     def agreeing(label: str) -> int:
         return sum(
             value_text(OmegaConf.select(shipped, key)) == value_text(value)
+            or (value is None and key.startswith(own))
             for key, value in settings[label].items()
         )
 

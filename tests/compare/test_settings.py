@@ -164,6 +164,13 @@ def test_a_baseline_names_no_more_than_tells_it_apart(wanted: str, found: str) -
         assert found in str(caught.value)
 
 
+def test_keys_that_a_setting_does_not_read_are_as_shipped() -> None:
+    weighting = "task.diffusion.weighting"
+    masked, diffusion = {"task.name": "mlm"}, {"task.name": "diffusion", weighting: "elbo"}
+    both = {"second": diffusion, "first": masked | {weighting: None}}
+    assert nearest_to_defaults(both) == "first"
+
+
 def test_the_default_baseline_has_the_shipped_values() -> None:
     rates = {f"p={prob}": {"masking.prob": prob} for prob in (0.1, 0.15, 0.4)}
     assert nearest_to_defaults(rates) == "p=0.15"
