@@ -213,7 +213,7 @@ def test_an_unknown_strategy_is_refused_before_data_are_prepared(
         *("dataset.synthetic.documents=60", "trainer.max_steps=1", "evaluation.max_examples=8"),
     )
     assert done.code == 1
-    assert "masking.strategy=tokens: must be one of frequency," in done.lines[-1]
+    assert "masking.strategy=tokens: must be one of adaptive, frequency," in done.lines[-1]
     assert done.lines[-1].endswith("Did you mean 'token'?")
     assert len(done.lines) == 1, done.lines
     assert not done.cache.exists()
