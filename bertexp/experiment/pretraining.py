@@ -105,7 +105,7 @@ class Pretraining(Experiment[Config]):
                 heads=task.objectives,
                 weights=task.weights,
                 examples=examples,
-                masks=part.task.masks,
+                predicts_tokens=part.task.masks or any(one.continues for one in task.objectives),
                 low=low,
                 high=high,
                 restarts=sets(entry, "scheduler"),

@@ -223,7 +223,7 @@ class Run(Watch):
     def _measure(self) -> dict[str, float]:
         state = self.training.state
         spent = state.spent() | self._phase()
-        if any(each.phase.masks for each in self.trainings):
+        if any(each.phase.predicts_tokens for each in self.trainings):
             # Logged even if it is 0: runs are compared at it.
             spent["train/predicted_tokens"] = state.predicted_tokens
         with self.clock.counting("evaluation"):

@@ -90,8 +90,9 @@ class Batch(Inputs):
 
     Attributes:
         example_ids: of the epoch, shape (batch,).
-        maskable, predicted: the numbers of positions that could have been masked, and of predicted
-            ones.
+        predicted: the number of tokens predicted over the vocabulary, masked or not.
+        maskable, masked: the numbers of positions that could have been masked, and of those that
+            were chosen.
         empty: the number of sequences that drew no prediction, see ``Masked``.
         mask_prob: the configured mask rate, 0 if nothing is masked.
     """
@@ -99,8 +100,9 @@ class Batch(Inputs):
     example_ids: np.ndarray
     targets: dict[str, Target] = field(default_factory=dict)
     tokens: int = 0
-    maskable: int = 0
     predicted: int = 0
+    maskable: int = 0
+    masked: int = 0
     empty: int = 0
     mask_prob: float = 0.0
 
@@ -115,7 +117,8 @@ class Batch(Inputs):
         """Return a batch that is computed like this one, but predicts and counts nothing."""
         targets = {name: target.idle() for name, target in self.targets.items()}
         none = self.example_ids[:0]
-        counts: dict[str, Any] = {"tokens": 0, "maskable": 0, "predicted": 0, "empty": 0}
+        names = ("tokens", "predicted", "maskable", "masked", "empty")
+        counts: dict[str, Any] = dict.fromkeys(names, 0)
         return replace(self, example_ids=none, targets=targets, **counts)
 
     def padded_to(self, length: int) -> Batch:

@@ -38,6 +38,7 @@ class CausalExamples(MarkedExamples):
             marked,
             targets=marked.targets | {self._name: target},
             causal_B=torch.ones(len(ids_BL), dtype=torch.bool),
+            predicted=len(labels_N),
         )
 
 
@@ -73,8 +74,9 @@ class HybridExamples(MaskedExamples):
             targets=marked.targets | {self.name: target.by_token(self.weights_V)},
             input_ids_BL=torch.from_numpy(np.where(causal_B1, ids_BL, masked.input_ids_BL)),
             causal_B=torch.from_numpy(causal_B),
+            predicted=int(predicted_BL.sum()),
             maskable=int((maskable_BL & ~causal_B1).sum()),
-            predicted=int(hidden_BL.sum()),
+            masked=int(hidden_BL.sum()),
             empty=int((maskable_BL.any(1) & ~hidden_BL.any(1) & ~causal_B).sum()),
             mask_prob=masked.prob,
         )

@@ -225,8 +225,9 @@ class MaskedExamples(MarkedExamples):
             marked,
             targets=marked.targets | {self.name: weighted},
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
-            maskable=masked.maskable,
             predicted=len(labels_N),
+            maskable=masked.maskable,
+            masked=len(labels_N),
             empty=masked.empty,
             mask_prob=masked.prob,
         )

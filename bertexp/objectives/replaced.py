@@ -80,8 +80,9 @@ class ReplacedExamples(MaskedExamples):
         return replace(
             batch,
             targets={**batch.targets, NAME: whole, GENERATOR: masks},
-            maskable=masked.maskable,
             predicted=len(labels_N),
+            maskable=masked.maskable,
+            masked=len(labels_N),
             empty=masked.empty,
             mask_prob=masked.prob,
         )

@@ -16,7 +16,7 @@ class Phase:
 
     Attributes:
         weights: the factor of each head's mean loss.
-        masks: whether tokens are masked.
+        predicts_tokens: whether tokens are predicted over the vocabulary.
         restarts, restarts_masking: whether the schedule of the learning rate, and that of the
             masking, are over the phase, not over the whole run.
         facts: the lines of the plan that only this phase has.
@@ -26,7 +26,7 @@ class Phase:
     heads: Sequence[Head]
     weights: Mapping[str, float]
     examples: Examples
-    masks: bool = False
+    predicts_tokens: bool = False
     low: float = 0.0
     high: float = 1.0
     restarts: bool = False

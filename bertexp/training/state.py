@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 # The counts since the last logged line that a checkpoint keeps.
-KEPT = ("tokens", "positions", "predicted", "maskable", "requested", "empty", "flops")
+KEPT = ("tokens", "positions", "predicted", "maskable", "masked", "requested", "empty", "flops")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Tally:
 
     Attributes:
         tokens, positions: without and with padding.
-        maskable, predicted, empty: see ``Batch``.
+        predicted, maskable, masked, empty: see ``Batch``.
         requested: the number of maskable tokens to mask at the configured rate.
         flops: floating-point operations, see ``Learner.flops``.
         predictions: of each objective, by name.
@@ -35,8 +35,9 @@ class Tally:
     examples: int = 0
     tokens: int = 0
     positions: int = 0
-    maskable: int = 0
     predicted: int = 0
+    maskable: int = 0
+    masked: int = 0
     empty: int = 0
     requested: float = 0.0
     flops: float = 0.0
@@ -48,8 +49,9 @@ class Tally:
             examples=sum(len(batch.example_ids) for batch in batches),
             tokens=sum(batch.tokens for batch in batches),
             positions=sum(batch.input_ids_BL.numel() for batch in batches),
-            maskable=sum(batch.maskable for batch in batches),
             predicted=sum(batch.predicted for batch in batches),
+            maskable=sum(batch.maskable for batch in batches),
+            masked=sum(batch.masked for batch in batches),
             empty=sum(batch.empty for batch in batches),
             requested=sum(batch.mask_prob * batch.maskable for batch in batches),
             flops=flops,
@@ -78,6 +80,7 @@ class TrainState:
 
     Attributes:
         tokens: without padding.
+        predicted_tokens: over the vocabulary, masked or not.
         seconds: of training, without evaluation.
         flops: floating-point operations, see ``Learner.flops``.
         loss_sum: the sum of the good steps' mean losses up to the last logged line.
@@ -163,7 +166,8 @@ class Window:
 
         # The names in earlier versions.
         before = plain.get("forced", plain.get("helped", 0))
-        counts = {"empty": before} | {n: plain[n] for n in KEPT if n in plain}
+        counts = {"empty": before, "masked": plain.get("predicted", 0)}
+        counts |= {n: plain[n] for n in KEPT if n in plain}
         losses = {n: torch.tensor(v, device=device) for n, v in plain["losses"].items()}
         return cls(plain["weights"], losses, plain["good"], plain["seconds"], Tally(**counts))
 
@@ -191,6 +195,6 @@ class Window:
                 metrics[f"train/{prefix}{part or 'loss'}"] = float(loss) / good
         if tally.maskable:
             metrics["train/mask_prob"] = tally.requested / tally.maskable
-            metrics["train/masked_fraction"] = tally.predicted / tally.maskable
+            metrics["train/masked_fraction"] = tally.masked / tally.maskable
             metrics["train/empty"] = tally.empty
         return metrics

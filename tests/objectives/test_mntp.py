@@ -160,7 +160,8 @@ def test_a_share_is_decided_by_the_number_of_each_example(prepared: Callable[...
     size = alone.input_ids_BL.shape[1]
     assert alone.input_ids_BL[0].equal(together.input_ids_BL[4, :size])
     # What is counted as masked is what is masked.
-    assert together.predicted <= 0.2 * together.maskable
+    assert together.masked <= 0.2 * together.maskable
+    assert together.predicted == len(together.targets["mntp"]) > together.masked
 
 
 def test_the_limits_are_shifted_mlm_and_clm(prepared: Callable[..., Data]) -> None:
@@ -181,7 +182,8 @@ def test_the_limits_are_shifted_mlm_and_clm(prepared: Callable[..., Data]) -> No
     assert all_of_them.targets["mntp"].labels_N.equal(clm.targets["clm"].labels_N)
     assert clm.causal_B is not None
     assert clm.causal_B.all()
-    assert clm.predicted == 0
+    assert clm.masked == 0
+    assert clm.predicted == len(clm.targets["clm"])
 
 
 def test_the_optimum_on_a_made_up_language_is_its_entropy(prepared: Callable[..., Data]) -> None:

@@ -94,6 +94,7 @@ class ReplacedExamples(MaskedExamples):
             targets={**batch.targets, **own},
             maskable=masked.maskable,
             predicted=int(predicted_BL.sum()),
+            masked=int(predicted_BL.sum()),
             empty=masked.empty,
             mask_prob=masked.prob,
         )
