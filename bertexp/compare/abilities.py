@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bertexp.compare.comparable import OWN_TEXTS, refusals
+from bertexp.compare.refusals import OWN_TEXTS, refusals
 from bertexp.compare.results import Ability, Comparison, Yardstick
 from bertexp.compare.runs import Run
 from bertexp.compare.statistics import estimate

@@ -8,14 +8,10 @@ from typing import Any
 
 from bertexp.compare.budgets import first_trained, is_midway, spent
 from bertexp.compare.runs import Run
-from bertexp.compare.settings import ENCODER, SEED
+from bertexp.compare.settings import ENCODER, SEED, varying
 from bertexp.console import value_text
 from bertexp.metrics import BITS_PER_BYTE, describe
 
-# These must be equal: a better number on other data is not a better model.
-MUST_AGREE = ("bank", "tokenizer", "corpus")
-# Metrics that are measured on texts of their own, before any tokenizer.
-OWN_TEXTS = ("eval/probe/", "finetune/")
 DEFAULT_METRIC = "eval/loss"
 LENGTH = "task.max_length"
 # Tokens a step that differ by no more are those of padding.
@@ -48,50 +44,6 @@ def fingerprint(run: Run, part: str, metric: str) -> str | None:
     if part == "bank":
         return prints.get("bank", {}).get(measured_on(run.summary, metric))
     return prints.get(part)
-
-
-def refusals(runs: Sequence[Run], metric: str) -> list[str]:
-    found = []
-    parts: tuple[str, ...] = MUST_AGREE
-    if metric.startswith(OWN_TEXTS):
-        # A share of right answers can be compared whatever text is cut into.
-        parts = ("bank",)
-    elif metric.startswith(BITS_PER_BYTE):
-        parts = ("bank", "corpus")
-    elif differ_in_tokenizers(runs):
-        parts = ("corpus",)
-        found.append(
-            f"Not ranked: the runs have different tokenizers, and {metric} depends on tokens; what "
-            f"can be compared is --metric {BITS_PER_BYTE}, eval/probe/<name>, or, after "
-            "bertexp.finetune, finetune/<task>/<metric>."
-        )
-    for part in parts:
-        values = distinct(fingerprint(run, part, metric) for run in runs)
-        if len(values) > 1:
-            whose, others = part, ""
-            if part == "bank":
-                objectives = distinct(measured_on(run.summary, metric) for run in runs)
-                whose, values = f"{metric}'s bank", objectives if len(objectives) > 1 else values
-                if common := in_common(runs):
-                    others = f", or all by --metric {' or '.join(common)}"
-            found.append(
-                f"Not ranked: the {whose} is not the same in all runs ({_some(values)}); "
-                f"compare those of one {part}{others}."
-            )
-    return found
-
-
-def in_common(runs: Sequence[Run]) -> list[str]:
-    """Return the measurements of texts that all runs have in common."""
-    first, *others = runs
-    return [
-        name
-        for name in first.metrics
-        if name.startswith((*OWN_TEXTS, BITS_PER_BYTE))
-        and "@" not in name
-        and all(name in run.metrics for run in others)
-        and len(distinct(fingerprint(run, "bank", name) for run in runs)) == 1
-    ]
 
 
 def differ_in_tokenizers(runs: Sequence[Run]) -> bool:
@@ -179,7 +131,10 @@ def _unmeasured(runs: Sequence[Run], at: str, budget: float) -> list[str]:
 def _pooled(runs: Sequence[Run], others: Sequence[str]) -> list[str]:
     """Return what intervals are over besides seeds, a line each."""
     found = []
-    if more := [key for key in others if key not in (SEED, ENCODER)]:
+    pooled = varying(others, [(run.setting, run.config) for run in runs])
+    if apart := [key for key in others if key not in (SEED, ENCODER, *pooled)]:
+        found.append(f"Settings differ in {', '.join(apart)} as well.")
+    if more := [key for key in pooled if key not in (SEED, ENCODER)]:
         found.append(
             f"Settings pool runs that differ in {', '.join(more)}: they are averaged within "
             "each seed, and intervals are over seeds."

@@ -10,8 +10,9 @@ import numpy as np
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway, measure
-from bertexp.compare.comparable import default_metric, measured_on, notes, refusals, undirected
+from bertexp.compare.comparable import default_metric, measured_on, notes, undirected
 from bertexp.compare.examples import clustered_difference
+from bertexp.compare.refusals import refusals
 from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
 from bertexp.compare.runs import Run
 from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults, short_keys

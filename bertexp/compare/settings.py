@@ -34,10 +34,11 @@ def group(
     A setting has the ``name`` of its runs where it is that of no other setting.
 
     Returns:
-        The keys that tell settings apart; the seed, and what else differs within a setting; and
-        the runs with their settings. Runs of two settings that are alike in the second are a
-        pair. They share their luck by the seed; where several encoders were fine-tuned, by
-        that of the encoder's pre-training: seeds of fine-tuning tell nothing about other encoders.
+        The keys that tell settings apart; the seed and the other keys that differ; and the runs
+        with their settings. Runs of two settings are a pair if they have one seed, and are alike
+        in what differs within a setting. They share their luck by the seed; where several
+        encoders were fine-tuned, by that of the encoder's pre-training: seeds of fine-tuning tell
+        nothing about other encoders.
 
     Raises:
         UserError: a key of ``by`` is in no run's configuration.
@@ -52,16 +53,28 @@ def group(
     others = tuple(key for key in (SEED, *differing) if key not in keys)
     labels = [described({k: config[k] for k in keys if k in config}) for config in configs]
     called = _names(labels, configs) if keys else {}
+    pooled = varying(others, [*zip(labels, configs, strict=True)])
     placed = [
         replace(
             run,
             setting=called.get(label, label),
             drawn_with=value_text(run.encoder if ENCODER in others else run.config.get(SEED)),
-            pair=tuple(value_text(run.config.get(key)) for key in others),
+            pair=tuple(value_text(run.config.get(key)) for key in pooled),
         )
         for run, label in zip(runs, labels, strict=True)
     ]
     return keys, others, placed
+
+
+def varying(
+    keys: Sequence[str], configs: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[str, ...]:
+    """Return those of ``keys`` in which runs of one setting differ; pairs of setting and run."""
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for setting, config in configs:
+        for key in keys:
+            values[key, setting].add(value_text(config.get(key)))
+    return tuple(key for key in keys if any(len(values[key, s]) > 1 for s, _ in configs))
 
 
 def _names(labels: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

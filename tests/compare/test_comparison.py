@@ -237,13 +237,31 @@ def test_losses_of_other_predictions_are_refused_with_what_can_be_compared(
         return dataclasses.replace(made, summary=made.summary | {"metrics": own})
 
     detected = {"rtd": "r", "generator": "b"}, "eval/rtd_loss", "eval/generator_loss"
-    runs = [make("mlm", seed, {"mlm": "b"}) for seed in (0, 1)]
+    runs = [make("mlm", seed, {"mlm": "b"}) for seed in (0, 1, 2)]
     runs += [make("rtd", seed, *detected) for seed in (0, 1)]
     found = compare(runs, metric="eval/loss")
     assert not found.ranked and found.warnings[0] == (
-        "Not ranked: the eval/loss's bank is not the same in all runs (mlm, rtd); "
-        "compare those of one bank, or all by --metric eval/probe/word."
+        "Not ranked: the eval/loss's bank is not the same in all runs: rtd (2 runs) against mlm "
+        "(3 runs); compare those of one bank, or all by --metric eval/probe/word."
     )
+    # Runs without a measurement in common, and banks that differ by a key.
+    small = dict(evaluation__max_examples=64, fingerprints={"bank": {"mlm": "c"}})
+    large = dict(evaluation__max_examples=256, fingerprints={"bank": {"mlm": "b"}})
+    runs = [make_run(**large), make_run(seed=1, **large), make_run(**small)]
+    assert compare(runs).warnings[0] == (
+        "Not ranked: the eval/loss's bank is not the same in all runs: "
+        "evaluation.max_examples=64 (1 run) against evaluation.max_examples=256 (2 runs); compare "
+        "those of one bank, as no measurement is the same in all runs."
+    )
+
+
+def test_settings_without_a_choice_within_them_are_pairs_by_seed(make_run: MakeRun) -> None:
+    runs = [make_run((2.0, 1.0), task__name="mlm", masking__replace__mask=0.8),
+            make_run((2.0, 0.9), task__name="mntp", masking__replace__mask=1.0)]  # fmt: skip
+    found = compare(runs, by=["task.name"])
+    assert [each.seeds for each in found.differences] == [1]
+    assert "Settings differ in masking.replace.mask as well." in found.warnings
+    assert not any("pool" in line or "no run is a pair" in line for line in found.warnings)
 
 
 def test_runs_of_different_tokenizers_are_compared_by_bits_per_byte(make_run: MakeRun) -> None:
