@@ -8,22 +8,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bertexp.config import keys
 from bertexp.experiment.folder import recorded
-from bertexp.experiment.phases import described, parts
+from bertexp.experiment.phases import conditions_unmet, described
 from bertexp.experiment.summary import SUMMARY_FILE, status
 from bertexp.files import expanded
 from bertexp.finetune.records import PREFIX, read_records
 from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE, learn
-from bertexp.registry import Registry
-from bertexp.unread import Condition
 from bertexp.validation import UserError, nearest
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 CONFIG_FILE = Path(".hydra") / "config.yaml"
 HYDRA_FILE = Path(".hydra") / "hydra.yaml"
@@ -219,15 +214,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         values["phases"] = described(values["phases"], values)
     # A key of the schema may have shares for its value, which belong together.
     found = flattened(values, {*keys()})
-    unmet = _unmet(config) if config else []
+    unmet = conditions_unmet(config) if config else []
     return {key: value for key, value in found.items() if not any(c.is_about(key) for c in unmet)}
-
-
-def _unmet(config: DictConfig) -> list[Condition]:
-    """Return when keys of single objectives, strategies and the like are read, if no phase does."""
-    phases, every = parts(config), [(each, name) for each in Registry.all for name in each.own]
-    found = [Condition(f"{r.group}.{name}", r.key, (name,), later=r.later) for r, name in every]
-    return [each for each in found if not any(each.holds(phase) for phase in phases)]
 
 
 def _encoder(parent: Mapping[str, str | None] | None) -> str | None:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from bertexp.config import Config, conf_dir, keys, parse
 from bertexp.console import value_text
 from bertexp.keys import flattened
+from bertexp.registry import Registry
 from bertexp.unread import COMMAND_LINE, Condition, conditions, unread
 from bertexp.validation import UserError, nearest_key, require, require_choice
 
@@ -233,3 +234,10 @@ def _settings(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_below(key: str, prefixes: Iterable[str]) -> bool:
     return any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def conditions_unmet(config: DictConfig) -> list[Condition]:
+    """Return when keys of single objectives, strategies and the like are read, if no phase does."""
+    phases, every = parts(config), [(each, name) for each in Registry.all for name in each.own]
+    found = [Condition(f"{r.group}.{name}", r.key, (name,), later=r.later) for r, name in every]
+    return [each for each in found if not any(each.holds(phase) for phase in phases)]
