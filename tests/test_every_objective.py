@@ -17,6 +17,10 @@ from rich.cells import cell_len
 from transformers import AutoModel, AutoTokenizer
 
 from bertexp.config import conf_dir
+from bertexp.experiment.saved import find_saved
+from bertexp.predict.prediction import Predictor
+from bertexp.predict.unmasking import Unmasking
+from bertexp.validation import UserError
 
 # On the command line, by the name of the run. A new option in conf/task/ needs a line here.
 OBJECTIVES: dict[str, tuple[str, ...]] = {
@@ -70,6 +74,8 @@ def use(work: Path, command: Callable[..., Any]) -> Use:
     def used(module: str, *arguments: str) -> str:
         done = command(*arguments, module=f"bertexp{module}", folder=work)
         assert done.code == 0, done.lines
+        losses = [line for line in done.output.splitlines() if " · eval/" in line]
+        assert max(map(cell_len, losses), default=0) <= 80
         # A path may be longer, and so may settings and JSON.
         lines = [line for line in done.output.splitlines() if not set("/={") & set(line)]
         assert max(map(cell_len, lines), default=0) <= 80
@@ -173,6 +179,11 @@ def test_replaced_tokens_are_told_and_the_generator_fills_masks(trained: Trained
     told = json.loads(use(".predict", run.name, "the old man", "--json"))["replaced"]
     assert [each["token"] for each in told] == ["the", "old", "man"]
     assert all(0 < each["probability"] < 1 for each in told)
+    predict = Predictor(find_saved(str(run)))
+    with pytest.raises(UserError, match=r"^--write: the model predicts no tokens; .*/generator\.$"):
+        predict.write("the old", 5, Unmasking())
+    with pytest.raises(UserError, match=r"^text_b: .*; give one text\.$"):
+        predict("the old", "man")
     generator = f"{run.name}/model/generator"
     (mask,) = json.loads(use(".predict", generator, "the old [MASK] walks", "--json"))["masks"]
     assert len(mask["likeliest"]) > 1

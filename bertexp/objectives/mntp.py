@@ -44,6 +44,8 @@ _ATTENDS = """\
 # python -m bertexp.predict, in its run's folder."""
 # The condition of the set on which next tokens are predicted.
 CAUSAL = "causal"
+# Shown in the results only, so that an evaluation's line is no wider than a terminal.
+metrics.register("eval/causal_accuracy", metrics.share("share of right answers"))
 metrics.register(
     "eval/causal_loss",
     replace(metrics.LOSS, line=True, meaning="each token predicted from those before it"),

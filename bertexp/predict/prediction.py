@@ -129,9 +129,17 @@ class Predictor:
         is most confident of first.
 
         Raises:
-            UserError: as for a text.
+            UserError: as for a text; or the model predicts no tokens, or writes them one by one
+                and ``unmasking.steps`` is set.
         """
+        if not self._fills:
+            generator = f"; a run exports its generator to {self._name}/generator" * self._detects
+            raise UserError(f"--write: the model predicts no tokens{generator}.")
         in_order = any(each.continues for each in self._objectives)
+        if in_order and unmasking.steps is not None:
+            raise UserError(
+                f"--steps {unmasking.steps}: the model writes token by token; leave it out."
+            )
         return self(prompt + self.mask * count, None, replace(unmasking, in_order=in_order))
 
     def _unmask(
@@ -161,6 +169,8 @@ class Predictor:
                     f"text: has a {self.mask}, and the model detects replaced tokens; masks are "
                     f"filled by its generator, which a run exports to {self._name}/generator."
                 )
+            if is_pair and not self._pairs:
+                raise UserError("text_b: the model detects replaced tokens; give one text.")
             return
         if not is_pair and not self._fills:
             raise UserError("text: the model judges pairs only; give a second text.")

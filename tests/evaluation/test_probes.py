@@ -111,7 +111,7 @@ def test_articles_and_files_are_classes_and_rows_of_a_table_are_not(
     with caplog.at_level(logging.INFO):
         assert classes("txt") == ["law.txt", "news.txt"]
         assert classes("jsonl") is None
-    assert "evaluation.probes=package: left out, as this corpus has not two" in caplog.text
+    assert "evaluation.probes=package: left out; fewer than two classes have" in caplog.text
 
 
 def test_a_class_has_twenty_texts() -> None:

@@ -118,7 +118,7 @@ def prepare_tasks(names: Sequence[str], passages: Passages, count: int) -> list[
             found.append(ProbeTask(name, made["texts"], labels, made["classes"]))
         else:
             log.info(
-                "evaluation.probes=%s: left out, as this corpus has not two classes of %d texts.",
+                "evaluation.probes=%s: left out; fewer than two classes have %d texts.",
                 name,
                 LEAST_TEXTS,
             )
