@@ -24,7 +24,7 @@ from bertexp.arguments import checked_arguments
 from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
 from bertexp.experiment.folder import claimed, discard, is_new, load_plugins_of, record_config
 from bertexp.experiment.invocation import Invocation
-from bertexp.experiment.phases import expand, unread_in_all
+from bertexp.experiment.phases import EXAMPLE, expand, unread_in_all
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.summary import recording_failure
@@ -35,7 +35,7 @@ from bertexp.signals import Signals
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob, begin_job
 from bertexp.terminal import command
-from bertexp.unread import refuse_unread, written
+from bertexp.unread import COMMAND_LINE, conditions, refuse_unread, written
 from bertexp.validation import UserError, is_mistake, nearest, nearest_key
 
 R = TypeVar("R", bound=RunConfig)
@@ -182,6 +182,8 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         hint = (FAMILIES.hint if group == FAMILIES.group else nearest)(option, options)
         return f"{group}={option}: must be one of {', '.join(options)}.{hint}"
+    if match := re.match(r"Error merging override \+*(phases=.*)", text):
+        return f"{match[1]}: must be a list of phases, such as '{EXAMPLE}'."
     for override in sys.argv[1:]:
         group, _, option = override.partition("=")
         if group in groups(schema) and option in ("", "null"):
@@ -233,5 +235,9 @@ def _settle(
     config = parse(composed, schema)
     if job is None:  # a sweep checks all its jobs before the first starts
         refuse_unread(written(HydraConfig.get()), composed, schema, reasons=unread_in_all)
+    else:
+        own = {key: it for key, it in written(HydraConfig.get()).items() if it == COMMAND_LINE}
+        for key in unread_in_all(own, composed, conditions(schema)):
+            log.warning("%s: this job does not read it.", key)
     resolved: Any = OmegaConf.to_container(composed, resolve=True)
     return config, resolved

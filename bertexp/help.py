@@ -23,6 +23,8 @@ from bertexp.validation import require_choice
 
 FLAGS = {"-h", "--help"}
 WIDTH = 80
+# Spaces before an item of a list in a comment.
+ITEM = 3
 # No configuration: files for `wandb sweep`.
 _NO_GROUPS = (".", "hydra", "wandb")
 # Groups that hold overrides, by a group of the configuration that they are about.
@@ -103,7 +105,9 @@ def explained(path: Path) -> tuple[dict[str, str], str]:
     last, column = "", -1
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.lstrip().startswith("#"):
-            text = line.strip().lstrip("#").strip()
+            text = line.strip().lstrip("#")
+            # An item of a list begins a line of its own; its further lines are indented more.
+            text = "\n" * (len(text) - len(text.lstrip()) == ITEM) + text.strip()
             if line.index("#") == column:
                 comments[last] += f" {text}"
             elif not text.startswith("@package"):
@@ -206,6 +210,11 @@ def _first(text: str) -> str:
 
 
 def _wrapped(text: str, first: str, later: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    """Return lines; where the text has several, the further ones are items of a list."""
+    head, *items = text.split("\n")
+    lines = textwrap.wrap(
+        head, WIDTH, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
     )
+    for item in items:
+        lines += _wrapped(item.strip(), f"{later}  ", f"{later}    ")
+    return lines

@@ -66,6 +66,7 @@ def test_a_recorded_phase_needs_no_files() -> None:
 WRONG = {
     "phases=3": "phases=3: must be a list of phases, such as [{share: 0.9, masking.prob: 0.5}",
     "phases=[{masking.prob: 0.5}]": "phase 1: has no share of the budget",
+    "phases=[{shar: 0.5}]": "phase 1: shar: no such key. Did you mean 'share'?",
     "phases=[{share: 0}]": "phase 1: share=0: must be above 0 and at most 1",
     "phases=[{share: 0.5}, {share: 0.4}]": "phases: their shares add up to 0.9; they must",
     "phases=[{share: 1, masking.probb: 0.5}]": "masking.probb: no such key. Did you mean 'mask",

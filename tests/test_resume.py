@@ -182,6 +182,10 @@ HAS_A_RUN = "has a run already, up to step 60; trainer.resume=auto"
         ),
         ([FINISHED_RUN, "trainer.max_steps=59"], "trainer.max_steps=59 (was 60)"),
         ([FINISHED_RUN, "trainer.max_tokens=9"], "trainer.max_tokens=9 (was None)"),
+        (
+            [FINISHED_RUN, "phases=[{share: 0.5, task: nsp}, {share: 0.5}]"],
+            "phases=[{share:0.5,task:nsp},{share:0.5}] (was [])",
+        ),
         ([FINISHED_RUN, "hardware.precision=bf16"], "hardware.precision=bf16 (was auto)"),
         ([FINISHED_RUN, "trainer.max_stepz=59"], "trainer.max_stepz: no such key."),
         ([FINISHED_RUN, "tokenizer.path=${modle.name}"], "modle.name"),

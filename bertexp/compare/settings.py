@@ -69,12 +69,16 @@ def group(
 def varying(
     keys: Sequence[str], configs: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> tuple[str, ...]:
-    """Return those of ``keys`` in which runs of one setting differ; pairs of setting and run."""
+    """Return the seed, and those of ``keys`` in which runs of one setting differ.
+
+    ``configs`` are pairs of a setting and the configuration of one of its runs.
+    """
     values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for setting, config in configs:
         for key in keys:
             values[key, setting].add(value_text(config.get(key)))
-    return tuple(key for key in keys if any(len(values[key, s]) > 1 for s, _ in configs))
+    several = {key for (key, _), found in values.items() if len(found) > 1}
+    return tuple(key for key in keys if key == SEED or key in several)
 
 
 def _names(labels: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

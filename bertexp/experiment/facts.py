@@ -11,6 +11,7 @@ from bertexp.data.tokens.unknown import unknown_share
 from bertexp.experiment.prepare import Data
 from bertexp.families import FAMILIES
 from bertexp.masking.wording import in_words
+from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import Objective
 from bertexp.objectives.config import TaskConfig
 from bertexp.training.phase import Phase
@@ -22,7 +23,8 @@ def phase_facts(config: Config, objectives: Sequence[Objective], examples: int) 
     facts = {"task": f"{task.name}: {shape}"}
     if task.masks:
         facts["masking"] = in_words(config.masking)
-    if task.loss.changed:
+    reads_loss = any("task.loss" in OBJECTIVES.reads(name) for name in task.objectives)
+    if task.loss.changed and reads_loss:
         facts["loss"] = f"cross-entropy with {', '.join(task.loss.changed)}"
     for objective in objectives:
         facts |= objective.facts

@@ -149,6 +149,10 @@ def unread_in_all(
     return common
 
 
+def without_brought(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != BRINGS}
+
+
 def described(entries: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> str:
     """Return phases in a few words, such as ``90% prob 0.5, 10% prob 0.15``.
 
@@ -171,11 +175,6 @@ def described(entries: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -
 
 def _check(entry: Mapping[str, Any], where: str) -> None:
     """Raise a ``UserError`` for a key that does not exist or that a phase may not set."""
-    share = entry.get(SHARE)
-    if share is None:
-        raise UserError(f"{where}has no share of the budget; a phase is {{share: 0.5, ...}}.")
-    is_number = isinstance(share, int | float) and not isinstance(share, bool)
-    require(is_number and 0 < share <= 1, f"{where}share", share, "above 0 and at most 1")
     known = keys()
     own = [key for key in known if _is_below(key, OWN)]
     for key in _written(entry):
@@ -188,6 +187,11 @@ def _check(entry: Mapping[str, Any], where: str) -> None:
             )
         hint = nearest_key(key, [SHARE, *GROUPS, *own])
         raise UserError(f"{where}{key}: no such key.{hint}")
+    share = entry.get(SHARE)
+    if share is None:
+        raise UserError(f"{where}has no share of the budget; a phase is {{share: 0.5, ...}}.")
+    is_number = isinstance(share, int | float) and not isinstance(share, bool)
+    require(is_number and 0 < share <= 1, f"{where}share", share, "above 0 and at most 1")
 
 
 def _brought(

@@ -88,7 +88,10 @@ def results(
     rows = []
     for name in names:
         known = (column.get(name) for column in columns.values())
-        rows.append([name, *("" if value is None else f"{value:.3f}" for value in known)])
+        # Plus 0: no minus before a zero.
+        rows.append(
+            [name, *("" if value is None else f"{round(value, 3) + 0:.3f}" for value in known)]
+        )
     notes = []
     if "yardstick" in columns:
         notes.append("Yardstick: the best that can be done without looking at the input.")

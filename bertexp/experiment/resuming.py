@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.arguments import quoted
-from bertexp.config import Config, RunConfig, changes_outcome, parse
+from bertexp.config import Config, RunConfig, changes_outcome, keys, parse
+from bertexp.console import value_text
 from bertexp.experiment.folder import recorded
-from bertexp.experiment.phases import parts
+from bertexp.experiment.phases import parts, without_brought
 from bertexp.experiment.summary import read_summary
 from bertexp.files import expanded
 from bertexp.keys import flattened
@@ -170,7 +171,8 @@ def _with_overrides(
 
 def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
     """Refuse changes that alter results; returns whether the budget is longer in any unit."""
-    old, new = flattened(asdict(before)), flattened(asdict(after))
+    whole = {*keys(type(after))}
+    old, new = flattened(asdict(before), whole), flattened(asdict(after), whole)
     changed = [key for key in new if new[key] != old.get(key) and changes_outcome(key)]
     per_epoch = checkpoint.progress["steps_per_epoch"]
     budgets = [Budget.of(config.trainer, per_epoch) for config in (before, after)]
@@ -178,13 +180,20 @@ def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
     if budgets[1].covers(budgets[0]) and not new.get("phases"):
         changed = [key for key in changed if key not in BUDGET]
     if changed and not after.trainer.resume_force:
-        what = [f"{key}={new[key]} (was {old.get(key)})" for key in changed]
+        what = [f"{key}={_shown(new[key])} (was {_shown(old.get(key))})" for key in changed]
         others = f" and {len(what) - NAMED} more" if len(what) > NAMED else ""
         raise UserError(
             f"trainer.resume: the outcome would be another one with {', '.join(what[:NAMED])}"
             f"{others}; trainer.resume_force=true resumes it all the same."
         )
     return not budgets[0].covers(budgets[1])
+
+
+def _shown(value: object) -> str:
+    """Return a value as the user wrote it, without what the options of phases bring."""
+    if isinstance(value, list):
+        value = [without_brought(one) if isinstance(one, dict) else one for one in value]
+    return value_text(value) if isinstance(value, list | dict) else str(value)
 
 
 def _settled(composed: DictConfig) -> DictConfig:

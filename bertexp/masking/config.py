@@ -96,10 +96,15 @@ def _check_changes(name: str, changes: list[Any], *, last: bool = False) -> None
 
 
 def _read_replacement(shares: Any) -> ReplaceConfig:
-    fits = isinstance(shares, dict) and {*shares} == {"mask", "random", "keep"}
-    fits = fits and all(isinstance(each, int | float) and each >= 0 for each in shares.values())
-    fits = fits and math.isclose(sum(shares.values()), 1, abs_tol=1e-6)
+    names = ("mask", "random", "keep")
+    given = shares if isinstance(shares, dict) else {}
+    fits = {*given} == {*names}
+    fits = fits and all(isinstance(each, int | float) and each >= 0 for each in given.values())
     allowed = "{mask: ..., random: ..., keep: ...}, shares that add up to 1"
+    if missing := [name for name in names if name not in given]:
+        allowed += f"; {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    elif fits and not math.isclose(total := sum(given.values()), 1, abs_tol=1e-6):
+        fits, allowed = False, f"{allowed}; their sum is {total:g}"
     require(fits, "masking.schedule.replacements", shares, allowed)
     return ReplaceConfig(**shares)
 

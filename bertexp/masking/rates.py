@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from bertexp.validation import UserError, require, require_choice
+from bertexp.validation import UserError, nearest, require, require_choice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,11 @@ def read_rate(prob: Any) -> float | Distribution:
         require(_is_number(prob) and 0 < prob <= 1, KEY, prob, allowed)
         return float(prob)
     values = dict(prob)
-    name = str(values.pop("distribution", None))
+    if "distribution" not in values:
+        example = "{distribution: uniform, low: 0.1, high: 0.5}"
+        names = f"one of {', '.join(_KINDS)}"
+        raise UserError(f"{KEY}.distribution: is missing; set {names}, as in {example}.")
+    name = str(values.pop("distribution"))
     require_choice(f"{KEY}.distribution", name, _KINDS)
     kind = _KINDS[name]
     _check_keys(name, [*values], kind)
@@ -132,8 +136,12 @@ def read_rate(prob: Any) -> float | Distribution:
 
 def _check_keys(name: str, given: list[str], kind: type[Distribution]) -> None:
     known = [each.name for each in fields(kind)]
-    for key in given:
-        require_choice(f"{KEY} (distribution={name})", key, known)
+    if unknown := [key for key in given if key not in known]:
+        hints = "".join(nearest(key, known) for key in unknown)
+        raise UserError(
+            f"{KEY}: distribution={name} has no {' and no '.join(unknown)}; its keys are "
+            f"{', '.join(known)}.{hints}"
+        )
     needed = [each.name for each in fields(kind) if each.default is MISSING]
     if missing := [key for key in needed if key not in given]:
         raise UserError(f"{KEY}: distribution={name} needs {' and '.join(missing)} too.")

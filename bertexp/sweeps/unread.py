@@ -38,9 +38,13 @@ def refuse_unread_in_sweep(
         why = unread_in_all(found, job, every)
         for key in found:
             reasons.setdefault(key, []).append(why.get(key))
-    for each in reasons.values():
+    for key, each in reasons.items():
         if all(each):
             raise UserError(f"{each[0]}.")
+        skipped = [job for job, why in zip(jobs, each, strict=False) if why]
+        # A key that only some jobs set was chosen for these.
+        if skipped and len(each) == len(jobs) and written(jobs[0].hydra)[key] == COMMAND_LINE:
+            print(f"{key}: {len(skipped)} of {len(jobs)} jobs do not read it.", flush=True)
     if searched is None:
         _refuse_equal(jobs, keys, every)
 

@@ -102,8 +102,11 @@ def test_strategy_and_replacement_change_at_their_shares(lab: Any) -> None:
         ({"strategies": [[0.5, "spam"]]}, "masking.schedule.strategies=spam: must be one of"),
         ({"strategies": [[1, "span"]]}, "must be in the order of their shares"),
         ({"replacements": [[0.5, {"mask": 2, "random": -1, "keep": 0}]]}, "that add up to 1"),
-        ({"replacements": [[0.5, {"mask": 1}]]}, "must be {mask: ..., random: ..., keep"),
-        ({"replacements": [[0.5, {"mask": 1, "random": 1, "keep": 0}]]}, "that add up to 1"),
+        ({"replacements": [[0.5, {"mask": 1}]]}, "add up to 1; random and keep are missing"),
+        (
+            {"replacements": [[0.5, {"mask": 1, "random": 1, "keep": 0}]]},
+            "add up to 1; their sum is 2",
+        ),
     ],
 )
 def test_what_is_no_schedule_is_refused_in_one_line(settings: dict[str, Any], reason: str) -> None:
