@@ -37,17 +37,26 @@ class Attention:
     Attributes:
         weights: of shape (layers, heads, attending tokens, attended tokens), summing to 1 over the
             last.
+        is_causal: whether tokens attend only to themselves and earlier ones.
     """
 
     tokens: list[str]
     weights: Tensor
+    is_causal: bool = False
+
+    @property
+    def most(self) -> float:
+        """The entropy of a head that attends alike to all tokens it can."""
+        count = len(self.tokens)
+        if not self.is_causal:
+            return math.log(count)
+        return math.lgamma(count + 1) / count
 
     @property
     def entropy(self) -> Tensor:
         """In nats, the mean over the tokens that attend, of shape (layers, heads).
 
-        0 for a head that attends to one token only, the logarithm of the number of tokens for
-        one that attends to all equally.
+        0 for a head that attends to one token only, ``most`` for one that attends to all equally.
         """
         return -torch.special.xlogy(self.weights, self.weights).sum(-1).mean(-1)
 
@@ -74,11 +83,13 @@ def show_attention(subject: Subject) -> None:
     """Print each head's entropy and distance, draw heads or layers, and write the page."""
     layer, layers = subject.config.layer, subject.model.config.num_hidden_layers
     require(layer is None or 1 <= layer <= layers, "layer", layer, f"1 to {layers}, or null")
-    weights = torch.stack(subject.read("attentions"))[:, 0]
-    found = Attention(subject.input.tokens, weights.double())
+    weights = torch.stack(subject.read("attentions", is_causal=subject.is_causal))[:, 0]
+    found = Attention(subject.input.tokens, weights.double(), subject.is_causal)
     count = len(found.tokens)
     title = f"attention: {layers} layers × {weights.shape[1]} heads × {count}² tokens"
-    note = f"Entropy in nats ({math.log(count):.2f} for all tokens alike), distance in tokens."
+    note = f"Entropy in nats ({found.most:.2f} for all tokens alike), distance in tokens."
+    if found.is_causal:
+        note += "\nAttention is causal, as where the model predicts."
     show(
         Group(
             subject.title(title),
@@ -176,6 +187,7 @@ def render_attention(found: Attention, name: str) -> str:
             "layers": layers,
             "heads": heads,
             "scale": SCALE,
+            "most": round(found.most, 4),
             "entropy": found.entropy.round(decimals=4).tolist(),
             "distance": found.distance.round(decimals=4).tolist(),
             "weights": base64.b64encode(weights.tobytes()).decode(),

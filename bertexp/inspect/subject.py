@@ -19,6 +19,7 @@ from bertexp.families.architecture import read_architecture
 from bertexp.families.base import Family
 from bertexp.families.build import build_model, build_skeleton
 from bertexp.inspect.config import InspectConfig
+from bertexp.objectives.task import Task
 from bertexp.training.setup import choose_device
 
 # The default text.
@@ -98,8 +99,19 @@ class Subject:
         text = EXAMPLE if self.config.text is None else self.config.text
         return ModelInput.of(self.tokenizer, text, self.config.text_b)
 
+    @cached_property
+    def is_causal(self) -> bool:
+        """Whether attention is causal where the task predicts."""
+        if self.saved:
+            objectives = self.saved.objectives(self.tokenizer)
+        else:
+            config = self.config
+            task = Task.of(config.task, self.tokenizer, config.masking, config.seed)
+            objectives = task.objectives
+        return any(each.is_causal for each in objectives)
+
     @torch.no_grad()
-    def read(self, wanted: str) -> tuple[Tensor, ...]:
+    def read(self, wanted: str, *, is_causal: bool = False) -> tuple[Tensor, ...]:
         """Return ``hidden_states`` or ``attentions`` of the text, one tensor a layer.
 
         Raises:
@@ -112,7 +124,10 @@ class Subject:
         model.set_attn_implementation("eager")
         family = Family.of(model.to(device))
         ids_1L, types_1L = torch.tensor([[self.input.ids], [self.input.segments]], device=device)
-        arguments = family.arguments(ids_1L, types_BL=types_1L)
+        length = ids_1L.shape[1]
+        earlier_LL = torch.ones((length, length), dtype=torch.bool, device=device).tril()
+        mask = family.mask(earlier_LL[None, None]) if is_causal else None
+        arguments = family.arguments(ids_1L, mask, types_1L)
         output = family.base(**arguments, **{f"output_{wanted}": True})
         model.cpu()
         return tuple(state.cpu() for state in output[wanted])

@@ -90,6 +90,10 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
         return self.share > 0
 
     @property
+    def is_causal(self) -> bool:
+        return self.share == 1
+
+    @property
     def follows(self) -> None:
         """Its losses are of causal examples too, so no rates follow them."""
 

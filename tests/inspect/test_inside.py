@@ -262,3 +262,26 @@ def test_what_cannot_be_shown_is_said(
         TOPICS[config.what[0]](subject)
     assert str(caught.value) == said
     assert subject.files == []
+
+
+def test_attention_is_shown_as_the_task_has_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small = ("dataset=synthetic", "+size=smoke", "tokenizer.vocab_size=256")
+    for task, is_causal in (("clm", True), ("mntp", False)):
+        overrides = (*small, f"task={task}", "what=[attention]", "text='a a a'")
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = compose("inspect", overrides=[*overrides, f"output={tmp_path}"])
+        subject = Subject(parse(composed, InspectConfig), None)
+        TOPICS["attention"](subject)
+        output = capfd.readouterr().out
+        count = len(subject.input)
+        most = np.mean(np.log(np.arange(1, count + 1))) if is_causal else math.log(count)
+        assert f"({most:.2f} for all tokens alike)" in output
+        assert ("Attention is causal" in output) == is_causal
+        page = (tmp_path / "attention.html").read_text()
+        data = json.loads(re.findall(r'<script[^>]*json"[^>]*>(.*?)</script>', page, re.DOTALL)[0])
+        stored = np.frombuffer(base64.b64decode(data["weights"]), "<u2")
+        weights = stored.reshape(-1, count, count)
+        assert (np.triu(weights, 1) == 0).all() == is_causal
+        assert np.max(data["entropy"]) <= most + 1e-3

@@ -112,7 +112,7 @@ function show() {
   for (const [place, button] of buttons) button.setAttribute("aria-pressed", place === `${layer},${head}`);
   const section = document.getElementById("one");
   section.querySelector("h2").textContent = `Layer ${layer + 1}, ${named(head)}`;
-  document.getElementById("keys").textContent = `Entropy ${figure(data.entropy)} nats (${Math.log(count).toFixed(2)} for all tokens alike), mean distance ${figure(data.distance)} tokens.`;
+  document.getElementById("keys").textContent = `Entropy ${figure(data.entropy)} nats (${data.most.toFixed(2)} for all tokens alike), mean distance ${figure(data.distance)} tokens.`;
   section.querySelector("figure").replaceChildren(large());
   section.hidden = false;
 }
