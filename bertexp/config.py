@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
@@ -18,6 +17,7 @@ from bertexp.data.config import DatasetConfig, TokenizerConfig
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.experiment.rates import with_rate
 from bertexp.families.config import FamilyConfig, ModelConfig
+from bertexp.files import conf_dir as conf_dir
 from bertexp.files import expanded
 from bertexp.keys import check_values, key
 from bertexp.masking.config import MaskingConfig
@@ -131,12 +131,6 @@ _PATHS = re.compile(
 def changes_outcome(key: str) -> bool:
     """Whether the result of a run depends on a key, dotted."""
     return not _ONLY_HOW.fullmatch(key)
-
-
-def conf_dir() -> Path:
-    """Return the folder of the YAML files: in the package if installed, else beside it."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
 
 
 def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[assignment]

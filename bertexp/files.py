@@ -61,3 +61,9 @@ def ensure_home() -> None:
     # Torch and others look up the user's name.
     os.environ.setdefault("LOGNAME", str(user))
     print(f"There is no home folder; {home} is used (set HOME to choose another).", file=sys.stderr)
+
+
+def conf_dir() -> Path:
+    """Return the folder of the YAML files: in the package if installed, else beside it."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bertexp.files import conf_dir
 from bertexp.keys import READ_WITH
+from bertexp.plugins import conf_folders
 from bertexp.registry import Registry
 from bertexp.validation import UserError
 
@@ -82,8 +84,15 @@ class Condition:
         return f"{key} is read by {readers} only, and this run has {now}: {add}, or leave {key} out"
 
     def _options(self) -> list[str]:
-        own = [self._setting(value) for value in self.values]
+        own = [self._option(value) for value in self.values]
         return [*own, *(self.other._options() if self.other else ())]
+
+    def _option(self, value: object) -> str:
+        """Return the override that a user chooses a value by."""
+        roots = (conf_dir(), *conf_folders())
+        has_file = any((root / "task" / f"{value}.yaml").is_file() for root in roots)
+        is_task = self.key == "task.objectives" and has_file
+        return f"task={value}" if is_task else self._setting(value)
 
     def _setting(self, value: object) -> str:
         """Return the override that sets the key to a value; a group's name is set by its option."""

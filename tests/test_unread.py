@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[1]
 STUDIES = sorted((conf_dir() / "experiment").glob("*.yaml"))
 SCHEMAS = (Config, FinetuneConfig)
 KEYS = [*dict.fromkeys(key for schema in SCHEMAS for key in keys(schema))]
-PAIRS = "task.objectives=nsp or task.objectives=sop"
+PAIRS = "task=nsp or task=sop"
 # Of the keys that segment pairs without a loss of their own read too.
-ALL_PAIRS = "task.objectives=nsp, task.objectives=sop or task.format=segment_pairs"
+ALL_PAIRS = "task=nsp, task=sop or task.format=segment_pairs"
 
 
 def composed(*overrides: str, name: str = "config") -> DictConfig:
@@ -55,9 +55,10 @@ PASSED_OVER = {
     "masking.frequency.exponent=1": "masking.strategy=frequency only",
     "masking.schedule.at=0.3": "masking.schedule.name=step only",
     "masking=mask40 masking.replace.special=true": "where masking.replace.random is set",
-    "task=nsp masking.prob=0.4": "task.objectives=mlm",
-    "task=nsp masking=span": "task.objectives=mlm",
-    "task=sop evaluation.mask_probs=[0.3]": "task.objectives=mlm",
+    "task=nsp masking.prob=0.4": "task=mlm",
+    "task=nsp masking=span": "task=mlm",
+    "task=sop evaluation.mask_probs=[0.3]": "task=mlm",
+    "task.mntp.causal_share=0.5": "add task=mntp, or leave task.mntp.causal_share out",
     "task.negatives=swap": f"{ALL_PAIRS} only, and this run has task.objectives=[mlm]: choose one",
     "task.negatives={swap:0.5,other_document:0.5}": ALL_PAIRS,
     "task.format=packed task.sentences=period": "task.format=doc_sentences",
@@ -248,3 +249,11 @@ def test_other_commands_read_less(
     assert done.code == 1
     assert len(done.lines) == 1
     assert done.lines[0].startswith(f"error: {said}")
+
+
+def test_a_sweep_prints_which_keys_some_of_its_jobs_do_not_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    jobs = [composed("task.loss.z_loss=0.1", f"task={task}") for task in ("mlm", "rtd")]
+    refuse_unread_in_sweep(jobs, KEYS, SCHEMAS, None)
+    assert capsys.readouterr().out == "task.loss.z_loss: 1 of 2 jobs do not read it.\n"

@@ -188,6 +188,8 @@ class MaskedLanguageModelling(Objective):
             first = int(places_N[inside][0])
             start = max(row * width + 1, first - SHOWN_TOKENS // 4)
             end = min(start + SHOWN_TOKENS, row * width + lengths_B[row])
+            # Without the token that closes the text.
+            end -= int(batch.input_ids_BL.flatten()[end - 1]) == tokenizer.closing_id
             ids = batch.input_ids_BL.flatten()[start:end].tolist()
             written = ids.copy()
             guesses = []

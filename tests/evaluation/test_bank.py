@@ -176,6 +176,7 @@ def test_samples_are_true_to_the_bank(
     words = data.tokenizer.join(data.tokenizer.encode([text])[0])
     for sample in samples:
         assert sample.text.count("[MASK]") == len(sample.guesses) > 0
+        assert not sample.text.endswith("[SEP]")
         shown = sample.text
         for guess in sample.guesses:
             shown = shown.replace("[MASK]", guess.truth, 1)
