@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -174,7 +175,9 @@ def test_all_are_compared_by_probes(trained: Trained, use: Use) -> None:
     assert all(name in compared for name in OBJECTIVES)
 
 
-def test_replaced_tokens_are_told_and_the_generator_fills_masks(trained: Trained, use: Use) -> None:
+def test_replaced_tokens_are_told_and_the_generator_fills_masks(
+    trained: Trained, use: Use, command: Callable[..., Any]
+) -> None:
     run = trained("rtd")
     told = json.loads(use(".predict", run.name, "the old man", "--json"))["replaced"]
     assert [each["token"] for each in told] == ["the", "old", "man"]
@@ -187,7 +190,11 @@ def test_replaced_tokens_are_told_and_the_generator_fills_masks(trained: Trained
     generator = f"{run.name}/model/generator"
     (mask,) = json.loads(use(".predict", generator, "the old [MASK] walks", "--json"))["masks"]
     assert len(mask["likeliest"]) > 1
-    use(".evaluate", generator, "task=mlm", "save=generator")
+    refused = command(run.name, "task=mlm", module="bertexp.evaluate", folder=run.parent)
+    assert refused.code == 1
+    assert refused.lines[-1].endswith(f"no head for it; its generator is {generator}.")
+    evaluated = use(".evaluate", generator, "task=mlm", "save=generator")
+    assert re.search(r"^examples +those of the run's own evaluation$", evaluated, re.MULTILINE)
     again = json.loads((run / "evaluations" / "generator.json").read_text())["metrics"]
     ours = summary(run)["metrics"]["eval/generator_loss"]
     assert again["eval/loss"] == pytest.approx(ours, rel=1e-5)

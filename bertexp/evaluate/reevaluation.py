@@ -24,6 +24,7 @@ from bertexp.families.restriction import must_restrict
 from bertexp.metrics import own_rows
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.replaced import GENERATOR
 from bertexp.sweeps.stored import folder_name
 from bertexp.training.checkpoints import PROGRESS_FILE
 from bertexp.training.setup import build_accelerator
@@ -74,9 +75,11 @@ def _check_model(config: Config, saved: Saved, model: Any) -> None:
     family = Family.of(model)
     # An objective has a head of its own for replaced tokens where the model has none.
     if not config.task.heads - {REPLACED} <= family.heads:
+        generator = Path(saved.source) / GENERATOR
+        other = f"; its generator is {shown(generator)}" * generator.is_dir()
         raise UserError(
             f"task={config.task.name}: {saved.source} is a {type(model).__name__}, which has "
-            "no head for it."
+            f"no head for it{other}."
         )
     encoding = [name for name in config.task.objectives if OBJECTIVES[name].encodes]
     if getattr(model.config, "predicted_by", []) != encoding:
@@ -124,11 +127,22 @@ def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
         documents = data.corpus.sizes["validation"].documents
         examples = f"{config.task.name} on {documents:,} documents of {config.dataset.name}"
     else:
-        at_its_end = read_summary(saved.run).get("fingerprints", {}).get("bank")
-        is_same = at_its_end == fingerprints(data)["bank"]
         examples = "those of the run's own evaluation"
-        examples = examples if is_same else f"not {examples}: do not compare with it"
+        examples = (
+            examples if _is_same(saved.run, data) else f"not {examples}: do not compare with it"
+        )
     show(Group(Text(f"model      {shown(saved.source)}"), Text(f"examples   {examples}")))
+
+
+def _is_same(run: Path, data: Data) -> bool:
+    """Whether everything was evaluated on what the run was, as far as the run evaluated it.
+
+    A bank may have another name there: that of its generator is masked language modelling's.
+    """
+    theirs = read_summary(run).get("fingerprints", {}).get("bank", {})
+    ours = fingerprints(data)["bank"]
+    is_there = {*data.bank.fingerprints.values()} <= {*theirs.values()}
+    return is_there and all(theirs.get(name, ours[name]) == ours[name] for name in ours)
 
 
 def _budget_spent(saved: Saved) -> TrainState | None:

@@ -45,6 +45,9 @@ def plan(
     facts = dict(prepared.facts)
     # With those that objectives train beside the model.
     facts["model"] += f", {count_parameters(learner):,} parameters"
+    for name, model in learner.models.items():
+        sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
+        facts["model"] += f" with its {name} of {sizes}"
     return Group("", listed({**facts, **rows}), "")
 
 

@@ -15,6 +15,13 @@ from bertexp.families.smaller import smaller_model
 from bertexp.families.tables import Recipe, SharedTable, share_table, tables_of
 from bertexp.objectives.config import RtdKeys
 
+# For the plan, by ``task.rtd.embeddings``.
+SHARING = {
+    "tied": "the same in model and generator",
+    "gdes": "the model's are the generator's plus its own",
+    "none": "model and generator each have their own",
+}
+
 
 class Generator(nn.Module):
     """A small masked language model beside the model that detects what it replaced.

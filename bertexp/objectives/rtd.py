@@ -23,7 +23,7 @@ from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cu
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, RtdKeys
 from bertexp.objectives.examples import Examples
-from bertexp.objectives.generator import Generator, draw
+from bertexp.objectives.generator import SHARING, Generator, draw
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import ONLY_MASK, MaskedLanguageModelling
 from bertexp.objectives.replaced import (
@@ -97,6 +97,10 @@ class ReplacedTokenDetection(Objective):
     @property
     def losses_weights(self) -> dict[str, float]:
         return {NAME: self.keys.weight, GENERATOR: 1.0}
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"embeddings": SHARING[self.keys.embeddings]}
 
     def build(self, family: Family) -> nn.Module:
         parts = nn.ModuleDict({"generator": Generator(family, self.keys)})

@@ -113,11 +113,14 @@ class ReplacedSample:
         return [[token, bool(is_so), p, (p > 0.5) == bool(is_so)] for token, is_so, p in each]
 
     def shown(self) -> RenderableType:
-        """Return the first tokens: replaced ones in green if they are found, else in red, and
-        written ones in yellow if the model suspects them.
+        """Return the first tokens, and the probability that they are replaced of some: of replaced
+        ones, green if they are found and else red, and of written ones that the model suspects.
         """
         styles = {(True, True): "green", (True, False): "red", (False, False): "yellow"}
         line = Text()
-        for token, is_replaced, _, is_right in self.rows()[:SHOWN_TOKENS]:
-            line.append(token, styles.get((is_replaced, is_right), "")).append(" ")
-        return Group(line, "")
+        for token, is_replaced, chance, is_right in self.rows()[:SHOWN_TOKENS]:
+            style = styles.get((is_replaced, is_right), "")
+            marked = f"[{token} {chance:.2f}]" if is_replaced else f"({token} {chance:.2f})"
+            line.append(marked if style else token, style).append(" ")
+        note = "  [replaced] and (wrongly suspected) tokens, with the model's probability"
+        return Group(line, Text(note, "dim"), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from rich.console import Console
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
@@ -23,6 +25,7 @@ from bertexp.objectives.generator import draw
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.replaced import Masks
 from bertexp.objectives.rtd import area
+from bertexp.objectives.samples import ReplacedSample
 from bertexp.training.shards import other_models, own_weights
 
 CPU = torch.device("cpu")
@@ -230,3 +233,13 @@ def test_its_bank_is_the_same_for_every_generator(
         chances = np.where(labels, np.exp(-found.losses), -np.expm1(-found.losses))
         gaps = chances[labels == 1][:, None] - chances[labels == 0]
         assert area(found) == pytest.approx((gaps > 0).mean() + (gaps == 0).mean() / 2)
+
+
+def test_a_sample_in_a_file_tells_what_was_replaced_and_what_the_model_thinks() -> None:
+    sample = ReplacedSample(["a", "b", "c", "d"], [1, 1, 0, 0], [0.9, 0.2, 0.7, 0.1])
+    console = Console(file=io.StringIO(), width=80)
+    console.print(sample.shown())
+    assert isinstance(console.file, io.StringIO)
+    text, note, *_ = console.file.getvalue().splitlines()
+    assert text.rstrip() == "[a 0.90] [b 0.20] (c 0.70) d"
+    assert note.startswith("  [replaced] and (wrongly suspected) tokens")
