@@ -188,7 +188,7 @@ MISTAKES = {
     "masking.stride.step=2": r"masking\.stride\.step is read by masking\.strategy=stride only",
     "task.rtd_lab.generater=1": r"task\.rtd_lab\.generater: no such key\..*generator'\?",
     "task.rtd_lab.generator=2": r"task\.rtd_lab\.generator=2\.0: must be above 0",
-    "task.rtd_lab.weight=9": r"task\.rtd_lab\.weight is read by task\.objectives=rtd_lab only",
+    "task.rtd_lab.weight=9": r"task\.rtd_lab\.weight is read by task=rtd_lab only",
     "family=alberta": r"family=alberta: must be one of .*Did you mean 'albert'\?",
     "dataset.counting.documets=3": r"dataset\.counting\.documets: no such key\..*documents'\?",
     "masking=stridr": r"masking=stridr: must be one of .*stride.* Did you mean 'stride'\?",
