@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from bertexp.families import FAMILIES
 from bertexp.families.architecture import quiet
+from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
 from bertexp.validation import UserError
 
@@ -43,14 +45,12 @@ def must_place(config: Any, key: str) -> None:
     ids_BL, order_L = torch.arange(2, 8)[None], torch.tensor([3, 0, 5, 1, 4, 2])
     plain = _read(ids_BL)
     other = replace(plain, input_ids_BL=ids_BL[:, order_L], positions_BL=order_L[None])
-    try:
-        with quiet(), torch.random.fork_rng(devices=[]):
-            family = kind(kind.build(config, frozenset()).eval())
-            before, after = family.hidden(plain), family.hidden(other)
-        keeps = torch.allclose(before[:, order_L], after, atol=1e-4)
-    except Exception:  # the type depends on the model's code
-        keeps = False
-    if not keeps:
+
+    def keeps(family: Family) -> bool:
+        before, after = family.hidden(plain), family.hidden(other)
+        return torch.allclose(before[:, order_L], after, atol=1e-4)
+
+    if not _holds(keeps, kind, config):
         raise UserError(
             f"{key}: leaves out tokens, and {kind.override()} does not let the others keep their "
             "positions."
@@ -77,19 +77,26 @@ def must_restrict(config: Any, key: str) -> None:
     parts_BL = torch.tensor([0, 0, 0, 1, 1, 1]).expand(2, -1)
     packed = replace(plain, parts_BL=parts_BL, positions_BL=torch.arange(3).repeat(2).expand(2, -1))
     alone = replace(plain, input_ids_BL=ids_BL[:, 3:])
-    try:
-        with quiet(), torch.random.fork_rng(devices=[]):
-            family = kind(kind.build(config, frozenset()).eval())
-            earlier, second, expected = (
-                family.hidden(each)[:, part]
-                for each, part in ((causal, slice(3)), (packed, slice(3, 6)), (alone, slice(3)))
-            )
+
+    def keeps(family: Family) -> bool:
+        earlier, second, expected = (
+            family.hidden(each)[:, part]
+            for each, part in ((causal, slice(3)), (packed, slice(3, 6)), (alone, slice(3)))
+        )
         pairs = (earlier[0], earlier[1]), (second[0], second[1]), (second[0], expected[0])
-        keeps = all(torch.allclose(*pair, atol=1e-5) for pair in pairs)
-    except Exception:  # the type depends on the model's code
-        keeps = False
-    if not keeps:
+        return all(torch.allclose(*pair, atol=1e-5) for pair in pairs)
+
+    if not _holds(keeps, kind, config):
         raise UserError(
             f"{key}: needs attention that is limited to some positions, which {kind.override()} "
             "does not compute correctly."
         )
+
+
+def _holds(check: Callable[[Family], bool], kind: type[Family], config: Any) -> bool:
+    """Return whether a random model passes a check; not if it cannot be built or run."""
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            return check(kind(kind.build(config, frozenset()).eval()))
+    except Exception:  # the type depends on the model's code
+        return False
