@@ -58,6 +58,9 @@ class Masker:
         self._strategies = {name: _strategy(name, context) for _, name in self.config.strategies}
         self.strategy = self._strategies[self.config.strategy]
         self.replace, self.drawn = self.config.replace, self.config.drawn
+        # All ids, and those of tokens that are not special.
+        self._ids = np.arange(len(self.tokenizer.is_special_V))
+        self._plain_ids = np.flatnonzero(~self.tokenizer.is_special_V)
         self.seed = seed
 
     def at(self, progress: float) -> Masker:
@@ -169,7 +172,7 @@ class Masker:
     def _replace(
         self, ids_BL: np.ndarray, corrupted_BL: np.ndarray, example_ids_B: np.ndarray, epoch: int
     ) -> np.ndarray:
-        random_ids = np.flatnonzero(~self.tokenizer.is_special_V | self.replace.special)
+        random_ids = self._ids if self.replace.special else self._plain_ids
         rows_N, columns_N = np.nonzero(corrupted_BL)
         state_N = draws.combine(
             draws.combine(draws.key("replace", self.seed, epoch), example_ids_B[rows_N]), columns_N
