@@ -68,8 +68,12 @@ def computed(objective: Learner, batch: Batch, precision: torch.dtype | None = N
 
 @pytest.mark.parametrize(
     ("precision", "is_compiled", "error"),
-    [(None, False, 1e-5), (None, True, 1e-5), (torch.bfloat16, False, 3e-2)],
+    [
+        *((None, False, 1e-5), (None, True, 1e-5)),
+        *((torch.bfloat16, False, 3e-2), (torch.bfloat16, True, 3e-2)),
+    ],
 )
+@pytest.mark.parametrize("packs", [False, True])
 def test_losses_and_gradients_are_those_of_the_cpu(
     model: Any,
     data: Data,
@@ -77,13 +81,18 @@ def test_losses_and_gradients_are_those_of_the_cpu(
     precision: torch.dtype | None,
     is_compiled: bool,
     error: float,
+    packs: bool,
 ) -> None:
     torch.set_float32_matmul_precision("highest")
     objective = Learner(model, data.task.objectives)
-    expected = computed(objective, batch)
+    expected, shape = computed(objective, batch), tuple(batch.input_ids_BL.shape)
+    if packs:
+        batch = batch.packed(64)
+        assert batch.packed_T is not None
+        shape = (1, len(batch.packed_T))
     objective.cuda()
     if is_compiled:
-        objective.family.compile(frozenset([tuple(batch.input_ids_BL.shape)]))
+        objective.family.compile(frozenset([shape]))
     for ours, theirs in zip(computed(objective, batch, precision), expected, strict=True):
         assert (ours - theirs).norm() / theirs.norm() < error
 

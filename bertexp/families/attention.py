@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# Torch has it since 2.10.
+HAS_VARLEN = find_spec("torch.nn.attention.varlen") is not None
+if HAS_VARLEN:
+    from torch.nn.attention.varlen import varlen_attn
 
-def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
+
+# The precisions of flash attention.
+HALF = (torch.bfloat16, torch.float16)
+
+
+class Texts(NamedTuple):
+    """The texts of a row without padding, each of which attends within itself.
+
+    Attributes:
+        offsets_S: the first token of each text, then the number of tokens, ``int32``. Texts may be
+            empty.
+        longest: at least the tokens of each.
+    """
+
+    offsets_S: Tensor
+    longest: int
+
+    def mask(self, tokens: int) -> Tensor:
+        """Return whether a token (a row) attends to another, shape (1, 1, tokens, tokens)."""
+        numbers_T = torch.arange(tokens, device=self.offsets_S.device)
+        text_T = torch.bucketize(numbers_T, self.offsets_S, right=True)
+        return (text_T[:, None] == text_T)[None, None]
+
+
+# The positions to attend to: True for them, shape (batch, 1, 1, length), or (batch, 1, queries,
+# length) for each query its own; None for all of them.
+Mask = Tensor | Texts | None
+
+
+def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Mask) -> Tensor:
     """Return the concatenated outputs of the heads for each query, shape (batch, queries, hidden).
 
     On a GPU torch chooses the kernel: flash attention in bfloat16 or float16 for batches without
@@ -18,8 +52,6 @@ def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor
     Args:
         attention: a ``BertSelfAttention`` of ``transformers``.
         queried_BPD: the hidden states at the queries; ``hidden_BLD`` itself for all positions.
-        mask: True for positions to attend to, shape (batch, 1, 1, length), or (batch, 1, queries,
-            length) for each query its own; None for all of them.
     """
     heads = attention.num_attention_heads
     if queried_BPD is hidden_BLD:
@@ -29,6 +61,18 @@ def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor
     else:
         (queries,) = _project(queried_BPD, heads, attention.query)
         keys, values = _project(hidden_BLD, heads, attention.key, attention.value)
+    if isinstance(mask, Texts):
+        if queries.is_cuda and queries.dtype in HALF and keeps_apart(attention):
+            query_THE, key_THE, value_THE = (
+                each.transpose(1, 2)[0] for each in (queries, keys, values)
+            )
+            offsets_S, longest = mask
+            context_THE = varlen_attn(
+                query_THE, key_THE, value_THE, offsets_S, offsets_S, longest, longest
+            )
+            assert isinstance(context_THE, Tensor)
+            return context_THE.flatten(-2)[None]
+        mask = mask.mask(hidden_BLD.shape[1])
     if hidden_BLD.device.type == "cpu":
         context_BHPE = _products(attention, queries, keys, values, mask)
     else:
@@ -37,6 +81,15 @@ def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Tensor
             queries, keys, values, attn_mask=mask, dropout_p=dropout
         )
     return context_BHPE.transpose(1, 2).flatten(-2)
+
+
+def keeps_apart(attention: Any) -> bool:
+    """Whether a GPU has a kernel for attention within ``Texts``, which is without dropout.
+
+    It is for ``HALF`` precision; anything else takes a mask of all pairs of tokens.
+    """
+    fits = attention.attention_head_size % 8 == 0 and attention.dropout.p == 0
+    return HAS_VARLEN and fits
 
 
 def _project(hidden_BLD: Tensor, heads: int, *layers: nn.Linear) -> list[Tensor]:

@@ -164,6 +164,10 @@ class Family(Kind):
         used_UD: Tensor = hidden_BLD[rows_B1, inputs.queries_BP].flatten(0, 1)[inputs.slots_U]
         return used_UD
 
+    def can_pack(self, device: torch.device) -> bool:
+        """Whether ``encode`` leaves out padding, see ``Inputs.packed_T``, in half precision."""
+        return False
+
     @cached_property
     def _costs(self) -> Costs:
         with torch.device("meta"):

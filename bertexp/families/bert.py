@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertexp.families import FAMILIES
-from bertexp.families.attention import attend
+from bertexp.families.attention import Mask, Texts, attend, keeps_apart
 from bertexp.families.base import LABEL, MASKED, PAIR, Family
 from bertexp.families.costs import Part
 from bertexp.families.initialization import look_at_neighbours
@@ -18,7 +18,7 @@ from bertexp.families.inputs import Inputs
 # The most programs that torch compiles of one function.
 PROGRAMS = 8
 # Computes the output of a ``BertLayer`` at all positions, see ``whole_layer``.
-Layer = Callable[[Any, Tensor, Tensor | None], Tensor]
+Layer = Callable[[Any, Tensor, Mask], Tensor]
 
 
 class BertLayers(Family):
@@ -45,6 +45,8 @@ class BertLayers(Family):
 
     def encode(self, inputs: Inputs) -> Tensor:
         run_layer = self._train_layer if self.model.training else whole_layer
+        if inputs.packed_T is not None:
+            return self._encode_packed(inputs, run_layer)
         mask = inputs.attended_B1LL
         is_whole = mask is None  # whether all positions attend to the same ones
         if is_whole and inputs.attention_mask_BL is not None:
@@ -69,6 +71,39 @@ class BertLayers(Family):
         )
         return _read(last, context_UD, queried_UD)
 
+    def _encode_packed(self, inputs: Inputs, run_layer: Layer) -> Tensor:
+        """Return the same without computing padding: one row of all texts, each by itself."""
+        at_T, ids_BL, positions_BL = inputs.packed_T, inputs.input_ids_BL, inputs.positions_BL
+        assert at_T is not None and inputs.offsets_S is not None
+        if positions_BL is None:
+            positions_BL = torch.arange(ids_BL.shape[1], device=at_T.device).expand_as(ids_BL)
+
+        def packed(each_BL: Tensor) -> Tensor:
+            return each_BL.flatten()[at_T][None]
+
+        types_BL = inputs.token_type_ids_BL
+        hidden_1TD = self.embed(
+            self.arguments(
+                packed(ids_BL),
+                types_BL=None if types_BL is None else packed(types_BL),
+                positions_BL=packed(positions_BL),
+            )
+        )
+        texts = Texts(inputs.offsets_S, ids_BL.shape[1])
+        *layers, last = self.base.encoder.layer
+        for layer in layers:
+            hidden_1TD = run_layer(layer, hidden_1TD, texts)
+        context_1TD = attend(last.attention.self, hidden_1TD, hidden_1TD, texts)
+        used_U = inputs.packed_slots_U
+        return _read(last, context_1TD[0, used_U], hidden_1TD[0, used_U])
+
+    def can_pack(self, device: torch.device) -> bool:
+        # Others, before Ampere, have no flash attention.
+        has_flash = device.type == "cuda" and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        return has_flash and keeps_apart(self.base.encoder.layer[0].attention.self)
+
     @property
     def whole_layers(self) -> int:
         """The number of layers that compute all positions before some do only ``kept_BK``."""
@@ -87,6 +122,10 @@ class BertLayers(Family):
     def products(self, inputs: Inputs) -> float:
         hidden, length = self.config.hidden_size, inputs.input_ids_BL.shape[1]
         tokens, queries = inputs.input_ids_BL.numel(), inputs.queries_BP.numel()
+        if inputs.packed_T is not None and inputs.offsets_S is not None:
+            # Texts of equal length would take as many as this, others more.
+            tokens = queries = len(inputs.packed_T)
+            length = tokens // (len(inputs.offsets_S) - 1)
         # Keys and values; queries and attention; the output projection and the feed-forward.
         last = (
             (tokens, 2 * hidden * hidden),
@@ -164,7 +203,7 @@ class Bert(BertLayers):
         return found
 
 
-def whole_layer(layer: Any, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
+def whole_layer(layer: Any, hidden_BLD: Tensor, mask: Mask) -> Tensor:
     """Return the output of a ``BertLayer`` at all positions, see ``attend``."""
     context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask)
     return _read(layer, context_BLD, hidden_BLD)
@@ -216,8 +255,9 @@ class CompiledLayer:
         self._kinds: set[tuple[torch.Size | None, ...]] = set()
         self._compiled = torch.compile(whole_layer, dynamic=False, fullgraph=True)
 
-    def __call__(self, layer: Any, hidden_BLD: Tensor, mask: Tensor | None) -> Tensor:
-        kind = (hidden_BLD.shape, None if mask is None else mask.shape)
+    def __call__(self, layer: Any, hidden_BLD: Tensor, mask: Mask) -> Tensor:
+        limits = mask.offsets_S if isinstance(mask, Texts) else mask
+        kind = (hidden_BLD.shape, None if limits is None else limits.shape)
         if tuple(hidden_BLD.shape[:2]) in self._shapes and len(self._kinds) < PROGRAMS:
             self._kinds.add(kind)
         run = self._compiled if kind in self._kinds else whole_layer

@@ -40,6 +40,10 @@ class Inputs(Tensors):
             any out, see ``BertLayers``.
         queries_BP: the used positions of each sequence, padded with 0.
         slots_U: indices into the flattened ``queries_BP`` without its padding.
+        packed_T: the tokens without padding, or with little of it, as indices into the flattened
+            batch; None if a family computes the padding too.
+        offsets_S: where in ``packed_T`` each text begins, then its size, see ``Texts``; no text is
+            longer than a row.
     """
 
     input_ids_BL: Tensor
@@ -51,6 +55,8 @@ class Inputs(Tensors):
     parts_BL: Tensor | None = None
     positions_BL: Tensor | None = None
     kept_BK: Tensor | None = None
+    packed_T: Tensor | None = None
+    offsets_S: Tensor | None = None
 
     def at(self, positions_N: Tensor, ids_BL: Tensor) -> Inputs:
         """Return inputs with other tokens and other used positions.
@@ -68,6 +74,8 @@ class Inputs(Tensors):
             causal_B=self.causal_B,
             parts_BL=self.parts_BL,
             positions_BL=self.positions_BL,
+            packed_T=self.packed_T,
+            offsets_S=self.offsets_S,
         )
 
     def gathered(self, columns_BV: Tensor, found_BV: Tensor) -> Inputs:
@@ -93,6 +101,16 @@ class Inputs(Tensors):
             queries_BP=column_V.expand(rows, -1),
             slots_U=torch.arange(rows * width, device=columns_BV.device),
         )
+
+    @property
+    def packed_slots_U(self) -> Tensor:
+        """``slots_U`` as indices into ``packed_T``."""
+        assert self.packed_T is not None
+        rows, length = self.input_ids_BL.shape
+        tokens_T = torch.arange(len(self.packed_T), device=self.packed_T.device)
+        place_N = tokens_T.new_zeros(rows * length).scatter(0, self.packed_T, tokens_T)
+        first_B1 = torch.arange(rows, device=self.packed_T.device)[:, None] * length
+        return place_N[(first_B1 + self.queries_BP).flatten()[self.slots_U]]
 
     @property
     def attended_B1LL(self) -> Tensor | None:

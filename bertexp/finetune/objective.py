@@ -24,6 +24,7 @@ class LabelHead(Head):
 
     name = LABEL
     head = "label"
+    is_recordable = True
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
         return learner.family.label_logits(hidden_MD)

@@ -142,6 +142,38 @@ class Batch(Inputs):
             targets=targets,
         )
 
+    def packed(self, multiple: int) -> Batch:
+        """Return the batch with ``packed_T``: its tokens, filled up with padding to a multiple.
+
+        A batch without padding whose rows are one text each stays as it is, as does one with causal
+        rows.
+        """
+        mask_BL, parts_BL = self.attention_mask_BL, self.parts_BL
+        if self.causal_B is not None or (mask_BL is None and parts_BL is None):
+            return self
+        if mask_BL is None:
+            mask_BL = torch.ones_like(self.input_ids_BL)
+        real_N = mask_BL.flatten().bool()
+        count = int(real_N.sum())
+        size = min(-(-count // multiple) * multiple, len(real_N))
+        packed_T = torch.argsort(~real_N, stable=True)[:size]
+        # A text begins with a row, or with another part of it.
+        begins_BL = torch.zeros_like(mask_BL, dtype=torch.bool)
+        begins_BL[:, 0] = True
+        if parts_BL is not None:
+            begins_BL[:, 1:] = parts_BL[:, 1:] != parts_BL[:, :-1]
+        starts = torch.nonzero(begins_BL.flatten()[packed_T[:count]]).flatten()
+        # No text, of padding either, is longer than a row.
+        longest = self.input_ids_BL.shape[1]
+        padding = torch.arange(count, size, longest)
+        # The number of offsets is that of other batches too: the last texts are empty.
+        places = len(mask_BL) + -(-multiple // longest)
+        places *= -(-(len(starts) + len(padding)) // places)
+        offsets_S = torch.full((places + 1,), size, dtype=torch.int32)
+        offsets_S[: len(starts)] = starts
+        offsets_S[len(starts) : len(starts) + len(padding)] = padding
+        return replace(self, packed_T=packed_T, offsets_S=offsets_S)
+
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
         return self.mapped(lambda tensor: tensor.pin_memory())

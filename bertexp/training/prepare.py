@@ -42,7 +42,9 @@ def prepare_training(
     recorded = [_is_recorded(phase, learner, accelerator) for phase in phases]
     place = (config.seed, group.rank(), group.size())
     plans = [
-        BatchPlan.of(phase.examples, phase.config, *place, is_recorded)
+        BatchPlan.of(
+            phase.examples, phase.config, *place, is_recorded, _packs(phase, learner, accelerator)
+        )
         for phase, is_recorded in zip(phases, recorded, strict=True)
     ]
     prepared, optimizer = _prepare_model(phases, learner, accelerator, plans)
@@ -106,6 +108,14 @@ def _training(
 def _is_recorded(phase: Phase, learner: Learner, accelerator: Accelerator) -> bool:
     learner.use(phase.heads)
     return can_record(phase.config.hardware, accelerator, learner)
+
+
+def _packs(phase: Phase, learner: Learner, accelerator: Accelerator) -> bool:
+    """Whether the family leaves out padding in a phase, and no objective encodes its own inputs."""
+    learner.use(phase.heads)
+    half = accelerator.mixed_precision in ("bf16", "fp16")
+    whole = all(head.is_recordable and not head.encodes for head in phase.heads)
+    return half and whole and learner.family.can_pack(accelerator.device)
 
 
 def _give_rest(trainings: Sequence[Training], progress: Mapping[str, Any]) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import CONFIG_MAPPING, AutoModel
 
 from bertexp.families import FAMILIES
@@ -129,6 +132,41 @@ def test_packed_documents_are_as_each_alone(kind: str, is_causal: bool) -> None:
     torch.testing.assert_close(states(of, packed), alone, atol=2e-5, rtol=1e-4)
     padded = replace(packed, attention_mask_BL=torch.ones_like(packed.input_ids_BL))
     torch.testing.assert_close(states(of, padded), alone, atol=2e-5, rtol=1e-4)
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=3), min_size=1, max_size=4),
+    kind=st.sampled_from(["bert", "roberta", "electra"]),
+    multiple=st.integers(1, 20),
+)
+@settings(deadline=None, max_examples=20)
+def test_without_padding_documents_are_as_each_alone(
+    rows: list[list[int]], kind: str, multiple: int
+) -> None:
+    of, flat = family(kind), [size for row in rows for size in row]
+    documents = [*words(1, sum(flat)).split(flat, dim=1)]
+    alone = torch.cat([states(of, everywhere(each)) for each in documents], dim=1)[0]
+
+    def stack(parts: list[list[Tensor]], fill: int) -> Tensor:
+        return pad_sequence([torch.cat(row) for row in parts], batch_first=True, padding_value=fill)
+
+    at = iter(documents)
+    ids_BL = stack([[next(at)[0] for _ in row] for row in rows], 1)
+    own_BL = stack([[torch.ones(size) for size in row] for row in rows], 0)
+    whole = everywhere(
+        ids_BL,
+        attention_mask_BL=own_BL.long(),
+        parts_BL=stack([[torch.full((n,), i) for i, n in enumerate(row)] for row in rows], 0),
+        positions_BL=stack([[torch.arange(size) for size in row] for row in rows], 0),
+    )
+    packed = Batch(example_ids=np.arange(len(rows)), **vars(whole)).packed(multiple)
+    assert packed.packed_T is not None and packed.offsets_S is not None
+    assert len(packed.packed_T) - sum(flat) < multiple
+    sizes = packed.offsets_S.diff()
+    assert packed.offsets_S[-1] == len(packed.packed_T)
+    assert sizes.min() >= 0 and sizes.max() <= ids_BL.shape[1]
+    found = states(of, packed)[own_BL.bool()]
+    torch.testing.assert_close(found, alone, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "xlm-roberta"])

@@ -59,13 +59,13 @@ def run(
     """Return a function that trains; returns the logged lines and the weights."""
     monkeypatch.setattr(graphs, "CudaRecorder", Calls)
 
-    def trained(setting: str, recorded: bool, *more: str) -> Any:
+    def trained(setting: str, recorded: bool, packs: bool = False) -> Any:
         task, *own = setting.split()
         data = prepared(f"task={task}", *own)
         config = experiment_config(
             *(f"task={task}", *own, "model.hidden_size=16", "model.intermediate_size=16"),
             *("trainer.batch_size=4", "trainer.log_every=1", "hardware=cpu", "hardware.threads=1"),
-            *("hardware.precision=fp32", *more),
+            "hardware.precision=fp32",
         )
         accelerator = build_accelerator(config.hardware, [])
         heads = data.task.heads
@@ -74,7 +74,7 @@ def run(
         phase = Phase(config, data.task.objectives, data.task.weights, data.examples)
         (training,) = prepare_training([phase], learner, accelerator)
         training.recorded = recorded
-        training.batches = BatchPlan.of(data.examples, config, 0, recorded=recorded)
+        training.batches = BatchPlan.of(data.examples, config, 0, recorded=recorded, packs=packs)
         training.budget = Budget(STEPS, None, None)
         lines: list[dict[str, float]] = []
 
@@ -89,11 +89,14 @@ def run(
     return trained
 
 
+@pytest.mark.parametrize("packs", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_recorded_steps_have_the_same_results(run: Callable[..., Any], setting: str) -> None:
+def test_recorded_steps_have_the_same_results(
+    run: Callable[..., Any], setting: str, packs: bool
+) -> None:
     Calls.recorded = 0
     expected, weights = run(setting, False)
-    lines, found = run(setting, True)
+    lines, found = run(setting, True, packs)
     assert 0 < Calls.recorded < STEPS
     for ours, theirs in zip(lines, expected, strict=True):
         for name in ("train/loss", "train/grad_norm", "train/learning_rate"):
