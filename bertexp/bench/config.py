@@ -63,7 +63,7 @@ class BenchConfig(Config):
     # ``bench.steps`` is the number of steps, and nothing of them is kept.
     passes_over: ClassVar[tuple[str, ...]] = (
         *("tracker", "name", "sweep", "phases"),
-        *("evaluation.every", "evaluation.pseudo_perplexity"),
+        *("evaluation.every", "evaluation.pseudo_perplexity", "evaluation.minimal_pairs"),
         *("trainer.epochs", "trainer.max_steps", "trainer.max_tokens", "trainer.max_time"),
         *("trainer.save_every", "trainer.keep_checkpoints", "trainer.resume", "trainer.dry_run"),
     )

@@ -21,7 +21,7 @@ from bertexp.objectives.config import BankConfig
 # These must be equal: a better number on other data is not a better model.
 MUST_AGREE = ("bank", "tokenizer", "corpus")
 # Metrics that are measured on texts of their own, before any tokenizer.
-OWN_TEXTS = ("eval/probe/", "finetune/")
+OWN_TEXTS = ("eval/probe/", "eval/minimal_pairs", "finetune/")
 NAMED = 3
 # Keys that banks differ by.
 BANK_KEYS = (*(f"evaluation.{each.name}" for each in fields(BankConfig)), LENGTH)

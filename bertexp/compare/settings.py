@@ -21,7 +21,7 @@ ENCODER = "run"
 # Keys of how closely a run is evaluated, which do not change it.
 ONLY_LOOKS = (
     *("evaluation.every", "evaluation.evaluators", "evaluation.pseudo_perplexity"),
-    *("evaluation.probes", "evaluation.probe_examples"),
+    *("evaluation.minimal_pairs", "evaluation.probes", "evaluation.probe_examples"),
 )
 ALL_RUNS = "all runs"
 

@@ -3,10 +3,9 @@
 A loss is a mean over tokens, so with other tokens it is a different quantity. What can be compared
 is the surprisal of the same text, per byte of its UTF-8 (Gao et al. 2020, "The Pile", for
 left-to-right models). Here the surprisal of a text is that of each word given all the others, by
-the chain rule over the word's pieces: when a piece is scored, it and the later pieces of its word
-are masked (Kauf and Ivanova 2023, "A better way to do masked language model scoring"). If only one
-piece were masked at a time, the pieces of a word would reveal each other, and the tokenizer with
-the smallest pieces would have the best score.
+the chain rule over the word's pieces, see ``within_words``. If only one piece were masked at a
+time, the pieces of a word would reveal each other, and the tokenizer with the smallest pieces would
+have the best score.
 
 The measure does not depend on the tokenizer. Texts are chosen and cut by characters, and words are
 runs of letters and digits, or of signs, however they are split into pieces. The masks reveal how
@@ -21,7 +20,6 @@ alone its figure is higher than that of a model that reads both sides.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -33,8 +31,9 @@ from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.evaluation.scoring import Places, log_likelihoods
+from bertexp.evaluation.scoring import log_likelihoods
 from bertexp.evaluation.spelling import spelling_bits
+from bertexp.evaluation.within_words import ends_of_words, place
 from bertexp.families.base import MASKED
 from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.base import BANK_SEED
@@ -107,31 +106,6 @@ def _cut(text: str) -> str:
     return cut.rsplit(maxsplit=1)[0] if " " in cut else cut
 
 
-def place(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Places:
-    """Return the position at which each token of the texts is scored, and what is masked with it.
-
-    A text with more tokens than a model can read is scored in windows: each token in the one with
-    as much text before it as after it.
-    """
-    room = max_length - tokenizer.special_in_sequence
-    rows: list[np.ndarray] = []
-    row, column, end = [], [], []
-    encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
-    for text, encoding in zip(texts, encodings, strict=True):
-        size = len(encoding.ids)
-        number_N = np.arange(size)
-        start_N = np.clip(number_N - room // 2, 0, max(size - room, 0))
-        starts, window_N = np.unique(start_N, return_inverse=True)
-        until_N = np.minimum(ends_of_words(text, encoding.offsets), start_N + room)
-        row.append(len(rows) + window_N)
-        column.append(1 + number_N - start_N)
-        end.append(1 + until_N - start_N)
-        rows += [tokenizer.sequence(encoding.ids[first : first + room]) for first in starts]
-    return Places(
-        rows, *(np.concatenate(each or [np.empty(0, int)]) for each in (row, column, end))
-    )
-
-
 def piece_bits(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     """Return the bits needed to encode the number of pieces of each word."""
     encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
@@ -144,36 +118,3 @@ def surprisal(values: np.ndarray) -> float:
     """Return the total bits of the values under their own empirical distribution."""
     counts = np.unique(values, return_counts=True)[1]
     return -float(counts @ np.log2(counts / max(counts.sum(), 1)))
-
-
-def ends_of_words(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Return, for each token, the index of the first token after the word that it ends in.
-
-    A word is a run of letters, marks and digits, or a run of other characters, with the spaces
-    before it; in a script without spaces that is a whole sentence. A token may span several words.
-    """
-    word_C = _words(text)
-    first, last = [], []
-    for start, end in offsets:
-        first.append(word_C[min(start, len(text) - 1)])
-        # A space belongs to the word after it.
-        last.append(word_C[max(start, start + len(text[start:end].rstrip()) - 1)])
-    first_N, last_N = np.maximum.accumulate(np.array(first, np.int64)), np.array(last, np.int64)
-    ends_N = np.searchsorted(first_N, last_N, side="right")
-    return np.maximum(ends_N, np.arange(len(offsets)) + 1)
-
-
-def _words(text: str) -> list[int]:
-    """Return the index of each character's word."""
-    found, number, before = [0] * len(text), 0, ""
-    for place, character in enumerate(text):
-        kind = _kind(character)
-        number += kind != before and before not in ("", " ")
-        found[place], before = number, kind
-    return found
-
-
-def _kind(character: str) -> str:
-    if character.isspace():
-        return " "
-    return "word" if unicodedata.category(character)[0] in "LMN" else "sign"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bertexp.evaluation import EVALUATORS
+from bertexp.evaluation.grammar import KEY
 from bertexp.evaluation.probes import POOLINGS, PROBES
 from bertexp.keys import key
 from bertexp.objectives.config import BankConfig
+from bertexp.validation import UserError
+
+MINIMAL_PAIRS = "minimal_pairs"
 
 
 @dataclass(kw_only=True)
@@ -17,8 +21,21 @@ class EvaluationConfig(BankConfig):
     every: int | None = key(within="[1, inf)")
     evaluators: list[str] = key(choices=EVALUATORS)
     pseudo_perplexity: int | None = key(within="[0, inf)")
+    # With the default of runs that were saved without it.
+    minimal_pairs: str | None = key(None)
     probes: list[str] = key(choices=PROBES)
     # Classifiers need some texts of each class, for fitting and for testing.
     probe_examples: int = key(within="[100, inf)", read_with=("evaluation.probes",))
     probe_pooling: str = key(choices=POOLINGS, read_with=("evaluation.probes",))
     probe_layer: int | None = key(within="[0, inf)", read_with=("evaluation.probes",))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.minimal_pairs is None and MINIMAL_PAIRS in self.evaluators:
+            raise UserError(f"evaluation.evaluators: {MINIMAL_PAIRS} is added by {KEY}; set that.")
+
+    @property
+    def measured(self) -> list[str]:
+        """The names of the evaluators; that of minimal pairs wherever there are any."""
+        added = [MINIMAL_PAIRS] if self.minimal_pairs else []
+        return [*dict.fromkeys([*self.evaluators, *added])]

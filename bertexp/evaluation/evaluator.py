@@ -100,8 +100,8 @@ class Evaluation:
 
 
 def prepare_evaluators(source: Source) -> list[Evaluator]:
-    """Return the evaluators of ``evaluation.evaluators``, with their data prepared."""
-    return [EVALUATORS[name](source) for name in source.config.evaluators]
+    """Return the evaluators that the configuration selects, with their data prepared."""
+    return [EVALUATORS[name](source) for name in source.config.measured]
 
 
 def evaluate_fully(

@@ -77,7 +77,7 @@ def pseudo_likelihood(
     row_N = np.repeat(np.arange(len(texts)), sizes_T)
     column_N = 1 + np.arange(len(row_N)) - np.repeat(np.cumsum(sizes_T) - sizes_T, sizes_T)
     rows = [tokenizer.sequence(text) for text in texts]
-    places = Places(rows, row_N, column_N, column_N + 1)
+    places = Places(rows, row_N, column_N, column_N + 1, text_N=row_N)
     found_N = log_likelihoods(learner, tokenizer, places, device)
     counted_N = found_N[~tokenizer.is_special_V[places.ids_N]]
     return PseudoLikelihood(

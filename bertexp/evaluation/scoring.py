@@ -27,12 +27,14 @@ class Places:
         rows: sequences with their special tokens.
         row_N, column_N: the sequence of each token, and its position there.
         end_N: each token is masked together with those that follow it before this position.
+        text_N: the text of each token, of which ``rows`` may be parts.
     """
 
     rows: Sequence[np.ndarray]
     row_N: np.ndarray
     column_N: np.ndarray
     end_N: np.ndarray
+    text_N: np.ndarray
 
     @cached_property
     def ids_N(self) -> np.ndarray:

@@ -23,6 +23,7 @@ from bertexp.data.tokens.training import train_tokenizer
 from bertexp.data.tokens.unknown import check_unknown
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
+from bertexp.evaluation.grammar.reading import check_source
 from bertexp.families.architecture import check_fit, read_architecture
 from bertexp.families.kind import TAKE_ITS_OWN
 from bertexp.objectives.examples import Examples
@@ -105,6 +106,7 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     Raises:
         UserError: an unknown name, or a corpus that cannot be read or used.
     """
+    check_source(config.evaluation.minimal_pairs)
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     examples = _examples(config, corpus, tokens["train"], task)
     bank = build_bank(task.objectives, tokens, config.evaluation)

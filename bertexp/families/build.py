@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any
 
@@ -77,6 +78,17 @@ def new_model(
     model.drawn = config.initialization
     family_of.check()
     return model
+
+
+def untrained(model: Any) -> Any:
+    """Return a model with the architecture and heads of another, but initial weights.
+
+    They are as ``transformers`` draws them, always from the same seed.
+    """
+    family = Family.of(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return family.build(copy.deepcopy(model.config), family.heads)
 
 
 def with_heads(model: Any, heads: frozenset[str]) -> Any:

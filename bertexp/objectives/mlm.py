@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
     from bertexp.objectives.learner import Learner
 
-READS = ("masking", "task.loss", "evaluation.mask_probs", "evaluation.pseudo_perplexity")
+READS = (
+    *("masking", "task.loss"),
+    *("evaluation.mask_probs", "evaluation.pseudo_perplexity", "evaluation.minimal_pairs"),
+)
 ONLY_MASK = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
 # For each mask of a sample.
 CANDIDATES = 3

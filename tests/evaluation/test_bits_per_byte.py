@@ -21,12 +21,11 @@ from bertexp.evaluation.bits_per_byte import (
     MOST_BYTES,
     BitsPerByte,
     choose_texts,
-    ends_of_words,
     piece_bits,
-    place,
 )
 from bertexp.evaluation.evaluator import Source
 from bertexp.evaluation.spelling import spelling_bits
+from bertexp.evaluation.within_words import ends_of_words, place
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner
 

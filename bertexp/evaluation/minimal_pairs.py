@@ -1,0 +1,147 @@
+"""Minimal pairs: how often a model prefers the grammatical one of two sentences.
+
+A sentence's score is its pseudo-log-likelihood (Salazar et al. 2020), with the pieces of a word
+from left to right, see ``within_words``. It needs no training and no mask rate.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import RenderableType
+from rich.text import Text
+
+from bertexp import draws, metrics
+from bertexp.console import number, table
+from bertexp.data.cache import fingerprint
+from bertexp.evaluation import EVALUATORS
+from bertexp.evaluation.evaluator import Evaluator, Source
+from bertexp.evaluation.grammar import Pair
+from bertexp.evaluation.grammar.reading import read_pairs
+from bertexp.evaluation.scoring import log_likelihoods
+from bertexp.evaluation.within_words import place
+from bertexp.families.build import untrained
+from bertexp.metrics import known_to
+from bertexp.objectives.base import BANK_SEED
+from bertexp.objectives.learner import Learner
+
+NAME = "eval/minimal_pairs"
+CHANCE = 0.5
+metrics.register(
+    NAME,
+    metrics.share("how often the grammatical one of two sentences is likelier", comparison=True),
+)
+metrics.register(
+    f"{NAME}/*",
+    metrics.share("minimal pairs of one phenomenon", results=False, comparison=True),
+)
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """The results on one phenomenon, or on all pairs: the shares of pairs that are right.
+
+    Attributes:
+        untrained: of a model with initial weights.
+    """
+
+    name: str
+    pairs: int
+    accuracy: float
+    untrained: float
+
+
+@EVALUATORS.register("minimal_pairs")
+class MinimalPairs(Evaluator):
+    """``eval/minimal_pairs``, the share of pairs, and ``eval/minimal_pairs/<phenomenon>``.
+
+    A pair with equal scores, as if a tokenizer makes the same tokens of both, counts as half.
+    """
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self.pairs = choose(pairs_of(source), source.config.max_examples)
+        texts = [text for pair in self.pairs for text in (pair.good, pair.bad)]
+        self.places = place(source.tokenizer, texts, source.max_length)
+        self.names = np.array([f"{NAME}/{pair.phenomenon}" for pair in self.pairs])
+        self.counts = {NAME: len(self.pairs), **Counter(self.names.tolist())}
+        self.found: list[Preferred] = []
+
+    def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
+        own = self._shares(learner, device)
+        fresh = Learner(untrained(learner.model), learner.heads.values()).to(device)
+        chance = self._shares(fresh, device)
+        self.found = [
+            Preferred(name, count, own[name], chance[name]) for name, count in self.counts.items()
+        ]
+        yield from own.items()
+
+    def _shares(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        tokenizer = self.source.tokenizer
+        found_N = log_likelihoods(learner, tokenizer, self.places, device)
+        # Tokens that no model learns to predict do not count.
+        found_N[tokenizer.is_special_V[self.places.ids_N]] = 0
+        scores_T = np.bincount(self.places.text_N, found_N, 2 * len(self.pairs))
+        difference_P = scores_T[::2] - scores_T[1::2]
+        right_P = np.where(difference_P == 0, 0.5, difference_P > 0)
+        own = {name: right_P[self.names == name] for name in self.counts}
+        return {name: float((own[name] if len(own[name]) else right_P).mean()) for name in own}
+
+    def fingerprints(self) -> dict[str, str]:
+        texts = [[pair.good, pair.bad] for pair in self.pairs]
+        own = {name: [*compress(texts, self.names == name)] for name in self.counts}
+        return {name: fingerprint(own[name] or texts) for name in self.counts}
+
+    def answered(self) -> dict[str, int]:
+        return self.counts
+
+    def yardsticks(self) -> dict[str, float]:
+        return dict.fromkeys(self.counts, CHANCE)
+
+    def details(self) -> dict[str, Any]:
+        return {"minimal_pairs": [asdict(one) for one in self.found]}
+
+    def shown(self) -> list[RenderableType]:
+        columns = ("minimal pairs", "accuracy", "95% (pairs)", "untrained", "chance")
+        rows = []
+        for one in self.found:
+            label = one.name.removeprefix(f"{NAME}/") if one.name != NAME else "all"
+            known = known_to(one.name, one.accuracy, self.counts)
+            shares = (number(one.accuracy), known, number(one.untrained), number(CHANCE))
+            rows.append((label, *shares))
+        note = "How often the grammatical sentence is likelier; untrained: with initial weights."
+        return [table(*columns, rows=rows), Text(note, "dim"), ""] if rows else []
+
+
+def pairs_of(source: Source) -> list[Pair]:
+    return read_pairs(str(source.config.minimal_pairs))
+
+
+def choose(pairs: Iterable[Pair], each: int | None) -> list[Pair]:
+    """Return ``each`` pairs a phenomenon on average, as many of every paradigm as it has.
+
+    They are always the same, and in order of their phenomena; fewer are a subset of more.
+    """
+    every = [*pairs]
+    counts = Counter(pair.paradigm for pair in every)
+    seen: Counter[str] = Counter()
+    order = {p: _order(p, count) for p, count in counts.items()}
+    ranked = []
+    for pair in every:
+        ranked.append((int(order[pair.paradigm][seen[pair.paradigm]]), pair))
+        seen[pair.paradigm] += 1
+    ranked.sort(key=lambda one: (one[0], one[1].paradigm))
+    limit = None if each is None else each * len({pair.phenomenon for pair in every})
+    return sorted((pair for _, pair in ranked[:limit]), key=lambda pair: pair.phenomenon)
+
+
+def _order(paradigm: str, count: int) -> np.ndarray:
+    """Return the rank of each pair of a paradigm in random order."""
+    state = draws.combine(draws.key(f"minimal-pairs {paradigm}", BANK_SEED, 0), np.arange(count))
+    return np.argsort(np.argsort(state))
