@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import os
 import sys
 from importlib.util import find_spec
@@ -50,7 +52,7 @@ def _compare(options: argparse.Namespace) -> None:
     from bertexp.compare.report import compare_runs, default_output, show_list, unrelated, watch
     from bertexp.compare.runs import evaluated, read_runs
 
-    chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at")}
+    chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at", "margin")}
     if options.watch:
         watch(options.paths, **chosen)
     runs = read_runs(options.paths)
@@ -62,6 +64,13 @@ def _compare(options: argparse.Namespace) -> None:
         return show_list(runs, options.metric, None if options.list else why)
     output = options.output or default_output(options.paths)
     compare_runs(runs, output, **chosen, evaluation=options.evaluation)
+
+
+def _margin(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (margin := float(text)) < math.inf:
+            return margin
+    raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         "--baseline",
         metavar="KEY=VALUE",
         help="setting to compare the others with (the one nearest to the defaults)",
+    )
+    parser.add_argument(
+        "--margin",
+        metavar="SIZE",
+        type=_margin,
+        help="differences within it, in the metric's unit, are the same for you",
     )
     parser.add_argument(
         "--at",

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway, measure
 from bertexp.compare.comparable import default_metric, measured_on, notes, undirected
+from bertexp.compare.effects import find_effects
 from bertexp.compare.examples import clustered_difference
 from bertexp.compare.refusals import refusals
-from bertexp.compare.results import ComparedRun, Comparison, Difference, ExampleDifference, Setting
+from bertexp.compare.results import ComparedRun, Comparison, ExampleDifference, Setting
 from bertexp.compare.runs import Run
-from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults, short_keys
-from bertexp.compare.statistics import Values, by_seed, differences, estimate, judge
-from bertexp.console import shown, value_text
+from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults
+from bertexp.compare.statistics import estimate
+from bertexp.compare.verdicts import (
+    Rule,
+    Values,
+    all_looks,
+    by_seed,
+    differences,
+    rule_of,
+)
+from bertexp.console import shown
 from bertexp.metrics import Metric, describe
 from bertexp.validation import UserError, nearest, require_choice
 
@@ -30,6 +36,7 @@ def compare(
     baseline: str | None = None,
     at: str | None = None,
     evaluation: str | None = None,
+    margin: float | None = None,
 ) -> Comparison:
     """Compare runs.
 
@@ -41,6 +48,7 @@ def compare(
             the one nearest to what ``conf/`` ships.
         at: the unit of the budget, see ``Comparison``; ``steps`` by default.
         evaluation: the name of the saved evaluation whose figures the runs were read with.
+        margin: differences within it, in the metric's unit, are the same for the user.
 
     Raises:
         UserError: no such metric, key, setting or unit.
@@ -51,7 +59,8 @@ def compare(
     _require_metric(runs, metric)
     keys, others, runs = group(runs, by)
     budget, runs = measure(runs, metric, at, evaluation)
-    return _comparison(runs, keys, others, metric, at, budget, baseline)
+    rule = rule_of(runs, margin)
+    return _comparison(runs, keys, others, metric, at, budget, baseline, rule)
 
 
 def _comparison(
@@ -62,6 +71,7 @@ def _comparison(
     at: str,
     budget: float | None,
     baseline: str | None,
+    rule: Rule,
 ) -> Comparison:
     """Compare the values of measured runs; ``keys`` and ``others`` as ``group`` returns them."""
     counted = [run for run in runs if run.value is not None]
@@ -73,7 +83,7 @@ def _comparison(
         settings.sort(key=lambda s: (s.mean is None, (s.mean or 0) * (-1, 1)[row.best == "min"]))
     swept = {setting.label: setting.values for setting in settings}
     base = chosen if chosen in values else None
-    found = differences(values, base, row) if base else ()
+    found = differences(values, base, row, rule) if base else ()
     unpaired = [d.setting for d in found if not d.seeds]
     abilities = find_abilities(runs, [*swept])
     return Comparison(
@@ -87,12 +97,15 @@ def _comparison(
         warnings=(*refused, *notes(runs, others, unpaired, at, budget)),
         settings=tuple(settings),
         differences=found,
-        effects=find_effects(swept, values, base, row) if base else (),
+        effects=find_effects(swept, values, base, row, rule) if base else (),
         runs=tuple(_compared(run) for run in runs),
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
         yardsticks=find_yardsticks(runs, abilities),
         answered=_answered(runs),
+        margin=rule.margin,
+        anytime=rule.anytime,
+        looks=all_looks(values, base, row) if base and rule.anytime else {},
     )
 
 
@@ -130,76 +143,6 @@ def _settings(
         else:
             found.append(Setting(label, swept[label], 0, 0, None, None, None, None))
     return found
-
-
-def find_effects(
-    settings: Mapping[str, Mapping[str, object]], values: Values, baseline: str, metric: Metric
-) -> tuple[Difference, ...]:
-    """Return main effects and interactions of two keys, corrected for their number.
-
-    A main effect is the difference between a key's value and the baseline's, averaged over the
-    other keys; an interaction (``a=1 × b=2``) is the change of two keys together minus the changes
-    of each alone. Both are contrasts within a seed, with intervals over the seeds that have the
-    whole grid.
-
-    Returns:
-        Nothing if the settings are not a full grid of two or more keys, or no seed has it.
-    """
-    keys = list(settings[baseline])
-    levels = [_levels(settings, baseline, key) for key in keys]
-    cells = _grid(settings, values, baseline, levels)
-    if cells is None:
-        return ()
-    gaps, together = {}, []
-    brief = short_keys(keys)
-    # The seeds are the first axis, the baseline's value is the first of every other.
-    for axis, key in enumerate(keys, 1):
-        for place, level in enumerate(levels[axis - 1][1:], 1):
-            gaps[f"{brief[key]}={level}"] = _by_seed(_against_first(cells, axis, place))
-    for (i, first), (j, second) in itertools.combinations(enumerate(keys, 1), 2):
-        for a, b in itertools.product(range(1, len(levels[i - 1])), range(1, len(levels[j - 1]))):
-            name = f"{brief[first]}={levels[i - 1][a]} × {brief[second]}={levels[j - 1][b]}"
-            one = np.expand_dims(_against_first(cells, i, a), i)
-            gaps[name] = _by_seed(_against_first(one, j, b))
-            together.append(name)
-    return judge(gaps, metric, neutral=together)
-
-
-def _grid(
-    settings: Mapping[str, Mapping[str, object]],
-    values: Values,
-    baseline: str,
-    levels: Sequence[Sequence[str]],
-) -> np.ndarray | None:
-    """Return the values by seed and by the level of each key; None where there is no full grid."""
-    sizes = [*map(len, levels)]
-    if len(sizes) < 2 or min(sizes) < 2 or len(settings) != math.prod(sizes):
-        return None
-    places = {
-        tuple(value_text(v) for v in known.values()): label for label, known in settings.items()
-    }
-    grid = [places[point] for point in itertools.product(*levels)]
-    rows = []
-    for seed in values[baseline]:
-        # The runs of this seed that every setting has, by what else they differ in.
-        found = (values.get(label, {}).get(seed, {}).keys() for label in grid)
-        if others := sorted(set.intersection(*map(set, found))):
-            rows.append([np.mean([values[label][seed][o] for o in others]) for label in grid])
-    return np.array(rows).reshape(len(rows), *sizes) if rows else None
-
-
-def _levels(settings: Mapping[str, Mapping[str, object]], baseline: str, key: str) -> list[str]:
-    base = value_text(settings[baseline][key])
-    known = sorted((values[key] for values in settings.values()), key=lambda v: in_order({key: v}))
-    return list(dict.fromkeys([base, *map(value_text, known)]))
-
-
-def _against_first(cells: np.ndarray, axis: int, place: int) -> np.ndarray:
-    return cells.take(place, axis) - cells.take(0, axis)
-
-
-def _by_seed(found: np.ndarray) -> list[float]:
-    return [float(each) for each in found.reshape(len(found), -1).mean(1)]
 
 
 def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def render(comparison: Comparison) -> str:
         explained=abilities.explained(comparison),
         with_median=any(map(abilities.is_finetuned, metrics)),
         decimals=abilities.DECIMALS,
+        correction=partial(wording.correction, comparison),
+        within=wording.within(comparison),
         tested=comparison.ranked and bool(comparison.differences),
         rates=rates.rates if rates else (),
         heat=_heat(rates) if rates else [],

@@ -16,7 +16,7 @@ from bertexp.files import write_text
 CSV_FILE = "compare.csv"
 JSON_FILE = "compare.json"
 # Raised whenever the meaning of compare.json changes.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,11 @@ class Difference:
     Attributes:
         setting: its label; of an effect, the value or the two values of keys that have it.
         mean: setting minus baseline, in the metric's unit; without a pair of their means.
-        low, high: 95% interval of the difference, None for fewer than two seeds.
+        low, high: 95% interval of the difference, None for fewer than two seeds; if
+            ``Comparison.anytime``, of all differences together, None for too few seeds.
         p_value: two-sided, of the paired t test; None for fewer than two seeds.
-        verdict: ``better``, ``worse``, ``not resolved`` or ``one seed``; of an interaction
-            ``resolved`` instead of the first two.
+        verdict: ``better``, ``worse``, ``same`` (within the margin), ``not resolved`` or
+            ``one seed``; of an interaction ``resolved`` instead of the first two.
         seeds_needed: seeds that would resolve a difference of this size with a power of 80%,
             None where it is resolved or not known.
     """
@@ -87,6 +88,16 @@ class Difference:
     p_corrected: float | None
     verdict: str
     seeds_needed: int | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """A difference after so many seeds, with its interval as in ``Difference``."""
+
+    seeds: int
+    mean: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,10 @@ class Comparison:
         differences: one for each setting with a mean but the baseline; none unless ranked.
         effects: of a full grid of keys, what each does and what two do together.
         answered: how many examples an accuracy of one run is of, by the metric's name.
+        margin: differences within it are the same for the user; 0 if none was given.
+        anytime: whether seeds were added until the differences were resolved, so that intervals
+            and p values have to hold at any number of seeds.
+        looks: by setting, the difference as seeds were added; empty unless ``anytime``.
     """
 
     metric: str
@@ -173,6 +188,9 @@ class Comparison:
     abilities: tuple[Ability, ...] = ()
     yardsticks: tuple[Yardstick, ...] = ()
     answered: dict[str, int] = field(default_factory=dict)
+    margin: float = 0.0
+    anytime: bool = False
+    looks: dict[str, tuple[Look, ...]] = field(default_factory=dict)
 
     @property
     def heading(self) -> str:

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit, nctdtr, stdtr, stdtrit
 
-from bertexp.compare.results import Difference
-from bertexp.metrics import Metric
-
 ALPHA = 0.05
 POWER = 0.8
 MOST_SEEDS = 10_000
-UNBOUNDED = Metric(lower_is_better=True)
-
-# A metric by setting, by seed, and by what else runs differ in: those alike in both are a pair.
-Values = Mapping[str, Mapping[str, Mapping[tuple[str, ...], float]]]
 
 
 class Estimate(NamedTuple):
@@ -79,6 +72,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def equivalence_p(values: Sequence[float], margin: float) -> float:
+    """Return the p value of a mean beyond ``margin``: the larger of two one-sided t tests.
+
+    Below 5% the mean is within the margin on both sides (Schuirmann 1987).
+    """
+    count = len(values)
+    error = float(np.std(values, ddof=1)) / count**0.5
+    room = margin - abs(float(np.mean(values)))
+    size = room / error if error else math.copysign(math.inf, room)
+    return float(stdtr(count - 1, -size))
+
+
 def power(seeds: int, effect: float, deviation: float, alpha: float = ALPHA) -> float:
     """Return the chance that a two-sided paired t test finds ``effect``, its sign included.
 
@@ -105,80 +110,3 @@ def seeds_needed(
         counts, POWER, key=lambda seeds: power(seeds, effect, deviation, alpha)
     )
     return counts[place] if place < len(counts) else None
-
-
-def by_seed(values: Values, setting: str) -> list[float]:
-    """Return the mean over each seed's runs of a setting: the seed is what is drawn anew."""
-    return [float(np.mean(list(runs.values()))) for runs in values[setting].values()]
-
-
-def differences(
-    values: Values, baseline: str, metric: Metric = UNBOUNDED
-) -> tuple[Difference, ...]:
-    """Return each setting against the baseline, in pairs, corrected for their number.
-
-    Runs of one seed share their luck, whatever else they differ in: within a seed the
-    differences of all pairs are averaged, and the interval is over seeds.
-    """
-    base = values[baseline]
-    gaps, unpaired = {}, {}
-    for label, found in values.items():
-        if label == baseline:
-            continue
-        pairs = {
-            seed: [
-                value - base[seed][other] for other, value in runs.items() if other in base[seed]
-            ]
-            for seed, runs in found.items()
-            if seed in base
-        }
-        gaps[label] = [float(np.mean(each)) for each in pairs.values() if each]
-        unpaired[label] = float(
-            np.mean(by_seed(values, label)) - np.mean(by_seed(values, baseline))
-        )
-    return judge(gaps, metric, unpaired)
-
-
-def judge(
-    gaps: Mapping[str, Sequence[float]],
-    metric: Metric,
-    unpaired: Mapping[str, float] | None = None,
-    neutral: Collection[str] = (),
-) -> tuple[Difference, ...]:
-    """Return what is known of differences, corrected for their number.
-
-    The seeds needed are those at which the smallest p of all that are not resolved would
-    pass: the level is that of Holm's next step.
-
-    Args:
-        gaps: by name, one for each seed.
-        unpaired: the difference of those without a seed.
-        neutral: the names of those that are neither better nor worse.
-    """
-    span = metric.high - metric.low
-    estimates = {
-        name: estimate(found, -span, span) if found else Estimate((unpaired or {})[name])
-        for name, found in gaps.items()
-    }
-    tested = {name: e.p_value for name, e in estimates.items() if e.p_value is not None}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    unresolved = sum(p > ALPHA for p in corrected.values())
-    found = []
-    for name, e in estimates.items():
-        seeds, p = len(gaps[name]), corrected.get(name)
-        verdict = _verdict(seeds, e.mean, p, metric.lower_is_better)
-        if name in neutral and verdict in ("better", "worse"):
-            verdict = "resolved"
-        needed = None
-        if p is not None and p > ALPHA and e.deviation is not None:
-            needed = seeds_needed(e.mean, e.deviation, ALPHA / unresolved, seeds)
-        found.append(Difference(name, seeds, e.mean, e.low, e.high, e.p_value, p, verdict, needed))
-    return tuple(found)
-
-
-def _verdict(seeds: int, mean: float, p: float | None, lower_is_better: bool | None) -> str:
-    if seeds == 1:
-        return "one seed"
-    if p is None or p > ALPHA:
-        return "not resolved"
-    return "better" if (mean < 0) == lower_is_better else "worse"

@@ -17,6 +17,7 @@ from bertexp.console import MISSING, aligned, number, table, value_text
 STYLES = {
     "better": "green",
     "worse": "red",
+    "same": "green",
     "resolved": "green",
     "not resolved": "yellow",
     "one seed": "dim",
@@ -173,7 +174,7 @@ def _mean(found: Ability) -> str:
 
 def _legend(comparison: Comparison) -> str:
     def together(found: Sequence[Difference]) -> str:
-        return f" for all {len(found)} together (Holm)" if len(found) > 1 else ""
+        return wording.correction(comparison, len(found))
 
     parts = []
     if comparison.budget is not None:
@@ -188,13 +189,16 @@ def _legend(comparison: Comparison) -> str:
             f"Differences from {comparison.baseline} in pairs with the same seed; verdicts at "
             f"5%{together(comparison.differences)}."
         )
+        if comparison.margin:
+            parts.append(f"Same: {wording.within(comparison)}.")
     if comparison.effects:
         parts.append(
             "Effects: a key's value against the baseline's, averaged over the other keys; ×: what "
             f"two change together beyond that{together(comparison.effects)}."
         )
     if any(d.seeds_needed for d in (*comparison.differences, *comparison.effects)):
-        parts.append("Seeds needed: for a power of 80%, if difference and spread are as seen.")
+        power = "" if comparison.anytime else "for a power of 80%, "
+        parts.append(f"Seeds needed: {power}if difference and spread are as seen.")
     if comparison.abilities:
         parts.append(explained(comparison))
     return " ".join(parts)

@@ -65,6 +65,19 @@ def short_names(comparison: Comparison) -> dict[str, str]:
     return shortened_apart(setting.label for setting in comparison.settings)
 
 
+def within(comparison: Comparison) -> str:
+    """Return the margin in words."""
+    return f"to within {comparison.margin:g} {unit(comparison.metric)}".rstrip()
+
+
+def correction(comparison: Comparison, count: int) -> str:
+    """Return how verdicts on so many differences were corrected; starts with a space, or empty."""
+    together = f" for all {count} together" if count > 1 else ""
+    if comparison.anytime:
+        return f"{together}, however often one looks (Wang and Ramdas 2025)"
+    return together and f"{together} (Holm)"
+
+
 def headline(comparison: Comparison) -> str:
     settings = [s for s in comparison.settings if s.mean is not None]
     if not settings:
@@ -124,7 +137,7 @@ def _average(setting: Setting, comparison: Comparison) -> str:
 def _chief(comparison: Comparison) -> Difference | None:
     """Return the difference that matters most: the best of those that are resolved as better."""
     sign = 1 if comparison.lower_is_better else -1
-    order = ("better", "not resolved", "one seed", "worse")
+    order = ("better", "not resolved", "one seed", "same", "worse")
     return min(
         comparison.differences,
         key=lambda d: (order.index(d.verdict), sign * d.mean),
@@ -145,6 +158,9 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
         return f"{setting} is {difference.verdict} than {baseline} by {size} ({between})."
     if is_equal(difference):
         return f"{setting} and {baseline} have equal results ({plural(difference.seeds, 'seed')})."
+    if difference.verdict == "same":
+        known = _between(low, high, difference.seeds, digits, signed=True)
+        return f"{setting} and {baseline} are the same {within(comparison)} ({known})."
     apart = f"{size} {'below' if mean < 0 else 'above'} {baseline}"
     if difference.verdict == "one seed":
         return f"One seed cannot tell: {setting} is {apart}, which may be chance."
@@ -165,6 +181,7 @@ def _others(comparison: Comparison) -> str:
         "better": ("is better too", "are better too"),
         "worse": ("is worse", "are worse"),
         "equal": ("has equal results", "have equal results"),
+        "same": ("is the same", "are the same"),
         "not resolved": ("is not resolved", "are not resolved"),
         "one seed": ("has one seed too", "have one seed too"),
     }

@@ -78,7 +78,7 @@ def test_the_figures_are_scipys_on_what_the_runs_recorded(sweep: Path, compared:
     for rate, _, summary, _, _ in sorted(jobs(sweep / RATES), key=by_seed):
         if summary["status"] == "finished":
             losses[rate].append(summary["metrics"]["eval/loss"])
-    assert (found["format"], found["at"], found["budget"]) == (2, "steps", 20)
+    assert (found["format"], found["at"], found["budget"]) == (3, "steps", 20)
     assert found["baseline"] == "masking.prob=0.15"
     for setting in found["settings"]:
         values = losses[setting["values"]["masking.prob"]]
@@ -172,6 +172,14 @@ def test_two_single_runs_are_compared_example_by_example(sweep: Path, command: C
     assert examples["scope"] in " ".join(done.output.split())
 
 
+def test_settings_within_the_margin_are_the_same(sweep: Path, command: Command) -> None:
+    wide = ("--by", "masking.prob", "--margin", "50", "--output", "wide")
+    done = command(RATES, *wide, module=COMPARE, folder=sweep)
+    assert done.code == 0, done.errors
+    assert "prob=0.4 and 0.15 are the same to within 50 nats" in " ".join(done.output.split())
+    assert [d["verdict"] for d in strict(sweep / "wide/compare.json")["differences"]] == ["same"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -183,6 +191,7 @@ def test_two_single_runs_are_compared_example_by_example(sweep: Path, command: C
         ((RATES, "--at", "token"), "Did you mean 'tokens'?"),
         ((RATES, "--baseline", "masking.prob=0.3"), "fits no settings"),
         ((RATES, "--output", "cache/a-file/x"), "--output cache/a-file/x: "),
+        ((RATES, "--margin", "-1"), "--margin: must be a number above 0, not -1."),
         ((), "the following arguments are required: PATH"),
     ],
 )

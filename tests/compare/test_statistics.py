@@ -10,15 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bertexp.compare.comparison import find_effects
-from bertexp.compare.statistics import (
-    UNBOUNDED,
-    differences,
-    estimate,
-    holm,
-    power,
-    seeds_needed,
-)
+from bertexp.compare.effects import find_effects
+from bertexp.compare.statistics import equivalence_p, estimate, holm, power, seeds_needed
+from bertexp.compare.verdicts import UNBOUNDED, Rule, differences, judge
 from bertexp.metrics import share, wilson
 
 SIMULATIONS = 2000
@@ -281,3 +275,27 @@ def test_only_pairs_count() -> None:
     assert (found["none"].seeds, found["none"].verdict) == (0, "not resolved")
     assert found["none"].mean == pytest.approx(3 - 53 / 3)
     assert not math.isnan(found["none"].mean) and found["none"].p_corrected is None
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(-5, 5), min_size=2, max_size=12).filter(lambda x: np.ptp(x) > 1e-3),
+    st.floats(0.01, 9),
+)
+def test_equivalence_is_two_one_sided_tests(values: list[float], margin: float) -> None:
+    above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, margin, alternative="less").pvalue
+    assert equivalence_p(values, margin) == pytest.approx(max(above, below), abs=1e-12)
+    (found,) = judge({"a": values}, UNBOUNDED, rule=Rule(margin))
+    assert (found.verdict == "same") == (max(above, below) <= 0.05)
+
+
+def test_settings_are_wrongly_called_the_same_in_at_most_one_of_twenty_studies() -> None:
+    """All four differ from the baseline by the margin, or by more."""
+    generator = np.random.default_rng(5)
+    true = np.array([0.01, -0.01, 0.01, 0.03])
+    wrong = 0
+    for gaps in true[:, None] + generator.normal(0, 0.004, (SIMULATIONS, 4, 4)):
+        found = judge(dict(zip("abcd", gaps.tolist(), strict=True)), UNBOUNDED, rule=Rule(0.01))
+        wrong += any(d.verdict == "same" for d in found)
+    assert wrong / SIMULATIONS <= 0.05 + 2 * (0.05 * 0.95 / SIMULATIONS) ** 0.5

@@ -61,12 +61,18 @@ def difference(mean: float, half: float | None, verdict: str, **changes: Any) ->
             True,
             "masking.prob=0.4 and 0.15 have equal results (3 seeds).",
         ),
+        (
+            difference(0.001, 0.004, "same"),
+            True,
+            "masking.prob=0.4 and 0.15 are the same to within 0.01 nats "
+            "(95% −0.0030 to +0.0050, 3 seeds).",
+        ),
     ],
 )
 def test_the_headline_is_the_answer(
     simulate: Simulate, found: Difference, lower_is_better: bool, sentence: str
 ) -> None:
-    comparison = simulate(TWO, differences=(found,), lower_is_better=lower_is_better)
+    comparison = simulate(TWO, differences=(found,), lower_is_better=lower_is_better, margin=0.01)
     assert wording.headline(comparison) == sentence
 
 

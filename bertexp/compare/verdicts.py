@@ -1,0 +1,200 @@
+"""Verdicts: which settings are better or worse than the baseline, or the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bertexp.compare import anytime
+from bertexp.compare.results import Difference, Look
+from bertexp.compare.runs import SWEEP_FILE, Run
+from bertexp.compare.statistics import (
+    ALPHA,
+    MOST_SEEDS,
+    Estimate,
+    equivalence_p,
+    estimate,
+    holm,
+    seeds_needed,
+)
+from bertexp.metrics import Metric
+
+UNBOUNDED = Metric(lower_is_better=True)
+
+# A metric by setting, by seed, and by what else runs differ in: those alike in both are a pair.
+Values = Mapping[str, Mapping[str, Mapping[tuple[str, ...], float]]]
+
+
+class Rule(NamedTuple):
+    """What decides between settings.
+
+    Attributes:
+        margin: differences within it, in the metric's unit, are the same for the user.
+        anytime: whether more seeds were run because of what the first ones showed.
+    """
+
+    margin: float = 0.0
+    anytime: bool = False
+
+
+FIXED = Rule()
+
+
+def rule_of(runs: Sequence[Run], margin: float | None) -> Rule:
+    """Return the rule of a comparison: runs of ``hydra/sweeper=resolve`` have one of their own."""
+    rules = [found for sweep in {run.sweep for run in runs} if sweep and (found := resolved(sweep))]
+    own = max((float(found.margin) for found in rules), default=0.0)
+    return Rule(own if margin is None else margin, bool(rules))
+
+
+def resolved(sweep: Path) -> Any:
+    """Return what ``hydra/sweeper=resolve`` was set to in a sweep; None for other sweeps."""
+    from omegaconf import OmegaConf
+
+    sweeper = OmegaConf.select(OmegaConf.load(sweep / SWEEP_FILE), "hydra.sweeper")
+    return sweeper if sweeper and "margin" in sweeper else None
+
+
+def by_seed(values: Values, setting: str) -> list[float]:
+    """Return the mean over each seed's runs of a setting: the seed is what is drawn anew."""
+    return [float(np.mean(list(runs.values()))) for runs in values[setting].values()]
+
+
+def differences(
+    values: Values, baseline: str, metric: Metric = UNBOUNDED, rule: Rule = FIXED
+) -> tuple[Difference, ...]:
+    """Return each setting against the baseline, in pairs, corrected for their number."""
+    gaps = pair_gaps(values, baseline)
+    base = np.mean(by_seed(values, baseline))
+    unpaired = {label: float(np.mean(by_seed(values, label)) - base) for label in gaps}
+    return judge({k: [*v.values()] for k, v in gaps.items()}, metric, unpaired, rule=rule)
+
+
+def pair_gaps(values: Values, baseline: str) -> dict[str, dict[str, float]]:
+    """Return each setting's difference from the baseline by seed.
+
+    Runs of one seed share their luck, whatever else they differ in: within a seed the
+    differences of all pairs are averaged, and the interval is over seeds.
+    """
+    base = values[baseline]
+    found: dict[str, dict[str, float]] = {}
+    for label in (label for label in values if label != baseline):
+        pairs = {
+            seed: [
+                value - base[seed][other] for other, value in runs.items() if other in base[seed]
+            ]
+            for seed, runs in values[label].items()
+            if seed in base
+        }
+        found[label] = {seed: float(np.mean(each)) for seed, each in pairs.items() if each}
+    return found
+
+
+def all_looks(values: Values, baseline: str, metric: Metric) -> dict[str, tuple[Look, ...]]:
+    """Return each setting's difference from the baseline as its seeds were added, in order."""
+    gaps = pair_gaps(values, baseline)
+    alpha, span = ALPHA / max(len(gaps), 1), metric.high - metric.low
+    return {
+        label: anytime.looks([found[seed] for seed in sorted(found, key=_place)], alpha, span)
+        for label, found in gaps.items()
+    }
+
+
+def _place(seed: str) -> tuple[int, str]:
+    return int(seed) if seed.isdecimal() else 0, seed
+
+
+def judge(
+    gaps: Mapping[str, Sequence[float]],
+    metric: Metric,
+    unpaired: Mapping[str, float] | None = None,
+    neutral: Collection[str] = (),
+    rule: Rule = FIXED,
+) -> tuple[Difference, ...]:
+    """Return what is known of differences, corrected for their number.
+
+    Args:
+        gaps: by name, one for each seed.
+        unpaired: the difference of those without a seed.
+        neutral: the names of those that are neither better nor worse.
+    """
+    span = metric.high - metric.low
+    judged = (_judge_anytime if rule.anytime else _judge_fixed)(
+        {name: found for name, found in gaps.items() if found}, span, rule.margin
+    )
+    found = []
+    for name, values in gaps.items():
+        e, p, is_same, needed = judged.get(name) or _Judged(Estimate((unpaired or {})[name]))
+        verdict = _verdict(len(values), e.mean, p, metric.lower_is_better)
+        if len(values) > 1 and is_same:
+            verdict = "same"
+        elif name in neutral and verdict in ("better", "worse"):
+            verdict = "resolved"
+        needed = needed if verdict == "not resolved" else None
+        numbers = (e.mean, e.low, e.high, e.p_value, p)
+        found.append(Difference(name, len(values), *numbers, verdict, needed))
+    return tuple(found)
+
+
+class _Judged(NamedTuple):
+    estimate: Estimate
+    p_corrected: float | None = None
+    is_same: bool = False
+    needed: int | None = None
+
+
+def _judge_fixed(
+    gaps: Mapping[str, Sequence[float]], span: float, margin: float
+) -> dict[str, _Judged]:
+    """Judge by t tests of a number of seeds that was chosen before.
+
+    Differences and equivalences are two families, each corrected by Holm. The seeds needed are
+    those at which the smallest p of all that are not resolved would pass: the level is that of
+    Holm's next step.
+    """
+    tested = {name: found for name, found in gaps.items() if len(found) > 1}
+    estimates = {name: estimate(found, -span, span) for name, found in gaps.items()}
+    p_values = _holm({name: estimates[name].p_value or 0.0 for name in tested})
+    same = _holm({n: equivalence_p(found, margin) for n, found in tested.items()} if margin else {})
+    unresolved = sum(p > ALPHA for p in p_values.values())
+    judged = {}
+    for name, e in estimates.items():
+        p, needed = p_values.get(name), None
+        if p is not None and p > ALPHA and e.deviation is not None:
+            needed = seeds_needed(e.mean, e.deviation, ALPHA / unresolved, len(gaps[name]))
+        judged[name] = _Judged(e, p, same.get(name, 1.0) <= ALPHA, needed)
+    return judged
+
+
+def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    return dict(zip(p_values, holm([*p_values.values()]), strict=True))
+
+
+def _judge_anytime(
+    gaps: Mapping[str, Sequence[float]], span: float, margin: float
+) -> dict[str, _Judged]:
+    """Judge by intervals that hold for all differences together, at any number of seeds."""
+    alpha = ALPHA / max(len(gaps), 1)
+    judged = {}
+    for name, values in gaps.items():
+        last, p = anytime.looks(values, alpha, span)[-1], anytime.p_value(values)
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        e = Estimate(last.mean, deviation, last.low, last.high, p)
+        is_same = last.low is not None and -margin <= last.low and (last.high or 0.0) <= margin
+        needed = None
+        if deviation:
+            counts = range(len(values) + 1, MOST_SEEDS + 1)
+            needed = anytime.seeds_needed(last.mean, deviation, alpha, margin, counts)
+        judged[name] = _Judged(e, min(1.0, p * len(gaps)), is_same, needed)
+    return judged
+
+
+def _verdict(seeds: int, mean: float, p: float | None, lower_is_better: bool | None) -> str:
+    if seeds == 1:
+        return "one seed"
+    if p is None or p > ALPHA:
+        return "not resolved"
+    return "better" if (mean < 0) == lower_is_better else "worse"
