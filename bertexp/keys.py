@@ -24,7 +24,7 @@ def key(
     default: Any = MISSING,
     *,
     within: str | None = None,
-    choices: Iterable[str] | Registry[Any] | None = None,
+    choices: Iterable[str | bool] | Registry[Any] | None = None,
     read_with: tuple[object, ...] = (),
     about: str = "",
 ) -> Any:

@@ -60,11 +60,12 @@ def require_folder_name(key: str, found: str) -> None:
     require(fits, key, found, f"a folder's name: no slashes, {LONGEST_NAME} bytes at most")
 
 
-def require_choice(key: str, found: str, choices: Iterable[str]) -> None:
+def require_choice(key: str, found: str | bool, choices: Iterable[str | bool]) -> None:
     """Raise a ``UserError`` with the nearest match unless ``found`` is one of ``choices``."""
     choices = list(choices)
     if found not in choices:
-        allowed = f"one of {', '.join(choices)}.{nearest(found, choices)}"
+        names = [str(each).lower() if isinstance(each, bool) else each for each in choices]
+        allowed = f"one of {', '.join(names)}.{nearest(str(found), names)}"
         raise UserError(f"{key}={_in_a_line(found)}: must be {allowed}")
 
 

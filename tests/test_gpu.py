@@ -12,6 +12,7 @@ import torch
 from bertexp.config import Config
 from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
+from bertexp.families.compiling import compiling
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
@@ -85,15 +86,14 @@ def test_losses_and_gradients_are_those_of_the_cpu(
 ) -> None:
     torch.set_float32_matmul_precision("highest")
     objective = Learner(model, data.task.objectives)
-    expected, shape = computed(objective, batch), tuple(batch.input_ids_BL.shape)
+    expected = computed(objective, batch)
     if packs:
         batch = batch.packed(64)
         assert batch.packed_T is not None
-        shape = (1, len(batch.packed_T))
     objective.cuda()
-    if is_compiled:
-        objective.family.compile(frozenset([shape]))
-    for ours, theirs in zip(computed(objective, batch, precision), expected, strict=True):
+    with compiling(is_compiled):
+        found = computed(objective, batch, precision)
+    for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).norm() / theirs.norm() < error
 
 
@@ -112,9 +112,9 @@ def test_limited_attention_is_that_of_the_cpu(
     assert batch.parts_BL is not None
     expected = computed(objective, batch)
     objective.cuda()
-    if is_compiled:
-        objective.family.compile(frozenset([tuple(batch.input_ids_BL.shape)]))
-    for ours, theirs in zip(computed(objective, batch), expected, strict=True):
+    with compiling(is_compiled):
+        found = computed(objective, batch)
+    for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).norm() / theirs.norm() < 1e-5
 
 

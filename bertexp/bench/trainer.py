@@ -129,7 +129,7 @@ def _arguments(
         logging_steps=10**6 if side == TUNED else config.trainer.log_every,
         # It looks at every loss: on a GPU it waits for it.
         logging_nan_inf_filter=side != TUNED,
-        torch_compile=config.hardware.compile,
+        torch_compile=config.hardware.compile is True,
         dataloader_drop_last=True,
         dataloader_pin_memory=not on_cpu,
         # On a GPU the next batch is made meanwhile.

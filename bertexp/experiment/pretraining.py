@@ -65,7 +65,7 @@ class Pretraining(Experiment[Config]):
         # First, to find mistakes before the corpus, which may take long, is prepared.
         heads = frozenset[str]().union(*(part.task.heads for part in self.parts))
         reads_pairs = any(part.task.reads_pairs for part in self.parts)
-        compiled = config.hardware.compile
+        compiled = config.hardware.compile is True
         task = " and ".join(dict.fromkeys(f"task={part.task.name}" for part in self.parts))
         found = check_model(
             *(config.family, config.model, heads, length, device, reads_pairs, compiled, task),

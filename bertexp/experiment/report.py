@@ -6,40 +6,36 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from accelerate import Accelerator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from bertexp.config import RunConfig
 from bertexp.console import clock, listed, plural, table
 from bertexp.experiment.base import Prepared
 from bertexp.experiment.rates import explained
 from bertexp.metrics import describe, known_to
 from bertexp.objectives.learner import Learner, count_parameters
-from bertexp.training.graphs import can_record
+from bertexp.training.loop import Training
 from bertexp.training.phase import Phase
 from bertexp.training.state import TrainState
 
 
 def plan(
-    config: RunConfig,
     prepared: Prepared,
     learner: Learner,
-    accelerator: Accelerator,
+    training: Training,
     steps: Sequence[int],
     seconds: float,
 ) -> RenderableType:
     """Return the plan; ``steps`` are those of each phase, or of the last ones that are left."""
     phases = prepared.phases[-len(steps) :]
-    mixed = accelerator.mixed_precision
+    mixed, device = training.accelerator.mixed_precision, training.accelerator.device.type
     rows = {
         "steps": "; then ".join(
             _steps(phase, number, prepared.default_rate)
             for phase, number in zip(phases, steps, strict=True)
         ),
-        "hardware": f"{accelerator.device.type}, {'fp32' if mixed == 'no' else mixed}"
-        f"{', compiled' * config.hardware.compile}"
-        f"{', steps as CUDA graphs' * can_record(config.hardware, accelerator, learner)}",
+        "hardware": f"{device}, {'fp32' if mixed == 'no' else mixed}"
+        f"{', compiled' * training.compiled}{', steps as CUDA graphs' * training.recorded}",
         "time": f"about {clock(seconds)} of training",
     }
     facts = dict(prepared.facts)

@@ -165,9 +165,7 @@ class Run(Watch):
 
     def print_plan(self, steps: Sequence[int], seconds: float) -> None:
         """Print the plan, or only log it in a job of a sweep; ``steps`` are of each phase."""
-        lines = report.plan(
-            self.config, self.prepared, self.learner, self.accelerator, steps, seconds
-        )
+        lines = report.plan(self.prepared, self.learner, self.training, steps, seconds)
         show(lines, log_only=self.invocation.job is not None)
 
     def log(self, fraction: float, found: dict[str, float]) -> None:

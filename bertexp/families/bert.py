@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,14 +11,10 @@ from torch import Tensor
 from bertexp.families import FAMILIES
 from bertexp.families.attention import Mask, Texts, attend, keeps_apart
 from bertexp.families.base import LABEL, MASKED, PAIR, Family
+from bertexp.families.compiling import Compilable
 from bertexp.families.costs import Part
 from bertexp.families.initialization import look_at_neighbours
 from bertexp.families.inputs import Inputs
-
-# The most programs that torch compiles of one function.
-PROGRAMS = 8
-# Computes the output of a ``BertLayer`` at all positions, see ``whole_layer``.
-Layer = Callable[[Any, Tensor, Mask], Tensor]
 
 
 class BertLayers(Family):
@@ -35,18 +31,13 @@ class BertLayers(Family):
 
     compiles = True
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self._train_layer: Layer = whole_layer
-
     def initialize(self, how: str) -> None:
         if how == "local":
             look_at_neighbours(self.base)
 
     def encode(self, inputs: Inputs) -> Tensor:
-        run_layer = self._train_layer if self.model.training else whole_layer
         if inputs.packed_T is not None:
-            return self._encode_packed(inputs, run_layer)
+            return self._encode_packed(inputs)
         mask = inputs.attended_B1LL
         is_whole = mask is None  # whether all positions attend to the same ones
         if is_whole and inputs.attention_mask_BL is not None:
@@ -58,20 +49,16 @@ class BertLayers(Family):
         *layers, last = self.base.encoder.layer
         dropping = layers[self.whole_layers :] if inputs.kept_BK is not None else []
         for layer in layers[: len(layers) - len(dropping)]:
-            hidden_BLD = run_layer(layer, hidden_BLD, mask)
+            hidden_BLD = whole_layer(layer, hidden_BLD, mask)
         if inputs.kept_BK is not None:
-            hidden_BLD = run_on_some(dropping, hidden_BLD, mask, inputs.kept_BK, run_layer)
-        rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
-        queried_BPD = hidden_BLD[rows_B1, inputs.queries_BP]
+            hidden_BLD = run_on_some(dropping, hidden_BLD, mask, inputs.kept_BK)
         if mask is not None and not is_whole:
+            rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
             mask = mask.expand(len(hidden_BLD), -1, -1, -1)[rows_B1, 0, inputs.queries_BP][:, None]
-        context_BPD = attend(last.attention.self, queried_BPD, hidden_BLD, mask)
-        context_UD, queried_UD = (
-            each_BPD.flatten(0, 1)[inputs.slots_U] for each_BPD in (context_BPD, queried_BPD)
-        )
-        return _read(last, context_UD, queried_UD)
+        states_UD: Tensor = used_layer(last, hidden_BLD, mask, inputs.queries_BP, inputs.slots_U)
+        return states_UD
 
-    def _encode_packed(self, inputs: Inputs, run_layer: Layer) -> Tensor:
+    def _encode_packed(self, inputs: Inputs) -> Tensor:
         """Return the same without computing padding: one row of all texts, each by itself."""
         at_T, ids_BL, positions_BL = inputs.packed_T, inputs.input_ids_BL, inputs.positions_BL
         assert at_T is not None and inputs.offsets_S is not None
@@ -92,10 +79,9 @@ class BertLayers(Family):
         texts = Texts(inputs.offsets_S, ids_BL.shape[1])
         *layers, last = self.base.encoder.layer
         for layer in layers:
-            hidden_1TD = run_layer(layer, hidden_1TD, texts)
-        context_1TD = attend(last.attention.self, hidden_1TD, hidden_1TD, texts)
-        used_U = inputs.packed_slots_U
-        return _read(last, context_1TD[0, used_U], hidden_1TD[0, used_U])
+            hidden_1TD = whole_layer(layer, hidden_1TD, texts)
+        states_UD: Tensor = used_layer(last, hidden_1TD, texts, None, inputs.packed_slots_U)
+        return states_UD
 
     def can_pack(self, device: torch.device) -> bool:
         # Others, before Ampere, have no flash attention.
@@ -111,7 +97,8 @@ class BertLayers(Family):
 
     def embed(self, ids: dict[str, Any]) -> Tensor:
         """Return the input of the first layer."""
-        hidden_BLD: Tensor = self.base.embeddings(**ids)
+        names = ("input_ids", "token_type_ids", "position_ids")
+        hidden_BLD: Tensor = look_up(self.base.embeddings, *(ids.get(name) for name in names))
         return hidden_BLD
 
     def layer_products(self, length: int) -> int:
@@ -165,9 +152,6 @@ class BertLayers(Family):
             found.append(Part("masked tokens' head", self.masked_head, products, is_head=True))
         return found
 
-    def compile(self, shapes: frozenset[tuple[int, int]]) -> None:
-        self._train_layer = CompiledLayer(shapes)
-
 
 @FAMILIES.register("bert", reads=("model.initialization",))
 class Bert(BertLayers):
@@ -186,7 +170,7 @@ class Bert(BertLayers):
         }
 
     def transform(self, hidden_MD: Tensor) -> Tensor:
-        transformed_MD: Tensor = self.model.cls.predictions.transform(hidden_MD)
+        transformed_MD: Tensor = transform(self.model.cls.predictions.transform, hidden_MD)
         return transformed_MD
 
     def pair_logits(self, first_BD: Tensor) -> Tensor:
@@ -203,14 +187,50 @@ class Bert(BertLayers):
         return found
 
 
+@Compilable
+def look_up(
+    embeddings: Any, ids_BL: Tensor, types_BL: Tensor | None, positions_BL: Tensor | None
+) -> Tensor:
+    """Return the output of ``BertEmbeddings``."""
+    hidden_BLD: Tensor = embeddings(ids_BL, types_BL, positions_BL)
+    return hidden_BLD
+
+
+@Compilable
 def whole_layer(layer: Any, hidden_BLD: Tensor, mask: Mask) -> Tensor:
     """Return the output of a ``BertLayer`` at all positions, see ``attend``."""
     context_BLD = attend(layer.attention.self, hidden_BLD, hidden_BLD, mask)
     return _read(layer, context_BLD, hidden_BLD)
 
 
+@Compilable
+def used_layer(
+    layer: Any, hidden_BLD: Tensor, mask: Mask, queries_BP: Tensor | None, slots_U: Tensor
+) -> Tensor:
+    """Return the output of a ``BertLayer`` at used positions, shape (used, hidden).
+
+    ``queries_BP`` None is all positions.
+    """
+    queried_BPD = hidden_BLD
+    if queries_BP is not None:
+        rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
+        queried_BPD = hidden_BLD[rows_B1, queries_BP]
+    context_BPD = attend(layer.attention.self, queried_BPD, hidden_BLD, mask)
+    context_UD, queried_UD = (
+        each_BPD.flatten(0, 1)[slots_U] for each_BPD in (context_BPD, queried_BPD)
+    )
+    return _read(layer, context_UD, queried_UD)
+
+
+@Compilable
+def transform(head: Any, hidden_MD: Tensor) -> Tensor:
+    """Return the output of a ``BertPredictionHeadTransform``."""
+    transformed_MD: Tensor = head(hidden_MD)
+    return transformed_MD
+
+
 def run_on_some(
-    layers: Sequence[Any], hidden_BLD: Tensor, mask: Tensor | None, kept_BK: Tensor, run: Layer
+    layers: Sequence[Any], hidden_BLD: Tensor, mask: Tensor | None, kept_BK: Tensor
 ) -> Tensor:
     """Return the states at all positions, of which the layers compute ``kept_BK`` only.
 
@@ -226,39 +246,10 @@ def run_on_some(
         columns_B11K = kept_BK[:, None, None]
         mask = mask.gather(3, columns_B11K.expand(-1, -1, mask.shape[2], -1))
     for layer in others:
-        kept_BKD = run(layer, kept_BKD, mask)
+        kept_BKD = whole_layer(layer, kept_BKD, mask)
     return hidden_BLD.scatter(1, kept_BK[:, :, None].expand_as(kept_BKD), kept_BKD)
 
 
 def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
     output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
     return output
-
-
-class CompiledLayer:
-    """``whole_layer``, compiled once per shape and shared by all layers of a model.
-
-    The weights keep their names in the model. Results equal those of ``whole_layer`` up to
-    rounding, but on a GPU dropout draws different masks. The last layer is never compiled, since
-    its number of positions differs with each batch.
-
-    Args:
-        shapes: the (examples, tokens) of batches to compile for, each with and without a padding
-            mask, or with a mask for each position. Others run uncompiled, and so do those after the
-            first ``PROGRAMS``, as phases may have: for one more, torch would raise an error.
-    """
-
-    def __init__(self, shapes: frozenset[tuple[int, int]]) -> None:
-        # Programs of earlier jobs in this process would count towards the limit.
-        torch.compiler.reset()
-        self._shapes = shapes
-        self._kinds: set[tuple[torch.Size | None, ...]] = set()
-        self._compiled = torch.compile(whole_layer, dynamic=False, fullgraph=True)
-
-    def __call__(self, layer: Any, hidden_BLD: Tensor, mask: Mask) -> Tensor:
-        limits = mask.offsets_S if isinstance(mask, Texts) else mask
-        kind = (hidden_BLD.shape, None if limits is None else limits.shape)
-        if tuple(hidden_BLD.shape[:2]) in self._shapes and len(self._kinds) < PROGRAMS:
-            self._kinds.add(kind)
-        run = self._compiled if kind in self._kinds else whole_layer
-        return run(layer, hidden_BLD, mask)

@@ -40,7 +40,7 @@ class Kind:
     # The index of the first position, unless `positions_follow_padding`: then `pad_id + 1`.
     first_position: ClassVar[int] = 0
     positions_follow_padding: ClassVar[bool] = False
-    # Whether it supports `hardware.compile`, see `Family.compile`.
+    # Whether it supports `hardware.compile`: its layers are `Compilable`.
     compiles: ClassVar[bool] = False
 
     @classmethod

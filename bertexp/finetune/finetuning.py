@@ -50,7 +50,7 @@ class Finetuning(Experiment[FinetuneConfig]):
         length = self.saved.max_length(architecture)
         if labelled.max_length:
             length = min(length, labelled.max_length)
-        if self.config.hardware.compile:
+        if self.config.hardware.compile is True:
             must_compile(architecture)
         tokenizer = self.saved.load_tokenizer()
         with group.first_before_others():

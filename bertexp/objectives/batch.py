@@ -50,8 +50,11 @@ class Target(Tensors):
         return replace(self, positions_N=at_N // before * after + at_N % before)
 
     def filled(self) -> Self:
-        """Return a target with a prediction of weight 0 at each position that is padding."""
-        if self.used is None:
+        """Return a target with a prediction of weight 0 at each position that is padding.
+
+        One that predicts nothing stays as it is.
+        """
+        if self.used is None or not len(self):
             return self
         more = self.used.stop - self.used.start - len(self)
         weights_N, by_token_N = self.weights_N, self.token_weights_N
@@ -183,9 +186,25 @@ class Batch(Inputs):
         return replace(super().mapped(change, kind), targets=targets)
 
     def filled(self) -> Batch:
-        """Return a batch whose targets have as many predictions as places, some of weight 0."""
-        targets = {name: target.filled() for name, target in self.targets.items()}
-        return replace(self, targets=targets)
+        """Return a batch whose targets have as many predictions as places, some of weight 0.
+
+        The number of places is rounded up, so that batches have few different ones.
+        """
+        slots, targets, end = [self.slots_U[:0]], dict(self.targets), 0
+        used = {name: target.used for name, target in targets.items() if target.used is not None}
+        for name, own in sorted(used.items(), key=lambda each: each[1].start):
+            target, places = targets[name], own.stop - own.start
+            more = _rounded_up(places) - places if places > len(target) > 0 else 0
+            slots.append(functional.pad(self.slots_U[own], (0, more)))
+            targets[name] = replace(target, used=slice(end, end + places + more)).filled()
+            end += places + more
+        return replace(self, slots_U=torch.cat(slots), targets=targets)
+
+
+def _rounded_up(places: int) -> int:
+    """Return a multiple of 32 and of an eighth of the next power of two."""
+    unit = max(32, (1 << (places - 1).bit_length()) // 8)
+    return -(-places // unit) * unit
 
 
 def pad(

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bertexp.families.compiling import Compilable
+
 # Logits that exist at the same time, whatever the mask rate: 32 MiB in float32; on a GPU 256 MiB
 # (with 32 MiB, base on 256 x 128 tokens took 75 ms a step on an H100 instead of 63).
 CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
@@ -47,6 +49,7 @@ class Terms(NamedTuple):
 PLAIN = Terms()
 
 
+@Compilable
 def masked_loss(
     hidden_MD: Tensor,
     weight_VD: Tensor,

@@ -11,6 +11,7 @@ from bertexp.validation import UserError, require
 MINUTES = re.compile(r"(\d+(?:\.\d+)?)min")
 
 DEVICES = ("auto", "cpu", "gpu", "mps")
+COMPILE: tuple[str | bool, ...] = ("auto", True, False)
 
 
 @dataclass(kw_only=True)
@@ -89,11 +90,11 @@ class HardwareConfig:
     sharded: bool
     num_workers: int | None = key(within="[0, inf)")
     threads: int | None = key(within="[1, inf)")
-    compile: bool
+    compile: bool | str = key(choices=COMPILE)
     graphs: bool
 
     def __post_init__(self) -> None:
-        if self.compile and self.sharded:
+        if self.compile is True and self.sharded:
             raise UserError(
                 "hardware.compile=true: not with hardware.sharded=true, whose weights are parts."
             )

@@ -68,6 +68,7 @@ class _Recording:
 class RecordedSteps:
     """Computes steps by replaying graphs, one for each shape of the step's batches.
 
+    The first step of a shape is computed as usual, which may compile it; the second is recorded.
     The results are those of ``compute_step`` up to rounding.
 
     Args:
@@ -79,16 +80,18 @@ class RecordedSteps:
         self._groups: list[dict[str, Any]] = run.optimizer.param_groups
         device = run.accelerator.device
         self._rates = [torch.zeros((), device=device) for _ in self._groups]
+        self._seen = set[Hashable]()
         self._recordings: dict[Hashable, _Recording] = {}
         self._steps = self._made = 0
 
     def __call__(self, batches: list[Batch], totals: Mapping[str, int]) -> Computed:
         self._steps += 1
-        if self._steps <= WARM_UP:
-            return compute_step(self._run, batches, totals)
         shape = _shape(batches)
+        is_new = shape not in self._seen
+        self._seen.add(shape)
         recording = self._recordings.pop(shape, None)
-        if recording is None and self._made > FIRST + self._steps / 4:
+        waits = self._steps <= WARM_UP or self._made > FIRST + self._steps / 4
+        if is_new or (recording is None and waits):
             return compute_step(self._run, batches, totals)
         for rate, parameters in zip(self._rates, self._groups, strict=True):
             rate.fill_(parameters["lr"])

@@ -52,6 +52,7 @@ class Training:
         tokens_per_step: the mean, without padding.
         step_seconds: the mean of forward and backward passes.
         recorded: whether steps are recorded and replayed, see ``RecordedSteps``.
+        compiled: whether steps are compiled, those of the shapes that most batches have.
     """
 
     phase: Phase
@@ -67,6 +68,7 @@ class Training:
     tokens_per_step: float
     step_seconds: float
     recorded: bool = False
+    compiled: bool = False
 
     @property
     def config(self) -> TrainingConfig:

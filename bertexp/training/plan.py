@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ from bertexp.training.config import TrainingConfig
 POOL_BATCHES = 64
 # The number of different batch lengths of compiled and of recorded steps.
 COMPILED_LENGTHS, RECORDED_LENGTHS = 4, 8
-# The number of different totals of tokens of packed ones, or what they are multiples of.
-PACKED_TOTALS, PACKED_MULTIPLE = 16, 64
+# The total of tokens of packed ones is a multiple.
+PACKED_MULTIPLE = 64
 
 
 class Request(NamedTuple):
@@ -41,13 +42,11 @@ class BatchPlan(Dataset[list[Batch]]):
         batch_size: examples in a batch; the last batch of an epoch may have fewer.
         batches_per_step: batches in a step; the last step of an epoch may have fewer.
         rank, processes: this process and their number; each gets its share of every step.
-        lengths: pad nearly all batches to one of so many lengths; 0 for no such padding.
-        filled: fill up the predictions of a batch, see ``Batch.filled``.
-        packs: pack batches with padding, see ``Batch.packed``, to one of ``lengths`` totals.
+        packs: pack batches with padding, see ``Batch.packed``.
 
     Attributes:
-        shapes: with ``lengths``, the (examples, tokens) of nearly all this process's batches, a
-            packed one being one example; the last ones of an epoch may have fewer examples.
+        shapes: in few shapes, the (examples, tokens) of nearly all this process's batches; the last
+            ones of an epoch may have fewer examples.
     """
 
     def __init__(
@@ -58,8 +57,6 @@ class BatchPlan(Dataset[list[Batch]]):
         seed: int,
         rank: int = 0,
         processes: int = 1,
-        lengths: int = 0,
-        filled: bool = False,
         packs: bool = False,
     ) -> None:
         self._examples = examples
@@ -71,10 +68,9 @@ class BatchPlan(Dataset[list[Batch]]):
         self.steps_per_epoch = -(-self.batches_per_epoch // batches_per_step)
         self._weights_V = np.empty(0)
         self._epoch_batches = draws.LastEpochs(self._draw_epoch)
-        self._filled, self._packs = filled, packs
-        self._multiple = PACKED_MULTIPLE
+        self._packs, self._multiple = packs, PACKED_MULTIPLE
         self._longest = int(examples.lengths(0).max())
-        self.shapes = self._few_shapes(lengths) if lengths else frozenset[tuple[int, int]]()
+        self.shapes = frozenset[tuple[int, int]]()
 
     @classmethod
     def of(
@@ -84,15 +80,21 @@ class BatchPlan(Dataset[list[Batch]]):
         seed: int,
         rank: int = 0,
         processes: int = 1,
-        recorded: bool = False,
         packs: bool = False,
     ) -> BatchPlan:
         trainer = config.trainer
         size, several = trainer.batch_size, trainer.gradient_accumulation_steps
-        lengths = (PACKED_TOTALS if packs else RECORDED_LENGTHS) if recorded else 0
-        if config.hardware.compile:
-            lengths = COMPILED_LENGTHS
-        return cls(examples, size, several, seed, rank, processes, lengths, recorded, packs)
+        return cls(examples, size, several, seed, rank, processes, packs)
+
+    def in_few_shapes(self, lengths: int) -> BatchPlan:
+        """Return a plan of the same batches, nearly all padded to one of so many lengths.
+
+        Packed ones have one of twice as many totals of tokens. Predictions are filled up, see
+        ``Batch.filled``.
+        """
+        plan = copy.copy(self)
+        plan._choose_shapes(lengths)
+        return plan
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -117,29 +119,28 @@ class BatchPlan(Dataset[list[Batch]]):
             batches = [self._padded(batch) for batch in batches]
         if self._packs:
             batches = [batch.packed(self._multiple) for batch in batches]
-        return [batch.filled() for batch in batches] if self._filled else batches
+        return [batch.filled() for batch in batches] if self.shapes else batches
 
     def spread(self, count: int) -> list[int]:
         return [number * self.steps_per_epoch // count for number in range(count)]
 
-    def _few_shapes(self, lengths: int) -> frozenset[tuple[int, int]]:
+    def _choose_shapes(self, lengths: int) -> None:
         whole = np.arange(min(self._batch_size, len(self._examples)))
         batches = [whole] * min(self._batches_per_step, self.batches_per_epoch)
-        rows = len(share(batches, self._rank, self._processes)[0])
-        longest = self._longest
+        rows, longest = len(share(batches, self._rank, self._processes)[0]), self._longest
         if self._packs:
-            most = rows * longest
-            self._multiple *= math.ceil(most / lengths / self._multiple)
-            totals = range(self._multiple, most + self._multiple, self._multiple)
-            return frozenset({(rows, longest), *((1, min(total, most)) for total in totals)})
-        # Tensor cores are fast on multiples of 8.
-        unit = 8 * math.ceil(longest / lengths / 8)
-        return frozenset((rows, min(n * unit, longest)) for n in range(1, lengths + 1))
+            totals = 2 * lengths
+            self._multiple = math.ceil(rows * longest / totals / PACKED_MULTIPLE) * PACKED_MULTIPLE
+            self.shapes = frozenset({(rows, longest)})
+        else:
+            # Tensor cores are fast on multiples of 8.
+            unit = 8 * math.ceil(longest / lengths / 8)
+            self.shapes = frozenset((rows, min(n * unit, longest)) for n in range(1, lengths + 1))
 
     def _padded(self, batch: Batch) -> Batch:
         rows, own = batch.input_ids_BL.shape
-        lengths = (length for count, length in self.shapes if count == rows)
-        length = min((each for each in lengths if own <= each <= self._longest), default=own)
+        fitting = (length for count, length in self.shapes if count == rows and length >= own)
+        length = min(fitting, default=own)
         return batch if length == own else batch.padded_to(length)
 
     def _draw_epoch(self, epoch: int) -> list[np.ndarray]:

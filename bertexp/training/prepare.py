@@ -14,11 +14,12 @@ from bertexp.training.bad_steps import BadSteps
 from bertexp.training.borders import budget_of, check_shares
 from bertexp.training.budget import Budget, begun, steps_ahead
 from bertexp.training.checkpoints import Checkpoint
+from bertexp.training.compiler import choose_compiling
 from bertexp.training.graphs import can_record
 from bertexp.training.loop import Training
 from bertexp.training.machine import MEASURED_STEPS, machine_flops, measure_seconds_per_token
 from bertexp.training.phase import Phase
-from bertexp.training.plan import BatchPlan
+from bertexp.training.plan import RECORDED_LENGTHS, BatchPlan
 from bertexp.training.setup import build_optimizer
 from bertexp.training.state import TrainState, Window
 from bertexp.validation import UserError
@@ -39,15 +40,7 @@ def prepare_training(
         UserError: a phase has no step, or the checkpoint is of another run.
     """
     config = phases[0].config
-    recorded = [_is_recorded(phase, learner, accelerator) for phase in phases]
-    place = (config.seed, group.rank(), group.size())
-    plans = [
-        BatchPlan.of(
-            phase.examples, phase.config, *place, is_recorded, _packs(phase, learner, accelerator)
-        )
-        for phase, is_recorded in zip(phases, recorded, strict=True)
-    ]
-    prepared, optimizer = _prepare_model(phases, learner, accelerator, plans)
+    prepared, optimizer = _prepare_model(phases, learner, accelerator)
     progress = checkpoint.progress if checkpoint else {}
     shared = {
         "accelerator": accelerator,
@@ -57,24 +50,22 @@ def prepare_training(
         "bad_steps": BadSteps(config.trainer.max_bad_steps),
         "machine_flops": machine_flops(accelerator),
     }
-    found = []
-    for phase, batches, is_recorded in zip(phases, plans, recorded, strict=True):
-        learner.use(phase.heads)
-        found.append(_training(phase, batches, is_recorded, shared))
+    found = [_training(phase, learner, shared) for phase in phases]
     if progress:
         _give_rest(found, progress)
     elif len(found) > 1:
         check_shares(found)
+    for training in found:
+        learner.use(training.phase.heads)
+        choose_compiling(training, learner)
     return found
 
 
 def _prepare_model(
-    phases: Sequence[Phase], learner: Learner, accelerator: Accelerator, plans: list[BatchPlan]
+    phases: Sequence[Phase], learner: Learner, accelerator: Accelerator
 ) -> tuple[Any, Any]:
     """Return the model and its optimizer as Accelerate wraps them."""
     config = phases[0].config
-    if config.hardware.compile:
-        learner.family.compile(frozenset[tuple[int, int]]().union(*(plan.shapes for plan in plans)))
     optimizer = build_optimizer(config.optimizer, learner)
     if len({frozenset(head.name for head in phase.heads) for phase in phases}) > 1:
         # A phase does not use the heads of others, whose gradients are not waited for.
@@ -85,36 +76,35 @@ def _prepare_model(
     return prepared, wrapped
 
 
-def _training(
-    phase: Phase, batches: BatchPlan, is_recorded: bool, shared: dict[str, Any]
-) -> Training:
+def _training(phase: Phase, learner: Learner, shared: dict[str, Any]) -> Training:
+    config, accelerator = phase.config, shared["accelerator"]
+    learner.use(phase.heads)
+    recorded = can_record(config.hardware, accelerator, learner)
+    place = (config.seed, group.rank(), group.size())
+    batches = BatchPlan.of(phase.examples, config, *place, _packs(learner, accelerator))
+    if recorded:
+        batches = batches.in_few_shapes(RECORDED_LENGTHS)
     # Batches differ in length: measure steps from the whole epoch, not the first ones.
     sample = (batches[number] for number in batches.spread(MEASURED_STEPS))
-    model, accelerator = shared["learner"], shared["accelerator"]
-    seconds = measure_seconds_per_token(model, accelerator, sample, phase.weights)
+    seconds = measure_seconds_per_token(shared["learner"], accelerator, sample, phase.weights)
     tokens = float(phase.examples.lengths(0).sum() / batches.steps_per_epoch)
     return Training(
         phase=phase,
         batches=batches,
-        budget=Budget.of(phase.config.trainer, batches.steps_per_epoch, end=phase.high),
+        budget=Budget.of(config.trainer, batches.steps_per_epoch, end=phase.high),
         window=Window(phase.weights),
         tokens_per_step=tokens,
         step_seconds=tokens * seconds,
-        recorded=is_recorded,
+        recorded=recorded,
         **shared,
     )
 
 
-def _is_recorded(phase: Phase, learner: Learner, accelerator: Accelerator) -> bool:
-    learner.use(phase.heads)
-    return can_record(phase.config.hardware, accelerator, learner)
-
-
-def _packs(phase: Phase, learner: Learner, accelerator: Accelerator) -> bool:
-    """Whether the family leaves out padding in a phase, and no objective encodes its own inputs."""
-    learner.use(phase.heads)
+def _packs(learner: Learner, accelerator: Accelerator) -> bool:
+    """Whether the family leaves out padding, and no objective encodes its own inputs."""
     half = accelerator.mixed_precision in ("bf16", "fp16")
-    whole = all(head.is_recordable and not head.encodes for head in phase.heads)
+    heads = learner.heads.values()
+    whole = all(head.is_recordable and not head.encodes for head in heads)
     return half and whole and learner.family.can_pack(accelerator.device)
 
 

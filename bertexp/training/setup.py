@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 
 import torch
 from accelerate import Accelerator
@@ -18,10 +16,9 @@ from accelerate.utils import (
 from torch import nn
 
 from bertexp import group
+from bertexp.training.compiler import check_compiler
 from bertexp.training.config import HardwareConfig, OptimizerConfig
-from bertexp.training.machine import (
-    keep_freed_memory,
-)
+from bertexp.training.machine import keep_freed_memory
 from bertexp.validation import UserError
 
 # Torch's default: the physical cores, or OMP_NUM_THREADS.
@@ -46,8 +43,8 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     torch.backends.cuda.enable_cudnn_sdp(False)
     if on_cpu:
         keep_freed_memory()
-    if config.compile:
-        _check_compiler(device)
+    if config.compile is True:
+        check_compiler(device)
     if not on_cpu and group.size() > 1:
         _check_gpus(config)
     # All weights in one group: the heads use parts of modules, and only the learner's forward is
@@ -75,22 +72,6 @@ def _shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlug
     PartialState._shared_state["distributed_type"] = DistributedType.FSDP
     accelerator.state.distributed_type = DistributedType.FSDP
     accelerator.state.fsdp_plugin = plugin
-
-
-def _check_compiler(device: torch.device) -> None:
-    if device.type != "cuda":
-        raise UserError(
-            "hardware.compile=true: is for NVIDIA and AMD GPUs, and this run is on "
-            f"{device.type}; on a CPU compiling took 48 to 125 s and made a step at most 4% faster."
-        )
-    if importlib.util.find_spec("triton") is None:
-        raise UserError(
-            "hardware.compile=true: needs the package triton, which this build of torch lacks."
-        )
-    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        raise UserError(
-            "hardware.compile=true: triton needs a C compiler, gcc or clang; none is found."
-        )
 
 
 def _check_gpus(config: HardwareConfig) -> None:

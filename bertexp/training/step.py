@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from bertexp.families.compiling import compiling
 from bertexp.objectives.batch import Batch
 from bertexp.training.shards import whole
 
@@ -48,7 +49,9 @@ def compute_step(
         batches: this process's share.
         totals: the number of predictions of each objective in the whole step.
     """
-    losses = accumulate_gradients(run.learner, run.accelerator, batches, run.weights, totals)
+    shapes = run.batches.shapes if run.compiled else frozenset()
+    with compiling(all(tuple(batch.input_ids_BL.shape) in shapes for batch in batches)):
+        losses = accumulate_gradients(run.learner, run.accelerator, batches, run.weights, totals)
     clip = run.config.trainer.gradient_clip or float("inf")
     norm = whole(run.accelerator.clip_grad_norm_(run.learner.parameters(), clip))
     good = torch.isfinite(torch.stack([norm, *losses.values()])).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from bertexp.experiment.prepare import Data
+from bertexp.families.compiling import compiling, forget_programs
 from bertexp.families.dropout import Dropout
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.slow
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler here"
 )
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    forget_programs()
+    yield
+    forget_programs()
 
 
 def programs() -> int:
@@ -59,10 +67,11 @@ def test_compiled_layers_compute_the_same_in_one_program(
     objective = Learner(model, data.task.objectives).train()
     keys = list(objective.state_dict())
     eager = computed(objective, batch)
-    objective.family.compile(frozenset([tuple(batch.input_ids_BL.shape)]))
     before = programs()
-    compiled = computed(objective, batch)
-    assert programs() == before + 1, "one for three layers"
+    with compiling():
+        compiled = computed(objective, batch)
+    # Embeddings, three layers, the last one, the head, and the loss.
+    assert programs() == before + 5
     for ours, theirs in zip(compiled, eager, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert list(objective.state_dict()) == keys
@@ -80,25 +89,9 @@ def test_compiled_layers_drop_out(
             if isinstance(child, Dropout):
                 # As on a GPU; our own draws for a CPU are not for inductor.
                 setattr(module, name, nn.Dropout(child.p))
-    objective.family.compile(frozenset([tuple(batch.input_ids_BL.shape)]))
-    before = programs()
-    losses = torch.stack([objective(batch)["mlm"] for _ in range(3)])
-    assert programs() == before + 1
+    with compiling():
+        losses = torch.stack([objective(batch)["mlm"] for _ in range(3)])
     assert losses.isfinite().all() and len(losses.unique()) == 3
-
-
-@needs_compiler
-def test_only_training_on_the_given_shapes_is_compiled(
-    small_model: Callable[..., Any], data: Data, batch: Batch
-) -> None:
-    objective = Learner(small_model("BertForPreTraining"), data.task.objectives).train()
-    rows, length = batch.input_ids_BL.shape
-    objective.family.compile(frozenset([(rows, length + 8), (rows + 1, length)]))
-    before = programs()
-    objective(batch)
-    objective.family.compile(frozenset([(rows, length)]))
-    objective.eval()(batch)
-    assert programs() == before
 
 
 def test_more_shapes_than_torch_compiles_are_no_error(
@@ -110,11 +103,12 @@ def test_more_shapes_than_torch_compiles_are_no_error(
     longest = batch.input_ids_BL.shape[1]
     batches = [batch.padded_to(longest + more) for more in range(10)]
     expected = objective(batch)
-    objective.family.compile(frozenset(tuple(each.input_ids_BL.shape) for each in batches))
     before = programs()
     for each in (*batches, batch):
-        torch.testing.assert_close(objective(each), expected, atol=1e-4, rtol=1e-5)
-    assert programs() == before + 8
+        with compiling():
+            torch.testing.assert_close(objective(each), expected, atol=1e-4, rtol=1e-5)
+    # Eight of the embeddings, the layers and the last one; the head has one shape.
+    assert programs() == before + 3 * 8 + 2
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -122,10 +116,8 @@ def test_few_shapes_are_few_and_change_no_loss(
     prepared: Callable[..., Data], small_model: Callable[..., Any], processes: int
 ) -> None:
     data = prepared("task=mlm_nsp")
-    plain, plan = (
-        BatchPlan(data.examples, 5, 3, 0, processes - 1, processes, lengths=few)
-        for few in (0, COMPILED_LENGTHS)
-    )
+    plain = BatchPlan(data.examples, 5, 3, 0, processes - 1, processes)
+    plan = plain.in_few_shapes(COMPILED_LENGTHS)
     objective = Learner(small_model("BertForPreTraining"), data.task.objectives)
     assert len(plan.shapes) <= COMPILED_LENGTHS
     shapes, lengths = Counter[bool](), set()
@@ -136,9 +128,10 @@ def test_few_shapes_are_few_and_change_no_loss(
             with torch.no_grad():
                 ours, theirs = objective(batch), objective(before)
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
-            # The positions are those of the same tokens.
-            assert batch.input_ids_BL.flatten()[batch.targets["mlm"].positions_N].equal(
-                before.input_ids_BL.flatten()[before.targets["mlm"].positions_N]
-            )
+            # The positions are those of the same tokens; those that fill up come after them.
+            positions_N = before.targets["mlm"].positions_N
+            assert batch.input_ids_BL.flatten()[
+                batch.targets["mlm"].positions_N[: len(positions_N)]
+            ].equal(before.input_ids_BL.flatten()[positions_N])
     assert len(lengths) > COMPILED_LENGTHS
     assert shapes[True] > 0.8 * shapes.total()

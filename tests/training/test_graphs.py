@@ -74,7 +74,10 @@ def run(
         phase = Phase(config, data.task.objectives, data.task.weights, data.examples)
         (training,) = prepare_training([phase], learner, accelerator)
         training.recorded = recorded
-        training.batches = BatchPlan.of(data.examples, config, 0, recorded=recorded, packs=packs)
+        if recorded:
+            training.batches = BatchPlan.of(data.examples, config, 0, packs=packs).in_few_shapes(
+                RECORDED_LENGTHS
+            )
         training.budget = Budget(STEPS, None, None)
         lines: list[dict[str, float]] = []
 
@@ -107,7 +110,7 @@ def test_recorded_steps_have_the_same_results(
 
 
 def test_steps_packed_for_a_gpu_are_the_same(prepared: Callable[..., Data]) -> None:
-    plan = BatchPlan(prepared("task=mlm_nsp").examples, 4, 2, 0, lengths=RECORDED_LENGTHS)
+    plan = BatchPlan(prepared("task=mlm_nsp").examples, 4, 2, 0).in_few_shapes(RECORDED_LENGTHS)
     steps = [plan[number] for number in range(5)]
     arrived = [*Packed.of(steps).to(torch.device("cpu"))]
     for step, same in zip(steps, arrived, strict=True):
