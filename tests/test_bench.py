@@ -16,7 +16,7 @@ SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "task.max_length=64"),
     *("tokenizer.vocab_size=256", "bench.repeats=1"),
 )
-BRIEF = ("bench.models=[tiny]", "bench.steps=2", "bench.warmup=1", "bench.vocab_size=300")
+BRIEF = ("bench.settings=[model=tiny]", "bench.steps=2", "bench.warmup=1", "bench.vocab_size=300")
 
 
 def figures(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,13 @@ def _bench(composed: DictConfig) -> None:
     from bertexp.bench.objectives import measure_objectives
     from bertexp.bench.race import measure_training
     from bertexp.experiment.summary import versions
+    from bertexp.training.setup import choose_device
 
+    on_gpu = choose_device(config.hardware.device).type == "cuda"
+    config = replace(config, bench=config.bench.resolved(on_gpu))
     folder = Path(HydraConfig.get().runtime.output_dir)
     measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "training": lambda: measure_training(config, overrides, folder),
+        "training": lambda: measure_training(config, overrides, folder, on_gpu),
         "objectives": lambda: measure_objectives(config, overrides),
         "masking": lambda: measure_masking(config),
         "preparation": lambda: measure_preparation(config),

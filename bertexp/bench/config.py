@@ -12,6 +12,11 @@ from bertexp.keys import key
 from bertexp.validation import require
 
 WHAT = ("training", "objectives", "masking", "preparation")
+# The settings that are measured on each device, as overrides.
+ON_CPU = ("model=tiny", "model=mini", "model=small")
+LARGE = "trainer.batch_size=256"
+ON_GPU = (*ON_CPU, "model=base", *(f"model={name} {LARGE}" for name in ("tiny", "small", "base")))
+DEFAULT_MODEL = "tiny"
 # The module that measures one side; the second name is that of older commits.
 ENTRY = "bertexp.bench.side", "bertexp.benchmark.side"
 
@@ -21,7 +26,7 @@ class MeasureConfig:
     """What to measure, and how long."""
 
     what: list[str] = key(choices=WHAT)
-    models: list[str]
+    settings: list[str] | None
     objectives: list[str]
     against: str | None
     repeats: int = key(within="[1, inf)")
@@ -33,7 +38,9 @@ class MeasureConfig:
     quick: bool
 
     def __post_init__(self) -> None:
-        require(len(self.models) >= 1, "bench.models", self.models, "one model at least")
+        if self.settings is not None:
+            allowed = "one setting at least, each as overrides, or null"
+            require(len(self.settings) >= 1, "bench.settings", self.settings, allowed)
         allowed = "one objective at least, each as overrides"
         require(len(self.objectives) >= 1, "bench.objectives", self.objectives, allowed)
         if self.against is not None:
@@ -49,10 +56,12 @@ class MeasureConfig:
         found = (m for m in ENTRY if (folder / Path(*m.split("."))).with_suffix(".py").is_file())
         return next(found, None)
 
-    def shortened(self) -> MeasureConfig:
+    def resolved(self, on_gpu: bool) -> MeasureConfig:
+        """Return these keys with the settings of the device, or shortened."""
+        settings = self.settings or [*(ON_GPU if on_gpu else ON_CPU)]
         if not self.quick:
-            return self
-        return replace(self, models=self.models[:1], repeats=1, steps=8, warmup=2, loss_steps=0)
+            return replace(self, settings=settings)
+        return replace(self, settings=settings[:1], repeats=1, steps=8, warmup=2, loss_steps=0)
 
 
 @dataclass(kw_only=True)

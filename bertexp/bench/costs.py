@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bertexp import draws
+from bertexp.bench.clock import milliseconds
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.work import milliseconds, must_be_blocks
+from bertexp.bench.work import must_be_blocks
 from bertexp.console import show, table
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
@@ -166,7 +167,7 @@ def measure_preparation(config: BenchConfig) -> dict[str, Any]:
         paragraphs on all cores, without reading them; ``second_start_seconds`` to find the result
         in the cache.
     """
-    bench = config.bench.shortened()
+    bench = config.bench
     tokenizer = prepare_tokenizer(config)
     counts = sorted({1, preparation_processes(config)})
     first: dict[int, list[tuple[float, float, float]]] = {count: [] for count in counts}

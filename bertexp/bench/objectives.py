@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from bertexp.bench.clock import Clock
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.work import Clock, compose
+from bertexp.bench.work import compose
 from bertexp.console import show, table
 from bertexp.experiment.pretraining import Pretraining
 from bertexp.objectives.learner import Learner
@@ -54,7 +55,7 @@ def measure_objectives(config: BenchConfig, overrides: Sequence[str]) -> dict[st
     Raises:
         UserError: a process failed.
     """
-    bench = config.bench.shortened()
+    bench = config.bench
     common = [each for each in overrides if not each.lstrip("+").startswith("bench.")]
     common += [f"bench.warmup={bench.warmup}", f"bench.steps={bench.steps}"]
     measured: dict[str, list[Cost]] = {name: [] for name in bench.objectives}
@@ -108,11 +109,11 @@ def _measure(config: BenchConfig) -> Cost:
     (training,) = prepare_training(prepared.phases, learner, accelerator)
     warmup, steps = config.bench.warmup, config.bench.steps
     training.budget = Budget(warmup + steps, None, None)
-    clock = Clock(warmup, warmup + steps)
+    clock = Clock(warmup, steps)
 
     class Timing(Watch):
         def step(self) -> None:
-            clock.tick(lambda: training.state.seconds)
+            clock.tick(training.state.tokens)
 
     plan, workers = training.batches, config.hardware.num_workers
     train(training, load_steps(plan, 0, workers, accelerator.device), Timing())

@@ -5,23 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from bertexp.bench.clock import Clock, Span, milliseconds, wait_for_device
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.work import (
-    Clock,
-    Measured,
-    first_batch,
-    longest,
-    milliseconds,
-    prepare_work,
-    read_model,
-    wait_for_device,
-)
+from bertexp.bench.work import Measured, device_name, first_batch, prepare_work, read_model
 from bertexp.evaluation.bank import evaluate
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
@@ -37,6 +30,8 @@ from bertexp.training.setup import build_accelerator
 
 # How often bertexp is evaluated in as many steps as Trainer trains.
 LOOKS = 20
+# The budget of a run that the clock ends: long enough for all that pays only in long runs.
+ENDLESS = 10**6
 # How often each part of a step is timed, and the number of steps of the whole loop.
 REPEATS, STEPS = 7, 20
 
@@ -60,10 +55,15 @@ class _Measuring(Watch):
         self.losses.append((state.step, state.seconds, metrics["eval/loss"]))
 
     def step(self) -> None:
-        self._clock.tick(lambda: self._training.state.seconds)
+        self._clock.tick(self._training.state.tokens)
+        if self._clock.is_over:
+            self._training.state.stopped = True
 
 
-def measure_bertexp(config: BenchConfig, folder: Path, steps: int, loss_steps: int) -> Measured:
+def measure_bertexp(config: BenchConfig, folder: Path, span: Span) -> Measured:
+    total = ENDLESS if span.seconds else span.longest
+    trainer = replace(config.trainer, epochs=None, max_steps=total, max_tokens=None, max_time=None)
+    config = replace(config, trainer=trainer)
     accelerator = build_accelerator(config.hardware, [])
     data = prepare_work(config)
     learner = Learner(read_model(data, folder), data.task.objectives).to(accelerator.device)
@@ -73,28 +73,31 @@ def measure_bertexp(config: BenchConfig, folder: Path, steps: int, loss_steps: i
     task = data.task
     phase = Phase(config, task.objectives, task.weights, data.examples)
     (training,) = prepare_training([phase], learner, accelerator)
-    warmup, total = config.bench.warmup, longest(steps, loss_steps)
-    training.budget = Budget(total, None, None)
-    clock = Clock(warmup, total)
-    every = max(1, loss_steps // LOOKS) if loss_steps else None
+    every = max(1, span.loss_steps // LOOKS) if span.loss_steps else None
+    clock = span.clock(config.bench.warmup, total)
     watch = _Measuring(training, data, clock, folder, every)
     plan, workers = training.batches, config.hardware.num_workers
     train(training, load_steps(plan, 0, workers, accelerator.device), watch)
-    peak = peak_memory()
-    batches = [plan[step][0] for step in range(warmup, total)]
-    parts, overhead = ({}, 0.0) if loss_steps else _measure_parts(training)
+    peak, state = peak_memory(), training.state
+    state.stopped = False
+    # A step that is replayed has no parts.
+    is_whole = bool(span.loss_steps) or accelerator.device.type == "cuda"
+    parts, overhead = ({}, 0.0) if is_whole else _measure_parts(training)
     return Measured(
         parameters=count_parameters(learner.model),
         first_loss=first_loss,
-        tokens=sum(batch.tokens for batch in batches),
+        tokens=clock.tokens,
         seconds=clock.seconds,
         peak_bytes=peak,
         losses=watch.losses,
         parts=parts,
         overhead=overhead,
-        flops=sum(learner.flops(batch) for batch in batches) / clock.seconds,
+        flops=state.flops / state.tokens * clock.tokens / clock.seconds,
         batch_flops=learner.flops(first),
         machine_flops=training.machine_flops,
+        speeds=clock.speeds,
+        warmup_seconds=clock.warmup_seconds,
+        device=device_name(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,32 +14,38 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.table import Table
-
-from bertexp.bench.config import ENTRY, BenchConfig, MeasureConfig
-from bertexp.bench.work import BERTEXP, LONGEST, PADDED, PREPARE, TRAINER, TUNED, Measured
-from bertexp.console import show, table
+from bertexp.bench.config import DEFAULT_MODEL, ENTRY, BenchConfig, MeasureConfig
+from bertexp.bench.results import Figures, report
+from bertexp.bench.work import (
+    BERTEXP,
+    LONGEST,
+    OTHER,
+    PADDED,
+    TRAINER,
+    TUNED,
+    Measured,
+    compose_work,
+    prepare_work,
+    write_model,
+)
 from bertexp.files import expanded
 from bertexp.validation import UserError
 
-# bertexp of another checkout.
-OTHER = "bertexp, against"
-
-Figures = dict[str, dict[str, Any]]
-
-PARTS = ("data", "forward", "forward and backward", "clipping", "bare loop", "whole loop")
+# The least seconds of a window on a GPU, where steps are short and loaders work ahead.
+SECONDS = 0.7
 
 
 @dataclass(frozen=True)
 class Race:
-    """The measurements of all processes on one model.
+    """The measurements of all processes in one setting.
 
     Attributes:
+        setting: what the tables call it.
         measured: by side, its processes in order.
         to_loss: the processes of bertexp and Trainer that trained up to a loss; may be empty.
     """
 
-    model: str
+    setting: str
     measured: dict[str, list[Measured]]
     to_loss: dict[str, Measured]
 
@@ -46,8 +53,9 @@ class Race:
         """Return medians over the processes, and the single measurements.
 
         ``sides`` has each side's tokens a second, their spread (half the difference between the
-        fastest and slowest process, relative to the median), peak memory, and bertexp's relative
-        to these. ``overhead`` is that of the loop relative to a bare one on the same batches.
+        fastest and slowest window, relative to the median), peak memory, bertexp's relative to
+        these, and the seconds of its warm-up. ``overhead`` is that of the loop relative to a bare
+        one on the same batches.
         ``utilisation`` is bertexp's floating-point operations a second relative to the machine's
         matrix product, ``model_utilisation`` that of forward and backward alone: encoder, head and
         loss. ``seconds_to_loss`` are bertexp's and Trainer's up to Trainer's last loss, None if
@@ -56,13 +64,14 @@ class Race:
         own = self.measured[BERTEXP]
         sides: dict[str, dict[str, float]] = {}
         for side, each in self.measured.items():
-            speeds = [one.tokens / one.seconds for one in each]
+            speeds = [s for one in each for s in one.speeds or [one.tokens / one.seconds]]
             speed, peak = median(speeds), median(one.peak_bytes for one in each)
             ours = sides.get(BERTEXP, {"tokens_per_second": speed, "peak_bytes": peak})
             sides[side] = {
                 "tokens_per_second": speed,
                 "spread": (max(speeds) - min(speeds)) / 2 / speed,
                 "peak_bytes": peak,
+                "warmup_seconds": median(one.warmup_seconds for one in each),
                 "speedup": ours["tokens_per_second"] / speed,
                 "memory": ours["peak_bytes"] / peak,
             }
@@ -70,11 +79,12 @@ class Race:
             "sides": sides,
             "overhead": median(one.overhead for one in own),
             "utilisation": median(one.flops / one.machine_flops for one in own),
-            "model_utilisation": median(
+        }
+        if own[0].parts:
+            found["model_utilisation"] = median(
                 1e3 * one.batch_flops / one.parts["forward and backward"] / one.machine_flops
                 for one in own
-            ),
-        }
+            )
         return found | self._losses() | asdict(self)
 
     def _losses(self) -> dict[str, Any]:
@@ -90,142 +100,112 @@ class Race:
         }
 
 
-def measure_training(config: BenchConfig, overrides: Sequence[str], folder: Path) -> Figures:
-    """Measure every model, and print and draw the results; returns the figures by model.
+def measure_training(
+    config: BenchConfig, overrides: Sequence[str], folder: Path, on_gpu: bool
+) -> Figures:
+    """Measure every setting, and print and draw the results; returns the figures by setting.
 
     Raises:
         UserError: something cannot be measured, or a process failed.
     """
-    bench = config.bench.shortened()
-    races = [_race(bench, name, overrides, config.task.name) for name in bench.models]
-    found = {race.model: race.figures() for race in races}
-    show(_speeds(found))
-    show(_parts(found))
-    if bench.loss_steps:
-        show(_losses(found))
-    _draw(found, folder / "bench.png")
-    print(folder / "bench.png")
+    with TemporaryDirectory(prefix="bertexp-bench-") as temporary:
+        races = _races(config, _settings(config.bench, overrides, Path(temporary)), on_gpu)
+    found = {race.setting: race.figures() for race in races}
+    report(found, folder)
     return found
 
 
-def _race(bench: MeasureConfig, model: str, overrides: Sequence[str], task: str) -> Race:
-    others = (PADDED, LONGEST) if task == "nsp" else (TRAINER, TUNED)
-    sides = (BERTEXP, OTHER) if bench.against else (BERTEXP, *others)
-    measured: dict[str, list[Measured]] = {side: [] for side in sides}
-    to_loss = {}
-    with TemporaryDirectory(prefix="bertexp-bench-") as folder:
-        processes = _Processes(bench, model, overrides, Path(folder))
-        processes.run(PREPARE)
-        for turn in range(bench.repeats):
-            for side in sides:
-                print(f"{model} · {side} · {turn + 1} of {bench.repeats}", flush=True)
-                measured[side].append(processes.measure(side))
-        if bench.loss_steps:
-            for side in (BERTEXP, LONGEST if task == "nsp" else TRAINER):
-                print(f"{model} · {side} · {bench.loss_steps} steps", flush=True)
-                to_loss[side] = processes.measure(side, bench.loss_steps)
-    return Race(model, measured, to_loss)
-
-
 @dataclass(frozen=True)
-class _Processes:
-    bench: MeasureConfig
+class _Setting:
+    """A setting as its processes get it, and the folder of its initial model."""
+
+    label: str
     model: str
-    overrides: Sequence[str]
+    overrides: list[str]
     folder: Path
 
-    def measure(self, side: str, loss_steps: int = 0) -> Measured:
-        result = self.run(side, loss_steps)
-        found = Measured(**json.loads(result.read_text(encoding="utf-8")))
-        result.unlink()
-        return found
 
-    def run(self, side: str, loss_steps: int = 0) -> Path:
-        bench, result = self.bench, self.folder / "result.json"
-        own = [each for each in self.overrides if not each.lstrip("+").startswith("bench.")]
-        # The keys that a side reads; every version has these.
-        own += [f"bench.warmup={bench.warmup}", f"bench.vocab_size={bench.vocab_size}"]
-        # Up to a loss both train at the same rates, whatever the budget.
-        own += ["scheduler=constant"] if loss_steps else []
+def _settings(bench: MeasureConfig, overrides: Sequence[str], folder: Path) -> list[_Setting]:
+    """Return the settings; writes the initial models."""
+    assert bench.settings is not None
+    common = [each for each in overrides if not each.lstrip("+").startswith("bench.")]
+    # The keys that a side reads; every version has these.
+    common += [f"bench.warmup={bench.warmup}", f"bench.vocab_size={bench.vocab_size}"]
+    split = [shlex.split(setting) for setting in bench.settings]
+    labels = [" ".join(each.partition("=")[2] for each in own) for own in split]
+    if len({*labels}) < len(labels):
+        labels = bench.settings
+    found = []
+    for number, (label, own) in enumerate(zip(labels, split, strict=True)):
+        chosen = [*common, *own]
+        models = [each.removeprefix("model=") for each in chosen if each.startswith("model=")]
+        setting = _Setting(label, [DEFAULT_MODEL, *models][-1], chosen, folder / str(number))
+        config = compose_work(setting.overrides, setting.model)
+        write_model(config, prepare_work(config), setting.folder)
+        found.append(setting)
+    return found
+
+
+def _races(config: BenchConfig, settings: list[_Setting], on_gpu: bool) -> list[Race]:
+    """Start the processes: on a CPU one for each setting, side and turn, on a GPU one a side.
+
+    Loading the libraries takes longer than a measurement on a GPU, whose memory is counted anew
+    for each setting.
+    """
+    bench, task = config.bench, config.task.name
+    others = (PADDED, LONGEST) if task == "nsp" else (TRAINER, TUNED)
+    sides = (BERTEXP, OTHER) if bench.against else (BERTEXP, *others)
+    races = {one.label: Race(one.label, {side: [] for side in sides}, {}) for one in settings}
+    # Older versions measure one setting a process.
+    is_one = on_gpu and not bench.against
+    turns = 1 if is_one else bench.repeats
+    for some in [settings] if is_one else [[one] for one in settings]:
+        name = some[0].label if len(some) == 1 else f"{len(some)} settings"
+        for turn in range(turns):
+            for side in sides:
+                print(f"{name} · {side} · {turn + 1} of {turns}", flush=True)
+                for one, found in zip(some, _run(bench, side, some, on_gpu), strict=True):
+                    races[one.label].measured[side].append(found)
+        if bench.loss_steps:
+            for side in (BERTEXP, LONGEST if task == "nsp" else TRAINER):
+                print(f"{name} · {side} · {bench.loss_steps} steps", flush=True)
+                each = _run(bench, side, some, on_gpu, bench.loss_steps)
+                for one, found in zip(some, each, strict=True):
+                    races[one.label].to_loss[side] = found
+    return [*races.values()]
+
+
+def _run(
+    bench: MeasureConfig, side: str, settings: list[_Setting], on_gpu: bool, loss_steps: int = 0
+) -> list[Measured]:
+    """Measure one side in one process; returns what it found in each setting."""
+    results = [one.folder / "result.json" for one in settings]
+    orders = []
+    for one, result in zip(settings, results, strict=True):
         order = {
             "side": BERTEXP if side == OTHER else side,
-            "model": self.model,
-            "overrides": own,
-            "folder": str(self.folder / "model"),
+            "model": one.model,
+            # Up to a loss both train at the same rates, whatever the budget.
+            "overrides": [*one.overrides, *(["scheduler=constant"] if loss_steps else [])],
+            "folder": str(one.folder),
             "result": str(result),
             "steps": bench.warmup + bench.steps,
             "loss_steps": loss_steps,
         }
-        start, environment = ["-m", ENTRY[0]], dict(os.environ)
-        if side == OTHER:
-            # Without -P the current folder, perhaps another checkout, would take precedence.
-            start = ["-P", "-m", str(bench.entry)]
-            environment["PYTHONPATH"] = str(expanded(str(bench.against)).absolute())
-        command = [sys.executable, *start, json.dumps(order)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise UserError((done.stderr.strip().splitlines() or [f"bench: {side} failed"])[-1])
-        return result
-
-
-def _speeds(found: Figures) -> Table:
-    rows = []
-    for model, figures in found.items():
-        for side, own in figures["sides"].items():
-            times = f"{own['speedup']:.{2 if side == OTHER else 1}f}x"
-            speed, memory = f"{own['tokens_per_second']:,.0f}", f"{own['peak_bytes'] / 1e9:.2f} GB"
-            beside = ("", "") if side == BERTEXP else (times, f"{own['memory']:.0%}")
-            cells = (speed, f"{own['spread']:.0%}", beside[0], memory, beside[1])
-            rows.append((f"{model}, {side}", *cells))
-    return table("model, side", "tokens/s", "±", "speedup", "peak memory", "share", rows=rows)
-
-
-def _parts(found: Figures) -> Table:
-    own = [figures["measured"][BERTEXP] for figures in found.values()]
-    machine = own[0][0]["machine_flops"] / 1e9
-    product = f"forward and backward, of the product's {machine:,.0f} GFLOP/s"
-    rows = [(name, *(f"{median(one['parts'][name] for one in each):.1f}" for each in own))
-            for name in PARTS]  # fmt: skip
-    for name, key, form in (
-        ("the loop adds", "overhead", "+.1%"),
-        (product, "model_utilisation", ".0%"),
-        ("the whole step, of it", "utilisation", ".0%"),
-    ):
-        rows.append((name, *(format(figures[key], form) for figures in found.values())))
-    return table("ms of a step", *found, rows=rows)
-
-
-def _losses(found: Figures) -> Table:
-    rows = []
-    for model, figures in found.items():
-        (ours, theirs), seconds = figures["losses"], figures["seconds_to_loss"]
-        cells = ("not reached",) * 3
-        if seconds:
-            took, their = seconds
-            cells = (f"{their:.0f} s", f"{took:.0f} s", f"{their / took:.1f}x as fast")
-        rows.append((model, f"{theirs:.3f}", f"{ours:.3f}", *cells))
-    columns = ("model", "its loss", "bertexp's then", "it took", "bertexp took", "bertexp is")
-    return table(*columns, rows=rows)
-
-
-def _draw(found: Figures, path: Path) -> None:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    from bertexp.plotting import HUES, INK, STYLE, save
-
-    names = [*next(iter(found.values()))["sides"]]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 0.5 + 0.4 * len(names)), layout="constrained")
-        panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-        for panel, (model, figures) in zip(panels, found.items(), strict=True):
-            speeds = [own["tokens_per_second"] for own in figures["sides"].values()]
-            bars = panel.barh(names, speeds, 0.7, color=HUES[: len(names)])
-            panel.bar_label(bars, [f"{each:,.0f}" for each in speeds], padding=3, color=INK)
-            panel.set_xlim(0, 1.4 * max(speeds))
-            panel.set_title(model)
-            panel.set_xticks([])
-            panel.spines["bottom"].set_visible(False)
-        panels[0].invert_yaxis()
-        figure.supxlabel("tokens a second")
-        save(figure, path)
+        if on_gpu:
+            order |= {"windows": bench.repeats, "seconds": SECONDS}
+        orders.append(json.dumps(order))
+    start, environment = ["-m", ENTRY[0]], dict(os.environ)
+    # Trainer would use all GPUs.
+    environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    if side == OTHER:
+        # Without -P the current folder, perhaps another checkout, would take precedence.
+        start = ["-P", "-m", str(bench.entry)]
+        environment["PYTHONPATH"] = str(expanded(str(bench.against)).absolute())
+    command = [sys.executable, *start, *orders]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            print(done.stderr, file=sys.stderr)
+        raise UserError((done.stderr.strip().splitlines() or [f"bench: {side} failed"])[-1])
+    return [Measured(**json.loads(each.read_text(encoding="utf-8"))) for each in results]

@@ -1,53 +1,60 @@
 """``python -m bertexp.bench.side``: one process of one side, started by the benchmark.
 
-Its input and output are the same in every version, so that two commits can be compared.
+Its input and output are understood by every version, so that two commits can be compared.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bertexp.bench.work import (
-    BERTEXP,
-    PREPARE,
-    Measured,
-    compose_work,
-    prepare_work,
-    write_model,
-)
+import torch
+
+from bertexp.bench.clock import Span
+from bertexp.bench.work import BERTEXP, Measured, compose_work
+from bertexp.training.machine import forget_peak
 from bertexp.validation import UserError
 
 
 def main() -> None:
-    """Measure what the argument, an object in JSON, describes, and write to its ``result``."""
-    order = json.loads(sys.argv[1])
-    try:
-        found = _measure(order)
-    except UserError as error:
-        sys.exit(str(error))
-    if found:
+    """Measure what each argument, an object in JSON, describes, and write to its ``result``."""
+    for argument in sys.argv[1:]:
+        order = json.loads(argument)
+        try:
+            found = _measure(order)
+        except UserError as error:
+            sys.exit(str(error))
         Path(order["result"]).write_text(json.dumps(asdict(found)), encoding="utf-8")
+        _forget()
 
 
-def _measure(order: dict[str, Any]) -> Measured | None:
+def _measure(order: dict[str, Any]) -> Measured:
     config = compose_work(order["overrides"], order["model"])
     side, folder = order["side"], Path(order["folder"])
-    if side == PREPARE:
-        write_model(config, prepare_work(config), folder)
-        return None
-    counts = order["steps"], order["loss_steps"]
+    # Older versions order no windows.
+    windows = order.get("windows", 1), order.get("seconds", 0.0)
+    span = Span(order["steps"], order["loss_steps"], *windows)
     # Each side imports only what it needs, so that no other's memory is measured.
     if side == BERTEXP:
         from bertexp.bench.ours import measure_bertexp
 
-        return measure_bertexp(config, folder, *counts)
+        return measure_bertexp(config, folder, span)
     from bertexp.bench.trainer import measure_trainer
 
-    return measure_trainer(config, folder, side, *counts)
+    return measure_trainer(config, folder, side, span)
+
+
+def _forget() -> None:
+    """Leave nothing of a model to the next: no memory, and none of its compiled code."""
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    forget_peak()
 
 
 if __name__ == "__main__":

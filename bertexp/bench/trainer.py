@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorWithPadding,
@@ -16,16 +17,16 @@ from transformers import (
     TrainingArguments,
 )
 
+from bertexp.bench.clock import Clock, Span
 from bertexp.bench.config import BenchConfig
 from bertexp.bench.work import (
     NOTEBOOK_LENGTH,
     PADDED,
     TUNED,
-    Clock,
     FullLength,
     Measured,
+    device_name,
     first_batch,
-    longest,
     prepare_work,
     read_model,
 )
@@ -38,67 +39,84 @@ from bertexp.training.machine import keep_freed_memory, peak_memory
 from bertexp.training.setup import DEFAULT_THREADS, choose_device, mixed_precision
 
 PAIRS_AT_ONCE = 1000
-
-
-class _Watch(TrainerCallback):
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self._clock.tick(time.perf_counter)
+# The most steps of a process that the clock ends: the slowest model takes as long for 100.
+MOST_STEPS = 10_000
+# Models of so many layers are compiled on a GPU if Trainer is tuned, which takes a minute.
+COMPILED_LAYERS = 12
 
 
 class _Counting(Trainer):
     """Counts each batch's tokens without padding, which its collator adds to the batch."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.tokens: list[int] = []
+    tokens = 0
 
     def training_step(self, model: Any, inputs: Any, *others: Any) -> torch.Tensor:
-        self.tokens.append(inputs.pop("tokens"))
+        self.tokens += inputs.pop("tokens")
         return super().training_step(model, inputs, *others)
 
 
-def measure_trainer(
-    config: BenchConfig, folder: Path, side: str, steps: int, loss_steps: int
-) -> Measured:
+class _Watch(TrainerCallback):
+    def __init__(self, trainer: _Counting, clock: Clock) -> None:
+        self._trainer, self._clock = trainer, clock
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._clock.tick(self._trainer.tokens)
+        control.should_training_stop |= self._clock.is_over
+
+
+class _Repeated(Dataset[dict[str, Any]]):
+    """Rows again and again, so that no epoch ends, and no loader is started again."""
+
+    def __init__(self, rows: list[dict[str, Any]], count: int) -> None:
+        self._rows, self._count = rows, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._rows[index % len(self._rows)]
+
+
+def measure_trainer(config: BenchConfig, folder: Path, side: str, span: Span) -> Measured:
     data = prepare_work(config)
-    on_cpu = choose_device(config.hardware.device).type == "cpu"
+    device = choose_device(config.hardware.device)
+    on_cpu = device.type == "cpu"
     torch.set_num_threads(config.hardware.threads or DEFAULT_THREADS)
-    model: Any = read_model(data, folder)
+    model: Any = read_model(data, folder).to(device)
     if side == TUNED and on_cpu:
         # Its products are faster than fused attention; and freed memory is kept as in bertexp.
         model.set_attn_implementation("eager")
         keep_freed_memory()
-    first_loss = _loss(model, _dense(first_batch(config, data)))
-    total = loss_steps or steps
-    clock = Clock(config.bench.warmup, total)
+    first = first_batch(config, data)
+    first_loss = _loss(model, _dense(first.to(device)))
+    total = MOST_STEPS if span.seconds else span.loss_steps or span.steps
     arguments = _arguments(config, folder, side, on_cpu, total)
     # Both sides warm up for the same number of steps.
-    arguments.warmup_steps = int(config.scheduler.warmup * longest(steps, loss_steps))
-    trainer = _Counting(
-        model=model,
-        args=arguments,
-        train_dataset=_rows(data),
-        data_collator=_collator(data, config, side),
-        callbacks=[_Watch(clock)],
-    )
-    began = time.perf_counter()
+    arguments.warmup_steps = int(config.scheduler.warmup * max(total, span.longest))
+    rows: Any = _rows(data)
+    if span.seconds:
+        rows = _Repeated(rows, total * config.trainer.batch_size)
+    collator = _collator(data, config, side, on_cpu)
+    trainer = _Counting(model=model, args=arguments, train_dataset=rows, data_collator=collator)
+    clock = span.clock(config.bench.warmup, total)
+    trainer.add_callback(_Watch(trainer, clock))
     trainer.train()
     peak = peak_memory()
     losses = []
-    if loss_steps:
+    if span.loss_steps:
         metrics = evaluate(Learner(model, data.task.objectives), data.bank, model.device)
-        losses.append((total, clock.ended - began, metrics["eval/loss"]))
+        losses.append((total, clock.total_seconds, metrics["eval/loss"]))
     return Measured(
         parameters=count_parameters(model),
         first_loss=first_loss,
-        tokens=sum(trainer.tokens[config.bench.warmup : total]),
+        tokens=clock.tokens,
         seconds=clock.seconds,
         peak_bytes=peak,
         losses=losses,
         parts={},
+        speeds=clock.speeds,
+        warmup_seconds=clock.warmup_seconds,
+        device=device_name(),
     )
 
 
@@ -108,6 +126,9 @@ def _arguments(
     optimizer, scheduler = config.optimizer, config.scheduler
     assert optimizer.lr is not None
     precision = mixed_precision(config.hardware.precision, on_cpu)
+    tuned_for_gpu = side == TUNED and not on_cpu
+    # TrainingArguments of a model before has set it.
+    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)
     return TrainingArguments(
         output_dir=str(folder / "trainer"),
         per_device_train_batch_size=config.trainer.batch_size,
@@ -129,11 +150,14 @@ def _arguments(
         logging_steps=10**6 if side == TUNED else config.trainer.log_every,
         # It looks at every loss: on a GPU it waits for it.
         logging_nan_inf_filter=side != TUNED,
-        torch_compile=config.hardware.compile is True,
+        torch_compile=tuned_for_gpu and config.model.num_hidden_layers >= COMPILED_LAYERS,
         dataloader_drop_last=True,
         dataloader_pin_memory=not on_cpu,
-        # On a GPU the next batch is made meanwhile.
-        dataloader_num_workers=4 if side == TUNED and not on_cpu else 0,
+        # On a GPU the next batch is made and copied meanwhile.
+        dataloader_num_workers=4 if tuned_for_gpu else 0,
+        accelerator_config={"non_blocking": tuned_for_gpu},
+        # Not looked for in every row: there is none.
+        remove_unused_columns=not tuned_for_gpu,
     )
 
 
@@ -152,12 +176,13 @@ def _rows(data: Data) -> list[dict[str, Any]]:
     return rows
 
 
-def _collator(data: Data, config: BenchConfig, side: str) -> Any:
+def _collator(data: Data, config: BenchConfig, side: str, on_cpu: bool) -> Any:
     """Return the collator that Trainer's users take; it also counts each batch's real tokens."""
     length = NOTEBOOK_LENGTH if side == PADDED else config.task.max_length
     tokenizer = to_transformers(data.tokenizer, length)
     collate: Any
-    if isinstance(data.examples, FullLength):
+    fills = isinstance(data.examples, FullLength)
+    if fills:
         collate = DataCollatorForLanguageModeling(
             tokenizer, mlm_probability=config.masking.prob, seed=config.seed
         )
@@ -170,6 +195,9 @@ def _collator(data: Data, config: BenchConfig, side: str) -> Any:
         tokens = sum(len(row["input_ids"]) for row in rows)
         collated = collate(rows)
         collated["tokens"] = tokens
+        if fills and side == TUNED and not on_cpu:
+            # All its rows are full: without a mask attention is faster and nothing waits for it.
+            del collated["attention_mask"]
         return collated
 
     return collator

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import hydra
 import numpy as np
 import torch
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 from bertexp import plugins
 from bertexp.bench.config import BenchConfig
@@ -27,9 +27,9 @@ from bertexp.validation import UserError, require
 BERTEXP, TRAINER = "bertexp", "Trainer"
 # Trainer as its users tune it, and the two ways of padding for NSP.
 TUNED, PADDED, LONGEST = "Trainer, tuned", "Trainer, to 512", "Trainer, to longest"
+# bertexp of another checkout.
+OTHER = "bertexp, against"
 NOTEBOOK_LENGTH = 512
-# The first process, which writes the initial model of all sides.
-PREPARE = "prepare"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class Measured:
         tokens: in the measured steps, without padding.
         peak_bytes: the peak memory of the process; of torch on a GPU.
         losses: steps, seconds of training and ``eval/loss`` of each evaluation.
+        speeds: tokens a second in each window, in the order of time; none from older versions.
+        warmup_seconds: from the start of the loop to the first measured step.
+        device: the name of the GPU, if one was used.
         parts: milliseconds of the parts of a step; like all below, for bertexp only.
         overhead: the time of the loop relative to a bare step, minus 1.
         flops: floating-point operations a second in the measured steps.
@@ -59,11 +62,16 @@ class Measured:
     flops: float = 0.0
     batch_flops: float = 0.0
     machine_flops: float = 0.0
+    speeds: list[float] = field(default_factory=list)
+    warmup_seconds: float = 0.0
+    device: str = ""
 
 
 def compose(overrides: Sequence[str]) -> BenchConfig:
-    """Compose and check the configuration of a process that the benchmark started."""
+    """Compose and check a configuration, in the command or a process that it started."""
     plugins.load([*plugins.installed(), *plugins.named_in(overrides)])
+    if GlobalHydra.instance().is_initialized():
+        return parse(hydra.compose("bench", overrides=[*overrides]), BenchConfig)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return parse(hydra.compose("bench", overrides=[*overrides]), BenchConfig)
 
@@ -84,9 +92,11 @@ def prepare_work(config: BenchConfig) -> Data:
     passes = config.trainer.gradient_accumulation_steps
     require(passes == 1, "trainer.gradient_accumulation_steps", passes, "1 in a benchmark")
     must_be_blocks(config)
-    data = prepare_data(config)
+    # Nothing is evaluated but the loss.
+    data = prepare_data(replace(config, evaluation=replace(config.evaluation, evaluators=[])))
     if isinstance(data.examples, MaskedExamples):
-        object.__setattr__(data, "examples", FullLength(data.examples, config.task.max_length))
+        size, length = config.trainer.batch_size, config.task.max_length
+        object.__setattr__(data, "examples", FullLength(data.examples, length, size))
     if len(data.examples) < config.trainer.batch_size:
         raise UserError(
             f"trainer.batch_size={config.trainer.batch_size}: the corpus has only "
@@ -101,11 +111,13 @@ def must_be_blocks(config: BenchConfig) -> None:
 
 
 class FullLength(Examples):
-    """Masked examples of full length only."""
+    """Masked examples of full length only, as many as fill whole batches of ``size``."""
 
-    def __init__(self, examples: MaskedExamples, length: int) -> None:
+    def __init__(self, examples: MaskedExamples, length: int, size: int) -> None:
         self.examples = examples
-        self.ids = np.flatnonzero(examples.lengths(0) == length)
+        full = np.flatnonzero(examples.lengths(0) == length)
+        # Both sides leave out the rest: Trainer drops an epoch's last batch.
+        self.ids = full[: len(full) // size * size or None]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -121,6 +133,9 @@ class FullLength(Examples):
 
 
 def write_model(config: BenchConfig, data: Data, folder: Path) -> None:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # it would cut through the command's own
     torch.manual_seed(config.seed)
     words = max(config.bench.vocab_size, data.tokenizer.vocab_size)
     model = new_model(config.family, config.model, data.task.heads, words, pad_id=0)
@@ -133,50 +148,9 @@ def read_model(data: Data, folder: Path) -> Any:
     return model
 
 
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_initialized() else ""
+
+
 def first_batch(config: BenchConfig, data: Data) -> Batch:
     return BatchPlan(data.examples, config.trainer.batch_size, 1, config.seed)[0][0]
-
-
-def longest(steps: int, loss_steps: int) -> int:
-    """Return bertexp's number of steps: up to a loss, a quarter more than Trainer's."""
-    return loss_steps + loss_steps // 4 if loss_steps else steps
-
-
-class Clock:
-    """Counts steps, and waits for the GPU before and after the measured ones.
-
-    ``ended`` is the time when the last step was complete, in the units of ``now``.
-    """
-
-    def __init__(self, warmup: int, total: int) -> None:
-        self._warmup, self._total = warmup, total
-        self._steps = 0
-        self._began = self.ended = 0.0
-
-    def tick(self, now: Callable[[], float]) -> None:
-        """Count a step that has ended; ``now`` returns the current time in seconds."""
-        self._steps += 1
-        if self._steps == self._warmup:
-            wait_for_device()
-            self._began = now()
-        if self._steps == self._total:
-            self.ended, clock = now(), time.perf_counter()
-            wait_for_device()
-            self.ended += time.perf_counter() - clock
-
-    @property
-    def seconds(self) -> float:
-        return self.ended - self._began
-
-
-def milliseconds(job: Callable[[], object]) -> float:
-    clock = time.perf_counter()
-    job()
-    wait_for_device()
-    return (time.perf_counter() - clock) * 1e3
-
-
-def wait_for_device() -> None:
-    """Wait until the GPU, if one is used, is idle."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
