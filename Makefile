@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run sweep fast test soak pictures lint format clean
+.PHONY: help run sweep fast test gpu soak pictures lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -32,6 +32,17 @@ fast: $(READY)  ## run the tests that matter most, under a minute
 test: $(READY)  ## run all tests, about a quarter of an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
+# With PYTHON as it is, and what it lacks from the wheels in a folder: make gpu WHEELS=wheels
+GPU := PYTHONPATH=$(CURDIR)/.gpu:$(CURDIR) $(PYTHON)
+
+gpu:  ## test and measure on a GPU without a network, under eight minutes
+	@$(PYTHON) -c 'import torch' || { echo 'make gpu: PYTHON=$(PYTHON) has no torch'; exit 1; }
+	@$(PYTHON) -c 'import torch; exit(not torch.cuda.is_available())' || \
+		{ echo 'make gpu: torch finds no NVIDIA GPU'; exit 1; }
+	$(if $(WHEELS),$(PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .gpu $(WHEELS)/*.whl)
+	$(GPU) -m pytest -q -m gpu $$(grep -lr mark.gpu --include='*.py' tests); tests=$$?; \
+		$(GPU) -m bertexp.bench && exit $$tests
+
 soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/soak.py --trials 200
 
@@ -49,4 +60,4 @@ format: $(READY)  ## format the code and make the fixes that are safe
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment; results and caches stay
-	rm -rf .venv
+	rm -rf .venv .gpu

@@ -63,10 +63,22 @@ class Finished:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
 
 
+@functools.cache
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole commands are slow, and so is a browser; files with slow tests are begun first."""
+    """Whole commands are slow, and so is a browser; files with slow tests are begun first.
+
+    Tests marked ``gpu`` are skipped where there is none.
+    """
     slow = set()
     for item in items:
+        if item.get_closest_marker("gpu") and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
         if fixtures & {"forkserver", "browser"} and not item.get_closest_marker("fast"):
             item.add_marker(pytest.mark.slow)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bertexp.bench import clock
+from bertexp.bench.clock import Clock
 from bertexp.masking import STRATEGIES
 
 SMALL = (
@@ -23,6 +25,33 @@ def figures(folder: Path) -> dict[str, Any]:
     (path,) = folder.glob("outputs/bench/*/bench.json")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def test_a_warm_up_lasts_until_steps_are_no_longer_getting_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: now)
+    measured = Clock(warmup=2, steps=5, windows=3, seconds=1.0)
+    steps = 0
+    while not measured.is_over:
+        # One that compiles, then faster ones up to 0.1 s each.
+        now += max(0.1, 0.5 * 0.9**steps) if steps else 30
+        steps += 1
+        measured.tick(10 * steps)
+    assert measured.speeds == pytest.approx([100.0] * 3)
+    assert measured.seconds == pytest.approx(3.0, abs=0.4)
+    assert measured.tokens == pytest.approx(100 * measured.seconds)
+    assert 35 < measured.warmup_seconds < 40
+
+
+def test_without_windows_of_time_so_many_steps_are_measured() -> None:
+    measured = Clock(warmup=3, steps=12)
+    for step in range(1, 16):
+        assert not measured.is_over
+        measured.tick(step * 8)
+    assert measured.is_over
+    assert measured.tokens == 12 * 8
 
 
 @pytest.mark.parametrize("task", ["mlm", "nsp"])

@@ -23,7 +23,7 @@ from bertexp.training.phase import Phase
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+pytestmark = pytest.mark.gpu
 
 SIZES = ("model.hidden_size=64", "model.num_hidden_layers=3", "model.dropout=0")
 
