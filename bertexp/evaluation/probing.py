@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +15,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bertexp.console import number, table
+from bertexp.data.cache import cached
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
+from bertexp.evaluation.logistic import FOLDS, STRENGTHS, accuracies
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
 from bertexp.metrics import known_to
 from bertexp.objectives.batch import pad
@@ -24,10 +27,9 @@ from bertexp.objectives.learner import Learner
 from bertexp.validation import require
 
 PREFIX = "probe/"
-BATCH_SIZE = 64
-# The classifier's inverse strengths of the L2 penalty, for features of unit variance;
-# cross-validation chooses among them.
-STRENGTHS, FOLDS, MOST_ITERATIONS = (1e-4, 1e-2, 1.0, 1e2), 3, 200
+# Texts in a forward pass on a CPU, and on a GPU.
+BATCH_SIZE, GPU_BATCH_SIZE = 64, 512
+TFIDF_VERSION, TFIDF_FILE = 1, "accuracy.json"
 
 PICTURE = "probes.png"
 COLUMNS = 4
@@ -79,7 +81,9 @@ class Probes(Evaluator):
                 config.probe_pooling,
                 device,
             )
-            layers = [accuracy(features_ND, task) for features_ND in features_YND]
+            features_YND = scaled(features_YND, task.fitted)
+            labels_N = torch.from_numpy(task.labels).to(device)
+            layers = accuracies(features_YND, labels_N, task.fitted)
             chosen = layers[-1 if config.probe_layer is None else config.probe_layer]
             tfidf = tfidf_accuracy(task)
             self.probed.append(Probed(task.name, chosen, 1 / len(task.classes), tfidf, layers))
@@ -146,7 +150,7 @@ def layer_features(
     max_length: int,
     pooling: str,
     device: torch.device,
-) -> np.ndarray:
+) -> torch.Tensor:
     """Return one vector for each text and layer, ``float32`` of shape (layers + 1, texts, hidden).
 
     The first are those of the embeddings. Texts are encoded with special tokens, in evaluation
@@ -160,12 +164,12 @@ def layer_features(
     bert.eval()
     capacity = max_length - tokenizer.special_in_sequence
     rows = [tokenizer.sequence(ids[:capacity]) for ids in tokenizer.encode([*texts])]
-    features_NYD = np.empty(
-        (len(rows), bert.config.num_hidden_layers + 1, bert.config.hidden_size), np.float32
-    )
+    shape = (len(rows), bert.config.num_hidden_layers + 1, bert.config.hidden_size)
+    features_NYD = torch.empty(shape, device=device)
     # Sorted by length, for little padding.
     order = np.argsort([len(row) for row in rows], kind="stable")
-    for chosen in np.split(order, range(BATCH_SIZE, len(order), BATCH_SIZE)):
+    size = BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
+    for chosen in np.split(order, range(size, len(order), size)):
         ids_BL, lengths_B = pad([rows[index] for index in chosen], tokenizer.pad_id)
         mask_BL = torch.from_numpy(np.arange(ids_BL.shape[1]) < lengths_B[:, None]).to(device)
         states = bert(
@@ -174,8 +178,8 @@ def layer_features(
             output_hidden_states=True,
         ).hidden_states
         pooled = [_pool(state_BLD, mask_BL, pooling) for state_BLD in states]
-        features_NYD[chosen] = torch.stack(pooled, dim=1).float().cpu().numpy()
-    return features_NYD.transpose(1, 0, 2)
+        features_NYD[torch.from_numpy(chosen).to(device)] = torch.stack(pooled, dim=1).float()
+    return features_NYD.transpose(0, 1)
 
 
 def _pool(state_BLD: torch.Tensor, mask_BL: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -184,23 +188,39 @@ def _pool(state_BLD: torch.Tensor, mask_BL: torch.Tensor, pooling: str) -> torch
     return (state_BLD * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
 
 
-def accuracy(features_ND: Any, task: ProbeTask) -> float:
-    """Return a classifier's accuracy on the last third of the texts, fitted to the others.
+def scaled(features_YND: torch.Tensor, fitted: int) -> torch.Tensor:
+    """Return the features with mean 0 and variance 1 over the first ``fitted`` texts."""
+    deviation, mean = torch.std_mean(features_YND[:, :fitted], 1, correction=0, keepdim=True)
+    # A constant feature stays one.
+    return (features_YND - mean) / deviation.clamp(min=torch.finfo(deviation.dtype).tiny)
 
-    ``features_ND`` has a row for each text, dense or sparse; it is scaled to unit variance here.
-    """
+
+def tfidf_accuracy(task: ProbeTask) -> float:
+    """Return the accuracy of the same classifier on the words alone, or read it from the cache."""
+    key = {"version": TFIDF_VERSION, "task": task.fingerprint}
+
+    def build(folder: Path) -> None:
+        (folder / TFIDF_FILE).write_text(json.dumps(_tfidf_accuracy(task)))
+
+    return float(json.loads((cached("tfidf", key, build) / TFIDF_FILE).read_text()))
+
+
+def _tfidf_accuracy(task: ProbeTask) -> float:
+    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.model_selection import StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    fitted, labels = task.fitted, task.labels
+    fitted, texts, labels = task.fitted, task.texts, task.labels
+    # There are far more words than texts, and they stay sparse: nothing for batched products.
     classifier = make_pipeline(
-        # Sparse features stay sparse.
-        StandardScaler(with_mean=isinstance(features_ND, np.ndarray)),
+        # Words of any length and punctuation: every text has some.
+        TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"),
+        StandardScaler(with_mean=False),
         LogisticRegressionCV(
-            Cs=STRENGTHS, cv=StratifiedKFold(FOLDS), max_iter=MOST_ITERATIONS, scoring="accuracy"
+            Cs=STRENGTHS, cv=StratifiedKFold(FOLDS), max_iter=200, scoring="accuracy"
         ),
     )
     with warnings.catch_warnings():
@@ -208,15 +228,5 @@ def accuracy(features_ND: Any, task: ProbeTask) -> float:
         warnings.simplefilter("ignore")
         # For products this small, threads cost more than they gain.
         with threadpool_limits(1, user_api="blas"):
-            classifier.fit(features_ND[:fitted], labels[:fitted])
-    return float(classifier.score(features_ND[fitted:], labels[fitted:]))
-
-
-def tfidf_accuracy(task: ProbeTask) -> float:
-    """Return the accuracy of the same classifier on the words alone, weighted by TF-IDF."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    # Words of any length and punctuation: every text has some.
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
-    vectorizer.fit(task.texts[: task.fitted])
-    return accuracy(vectorizer.transform(task.texts), task)
+            classifier.fit(texts[:fitted], labels[:fitted])
+    return float(classifier.score(texts[fitted:], labels[fitted:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,9 +18,10 @@ import torch
 
 from bertexp.config import Config
 from bertexp.data.corpora.corpus import prepare
+from bertexp.evaluation.logistic import FOLDS, STRENGTHS, accuracies
 from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, choose, prepare_tasks
-from bertexp.evaluation.probing import accuracy, layer_features, tfidf_accuracy
+from bertexp.evaluation.probing import layer_features, scaled, tfidf_accuracy
 from bertexp.experiment.saved import find_saved
 from bertexp.metrics import wilson
 
@@ -140,21 +142,62 @@ def test_features_are_those_of_transformers_text_by_text(
             states = model.eval()(**inputs, output_hidden_states=True).hidden_states
         for layer, state in enumerate(states):
             wanted = state[0].mean(0) if pooling == "mean" else state[0, 0]
-            assert found[layer, number] == pytest.approx(wanted.numpy(), abs=1e-5)
+            assert found[layer, number].numpy() == pytest.approx(wanted.numpy(), abs=1e-5)
 
 
 def test_a_linear_classifier_finds_what_is_linear_and_nothing_else() -> None:
+    labels = torch.arange(300) % 3
+    noise = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    shown = noise.clone()
+    shown[torch.arange(300), labels] += 8
+    # Another scale is no other feature, and a constant one does no harm.
+    other = 1000 * shown
+    other[:, -1] = 7.1
+    found = accuracies(scaled(torch.stack([noise, shown, other]), 201), labels, 201)
+    assert found[0] < 0.5
+    assert found[1:] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_its_accuracies_are_those_of_scikit_learn(classes: int) -> None:
+    """Both choose the strength themselves, for features from independent to nearly collinear."""
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    random, count, size, fitted = np.random.default_rng(1), 4800, 24, 1800
+    labels = np.arange(count) % classes
+    centres = 0.5 * random.normal(size=(3, classes, size))
+    features = centres[:, labels] + random.normal(size=(3, count, size))
+    features[1:] *= np.geomspace(1, (1e-2, 1e-4), size, axis=-1)[:, None]
+    features = features @ random.normal(size=(3, size, size))
+    found = accuracies(
+        scaled(torch.from_numpy(features).float(), fitted), torch.from_numpy(labels), fitted
+    )
+    for accuracy, each in zip(found, features, strict=True):
+        search = LogisticRegressionCV(Cs=STRENGTHS, cv=StratifiedKFold(FOLDS), max_iter=1000)
+        classifier = make_pipeline(StandardScaler(), search)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # new defaults
+            classifier.fit(each[:fitted], labels[:fitted])
+        wanted = classifier.score(each[fitted:], labels[fitted:])
+        assert accuracy == pytest.approx(wanted, abs=0.005)
+        assert 1.3 / classes < wanted < 0.99, "neither nothing nor everything can be told apart"
+
+
+def test_words_alone_are_a_yardstick_that_is_computed_once_for_all_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERTEXP_CACHE", str(tmp_path))
     labels = np.arange(300) % 3
     task = ProbeTask("made up", [f"w{n} x" for n in labels], labels, ["a", "b", "c"])
-    noise = np.random.default_rng(0).normal(size=(300, 8))
-    assert accuracy(noise, task) < 0.5
-    shown = noise.copy()
-    shown[np.arange(300), labels] += 8
-    assert accuracy(shown, task) == 1.0
-    # Another scale is no other feature.
-    assert accuracy(1000 * shown, task) == 1.0
     assert tfidf_accuracy(task) == 1.0
     same = ProbeTask("made up", ["x"] * 300, labels, ["a", "b", "c"])
+    assert tfidf_accuracy(same) == pytest.approx(1 / 3)
+    (kept,) = [path for path in tmp_path.rglob("accuracy.json") if path.read_text() == "1.0"]
+    kept.write_text("0.9")
+    assert tfidf_accuracy(task) == 0.9
     assert tfidf_accuracy(same) == pytest.approx(1 / 3)
 
 
