@@ -73,7 +73,8 @@ def test_every_option_of_the_contract_is_there() -> None:
         "task": {"mlm", "nsp", "sop", "mlm_nsp"},
         "masking": {"bert"},
         "dataset": {
-            *("pydoc", "wikitext2", "wikitext103", "wikipedia", "bookcorpus", "text", "synthetic"),
+            *("pydoc", "stdlib", "wikitext2", "wikitext103", "wikipedia", "bookcorpus", "text"),
+            "synthetic",
         },
         "tokenizer": {"wordpiece", "bpe", "unigram", "pretrained"},
         "model": {"tiny", "mini", "small", "medium", "base", "large", "pretrained"},

@@ -41,7 +41,7 @@ def refuse(*overrides: str, name: str = "config") -> None:
 
 PASSED_OVER = {
     "dataset.files=[my.txt]": "dataset=text only, and this run has dataset=pydoc: add dataset=text",
-    "dataset=wikitext2 dataset.packages=[numpy]": "dataset=pydoc only",
+    "dataset=wikitext2 dataset.packages=[numpy]": "dataset=pydoc or dataset=stdlib only",
     "dataset=text dataset.hub.path=x": "dataset=wikipedia",
     "dataset=text dataset.synthetic.words=8": "dataset=synthetic only",
     "dataset=synthetic dataset.column=body": "dataset=text",

@@ -29,6 +29,10 @@ PACKAGES = (
     "accelerate",
     "hydra-core",
     "wandb",
+    # What the default corpus is read from.
+    "numpy",
+    "scipy",
+    "scikit-learn",
 )
 
 

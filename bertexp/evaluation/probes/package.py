@@ -12,6 +12,8 @@ from bertexp.evaluation.probes.tasks import Labelled, Passages
 CLASSES = 8
 # Shorter paragraphs are headings and the like.
 LEAST_WORDS = 8
+# Where documents are modules: how many parts of a module's name are its class.
+_LEVELS = {"pydoc": 2, "stdlib": 1}
 # The name of a document without a title: its file, or split of the Hub, and its number.
 _PLACE = re.compile(r"(.*):\d+(, part \d+)?")
 
@@ -20,9 +22,10 @@ _PLACE = re.compile(r"(.*):\d+(, part \d+)?")
 def which_package(passages: Passages) -> Labelled:
     """Return paragraphs of the eight largest named classes.
 
-    For ``dataset=pydoc`` a class is a package (``asyncio``), for WikiText an article, and for text
-    files a file. A row of a table has only a number, and its file may be one of many with the same
-    content, so that a classifier would merely separate the few longest rows.
+    For ``dataset=pydoc`` a class is a package in a package (``scipy.stats``), for ``stdlib`` a
+    package of the library (``asyncio``), for WikiText an article, and for text files a file. A row
+    of a table has only a number, and its file may be one of many with the same content, so that a
+    classifier would merely separate the few longest rows.
     """
     labelled = [
         (text, label)
@@ -36,8 +39,8 @@ def which_package(passages: Passages) -> Labelled:
 
 
 def _label(name: str, passages: Passages) -> str | None:
-    if passages.dataset == "pydoc":
-        return name.partition(".")[0]
+    if levels := _LEVELS.get(passages.dataset):
+        return ".".join(name.split(".")[:levels])
     if not (place := _PLACE.fullmatch(name)):
         return name
     kinds = {*passages.corpus.source.replace(",", "").split()}

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 VERSION = 2
 FILE = "questions.json"
 SEED = 20180503
-# The limit of what is read of a large corpus; pydoc and WikiText-2 are read whole.
+# The limit of what is read of a large corpus; pydoc, stdlib and WikiText-2 are read whole.
 MOST_CHARACTERS = 20_000_000
 # Classes with fewer texts are left out.
 LEAST_TEXTS = 20
