@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Torch has it since 2.10.
-HAS_VARLEN = find_spec("torch.nn.attention.varlen") is not None
+from bertexp.families.inputs import Texts
+
+# With windows.
+HAS_VARLEN = torch.__version__ >= "2.11"  # not compared as strings
 if HAS_VARLEN:
     from torch.nn.attention.varlen import varlen_attn
-
-
-# The precisions of flash attention.
-HALF = (torch.bfloat16, torch.float16)
-
-
-class Texts(NamedTuple):
-    """The texts of a row without padding, each of which attends within itself.
-
-    Attributes:
-        offsets_S: the first token of each text, then the number of tokens, ``int32``. Texts may be
-            empty.
-        longest: at least the tokens of each.
-    """
-
-    offsets_S: Tensor
-    longest: int
-
-    def mask(self, tokens: int) -> Tensor:
-        """Return whether a token (a row) attends to another, shape (1, 1, tokens, tokens)."""
-        numbers_T = torch.arange(tokens, device=self.offsets_S.device)
-        text_T = torch.bucketize(numbers_T, self.offsets_S, right=True)
-        return (text_T[:, None] == text_T)[None, None]
 
 
 # The positions to attend to: True for them, shape (batch, 1, 1, length), or (batch, 1, queries,
@@ -62,16 +40,8 @@ def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Mask) 
         (queries,) = _project(queried_BPD, heads, attention.query)
         keys, values = _project(hidden_BLD, heads, attention.key, attention.value)
     if isinstance(mask, Texts):
-        if queries.is_cuda and queries.dtype in HALF and keeps_apart(attention):
-            query_THE, key_THE, value_THE = (
-                each.transpose(1, 2)[0] for each in (queries, keys, values)
-            )
-            offsets_S, longest = mask
-            context_THE = varlen_attn(
-                query_THE, key_THE, value_THE, offsets_S, offsets_S, longest, longest
-            )
-            assert isinstance(context_THE, Tensor)
-            return context_THE.flatten(-2)[None]
+        if has_kernel(queries) and not attention.dropout.p:
+            return attend_within(queries, keys, values, mask).flatten(-2)
         mask = mask.mask(hidden_BLD.shape[1])
     if hidden_BLD.device.type == "cpu":
         context_BHPE = _products(attention, queries, keys, values, mask)
@@ -83,13 +53,29 @@ def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Mask) 
     return context_BHPE.transpose(1, 2).flatten(-2)
 
 
-def keeps_apart(attention: Any) -> bool:
-    """Whether a GPU has a kernel for attention within ``Texts``, which is without dropout.
+def has_kernel(queries_1HTE: Tensor) -> bool:
+    """Whether ``attend_within`` takes such queries, else ``Texts.mask`` is needed."""
+    is_half = queries_1HTE.dtype in (torch.bfloat16, torch.float16)
+    return HAS_VARLEN and queries_1HTE.is_cuda and is_half and queries_1HTE.shape[-1] % 8 == 0
 
-    It is for ``HALF`` precision; anything else takes a mask of all pairs of tokens.
-    """
-    fits = attention.attention_head_size % 8 == 0 and attention.dropout.p == 0
-    return HAS_VARLEN and fits
+
+def attend_within(
+    queries_1HTE: Tensor, keys_1HTE: Tensor, values_1HTE: Tensor, texts: Texts, **limits: Any
+) -> Tensor:
+    """Return the outputs of flash attention within texts, shape (1, tokens, heads, size)."""
+    offsets_S, longest = texts
+    context_THE = varlen_attn(
+        queries_1HTE[0].transpose(0, 1),
+        keys_1HTE[0].transpose(0, 1),
+        values_1HTE[0].transpose(0, 1),
+        offsets_S,
+        offsets_S,
+        longest,
+        longest,
+        **limits,
+    )
+    assert isinstance(context_THE, Tensor)
+    return context_THE[None]
 
 
 def _project(hidden_BLD: Tensor, heads: int, *layers: nn.Linear) -> list[Tensor]:

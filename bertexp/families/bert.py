@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertexp.families import FAMILIES
-from bertexp.families.attention import Mask, Texts, attend, keeps_apart
+from bertexp.families.attention import Mask, attend
 from bertexp.families.base import LABEL, MASKED, PAIR, Family
 from bertexp.families.compiling import Compilable
 from bertexp.families.costs import Part
@@ -59,36 +59,15 @@ class BertLayers(Family):
         return states_UD
 
     def _encode_packed(self, inputs: Inputs) -> Tensor:
-        """Return the same without computing padding: one row of all texts, each by itself."""
-        at_T, ids_BL, positions_BL = inputs.packed_T, inputs.input_ids_BL, inputs.positions_BL
-        assert at_T is not None and inputs.offsets_S is not None
-        if positions_BL is None:
-            positions_BL = torch.arange(ids_BL.shape[1], device=at_T.device).expand_as(ids_BL)
-
-        def packed(each_BL: Tensor) -> Tensor:
-            return each_BL.flatten()[at_T][None]
-
-        types_BL = inputs.token_type_ids_BL
-        hidden_1TD = self.embed(
-            self.arguments(
-                packed(ids_BL),
-                types_BL=None if types_BL is None else packed(types_BL),
-                positions_BL=packed(positions_BL),
-            )
-        )
-        texts = Texts(inputs.offsets_S, ids_BL.shape[1])
+        hidden_1TD, texts = self.embed(self.packed_arguments(inputs)), inputs.texts
         *layers, last = self.base.encoder.layer
         for layer in layers:
             hidden_1TD = whole_layer(layer, hidden_1TD, texts)
         states_UD: Tensor = used_layer(last, hidden_1TD, texts, None, inputs.packed_slots_U)
         return states_UD
 
-    def can_pack(self, device: torch.device) -> bool:
-        # Others, before Ampere, have no flash attention.
-        has_flash = device.type == "cuda" and torch.cuda.is_bf16_supported(
-            including_emulation=False
-        )
-        return has_flash and keeps_apart(self.base.encoder.layer[0].attention.self)
+    def keep_apart(self) -> None:
+        """It does so already."""
 
     @property
     def whole_layers(self) -> int:
@@ -101,18 +80,17 @@ class BertLayers(Family):
         hidden_BLD: Tensor = look_up(self.base.embeddings, *(ids.get(name) for name in names))
         return hidden_BLD
 
-    def layer_products(self, length: int) -> int:
+    def layer_products(self, length: float) -> int:
         """Return the multiply-adds of one layer per token, matrix products only."""
         hidden, inner = self.config.hidden_size, self.config.intermediate_size
         return int(4 * hidden * hidden + 2 * length * hidden + 2 * hidden * inner)
 
     def products(self, inputs: Inputs) -> float:
-        hidden, length = self.config.hidden_size, inputs.input_ids_BL.shape[1]
+        hidden, length = self.config.hidden_size, float(inputs.input_ids_BL.shape[1])
         tokens, queries = inputs.input_ids_BL.numel(), inputs.queries_BP.numel()
-        if inputs.packed_T is not None and inputs.offsets_S is not None:
-            # Texts of equal length would take as many as this, others more.
+        if inputs.packed_T is not None:
             tokens = queries = len(inputs.packed_T)
-            length = tokens // (len(inputs.offsets_S) - 1)
+            _, length = inputs.mean_texts
         # Keys and values; queries and attention; the output projection and the feed-forward.
         last = (
             (tokens, 2 * hidden * hidden),

@@ -66,7 +66,7 @@ class Costs:
             layers * hidden * (4 * hidden + 2 * config.intermediate_size), 2 * layers * hidden, 0
         )
 
-    def products(self, examples: int, length: int) -> float:
+    def products(self, examples: int, length: float) -> float:
         """Return the multiply-adds of a forward pass."""
         return examples * length * (self.token + length * self.pair) + self.batch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -21,6 +21,25 @@ class Tensors:
 
     def to(self, device: torch.device) -> Self:
         return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+class Texts(NamedTuple):
+    """The texts of a row without padding, each of which attends within itself.
+
+    Attributes:
+        offsets_S: the first token of each text, then the number of tokens, ``int32``. Texts may be
+            empty.
+        longest: at least the tokens of each.
+    """
+
+    offsets_S: Tensor
+    longest: int
+
+    def mask(self, tokens: int) -> Tensor:
+        """Return whether a token (a row) attends to another, shape (1, 1, tokens, tokens)."""
+        numbers_T = torch.arange(tokens, device=self.offsets_S.device)
+        text_T = torch.bucketize(numbers_T, self.offsets_S, right=True)
+        return (text_T[:, None] == text_T)[None, None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +120,19 @@ class Inputs(Tensors):
             queries_BP=column_V.expand(rows, -1),
             slots_U=torch.arange(rows * width, device=columns_BV.device),
         )
+
+    @property
+    def texts(self) -> Texts:
+        """Those of ``packed_T``."""
+        assert self.offsets_S is not None
+        return Texts(self.offsets_S, self.input_ids_BL.shape[1])
+
+    @property
+    def mean_texts(self) -> tuple[int, float]:
+        """The number of texts of ``packed_T``, empty ones too, and their mean length."""
+        assert self.offsets_S is not None and self.packed_T is not None
+        count = len(self.offsets_S) - 1
+        return count, len(self.packed_T) / count
 
     @property
     def packed_slots_U(self) -> Tensor:

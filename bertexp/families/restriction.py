@@ -11,10 +11,12 @@ import torch
 
 from bertexp.families import FAMILIES
 from bertexp.families.architecture import quiet
+from bertexp.families.attention import HAS_VARLEN
 from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
 from bertexp.validation import UserError
 
+_ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 # The vocabulary size and the padding id of the trial models.
 _WORDS, _PAD = 16, 1
 
@@ -91,6 +93,49 @@ def must_restrict(config: Any, key: str) -> None:
             f"{key}: needs attention that is limited to some positions, which {kind.override()} "
             "does not compute correctly."
         )
+
+
+def pack(family: Family, device: torch.device) -> bool:
+    """Have a family leave out padding, see ``Inputs.packed_T``, if it can in half precision.
+
+    It needs flash attention, which has no dropout, and attention that can be kept within texts.
+    """
+    config = family.config
+    drops_out = any(getattr(config, name, 0) for name in _ATTENTION_DROPOUTS)
+    if device.type != "cuda" or not HAS_VARLEN or drops_out or not keeps_texts_apart(config):
+        return False
+    # GPUs before Ampere have neither bfloat16 nor flash attention.
+    is_recent = torch.cuda.is_bf16_supported(including_emulation=False)
+    if can := is_recent and config.hidden_size // config.num_attention_heads % 8 == 0:
+        family.keep_apart()
+    return can
+
+
+@torch.no_grad()
+def keeps_texts_apart(config: Any) -> bool:
+    """Whether two random layers have the same results without padding."""
+    kind, config = FAMILIES[config.model_type], _small(config)
+    config.initializer_range = 0.4
+    # Longer than the windows of local attention.
+    length = min(160, kind.positions(config))
+    sizes, ids_BL = (length, length // 2), torch.arange(2 * length).view(2, length) * 7 % 14 + 2
+    mask_BL = (torch.arange(length) < torch.tensor(sizes)[:, None]).long()
+    used = torch.nonzero(mask_BL.flatten()).flatten()
+    ids_BL[1, sizes[1] :] = _PAD
+    column_BL = torch.arange(length).expand(2, -1)
+    padded = Inputs(
+        input_ids_BL=ids_BL, attention_mask_BL=mask_BL, queries_BP=column_BL, slots_U=used
+    )
+    offsets_S = torch.tensor([0, sizes[0], sum(sizes)], dtype=torch.int32)
+    packed = replace(padded, packed_T=used, offsets_S=offsets_S)
+
+    def keeps(family: Family) -> bool:
+        expected_UD = family.encode(padded)
+        family.keep_apart()
+        both = family.encode(packed), family.encode(padded)
+        return all(torch.allclose(found_UD, expected_UD, atol=1e-4) for found_UD in both)
+
+    return _holds(keeps, kind, config)
 
 
 def _holds(check: Callable[[Family], bool], kind: type[Family], config: Any) -> bool:

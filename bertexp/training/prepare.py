@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import group
+from bertexp.families.restriction import pack
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.borders import budget_of, check_shares
@@ -105,7 +106,7 @@ def _packs(learner: Learner, accelerator: Accelerator) -> bool:
     half = accelerator.mixed_precision in ("bf16", "fp16")
     heads = learner.heads.values()
     whole = all(head.is_recordable and not head.encodes for head in heads)
-    return half and whole and learner.family.can_pack(accelerator.device)
+    return half and whole and pack(learner.family, accelerator.device)
 
 
 def _give_rest(trainings: Sequence[Training], progress: Mapping[str, Any]) -> None:

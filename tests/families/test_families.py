@@ -18,6 +18,7 @@ from bertexp.families import FAMILIES
 from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.families.build import build_model, check_model
 from bertexp.families.checkpoint import export_model, load_classifier, load_model
+from bertexp.families.restriction import keeps_texts_apart
 from bertexp.objectives.learner import Learner
 from bertexp.validation import UserError
 
@@ -57,6 +58,8 @@ def test_losses_and_gradients_are_those_of_transformers(
     assert (packed.packed_T is not None) is padded
     found, learner = [], Learner(model, data.task.objectives)
     for read in (batch, packed, None):
+        if read is packed and keeps_texts_apart(model.config):
+            learner.family.keep_apart()
         if read:
             loss = learner(read)["mlm"] / batch.predictions["mlm"]
         else:

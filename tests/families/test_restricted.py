@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING, AutoModel
 from bertexp.families import FAMILIES
 from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
-from bertexp.families.restriction import must_restrict
+from bertexp.families.restriction import keeps_texts_apart, must_restrict
 from bertexp.objectives.batch import Batch
 from bertexp.validation import UserError
 
@@ -53,6 +53,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "mpnet": {},
     "eurobert": {},
 }
+# Their attention depends on positions within the row.
+PADDED = {"deberta-v2", "mpnet"}
 
 
 def family(kind: str, **more: Any) -> Family:
@@ -136,10 +138,10 @@ def test_packed_documents_are_as_each_alone(kind: str, is_causal: bool) -> None:
 
 @given(
     rows=st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=3), min_size=1, max_size=4),
-    kind=st.sampled_from(["bert", "roberta", "electra"]),
+    kind=st.sampled_from(sorted(KINDS.keys() - PADDED)),
     multiple=st.integers(1, 20),
 )
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=30)
 def test_without_padding_documents_are_as_each_alone(
     rows: list[list[int]], kind: str, multiple: int
 ) -> None:
@@ -160,6 +162,7 @@ def test_without_padding_documents_are_as_each_alone(
         positions_BL=stack([[torch.arange(size) for size in row] for row in rows], 0),
     )
     packed = Batch(example_ids=np.arange(len(rows)), **vars(whole)).packed(multiple)
+    of.keep_apart()
     assert packed.packed_T is not None and packed.offsets_S is not None
     assert len(packed.packed_T) - sum(flat) < multiple
     sizes = packed.offsets_S.diff()
@@ -167,6 +170,11 @@ def test_without_padding_documents_are_as_each_alone(
     assert sizes.min() >= 0 and sizes.max() <= ids_BL.shape[1]
     found = states(of, packed)[own_BL.bool()]
     torch.testing.assert_close(found, alone, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whether_a_kind_needs_padding_is_tried(kind: str) -> None:
+    assert keeps_texts_apart(family(kind).config) is (kind not in PADDED)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "xlm-roberta"])
