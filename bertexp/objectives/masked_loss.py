@@ -194,8 +194,11 @@ class _Vocabulary:
     def _add_product(
         self, total: Tensor, left: Tensor, right: Tensor, is_first: bool = False
     ) -> None:
-        if self._dtype == total.dtype:
-            total.addmm_(left, right, beta=0 if is_first else 1)
+        if self._dtype == total.dtype and is_first:
+            # Not addmm_ with beta=0: compiled for a GPU, that multiplies what memory held by 0.
+            torch.mm(left, right, out=total)
+        elif self._dtype == total.dtype:
+            total.addmm_(left, right)
         elif is_first:
             total.copy_(left @ right)
         else:
