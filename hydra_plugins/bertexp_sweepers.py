@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -15,9 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp import plugins
 from bertexp.config import Config, conf_dir, store_own_keys
 from bertexp.finetune.config import FinetuneConfig
+from bertexp.sweeps.job import jobs_at_once, seconds_a_job
+from bertexp.sweeps.limits import Limits
 from bertexp.sweeps.points import Varied, grid, suggested
+from bertexp.sweeps.stored import StoredJob
 from bertexp.sweeps.sweeper import ResumableSweeper
-from bertexp.validation import UserError
+from bertexp.validation import UserError, require
 
 SCHEMAS = (Config, FinetuneConfig)
 
@@ -89,7 +93,8 @@ class SearchSweeper(ResumableSweeper):
         failed = optuna.trial.TrialState.FAIL
         for first in range(0, self._n_trials, self._n_jobs):
             trials = [study.ask() for _ in range(min(self._n_jobs, self._n_trials - first))]
-            losses = self.launch([suggested(trial, varied) for trial in trials], first)
+            jobs = self.launch([suggested(trial, varied) for trial in trials], first)
+            losses = [job.objective if job.finished else None for job in jobs]
             for trial, loss in zip(trials, losses, strict=True):
                 study.tell(trial, loss, **({"state": failed} if loss is None else {}))
         if any(trial.value is not None for trial in study.trials):
@@ -98,3 +103,80 @@ class SearchSweeper(ResumableSweeper):
             OmegaConf.save(OmegaConf.create(found), self.root / "optimization_results.yaml")
             text = " ".join(f"{key}={value}" for key, value in best.items())
             print(f"lowest eval/loss {study.best_value:.3f}: {text}", flush=True)
+
+
+class ResolveSweeper(ResumableSweeper):
+    """Every combination of the values given, with seeds added to settings that are not resolved.
+
+    The jobs depend on nothing but the results so far, so that the same command resumes.
+    """
+
+    def __init__(
+        self, params: Mapping[str, str] | None, together: Sequence[str], **limits: Any
+    ) -> None:
+        super().__init__(params, None, SCHEMAS, _compare)
+        self._together = together
+        self._limits = Limits(**limits)
+
+    def run(self, varied: Varied) -> None:
+        """Launch round after round, each for the baseline and the settings that are still open."""
+        points = grid({k: v for k, v in varied.items() if k != "seed"}, self._together)
+        seeds = self._limits.first_seeds(varied, self._config.seed)
+        self._check(len(points))
+        wanted = [*range(len(points))]
+        jobs: list[tuple[int, StoredJob]] = []
+        tried = 0
+        while wanted:
+            tried += len(seeds)
+            batch = [(place, seed) for seed in seeds for place in wanted]
+            overrides = [[*points[place], f"seed={seed}"] for place, seed in batch]
+            ended = self.launch(overrides, len(jobs))
+            if self._config.trainer.dry_run:
+                return
+            jobs += [(place, job) for (place, _), job in zip(batch, ended, strict=True)]
+            wanted = self._still_open({job.folder: place for place, job in jobs if job.finished})
+            room = self._limits.max_seeds - tried
+            seeds = [*range(max(seeds) + 1, max(seeds) + 1 + min(self._limits.per_round, room))]
+            if wanted and (limit := self._exceeded(len(jobs) + len(wanted) * len(seeds), room)):
+                print(f"Stopped at hydra.sweeper.{limit}; not all settings are resolved.")
+                return
+
+    def _check(self, settings: int) -> None:
+        from bertexp.compare.rounds import check_plan, fewest_seeds
+
+        if settings < 2:
+            raise UserError("hydra/sweeper=resolve: compares settings; vary a key besides seed.")
+        most, fewest = self._limits.max_seeds, fewest_seeds(settings)
+        why = f"{fewest} or more, the fewest that can resolve one of {settings} settings"
+        require(most >= fewest, "hydra.sweeper.max_seeds", most, why)
+        check_plan(self.root, self._limits.margin, self._limits.metric)
+
+    def _still_open(self, finished: Mapping[Path, int]) -> list[int]:
+        """Print the verdicts so far, and return the points that need more seeds.
+
+        Args:
+            finished: the places of the points by the folders of their jobs.
+        """
+        from bertexp.compare.rounds import look, open_settings, places, progress, save_plan
+        from bertexp.compare.sweep import sweep_metric
+
+        if not finished:
+            return []
+        save_plan(self.root, finished, self._limits.margin, self._limits.metric)
+        comparison = look(finished, sweep_metric(self._config))
+        for line in progress(comparison):
+            print(line, flush=True)
+        still = open_settings(comparison)
+        labels = zip(places(comparison, finished), finished.values(), strict=True)
+        named = {*still, comparison.baseline} if still else set()
+        return sorted({place for label, place in labels if label in named})
+
+    def _exceeded(self, jobs: int, room: int) -> str | None:
+        """Return the limit that ``jobs`` in all would exceed, with ``room`` for more seeds."""
+        limits, seconds = self._limits, seconds_a_job(self.root) or 0.0
+        if room <= 0:
+            return f"max_seeds={limits.max_seeds}"
+        spent = seconds * jobs / jobs_at_once(self._config.hydra.launcher) / 60
+        if limits.max_time is not None and spent > limits.max_time:
+            return f"max_time={limits.max_time:g}"
+        return None

@@ -1,17 +1,17 @@
 """Inference that is valid at any time: however often one looks, and whenever one stops.
 
-A Student's t interval is wrong 5% of the time at one look. With a look after every seed until one
-of them excludes zero, it is wrong most of the time. Here the chance that any interval, at any
-number of seeds, misses the true difference is at most 5%.
+Student's t is wrong 5% of the time at one look; with a look after every seed until it finds a
+difference, far more often. Here the chance that the interval of any look misses the truth is at
+most 5%, for differences of any distribution that is symmetric around it. Where two settings do not
+differ, exchanging them within a seed changes nothing: their differences are symmetric, whatever
+the results of seeds look like (skewed, or in two groups because some runs stay on a plateau).
 
-For differences x_1..x_n and a mean m under test, let y = x - m and u = (sum y)^2 / (n sum y^2):
-
-    E_n = sqrt(r) * (1 - (1 - r) * u)^(-n / 2),    r = 1 / (1 + n * PRIOR),
-
-is the likelihood ratio of the t statistic, mixed over effects (in standard deviations) that are
-normal around 0 with variance PRIOR. For normal differences of any variance it is a martingale that
-begins at 1, so it ever reaches 1 / alpha with a chance of at most alpha (Wang and Ramdas 2025,
-"Anytime-valid t-tests"; Ville 1939). The interval is every m with E_n below 1 / alpha.
+Of a difference x that is symmetric around m, the sign of y = x - m is a fair coin, given its size.
+So for any bet b that depends on sizes alone, exp(b y) / cosh(b y) is 1 in the mean, the product
+over seeds is a martingale, and so is the mean of several products; it ever reaches 1 / alpha with a
+chance of at most alpha (Ville 1939; Vovk and Wang 2024, "Nonparametric e-tests of symmetry"). Bets
+are made in units of the root mean square of the sizes so far. The interval has every m whose
+product is below 1 / alpha.
 """
 
 from __future__ import annotations
@@ -20,67 +20,88 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import brentq
 
 from bertexp.compare.results import Look
 
-# Chosen for seeds that are not normal, which only simulation can show: with a fair coin instead of
-# a difference, the hardest of those that are symmetric, up to 5 settings are declared wrongly in at
-# most 5% of studies (0.1: 3.1%, 0.5: 8.8%). A smaller one costs seeds where effects are large.
-PRIOR = 0.2
+# Small bets find small effects, large bets find large effects early: with 0.5 to 2, those of half a
+# standard deviation to several take as few seeds as with the t mixture of Wang and Ramdas (2025).
+BETS = (0.5, 1.0, 2.0)
+# Distances from the mean, in standard deviations, in which an interval's ends are looked for.
+DISTANCES = np.geomspace(0.01, 1e4, 120)
 
 
-def half_widths(values_N: np.ndarray, alpha: float) -> np.ndarray:
-    """Return half the width of the interval after each of N differences, on the last axis.
-
-    It is infinite as long as no difference, however large, could be told from zero: for the first
-    7 at an ``alpha`` of 5%, for the first 9 at 1%.
-    """
-    count = np.arange(1, values_N.shape[-1] + 1)
-    from_first = values_N - values_N[..., :1]  # exact for equal values
-    mean = from_first.cumsum(-1) / count
-    variance = np.maximum((from_first**2).cumsum(-1) / count - mean**2, 0.0)
-    return _times_deviation(np.sqrt(variance), count, alpha)
+def log_evidence(values_N: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the evidence against a centre of 0 after each of N differences."""
+    size = np.sqrt((values_N**2).cumsum(-1) / np.arange(1, values_N.shape[-1] + 1))
+    share = np.divide(values_N, size, out=np.zeros_like(values_N), where=size > 0)
+    bets = [side * bet for bet in BETS for side in (-1, 1)]
+    won = [(bet * share - _log_cosh(bet * share)).cumsum(-1) for bet in bets]
+    return np.logaddexp.reduce(won, axis=0) - math.log(len(bets))
 
 
-def _times_deviation(deviation: np.ndarray, count: np.ndarray, alpha: float) -> np.ndarray:
-    """Return half widths from deviations that divide the sum of squares by ``count``."""
-    ratio = 1 / (1 + PRIOR * count)
-    bound = (alpha**2 * ratio) ** (-1 / count)
-    room = 1 - bound * ratio
-    squared = (bound - 1) / np.where(room > 0, room, 1.0)
-    return np.where(room > 0, deviation * np.sqrt(squared), np.inf)
-
-
-def looks(values: Sequence[float], alpha: float, span: float = math.inf) -> tuple[Look, ...]:
-    """Return the mean and its interval that is valid at any time after each of some values."""
-    means = np.cumsum(values) / np.arange(1, len(values) + 1)
-    halves = half_widths(np.array(values), alpha)
-    found = []
-    for seeds, (mean, half) in enumerate(zip(means.tolist(), halves.tolist(), strict=True), 1):
-        ends = (max(mean - half, -span), min(mean + half, span)) if half < math.inf else (None,) * 2
-        found.append(Look(seeds, mean, *ends))
-    return tuple(found)
+def _log_cosh(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(x, -x) - math.log(2)
 
 
 def p_value(values: Sequence[float]) -> float:
-    """Return 1 / ``E_n`` of all values for a mean of 0, at most 1."""
-    count, squares = len(values), float(np.sum(np.square(values)))
-    if not squares:
-        return 1.0
-    ratio = 1 / (1 + PRIOR * count)
-    share = min(float(np.sum(values)) ** 2 / (count * squares), 1.0)
-    log_evidence = (math.log(ratio) - count * math.log1p(-(1 - ratio) * share)) / 2
-    return math.exp(-max(log_evidence, 0.0))
+    """Return 1 / evidence against a centre of 0, at most 1."""
+    return math.exp(-max(float(log_evidence(np.array(values))[-1]), 0.0))
 
 
-def seeds_needed(
-    mean: float, deviation: float, alpha: float, margin: float, counts: range
-) -> int | None:
-    """Return the first of ``counts`` whose interval excludes 0 or is within ``margin``.
+def fewest_seeds(alpha: float) -> int:
+    """Return the fewest differences that can be evidence: as many as have the same sign."""
+    return int((log_evidence(np.ones(1000)) >= -math.log(alpha)).argmax()) + 1
 
-    ``mean`` and ``deviation`` are taken to stay as they are.
-    """
-    seeds = np.array(counts)
-    half = _times_deviation(deviation * np.sqrt(1 - 1 / seeds), seeds, alpha)
-    resolved = (half < abs(mean)) | (half + abs(mean) <= margin)
-    return int(seeds[resolved.argmax()]) if resolved.any() else None
+
+def interval(values: Sequence[float], alpha: float) -> tuple[float, float] | None:
+    """Return the interval of the centre after all values; None if they are too few."""
+    found = np.array(values)
+    mean, deviation = float(found.mean()), float(found.std())
+    if len(found) < fewest_seeds(alpha):
+        return None
+    if not deviation:
+        return mean, mean
+
+    def excess(centre: float | np.ndarray) -> np.ndarray:
+        against = log_evidence(found - np.expand_dims(centre, -1))[..., -1]
+        return against + math.log(alpha)
+
+    ends = []
+    for step in (-deviation, deviation):
+        inside = np.flatnonzero(excess(mean + step * DISTANCES) < 0)
+        last = int(inside[-1]) if len(inside) else 0
+        if last + 1 == len(DISTANCES):
+            return None
+        near, far = DISTANCES[last], DISTANCES[last + 1]
+        is_between = excess(mean + step * near) < 0
+        distance = brentq(lambda d, s=step: excess(mean + s * d), near, far) if is_between else near
+        ends.append(mean + step * distance)
+    return ends[0], ends[1]
+
+
+def looks(values: Sequence[float], alpha: float, span: float = math.inf) -> tuple[Look, ...]:
+    """Return the mean and its interval, cut at ``span`` on both sides, after each value."""
+    return tuple(look(values[:seeds], alpha, span) for seeds in range(1, len(values) + 1))
+
+
+def look(values: Sequence[float], alpha: float, span: float = math.inf) -> Look:
+    """Return the mean of all values and its interval, cut at ``span`` on both sides."""
+    low, high = interval(values, alpha) or (None, None)
+    if low is not None and high is not None:
+        low, high = max(low, -span), min(high, span)
+    return Look(len(values), float(np.mean(values)), low, high)
+
+
+def seeds_needed(values: Sequence[float], alpha: float, margin: float, most: int) -> int | None:
+    """Return how many seeds resolve the difference if more are like ``values``, again and again."""
+    alike = np.resize(values, most)
+
+    def excluded(centre: float) -> np.ndarray:
+        return log_evidence(alike - centre) >= -math.log(alpha)
+
+    resolved = excluded(0.0)
+    if abs(np.mean(values)) < margin:
+        resolved |= excluded(margin) & excluded(-margin)
+    resolved[: len(values)] = False
+    return int(resolved.argmax()) + 1 if resolved.any() else None

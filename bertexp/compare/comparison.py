@@ -123,7 +123,7 @@ def _require_metric(runs: Sequence[Run], metric: str) -> None:
 
 def _values(counted: Sequence[Run]) -> Values:
     found: dict[str, dict[str, dict[tuple[str, ...], float]]] = {}
-    for run in counted:
+    for run in sorted(counted, key=lambda run: run.seed or 0):  # as they were run
         assert run.value is not None
         found.setdefault(run.setting, {}).setdefault(run.drawn_with, {})[run.pair] = run.value
     return found

@@ -21,11 +21,7 @@ from bertexp.tracking.trackers import log_beside
 def compare_sweep(config: DictConfig) -> None:
     """Compare the runs of a sweep, and track the comparison as they were tracked."""
     folder = Path(config.hydra.sweep.dir)
-    # A fine-tuned model is judged by the metric of its task.
-    metrics = OmegaConf.select(config, "finetune.metrics")
-    metrics = [metrics] if isinstance(metrics, str) else metrics
-    runs = read_runs([folder])
-    comparison = compare_runs(runs, folder, metric=f"eval/{metrics[0]}" if metrics else None)
+    comparison = compare_runs(read_runs([folder]), folder, metric=sweep_metric(config))
     tracker = parse(config.tracker, TrackerConfig)
     group = group_of(tracker, str(config.sweep)) or ""
     location = log_beside(
@@ -41,15 +37,28 @@ def compare_sweep(config: DictConfig) -> None:
     if location:
         # Offline, one command uploads the jobs as well.
         print("", re.sub(r"(wandb sync \S*/offline-run-)\S+", r"\1*", location), sep="\n")
-    if metrics and (fine_tuned := _fine_tuned(comparison)):
+    if fine_tuned := _fine_tuned(comparison):
         where = shlex.join(sorted({str(Path(run).parent) for run in fine_tuned}))
-        metric = f"{PREFIX}{config.finetune.name}/{metrics[0]}"
+        metric = f"{PREFIX}{config.finetune.name}/{_finetune_metric(config)}"
         print(
             "",
             "To compare what was fine-tuned by how it was pre-trained:",
             f"python -m bertexp.compare {where} --metric {metric}",
             sep="\n",
         )
+
+
+def sweep_metric(config: DictConfig) -> str | None:
+    """Return what a sweep's runs are compared by; None for what they have in common."""
+    chosen = OmegaConf.select(config, "hydra.sweeper.metric")
+    own = _finetune_metric(config)
+    return chosen or (f"eval/{own}" if own else None)
+
+
+def _finetune_metric(config: DictConfig) -> str | None:
+    """Return the metric of the task, by which a fine-tuned model is judged."""
+    metrics = OmegaConf.select(config, "finetune.metrics")
+    return metrics if isinstance(metrics, str) else metrics[0] if metrics else None
 
 
 def _fine_tuned(comparison: Comparison) -> list[str]:

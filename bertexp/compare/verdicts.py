@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bertexp.compare import anytime
 from bertexp.compare.results import Difference, Look
-from bertexp.compare.runs import SWEEP_FILE, Run
+from bertexp.compare.runs import Run, read_record
 from bertexp.compare.statistics import (
     ALPHA,
     MOST_SEEDS,
@@ -23,6 +23,8 @@ from bertexp.compare.statistics import (
 from bertexp.metrics import Metric
 
 UNBOUNDED = Metric(lower_is_better=True)
+# What `hydra/sweeper=resolve` leaves in the folder of a sweep: its margin and metric.
+RESOLVE_FILE = "resolve.json"
 
 # A metric by setting, by seed, and by what else runs differ in: those alike in both are a pair.
 Values = Mapping[str, Mapping[str, Mapping[tuple[str, ...], float]]]
@@ -45,17 +47,10 @@ FIXED = Rule()
 
 def rule_of(runs: Sequence[Run], margin: float | None) -> Rule:
     """Return the rule of a comparison: runs of ``hydra/sweeper=resolve`` have one of their own."""
-    rules = [found for sweep in {run.sweep for run in runs} if sweep and (found := resolved(sweep))]
-    own = max((float(found.margin) for found in rules), default=0.0)
-    return Rule(own if margin is None else margin, bool(rules))
-
-
-def resolved(sweep: Path) -> Any:
-    """Return what ``hydra/sweeper=resolve`` was set to in a sweep; None for other sweeps."""
-    from omegaconf import OmegaConf
-
-    sweeper = OmegaConf.select(OmegaConf.load(sweep / SWEEP_FILE), "hydra.sweeper")
-    return sweeper if sweeper and "margin" in sweeper else None
+    sweeps = {run.sweep for run in runs}
+    plans = [plan for sweep in sweeps if sweep and (plan := read_record(sweep / RESOLVE_FILE))]
+    own = max((plan["margin"] for plan in plans), default=0.0)
+    return Rule(own if margin is None else margin, bool(plans))
 
 
 def by_seed(values: Values, setting: str) -> list[float]:
@@ -94,17 +89,10 @@ def pair_gaps(values: Values, baseline: str) -> dict[str, dict[str, float]]:
 
 
 def all_looks(values: Values, baseline: str, metric: Metric) -> dict[str, tuple[Look, ...]]:
-    """Return each setting's difference from the baseline as its seeds were added, in order."""
+    """Return each setting's difference from the baseline as its seeds were added."""
     gaps = pair_gaps(values, baseline)
     alpha, span = ALPHA / max(len(gaps), 1), metric.high - metric.low
-    return {
-        label: anytime.looks([found[seed] for seed in sorted(found, key=_place)], alpha, span)
-        for label, found in gaps.items()
-    }
-
-
-def _place(seed: str) -> tuple[int, str]:
-    return int(seed) if seed.isdecimal() else 0, seed
+    return {label: anytime.looks([*found.values()], alpha, span) for label, found in gaps.items()}
 
 
 def judge(
@@ -117,7 +105,7 @@ def judge(
     """Return what is known of differences, corrected for their number.
 
     Args:
-        gaps: by name, one for each seed.
+        gaps: by name, one for each seed, in the order in which they were run.
         unpaired: the difference of those without a seed.
         neutral: the names of those that are neither better nor worse.
     """
@@ -127,8 +115,10 @@ def judge(
     )
     found = []
     for name, values in gaps.items():
-        e, p, is_same, needed = judged.get(name) or _Judged(Estimate((unpaired or {})[name]))
-        verdict = _verdict(len(values), e.mean, p, metric.lower_is_better)
+        e, p, is_resolved, is_same, needed = judged.get(name) or _Judged(
+            Estimate((unpaired or {})[name])
+        )
+        verdict = _verdict(len(values), e.mean, is_resolved, metric.lower_is_better)
         if len(values) > 1 and is_same:
             verdict = "same"
         elif name in neutral and verdict in ("better", "worse"):
@@ -142,6 +132,7 @@ def judge(
 class _Judged(NamedTuple):
     estimate: Estimate
     p_corrected: float | None = None
+    is_resolved: bool = False
     is_same: bool = False
     needed: int | None = None
 
@@ -163,9 +154,10 @@ def _judge_fixed(
     judged = {}
     for name, e in estimates.items():
         p, needed = p_values.get(name), None
-        if p is not None and p > ALPHA and e.deviation is not None:
+        is_resolved = p is not None and p <= ALPHA
+        if p is not None and not is_resolved and e.deviation is not None:
             needed = seeds_needed(e.mean, e.deviation, ALPHA / unresolved, len(gaps[name]))
-        judged[name] = _Judged(e, p, same.get(name, 1.0) <= ALPHA, needed)
+        judged[name] = _Judged(e, p, is_resolved, same.get(name, 1.0) <= ALPHA, needed)
     return judged
 
 
@@ -180,21 +172,21 @@ def _judge_anytime(
     alpha = ALPHA / max(len(gaps), 1)
     judged = {}
     for name, values in gaps.items():
-        last, p = anytime.looks(values, alpha, span)[-1], anytime.p_value(values)
-        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        e = Estimate(last.mean, deviation, last.low, last.high, p)
-        is_same = last.low is not None and -margin <= last.low and (last.high or 0.0) <= margin
-        needed = None
-        if deviation:
-            counts = range(len(values) + 1, MOST_SEEDS + 1)
-            needed = anytime.seeds_needed(last.mean, deviation, alpha, margin, counts)
-        judged[name] = _Judged(e, min(1.0, p * len(gaps)), is_same, needed)
+        seen, p = anytime.look(values, alpha, span), anytime.p_value(values)
+        low, high = (-math.inf, math.inf) if seen.low is None else (seen.low, seen.high)
+        judged[name] = _Judged(
+            Estimate(seen.mean, None, seen.low, seen.high, p),
+            min(1.0, p * len(gaps)),
+            is_resolved=low > 0 or high < 0,
+            is_same=-margin <= low and high <= margin,
+            needed=anytime.seeds_needed(values, alpha, margin, MOST_SEEDS),
+        )
     return judged
 
 
-def _verdict(seeds: int, mean: float, p: float | None, lower_is_better: bool | None) -> str:
+def _verdict(seeds: int, mean: float, is_resolved: bool, lower_is_better: bool | None) -> str:
     if seeds == 1:
         return "one seed"
-    if p is None or p > ALPHA:
+    if not is_resolved:
         return "not resolved"
     return "better" if (mean < 0) == lower_is_better else "worse"

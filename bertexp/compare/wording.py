@@ -74,7 +74,7 @@ def correction(comparison: Comparison, count: int) -> str:
     """Return how verdicts on so many differences were corrected; starts with a space, or empty."""
     together = f" for all {count} together" if count > 1 else ""
     if comparison.anytime:
-        return f"{together}, however often one looks (Wang and Ramdas 2025)"
+        return f"{together}, however often one looks (Vovk and Wang 2024)"
     return together and f"{together} (Holm)"
 
 

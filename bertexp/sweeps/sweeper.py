@@ -79,7 +79,7 @@ class ResumableSweeper(Sweeper):
 
     Args:
         params: values by key, which those on the command line replace.
-        total: the number of jobs, None if all are launched at once.
+        total: the number of jobs; None if it is not known before they are launched.
         schemas: of all commands that sweep; a job may lack keys of some.
     """
 
@@ -143,8 +143,8 @@ class ResumableSweeper(Sweeper):
                     clear_dry_run(self.root, is_new)
         report(config, ended, self._compare)
 
-    def launch(self, points: Sequence[Sequence[str]], first: int = 0) -> list[float | None]:
-        """Run the jobs that are left; returns the results of all, None for a failed one.
+    def launch(self, points: Sequence[Sequence[str]], first: int = 0) -> list[StoredJob]:
+        """Run the jobs that are left, and return all; ``first`` jobs were launched before.
 
         Raises:
             UserError: a folder holds a finished run of another configuration, no job reads a
@@ -158,7 +158,7 @@ class ResumableSweeper(Sweeper):
             )
         unique = {job.stored.folder: job for job in jobs}
         left = [job for job in unique.values() if not job.stored.finished]
-        total, done = self._total or len(unique), len(unique) - len(left)
+        total, done = self._total or first + len(unique), len(unique) - len(left)
         if first == 0:
             print(self._announcement(total, done), flush=True)
         shown = left if self._config.trainer.dry_run else unique.values()
@@ -167,8 +167,7 @@ class ResumableSweeper(Sweeper):
             OmegaConf.save(self._config, self.root / "multirun.yaml")
             placed = [self._placed(job, total) for job in left]
             self._launcher.launch(placed, initial_job_idx=first + done)
-        ended = [read_job(job.folder) for job in jobs]
-        return [job.objective if job.finished else None for job in ended]
+        return [read_job(job.folder) for job in jobs]
 
     def _split(self, arguments: list[str]) -> tuple[list[str], Varied]:
         """Split overrides into those of all jobs and, by key, those that vary."""
