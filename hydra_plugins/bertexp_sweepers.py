@@ -115,8 +115,11 @@ class ResolveSweeper(ResumableSweeper):
         self, params: Mapping[str, str] | None, together: Sequence[str], **limits: Any
     ) -> None:
         super().__init__(params, None, SCHEMAS, _compare)
-        self._together = together
-        self._limits = Limits(**limits)
+        self._together, self._given = together, limits
+
+    def sweep(self, arguments: list[str]) -> None:
+        self._limits = Limits(**self._given)
+        super().sweep(arguments)
 
     def run(self, varied: Varied) -> None:
         """Launch round after round, each for the baseline and the settings that are still open."""
