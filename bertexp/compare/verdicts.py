@@ -173,7 +173,8 @@ def _judge_anytime(
     judged = {}
     for name, values in gaps.items():
         seen, p = anytime.look(values, alpha, span), anytime.p_value(values)
-        low, high = (-math.inf, math.inf) if seen.low is None else (seen.low, seen.high)
+        low = -math.inf if seen.low is None else seen.low
+        high = math.inf if seen.high is None else seen.high
         judged[name] = _Judged(
             Estimate(seen.mean, None, seen.low, seen.high, p),
             min(1.0, p * len(gaps)),
