@@ -229,9 +229,11 @@ def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:
 def _settle(
     composed: DictConfig, folder: Path, schema: type[R], job: SweepJob | None
 ) -> tuple[R, dict[str, Any]]:
-    record_config(folder, composed)
-    if (settled := with_rate(composed)) is not composed:
-        record_config(folder, composed := settled)
+    try:
+        composed = with_rate(composed)
+    finally:
+        # In any case: of a run that fails, too, one wants to know what it was.
+        record_config(folder, composed)
     config = parse(composed, schema)
     if job is None:  # a sweep checks all its jobs before the first starts
         refuse_unread(written(HydraConfig.get()), composed, schema, reasons=unread_in_all)

@@ -101,7 +101,7 @@ def _make_steps(run: Run, training: Training) -> tuple[Training, float]:
     utilisation = (last.flops - first.flops) / seconds / training.machine_flops
     seconds_per_token = seconds / (last.tokens - first.tokens)
     step_seconds = seconds_per_token * training.tokens_per_step
-    return replace(training, step_seconds=step_seconds), utilisation
+    return replace(training, pace=lambda: step_seconds), utilisation
 
 
 def _part(training: Training, steps: int) -> Part:
@@ -111,7 +111,7 @@ def _part(training: Training, steps: int) -> Part:
         epochs=steps / training.batches.steps_per_epoch,
         tokens=tokens,
         flops=tokens * _flops_per_token(training),
-        step_seconds=training.step_seconds,
+        step_seconds=training.pace(),
     )
 
 

@@ -19,11 +19,15 @@ class Job(Protocol):
         """The overrides that differ from those of other jobs."""
 
     @property
+    def is_first(self) -> bool:
+        """Whether no job of the sweep has been timed yet, so that this one is."""
+
+    @property
     def shows_bar(self) -> bool:
         """Whether it may draw a progress bar on the terminal."""
 
     def planned(self, seconds: float) -> None:
-        """Report how long the job will train."""
+        """Report how long the first job will train."""
 
 
 @dataclass(frozen=True)

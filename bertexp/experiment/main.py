@@ -44,7 +44,7 @@ def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invo
     identity = identify(
         config.tracker,
         seed=config.seed,
-        sweep=config.sweep if started_by_sweep(invocation.folder) else None,
+        sweep=config.sweep if invocation.job or started_by_sweep(invocation.folder) else None,
         known_id=invocation.resume.tracker_id,
         name=config.name,
         swept=invocation.job.overrides if invocation.job else (),

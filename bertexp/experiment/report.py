@@ -24,7 +24,7 @@ def plan(
     learner: Learner,
     training: Training,
     steps: Sequence[int],
-    seconds: float,
+    seconds: float | None,
 ) -> RenderableType:
     """Return the plan; ``steps`` are those of each phase, or of the last ones that are left."""
     phases = prepared.phases[-len(steps) :]
@@ -36,8 +36,9 @@ def plan(
         ),
         "hardware": f"{device}, {'fp32' if mixed == 'no' else mixed}"
         f"{', compiled' * training.compiled}{', steps as CUDA graphs' * training.recorded}",
-        "time": f"about {clock(seconds)} of training",
     }
+    if seconds is not None:
+        rows["time"] = f"about {clock(seconds)} of training"
     facts = dict(prepared.facts)
     # With those that objectives train beside the model.
     facts["model"] += f", {count_parameters(learner):,} parameters"

@@ -143,14 +143,12 @@ class Run(Watch):
             UserError: the checkpoint is of another model or of other data.
         """
         training, job = self.training, self.invocation.job
+        steps = [b - a for a, b in pairwise([training.budget.start.step, *self.ends])]
+        seconds = self._seconds_left(steps) if job is None or job.is_first else None
         if group.is_first():
-            steps = [b - a for a, b in pairwise([training.budget.start.step, *self.ends])]
-            done = training.state.step - training.budget.start.step
-            paces = [each.step_seconds for each in self.trainings[self.number :]]
-            left = sum(map(operator.mul, paces, steps)) - paces[0] * done
-            self.print_plan(steps, left)
-            if job:
-                job.planned(left)
+            self.print_plan(steps, seconds)
+            if job and seconds is not None:
+                job.planned(seconds)
         checkpoint = self.invocation.resume.checkpoint
         if checkpoint is None:
             self._measure()
@@ -163,10 +161,16 @@ class Run(Watch):
         where = f"step {checkpoint.step} · resuming from {shown(checkpoint.path)}"
         self.progress.note(where + ": the budget is spent, nothing is left to train" * spent)
 
-    def print_plan(self, steps: Sequence[int], seconds: float) -> None:
+    def print_plan(self, steps: Sequence[int], seconds: float | None) -> None:
         """Print the plan, or only log it in a job of a sweep; ``steps`` are of each phase."""
         lines = report.plan(self.prepared, self.learner, self.training, steps, seconds)
         show(lines, log_only=self.invocation.job is not None)
+
+    def _seconds_left(self, steps: Sequence[int]) -> float:
+        training = self.training
+        done = training.state.step - training.budget.start.step
+        paces = [each.pace() for each in self.trainings[self.number :]]
+        return sum(map(operator.mul, paces, steps)) - paces[0] * done
 
     def log(self, fraction: float, found: dict[str, float]) -> None:
         state, place = self.training.state, {"train/epoch": self.epoch} | self._phase()

@@ -8,6 +8,7 @@ import math
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@cache
 def versions() -> dict[str, str | None]:
     """Return the versions of Python, of the main packages and of this code's commit."""
     found: dict[str, str | None] = {"python": platform.python_version()}

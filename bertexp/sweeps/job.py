@@ -39,6 +39,10 @@ class SweepJob:
         return self.folder.name.split(",")
 
     @property
+    def is_first(self) -> bool:
+        return self.number == 1 and seconds_a_job(self.folder.parent) is None
+
+    @property
     def shows_bar(self) -> bool:
         return self.at_once == 1 and sys.stderr.isatty()
 
@@ -55,10 +59,9 @@ class SweepJob:
         self._print(self.folder.name, left)
 
     def planned(self, seconds: float) -> None:
-        """Print how long the sweep will take, if this is its first job; it takes ``seconds``."""
-        if self.number == 1 and seconds_a_job(self.folder.parent) is None:
-            share = f"about {clock(seconds)} of training"
-            self._print(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
+        """Print how long the sweep will take, if this first job takes ``seconds``."""
+        share = f"about {clock(seconds)} of training"
+        self._print(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
 
     def finished(self, objective: float) -> None:
         self._print(f"eval/loss {objective:.3f}")

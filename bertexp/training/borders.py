@@ -33,11 +33,12 @@ def outlook(trainings: Sequence[Training]) -> list[int]:
         following = replace(training, state=now.state)
         if training is not first:
             begin_phase(following, now)
-        state, pace = following.state, (training.tokens_per_step, training.step_seconds)
-        steps = following.budget.expected_steps(state, *pace) - state.step
+        state, budget = following.state, following.budget
+        seconds = training.pace() if budget.seconds is not None else 0.0
+        steps = budget.expected_steps(state, training.tokens_per_step, seconds) - state.step
         state.step += steps
         state.tokens += round(steps * training.tokens_per_step)
-        state.seconds += steps * training.step_seconds
+        state.seconds += steps * seconds
         ends.append(state.step)
         now = following
     return ends

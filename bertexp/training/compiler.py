@@ -55,7 +55,8 @@ def choose_compiling(run: Training, learner: Learner) -> None:
 
 
 def _pays(run: Training, learner: Learner) -> bool:
-    end = run.budget.expected_steps(run.state, run.tokens_per_step, run.step_seconds)
+    pace = run.pace() if run.budget.seconds is not None else 0.0
+    end = run.budget.expected_steps(run.state, run.tokens_per_step, pace)
     left = end - run.state.step
     flops = sum(map(learner.flops, run.batches[0]))
     saved = SAVED_SECONDS + SAVED_SHARE * flops / run.machine_flops

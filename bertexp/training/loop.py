@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,7 +50,8 @@ class Training:
         machine_flops: floating-point operations a second of a matrix product, all processes
             together; ``train/mfu`` is the share of it that training reaches.
         tokens_per_step: the mean, without padding.
-        step_seconds: the mean of forward and backward passes.
+        pace: returns the mean seconds of a step's forward and backward passes, measured when
+            it is first called: most jobs of a sweep need no estimate.
         recorded: whether steps are recorded and replayed, see ``RecordedSteps``.
         compiled: whether steps are compiled, those of the shapes that most batches have.
     """
@@ -66,7 +67,7 @@ class Training:
     bad_steps: BadSteps
     machine_flops: float
     tokens_per_step: float
-    step_seconds: float
+    pace: Callable[[], float]
     recorded: bool = False
     compiled: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from accelerate import Accelerator
@@ -85,17 +86,24 @@ def _training(phase: Phase, learner: Learner, shared: dict[str, Any]) -> Trainin
     batches = BatchPlan.of(phase.examples, config, *place, _packs(learner, accelerator))
     if recorded:
         batches = batches.in_few_shapes(RECORDED_LENGTHS)
-    # Batches differ in length: measure steps from the whole epoch, not the first ones.
-    sample = (batches[number] for number in batches.spread(MEASURED_STEPS))
-    seconds = measure_seconds_per_token(shared["learner"], accelerator, sample, phase.weights)
     tokens = float(phase.examples.lengths(0).sum() / batches.steps_per_epoch)
+
+    @cache
+    def pace() -> float:
+        learner.use(phase.heads)
+        # Batches differ in length: measure steps from the whole epoch, not the first ones.
+        sample = (batches[number] for number in batches.spread(MEASURED_STEPS))
+        return tokens * measure_seconds_per_token(
+            shared["learner"], accelerator, sample, phase.weights
+        )
+
     return Training(
         phase=phase,
         batches=batches,
         budget=Budget.of(config.trainer, batches.steps_per_epoch, end=phase.high),
         window=Window(phase.weights),
         tokens_per_step=tokens,
-        step_seconds=tokens * seconds,
+        pace=pace,
         recorded=recorded,
         **shared,
     )

@@ -57,7 +57,7 @@ def begin(
             bad_steps=BadSteps(limit),
             machine_flops=1e9,
             tokens_per_step=1.0,
-            step_seconds=1.0,
+            pace=lambda: 1.0,
         )
 
     return setup
