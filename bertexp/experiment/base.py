@@ -119,6 +119,10 @@ class Experiment(ABC, Generic[R]):
     def evaluate(self, learner: Learner, device: torch.device) -> dict[str, float]:
         """Return the model's ``eval/*``; leaves it in evaluation mode."""
 
+    def evaluate_untrained(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        """Return ``evaluate`` before the first step."""
+        return self.evaluate(learner, device)
+
     @abstractmethod
     def conclude(self, learner: Learner, folder: Path, device: torch.device) -> Final:
         """Return the results; the first process writes its files."""

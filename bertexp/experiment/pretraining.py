@@ -14,6 +14,7 @@ from bertexp import group
 from bertexp.config import Config
 from bertexp.evaluation.bank import draw_samples, evaluate, example_losses, write_example_losses
 from bertexp.evaluation.evaluator import evaluate_fully
+from bertexp.experiment import untrained
 from bertexp.experiment.adapted import adapted_rates, masked_layer, shown_rates
 from bertexp.experiment.base import Experiment, Final, Prepared
 from bertexp.experiment.facts import facts, phase_facts
@@ -128,6 +129,13 @@ class Pretraining(Experiment[Config]):
 
     def evaluate(self, learner: Learner, device: torch.device) -> dict[str, float]:
         return evaluate(learner, self.data.bank, device)
+
+    def evaluate_untrained(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        config = self.config
+        if config.hardware.sharded:
+            return self.evaluate(learner, device)
+        parts = (config.task, config.evaluation, config.hardware, fingerprints(self.data))
+        return untrained.once(self.evaluate, learner, device, str(parts))
 
     def conclude(self, learner: Learner, folder: Path, device: torch.device) -> Final:
         data = self.data

@@ -133,8 +133,7 @@ class Run(Watch):
         first = training.state.step + ahead
         workers = self.config.hardware.num_workers
         device = self.accelerator.device
-        given = (training.batches, first, workers, device, progress)
-        return load_steps(*given, self.learner.rates)
+        return load_steps(training.batches, first, workers, device, progress, self.learner.rates)
 
     def begin(self) -> None:
         """Print the plan, then evaluate the untrained model or restore the checkpoint.
@@ -230,7 +229,9 @@ class Run(Watch):
             spent["train/predicted_tokens"] = state.predicted_tokens
         with self.clock.counting("evaluation"):
             self.learner.use(self.prepared.heads)
-            found = self.experiment.evaluate(self.learner, self.accelerator.device)
+            one = self.experiment
+            evaluate = one.evaluate if state.step else one.evaluate_untrained
+            found = evaluate(self.learner, self.accelerator.device)
             self.learner.use(self.training.phase.heads)
             # The same bits in all processes, which decide on the best model by them.
             found = group.from_first(found)

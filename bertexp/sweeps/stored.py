@@ -43,7 +43,10 @@ class StoredJob:
     error: str | None
     objective: float | None
     plan: Plan | None
-    config: DictConfig
+
+    @property
+    def config(self) -> DictConfig:
+        return recorded(self.folder, "config") or OmegaConf.create()
 
     @property
     def finished(self) -> bool:
@@ -60,14 +63,12 @@ def outcome(config: DictConfig, keys: Iterable[str]) -> dict[str, object]:
 def read_job(folder: Path) -> StoredJob:
     """Return the job of a folder, which may be empty."""
     summary = read_summary(folder)
-    config = recorded(folder, "config") or OmegaConf.create()
     return StoredJob(
         folder=folder,
         status=status(folder, summary) if summary else None,
         error=summary.get("error"),
         objective=summary.get("metrics", {}).get("eval/loss"),
         plan=Plan(**summary[PLANNED]) if PLANNED in summary else None,
-        config=config,
     )
 
 

@@ -30,6 +30,10 @@ def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable
     assert done.errors.count("1 of 3 jobs failed") == 1
     assert "failed: outputs/sweeps/parallel/masking.prob=7: masking.prob=7: " in done.output
     assert "step " not in done.output + done.errors, "progress of two jobs at a time"
+    # The second one of these begins with the weights of the first, in the same process.
+    in_turn = jobs(sweep("masking.prob=0.1,0.2", "sweep=in-turn"), "in-turn")
+    for name in in_turn.names:
+        assert in_turn.records(name) == found.records(name)
     times = [
         ((found.root / name / ".hydra/config.yaml").stat().st_mtime, (found.root / name / end))
         for name, end in (("masking.prob=0.1", "summary.json"), ("masking.prob=7", "summary.json"))
