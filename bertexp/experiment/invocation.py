@@ -19,6 +19,10 @@ class Job(Protocol):
         """The overrides that differ from those of other jobs."""
 
     @property
+    def at_once(self) -> int:
+        """The number of jobs that run at the same time."""
+
+    @property
     def is_first(self) -> bool:
         """Whether no job of the sweep has been timed yet, so that this one is."""
 
@@ -38,3 +42,8 @@ class Invocation:
     resume: Resume
     signals: Signals
     job: Job | None
+
+    @property
+    def at_once(self) -> int:
+        """The number of runs that share this machine, as far as is known."""
+        return self.job.at_once if self.job else 1

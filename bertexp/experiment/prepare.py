@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, replace
-
-import psutil
 
 from bertexp.config import Config
 from bertexp.data.cache import cache_root, fingerprint
@@ -28,6 +25,7 @@ from bertexp.families.architecture import check_fit, read_architecture
 from bertexp.families.kind import TAKE_ITS_OWN
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.task import Task
+from bertexp.training.machine import cores
 
 log = logging.getLogger(__name__)
 
@@ -190,10 +188,4 @@ def _prepare_corpus(config: Config) -> CorpusStore:
 def preparation_processes(config: Config) -> int:
     """Return how many processes prepare a corpus: by default one for each core."""
     hardware = config.hardware
-    return hardware.num_workers or hardware.threads or _cores()
-
-
-def _cores() -> int:
-    process = psutil.Process()
-    # macOS has no affinity.
-    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
+    return hardware.num_workers or hardware.threads or cores()

@@ -131,9 +131,8 @@ class Run(Watch):
             return training.phase.masked(training.budget.progress(*spent))
 
         first = training.state.step + ahead
-        workers = self.config.hardware.num_workers
-        device = self.accelerator.device
-        return load_steps(training.batches, first, workers, device, progress, self.learner.rates)
+        given = (training.batches, first, self.config.hardware.num_workers, self.accelerator.device)
+        return load_steps(*given, progress, self.learner.rates, self.invocation.at_once)
 
     def begin(self) -> None:
         """Print the plan, then evaluate the untrained model or restore the checkpoint.
@@ -166,8 +165,7 @@ class Run(Watch):
         show(lines, log_only=self.invocation.job is not None)
 
     def _seconds_left(self, steps: Sequence[int]) -> float:
-        training = self.training
-        done = training.state.step - training.budget.start.step
+        done = self.training.state.step - self.training.budget.start.step
         paces = [each.pace() for each in self.trainings[self.number :]]
         return sum(map(operator.mul, paces, steps)) - paces[0] * done
 
@@ -229,9 +227,8 @@ class Run(Watch):
             spent["train/predicted_tokens"] = state.predicted_tokens
         with self.clock.counting("evaluation"):
             self.learner.use(self.prepared.heads)
-            one = self.experiment
-            evaluate = one.evaluate if state.step else one.evaluate_untrained
-            found = evaluate(self.learner, self.accelerator.device)
+            one, device = self.experiment, self.accelerator.device
+            found = (one.evaluate if state.step else one.evaluate_untrained)(self.learner, device)
             self.learner.use(self.training.phase.heads)
             # The same bits in all processes, which decide on the best model by them.
             found = group.from_first(found)

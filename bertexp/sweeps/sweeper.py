@@ -102,9 +102,7 @@ class ResumableSweeper(Sweeper):
         self._config, self._loader = config, hydra_context.config_loader
         self._composed = _Composed(self._loader)
         loader = cast(ConfigLoader, self._composed)
-        self._launcher = Plugins.instance().instantiate_launcher(
-            HydraContext(loader, hydra_context.callbacks), task_function, config
-        )
+        self._task = HydraContext(loader, hydra_context.callbacks), task_function
         self.root = Path(config.hydra.sweep.dir)
         # A dry run does not touch the jobs' folders.
         self._work = self.root / DRY_RUNS if config.trainer.dry_run else self.root
@@ -165,8 +163,13 @@ class ResumableSweeper(Sweeper):
         self._folders |= dict.fromkeys(job.folder for job in shown)
         if left:
             OmegaConf.save(self._config, self.root / "multirun.yaml")
-            placed = [self._placed(job, total) for job in left]
-            self._launcher.launch(placed, initial_job_idx=first + done)
+            config = self._config.copy()
+            if "n_jobs" in (launcher := config.hydra.launcher):
+                # Jobs that are not there would get their share of the cores.
+                launcher.n_jobs = min(jobs_at_once(launcher), len(left))
+            placed = [self._placed(job, total, launcher.get("n_jobs")) for job in left]
+            made = Plugins.instance().instantiate_launcher(*self._task, config)
+            made.launch(placed, initial_job_idx=first + done)
         return [read_job(job.folder) for job in jobs]
 
     def _split(self, arguments: list[str]) -> tuple[list[str], Varied]:
@@ -200,9 +203,10 @@ class ResumableSweeper(Sweeper):
                 )
         return _Planned(overrides, composed, stored, self._work / stored.folder.name)
 
-    def _placed(self, job: _Planned, total: int) -> list[str]:
+    def _placed(self, job: _Planned, total: int, at_once: int | None) -> list[str]:
         subdir = str(job.folder.relative_to(self.root))
         more = [f"hydra.sweep.subdir='{subdir}'", f"+hydra.sweeper.total={total}"]
+        more += [] if at_once is None else [f"hydra.launcher.n_jobs={at_once}"]
         overrides = [*job.overrides, *more]
         with open_dict(job.composed):
             hydra = job.composed.hydra
@@ -216,7 +220,7 @@ class ResumableSweeper(Sweeper):
         if done and not self._total:
             parts.append(f"{done} done already")
         if done < total and (seconds := seconds_a_job(self.root)):
-            rounds = (total - done) / jobs_at_once(self._config.hydra.launcher)
+            rounds = -(-(total - done) // jobs_at_once(self._config.hydra.launcher))
             parts.append(f"about {clock(seconds * rounds)}")
         return " · ".join(parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from bertexp.objectives.adaptive import AdaptiveRates
 from bertexp.objectives.batch import Batch
 from bertexp.signals import ignore_signals
+from bertexp.training.machine import cores
 from bertexp.training.plan import BatchPlan, Request
 
 # With a GPU this process is busy launching kernels.
-GPU_WORKERS = 4
+MOST_WORKERS = 4
 # Steps that travel together to a GPU.
 TOGETHER = 8
 # Tensors begin at multiples of so many bytes.
@@ -134,27 +136,35 @@ def load_steps(
     device: torch.device,
     progress: Callable[[int], float] | None = None,
     rates: AdaptiveRates | None = None,
+    at_once: int = 1,
 ) -> Iterator[list[Batch]]:
     """Yield the batches of step ``first`` and of all steps after it, endlessly.
 
     Args:
-        num_workers: processes that make the batches, 0 for this one; None for ``GPU_WORKERS`` with
+        num_workers: processes that make the batches, 0 for this one; None for ``gpu_workers`` with
             a GPU and 0 without.
         device: a GPU gets the batches of several steps at once.
         progress: returns the share of the budget that is spent before a step; called in this
             process when the step is sent to a worker. None if masks do not change with it.
         rates: of a strategy that adapts.
+        at_once: the number of runs that share this machine.
     """
     requests = Requests(first, progress, rates)
     if device.type != "cuda":
         loader = _loader(plan, requests, num_workers or 0)
         while True:
             yield from loader
-    workers = GPU_WORKERS if num_workers is None else num_workers
+    sharing = at_once * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    workers = gpu_workers(cores() // sharing) if num_workers is None else num_workers
     loader = _loader(_PackedPlan(plan), _Together(requests), workers, pin_memory=True)
     while True:
         for packed in loader:
             yield from packed.to(device)
+
+
+def gpu_workers(cores: int) -> int:
+    """Return the number of workers for a run with so many cores: one of them is for itself."""
+    return min(max(cores - 1, 0), MOST_WORKERS)
 
 
 def _loader(

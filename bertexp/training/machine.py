@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 import re
 import sys
@@ -54,6 +55,13 @@ def forget_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         CLEAR.write_text("5")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    process = psutil.Process()
+    # macOS has no affinity.
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
 
 
 def total_memory() -> int:
