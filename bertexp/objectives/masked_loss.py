@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bertexp.families.compiling import Compilable
 
@@ -14,6 +16,8 @@ from bertexp.families.compiling import Compilable
 CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
 # Words whose logits a CPU computes at a time, so that they stay in its cache.
 TILE_WORDS = 2048
+# In half precision a GPU's fastest products take multiples of 8 words, which BERT's 30,522 are not.
+MULTIPLES = {"cuda": 64}
 
 
 class Losses(NamedTuple):
@@ -64,8 +68,7 @@ def masked_loss(
     The gradients are computed with the loss, chunk by chunk, so that no more than
     ``CHUNK_LOGITS`` logits are ever there and none of them is computed or stored twice (the idea
     of Hsu et al. 2024, "Liger kernel"). It can be differentiated once. Rows of ``hidden_MD`` after
-    the first N are not used. ``weights_N`` multiply the loss of each prediction, with its
-    ``terms``.
+    the first N are not used. ``weights_N`` multiply each prediction's loss, with its ``terms``.
     """
     given = (hidden_MD, weight_VD, bias_V, labels_N, weights_N, terms)
     return Losses(*_MaskedLoss.apply(*given))  # type: ignore[no-untyped-call]
@@ -122,9 +125,14 @@ class _Vocabulary:
 
     def __init__(self, weight_VD: Tensor, bias_V: Tensor, dtype: torch.dtype, terms: Terms) -> None:
         self._dtype, self._terms, self._words = dtype, terms, len(bias_V)
-        words = TILE_WORDS if weight_VD.device.type == "cpu" else len(weight_VD)
         self.weight_grad_VD = torch.empty_like(weight_VD, memory_format=torch.contiguous_format)
         self.bias_grad_V = torch.zeros_like(bias_V)
+        more = -len(bias_V) % MULTIPLES.get(weight_VD.device.type, 1)
+        if dtype != weight_VD.dtype and more and not terms.label_smoothing:
+            # Words that never occur.
+            bias_V = functional.pad(bias_V, (0, more), value=-math.inf)
+            weight_VD = functional.pad(weight_VD, (0, 0, 0, more))
+        words = TILE_WORDS if weight_VD.device.type == "cpu" else len(weight_VD)
         self._tiles = [
             tensor.split(words)
             for tensor in (
@@ -161,9 +169,10 @@ class _Vocabulary:
             logits_grad_MW = tile.gradient(scale_M1, 1 - terms.label_smoothing)
             if weights_N is not None:
                 logits_grad_MW[:count] *= weights_N[:, None]
-            bias_grad += logits_grad_MW.sum(0)
+            words = len(bias_grad)
+            bias_grad += logits_grad_MW.sum(0)[:words]
             logits_grad_MW = logits_grad_MW.to(self._dtype)
-            self._add_product(weight_grad, logits_grad_MW.t(), hidden_MD, self._empty)
+            self._add_product(weight_grad, logits_grad_MW.t()[:words], hidden_MD, self._empty)
             self._add_product(hidden_grad_MD, logits_grad_MW, weight)
         self._empty = False
         top_N = top_MT[:count].amax(1)
@@ -195,7 +204,7 @@ class _Vocabulary:
         self, total: Tensor, left: Tensor, right: Tensor, is_first: bool = False
     ) -> None:
         if self._dtype == total.dtype and is_first:
-            # Not addmm_ with beta=0: compiled for a GPU, that multiplies what memory held by 0.
+            # Compiled for a GPU, addmm_ with beta=0 multiplies what memory held by 0.
             torch.mm(left, right, out=total)
         elif self._dtype == total.dtype:
             total.addmm_(left, right)

@@ -73,6 +73,22 @@ def test_loss_and_gradients_are_torchs_whatever_the_chunks(
         assert gap.norm() <= 1e-4 * size
 
 
+@pytest.mark.parametrize("terms", [Terms(), Terms(z_loss=0.3), Terms(label_smoothing=0.1)])
+def test_words_that_fill_up_a_gpus_products_change_nothing(
+    terms: Terms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = []
+    for multiple in (1, 64):
+        monkeypatch.setitem(module.MULTIPLES, "cpu", multiple)
+        *tensors, labels = inputs(20, 8, 50, 0)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = masked_loss(*tensors, labels, torch.linspace(0, 1, 20), terms).total
+        loss.backward()
+        ways.append([loss, *(tensor.grad for tensor in tensors)])
+    for plain, filled in zip(*ways, strict=True):
+        torch.testing.assert_close(filled, plain, rtol=1e-2, atol=1e-2)
+
+
 def test_large_logits_do_not_overflow() -> None:
     hidden, weight, bias, labels = inputs(8, 4, 10, 0)
     loss = masked_loss(1e4 * hidden, weight, bias, labels).total
