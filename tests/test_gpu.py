@@ -108,7 +108,7 @@ def test_other_families_leave_out_padding_too(
     objective, order = Learner(model, data.task.objectives), np.argsort(data.examples.lengths(0))
     batch = data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
     expected = computed(objective, batch)
-    assert pack(objective.cuda().family, torch.device("cuda"))
+    assert pack(objective.cuda().family, torch.device("cuda"), torch.bfloat16)
     found = computed(objective, batch.packed(64), torch.bfloat16)
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).norm() / theirs.norm() < 3e-2

@@ -35,7 +35,8 @@ def plan(
             for phase, number in zip(phases, steps, strict=True)
         ),
         "hardware": f"{device}, {'fp32' if mixed == 'no' else mixed}"
-        f"{', compiled' * training.compiled}{', steps as CUDA graphs' * training.recorded}",
+        f"{', compiled' * training.compiled}{', steps as CUDA graphs' * training.recorded}"
+        f"{', without padding' * training.batches.packs}",
     }
     if seconds is not None:
         rows["time"] = f"about {clock(seconds)} of training"

@@ -141,17 +141,6 @@ class Family(Kind):
             found["position_ids"] = positions_BL + self._offset(self.config.pad_token_id)
         return found
 
-    def packed_arguments(self, inputs: Inputs) -> dict[str, Any]:
-        """Return the arguments of ``base`` for one row of the tokens ``packed_T``."""
-        at_T, ids_BL, types_BL = inputs.packed_T, inputs.input_ids_BL, inputs.token_type_ids_BL
-        assert at_T is not None
-        positions_BL = inputs.positions_BL
-        if positions_BL is None:
-            positions_BL = torch.arange(ids_BL.shape[1], device=at_T.device).expand_as(ids_BL)
-        ids_1T, positions_1T = (each.flatten()[at_T][None] for each in (ids_BL, positions_BL))
-        types_1T = None if types_BL is None else types_BL.flatten()[at_T][None]
-        return self.arguments(ids_1T, types_BL=types_1T, positions_BL=positions_1T)
-
     def mask(self, attended_B1LL: Tensor) -> Any:
         """Return ``base``'s argument for positions that attend to some of the others only."""
         if self.config._attn_implementation != "eager":
@@ -172,24 +161,12 @@ class Family(Kind):
     def encode(self, inputs: Inputs) -> Tensor:
         """Return the last hidden states at ``inputs.slots_U``, shape (used, hidden)."""
         if self._keeps_apart and inputs.packed_T is not None:
-            return self._encode_packed(inputs)
+            from bertexp.families.texts import encode_row
+
+            return encode_row(self, inputs)
         hidden_BLD = self.hidden(inputs)
         rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
         used_UD: Tensor = hidden_BLD[rows_B1, inputs.queries_BP].flatten(0, 1)[inputs.slots_U]
-        return used_UD
-
-    def _encode_packed(self, inputs: Inputs) -> Tensor:
-        """Return the same without computing padding: one row of all texts, each by itself."""
-        offsets_S, longest = inputs.texts
-        # A mask with four axes is taken as it is, and the attention of ``keep_apart`` ignores it.
-        unused = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=offsets_S.device)
-        hidden_1TD = self.base(
-            **self.packed_arguments(inputs),
-            attention_mask=unused,
-            cu_seq_lens_q=offsets_S,
-            max_length_q=longest,
-        ).last_hidden_state
-        used_UD: Tensor = hidden_1TD[0, inputs.packed_slots_U]
         return used_UD
 
     def keep_apart(self) -> None:
@@ -270,7 +247,3 @@ class Family(Kind):
             head = self.head_products(self.config.vocab_size)
             found.append(Part("masked tokens' head", self.model, head, is_head=True))
         return found
-
-    def compile(self, shapes: frozenset[tuple[int, int]]) -> None:
-        """Use compiled layers in training, for batches with one of these (examples, tokens)."""
-        raise NotImplementedError

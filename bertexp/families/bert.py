@@ -59,7 +59,8 @@ class BertLayers(Family):
         return states_UD
 
     def _encode_packed(self, inputs: Inputs) -> Tensor:
-        hidden_1TD, texts = self.embed(self.packed_arguments(inputs)), inputs.texts
+        """Return the same without computing padding: one row of all texts, each by itself."""
+        hidden_1TD, texts = self.embed(self.arguments(**inputs.row)), inputs.texts
         *layers, last = self.base.encoder.layer
         for layer in layers:
             hidden_1TD = whole_layer(layer, hidden_1TD, texts)

@@ -122,6 +122,22 @@ class Inputs(Tensors):
         )
 
     @property
+    def row(self) -> dict[str, Any]:
+        """The tokens of ``packed_T`` in one row, with their segments and positions."""
+        at_T, positions_BL = self.packed_T, self.positions_BL
+        assert at_T is not None
+        if positions_BL is None:
+            column_L = torch.arange(self.input_ids_BL.shape[1], device=at_T.device)
+            positions_BL = column_L.expand_as(self.input_ids_BL)
+        found = {
+            "ids_BL": self.input_ids_BL,
+            "types_BL": self.token_type_ids_BL,
+            "positions_BL": positions_BL,
+        }
+        there = {name: each_BL for name, each_BL in found.items() if each_BL is not None}
+        return {name: each_BL.flatten()[at_T][None] for name, each_BL in there.items()}
+
+    @property
     def texts(self) -> Texts:
         """Those of ``packed_T``."""
         assert self.offsets_S is not None

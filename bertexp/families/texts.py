@@ -11,7 +11,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from bertexp.families.attention import attend_within, has_kernel
-from bertexp.families.inputs import Texts
+from bertexp.families.base import Family
+from bertexp.families.inputs import Inputs, Texts
 
 # The name of ``_attend`` in ``transformers``.
 WITHIN_TEXTS = "within_texts"
@@ -54,6 +55,20 @@ def _attend(
         module, query, key, value, attention_mask, dropout, scaling, **more
     )
     return context_BLHE, None
+
+
+def encode_row(family: Family, inputs: Inputs) -> Tensor:
+    """Return the last hidden states at used positions without computing padding.
+
+    The texts are one row, and ``family.keep_apart`` has been called.
+    """
+    offsets_S, longest = inputs.texts
+    # A mask with four axes is taken as it is, and ``_attend`` ignores it.
+    unused = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=offsets_S.device)
+    arguments = family.arguments(**inputs.row, mask=unused)
+    output = family.base(**arguments, cu_seq_lens_q=offsets_S, max_length_q=longest)
+    used_UD: Tensor = output.last_hidden_state[0, inputs.packed_slots_U]
+    return used_UD
 
 
 AttentionInterface.register(WITHIN_TEXTS, _attend)

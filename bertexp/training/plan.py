@@ -68,7 +68,7 @@ class BatchPlan(Dataset[list[Batch]]):
         self.steps_per_epoch = -(-self.batches_per_epoch // batches_per_step)
         self._weights_V = np.empty(0)
         self._epoch_batches = draws.LastEpochs(self._draw_epoch)
-        self._packs, self._multiple = packs, PACKED_MULTIPLE
+        self.packs, self._multiple = packs, PACKED_MULTIPLE
         self._longest = int(examples.lengths(0).max())
         self.shapes = frozenset[tuple[int, int]]()
 
@@ -117,7 +117,7 @@ class BatchPlan(Dataset[list[Batch]]):
         ]
         if self.shapes:
             batches = [self._padded(batch) for batch in batches]
-        if self._packs:
+        if self.packs:
             batches = [batch.packed(self._multiple) for batch in batches]
         return [batch.filled() for batch in batches] if self.shapes else batches
 
@@ -128,7 +128,7 @@ class BatchPlan(Dataset[list[Batch]]):
         whole = np.arange(min(self._batch_size, len(self._examples)))
         batches = [whole] * min(self._batches_per_step, self.batches_per_epoch)
         rows, longest = len(share(batches, self._rank, self._processes)[0]), self._longest
-        if self._packs:
+        if self.packs:
             totals = 2 * lengths
             self._multiple = math.ceil(rows * longest / totals / PACKED_MULTIPLE) * PACKED_MULTIPLE
             self.shapes = frozenset({(rows, longest)})

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch.distributed.fsdp import register_fsdp_forward_method
 
@@ -111,10 +112,9 @@ def _training(phase: Phase, learner: Learner, shared: dict[str, Any]) -> Trainin
 
 def _packs(learner: Learner, accelerator: Accelerator) -> bool:
     """Whether the family leaves out padding, and no objective encodes its own inputs."""
-    half = accelerator.mixed_precision in ("bf16", "fp16")
-    heads = learner.heads.values()
-    whole = all(head.is_recordable and not head.encodes for head in heads)
-    return half and whole and pack(learner.family, accelerator.device)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+    whole = all(head.is_recordable and not head.encodes for head in learner.heads.values())
+    return whole and dtype is not None and pack(learner.family, accelerator.device, dtype)
 
 
 def _give_rest(trainings: Sequence[Training], progress: Mapping[str, Any]) -> None:
