@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from calls import Calls
 
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
+from bertexp.training import graphs
 from bertexp.training.loop import Training, Watch, train
 from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError
@@ -39,10 +41,13 @@ def plan(prepared: Callable[..., Data]) -> BatchPlan:
 
 
 @pytest.fixture
-def trained(begin: Callable[..., Training], plan: BatchPlan) -> Callable[..., Any]:
+def trained(
+    begin: Callable[..., Training], plan: BatchPlan, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     """Return a function that trains with bad steps; gives the run, its lines and its weights."""
+    monkeypatch.setattr(graphs, "CudaRecorder", Calls)
 
-    def run(factors: dict[int, float]) -> tuple[Any, ...]:
+    def run(factors: dict[int, float], recorded: bool = False) -> tuple[Any, ...]:
         lines: list[dict[str, float]] = []
         weights: list[dict[str, torch.Tensor]] = []
         training = begin(
@@ -62,7 +67,9 @@ def trained(begin: Callable[..., Training], plan: BatchPlan) -> Callable[..., An
             def step(self) -> None:
                 weights.append(deepcopy(learner.state_dict()))
 
-        train(training, (plan[step] for step in range(STEPS)), Recording())
+        training.recorded = recorded
+        batches = plan.in_few_shapes(1) if recorded else plan
+        train(training, (batches[step] for step in range(STEPS)), Recording())
         return training, lines, weights
 
     return run
@@ -72,11 +79,18 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("factor", [math.nan, math.inf, 1e38])
 def test_a_bad_step_changes_neither_weights_nor_optimizer(
-    trained: Callable[..., Any], plan: BatchPlan, caplog: pytest.LogCaptureFixture, factor: float
+    trained: Callable[..., Any],
+    plan: BatchPlan,
+    caplog: pytest.LogCaptureFixture,
+    factor: float,
+    recorded: bool,
 ) -> None:
-    run, lines, weights = trained({3: factor})
+    Calls.recorded = 0
+    run, lines, weights = trained({3: factor}, recorded)
+    assert (Calls.recorded > 0) == recorded
     changes = [not equal(before, after) for before, after in pairwise(weights)]
     assert changes == [step != 3 for step in range(STEPS)]
     assert all(torch.isfinite(tensor).all() for tensor in weights[-1].values())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from calls import Calls
 
 from bertexp.config import Config
 from bertexp.experiment.prepare import Data
@@ -20,7 +21,6 @@ from bertexp.training.phase import Phase
 from bertexp.training.plan import RECORDED_LENGTHS, BatchPlan
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
-from bertexp.training.step import Computed
 
 STEPS = 16
 SETTINGS = [
@@ -30,24 +30,6 @@ SETTINGS = [
     "mntp task.format=packed task.attention=document task.mntp.causal_share=0.5",
     "diffusion task.format=full_sentences task.loss.label_smoothing=0.1",
 ]
-
-
-class Calls:
-    """Repeats a function by calling it, into the tensors that its first call returned."""
-
-    recorded = 0
-
-    def __call__(self, function: Callable[[], Computed]) -> tuple[Callable[[], None], Computed]:
-        Calls.recorded += 1
-        kept = Computed({}, torch.zeros(()), torch.zeros((), dtype=torch.bool))
-
-        def replay() -> None:
-            found = function()
-            kept.losses.update(found.losses)
-            kept.norm.copy_(found.norm)
-            kept.good.copy_(found.good)
-
-        return replay, kept
 
 
 @pytest.fixture
