@@ -37,8 +37,9 @@ class Texts(NamedTuple):
 
     def mask(self, tokens: int) -> Tensor:
         """Return whether a token (a row) attends to another, shape (1, 1, tokens, tokens)."""
-        numbers_T = torch.arange(tokens, device=self.offsets_S.device)
-        text_T = torch.bucketize(numbers_T, self.offsets_S, right=True)
+        offsets_S = self.offsets_S
+        numbers_T = torch.arange(tokens, dtype=offsets_S.dtype, device=offsets_S.device)
+        text_T = torch.bucketize(numbers_T, offsets_S, right=True)
         return (text_T[:, None] == text_T)[None, None]
 
 
