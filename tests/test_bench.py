@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from bertexp.bench import clock
 from bertexp.bench.clock import Clock
+from bertexp.bench.side import main as measure_side
+from bertexp.bench.work import BERTEXP, TUNED, compose_work, prepare_work, write_model
 from bertexp.masking import STRATEGIES
 
 SMALL = (
@@ -52,6 +55,32 @@ def test_without_windows_of_time_so_many_steps_are_measured() -> None:
         measured.tick(step * 8)
     assert measured.is_over
     assert measured.tokens == 12 * 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [BERTEXP, TUNED])
+def test_a_process_measures_several_settings_one_after_another(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, in windows of time."""
+    monkeypatch.setenv("BERTEXP_CACHE", str(tmp_path))
+    orders = []
+    for size in (4, 8):
+        folder = tmp_path / str(size)
+        overrides = [*SMALL, "bench.vocab_size=300", f"trainer.batch_size={size}"]
+        config = compose_work(overrides, "tiny")
+        write_model(config, prepare_work(config), folder)
+        order: dict[str, Any] = {"side": name, "model": "tiny", "overrides": overrides}
+        order |= {"folder": str(folder), "result": str(folder / "result.json")}
+        orders.append(order | {"steps": 5, "loss_steps": 0, "windows": 2, "seconds": 0.02})
+    monkeypatch.setattr(sys, "argv", ["side", *map(json.dumps, orders)])
+    measure_side()
+    for size, order in zip((4, 8), orders, strict=True):
+        found = json.loads(Path(order["result"]).read_text())
+        assert len(found["speeds"]) == 2
+        assert found["seconds"] >= 2 * 0.02
+        assert found["tokens"] % (size * 64) == 0 < found["tokens"]
+        assert min(found["speeds"]) <= found["tokens"] / found["seconds"] <= max(found["speeds"])
 
 
 @pytest.mark.parametrize("task", ["mlm", "nsp"])

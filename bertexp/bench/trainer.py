@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +126,6 @@ def _arguments(
     assert optimizer.lr is not None
     precision = mixed_precision(config.hardware.precision, on_cpu)
     tuned_for_gpu = side == TUNED and not on_cpu
-    # TrainingArguments of a model before has set it.
-    os.environ.pop("ACCELERATE_DYNAMO_BACKEND", None)
     return TrainingArguments(
         output_dir=str(folder / "trainer"),
         per_device_train_batch_size=config.trainer.batch_size,
