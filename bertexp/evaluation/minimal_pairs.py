@@ -22,7 +22,8 @@ from bertexp.console import number, table
 from bertexp.data.cache import fingerprint
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.evaluation.grammar import Pair
+from bertexp.evaluation.grammar import GENERATED, Pair
+from bertexp.evaluation.grammar.generated import generate_pairs
 from bertexp.evaluation.grammar.reading import read_pairs
 from bertexp.evaluation.scoring import log_likelihoods
 from bertexp.evaluation.within_words import place
@@ -120,6 +121,9 @@ class MinimalPairs(Evaluator):
 
 
 def pairs_of(source: Source) -> list[Pair]:
+    """Return all pairs that ``evaluation.minimal_pairs`` names."""
+    if source.config.minimal_pairs == GENERATED:
+        return generate_pairs(source.corpus, source.dataset.language)
     return read_pairs(str(source.config.minimal_pairs))
 
 
