@@ -76,7 +76,7 @@ def test_all_runs_of_a_sweep_are_evaluated_and_those_that_fail_are_named(
             ignore=shutil.ignore_patterns("evaluations"),
         )
     done = command(
-        *("sweep", "nowhere/at/all", "save=mine"),
+        *("sweep", "nowhere/at/all", "save=mine", "evaluation.minimal_pairs=generated"),
         module="bertexp.evaluate",
         folder=tmp_path,
         BERTEXP_CACHE=str(trained("mlm").parent / "cache"),
@@ -87,6 +87,11 @@ def test_all_runs_of_a_sweep_are_evaluated_and_those_that_fail_are_named(
     assert done.lines[-1] == "error: 1 of 3 runs were not evaluated."
     for seed in (0, 1):
         found = json.loads((tmp_path / f"sweep/seed={seed}/evaluations/mine.json").read_text())
+        # Neither the run nor its list of evaluators had them.
+        (word_order, _) = sorted(found["minimal_pairs"], key=lambda one: one["name"], reverse=True)
+        assert word_order["name"] == "eval/minimal_pairs/word_order"
+        assert word_order["accuracy"] == found["metrics"]["eval/minimal_pairs"]
+        assert word_order["name"] in found["fingerprints"]["bank"]
         line = f"eval/loss {found['metrics']['eval/loss']:.3f} · eval/accuracy "
         assert sum(said.startswith(line) for said in done.lines) == 2
 

@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         help="key that tells settings apart; may be repeated (all that differ but the seed)",
     )
     parser.add_argument(
-        "--metric", help="what to compare (eval/loss; of several tokenizers eval/bits_per_byte)"
+        "--metric",
+        help="what to compare (eval/loss; of several tokenizers or masking strategies "
+        "eval/bits_per_byte)",
     )
     parser.add_argument(
         "--baseline",

@@ -50,9 +50,19 @@ def differ_in_tokenizers(runs: Sequence[Run]) -> bool:
     return len(distinct(fingerprint(run, "tokenizer", "") for run in runs)) > 1
 
 
+def differ_in_strategies(runs: Sequence[Run]) -> bool:
+    return len(distinct(run.config.get("masking.strategy") for run in runs)) > 1
+
+
 def default_metric(runs: Sequence[Run]) -> str:
+    """Return what runs are compared by unless the user names a metric.
+
+    Single masked tokens, of which ``eval/loss`` is, favour strategies that mask single tokens: the
+    other pieces of a word give one away. Bits per byte mask a word's later pieces too.
+    """
     has_it = any(BITS_PER_BYTE in run.metrics for run in runs)
-    return BITS_PER_BYTE if has_it and differ_in_tokenizers(runs) else DEFAULT_METRIC
+    by_words = differ_in_tokenizers(runs) or differ_in_strategies(runs)
+    return BITS_PER_BYTE if has_it and by_words else DEFAULT_METRIC
 
 
 def undirected(metric: str) -> list[str]:
@@ -176,6 +186,12 @@ def _cautions(runs: Sequence[Run]) -> list[str]:
         )
     elif len(inputs[0]) == 1 < len(inputs[1]):
         found.append("Runs were trained on different tokens of the same corpus.")
+    if differ_in_strategies(runs) and any(BITS_PER_BYTE in run.metrics for run in runs):
+        found.append(
+            "Runs have different masking strategies, and a token masked alone is given away by "
+            f"the other pieces of its word: {BITS_PER_BYTE} is what they are compared by unless "
+            "--metric names another."
+        )
     return found + _other_versions(runs)
 
 

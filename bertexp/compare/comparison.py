@@ -42,7 +42,7 @@ def compare(
 
     Args:
         metric: what to compare; by default ``eval/loss``, or ``eval/bits_per_byte`` where runs
-            have different tokenizers.
+            have different tokenizers or masking strategies.
         by: keys that tell settings apart; by default all that differ, except the seed.
         baseline: ``"key=value, ..."`` of the setting to compare the others with; by default
             the one nearest to what ``conf/`` ships.

@@ -70,6 +70,7 @@ def in_common(runs: Sequence[Run]) -> list[str]:
         name
         for name in first.metrics
         if name.startswith((*OWN_TEXTS, BITS_PER_BYTE))
+        and not name.startswith("eval/minimal_pairs/")
         and "@" not in name
         and all(name in run.metrics for run in others)
         and len(distinct(fingerprint(run, "bank", name) for run in runs)) == 1

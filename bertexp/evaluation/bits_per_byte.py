@@ -15,17 +15,21 @@ words) is also charged, see ``spelling``. Words are predicted from both sides, s
 compressed size and cannot be compared with that of a left-to-right model. A model with causal
 attention (``task=clm``) is measured alike, but uses only the text before a word: for that reason
 alone its figure is higher than that of a model that reads both sides.
+
+``eval/word_perplexity`` is from the same scores, by words and without charges. Words with an
+unknown token do not count, so it is for runs of one tokenizer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from bertexp import draws
+from bertexp import draws, metrics
 from bertexp.data.cache import fingerprint
 from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -33,23 +37,29 @@ from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.scoring import log_likelihoods
 from bertexp.evaluation.spelling import spelling_bits
-from bertexp.evaluation.within_words import ends_of_words, place
+from bertexp.evaluation.within_words import count_words, ends_of_words, place
 from bertexp.families.base import MASKED
 from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.mlm import perplexity
 
+WORD_PERPLEXITY = "eval/word_perplexity"
 SPELLING, PIECES = f"{BITS_PER_BYTE}@spelling", f"{BITS_PER_BYTE}@pieces"
 VERSION = 3
 # Most bytes of a text; a longer one is cut before the first word that exceeds them.
 MOST_BYTES = 384
 # Texts are chosen from about this many characters at the beginning of a large validation split.
 READ = 4_000_000
+metrics.register(
+    WORD_PERPLEXITY,
+    replace(metrics.PERPLEXITY, meaning="each word predicted from all the others"),
+)
 
 
 @EVALUATORS.register("bits_per_byte", reads=("evaluation.pseudo_perplexity",))
 class BitsPerByte(Evaluator):
-    """Computes ``eval/bits_per_byte`` of some paragraphs of the validation text."""
+    """``eval/bits_per_byte`` and ``eval/word_perplexity`` of some validation paragraphs."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -61,6 +71,7 @@ class BitsPerByte(Evaluator):
         self.spelling = float(spelling_T.sum()) / max(self.bytes, 1)
         self.pieces = piece_bits(source.tokenizer, self.texts) / max(self.bytes, 1)
         self.places = place(source.tokenizer, self.texts, source.max_length)
+        self.is_known_N, self.words = known_words(source.tokenizer, self.texts)
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         if not self.texts:
@@ -70,11 +81,15 @@ class BitsPerByte(Evaluator):
         # Tokens that no model learns to predict are charged as spelling.
         nats = -float(found_N[~tokenizer.is_special_V[self.places.ids_N]].sum())
         yield BITS_PER_BYTE, nats / math.log(2) / self.bytes + self.spelling + self.pieces
+        if self.words:
+            nats = -float(found_N[self.is_known_N].sum())
+            yield WORD_PERPLEXITY, perplexity(nats / self.words)
         yield SPELLING, self.spelling
         yield PIECES, self.pieces
 
     def fingerprints(self) -> dict[str, str]:
-        return {BITS_PER_BYTE: fingerprint([VERSION, *self.texts])} if self.texts else {}
+        found = fingerprint([VERSION, *self.texts])
+        return dict.fromkeys((BITS_PER_BYTE, WORD_PERPLEXITY), found) if self.texts else {}
 
     def yardsticks(self) -> dict[str, float]:
         if not self.texts:
@@ -104,6 +119,18 @@ def _cut(text: str) -> str:
     cut = whole[:MOST_BYTES].decode(errors="ignore")
     # Text without spaces is cut between characters.
     return cut.rsplit(maxsplit=1)[0] if " " in cut else cut
+
+
+def known_words(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Return which tokens are of words without an unknown token, and how many such words are."""
+    known, count = [np.empty(0, bool)], 0
+    encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
+    for text, encoding in zip(texts, encodings, strict=True):
+        ends_N = ends_of_words(text, encoding.offsets)
+        unknown = np.unique(ends_N[tokenizer.is_special_V[encoding.ids]])
+        known.append(~np.isin(ends_N, unknown))
+        count += count_words(text) - len(unknown)
+    return np.concatenate(known), count
 
 
 def piece_bits(tokenizer: Tokenizer, texts: Sequence[str]) -> float:

@@ -38,10 +38,7 @@ metrics.register(
     NAME,
     metrics.share("how often the grammatical one of two sentences is likelier", comparison=True),
 )
-metrics.register(
-    f"{NAME}/*",
-    metrics.share("minimal pairs of one phenomenon", results=False, comparison=True),
-)
+metrics.register(f"{NAME}/*", metrics.share(results=False, comparison=True))
 
 
 @dataclass(frozen=True)

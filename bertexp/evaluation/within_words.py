@@ -60,6 +60,10 @@ def ends_of_words(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
     return np.maximum(ends_N, np.arange(len(offsets)) + 1)
 
 
+def count_words(text: str) -> int:
+    return 1 + _words(text)[-1] if text else 0
+
+
 def _words(text: str) -> list[int]:
     """Return the index of each character's word."""
     found, number, before = [0] * len(text), 0, ""

@@ -295,6 +295,29 @@ def test_runs_of_different_tokenizers_are_compared_by_bits_per_byte(make_run: Ma
     assert compare([runs[0], make("wordpiece", 1.4, 10, 1)]).metric == "eval/loss"
 
 
+def test_runs_of_different_strategies_are_compared_by_bits_per_byte(make_run: MakeRun) -> None:
+    bits = "eval/bits_per_byte"
+
+    def make(strategy: str, value: float, loss: float, name: str = bits) -> Run:
+        made = make_run((value,), metric=name, masking__strategy=strategy)
+        metrics = made.summary["metrics"] | {"eval/loss": loss}
+        lines = [made.history[0] | {"eval/loss": loss}]
+        return dataclasses.replace(made, history=lines, summary=made.summary | {"metrics": metrics})
+
+    found = compare([make("token", 1.5, 2.0), make("whole_word", 1.4, 2.1)])
+    assert (found.metric, found.ranked) == (bits, True)
+    assert [setting.label for setting in found.settings] == [
+        *("masking.strategy=whole_word", "masking.strategy=token"),
+    ]
+    assert any("different masking strategies" in line for line in found.warnings)
+    assert compare([make("token", 1.5, 2.0), make("token", 1.4, 2.1)]).metric == "eval/loss"
+    # Runs that were not scored so are compared by their loss.
+    plain = [make("token", 2.0, 2.0, "eval/loss"), make("span", 2.1, 2.1, "eval/loss")]
+    found = compare(plain)
+    assert found.metric == "eval/loss"
+    assert not any("different masking strategies" in line for line in found.warnings)
+
+
 def test_other_lengths_and_versions_are_warned_of(make_run: MakeRun) -> None:
     same = {"corpus": "c", "tokenizer": "t", "bank": {"mlm": "b"}}
     runs = [

@@ -21,6 +21,7 @@ from bertexp.evaluation.bits_per_byte import (
     MOST_BYTES,
     BitsPerByte,
     choose_texts,
+    known_words,
     piece_bits,
 )
 from bertexp.evaluation.evaluator import Source
@@ -110,6 +111,8 @@ def test_it_is_that_of_a_loop_with_transformers(
     size = sum(len(text.encode()) for text in texts)
     own = found["eval/bits_per_byte"] - charged(found)
     assert own == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+    count = sum(len(re.findall(r"[^\W_]+|[^\sa-zA-Z0-9]+", text)) for text in texts)
+    assert found["eval/word_perplexity"] == pytest.approx(math.exp(nats / count), rel=1e-4)
 
 
 def test_with_equal_chances_a_token_takes_the_logarithm_of_the_vocabulary(
@@ -149,6 +152,13 @@ def test_texts_are_the_same_for_every_run_task_and_tokenizer(
     assert max(len(text.encode()) for text in choose_texts(data.corpus, 10**6)) <= MOST_BYTES
     nsp = BitsPerByte(source_of(prepared("task=nsp")))
     assert (nsp.texts, nsp.fingerprints(), nsp.yardsticks()) == ([], {}, {})
+
+
+def test_words_with_an_unknown_token_do_not_count_in_the_perplexity_of_words() -> None:
+    known_N, count = known_words(word_level(["the", "cat"]), ["the dog, the cat", "cat"])
+    assert known_N.tolist() == [True, False, False, True, True, True]
+    assert count == 4
+    assert known_words(word_level(["cat"]), [""])[1] == 0
 
 
 def test_how_many_pieces_words_have_is_charged() -> None:
