@@ -145,12 +145,12 @@ def _swapped(
 
 
 def _known(words: Words, forms: Sequence[T]) -> list[T]:
-    """Return the forms, each a text or several, that consist of known words."""
-    return [
-        form
-        for form in forms
-        if words.every >= {*" ".join([form] if isinstance(form, str) else [*form]).split()}
-    ]
+    """Return the forms, each a text or two, that consist of known words."""
+
+    def parts(form: T) -> set[str]:
+        return {*(" ".join(form) if isinstance(form, tuple) else str(form)).split()}
+
+    return [form for form in forms if words.every >= parts(form)]
 
 
 def _subject_verb_agreement(words: Words, draw: Draw) -> tuple[str, str]:

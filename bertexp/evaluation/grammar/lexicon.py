@@ -8,7 +8,7 @@ base form. A form that does not follow the rule stands behind a colon.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Set
 from dataclasses import dataclass
 
 NOUNS = """
@@ -69,10 +69,10 @@ class Words:
     nouns: list[tuple[str, str]]
     adjectives: list[str]
     verbs: list[tuple[str, str, str]]
-    every: Collection[str]
+    every: Set[str]
 
     @classmethod
-    def among(cls, known: Collection[str]) -> Words:
+    def among(cls, known: Set[str]) -> Words:
         """Return the words of the lexicon all forms of which are known."""
         nouns = [(one, other or _with_s(one)) for one, other in _entries(NOUNS)]
         verbs = [(_with_s(one), one, other or _with_ed(one)) for one, other in _entries(VERBS)]
