@@ -38,7 +38,7 @@ class Span:
 
     def clock(self, warmup: int, total: int) -> Clock:
         if self.loss_steps:
-            return Clock(warmup, total - warmup)
+            return Clock(1, total - 1)
         return Clock(warmup, self.steps - warmup, self.windows, self.seconds)
 
 

@@ -32,7 +32,7 @@ from bertexp.files import expanded
 from bertexp.validation import UserError
 
 # The least seconds of a window on a GPU, where steps are short and loaders work ahead.
-SECONDS = 0.7
+SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -179,22 +179,7 @@ def _run(
     bench: MeasureConfig, side: str, settings: list[_Setting], on_gpu: bool, loss_steps: int = 0
 ) -> list[Measured]:
     """Measure one side in one process; returns what it found in each setting."""
-    results = [one.folder / "result.json" for one in settings]
-    orders = []
-    for one, result in zip(settings, results, strict=True):
-        order = {
-            "side": BERTEXP if side == OTHER else side,
-            "model": one.model,
-            # Up to a loss both train at the same rates, whatever the budget.
-            "overrides": [*one.overrides, *(["scheduler=constant"] if loss_steps else [])],
-            "folder": str(one.folder),
-            "result": str(result),
-            "steps": bench.warmup + bench.steps,
-            "loss_steps": loss_steps,
-        }
-        if on_gpu:
-            order |= {"windows": bench.repeats, "seconds": SECONDS}
-        orders.append(json.dumps(order))
+    orders = [_order(bench, side, one, on_gpu, loss_steps) for one in settings]
     start, environment = ["-m", ENTRY[0]], dict(os.environ)
     # Trainer would use all GPUs.
     environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
@@ -202,10 +187,28 @@ def _run(
         # Without -P the current folder, perhaps another checkout, would take precedence.
         start = ["-P", "-m", str(bench.entry)]
         environment["PYTHONPATH"] = str(expanded(str(bench.against)).absolute())
-    command = [sys.executable, *start, *orders]
+    command = [sys.executable, *start, *map(json.dumps, orders)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         if os.environ.get("HYDRA_FULL_ERROR"):
             print(done.stderr, file=sys.stderr)
         raise UserError((done.stderr.strip().splitlines() or [f"bench: {side} failed"])[-1])
-    return [Measured(**json.loads(each.read_text(encoding="utf-8"))) for each in results]
+    results = [Path(order["result"]).read_text(encoding="utf-8") for order in orders]
+    return [Measured(**json.loads(result)) for result in results]
+
+
+def _order(
+    bench: MeasureConfig, side: str, setting: _Setting, on_gpu: bool, loss_steps: int
+) -> dict[str, Any]:
+    order = {
+        "side": BERTEXP if side == OTHER else side,
+        "model": setting.model,
+        # Up to a loss both train at the same rates, whatever the budget.
+        "overrides": [*setting.overrides, *(["scheduler=constant"] if loss_steps else [])],
+        "folder": str(setting.folder),
+        "result": str(setting.folder / "result.json"),
+        "steps": bench.warmup + bench.steps,
+        "loss_steps": loss_steps,
+    }
+    is_timed = on_gpu and not loss_steps
+    return order | ({"windows": bench.repeats, "seconds": SECONDS} if is_timed else {})

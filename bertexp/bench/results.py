@@ -22,7 +22,8 @@ ACROSS = 4
 def report(found: Figures, folder: Path) -> None:
     """Print the tables, and draw ``bench.png`` in ``folder``."""
     one = next(iter(found.values()))
-    print(f"{one['measured'][BERTEXP][0]['device'] or 'CPU'}, torch {torch.__version__}")
+    device = one["measured"][BERTEXP][0]["device"]
+    print(", ".join(filter(None, [device, f"torch {torch.__version__}"])))
     show(_speeds(found))
     show(_parts(found) if "model_utilisation" in one else _use(found))
     if "losses" in one:
