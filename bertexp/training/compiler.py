@@ -13,6 +13,7 @@ import torch
 from bertexp.families.compiling import forget_programs
 from bertexp.objectives.learner import Learner
 from bertexp.training.plan import COMPILED_LENGTHS
+from bertexp.training.shapes import shape_of
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What ``hardware.compile=auto`` expects. On an H200 the first 350 steps took about 25 (base) to 38
-# seconds (tiny) longer. Then a recorded step took 0.5 to 0.8 ms less (tiny) and 2.1 ms less (base),
-# on 256 x 128 tokens 9 ms less (base), of which the products of forward and backward alone would
-# take 2.6 and 21 ms (base) at the speed of a large matrix product.
-SECONDS = 30.0
+# What ``hardware.compile=auto`` expects. On an H200 the first 350 steps, all of one shape, took 25
+# (base) to 38 seconds (tiny) longer. Then a recorded step took 0.5 to 0.8 ms less (tiny) and 2.1 ms
+# less (base), on 256 x 128 tokens 9 ms less (base), of which the products of forward and backward
+# alone would take 2.6 and 21 ms (base) at the speed of a large matrix product.
+SECONDS, SECONDS_PER_SHAPE = 15.0, 15.0
 SAVED_SECONDS, SAVED_SHARE = 0.6e-3, 0.4
+# The steps by whose shapes the number of programs is guessed.
+SAMPLE = 16
 
 
 def check_compiler(device: torch.device) -> None:
@@ -55,19 +58,22 @@ def choose_compiling(run: Training, learner: Learner) -> None:
 
 
 def _pays(run: Training, learner: Learner) -> bool:
+    batches = run.batches.in_few_shapes(COMPILED_LENGTHS)
+    steps = [batches[number] for number in batches.spread(SAMPLE)]
+    takes = SECONDS + SECONDS_PER_SHAPE * len({shape_of(step) for step in steps})
     pace = run.pace() if run.budget.seconds is not None else 0.0
     end = run.budget.expected_steps(run.state, run.tokens_per_step, pace)
     left = end - run.state.step
-    flops = sum(map(learner.flops, run.batches[0]))
+    flops = sum(map(learner.flops, steps[0]))
     saved = SAVED_SECONDS + SAVED_SHARE * flops / run.machine_flops
-    pays = left * saved > SECONDS
+    pays = left * saved > takes
     log.info(
         "hardware.compile=auto: %s; %d steps are left, each may take %.1f ms less, and compiling "
         "takes about %.0f s.",
         "compiling" if pays else "not compiling",
         left,
         1e3 * saved,
-        SECONDS,
+        takes,
     )
     return pays
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from bertexp import group
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import RATES, Learner
+from bertexp.training.shapes import shape_of, tensors_of
 from bertexp.training.step import Computed, compute_step
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class RecordedSteps:
 
     def __call__(self, batches: list[Batch], totals: Mapping[str, int]) -> Computed:
         self._steps += 1
-        shape = _shape(batches)
+        shape = shape_of(batches)
         is_new = shape not in self._seen
         self._seen.add(shape)
         recording = self._recordings.pop(shape, None)
@@ -134,25 +135,3 @@ def can_record(hardware: HardwareConfig, accelerator: Accelerator, learner: Lear
         # Rates that follow the model would count predictions that only fill up a batch.
         and RATES not in learner.own
     )
-
-
-def tensors_of(batches: list[Batch]) -> list[Tensor]:
-    """Return all tensors of some batches, in an order of their own."""
-    found: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    for batch in batches:
-        batch.mapped(keep)
-    return found
-
-
-def _shape(batches: list[Batch]) -> Hashable:
-    """Return what batches must have in common to be computed by one graph."""
-    used = [(n, t.used.start, t.used.stop) if t.used else (n,)
-            for batch in batches for n, t in batch.targets.items()]  # fmt: skip
-    absent = [[name for name, value in vars(batch).items() if value is None] for batch in batches]
-    shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors_of(batches))
-    return shapes, tuple(used), str(absent)

@@ -21,6 +21,7 @@ from bertexp.training.phase import Phase
 from bertexp.training.plan import RECORDED_LENGTHS, BatchPlan
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
+from bertexp.training.shapes import tensors_of
 
 STEPS = 16
 SETTINGS = [
@@ -99,7 +100,5 @@ def test_steps_packed_for_a_gpu_are_the_same(prepared: Callable[..., Data]) -> N
         for batch, other in zip(step, same, strict=True):
             assert batch.example_ids.tolist() == other.example_ids.tolist()
             assert batch.predictions == other.predictions
-            for ours, theirs in zip(
-                graphs.tensors_of([other]), graphs.tensors_of([batch]), strict=True
-            ):
+            for ours, theirs in zip(tensors_of([other]), tensors_of([batch]), strict=True):
                 assert ours.dtype == theirs.dtype and ours.equal(theirs)
