@@ -79,7 +79,9 @@ class Pretraining(Experiment[Config]):
             self.data = data = prepare_data(config)
             before = [prepare_examples(part, data.tokenizer) for part in self.parts[:-1]]
         self.phases = phases = self._phases([*before, (data.task, data.examples)])
-        model = build_model(config.family, config.model, heads, data.tokenizer, length, config.seed)
+        counts_V = data.tokens["train"].counts(data.tokenizer.vocab_size)
+        sizes = (data.tokenizer, length, config.seed, counts_V)
+        model = build_model(config.family, config.model, heads, *sizes)
         for evaluator in data.evaluators:
             evaluator.check(model)
         return Prepared(

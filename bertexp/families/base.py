@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -45,8 +46,8 @@ class Family(Kind):
         """How a model from scratch was drawn, see ``initialize``."""
         return getattr(self.model, "drawn", "bert")
 
-    def initialize(self, how: str) -> None:
-        """Replace initial weights as ``model.initialization`` requires; by default keep them."""
+    def initialize(self, how: str, counts_V: np.ndarray | None = None) -> None:
+        """Set what ``model.initialization`` requires; for ``counts_V`` see ``build_model``."""
 
     def check(self) -> None:
         """Raise a ``UserError`` unless this class computes its heads correctly."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from bertexp.families.attention import Mask, attend
 from bertexp.families.base import LABEL, MASKED, PAIR, Family
 from bertexp.families.compiling import Compilable
 from bertexp.families.costs import Part
-from bertexp.families.initialization import look_at_neighbours
+from bertexp.families.initialization import know_frequencies, look_at_neighbours
 from bertexp.families.inputs import Inputs
 
 
@@ -31,9 +32,11 @@ class BertLayers(Family):
 
     compiles = True
 
-    def initialize(self, how: str) -> None:
+    def initialize(self, how: str, counts_V: np.ndarray | None = None) -> None:
         if how == "local":
             look_at_neighbours(self.base)
+            if counts_V is not None and MASKED in self.heads:
+                know_frequencies(self.output_bias_V, counts_V)
 
     def encode(self, inputs: Inputs) -> Tensor:
         if inputs.packed_T is not None:

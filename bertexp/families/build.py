@@ -6,6 +6,7 @@ import copy
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -32,6 +33,7 @@ def build_model(
     tokenizer: Tokenizer,
     max_length: int,
     seed: int,
+    counts_V: np.ndarray | None = None,
 ) -> Any:
     """Return the model of ``transformers`` to train, in training mode, in float32, on the CPU.
 
@@ -40,6 +42,7 @@ def build_model(
         tokenizer: sets the size of the vocabulary; with a checkpoint, see ``check_fit``.
         max_length: the number of tokens of the longest input.
         seed: for the initial weights; the global generator is reseeded with it.
+        counts_V: how often each token occurs in the training text, for ``model.initialization``.
 
     Raises:
         UserError: the checkpoint cannot be loaded, is not supported or does not fit the tokenizer
@@ -52,7 +55,7 @@ def build_model(
             add_rows(model, tokenizer.vocab_size)
     else:
         config.check_memory(tokenizer.vocab_size, LOADED)
-        model = new_model(family, config, heads, tokenizer.vocab_size, tokenizer.pad_id)
+        model = new_model(family, config, heads, tokenizer.vocab_size, tokenizer.pad_id, counts_V)
     if tokenizer.pad_id == tokenizer.closing_id:
         # The row at padding_idx gets no gradient, but this one is the closing token's.
         model.get_input_embeddings().padding_idx = None
@@ -68,13 +71,18 @@ def build_model(
 
 
 def new_model(
-    family: FamilyConfig, config: ModelConfig, heads: frozenset[str], vocab_size: int, pad_id: int
+    family: FamilyConfig,
+    config: ModelConfig,
+    heads: frozenset[str],
+    vocab_size: int,
+    pad_id: int,
+    counts_V: np.ndarray | None = None,
 ) -> Any:
     """Return a model from scratch, its weights drawn from the global generator."""
     kind = FAMILIES[family.name]
     model = kind.build(kind.describe(config, vocab_size, pad_id), heads)
     family_of = kind(model)
-    family_of.initialize(config.initialization)
+    family_of.initialize(config.initialization, counts_V)
     model.drawn = config.initialization
     family_of.check()
     return model

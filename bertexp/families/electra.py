@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from bertexp.families import FAMILIES
@@ -36,8 +37,8 @@ class Electra(BertLayers):
         found = super().settings(sizes, vocab_size, pad_id)
         return found | {"embedding_size": sizes.hidden_size}
 
-    def initialize(self, how: str) -> None:
-        super().initialize(how)
+    def initialize(self, how: str, counts_V: np.ndarray | None = None) -> None:
+        super().initialize(how, counts_V)
         if how == "local" and self._is_projected:
             keep_waves(self.base.embeddings_project.weight)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +47,16 @@ def look_at_neighbours(bert: Any) -> None:
         attention.self.key.weight[rows] = gain * key
     nn.init.orthogonal_(attention.self.value.weight)
     nn.init.orthogonal_(attention.output.dense.weight)
+
+
+@torch.no_grad()
+def know_frequencies(bias_V: Tensor, counts_V: np.ndarray) -> None:
+    """Let the output bias begin at the logarithms of the tokens' frequencies.
+
+    They are what any model learns first, and Adam moves a bias by the learning rate at a time.
+    """
+    frequencies_V = (counts_V + 1) / (counts_V + 1).sum()
+    bias_V.copy_(torch.from_numpy(np.log(frequencies_V)))
 
 
 @torch.no_grad()

@@ -83,6 +83,23 @@ def test_base_without_a_pooling_layer_is_as_large_as_known(
     assert count_parameters(model.bert) == 108_891_648
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+def test_the_output_begins_at_the_frequencies_of_the_tokens(
+    experiment_config: Callable[..., Config], prepared: Callable[..., Data], family: str
+) -> None:
+    data = prepared()
+    counts_V = data.tokens["train"].counts(data.tokenizer.vocab_size)
+
+    def bias(how: str) -> torch.Tensor:
+        config = experiment_config(f"model.initialization={how}", f"family={family}")
+        given = (config.family, config.model, frozenset({"masked"}), data.tokenizer, 128, 0)
+        return build_model(*given, counts_V).get_output_embeddings().bias.detach()
+
+    assert not bias("bert").any()
+    found_V = bias("local").softmax(0).numpy() * counts_V.sum()
+    assert found_V[counts_V > 50] == pytest.approx(counts_V[counts_V > 50], rel=0.03)
+
+
 @pytest.mark.slow
 def test_the_seed_decides_the_weights(small_model: Callable[..., Any]) -> None:
     first, again, other = (small_model("BertForMaskedLM", seed=seed) for seed in (1, 1, 2))

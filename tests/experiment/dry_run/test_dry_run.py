@@ -56,7 +56,7 @@ def test_it_says_what_the_run_then_takes(command: Callable[..., Any], tmp_path: 
     (folder,) = tmp_path.glob("outputs/*-*-*/*")
     spent = json.loads((folder / "summary.json").read_text())["budget"]
     assert spent["step"] == 24
-    assert "24 of 32 examples" in said(planned.output, "steps")
+    assert "24 of 16 examples" in said(planned.output, "steps")
     training = re.fullmatch(r"(\S+) tokens, (\S+) epochs", said(planned.output, "training"))
     assert training
     assert amount(training[1]) == pytest.approx(spent["tokens"], rel=0.05)
@@ -119,8 +119,8 @@ def test_the_time_of_training_leaves_out_evaluations(
 def test_two_processes_share_the_steps(command: Callable[..., Any], tmp_path: Path) -> None:
     planned = command(*SHORT, "hardware.num_processes=2", DRY, folder=tmp_path)
     assert planned.code == 0, planned.output + planned.errors
-    assert said(planned.output, "processes").startswith("2, each with 16 of a step's 32 examples; ")
-    assert "24 of 32 examples" in said(planned.output, "steps")
+    assert said(planned.output, "processes").startswith("2, each with 8 of a step's 16 examples; ")
+    assert "24 of 16 examples" in said(planned.output, "steps")
     assert {path.name for path in tmp_path.iterdir()} == {"cache"}
 
 
