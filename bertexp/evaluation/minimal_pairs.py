@@ -6,10 +6,12 @@ from left to right, see ``within_words``. It needs no training and no mask rate.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from rich.text import Text
 
 from bertexp import draws, metrics
 from bertexp.console import number, table
-from bertexp.data.cache import fingerprint
+from bertexp.data.cache import cached, fingerprint
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.grammar import GENERATED, Pair
@@ -33,10 +35,14 @@ from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
 
 NAME = "eval/minimal_pairs"
+VERSION = 1
+FILE = "shares.json"
 CHANCE = 0.5
 metrics.register(
     NAME,
-    metrics.share("how often the grammatical one of two sentences is likelier", comparison=True),
+    metrics.share(
+        "how often the grammatical one of two sentences is likelier (chance: 0.5)", comparison=True
+    ),
 )
 metrics.register(f"{NAME}/*", metrics.share(results=False, comparison=True))
 
@@ -72,13 +78,28 @@ class MinimalPairs(Evaluator):
         self.found: list[Preferred] = []
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
-        own = self._shares(learner, device)
-        fresh = Learner(untrained(learner.model), learner.heads.values()).to(device)
-        chance = self._shares(fresh, device)
+        own, initial = self._shares(learner, device), self._untrained(learner, device)
         self.found = [
-            Preferred(name, count, own[name], chance[name]) for name, count in self.counts.items()
+            Preferred(name, count, own[name], initial[name]) for name, count in self.counts.items()
         ]
         yield from own.items()
+
+    def _untrained(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        """Return the shares of the same architecture with initial weights, or find them cached."""
+        key = {
+            "version": VERSION,
+            "model": learner.model.config.to_json_string(),
+            "task": [asdict(one.config) for one in self.source.task.objectives],
+            "tokenizer": self.source.tokenizer.fingerprint,
+            "pairs": self.fingerprints()[NAME],
+        }
+
+        def build(folder: Path) -> None:
+            fresh = Learner(untrained(learner.model), learner.heads.values()).to(device)
+            (folder / FILE).write_text(json.dumps(self._shares(fresh, device)))
+
+        found: dict[str, float] = json.loads((cached("untrained", key, build) / FILE).read_text())
+        return found
 
     def _shares(self, learner: Learner, device: torch.device) -> dict[str, float]:
         tokenizer = self.source.tokenizer

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import DATA
+from transformers import BertConfig, BertLMHeadModel
 
 from bertexp.config import Config
 from bertexp.evaluation.grammar import Pair
@@ -128,7 +129,7 @@ def test_all_of_blimp_is_read() -> None:
 
 
 @pytest.fixture
-def evaluator(cut_words: Callable[..., Data], tmp_path: Path) -> MinimalPairs:
+def evaluator(cut_words: Callable[..., Data], tmp_path: Path, empty_cache: Path) -> MinimalPairs:
     """Pairs of sentences of the corpus, of which one has two words in the other order."""
     data = cut_words()
     document = next(iter(data.corpus.documents("validation")))
@@ -192,10 +193,37 @@ def test_shares_are_those_of_a_loop_with_transformers(
     assert len({*evaluator.fingerprints().values()}) == 3
     rows = evaluator.details()["minimal_pairs"]
     assert [row["name"] for row in rows] == [*found]
+    # The untrained model is the same for every run of an architecture.
+    again = untrained(data).eval()
+    for weight in again.parameters():
+        torch.nn.init.zeros_(weight)
+    assert dict(evaluator.measure(Learner(again, data.task.objectives), CPU)) != found
+    both = zip(rows, evaluator.details()["minimal_pairs"], strict=True)
+    assert all(one["untrained"] == other["untrained"] for one, other in both)
+
+
+def test_a_causal_model_prefers_what_a_decoder_finds_likelier(
+    evaluator: MinimalPairs, cut_words: Callable[..., Data], untrained: Callable[..., Any]
+) -> None:
+    data, model = cut_words("task=clm"), untrained(cut_words()).eval()
+    config = BertConfig.from_dict(model.config.to_dict() | {"is_decoder": True})
+    decoder = BertLMHeadModel(config).eval()
+    decoder.load_state_dict(model.state_dict())
+
+    def likelihood(text: str) -> float:
+        ids = torch.from_numpy(data.tokenizer.sequence(data.tokenizer.encode([text])[0]))[None]
+        with torch.no_grad():
+            scores = decoder(ids, use_cache=False).logits[0].log_softmax(-1)
+        return float(scores[:-2].gather(1, ids[0, 1:-1, None]).sum())
+
+    right = [likelihood(pair.good) > likelihood(pair.bad) for pair in evaluator.pairs]
+    causal = MinimalPairs(replace(evaluator.source, task=data.task))
+    found = dict(causal.measure(Learner(model, data.task.objectives), CPU))
+    assert found["eval/minimal_pairs"] == pytest.approx(sum(right) / len(right))
 
 
 def test_the_same_tokens_are_half_right(
-    cut_words: Callable[..., Data], untrained: Callable[..., Any], tmp_path: Path
+    cut_words: Callable[..., Data], untrained: Callable[..., Any], tmp_path: Path, empty_cache: Path
 ) -> None:
     data = cut_words()
     text = next(iter(data.corpus.documents("validation"))).paragraphs[0][:30]
