@@ -13,6 +13,7 @@ import numpy as np
 from bertexp.compare import abilities, figures, wording
 from bertexp.compare.budgets import UNITS
 from bertexp.compare.figures import Curve, Drawn, Rates, curve_window, metric_window, window
+from bertexp.compare.paths import paths
 from bertexp.compare.results import Ability, Comparison, Difference, Setting
 from bertexp.compare.settings import described, short_keys
 from bertexp.console import number, plural, value_text
@@ -66,6 +67,8 @@ def render(comparison: Comparison) -> str:
         brief=short_keys(comparison.keys),
         rows=_rows(comparison, settings),
         effects=[(effect, _bar(effect, reach, 0.0)) for effect in comparison.effects],
+        paths=paths(comparison),
+        names=wording.short_names(comparison),
         abilities=metrics,
         yardsticks=abilities.yardstick_rows(comparison, metrics),
         explained=abilities.explained(comparison),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bertexp.compare import anytime
 from bertexp.compare.page import write_page
 from bertexp.compare.results import Ability, Comparison, ExampleDifference, Yardstick
 
@@ -349,3 +350,27 @@ def test_what_is_missing_is_a_dash(browser: Any, simulate: Simulate, tmp_path: P
     assert problems(browser) == []
     (data,) = re.findall(r'id="data">(.*?)</script>', path.read_text())
     json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_shows_the_path_of_each_interval(browser: Any, simulate: Simulate, tmp_path: Path) -> None:
+    comparison = simulate(seeds=12)
+    values = {d.setting: [d.mean + 0.01 * (-1) ** i for i in range(12)]
+              for d in comparison.differences}  # fmt: skip
+    found = {label: anytime.looks(gaps, 0.05 / 4) for label, gaps in values.items()}
+    found["masking.prob=0.1"] = found["masking.prob=0.1"][:3]
+    browser.open(
+        write_page(replace(comparison, anytime=True, margin=0.02, looks=found), tmp_path),
+        scripts=False,
+    )
+    shown = browser.evaluate(
+        "[...document.querySelectorAll('.path')].map((figure) => ["
+        "figure.innerText.trim(), figure.querySelector('.line').points.length,"
+        "figure.querySelector('.band').points.length, figure.offsetWidth > 200])"
+    )
+    # A band has two points for each look from the 9th on, the fewest seeds for four differences.
+    assert shown[1:] == [
+        [f"masking.prob={rate}, 12 seeds", 12, 8, True] for rate in ("0.2", "0.3", "0.4")
+    ]
+    text = browser.evaluate("document.body.innerText")
+    assert "however often one looks" in text and "Same: to within 0.02 nats" in text
+    assert problems(browser) == []
