@@ -162,7 +162,7 @@ def _ability_table(
 
 
 def _short(metric: str) -> str:
-    return metric.removeprefix("eval/")
+    return metric.removeprefix("eval/").removeprefix("minimal_pairs/")
 
 
 def _mean(found: Ability) -> str:

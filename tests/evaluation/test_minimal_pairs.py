@@ -91,6 +91,15 @@ def test_what_is_no_pair_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_data_set_that_is_not_here_is_refused_without_a_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bertexp.data.hub.hub_answers", lambda: False)
+    monkeypatch.setattr("bertexp.evaluation.grammar.reading.must_be_local", lambda name: True)
+    with pytest.raises(UserError, match=r"^evaluation\.minimal_pairs=some/pairs: the Hugging Face"):
+        check_source("some/pairs")
+
+
 def test_a_folder_without_pairs_and_a_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the folder has no \.jsonl or \.parquet file\.$"):
         check_source(str(tmp_path))

@@ -25,9 +25,9 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def check_source(name: str | None) -> None:
-    """Raise a ``UserError`` if there is no such file or folder, and it is no name on the Hub."""
-    if name is not None and name != GENERATED and not _is_on_hub(name):
-        _files(name)
+    """Raise a ``UserError`` if there is no such file, folder or data set on the Hub."""
+    if name is not None and name != GENERATED:
+        _files(_downloaded(name))
 
 
 def read_pairs(name: str) -> list[Pair]:
@@ -51,15 +51,19 @@ def _downloaded(name: str) -> str:
     if not _is_on_hub(name):
         return name
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     instead = f"{KEY}=FILE (JSON Lines with {GOOD} and {BAD})"
     with loading(name, f"{KEY}={name}", "the pairs", instead):
-        return snapshot_download(
-            name,
-            repo_type="dataset",
-            allow_patterns=[f"*{suffix}*" for suffix in sorted(SUFFIXES)],
-            local_files_only=must_be_local(name),
-        )
+        try:
+            return snapshot_download(
+                name,
+                repo_type="dataset",
+                allow_patterns=[f"*{suffix}*" for suffix in sorted(SUFFIXES)],
+                local_files_only=must_be_local(name),
+            )
+        except LocalEntryNotFoundError as error:
+            raise ConnectionError from error
 
 
 def _files(name: str) -> list[Path]:
