@@ -335,7 +335,7 @@ def test_help_for_one_group_or_key_has_all_its_comments(command: Callable[..., A
 # Reads by these do not count: they check a value or show it, and do nothing with it. The mask rate
 # over a run is its configuration's own.
 ONLY_LOOKING = {"config.py", "report.py"}
-DOES = {"rate", "drawn", "points", "strategies", "replacements"}
+DOES = {"rate", "drawn", "points", "strategies", "replacements", "measured"}
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, schema: type[RunConfig]) -> set[str]:

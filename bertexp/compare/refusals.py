@@ -24,7 +24,10 @@ MUST_AGREE = ("bank", "tokenizer", "corpus")
 OWN_TEXTS = ("eval/probe/", "eval/minimal_pairs", "finetune/")
 NAMED = 3
 # Keys that banks differ by.
-BANK_KEYS = (*(f"evaluation.{each.name}" for each in fields(BankConfig)), LENGTH)
+BANK_KEYS = (
+    *(f"evaluation.{each.name}" for each in fields(BankConfig)),
+    *("evaluation.pseudo_perplexity", LENGTH),
+)
 
 
 def refusals(runs: Sequence[Run], metric: str) -> list[str]:

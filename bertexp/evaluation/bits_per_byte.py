@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.scoring import log_likelihoods
+from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN, choose_in_proportion
 from bertexp.evaluation.spelling import spelling_bits
 from bertexp.evaluation.within_words import count_words, ends_of_words, place
 from bertexp.families.base import MASKED
@@ -64,8 +66,15 @@ class BitsPerByte(Evaluator):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         # Models of other tasks have no head for masked tokens.
-        count = source.config.pseudo_perplexity if MASKED in source.task.heads else None
-        self.texts = choose_texts(source.corpus, count or 0)
+        wanted = source.config.pseudo_perplexity if MASKED in source.task.heads else None
+        self.texts = choose_in_proportion(
+            wanted,
+            choose=lambda count: choose_texts(source.corpus, count),
+            # Whatever the tokenizer: with all of them the texts are the same.
+            length=lambda text: len(text) / CHARACTERS_OF_A_TOKEN,
+            trained=source.trained,
+            metric=BITS_PER_BYTE,
+        )
         self.bytes = sum(len(text.encode()) for text in self.texts)
         spelling_T = spelling_bits(source.corpus, source.tokenizer, self.texts)
         self.spelling = float(spelling_T.sum()) / max(self.bytes, 1)
@@ -90,6 +99,9 @@ class BitsPerByte(Evaluator):
     def fingerprints(self) -> dict[str, str]:
         found = fingerprint([VERSION, *self.texts])
         return dict.fromkeys((BITS_PER_BYTE, WORD_PERPLEXITY), found) if self.texts else {}
+
+    def details(self) -> dict[str, Any]:
+        return {"bits_per_byte": {"texts": len(self.texts)}} if self.texts else {}
 
     def yardsticks(self) -> dict[str, float]:
         if not self.texts:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.grammar import KEY
 from bertexp.evaluation.probes import POOLINGS, PROBES
+from bertexp.evaluation.sizing import AUTO
 from bertexp.keys import key
 from bertexp.objectives.config import BankConfig
-from bertexp.validation import UserError
+from bertexp.validation import UserError, require
 
 MINIMAL_PAIRS = "minimal_pairs"
 
@@ -20,7 +21,7 @@ class EvaluationConfig(BankConfig):
 
     every: int | None = key(within="[1, inf)")
     evaluators: list[str] = key(choices=EVALUATORS)
-    pseudo_perplexity: int | None = key(within="[0, inf)")
+    pseudo_perplexity: int | str | None
     # With the default of runs that were saved without it.
     minimal_pairs: str | None = key(None)
     probes: list[str] = key(choices=PROBES)
@@ -31,6 +32,10 @@ class EvaluationConfig(BankConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        texts = self.pseudo_perplexity
+        fits = texts in (None, AUTO) or (isinstance(texts, int) and texts >= 0)
+        allowed = f"{AUTO}, at least 0, or null"
+        require(fits, "evaluation.pseudo_perplexity", texts, allowed)
         if self.minimal_pairs is None and MINIMAL_PAIRS in self.evaluators:
             raise UserError(f"evaluation.evaluators: {MINIMAL_PAIRS} is added by {KEY}; set that.")
 

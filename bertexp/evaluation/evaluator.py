@@ -32,6 +32,7 @@ class Source:
         config: ``evaluation.*``.
         tokens: of each split.
         max_length: the most tokens of an input, including special ones.
+        trained: about how many tokens the training has; None if that is unknown.
     """
 
     config: EvaluationConfig
@@ -41,6 +42,7 @@ class Source:
     tokens: Mapping[str, TokenStore]
     task: Task
     max_length: int
+    trained: float | None
 
 
 class Evaluator(ABC):

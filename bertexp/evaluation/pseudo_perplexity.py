@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from bertexp import draws, metrics
+from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.scoring import Places, log_likelihoods
+from bertexp.evaluation.sizing import choose_in_proportion
 from bertexp.families.base import MASKED
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
 
+NAME = "eval/pseudo_perplexity"
 metrics.register(
-    "eval/pseudo_perplexity",
+    NAME,
     replace(metrics.PERPLEXITY, meaning="each token predicted from all the others"),
 )
 
@@ -47,14 +51,27 @@ class PseudoPerplexity(Evaluator):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         # Other models lack the head.
-        count = source.config.pseudo_perplexity if MASKED in source.task.heads else None
-        self.texts = choose_texts(source.tokens["validation"], count or 0)
+        wanted = source.config.pseudo_perplexity if MASKED in source.task.heads else None
+        tokens = source.tokens["validation"]
+        self.texts = choose_in_proportion(
+            wanted,
+            choose=lambda count: choose_texts(tokens, count),
+            length=lambda text: min(len(text), source.max_length),
+            trained=source.trained,
+            metric=NAME,
+        )
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         tokenizer, length = self.source.tokenizer, self.source.max_length
         scored = pseudo_likelihood(learner, tokenizer, self.texts, length, device)
         if scored.perplexity is not None:
-            yield "eval/pseudo_perplexity", scored.perplexity
+            yield NAME, scored.perplexity
+
+    def fingerprints(self) -> dict[str, str]:
+        return {NAME: fingerprint([text.tolist() for text in self.texts])} if self.texts else {}
+
+    def details(self) -> dict[str, Any]:
+        return {"pseudo_perplexity": {"texts": len(self.texts)}} if self.texts else {}
 
 
 def pseudo_likelihood(

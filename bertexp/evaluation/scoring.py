@@ -15,8 +15,8 @@ from bertexp.families.inputs import Inputs
 from bertexp.objectives.batch import attention_mask, pad
 from bertexp.objectives.learner import Learner
 
-# Tokens per forward pass, including padding.
-BATCH_TOKENS = 8192
+# Tokens per forward pass, including padding, on a CPU and on a GPU.
+BATCH_TOKENS, GPU_BATCH_TOKENS = 8192, 65536
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def log_likelihoods(
     """
     learner.eval()
     found_N = np.empty(len(places.row_N))
-    for chosen, labels_B, inputs in _batches(tokenizer, places):
+    size = BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
+    for chosen, labels_B, inputs in _batches(tokenizer, places, size):
         logits_BV = learner.masked_logits(inputs.to(device)).float()
         losses_B = functional.cross_entropy(logits_BV, labels_B.to(device), reduction="none")
         found_N[chosen] = -losses_B.cpu().numpy()
@@ -62,7 +63,7 @@ def log_likelihoods(
 
 
 def _batches(
-    tokenizer: Tokenizer, places: Places
+    tokenizer: Tokenizer, places: Places, batch_tokens: int
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, Inputs]]:
     """Yield batches: the tokens' indices into ``places``, their ids and their masked sequences."""
     if not len(places.row_N):
@@ -73,7 +74,7 @@ def _batches(
     start = 0
     while start < len(order_N):
         longest = lengths_T[places.row_N[order_N[start]]]
-        chosen = order_N[start : start + max(1, BATCH_TOKENS // longest)]
+        chosen = order_N[start : start + max(1, batch_tokens // longest)]
         row_B, column_B = places.row_N[chosen], places.column_N[chosen]
         ids_BL, rows_B = ids_TL[row_B, :longest], np.arange(len(chosen))
         column_L = np.arange(longest)

@@ -21,6 +21,7 @@ from bertexp.data.tokens.unknown import check_unknown
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.evaluation.grammar.reading import check_source
+from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN
 from bertexp.families.architecture import check_fit, read_architecture
 from bertexp.families.kind import TAKE_ITS_OWN
 from bertexp.objectives.examples import Examples
@@ -110,7 +111,10 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     bank = build_bank(task.objectives, tokens, config.evaluation)
     language = CORPORA[config.dataset.name](config.dataset).language()
     length = config.task.max_length
-    source = Source(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length)
+    trained = trained_tokens(config, corpus)
+    source = Source(
+        *(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length, trained)
+    )
     evaluators = prepare_evaluators(source)
     optimum: dict[str, float] = {}
     if language:
@@ -118,6 +122,16 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
         for evaluator in evaluators:
             optimum |= evaluator.optimum(language)
     return Data(corpus, tokenizer, tokens, task, examples, bank, optimum, evaluators)
+
+
+def trained_tokens(config: Config, corpus: CorpusStore) -> float | None:
+    """Return about how many tokens a run trains on, whatever its tokenizer; None if unknown."""
+    trainer, whole = config.trainer, corpus.sizes["train"].characters / CHARACTERS_OF_A_TOKEN
+    # The end of a stream is unknown, and so is what fits into a time.
+    epochs = None if config.dataset.streaming else trainer.epochs
+    step = trainer.batch_size * trainer.gradient_accumulation_steps * config.task.max_length
+    limits = ((epochs, whole), (trainer.max_steps, step), (trainer.max_tokens, 1))
+    return min((number * each for number, each in limits if number is not None), default=None)
 
 
 def _prepare_text(

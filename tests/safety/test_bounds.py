@@ -93,7 +93,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "hardware.threads": MAYBE,
     "evaluation.every": MAYBE,
     "evaluation.max_examples": MAYBE,
-    "evaluation.pseudo_perplexity": ([None, 0, 1], [-1]),
+    "evaluation.pseudo_perplexity": ([None, 0, 1, "auto"], [-1, "all", 1.5]),
     "evaluation.probe_examples": ([100, 10**12], [99, 0, -1]),
     "evaluation.probe_layer": ([None, 0, 1], [-1]),
 }
