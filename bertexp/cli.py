@@ -14,29 +14,26 @@ from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from bertexp import group, plugins, processes
 from bertexp.arguments import checked_arguments
-from bertexp.config import Config, RunConfig, conf_dir, groups, keys, parse
+from bertexp.config import Config, RunConfig, conf_dir, parse
 from bertexp.experiment.folder import claimed, discard, is_new, load_plugins_of, record_config
 from bertexp.experiment.invocation import Invocation
-from bertexp.experiment.phases import EXAMPLE, expand, unread_in_all
+from bertexp.experiment.phases import expand, unread_in_all
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.summary import recording_failure
-from bertexp.families import FAMILIES
 from bertexp.help import asks_for_help, help_text
-from bertexp.registry import Registry
+from bertexp.mistakes import MISTAKES, explain, in_a_line
 from bertexp.signals import Signals
 from bertexp.sweeps.config import register_search
 from bertexp.sweeps.job import SweepJob, begin_job
 from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, conditions, refuse_unread, written
-from bertexp.validation import UserError, is_mistake, nearest, nearest_key
+from bertexp.validation import UserError, is_mistake
 
 R = TypeVar("R", bound=RunConfig)
 
@@ -84,27 +81,17 @@ def enter(
     A mistake is printed in one line, a bug with its traceback; the exit code of both is 1.
     ``saved`` are runs that are named outside of the configuration.
     """
-    _spin_little()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     # A full disk, which the log may be on too, is reported once, not for each line of the log.
     logging.raiseExceptions = False
-    # Otherwise Hydra would print a failed composition in its own way.
-    os.environ[FULL_ERROR] = "1"
-    register_search()
-    failures: list[str] = []
+    failures: list[Exception] = []
 
-    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
     def job(composed: DictConfig) -> float | None:
-        return _attempt(partial(work, composed), composed, failures, wants_traceback)
+        return attempt(partial(work, composed), composed, failures, wants_traceback)
 
     try:
-        _load_plugins(sys.argv[1:], saved)
-        if asks_for_help(sys.argv[1:]):
-            print(help_text(config_name, sys.argv[1:], schema.passes_over))
-            sys.exit()
-        sys.argv[1:] = checked_arguments(resume_arguments(sys.argv[1:]))
-        job()
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        call(config_name, schema, job, saved)
+    except MISTAKES as error:
         if wants_traceback:
             raise
         sys.exit(f"error: {explain(error, schema)}")
@@ -113,11 +100,35 @@ def enter(
     sys.exit(1 if failures else 0)
 
 
-def _attempt(
+def call(
+    config_name: str,
+    schema: type[RunConfig],
+    job: Callable[[DictConfig], float | None],
+    saved: Sequence[str] = (),
+) -> None:
+    """Call ``job`` with what the arguments of this process compose, once for each job of a sweep.
+
+    Raises:
+        UserError or another of ``MISTAKES``: in the arguments, or jobs of a sweep failed.
+    """
+    _spin_little()
+    # Otherwise Hydra would print a failed composition in its own way.
+    os.environ[FULL_ERROR] = "1"
+    register_search()
+    _load_plugins(sys.argv[1:], saved)
+    if asks_for_help(sys.argv[1:]):
+        print(help_text(config_name, sys.argv[1:], schema.passes_over))
+        sys.exit()
+    sys.argv[1:] = checked_arguments(resume_arguments(sys.argv[1:]))
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)()
+
+
+def attempt(
     work: Callable[[], float | None],
     composed: DictConfig,
-    failures: list[str],
-    wants_traceback: bool,
+    failures: list[Exception],
+    wants_traceback: bool = False,
+    level: int = logging.ERROR,
 ) -> float | None:
     """Do the work of one job; log its error, and remove its folder if it holds nothing else."""
     hydra_config = HydraConfig.get()
@@ -129,9 +140,9 @@ def _attempt(
         expand(composed, hydra_config.overrides.task, str(hydra_config.job.config_name))
         return work()
     except Exception as error:
-        failures.append(str(error))
+        failures.append(error)
         one_line = is_mistake(error) and not wants_traceback
-        log.error("error: %s", _one_line(error), exc_info=None if one_line else error)
+        log.log(level, "error: %s", in_a_line(error), exc_info=None if one_line else error)
         if is_removable and is_mistake(error):
             discard(folder)
         return None
@@ -153,48 +164,6 @@ def _spin_little() -> None:
     # Before torch is loaded: its threads (GNU's OpenMP) wait for each other by spinning, so long
     # that a run slows down tenfold as soon as another program takes one of the cores.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-
-
-def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
-    if isinstance(error, UserError):
-        return _one_line(error)
-    # Hydra could not create the folder, or open the log in it.
-    disk = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    if isinstance(disk, OSError) and disk.strerror:
-        return f"hydra.run.dir: cannot write {disk.filename} ({disk.strerror})."
-    text = str(error)
-    if match := re.search(r"Could not override '([^']+)'", text):
-        key, known = match[1], [*groups(schema), *keys(schema)]
-        if key in known:
-            return f"{key}: has other keys; to replace them all, write '~{key}' '+{key}={{...}}'."
-        return f"{key}: no such key.{nearest_key(key, known)}"
-    if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^'].*)'", text):
-        return f"{match[1]}: several values are a sweep, with -m; a list is written [a,b]."
-    if match := re.search(r"Could not find '([^']+)'", text):
-        group, _, option = match[1].rpartition("/")
-        extra = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}
-        if option in extra:
-            package = f"'bertexp[{extra[option]}]'"
-            return f"{group}={option}: the package is missing, pip install {package}."
-        for registry in Registry.all:
-            if registry.key == f"{group}.name" and registry.has(option):
-                return f"{group}={option}: has no file of its own; type {group}.name={option}."
-        options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
-        hint = (FAMILIES.hint if group == FAMILIES.group else nearest)(option, options)
-        return f"{group}={option}: must be one of {', '.join(options)}.{hint}"
-    if match := re.match(r"Error merging override \+*(phases=.*)", text):
-        return f"{match[1]}: must be a list of phases, such as '{EXAMPLE}'."
-    for override in sys.argv[1:]:
-        group, _, option = override.partition("=")
-        if group in groups(schema) and option in ("", "null"):
-            return f"{override}: the group needs an option; see --help."
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def _one_line(error: Exception) -> str:
-    # The name of a file may have several.
-    return " ".join(str(error).splitlines())
 
 
 def run_job(composed: DictConfig, schema: type[RunConfig]) -> float:

@@ -12,7 +12,9 @@ import io
 import logging
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -26,6 +28,7 @@ PLAIN_WIDTH = 80
 MISSING = "–"
 # In characters, for sentences and plots.
 LONGEST_LABEL = 44
+_collected: ContextVar[list[RenderableType] | None] = ContextVar("_collected", default=None)
 
 
 def table(
@@ -84,11 +87,25 @@ def output() -> Console:
 
 def show(content: RenderableType, *, log_only: bool = False) -> None:
     """Print to standard output, and write to the run's log without colours."""
-    if not log_only:
+    parts = _collected.get()
+    if parts is not None:
+        parts.append(content)
+    elif not log_only:
         output().print(content, crop=False)
     plain = io.StringIO()
     Console(file=plain, width=PLAIN_WIDTH).print(content, crop=False)
     log.debug("\n%s", plain.getvalue().rstrip())
+
+
+@contextmanager
+def collected() -> Iterator[list[RenderableType]]:
+    """Yield a list to which ``show`` appends within a ``with`` block, instead of printing."""
+    parts: list[RenderableType] = []
+    token = _collected.set(parts)
+    try:
+        yield parts
+    finally:
+        _collected.reset(token)
 
 
 def finite(value: float | None) -> float | None:

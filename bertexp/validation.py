@@ -12,6 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 class UserError(ValueError):
     """A mistake the user can fix: one line that names the key or file and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that a notebook shows: that one alone."""
+        return [f"error: {self}"]
+
 
 # The limit of most file systems, less what is added before and after the name.
 LONGEST_NAME = 200

@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.bench.config import BenchConfig
-from bertexp.cli import explain
 from bertexp.config import Config, RunConfig, conf_dir, keys, parse
 from bertexp.evaluate.__main__ import EvaluateConfig
 from bertexp.experiment.folder import recorded
@@ -25,6 +24,7 @@ from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.glue import GLUE
 from bertexp.help import help_text
 from bertexp.inspect.config import InspectConfig
+from bertexp.mistakes import explain
 from bertexp.registry import with_own_keys
 from bertexp.validation import UserError
 

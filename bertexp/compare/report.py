@@ -39,19 +39,31 @@ def compare_runs(runs: Sequence[Run], output: Path, **chosen: Any) -> Comparison
     comparison = compare(runs, **chosen)
     terminal = console.output()
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        written = [write_csv_file(comparison, output), write_json_file(comparison, output)]
-        written += write_plots(comparison, output)
-        page = write_page(comparison, output)
-    except OSError as error:
+        page, *written = write_files(comparison, output)
+    except UserError:
         terminal.print(render(comparison))
-        raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from error
+        raise
     terminal.print(Text(str(page)), soft_wrap=True)
     terminal.print(render(comparison))
     terminal.print()
     for path in written:
         terminal.print(Text(str(path)), soft_wrap=True)
     return comparison
+
+
+def write_files(comparison: Comparison, output: Path) -> list[Path]:
+    """Write the page, the tables and the plots of a comparison; returns their paths.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        written = [write_csv_file(comparison, output), write_json_file(comparison, output)]
+        written += write_plots(comparison, output)
+        return [write_page(comparison, output), *written]
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from error
 
 
 def watch(paths: Sequence[str | Path], **chosen: Any) -> None:

@@ -9,32 +9,38 @@ from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from rich.text import Text
 
 from bertexp.arguments import quoted
 from bertexp.cli import enter
-from bertexp.config import parse
-from bertexp.experiment.resuming import as_recorded
+from bertexp.console import show
 from bertexp.inspect import TOPICS
 from bertexp.inspect.config import InspectConfig
 from bertexp.terminal import command
-from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 
 if TYPE_CHECKING:
     from bertexp.inspect.subject import Subject
 
 TWICE_ESCAPED = r"\\\${"
-_LITERAL = re.compile(r"(text|text_b|run)=(.+)", re.DOTALL)
+# Keys whose values Hydra's grammar does not read.
+LITERAL = ("text", "text_b", "run")
+_LITERAL = re.compile(rf"({'|'.join(LITERAL)})=(.+)", re.DOTALL)
 _TOPICS = re.compile(r"what=([\w,]+)")
 
 
 @command()
 def main() -> None:
     """Show the topics of the command line, then exit."""
-    sys.argv[1:] = [_as_hydra_reads(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = map(as_hydra_reads, sys.argv[1:])
     enter("inspect", InspectConfig, _inspect)
 
 
-def _as_hydra_reads(argument: str) -> str:
+def _inspect(composed: DictConfig) -> None:
+    inspect(composed)
+
+
+def as_hydra_reads(argument: str) -> str:
+    """Return an argument with its topics as a list, or its text quoted, for Hydra."""
     if match := _TOPICS.fullmatch(argument):
         return f"what=[{match[1]}]"
     match = _LITERAL.fullmatch(argument)
@@ -44,22 +50,17 @@ def _as_hydra_reads(argument: str) -> str:
     return f"{match[1]}={quoted(match[2].replace('${', TWICE_ESCAPED))}"
 
 
-def _inspect(composed: DictConfig) -> None:
-    from bertexp.experiment.saved import find_saved
+def inspect(composed: DictConfig) -> Subject:
+    """Show the topics of a configuration, and the files that were written."""
     from bertexp.inspect.subject import Subject
 
-    saved = find_saved(composed.run) if composed.run else None
-    if saved and saved.run:
-        composed = as_recorded(composed, saved.run, HydraConfig.get().overrides.task)
-    subject = Subject(parse(composed, InspectConfig), saved)
-    named = written_keys(HydraConfig.get().overrides.task)
-    own = ("family", "model", "tokenizer") if saved else ()
-    refuse_unread(dict.fromkeys(named, COMMAND_LINE), composed, InspectConfig, own)
+    subject = Subject.of(composed, HydraConfig.get().overrides.task)
     for number, topic in enumerate(subject.config.what):
         if number:
-            print()
+            show("")
         TOPICS[topic](subject)
     _hand_over(subject)
+    return subject
 
 
 def _hand_over(subject: Subject) -> None:
@@ -68,7 +69,7 @@ def _hand_over(subject: Subject) -> None:
     from bertexp.tracking.trackers import log_beside
 
     for path in subject.files:
-        print(path)
+        show(Text(str(path), no_wrap=True, overflow="ignore"))
     saved = subject.saved
     about = str(saved.run or saved.source) if saved else subject.config.model.name
     location = log_beside(
@@ -80,7 +81,7 @@ def _hand_over(subject: Subject) -> None:
         root=Path("outputs"),
     )
     if location:
-        print(location)
+        show(Text(location, no_wrap=True, overflow="ignore"))
 
 
 if __name__ == "__main__":

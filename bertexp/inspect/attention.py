@@ -6,7 +6,7 @@ import base64
 import math
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.text import Text
 from torch import Tensor
 
 from bertexp.console import number, shortened, show, table
+from bertexp.display import Shown, page
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.validation import require
@@ -31,18 +32,20 @@ SCALE = 65535
 
 
 @dataclass(frozen=True)
-class Attention:
+class Attention(Shown):
     """The attention of a model to one text.
 
     Attributes:
         weights: of shape (layers, heads, attending tokens, attended tokens), summing to 1 over the
             last.
         is_causal: whether tokens attend only to themselves and earlier ones.
+        model: its name.
     """
 
     tokens: list[str]
     weights: Tensor
     is_causal: bool = False
+    model: str = ""
 
     @property
     def most(self) -> float:
@@ -77,30 +80,44 @@ class Attention:
             return {f"layer {n}": heads.mean(0) for n, heads in enumerate(self.weights, start=1)}
         return {f"head {n}": head for n, head in enumerate(self.weights[layer - 1], start=1)}
 
+    @property
+    def title(self) -> str:
+        layers, heads, count, _ = self.weights.shape
+        return f"attention: {layers} layers × {heads} heads × {count}² tokens"
+
+    def figures(self, layer: int | None = None) -> RenderableType:
+        """Return the entropy and distance of each head, of all layers or one, as tables."""
+        note = f"Entropy in nats ({self.most:.2f} for all tokens alike), distance in tokens."
+        if self.is_causal:
+            note += "\nAttention is causal, as where the model predicts."
+        return Group(
+            *_tables("entropy", self.entropy, layer, 2),
+            *_tables("distance", self.distance, layer, 1),
+            Text(note, "dim"),
+        )
+
+    def __rich__(self) -> RenderableType:
+        return Group(Text(f"{self.title} · {self.model}\n", "bold"), self.figures())
+
+    def pictures(self) -> Iterator[str]:
+        yield page(render_attention(self))
+
 
 @TOPICS.register("attention", reads=("text", "text_b", "layer"))
 def show_attention(subject: Subject) -> None:
     """Print each head's entropy and distance, draw heads or layers, and write the page."""
     layer, layers = subject.config.layer, subject.model.config.num_hidden_layers
     require(layer is None or 1 <= layer <= layers, "layer", layer, f"1 to {layers}, or null")
-    weights = torch.stack(subject.read("attentions", is_causal=subject.is_causal))[:, 0]
-    found = Attention(subject.input.tokens, weights.double(), subject.is_causal)
-    count = len(found.tokens)
-    title = f"attention: {layers} layers × {weights.shape[1]} heads × {count}² tokens"
-    note = f"Entropy in nats ({found.most:.2f} for all tokens alike), distance in tokens."
-    if found.is_causal:
-        note += "\nAttention is causal, as where the model predicts."
-    show(
-        Group(
-            subject.title(title),
-            *_tables("entropy", found.entropy, layer, 2),
-            *_tables("distance", found.distance, layer, 1),
-            Text(note, "dim"),
-        )
-    )
+    found = read_attention(subject)
+    show(Group(subject.title(found.title), found.figures(layer)))
     draw_attention(found, layer, subject.file("attention.png"))
-    page = render_attention(found, subject.name)
-    subject.file("attention.html").write_text(page, encoding="utf-8")
+    subject.file("attention.html").write_text(render_attention(found), encoding="utf-8")
+
+
+def read_attention(subject: Subject) -> Attention:
+    """Return the attention of the subject's model to its text."""
+    weights = torch.stack(subject.read("attentions", is_causal=subject.is_causal))[:, 0]
+    return Attention(subject.input.tokens, weights.double(), subject.is_causal, subject.name)
 
 
 def _tables(name: str, values_NH: Tensor, layer: int | None, digits: int) -> list[RenderableType]:
@@ -169,7 +186,7 @@ def _name_tokens(axes: Any, tokens: Sequence[str]) -> None:
     axes.grid(visible=False)
 
 
-def render_attention(found: Attention, name: str) -> str:
+def render_attention(found: Attention) -> str:
     from bertexp.pages import render_page
 
     layers, heads = found.weights.shape[:2]
@@ -178,7 +195,7 @@ def render_attention(found: Attention, name: str) -> str:
         ASSETS,
         styles=("attention.css",),
         scripts=("attention.js",),
-        name=name,
+        name=found.model,
         text=textwrap.shorten(" ".join(found.tokens), TITLE, placeholder=" …"),
         layers=layers,
         heads=heads,

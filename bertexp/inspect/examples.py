@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby, zip_longest
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from bertexp.console import aligned, listed, show
 from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.display import Shown
 from bertexp.experiment.prepare import prepare_training
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
@@ -35,25 +37,49 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class MaskedText(Shown):
+    """A text with several masks, each drawn anew.
+
+    Attributes:
+        ids_BL: the text's ids, once for each mask; its special tokens are never masked.
+    """
+
+    tokenizer: Tokenizer
+    ids_BL: np.ndarray
+    masked: Masked
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens of the text."""
+        return [self.tokenizer.shown[index] for index in self.ids_BL[0]]
+
+    @property
+    def seen(self) -> list[list[str]]:
+        """What a model sees, for each mask."""
+        return [[self.tokenizer.shown[index] for index in row] for row in self.masked.input_ids_BL]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Where a model has to predict the token of the text, for each mask."""
+        return self.masked.predicted_BL
+
+    def __rich__(self) -> RenderableType:
+        masked = self.masked
+        share = f"{masked.predicted_BL.sum()} of {masked.maskable} tokens"
+        sums = f"predicted in {len(self.ids_BL)} draws: {share}, {masked.prob:.3g} requested"
+        lines = _lines(self.ids_BL, masked, self.tokenizer, len(self.ids_BL[0]))
+        return Group(*lines, _legend(), "", Text(sums))
+
+
 @TOPICS.register("masking", reads=("text", "text_b"))
 def show_masking(subject: Subject) -> None:
     """Print a text with ten different masks, or ten training examples, and the audit."""
     config = subject.config
-    tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
-    if not isinstance(examples, MaskedExamples):
-        raise UserError(f"what=masking: task={config.task.name} masks nothing; try task=mlm.")
-    legend = Text("\n").join(
-        Text.assemble((f"{before}token{after}", style), f"  {meaning}")
-        for before, after, style, meaning in KINDS.values()
-    )
     if config.text is not None or config.text_b is not None:
-        subject.input.must_fit(config.task.max_length)
-        ids_BL = np.tile(subject.input.ids, (EXAMPLES, 1))
-        masked = examples.masker.mask(ids_BL, np.arange(EXAMPLES), epoch=0)
-        share = f"{masked.predicted_BL.sum()} of {masked.maskable} tokens"
-        show(Group(*_lines(ids_BL, masked, tokenizer, len(ids_BL[0])), legend, ""))
-        show(Text(f"predicted in {EXAMPLES} draws: {share}, {masked.prob:.3g} requested"))
+        show(mask_text(subject))
         return
+    tokenizer, examples = _prepare(subject)
     ids_BL, masked = next(masked_batches(examples, 1, EXAMPLES))
     found = audit(examples)
     *_, text = examples.layers()
@@ -64,8 +90,31 @@ def show_masking(subject: Subject) -> None:
         mean, between = text.figures()["documents"], tokenizer.roles.sep
         figures["documents in a row"] = f"{mean:.2f} on average, {between} between them"
     lines = _lines(ids_BL, masked, tokenizer, most)
-    show(Group(*lines, legend, "", listed(figures)))
+    show(Group(*lines, _legend(), "", listed(figures)))
     found.warn()
+
+
+def mask_text(subject: Subject, draws: int = EXAMPLES) -> MaskedText:
+    """Return the subject's text with so many masks."""
+    tokenizer, examples = _prepare(subject)
+    subject.input.must_fit(subject.config.task.max_length)
+    ids_BL = np.tile(subject.input.ids, (draws, 1))
+    return MaskedText(tokenizer, ids_BL, examples.masker.mask(ids_BL, np.arange(draws), epoch=0))
+
+
+def _prepare(subject: Subject) -> tuple[Tokenizer, MaskedExamples]:
+    config = subject.config
+    tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
+    if not isinstance(examples, MaskedExamples):
+        raise UserError(f"what=masking: task={config.task.name} masks nothing; try task=mlm.")
+    return tokenizer, examples
+
+
+def _legend() -> Text:
+    return Text("\n").join(
+        Text.assemble((f"{before}token{after}", style), f"  {meaning}")
+        for before, after, style, meaning in KINDS.values()
+    )
 
 
 def _figures(found: Audit) -> dict[str, str]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from rich.text import Text
 from torch import Tensor
 
+from bertexp.config import parse
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_tokenizer
-from bertexp.experiment.saved import Saved
+from bertexp.experiment.resuming import as_recorded
+from bertexp.experiment.saved import Saved, find_saved
 from bertexp.families import FAMILIES
 from bertexp.families.architecture import read_architecture
 from bertexp.families.base import Family
@@ -21,6 +25,7 @@ from bertexp.families.build import build_model, build_skeleton
 from bertexp.inspect.config import InspectConfig
 from bertexp.objectives.task import Task
 from bertexp.training.setup import choose_device
+from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 
 # The default text.
 EXAMPLE = "I love NLP!"
@@ -28,6 +33,25 @@ EXAMPLE = "I love NLP!"
 
 class Subject:
     """A configured or ``saved`` model; each part is prepared when it is first needed."""
+
+    @classmethod
+    def of(cls, composed: DictConfig, overrides: Sequence[str]) -> Subject:
+        """Return the subject of a configuration, which a run's own replaces where one is named.
+
+        Args:
+            overrides: those that it was composed with.
+
+        Raises:
+            UserError: there is no such run, or a setting is not valid or not read.
+        """
+        saved = find_saved(composed.run) if composed.run else None
+        if saved and saved.run:
+            composed = as_recorded(composed, saved.run, overrides)
+        subject = cls(parse(composed, InspectConfig), saved)
+        named = dict.fromkeys(written_keys(overrides), COMMAND_LINE)
+        own = ("family", "model", "tokenizer") if saved else ()
+        refuse_unread(named, composed, InspectConfig, own)
+        return subject
 
     def __init__(self, config: InspectConfig, saved: Saved | None) -> None:
         self.config = config

@@ -17,9 +17,7 @@ from bertexp.training.config import DEVICES
 from bertexp.validation import UserError, require
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from bertexp.predict.prediction import Prediction
+    from bertexp.predict.results import Prediction
     from bertexp.predict.unmasking import Unmasking
 
 EPILOG = """examples:
@@ -56,15 +54,15 @@ def _predict(options: argparse.Namespace) -> int:
     if options.write is not None:
         assert unmasking
         found = predict.write(options.text or "", options.write, unmasking)
-        _print(found, predict.mask, options.json)
+        _print(found, options.json)
         return 0
     if options.text is not None:
-        _print(predict(options.text, options.text_b, unmasking), predict.mask, options.json)
+        _print(predict(options.text, options.text_b, unmasking), options.json)
         return 0
     failed = 0
     for number, line in enumerate(sys.stdin.buffer, start=1):
         try:
-            _print(predict(*_texts(line), unmasking), predict.mask, options.json)
+            _print(predict(*_texts(line), unmasking), options.json)
         except UserError as error:
             failed = 1
             print(f"error: line {number}: {error}", file=sys.stderr)
@@ -113,7 +111,7 @@ def _texts(line: bytes) -> tuple[str, str | None]:
     return text, text_b if tab else None
 
 
-def _print(found: Prediction, mask: str, as_json: bool) -> None:
+def _print(found: Prediction, as_json: bool) -> None:
     if as_json:
         # JSON is UTF-8; for other encodings of the output every character has an escape.
         is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
@@ -121,11 +119,12 @@ def _print(found: Prediction, mask: str, as_json: bool) -> None:
         return
     from bertexp.console import show
 
-    show(_shown(found, mask))
+    show(found)
 
 
 def _plain(found: Prediction) -> dict[str, object]:
     plain = asdict(found)
+    del plain["mask"]
     for mask in plain["masks"]:
         mask["likeliest"] = [{"token": t, "probability": p} for t, p in mask["likeliest"]]
     plain["tokens"] = [{"token": t, "log_likelihood": value} for t, value in found.tokens]
@@ -134,32 +133,6 @@ def _plain(found: Prediction) -> dict[str, object]:
     else:
         plain["replaced"] = [{"token": t, "probability": p} for t, p in found.replaced]
     return plain
-
-
-def _shown(found: Prediction, mask: str) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    from bertexp.console import number, table
-
-    parts: list[RenderableType] = []
-    if found.written is not None:
-        parts += [Text(found.written, "bold", no_wrap=True, overflow="ignore"), ""]
-    for each in found.masks if found.written is None else []:
-        rows = [(token, number(probability, 4)) for token, probability in each.likeliest]
-        parts += [table(f"{mask} at {each.position}".ljust(12), "probability", rows=rows), ""]
-    if found.tokens:
-        rows = [(token, number(value, 4)) for token, value in found.tokens]
-        known = found.pseudo_perplexity
-        perplexity = "none: no word is known" if known is None else number(known)
-        parts += [table("token".ljust(12), "log-likelihood", rows=rows)]
-        parts += [Text(f"pseudo-perplexity: {perplexity}", "bold"), ""]
-    if found.replaced:
-        rows = [(token, number(chance, 4)) for token, chance in found.replaced]
-        parts += [table("token".ljust(12), "probability that it is replaced", rows=rows), ""]
-    if found.follows is not None:
-        parts += [Text(f"follows with probability {number(found.follows, 4)}", "bold"), ""]
-    return Group(*parts[:-1])
 
 
 def _parser() -> argparse.ArgumentParser:

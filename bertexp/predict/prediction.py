@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,43 +15,12 @@ from bertexp.experiment.saved import Saved
 from bertexp.families.base import MASKED, PAIR, REPLACED
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.learner import Learner
+from bertexp.predict.results import Mask, Prediction
 from bertexp.predict.unmasking import Unmasking, unmask
 from bertexp.training.setup import choose_device
 from bertexp.validation import UserError
 
 TOP = 5
-
-
-@dataclass(frozen=True)
-class Mask:
-    """A masked position, and the likeliest tokens there, best first, or the token put there."""
-
-    position: int
-    likeliest: list[tuple[str, float]]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A model's predictions for one text or two; those that do not apply are None or empty.
-
-    Attributes:
-        masks: each mask token and the likeliest tokens there, with probabilities.
-        tokens: of a single text without masks, each token t with log p(t | all others) in nats.
-        pseudo_perplexity: of that text, see ``pseudo_likelihood``; None if all words are unknown.
-        follows: the probability that the second text follows the first.
-        written: the text with its masks filled over several steps; ``masks`` are in that order.
-        replaced: each token with the probability that another stood there; None unless the model
-            tells.
-    """
-
-    text: str
-    text_b: str | None
-    masks: list[Mask]
-    tokens: list[tuple[str, float]]
-    pseudo_perplexity: float | None
-    follows: float | None
-    written: str | None = None
-    replaced: list[tuple[str, float]] | None = None
 
 
 class Predictor:
@@ -108,7 +77,8 @@ class Predictor:
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
         self._check_heads(text_b is not None, bool(places))
         if self._detects and not self._fills:
-            return Prediction(text, text_b, [], [], None, None, replaced=self._replaced(read))
+            replaced = self._replaced(read)
+            return Prediction(text, text_b, [], [], None, None, None, replaced, self.mask)
         masks: list[Mask] = []
         written = None
         if places and unmasking:
@@ -120,7 +90,8 @@ class Predictor:
         perplexity = None
         if text_b is None and not places:
             tokens, perplexity = self._score(read)
-        return Prediction(text, text_b, masks, tokens, perplexity, follows, written)
+        found = (masks, tokens, perplexity, follows, written)
+        return Prediction(text, text_b, *found, mask=self.mask)
 
     def write(self, prompt: str, count: int, unmasking: Unmasking) -> Prediction:
         """Write ``count`` tokens after a prompt, which may be empty.

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -81,7 +81,12 @@ class ResumableSweeper(Sweeper):
         params: values by key, which those on the command line replace.
         total: the number of jobs; None if it is not known before they are launched.
         schemas: of all commands that sweep; a job may lack keys of some.
+
+    Attributes:
+        last: the folder of this process's last sweep.
     """
+
+    last: ClassVar[Path | None] = None
 
     def __init__(
         self,
@@ -103,7 +108,7 @@ class ResumableSweeper(Sweeper):
         self._composed = _Composed(self._loader)
         loader = cast(ConfigLoader, self._composed)
         self._task = HydraContext(loader, hydra_context.callbacks), task_function
-        self.root = Path(config.hydra.sweep.dir)
+        self.root = ResumableSweeper.last = Path(config.hydra.sweep.dir)
         # A dry run does not touch the jobs' folders.
         self._work = self.root / DRY_RUNS if config.trainer.dry_run else self.root
 

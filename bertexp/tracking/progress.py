@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
@@ -131,4 +132,6 @@ class _Bar(_Lines):
 
 def _display() -> _Lines:
     draws = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    return _Bar() if draws else _Lines()
+    # In a notebook the bar is a widget.
+    widgets = Console().is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    return _Bar() if draws or widgets else _Lines()

@@ -31,9 +31,7 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     Raises:
         UserError: no such GPU or precision, or compiling where it is impossible or does not pay.
     """
-    # Accelerate's state is a singleton, which the second job of a sweep would inherit.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
     device = choose_device(config.device)
     on_cpu = device.type == "cpu"
     # A GPU multiplies float32 in TF32; on a CPU "high" would mean something else.
@@ -65,6 +63,12 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     # Last: with several processes the accelerator sets it too.
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     return accelerator
+
+
+def forget_accelerator() -> None:
+    """Reset Accelerate's state, a singleton that the next run in this process would inherit."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def _shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:

@@ -192,7 +192,9 @@ def test_a_heat_map_a_head_or_a_layer_is_labelled_with_the_tokens(
 
 def test_texts_and_names_are_text_on_the_page_whatever_they_hold() -> None:
     hostile = "</script><script>alert(1)</script>"
-    page = render_attention(Attention([hostile, "<b>"], torch.full((1, 1, 2, 2), 0.5)), hostile)
+    page = render_attention(
+        Attention([hostile, "<b>"], torch.full((1, 1, 2, 2), 0.5), model=hostile)
+    )
     assert page.count("<script") == 2, "the page's own: its data and its script"
     assert "<b>" not in page and "alert(1)<" not in page
 

@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.arguments import checked_arguments
-from bertexp.cli import explain
 from bertexp.config import conf_dir, keys, parse
 from bertexp.data.config import FORMATS
 from bertexp.data.corpora import CORPORA
+from bertexp.mistakes import explain
 from bertexp.training.checkpoints import find_checkpoints
 from bertexp.validation import UserError
 

@@ -1,0 +1,67 @@
+"""Predictions for a text or a pair, and how they are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from bertexp.console import number, table
+from bertexp.display import Shown
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A masked position, and the likeliest tokens there, best first, or the token put there."""
+
+    position: int
+    likeliest: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Prediction(Shown):
+    """A model's predictions for one text or two; those that do not apply are None or empty.
+
+    Attributes:
+        masks: each mask token and the likeliest tokens there, with probabilities.
+        tokens: of a single text without masks, each token t with log p(t | all others) in nats.
+        pseudo_perplexity: of that text, see ``pseudo_likelihood``; None if all words are unknown.
+        follows: the probability that the second text follows the first.
+        written: the text with its masks filled over several steps; ``masks`` are in that order.
+        replaced: each token with the probability that another stood there; None unless the model
+            tells.
+        mask: the mask token.
+    """
+
+    text: str
+    text_b: str | None
+    masks: list[Mask]
+    tokens: list[tuple[str, float]]
+    pseudo_perplexity: float | None
+    follows: float | None
+    written: str | None = None
+    replaced: list[tuple[str, float]] | None = None
+    mask: str = "[MASK]"
+
+    def __rich__(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self.written is not None:
+            parts += [Text(self.written, "bold", no_wrap=True, overflow="ignore"), ""]
+        for each in self.masks if self.written is None else []:
+            parts += _table(f"{self.mask} at {each.position}", "probability", each.likeliest)
+        if self.tokens:
+            known = self.pseudo_perplexity
+            perplexity = "none: no word is known" if known is None else number(known)
+            parts += _table("token", "log-likelihood", self.tokens)[:-1]
+            parts += [Text(f"pseudo-perplexity: {perplexity}", "bold"), ""]
+        if self.replaced:
+            parts += _table("token", "probability that it is replaced", self.replaced)
+        if self.follows is not None:
+            parts += [Text(f"follows with probability {number(self.follows, 4)}", "bold"), ""]
+        return Group(*parts[:-1])
+
+
+def _table(name: str, value: str, rows: list[tuple[str, float]]) -> list[RenderableType]:
+    cells = [(token, number(found, 4)) for token, found in rows]
+    return [table(name.ljust(12), value, rows=cells), ""]
