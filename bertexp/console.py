@@ -93,7 +93,8 @@ def show(content: RenderableType, *, log_only: bool = False) -> None:
     elif not log_only:
         output().print(content, crop=False)
     plain = io.StringIO()
-    Console(file=plain, width=PLAIN_WIDTH).print(content, crop=False)
+    # In a notebook a console would print to the cell.
+    Console(file=plain, width=PLAIN_WIDTH, force_jupyter=False).print(content, crop=False)
     log.debug("\n%s", plain.getvalue().rstrip())
 
 

@@ -29,6 +29,9 @@ class Shown:
         lines = _recorded(self.__rich__()).export_text().splitlines()
         return "\n".join(line.rstrip() for line in lines)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         text = _recorded(self.__rich__()).export_html(inline_styles=True, code_format=_PRE)
         return text + "".join(self.pictures())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,8 @@ class Comparison(Shown):
             drawn = _PLOTS[what](self.results)
         if drawn is None:
             raise UserError(f"plot={what}: these runs have no numbers for it.")
+        # A notebook shows a figure by itself only if pyplot is loaded.
+        vars(drawn)["_repr_html_"] = partial(figure, drawn)
         return drawn
 
     def save(self, folder: str | Path) -> list[Path]:

@@ -86,7 +86,7 @@ class Run(Shown):
         import pandas as pd
 
         lines = pd.DataFrame([*self._records.history], dtype=float)
-        return lines.groupby(lines["step"].astype(int)).last().drop(columns="step")
+        return lines if lines.empty else lines.astype({"step": int}).groupby("step").last()
 
     @cached_property
     def model(self) -> Any:

@@ -31,7 +31,7 @@ ASSETS = Path(__file__).parent / "assets"
 SCALE = 65535
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attention(Shown):
     """The attention of a model to one text.
 

@@ -37,7 +37,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MaskedText(Shown):
     """A text with several masks, each drawn anew.
 

@@ -19,7 +19,7 @@ class Mask:
     likeliest: list[tuple[str, float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction(Shown):
     """A model's predictions for one text or two; those that do not apply are None or empty.
 

@@ -41,7 +41,7 @@ class WandbTracker(SafeTracker):
     """
 
     name = "wandb"
-    # Why W&B is not available, once that is known: later jobs of a sweep do not wait again.
+    # Why W&B cannot be reached, once that is known: later jobs of a sweep do not wait again.
     _problem: ClassVar[str | None] = None
 
     def __init__(
@@ -116,7 +116,8 @@ class WandbTracker(SafeTracker):
             problem = first_line(error)
             # W&B's service keeps the id of a run that failed to start.
             wandb.teardown()
-        WandbTracker._problem = problem
+        if problem != _NO_KEY:
+            WandbTracker._problem = problem
         return problem
 
     def _open(self, mode: str, resume: str | None = None) -> None:
