@@ -18,10 +18,11 @@ STOPPING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, nam
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the run; ``code`` is the exit code, 128 + the signal's number."""
+    """The signal ``number`` ended the run; ``code`` is the exit code, 128 + ``number``."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
+        self.number = number
         self.code = 128 + number
 
 

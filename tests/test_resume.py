@@ -94,7 +94,11 @@ def interrupted(started: Callable[..., Any], untouched: Path, work: Path) -> Pat
 
 
 def test_a_run_that_signals_stopped_ends_as_if_untouched(
-    command: Callable[..., Any], interrupted: Path, untouched: Path, work: Path
+    command: Callable[..., Any],
+    leet: Callable[..., str],
+    interrupted: Path,
+    untouched: Path,
+    work: Path,
 ) -> None:
     identity = summary(interrupted)["tracker_id"]
     before = json.loads(
@@ -108,7 +112,9 @@ def test_a_run_that_signals_stopped_ends_as_if_untouched(
     assert differences(interrupted, expected, done.code) == []
     found = summary(interrupted)
     assert found["tracker_id"] == identity
-    assert len(list((work / "outputs" / "wandb").glob(f"offline-run-*-{identity}"))) == 5
+    tracked = sorted((work / "outputs" / "wandb").glob(f"offline-run-*-{identity}/*.wandb"))
+    stopped = ['"preempting"' in leet(file) for file in tracked]
+    assert stopped == [True] * 4 + [False], "W&B knows which were stopped"
     assert f"wandb sync outputs/wandb/offline-run-*-{identity}" in done.output
     assert found["seconds"]["total"] > before["seconds"]["total"]
     assert found["budget"]["seconds"] > before["state"]["seconds"]

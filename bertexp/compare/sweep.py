@@ -11,11 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.compare.report import compare_runs
 from bertexp.compare.results import Comparison
 from bertexp.compare.runs import read_runs
+from bertexp.compare.wording import headline
 from bertexp.config import parse
 from bertexp.finetune.records import FOLDER, PREFIX
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import group_of
 from bertexp.tracking.trackers import log_beside
+
+# In a sweep's folder: the id of its comparison in W&B.
+ID_FILE = ".compare_id"
 
 
 def compare_sweep(config: DictConfig) -> None:
@@ -33,6 +37,8 @@ def compare_sweep(config: DictConfig) -> None:
         root=Path("outputs"),
         group=group,
         table=setting_rows(comparison),
+        facts=_facts(comparison),
+        id_file=folder / ID_FILE,
     )
     if location:
         # Offline, one command uploads the jobs as well.
@@ -64,6 +70,12 @@ def _finetune_metric(config: DictConfig) -> str | None:
 def _fine_tuned(comparison: Comparison) -> list[str]:
     named = (setting.values.get("run") for setting in comparison.settings)
     return [str(run) for run in named if run and (Path(str(run)) / FOLDER).is_dir()]
+
+
+def _facts(comparison: Comparison) -> dict[str, object]:
+    """Return what the rows are about, and the answer."""
+    own = ("metric", "lower_is_better", "at", "budget", "baseline", "margin", "warnings")
+    return {"answer": headline(comparison)} | {name: getattr(comparison, name) for name in own}
 
 
 def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:

@@ -19,6 +19,7 @@ from bertexp.experiment.invocation import Invocation
 from bertexp.experiment.results import conclude
 from bertexp.experiment.run import Run
 from bertexp.experiment.summary import versions, write_summary
+from bertexp.signals import Interrupted
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.identity import RunIdentity, identify
 from bertexp.tracking.trackers import JsonLinesTracker, open_tracker
@@ -87,6 +88,10 @@ def tracked(
             accelerator.init_trackers(config.tracker.project)
         yield accelerator, record, tracker
         failed = False
+    except Interrupted as interrupted:
+        if tracker:
+            tracker.stop(interrupted.number)
+        raise
     finally:
         if tracker:
             tracker.close(failed)

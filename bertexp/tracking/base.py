@@ -74,6 +74,10 @@ class SafeTracker(GeneralTracker):
     def describe(self, values: Mapping[str, Any]) -> None:
         self._attempt(lambda: self._describe(values))
 
+    def stop(self, number: int) -> None:
+        """Record that the signal ``number`` ends the run, which can be resumed."""
+        self._attempt(lambda: self._stop(number))
+
     def close(self, failed: bool) -> None:
         """End the tracked run as failed or finished; a second call does nothing."""
         self._attempt(lambda: self._finish(failed), self.seconds_to_finish)
@@ -114,6 +118,9 @@ class SafeTracker(GeneralTracker):
         pass
 
     def _describe(self, values: Mapping[str, Any]) -> None:
+        pass
+
+    def _stop(self, number: int) -> None:
         pass
 
     def _finish(self, failed: bool) -> None:

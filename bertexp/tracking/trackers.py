@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,7 +22,7 @@ from accelerate.tracking import (
 )
 
 from bertexp.console import shown
-from bertexp.files import sync
+from bertexp.files import sync, write_text
 from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker
@@ -180,11 +180,17 @@ def log_beside(
     root: Path,
     group: str | None = None,
     table: tuple[Sequence[str], Sequence[Sequence[Any]]] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    id_file: Path | None = None,
 ) -> str | None:
     """Log a table and pictures as a separate W&B run, beside the runs that they describe.
 
     Only W&B shows both; with other trackers nothing is done. Online and offline are chosen as for
     the runs themselves, and failures do not end the program.
+
+    Args:
+        facts: what W&B shows as the run's configuration.
+        id_file: keeps the run's id, so that the next call with it updates the same run.
 
     Returns:
         Where to look: an address, or commands, one a line; None if nothing was logged.
@@ -195,10 +201,14 @@ def log_beside(
     if config.name != "wandb":
         return None
     label = f"{job_type}-{about}"
-    identity = RunIdentity(new_id(label), label, group, (job_type, *config.tags), job_type)
-    tracker = open_tracker(config, identity, root, root.absolute(), {})
+    known = id_file and id_file.exists() and id_file.read_text(encoding="utf-8")
+    run_id = known or new_id(label)
+    identity = RunIdentity(run_id, label, group, (job_type, *config.tags), job_type)
+    tracker = open_tracker(config, identity, root, root.absolute(), dict(facts or {}))
     if tracker is None:
         return None
+    if id_file:
+        write_text(id_file, run_id)
     tracker.start()
     if table:
         columns, rows = table

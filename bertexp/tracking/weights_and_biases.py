@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shlex
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -161,6 +162,13 @@ class WandbTracker(SafeTracker):
 
     def _describe(self, values: Mapping[str, Any]) -> None:
         self._inner.run.config.update(dict(values), allow_val_change=True)
+
+    def _stop(self, number: int) -> None:
+        # W&B's agent restarts what is preempted, and would restart what W&B itself has stopped: it
+        # sends SIGTERM for a run that is pruned, SIGINT for one that is stopped on its page.
+        by_wandb = number in (signal.SIGINT, signal.SIGTERM)
+        if not (by_wandb and wandb_setting(self._config, "SWEEP_ID")):
+            self._inner.run.mark_preempting()
 
     def _finish(self, failed: bool) -> None:
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +94,11 @@ def test_the_comparison_is_a_run_of_the_same_group_and_one_command_uploads_all(
     assert (compared.run["run_group"], compared.totals["state"]) == ("ratios", "finished")
     assert "comparison/metric" in compared.totals["summary"]
     columns = compared.table("comparison/table")["columns"]
-    assert {"label", "mean", "eval/probe/length"} < set(columns)
+    shown = {"label", "seeds", "mean", "low", "high", "difference_verdict", "eval/probe/length"}
+    assert shown < set(columns)
+    config = compared.totals["config"]
+    assert config["metric"] == "eval/loss"
+    assert "masking.prob" in config["baseline"] or config["warnings"]
     lines = sweep.output.splitlines()
     assert "wandb leet outputs/wandb" in lines
     assert "wandb sync outputs/wandb/offline-run-*" in lines
@@ -110,21 +117,56 @@ def test_the_network_is_missed_in_one_line_and_a_key_reaches_no_file_and_no_term
     assert not [path for path in files if FAKE_KEY.encode() in path.read_bytes()]
 
 
-AGENT = """
-import sys
-import yaml
-from wandb.wandb_agent import Agent
+class StandIn(BaseHTTPRequestHandler):
+    """A W&B server that knows one sweep and hands out its first point, once."""
 
-def first_of(given):
-    return given["values"][0] if "values" in given else given.get("value", given.get("min"))
+    sweep = ""
+    handed_out = False
 
-sweep = yaml.safe_load(open(sys.argv[1]))
-agent = Agent(api=None, queue=None, sweep_id="q7w3")
-agent._sweep_command = [*sweep["command"], *sys.argv[2:]]
-first = {name: {"value": first_of(given)} for name, given in sweep["parameters"].items()}
-agent._command_run({"run_id": "k2v9x1", "program": None, "args": first})
-sys.exit(agent._run_processes["k2v9x1"].wait())
-"""
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        asked = json.loads(body) if self.path == "/graphql" else {"query": ""}
+        answer = json.dumps(self.answer(asked["query"], asked.get("variables") or {})).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def answer(self, query: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the response to a query of `wandb sweep` and `wandb agent`."""
+        if "query Viewer" in query:
+            found: Any = {"viewer": {"id": "1", "username": "u", "entity": "u", "flags": "{}"}}
+        elif "mutation UpsertSweep" in query:
+            StandIn.sweep = values["config"]
+            project = {"id": "p", "name": values["projectName"], "entity": {"id": "u", "name": "u"}}
+            sweep = {"name": "q7w3", "project": project}
+            found = {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
+        elif "query SweepWithRuns" in query:
+            known = {"id": "1", "name": "q7w3", "config": self.sweep, "runs": {"edges": []}}
+            found = {"project": {"sweep": known}}
+        elif "mutation CreateAgent" in query:
+            found = {"createAgent": {"agent": {"id": "a"}}}
+        elif "mutation Heartbeat" in query:
+            commands = [] if self.handed_out else [self.first_point()]
+            StandIn.handed_out = True
+            found = {"agentHeartbeat": {"agent": {"id": "a"}, "commands": json.dumps(commands)}}
+        else:
+            return {"data": None, "errors": [{"message": "unknown"}]}
+        return {"data": found}
+
+    def first_point(self) -> dict[str, Any]:
+        """Return the command that runs the first value of every parameter."""
+        parameters = yaml.safe_load(self.sweep)["parameters"]
+        values = {
+            name: given["values"][0] if "values" in given else given.get("value", given.get("min"))
+            for name, given in parameters.items()
+        }
+        arguments = {name: {"value": value} for name, value in values.items()}
+        return {"type": "run", "run_id": "k2v9x1", "program": None, "args": arguments}
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep quiet."""
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.stem)
@@ -140,38 +182,54 @@ def test_wandbs_sweeps_are_over_keys_and_values_that_there_are(
                 experiment_config(f"{name}={value}")
 
 
-def test_wandbs_agent_runs_the_first_point_of_its_sweep(
+def test_wandb_sweep_and_its_agent_run_the_first_point_in_a_clean_folder(
     tmp_path: Path,
     tracked: Callable[..., list[Any]],
     clean_environment: dict[str, str],
 ) -> None:
     (file,) = (path for path in SWEEPS if "bayes" in path.stem)
+    # Small jobs; a sweep's file has no place for settings of all its jobs but its command.
+    sweep = yaml.safe_load(file.read_text())
+    (tmp_path / "sweep.yaml").write_text(
+        yaml.dump(sweep | {"command": [*sweep["command"], *SMALL]})
+    )
     environment = clean_environment | {
         "BERTEXP_CACHE": str(tmp_path / "cache"),
         # As the agent finds its interpreter.
         "PATH": f"{Path(sys.executable).parent}:{clean_environment['PATH']}",
-        **{"WANDB_SWEEP_ID": "q7w3", "WANDB_MODE": "offline"},
+        # The runs themselves: the stand-in has no place for them.
+        **{"WANDB_MODE": "offline", "WANDB_API_KEY": FAKE_KEY, "HOME": str(tmp_path)},
     }
-    done = subprocess.run(
-        [sys.executable, "-c", AGENT, str(file), *SMALL],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Ignoring" not in done.stdout + done.stderr, "W&B warns of what the agent overrules"
+
+    def wandb(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "wandb", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment["WANDB_BASE_URL"] = f"http://127.0.0.1:{server.server_port}"
+        created = wandb("sweep", "--project", "bertexp", "sweep.yaml")
+        (agent,) = (line for line in created.splitlines() if "wandb agent" in line)
+        output = wandb("agent", "--count", "1", agent.split()[-1])
+        server.shutdown()
+    assert "Ignoring" not in output, "W&B warns of what the agent overrules"
     (found,) = tracked(tmp_path)
     assert (found.totals["run_id"], found.run["run_group"]) == ("k2v9x1", "q7w3")
     assert found.run["sweep_id"] == "q7w3"
     (folder,) = (tmp_path / "outputs").glob("20*/*")
     assert read_summary(folder)["tracker_id"] == "k2v9x1"
 
-    given = yaml.safe_load(file.read_text())
     config = found.totals["config"]
-    first = given["parameters"]["masking.prob"]
+    first = sweep["parameters"]["masking.prob"]
     assert config["masking"]["prob"] == first.get("values", [first.get("min")])[0]
     assert config["masking"]["replace"] == {
         "mask": 1.0,
@@ -181,4 +239,4 @@ def test_wandbs_agent_runs_the_first_point_of_its_sweep(
     }
     # What the agent gave stands beside it, and is what W&B's own charts of a sweep go by.
     assert config["masking.prob"] == config["masking"]["prob"]
-    assert any(given["metric"]["name"] in row for row in found.rows)
+    assert any(sweep["metric"]["name"] in row for row in found.rows)

@@ -176,7 +176,8 @@ config = TrackerConfig(
 )
 table = (["setting", "mean", "difference"], [["masking.prob=0.4", 2.25, None]])
 print(log_beside(config, job_type="compare", about="ratios", group="ratios", section="comparison",
-                 table=table, pictures=[Path("curves.png")], root=Path("outputs")))
+                 table=table, pictures=[Path("curves.png")], root=Path("outputs"),
+                 facts={{"metric": "eval/loss"}}, id_file=Path("id")))
 """
 
 
@@ -198,6 +199,43 @@ def test_a_comparison_is_a_run_of_the_group_for_wandb_alone(
     picture = found.totals["summary"]["comparison/curves"]
     assert (picture["width"], picture["height"]) == (4, 3)
     assert (found.file.parent / "files" / picture["path"]).is_file()
+    assert found.totals["config"] == {"metric": "eval/loss"}
+    # Compared again, it is the same run.
+    output, _ = script(BESIDE.format(name="wandb"))
+    again = tracked(tmp_path)
+    assert len(again) == 2
+    assert {one.totals["run_id"] for one in again} == {found.totals["run_id"]}
+    assert output.splitlines()[1].endswith(f"/offline-run-*-{found.totals['run_id']}")
+
+
+@pytest.mark.parametrize(
+    ("name", "sweep", "marked"),
+    [
+        ("SIGUSR1", {}, True),
+        ("SIGINT", {}, True),
+        # W&B's agent stops what it prunes so, and would restart it.
+        ("SIGTERM", {"WANDB_SWEEP_ID": "q7w3"}, False),
+        ("SIGUSR1", {"WANDB_SWEEP_ID": "q7w3"}, True),
+    ],
+)
+def test_a_stopped_run_is_preempted_unless_wandb_itself_stopped_it(
+    script: Callable[..., tuple[str, str]],
+    tracked: Callable[..., list[Any]],
+    tmp_path: Path,
+    name: str,
+    sweep: dict[str, str],
+    marked: bool,
+) -> None:
+    stop = f"""
+import signal
+tracker = opened("offline")
+tracker.start()
+tracker.stop(signal.{name})
+tracker.close(failed=True)
+"""
+    script(OPEN + stop, **sweep)
+    (found,) = tracked(tmp_path)
+    assert ("preempting" in found.records) == marked
 
 
 def test_wandbs_variables_are_obeyed_and_a_key_of_the_command_line_comes_first(
