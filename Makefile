@@ -19,7 +19,7 @@ run: $(READY)  ## train a small BERT on Python's own documentation, a minute or 
 	$(BIN)/python -m bertexp
 
 sweep: $(READY)  ## compare three mask rates on that corpus, about four minutes
-	$(BIN)/python -m bertexp +experiment=mask_rate masking.prob=0.15,0.4,0.8 seed=0,1 trainer.epochs=4
+	$(BIN)/python -m bertexp +experiment=mask_rate masking.prob=0.15,0.4,0.8 seed=0,1
 
 # What matters most; with one small run, as the others that start commands are slow.
 FAST := $(addprefix tests/,masking objectives families/test_build.py families/test_checkpoint.py \

@@ -27,7 +27,7 @@ from rich.text import Text
 HERE = Path(__file__).parent
 WIDTH = 80
 TEXT = "text=The generator returns a list of values."
-SWEEP = ["+experiment=mask_rate", "masking.prob=0.15,0.4,0.8", "seed=0,1", "trainer.epochs=4"]
+SWEEP = ["+experiment=mask_rate", "masking.prob=0.15,0.4,0.8", "seed=0,1"]
 # What inspect prints, and how many of its first and last lines are shown.
 PRINTED = {
     "architecture": (60, 0, ["model=base", "tokenizer.vocab_size=30522"]),

@@ -246,7 +246,7 @@ def test_each_phase_is_as_configured_in_one_record(untouched: Path) -> None:
     # The first has a schedule of its own, and is at its end; the others follow that of the run.
     rates = [line["train/learning_rate"] for line in lines]
     assert rates[2] < 0.05 * rates[1]
-    assert rates[4] / 2e-3 == pytest.approx((1 - 17.5 / 24) / 0.9)
+    assert rates[4] / 2.5e-3 == pytest.approx((1 - 17.5 / 24) / 0.9)
     assert rates[5] / 3e-3 == pytest.approx((1 - 19.5 / 24) / 0.9)
     found = summary(untouched)
     assert found["budget"]["step"] == 24

@@ -180,7 +180,7 @@ HAS_A_RUN = "has a run already, up to step 60; trainer.resume=auto"
         ([FINISHED_RUN, "masking.prob=0.4"], "masking.prob=0.4 (was 0.15)"),
         (
             [FINISHED_RUN, "seed=1", "optimizer.lr=1"],
-            "optimizer.lr=1.0 (was 0.002), seed=1 (was 0)",
+            "optimizer.lr=1.0 (was 0.0025), seed=1 (was 0)",
         ),
         (
             [FINISHED_RUN, "model=mini"],

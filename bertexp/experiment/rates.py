@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 # From scratch, up to a hidden size. Tiny's rate is tuned for a few megabytes and steps of 16
 # sequences; small's is ELECTRA-small's (Clark et al. 2020, table 6), mini's is between the two, and
 # 1e-4 is BERT's (Devlin et al. 2019, section A.2), for batches of 256.
-FROM_SCRATCH = {128: 2e-3, 256: 1e-3, 512: 5e-4, math.inf: 1e-4}
+FROM_SCRATCH = {128: 2.5e-3, 256: 1e-3, 512: 5e-4, math.inf: 1e-4}
 # From a checkpoint: between the 2e-5 that BERT's authors recommend (README of
 # google-research/bert) and the 1e-4 of Gururangan et al. 2020, "Don't stop pretraining".
 FROM_CHECKPOINT = 5e-5

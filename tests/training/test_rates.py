@@ -16,7 +16,7 @@ from bertexp.experiment.rates import fine_tuning_rate
 @pytest.mark.parametrize(
     ("overrides", "rate"),
     [
-        ([], 2e-3),
+        ([], 2.5e-3),
         (["model=mini"], 1e-3),
         (["model=small"], 5e-4),
         (["model.hidden_size=512"], 5e-4),
@@ -26,7 +26,7 @@ from bertexp.experiment.rates import fine_tuning_rate
         (["model.pretrained=x", "tokenizer=pretrained"], 5e-5),
         (["model=base", "optimizer.lr=0.25"], 0.25),
         (["model=pretrained", "model.pretrained=x", "optimizer.lr=0.25"], 0.25),
-        (["+experiment=notebook_mlm", "optimizer.lr=null", "model=tiny"], 2e-3),
+        (["+experiment=notebook_mlm", "optimizer.lr=null", "model=tiny"], 2.5e-3),
     ],
 )
 def test_the_rate_follows_the_model_unless_it_is_set(
@@ -51,7 +51,7 @@ def test_a_resumed_run_keeps_its_rate_and_a_sweep_knows_its_jobs(
         assert ("2 done already" in done.output) == done_already
     run = tmp_path / "outputs" / "sweeps" / "rates" / "seed=0"
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    assert config.optimizer.lr == 2e-3
+    assert config.optimizer.lr == 2.5e-3
     # As another version would have chosen.
     config.optimizer.lr = 7e-3
     OmegaConf.save(config, run / ".hydra" / "config.yaml")
