@@ -24,14 +24,14 @@ class Job(Protocol):
 
     @property
     def is_first(self) -> bool:
-        """Whether no job of the sweep has been timed yet, so that this one is."""
+        """Whether it is the sweep's first, for which the time of all is estimated."""
 
     @property
     def shows_bar(self) -> bool:
         """Whether it may draw a progress bar on the terminal."""
 
     def planned(self, seconds: float) -> None:
-        """Report how long the first job will train."""
+        """Report how long this job, the first, will train."""
 
 
 @dataclass(frozen=True)

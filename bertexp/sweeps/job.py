@@ -40,7 +40,7 @@ class SweepJob:
 
     @property
     def is_first(self) -> bool:
-        return self.number == 1 and seconds_a_job(self.folder.parent) is None
+        return self.number == 1
 
     @property
     def shows_bar(self) -> bool:
@@ -59,9 +59,10 @@ class SweepJob:
         self._print(self.folder.name, left)
 
     def planned(self, seconds: float) -> None:
-        """Print how long the sweep will take, if this first job takes ``seconds``."""
-        share = f"about {clock(seconds)} of training"
-        self._print(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
+        """Print how long the sweep will take if this job takes ``seconds``, unless it is known."""
+        if seconds_a_job(self.folder.parent) is None:
+            share = f"about {clock(seconds)} of training"
+            self._print(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
 
     def finished(self, objective: float) -> None:
         self._print(f"eval/loss {objective:.3f}")
