@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run sweep fast test gpu soak pictures lint format clean
+.PHONY: help run sweep fast test gpu soak docs pictures lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -46,6 +46,11 @@ gpu:  ## test and measure on a GPU without a network, under eight minutes
 soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/soak.py --trials 200
 
+# Without the advertisement that the theme prints; any warning is an error.
+docs: $(READY)  ## build the documentation, site/index.html, a minute
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 pictures: $(READY)  ## make the README's pictures again, ten minutes
 	$(BIN)/python .assets/pictures.py
 
@@ -60,4 +65,4 @@ format: $(READY)  ## format the code and make the fixes that are safe
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment; results and caches stay
-	rm -rf .venv .gpu
+	rm -rf .venv .gpu site
