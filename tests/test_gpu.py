@@ -16,6 +16,7 @@ from bertexp.families.compiling import compiling
 from bertexp.families.restriction import pack
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.shaping import packed
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
@@ -89,7 +90,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(
     objective = Learner(model, data.task.objectives)
     expected = computed(objective, batch)
     if packs:
-        batch = batch.packed(64)
+        batch = packed(batch, 64)
         assert batch.packed_T is not None
     objective.cuda()
     with compiling(is_compiled):
@@ -109,7 +110,7 @@ def test_other_families_leave_out_padding_too(
     batch = data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
     expected = computed(objective, batch)
     assert pack(objective.cuda().family, torch.device("cuda"), torch.bfloat16)
-    found = computed(objective, batch.packed(64), torch.bfloat16)
+    found = computed(objective, packed(batch, 64), torch.bfloat16)
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).norm() / theirs.norm() < 3e-2
 

@@ -49,27 +49,6 @@ class Target(Tensors):
         at_N = self.positions_N
         return replace(self, positions_N=at_N // before * after + at_N % before)
 
-    def filled(self) -> Self:
-        """Return a target with a prediction of weight 0 at each position that is padding.
-
-        One that predicts nothing stays as it is.
-        """
-        if self.used is None or not len(self):
-            return self
-        more = self.used.stop - self.used.start - len(self)
-        weights_N, by_token_N = self.weights_N, self.token_weights_N
-        if weights_N is None:
-            # Other batches of the same shape may have places to fill, and so weights.
-            weights_N = torch.ones(len(self))
-        return replace(
-            self,
-            labels_N=functional.pad(self.labels_N, (0, more)),
-            positions_N=functional.pad(self.positions_N, (0, more)),
-            weights_N=functional.pad(weights_N, (0, more)),
-            token_weights_N=None if by_token_N is None else functional.pad(by_token_N, (0, more)),
-            over=len(self) if self.over is None else self.over,
-        )
-
     def by_token(self, weights_V: torch.Tensor | None) -> Self:
         """Return a target whose predictions count as much as their token does, None for 1."""
         return (
@@ -145,38 +124,6 @@ class Batch(Inputs):
             targets=targets,
         )
 
-    def packed(self, multiple: int) -> Batch:
-        """Return the batch with ``packed_T``: its tokens, filled up with padding to a multiple.
-
-        A batch without padding whose rows are one text each stays as it is, as does one with causal
-        rows.
-        """
-        mask_BL, parts_BL = self.attention_mask_BL, self.parts_BL
-        if self.causal_B is not None or (mask_BL is None and parts_BL is None):
-            return self
-        if mask_BL is None:
-            mask_BL = torch.ones_like(self.input_ids_BL)
-        real_N = mask_BL.flatten().bool()
-        count = int(real_N.sum())
-        size = min(-(-count // multiple) * multiple, len(real_N))
-        packed_T = torch.argsort(~real_N, stable=True)[:size]
-        # A text begins with a row, or with another part of it.
-        begins_BL = torch.zeros_like(mask_BL, dtype=torch.bool)
-        begins_BL[:, 0] = True
-        if parts_BL is not None:
-            begins_BL[:, 1:] = parts_BL[:, 1:] != parts_BL[:, :-1]
-        starts = torch.nonzero(begins_BL.flatten()[packed_T[:count]]).flatten()
-        # No text, of padding either, is longer than a row.
-        longest = self.input_ids_BL.shape[1]
-        padding = torch.arange(count, size, longest)
-        # The number of offsets is that of other batches too: the last texts are empty.
-        places = len(mask_BL) + -(-multiple // longest)
-        places *= -(-(len(starts) + len(padding)) // places)
-        offsets_S = torch.full((places + 1,), size, dtype=torch.int32)
-        offsets_S[: len(starts)] = starts
-        offsets_S[len(starts) : len(starts) + len(padding)] = padding
-        return replace(self, packed_T=packed_T, offsets_S=offsets_S)
-
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
         return self.mapped(lambda tensor: tensor.pin_memory())
@@ -184,27 +131,6 @@ class Batch(Inputs):
     def mapped(self, change: Callable[[Any], Any], kind: type = torch.Tensor) -> Batch:
         targets = {name: target.mapped(change, kind) for name, target in self.targets.items()}
         return replace(super().mapped(change, kind), targets=targets)
-
-    def filled(self) -> Batch:
-        """Return a batch whose targets have as many predictions as places, some of weight 0.
-
-        The number of places is rounded up, so that batches have few different ones.
-        """
-        slots, targets, end = [self.slots_U[:0]], dict(self.targets), 0
-        used = {name: target.used for name, target in targets.items() if target.used is not None}
-        for name, own in sorted(used.items(), key=lambda each: each[1].start):
-            target, places = targets[name], own.stop - own.start
-            more = _rounded_up(places) - places if places > len(target) > 0 else 0
-            slots.append(functional.pad(self.slots_U[own], (0, more)))
-            targets[name] = replace(target, used=slice(end, end + places + more)).filled()
-            end += places + more
-        return replace(self, slots_U=torch.cat(slots), targets=targets)
-
-
-def _rounded_up(places: int) -> int:
-    """Return a multiple of 32 and of an eighth of the next power of two."""
-    unit = max(32, (1 << (places - 1).bit_length()) // 8)
-    return -(-places // unit) * unit
 
 
 def pad(

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from bertexp import draws
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
+from bertexp.objectives.shaping import filled, packed
 from bertexp.training.config import TrainingConfig
 
 # Examples are sorted by length within pools of this many batches: little padding, well shuffled.
@@ -42,7 +43,7 @@ class BatchPlan(Dataset[list[Batch]]):
         batch_size: examples in a batch; the last batch of an epoch may have fewer.
         batches_per_step: batches in a step; the last step of an epoch may have fewer.
         rank, processes: this process and their number; each gets its share of every step.
-        packs: pack batches with padding, see ``Batch.packed``.
+        packs: pack batches with padding, see ``packed``.
 
     Attributes:
         shapes: in few shapes, the (examples, tokens) of nearly all this process's batches; the last
@@ -90,7 +91,7 @@ class BatchPlan(Dataset[list[Batch]]):
         """Return a plan of the same batches, nearly all padded to one of so many lengths.
 
         Packed ones have one of twice as many totals of tokens. Predictions are filled up, see
-        ``Batch.filled``.
+        ``filled``.
         """
         plan = copy.copy(self)
         plan._choose_shapes(lengths)
@@ -118,8 +119,8 @@ class BatchPlan(Dataset[list[Batch]]):
         if self.shapes:
             batches = [self._padded(batch) for batch in batches]
         if self.packs:
-            batches = [batch.packed(self._multiple) for batch in batches]
-        return [batch.filled() for batch in batches] if self.shapes else batches
+            batches = [packed(batch, self._multiple) for batch in batches]
+        return [filled(batch) for batch in batches] if self.shapes else batches
 
     def spread(self, count: int) -> list[int]:
         return [number * self.steps_per_epoch // count for number in range(count)]

@@ -20,6 +20,7 @@ from bertexp.families.build import build_model, check_model
 from bertexp.families.checkpoint import export_model, load_classifier, load_model
 from bertexp.families.restriction import keeps_texts_apart
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.shaping import packed
 from bertexp.validation import UserError
 
 # Those with a class of their own, and some of the others.
@@ -54,11 +55,11 @@ def test_losses_and_gradients_are_those_of_transformers(
     order = np.argsort(data.examples.lengths(0))
     batch = data.examples.batch(0, np.r_[order[:3], order[-3:]] if padded else order[-4:])
     assert (batch.attention_mask_BL is not None) is padded
-    packed = batch.packed(multiple=8)
-    assert (packed.packed_T is not None) is padded
+    without = packed(batch, multiple=8)
+    assert (without.packed_T is not None) is padded
     found, learner = [], Learner(model, data.task.objectives)
-    for read in (batch, packed, None):
-        if read is packed and keeps_texts_apart(model.config):
+    for read in (batch, without, None):
+        if read is without and keeps_texts_apart(model.config):
             learner.family.keep_apart()
         if read:
             loss = learner(read)["mlm"] / batch.predictions["mlm"]

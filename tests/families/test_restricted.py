@@ -19,6 +19,7 @@ from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
 from bertexp.families.restriction import keeps_texts_apart, must_restrict
 from bertexp.objectives.batch import Batch
+from bertexp.objectives.shaping import packed
 from bertexp.validation import UserError
 
 SIZES = {
@@ -161,14 +162,14 @@ def test_without_padding_documents_are_as_each_alone(
         parts_BL=stack([[torch.full((n,), i) for i, n in enumerate(row)] for row in rows], 0),
         positions_BL=stack([[torch.arange(size) for size in row] for row in rows], 0),
     )
-    packed = Batch(example_ids=np.arange(len(rows)), **vars(whole)).packed(multiple)
+    row = packed(Batch(example_ids=np.arange(len(rows)), **vars(whole)), multiple)
     of.keep_apart()
-    assert packed.packed_T is not None and packed.offsets_S is not None
-    assert len(packed.packed_T) - sum(flat) < multiple
-    sizes = packed.offsets_S.diff()
-    assert packed.offsets_S[-1] == len(packed.packed_T)
+    assert row.packed_T is not None and row.offsets_S is not None
+    assert len(row.packed_T) - sum(flat) < multiple
+    sizes = row.offsets_S.diff()
+    assert row.offsets_S[-1] == len(row.packed_T)
     assert sizes.min() >= 0 and sizes.max() <= ids_BL.shape[1]
-    found = states(of, packed)[own_BL.bool()]
+    found = states(of, row)[own_BL.bool()]
     torch.testing.assert_close(found, alone, atol=2e-5, rtol=1e-4)
 
 

@@ -16,6 +16,7 @@ from bertexp.finetune.labelled import LabelledExamples
 from bertexp.finetune.objective import LabelHead, predict
 from bertexp.finetune.sources import Split
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.shaping import filled, packed
 
 TEXTS = ["ba da ga", "ba " * 60, "ka la ma na", "pa"]
 SECONDS = ["ra sa ta", "va za", "ka la ma na " * 20, "pa ra"]
@@ -47,7 +48,7 @@ def test_inputs_logits_and_losses_are_those_of_transformers(
     with torch.no_grad():
         wanted = model(**written, labels=batch.targets["label"].labels_N)
         # As it is, and for a step on a GPU.
-        found = [learner(each)["label"] for each in (batch, batch.packed(8).filled())]
+        found = [learner(each)["label"] for each in (batch, filled(packed(batch, 8)))]
     for loss in found:
         assert loss.item() / 4 == pytest.approx(wanted.loss.item(), rel=1e-5)
     assert batch.predictions == {"label": 4}

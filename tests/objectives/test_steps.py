@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.shaping import filled
 from bertexp.training.state import Tally
 from bertexp.training.step import accumulate_gradients
 
@@ -76,7 +77,7 @@ def test_it_is_the_same_in_several_batches(built: Callable[[str], Built], settin
     parts = [data.examples.batch(0, part) for part in np.split(examples, [1, 8])]
     ways = [[*parts, parts[0].idle()], [padded(part) for part in parts]]
     if all(head.is_recordable for head in learner.heads.values()):
-        ways.append([part.filled() for part in parts])
+        ways.append([filled(part) for part in parts])
     for batches in ways:
         losses, found = computed(*batches)
         assert losses == pytest.approx(expected, rel=1e-4, abs=1e-5)
