@@ -18,13 +18,13 @@ from bertexp.sweeps.limits import Limits
 from bertexp.sweeps.points import Varied
 from bertexp.validation import UserError
 
-# How tokens are drawn makes hardly a difference, and a large epsilon, which stops AdamW, is worse.
+# How tokens are drawn makes hardly a difference, and the high learning rate is far worse.
 THREE = (
-    *("masking.draw=budget,independent,budget", "optimizer.eps=1e-6,1e-6,1.0"),
-    *("hydra.sweeper.together=[masking.draw,optimizer.eps]", "hydra/sweeper=resolve"),
+    *("masking.draw=budget,independent,budget", "optimizer.lr=0.001,0.001,0.3"),
+    *("hydra.sweeper.together=[masking.draw,optimizer.lr]", "hydra/sweeper=resolve"),
     *("hydra.sweeper.start_seeds=8", "sweep=three"),
 )
-DRAW, RATE = "draw=independent, eps=1e-06", "draw=budget, eps=1"
+DRAW, RATE = "draw=independent, lr=0.001", "draw=budget, lr=0.3"
 
 
 def test_seeds_are_added_where_it_is_open_and_an_interrupted_sweep_resumes(
@@ -54,7 +54,7 @@ def test_seeds_are_added_where_it_is_open_and_an_interrupted_sweep_resumes(
     assert len(before) == 24 and after == before
 
     def pattern(setting: str, verdict: str, seeds: int) -> str:
-        start = re.escape(f"{setting} against draw=budget, eps=1e-06: ")
+        start = re.escape(f"{setting} against draw=budget, lr=0.001: ")
         return rf"^{start}[+−][\d.]+ \(.* to .*\) nats, {verdict}, {seeds} seeds$"
 
     for seeds in (8, 9):
