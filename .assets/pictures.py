@@ -39,7 +39,7 @@ PRINTED = {
 DRAWN = {
     "hidden": ["run=RUN", TEXT],
     "attention": ["run=RUN", TEXT, "layer=1"],
-    "embeddings": ["run=RUN", "text=list error file returns true python number"],
+    "embeddings": ["run=RUN", "text=array error file returns true sample number"],
 }
 OTHERS = ("run", "sweep", "bench")
 
