@@ -49,47 +49,76 @@ def log_likelihoods(
 ) -> np.ndarray:
     """Return the log-probability of each token in nats, ``float64``.
 
+    A model with causal attention reads a sequence once and without masks, for all of its tokens.
+
     Args:
         learner: a model with a head for masked tokens; left in evaluation mode.
     """
     learner.eval()
     found_N = np.empty(len(places.row_N))
     size = BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
-    for chosen, labels_B, inputs in _batches(tokenizer, places, size):
-        logits_BV = learner.masked_logits(inputs.to(device)).float()
-        losses_B = functional.cross_entropy(logits_BV, labels_B.to(device), reduction="none")
-        found_N[chosen] = -losses_B.cpu().numpy()
+    for chosen, labels_U, inputs in _batches(tokenizer, places, size, learner.is_causal):
+        logits_UV = learner.masked_logits(inputs.to(device)).float()
+        losses_U = functional.cross_entropy(logits_UV, labels_U.to(device), reduction="none")
+        found_N[chosen] = -losses_U.cpu().numpy()
     return found_N
 
 
 def _batches(
-    tokenizer: Tokenizer, places: Places, batch_tokens: int
+    tokenizer: Tokenizer, places: Places, batch_tokens: int, is_causal: bool
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, Inputs]]:
-    """Yield batches: the tokens' indices into ``places``, their ids and their masked sequences."""
+    """Yield batches: the tokens' indices into ``places``, their ids and the sequences."""
     if not len(places.row_N):
         return
     ids_TL, lengths_T = pad([*places.rows], tokenizer.pad_id)
     # Longest first, so that a batch's first sequence determines how many fit.
     order_N = np.argsort(-lengths_T[places.row_N], kind="stable")
+    row_N = places.row_N[order_N]
+    # The first token of each sequence.
+    first_S = np.flatnonzero(np.diff(row_N, prepend=-1)) if is_causal else np.arange(len(row_N))
     start = 0
-    while start < len(order_N):
-        longest = lengths_T[places.row_N[order_N[start]]]
-        chosen = order_N[start : start + max(1, batch_tokens // longest)]
-        row_B, column_B = places.row_N[chosen], places.column_N[chosen]
-        ids_BL, rows_B = ids_TL[row_B, :longest], np.arange(len(chosen))
-        column_L = np.arange(longest)
-        is_masked_BL = column_L >= column_B[:, None]
-        is_masked_BL &= column_L < places.end_N[chosen, None]
-        ids_BL[is_masked_BL] = tokenizer.mask_id
+    while start < len(first_S):
+        longest = lengths_T[row_N[first_S[start]]]
+        # As many scored tokens as with masks, or their logits would take much memory.
+        count = batch_tokens // longest // (longest if is_causal else 1)
+        stop = start + max(1, count)
+        end = first_S[stop] if stop < len(first_S) else len(row_N)
+        chosen = order_N[first_S[start] : end]
         yield (
             chosen,
             torch.from_numpy(places.ids_N[chosen]),
-            Inputs(
-                input_ids_BL=torch.from_numpy(ids_BL),
-                # The last layer and the head compute the scored position only.
-                queries_BP=torch.from_numpy(column_B[:, None]),
-                slots_U=torch.from_numpy(rows_B),
-                attention_mask_BL=attention_mask(ids_BL, lengths_T[row_B]),
+            _inputs(
+                ids_TL[row_N[first_S[start:stop]], :longest],
+                lengths_T[row_N[first_S[start:stop]]],
+                np.diff(first_S[start:stop], append=end),
+                places.column_N[chosen],
+                places.end_N[chosen],
+                None if is_causal else tokenizer.mask_id,
             ),
         )
-        start += len(chosen)
+        start = stop
+
+
+def _inputs(
+    ids_BL: np.ndarray,
+    lengths_B: np.ndarray,
+    counts_B: np.ndarray,
+    column_U: np.ndarray,
+    end_U: np.ndarray,
+    mask_id: int | None,
+) -> Inputs:
+    """Return sequences of which each has ``counts_B`` tokens to score, one of them if masked."""
+    rows_U = np.repeat(np.arange(len(ids_BL)), counts_B)
+    rank_U = np.arange(len(rows_U)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
+    queries_BP = np.zeros((len(ids_BL), counts_B.max()), np.int64)
+    queries_BP[rows_U, rank_U] = column_U
+    if mask_id is not None:
+        column_L = np.arange(ids_BL.shape[1])
+        ids_BL[(column_L >= column_U[:, None]) & (column_L < end_U[:, None])] = mask_id
+    return Inputs(
+        input_ids_BL=torch.from_numpy(ids_BL),
+        # The last layer and the head compute scored positions only.
+        queries_BP=torch.from_numpy(queries_BP),
+        slots_U=torch.from_numpy(rows_U * queries_BP.shape[1] + rank_U),
+        attention_mask_BL=attention_mask(ids_BL, lengths_B),
+    )

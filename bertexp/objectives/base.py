@@ -135,11 +135,6 @@ class Objective(Head):
         """Whether it trains a model to predict a text's next token."""
         return False
 
-    @property
-    def is_causal(self) -> bool:
-        """Whether attention is causal wherever it predicts."""
-        return False
-
     @classmethod
     def check(cls, config: Any, task: str, is_compiled: bool) -> None:
         """Raise a ``UserError`` if it cannot train a model of this configuration.

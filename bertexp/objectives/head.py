@@ -44,6 +44,11 @@ class Head(ABC):
         """
         return {self.name: 1.0}
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether attention is causal wherever it predicts."""
+        return False
+
     def build(self, family: Family) -> nn.Module | None:
         """Return a module to train beside the model, drawn from the global generator, or None.
 

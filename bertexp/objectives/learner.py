@@ -79,6 +79,11 @@ class Learner(nn.Module):
         return found
 
     @property
+    def is_causal(self) -> bool:
+        """Whether masked tokens are predicted from those before them only."""
+        return any(head.head == MASKED and head.is_causal for head in self.heads.values())
+
+    @property
     def own_state(self) -> dict[str, Tensor]:
         """The weights of ``own``, tied ones once."""
         names = {*dict(self.own.named_parameters()), *dict(self.own.named_buffers())}

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, BertLMHeadModel
 from bertexp.config import Config
 from bertexp.data.config import SyntheticKeys
 from bertexp.data.corpora.synthetic import HIDDEN, Language
+from bertexp.evaluation import scoring
 from bertexp.evaluation.bank import evaluate, predict
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
 from bertexp.experiment.prepare import Data
@@ -223,17 +224,24 @@ def test_masking_is_not_read_where_nothing_is_masked(
 
 
 def test_a_causal_model_reads_and_writes_as_a_decoder(
-    prepared: Callable[..., Data], small_model: Callable[..., Any]
+    prepared: Callable[..., Data],
+    small_model: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data, model = prepared("task=clm"), small_model("BertForMaskedLM").eval()
     tokenizer, text = data.tokenizer, np.array([30, 31, 32, 33, 34])
     learner, decoder = Learner(model, data.task.objectives), decoder_of(model)
     row_1L = torch.from_numpy(tokenizer.sequence(text).astype(np.int64))[None]
-    found = pseudo_likelihood(learner, tokenizer, [text], 64, CPU)
-    with torch.no_grad():
-        chances_LV = decoder(row_1L, use_cache=False).logits[0].log_softmax(-1)
-    expected_L = chances_LV[np.arange(5), text].numpy()
-    np.testing.assert_allclose(found.log_likelihoods[0], expected_L, atol=1e-4)
+    texts = [text, text[:2], text[[4, 0, 2]], text[1:]]
+    for tokens in (8192, 40):
+        monkeypatch.setattr(scoring, "BATCH_TOKENS", tokens)
+        found = pseudo_likelihood(learner, tokenizer, texts, 64, CPU)
+        for one, scores in zip(texts, found.log_likelihoods, strict=True):
+            ids_1L = torch.from_numpy(tokenizer.sequence(one))[None]
+            with torch.no_grad():
+                chances_LV = decoder(ids_1L, use_cache=False).logits[0].log_softmax(-1)
+            expected_L = chances_LV[np.arange(len(one)), one].numpy()
+            np.testing.assert_allclose(scores, expected_L, atol=1e-4)
 
     def logits(ids: list[int], places: list[int]) -> torch.Tensor:
         inputs = Inputs(
