@@ -14,7 +14,7 @@ from bertexp.compare.statistics import estimate
 from bertexp.console import MISSING, number
 from bertexp.metrics import describe, margin
 
-PROBE = "eval/probe/"
+PROBE, PHENOMENON = "eval/probe/", "eval/minimal_pairs/"
 # For accuracies: their uncertainty is always larger than a thousandth.
 DECIMALS = 3
 
@@ -112,7 +112,7 @@ def explained(comparison: Comparison) -> str:
     parts += [
         f"{metric}: {row.meaning}."
         for metric, row in rows.items()
-        if row.comparison and row.meaning and not metric.startswith(PROBE)
+        if row.comparison and row.meaning and not metric.startswith((PROBE, PHENOMENON))
     ]
     if not comparison.answered.keys().isdisjoint(metrics):
         parts.append(

@@ -44,7 +44,10 @@ metrics.register(
         "how often the grammatical one of two sentences is likelier (chance: 0.5)", comparison=True
     ),
 )
-metrics.register(f"{NAME}/*", metrics.share(results=False, comparison=True))
+metrics.register(
+    f"{NAME}/*",
+    metrics.share("the same for the pairs of one phenomenon", results=False, comparison=True),
+)
 
 
 @dataclass(frozen=True)
