@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +18,10 @@ from bertexp.data.cache import cached
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.evaluation.logistic import FOLDS, STRENGTHS, accuracies
+from bertexp.evaluation.logistic import accuracies
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
+from bertexp.evaluation.tfidf import tfidf_accuracy
+from bertexp.families.build import untrained
 from bertexp.metrics import known_to
 from bertexp.objectives.batch import pad
 from bertexp.objectives.learner import Learner
@@ -29,7 +30,8 @@ from bertexp.validation import require
 PREFIX = "probe/"
 # Texts in a forward pass on a CPU, and on a GPU.
 BATCH_SIZE, GPU_BATCH_SIZE = 64, 512
-TFIDF_VERSION, TFIDF_FILE = 1, "accuracy.json"
+# Of the cached accuracies of untrained encoders.
+VERSION, FILE = 1, "accuracy.json"
 
 PICTURE = "probes.png"
 COLUMNS = 4
@@ -41,6 +43,8 @@ class Probed:
 
     Attributes:
         accuracy: on the features of the configured layer: ``eval/probe/<name>``.
+        untrained: on those of the same encoder with initial weights, so that the difference is what
+            training has added (Hewitt and Liang 2019 compare with a control likewise).
         majority: of always predicting one class; all are equally common.
         tfidf: of the same classifier on TF-IDF.
         layers: on the features of the embeddings and of every layer.
@@ -48,6 +52,7 @@ class Probed:
 
     name: str
     accuracy: float
+    untrained: float
     majority: float
     tfidf: float
     layers: list[float]
@@ -70,24 +75,41 @@ class Probes(Evaluator):
         require(layer is None or layer <= layers, "evaluation.probe_layer", layer, allowed)
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
-        source, config = self.source, self.source.config
         self.probed = []
         for task in self.tasks:
-            features_YND = layer_features(
-                learner.family.base,
-                source.tokenizer,
-                task.texts,
-                source.max_length,
-                config.probe_pooling,
-                device,
-            )
-            features_YND = scaled(features_YND, task.fitted)
-            labels_N = torch.from_numpy(task.labels).to(device)
-            layers = accuracies(features_YND, labels_N, task.fitted)
-            chosen = layers[-1 if config.probe_layer is None else config.probe_layer]
-            tfidf = tfidf_accuracy(task)
-            self.probed.append(Probed(task.name, chosen, 1 / len(task.classes), tfidf, layers))
-            yield f"eval/{PREFIX}{task.name}", chosen
+            layers = self._layers(learner.family.base, task, device)
+            fresh = self._untrained(learner, task, device)
+            layer = -1 if self.source.config.probe_layer is None else self.source.config.probe_layer
+            shares = (layers[layer], fresh[layer], 1 / len(task.classes), tfidf_accuracy(task))
+            self.probed.append(Probed(task.name, *shares, layers))
+            yield f"eval/{PREFIX}{task.name}", layers[layer]
+
+    def _layers(self, bert: Any, task: ProbeTask, device: torch.device) -> list[float]:
+        """Return the accuracy on the features of the embeddings and of every layer."""
+        source, pooling = self.source, self.source.config.probe_pooling
+        features_YND = layer_features(
+            bert, source.tokenizer, task.texts, source.max_length, pooling, device
+        )
+        labels_N = torch.from_numpy(task.labels).to(device)
+        return accuracies(scaled(features_YND, task.fitted), labels_N, task.fitted)
+
+    def _untrained(self, learner: Learner, task: ProbeTask, device: torch.device) -> list[float]:
+        """Return the same of an encoder with initial weights, or read it from the cache."""
+        key = {
+            "version": VERSION,
+            "task": task.fingerprint,
+            "tokenizer": self.source.tokenizer.fingerprint,
+            "model": learner.family.config.to_dict(),
+            "pooling": self.source.config.probe_pooling,
+            "max_length": self.source.max_length,
+        }
+
+        def build(folder: Path) -> None:
+            fresh = untrained(learner.model).base_model.to(device)
+            (folder / FILE).write_text(json.dumps(self._layers(fresh, task, device)))
+
+        found: list[float] = json.loads((cached("untrained", key, build) / FILE).read_text())
+        return found
 
     def fingerprints(self) -> dict[str, str]:
         return {f"{PREFIX}{task.name}": task.fingerprint for task in self.tasks}
@@ -101,12 +123,20 @@ class Probes(Evaluator):
     def shown(self) -> list[RenderableType]:
         if not self.probed:
             return []
-        columns = ("probe", "accuracy", "95% (texts)", "majority", "TF-IDF", "best layer")
+        columns = (
+            "probe",
+            "accuracy",
+            "95% (texts)",
+            "untrained",
+            "majority",
+            "TF-IDF",
+            "best layer",
+        )
         rows = []
         for one in self.probed:
             best = int(np.argmax(one.layers))
             known = known_to(f"eval/{PREFIX}{one.name}", one.accuracy, self.answered())
-            yardsticks = (number(one.majority), number(one.tfidf))
+            yardsticks = (number(one.untrained), number(one.majority), number(one.tfidf))
             best_layer = f"{number(one.layers[best])} ({best})"
             rows.append((one.name, number(one.accuracy), known, *yardsticks, best_layer))
         note = Text("A linear classifier on frozen features; layer 0 are the embeddings.", "dim")
@@ -193,40 +223,3 @@ def scaled(features_YND: torch.Tensor, fitted: int) -> torch.Tensor:
     deviation, mean = torch.std_mean(features_YND[:, :fitted], 1, correction=0, keepdim=True)
     # A constant feature stays one.
     return (features_YND - mean) / deviation.clamp(min=torch.finfo(deviation.dtype).tiny)
-
-
-def tfidf_accuracy(task: ProbeTask) -> float:
-    """Return the accuracy of the same classifier on the words alone, or read it from the cache."""
-    key = {"version": TFIDF_VERSION, "task": task.fingerprint}
-
-    def build(folder: Path) -> None:
-        (folder / TFIDF_FILE).write_text(json.dumps(_tfidf_accuracy(task)))
-
-    return float(json.loads((cached("tfidf", key, build) / TFIDF_FILE).read_text()))
-
-
-def _tfidf_accuracy(task: ProbeTask) -> float:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegressionCV
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    fitted, texts, labels = task.fitted, task.texts, task.labels
-    # There are far more words than texts, and they stay sparse: nothing for batched products.
-    classifier = make_pipeline(
-        # Words of any length and punctuation: every text has some.
-        TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"),
-        StandardScaler(with_mean=False),
-        LogisticRegressionCV(
-            Cs=STRENGTHS, cv=StratifiedKFold(FOLDS), max_iter=200, scoring="accuracy"
-        ),
-    )
-    with warnings.catch_warnings():
-        # A weak penalty may need more iterations; scikit-learn announces new defaults.
-        warnings.simplefilter("ignore")
-        # For products this small, threads cost more than they gain.
-        with threadpool_limits(1, user_api="blas"):
-            classifier.fit(texts[:fitted], labels[:fitted])
-    return float(classifier.score(texts[fitted:], labels[fitted:]))

@@ -21,7 +21,8 @@ from bertexp.data.corpora.corpus import prepare
 from bertexp.evaluation.logistic import FOLDS, STRENGTHS, accuracies
 from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, choose, prepare_tasks
-from bertexp.evaluation.probing import layer_features, scaled, tfidf_accuracy
+from bertexp.evaluation.probing import layer_features, scaled
+from bertexp.evaluation.tfidf import tfidf_accuracy
 from bertexp.experiment.saved import find_saved
 from bertexp.metrics import wilson
 
@@ -214,11 +215,15 @@ def test_probes_are_evaluated_again_and_a_wrong_layer_is_one_line(
     assert (length["name"], word["name"]) == ("length", "word")
     assert found["metrics"]["eval/probe/length"] == length["accuracy"] == length["layers"][-1]
     assert (length["majority"], word["majority"]) == (pytest.approx(1 / 6), 0.5)
+    # An untrained encoder sees how long a sentence is; its figures are computed once for all runs.
+    assert length["majority"] < length["untrained"] <= 1
+    assert word["untrained"] > 0.4
+    assert len([*(run.parent / "cache" / "untrained").glob("*/accuracy.json")]) == 2
     assert found["answered"] == {"eval/probe/length": 42, "eval/probe/word": 40}
     low, high = wilson(length["accuracy"], 42)
     assert f"{low:.3f} to {high:.3f} (42)" in done.output
     assert {"probe/length", "probe/word"} <= found["fingerprints"]["bank"].keys()
-    head = r"^probe +accuracy +95% \(texts\) +majority +TF-IDF +best layer$"
+    head = r"^probe +accuracy +95% \(texts\) +untrained +majority +TF-IDF +best layer$"
     assert re.search(head, done.output, re.MULTILINE)
     wrong = command(*probes, "evaluation.probe_layer=3", module="bertexp.evaluate", **cache)
     line = "error: evaluation.probe_layer=3: must be at most 2, the model's layers, or null."
