@@ -7,12 +7,14 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from folders import rows, summary, untimed
 from rich.cells import cell_len
 from transformers import AutoModel, AutoTokenizer
@@ -137,6 +139,24 @@ def test_its_encoder_loads_elsewhere_and_is_fine_tuned(
     folder = f"hydra.run.dir={name}-tuned"
     use(".finetune", name, *data, "trainer.max_steps=2", "tracker=none", "hardware=cpu", folder)
     assert "eval/accuracy" in summary(run.with_name(f"{name}-tuned"))["metrics"]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_its_model_card_is_code_that_runs(
+    trained: Trained, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(name) / "model"
+    card = (folder / "README.md").read_text()
+    _, header, text = card.split("---\n", 2)
+    assert yaml.safe_load(header).keys() == {"library_name", "pipeline_tag", "tags"}
+    corpus = summary(trained(name))["fingerprints"]["corpus"]
+    assert all(part in text for part in ("| model |", corpus, "after 16 steps", "@software"))
+    monkeypatch.chdir(folder)
+    scope: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        if "sentence_transformers" not in code or find_spec("sentence_transformers"):
+            exec(code, scope)
+    assert capsys.readouterr().out or name in ("clm", "phases")
 
 
 @pytest.mark.parametrize("name", MASKED)
