@@ -49,12 +49,16 @@ STYLE: Any = {
     "legend.frameon": False,
     "figure.facecolor": "white",
     "savefig.dpi": 200,
+    # Type 3 fonts, the default, are refused by some publishers.
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "bertexp",
 }
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a picture without the version of matplotlib in it; returns ``path``."""
-    figure.savefig(path, metadata={"Software": None})
+    """Write a picture without date and version in it, as PNG, PDF or SVG; returns ``path``."""
+    unwanted = {".pdf": "CreationDate", ".svg": "Date"}.get(path.suffix, "Software")
+    figure.savefig(path, metadata={unwanted: None})
     return path
 
 

@@ -22,6 +22,8 @@ EPILOG = """examples:
   python -m bertexp.compare --list              # the runs in outputs/
 """
 
+FIGURES = (".pdf", ".svg", ".png")
+
 
 @command()
 def main() -> None:
@@ -49,7 +51,17 @@ def main() -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from bertexp.compare.report import compare_runs, default_output, show_list, unrelated, watch
+    from bertexp.compare.comparison import compare
+    from bertexp.compare.markup import MARKUPS
+    from bertexp.compare.plots import save_figure
+    from bertexp.compare.report import (
+        compare_runs,
+        default_output,
+        show_list,
+        unrelated,
+        watch,
+        write_files,
+    )
     from bertexp.compare.runs import evaluated, read_runs
 
     chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at", "margin")}
@@ -63,7 +75,21 @@ def _compare(options: argparse.Namespace) -> None:
     if options.list or why:
         return show_list(runs, options.metric, None if options.list else why)
     output = options.output or default_output(options.paths)
-    compare_runs(runs, output, **chosen, evaluation=options.evaluation)
+    chosen["evaluation"] = options.evaluation
+    if options.markup:
+        comparison = compare(runs, **chosen)
+        write_files(comparison, output)
+        print(MARKUPS[options.markup](comparison))
+    else:
+        comparison = compare_runs(runs, output, **chosen)
+    if options.save:
+        save_figure(comparison, options.save)
+
+
+def _figure(text: str) -> Path:
+    if (path := Path(text)).suffix in FIGURES:
+        return path
+    raise argparse.ArgumentTypeError(f"must end in {', '.join(FIGURES)}, not {text}")
 
 
 def _margin(text: str) -> float:
@@ -120,13 +146,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    for markup, where in (("markdown", "a page"), ("latex", "a paper")):
+        instead.add_argument(
+            f"--{markup}",
+            dest="markup",
+            action="store_const",
+            const=markup,
+            help=f"print the tables for {where} instead of those for the terminal",
+        )
+    instead.add_argument(
         "--list",
         action="store_true",
         help="list the runs instead (in outputs/), as happens with runs that do not compare",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, help="where to write (the sweep's folder)"
+    )
+    parser.add_argument(
+        "--save",
+        metavar="FILE",
+        type=_figure,
+        help=f"draw the metric of every setting for a paper, as {', '.join(FIGURES)}",
     )
     parser.add_argument(
         "--watch", action="store_true", help="show the table again until all runs have ended"

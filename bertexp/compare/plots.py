@@ -34,6 +34,7 @@ from bertexp.plotting import (
     legend,
     save,
 )
+from bertexp.validation import UserError
 
 # The most entries of a legible legend, and rows of a heat map.
 MOST_NAMED, MOST_ANNOTATED = 12, 25
@@ -54,6 +55,22 @@ def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
             for file, draw in plots.items()
             if (figure := draw(comparison))
         ]
+
+
+def save_figure(comparison: Comparison, path: Path) -> None:
+    """Write the metric of every setting to a PDF, SVG or PNG; of a single one its curves.
+
+    Raises:
+        UserError: there is nothing to draw, or the file cannot be written.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = metric_figure(comparison) or curves_figure(comparison)
+        if figure is None:
+            raise UserError(f"--save {path}: no run has {comparison.metric} yet.")
+        try:
+            save(figure, path)
+        except OSError as error:
+            raise UserError(f"--save {path}: cannot be written ({error.strerror}).") from error
 
 
 def metric_figure(comparison: Comparison) -> Figure | None:

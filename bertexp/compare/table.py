@@ -36,12 +36,12 @@ def render(comparison: Comparison) -> RenderableType:
     if comparison.warnings:
         warnings = aligned((("!", line) for line in comparison.warnings), gap=1, style="yellow")
         parts += [warnings, Text("")]
-    parts += [Text(wording.headline(comparison), "bold"), Text(""), _settings(comparison)]
-    if comparison.effects:
-        parts += [Text(""), _effects(comparison.effects)]
+    parts.append(Text(wording.headline(comparison), "bold"))
+    for made in tables(comparison):
+        parts += [Text(""), made]
     if comparison.examples:
         parts += [Text(""), Text(wording.example_by_example(comparison.examples))]
-    parts += [*_abilities(comparison), Text(""), Text(_legend(comparison), "dim")]
+    parts += [*_abilities(comparison), Text(""), Text(legend(comparison), "dim")]
     odd = [
         (run.setting, "" if run.seed is None else str(run.seed), run.status, run.error or "")
         for run in comparison.runs
@@ -52,6 +52,12 @@ def render(comparison: Comparison) -> RenderableType:
         fold = (columns[0], "why")
         parts += [Text(""), table(*columns, left=(*fold, "status"), fold=fold, rows=odd)]
     return Group(*parts)
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """Return the settings with their differences, and the effects where there are any."""
+    effects = [_effects(comparison.effects)] if comparison.effects else []
+    return [_settings(comparison), *effects]
 
 
 def _settings(comparison: Comparison) -> Table:
@@ -172,7 +178,9 @@ def _mean(found: Ability) -> str:
     return f"{number(found.mean, DECIMALS)} ({low}–{high})"
 
 
-def _legend(comparison: Comparison) -> str:
+def legend(comparison: Comparison) -> str:
+    """Return what the figures in the tables mean."""
+
     def together(found: Sequence[Difference]) -> str:
         return wording.correction(comparison, len(found))
 

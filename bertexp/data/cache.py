@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,10 +19,12 @@ from pathlib import Path
 import platformdirs
 
 from bertexp.files import sync
-from bertexp.locks import Timeout, acquire, holder
+from bertexp.locks import Timeout, acquire, holder, is_held
 from bertexp.validation import UserError
 
 MANIFEST_FILE = "manifest.json"
+# Of a fingerprint.
+DIGITS = 16
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger(__name__)
@@ -152,3 +155,40 @@ def _is_whole(folder: Path) -> bool:
 def _sizes(folder: Path) -> dict[str, int]:
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_FILE)
     return {path.name: path.stat().st_size for path in files}
+
+
+def stored() -> dict[str, int]:
+    """Return how many bytes the cache has of each kind."""
+    found: dict[str, int] = {}
+    for path in _artefacts():
+        found[path.parent.name] = found.get(path.parent.name, 0) + _total(path)
+    return found
+
+
+def clear() -> dict[str, int]:
+    """Remove what is in the cache, and return how many bytes of each kind that were.
+
+    What another process is building stays, and so do files that the cache did not make.
+    """
+    removed: dict[str, int] = {}
+    for path in _artefacts():
+        digits = path.name.lstrip(".")[:DIGITS]
+        if is_held(path.with_name(f".{digits}.lock")):
+            continue
+        removed[path.parent.name] = removed.get(path.parent.name, 0) + _total(path)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for kind in removed:
+        with suppress(OSError):  # something else is in it
+            (cache_root() / kind).rmdir()
+    return removed
+
+
+def _artefacts() -> list[Path]:
+    """Return artefacts, the remains of incomplete ones, and locks."""
+    named = re.compile(rf"\.?[0-9a-f]{{{DIGITS}}}([.-].*)?")
+    return [path for path in sorted(cache_root().glob("*/*")) if named.fullmatch(path.name)]
+
+
+def _total(path: Path) -> int:
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

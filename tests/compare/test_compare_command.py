@@ -180,6 +180,16 @@ def test_settings_within_the_margin_are_the_same(sweep: Path, command: Command) 
     assert [d["verdict"] for d in strict(sweep / "wide/compare.json")["differences"]] == ["same"]
 
 
+def test_a_table_and_a_figure_for_a_paper(sweep: Path, command: Command) -> None:
+    options = ("--markdown", "--save", "figure.svg", "--output", "paper")
+    done = command(RATES, *options, module=COMPARE, folder=sweep)
+    assert done.code == 0, done.errors
+    assert "\n| masking.prob | seeds | eval/loss |" in done.output
+    assert "compare.html" not in done.output, "it is to be piped into a file"
+    assert (sweep / "paper" / "compare.html").is_file()
+    assert "</svg>" in (sweep / "figure.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -192,6 +202,8 @@ def test_settings_within_the_margin_are_the_same(sweep: Path, command: Command) 
         ((RATES, "--baseline", "masking.prob=0.3"), "fits no settings"),
         ((RATES, "--output", "cache/a-file/x"), "--output cache/a-file/x: "),
         ((RATES, "--margin", "-1"), "--margin: must be a number above 0, not -1."),
+        ((RATES, "--save", "a.gif"), "--save: must end in .pdf, .svg, .png, not a.gif."),
+        ((RATES, "--latex", "--list"), "not allowed with argument"),
         ((), "the following arguments are required: PATH"),
     ],
 )

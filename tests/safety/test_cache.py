@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bertexp.data.cache import cached
+from bertexp import locks
+from bertexp.data.cache import cached, clear
 from bertexp.validation import UserError
 
 TEXT = "\n\n".join(f"Sentence {n} of a small text. It has {n} words, or so." for n in range(30))
@@ -120,3 +121,14 @@ def test_every_file_of_a_prepared_corpus_may_be_cut_off(
         os.truncate(path, len(content) // 2)
         assert digests() == expected, path
         assert path.stat().st_size == len(content), path
+
+
+def test_it_is_emptied_but_for_what_is_being_built(artefact: Path, empty_cache: Path) -> None:
+    other = cached("things", {"of": 2}, build)
+    other.with_name(f".{other.name}-123").mkdir()
+    with locks.acquire(artefact.with_name(f".{artefact.name}.lock"), 0):
+        sizes = sum(path.stat().st_size for path in other.iterdir())
+        assert clear() == {"things": sizes}
+        assert artefact.is_dir() and not other.exists()
+    assert clear().keys() == {"things"}
+    assert [*empty_cache.iterdir()] == []
