@@ -36,10 +36,11 @@ def test_the_cache_is_emptied_and_a_run_fills_it_again(command: Callable[..., An
     assert first.code == 0, first.output + first.errors
     mine = first.cache / "corpus" / "mine.txt"
     mine.write_text("not the cache's")
-    kinds = {path.name for path in first.cache.iterdir()}
+    kinds = {path.name for path in first.cache.iterdir() if any(path.iterdir())}
     done = command("--clear-cache", module="bertexp.doctor", folder=first.folder)
     *removed, total = done.output.splitlines()
     assert {line.partition(":")[0] for line in removed} == kinds
     assert total.endswith(f"from {first.cache}")
     assert [*first.cache.rglob("*")] == [first.cache / "corpus", mine]
-    assert command(*SMALL, "trainer.dry_run=true", folder=first.folder).output == first.output
+    assert command(*SMALL, "trainer.dry_run=true", folder=first.folder).code == 0
+    assert kinds <= {path.name for path in first.cache.iterdir()}

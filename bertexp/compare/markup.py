@@ -20,12 +20,12 @@ _LATEX = {
 
 def markdown(comparison: Comparison) -> str:
     """Return the answer, the settings and effects in tables, and what the figures mean."""
-    parts = [wording.headline(comparison), *comparison.warnings]
+    parts = [_in_markdown(line) for line in (wording.headline(comparison), *comparison.warnings)]
     for table in tables(comparison):
         head, *rows = (f"| {' | '.join(row)} |" for row in _rows(table, _in_markdown))
         aligned = ("---:" if c.justify == "right" else "---" for c in table.columns)
         parts.append("\n".join([head, f"| {' | '.join(aligned)} |", *rows]))
-    return "\n\n".join([*parts, legend(comparison)])
+    return "\n\n".join([*parts, _in_markdown(legend(comparison))])
 
 
 def latex(comparison: Comparison) -> str:
@@ -48,7 +48,8 @@ def _rows(table: Table, escaped: Callable[[str], str]) -> Iterator[list[str]]:
 
 
 def _in_markdown(text: str) -> str:
-    return text.replace("\n", " ").replace("|", "\\|")
+    # An underscore within a word is a letter.
+    return re.sub(r"([\\`*<|\[])", r"\\\1", text.replace("\n", " "))
 
 
 def _in_latex(text: str) -> str:

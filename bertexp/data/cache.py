@@ -177,8 +177,8 @@ def clear() -> dict[str, int]:
             continue
         removed[path.parent.name] = removed.get(path.parent.name, 0) + _total(path)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    for kind in removed:
-        with suppress(OSError):  # something else is in it
+    for kind in (*removed, *(f"{kind}-shards" for kind in removed)):
+        with suppress(OSError):  # it is not there, or something else is in it
             (cache_root() / kind).rmdir()
     return removed
 
