@@ -49,8 +49,8 @@ def choose_in_proportion(
         return texts
     number = next((each for each in NUMBERS if each <= affordable), NUMBERS[-1])
     log.info(
-        "%s: of %d texts, for %d would cost more than %g%% of the training; it can be compared "
-        "among runs with the same number of texts (evaluation.pseudo_perplexity=%d).",
-        *(metric, number, NUMBERS[0], 100 * SHARE, number),
+        "%s: measured on %d texts, as %d would cost more than %g%% of the training; runs with "
+        "other numbers of texts (evaluation.pseudo_perplexity) are not compared by it.",
+        *(metric, number, NUMBERS[0], 100 * SHARE),
     )
     return texts[:number]

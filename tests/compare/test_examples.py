@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertexp.compare import examples
 from bertexp.compare.examples import clustered_difference
 
 EXAMPLES = 60
@@ -131,7 +132,7 @@ def test_the_interval_covers_with_few_documents_of_different_sizes(
             for loss in (own, np.zeros(len(own)))
         ]
         drawn = iter(tables)
-        monkeypatch.setattr("bertexp.compare.examples._rows", lambda *_, drawn=drawn: next(drawn))
+        monkeypatch.setattr(examples, "_rows", lambda *_, drawn=drawn: next(drawn))
         found = clustered_difference(Path(), Path(), "eval/loss")
         assert found and found[3] is not None and found[4] is not None
         covered += found[3] <= 0 <= found[4]
