@@ -184,7 +184,7 @@ def test_a_table_and_a_figure_for_a_paper(sweep: Path, command: Command) -> None
     options = ("--markdown", "--save", "figure.svg", "--output", "paper")
     done = command(RATES, *options, module=COMPARE, folder=sweep)
     assert done.code == 0, done.errors
-    assert "\n| masking.prob | seeds | eval/loss |" in done.output
+    assert "\n| setting | seeds | eval/loss |" in done.output
     assert "compare.html" not in done.output, "it is to be piped into a file"
     assert (sweep / "paper" / "compare.html").is_file()
     assert "</svg>" in (sweep / "figure.svg").read_text()
