@@ -42,6 +42,41 @@ def test_a_run_is_evaluated_as_at_its_end(command: Callable[..., Any], trained: 
     assert contents(run.parent / "cache").keys() == prepared
 
 
+def test_babylms_pipeline_gets_the_preferred_sentence_of_every_pair(
+    command: Callable[..., Any], trained: Trained, tmp_path: Path
+) -> None:
+    run = trained("mlm")
+    kinds = {"agreement": 3, "order": 4}
+    pairs = {
+        name: [(f"the {n} sleeps{name}", f"the sleeps{name} {n}") for n in range(count)]
+        for name, count in kinds.items()
+    }
+    (tmp_path / "blimp_filtered").mkdir()
+    for name, rows in pairs.items():
+        # As in the pipeline's data, a supplement has no UID: its file's name counts.
+        uid = {"UID": name, "field": "syntax", "linguistics_term": "x"} if name == "order" else {}
+        lines = [json.dumps({"sentence_good": a, "sentence_bad": b, **uid}) for a, b in rows]
+        (tmp_path / "blimp_filtered" / f"{name}.jsonl").write_text("\n".join(lines))
+    data = f"evaluation.minimal_pairs={tmp_path / 'blimp_filtered'}"
+    options = ("evaluation.max_examples=null", "format=babylm", "save=pairs", "hardware=cpu")
+    cache = {"BERTEXP_CACHE": str(run.parent / "cache")}
+    done = command(str(run), data, *options, module="bertexp.evaluate", **cache)
+    assert done.code == 0, done.lines
+    place = run / "evaluations" / "babylm" / run.name / "main/zero_shot/mlm/blimp/blimp_filtered"
+    found = json.loads((place / "predictions.json").read_text())
+    assert found.keys() == kinds.keys()
+    right = 0
+    for name, rows in found.items():
+        assert [row["id"] for row in rows["predictions"]] == [
+            f"{name}_{n}" for n in range(kinds[name])
+        ]
+        for row, pair in zip(rows["predictions"], pairs[name], strict=True):
+            assert row["pred"] in pair
+            right += row["pred"] == pair[0]
+    metrics = json.loads((run / "evaluations" / "pairs.json").read_text())["metrics"]
+    assert metrics["eval/minimal_pairs"] == pytest.approx(right / sum(kinds.values()))
+
+
 def test_a_checkpoint_on_another_corpus_at_another_rate(
     command: Callable[..., Any], trained: Trained
 ) -> None:
@@ -155,6 +190,8 @@ def _notes(folder: Path) -> Path:
          "in it."),
         (("{run}", "task=nsp"), "task=nsp: {run}/model is a BertForMaskedLM, which has no head "
          "for it."),
+        (("{run}", "format=babylm"), "format=babylm: needs evaluation.minimal_pairs=FOLDER, the "
+         "pipeline's data, such as evaluation_data/full_eval/blimp_filtered."),
         (("{run}", "evaluation.mask_prob=[1]"), "evaluation.mask_prob: no such key. Did you mean "
          "'evaluation.mask_probs'?"),
     ],

@@ -15,7 +15,9 @@ from omegaconf import DictConfig
 
 from bertexp.cli import enter
 from bertexp.config import Config, parse
+from bertexp.evaluate.babylm import BABYLM, check_babylm
 from bertexp.experiment.resuming import as_recorded
+from bertexp.keys import key
 from bertexp.sweeps.stored import folder_name
 from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
@@ -23,7 +25,7 @@ from bertexp.validation import UserError, is_mistake, require
 
 AUTO = "auto"
 # Overrides that do not change results.
-_ONLY_HOW = re.compile(r"[+~]*(run|save|hardware|tracker|hydra)[./=@]")
+_ONLY_HOW = re.compile(r"[+~]*(run|save|format|hardware|tracker|hydra)[./=@]")
 
 
 @dataclass(kw_only=True)
@@ -39,9 +41,12 @@ class EvaluateConfig(Config):
 
     run: str | None
     save: str | None
+    format: str | None = key(choices=(BABYLM,))
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.format:
+            check_babylm(self.evaluation)
         allowed = "a file's name of letters, digits, points, hyphens and underscores"
         is_name = self.save is None or bool(re.fullmatch(r"[\w-][\w.-]*", self.save))
         require(is_name, "save", self.save, allowed)
@@ -100,7 +105,7 @@ def _evaluate(composed: DictConfig, name: str, *, in_a_line: bool = False) -> fl
     save = config.save
     if save == AUTO:
         save = folder_name(",".join([Path(saved.source).name, *sorted(changed)]))
-    return reevaluate(config, saved, save, changed, in_a_line=in_a_line)
+    return reevaluate(config, saved, save, changed, form=config.format, in_a_line=in_a_line)
 
 
 if __name__ == "__main__":

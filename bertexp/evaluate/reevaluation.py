@@ -12,7 +12,9 @@ from rich.text import Text
 
 from bertexp.config import Config
 from bertexp.console import show, shown
+from bertexp.evaluate.babylm import BABYLM, write_predictions
 from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
+from bertexp.evaluation.minimal_pairs import MinimalPairs
 from bertexp.experiment import report
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.experiment.pretraining import answered, details, fingerprints, yardsticks
@@ -37,7 +39,13 @@ PLACE = Path("outputs/evaluate")
 
 
 def reevaluate(
-    config: Config, saved: Saved, save: str | None, changed: Sequence[str], *, in_a_line: bool
+    config: Config,
+    saved: Saved,
+    save: str | None,
+    changed: Sequence[str],
+    *,
+    form: str | None,
+    in_a_line: bool,
 ) -> float:
     """Evaluate a saved model, and record and print the results; returns ``eval/loss``.
 
@@ -46,6 +54,7 @@ def reevaluate(
     Args:
         config: that of the model's run, changed by ``changed``, the command line's overrides.
         save: the name of the file to write; None for none.
+        form: ``babylm`` to write the predictions for its pipeline too.
         in_a_line: whether to print a line instead of the whole report.
 
     Raises:
@@ -68,6 +77,13 @@ def reevaluate(
     if path:
         # In one line, however long, to be copied.
         print(f"saved      {shown(path)}")
+    if form == BABYLM:
+        written = write_predictions(
+            _place(saved) / BABYLM / (saved.run or Path(saved.source)).name,
+            next(one for one in data.evaluators if isinstance(one, MinimalPairs)),
+            learner.is_causal,
+        )
+        print(f"for babylm {shown(written)}")
     return found.metrics["eval/loss"]
 
 
@@ -98,10 +114,8 @@ def _check_model(config: Config, saved: Saved, model: Any) -> None:
 
 def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: Evaluation) -> Path:
     record: dict[str, Any] = {"model": saved.source}
-    folder = PLACE / folder_name(saved.source)
     if saved.run:
         record["model"] = str(Path(saved.source).resolve().relative_to(saved.run.resolve()))
-        folder = saved.run / FOLDER
     record |= {"overrides": list(changed), "metrics": found.metrics}
     if rows := own_rows(found.metrics):
         record["metric_rows"] = rows
@@ -114,8 +128,13 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
         "fingerprints": fingerprints(data),
         "versions": versions(),
     }
-    write_json(folder / f"{name}.json", record)
-    return folder / f"{name}.json"
+    path = _place(saved) / f"{name}.json"
+    write_json(path, record)
+    return path
+
+
+def _place(saved: Saved) -> Path:
+    return saved.run / FOLDER if saved.run else PLACE / folder_name(saved.source)
 
 
 def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:

@@ -73,15 +73,18 @@ class MinimalPairs(Evaluator):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self.pairs = choose(pairs_of(source), source.config.max_examples)
+        self.every = pairs_of(source)
+        self.pairs = choose(self.every, source.config.max_examples)
         texts = [text for pair in self.pairs for text in (pair.good, pair.bad)]
         self.places = place(source.tokenizer, texts, source.max_length)
         self.names = np.array([f"{NAME}/{pair.phenomenon}" for pair in self.pairs])
         self.counts = {NAME: len(self.pairs), **Counter(self.names.tolist())}
         self.found: list[Preferred] = []
+        self.right_P = np.zeros(0)
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
-        own, initial = self._shares(learner, device), self._untrained(learner, device)
+        self.right_P = self._right(learner, device)
+        own, initial = self._shares(self.right_P), self._untrained(learner, device)
         self.found = [
             Preferred(name, count, own[name], initial[name]) for name, count in self.counts.items()
         ]
@@ -99,19 +102,32 @@ class MinimalPairs(Evaluator):
 
         def build(folder: Path) -> None:
             fresh = Learner(untrained(learner.model), learner.heads.values()).to(device)
-            (folder / FILE).write_text(json.dumps(self._shares(fresh, device)))
+            (folder / FILE).write_text(json.dumps(self._shares(self._right(fresh, device))))
 
         found: dict[str, float] = json.loads((cached("untrained", key, build) / FILE).read_text())
         return found
 
-    def _shares(self, learner: Learner, device: torch.device) -> dict[str, float]:
+    def chosen(self) -> Iterator[tuple[str, str]]:
+        """Yield the kind of each pair that was scored and the sentence that is likelier.
+
+        They are in order of the files. Where both are equally likely it is the wrong one.
+        """
+        right = dict(zip(self.pairs, self.right_P, strict=True))
+        for pair in self.every:
+            if pair in right:
+                yield pair.paradigm, pair.good if right[pair] == 1 else pair.bad
+
+    def _right(self, learner: Learner, device: torch.device) -> np.ndarray:
+        """Return, for each pair, 1 where the grammatical sentence is likelier, 0.5 if equally."""
         tokenizer = self.source.tokenizer
         found_N = log_likelihoods(learner, tokenizer, self.places, device)
         # Tokens that no model learns to predict do not count.
         found_N[tokenizer.is_special_V[self.places.ids_N]] = 0
         scores_T = np.bincount(self.places.text_N, found_N, 2 * len(self.pairs))
         difference_P = scores_T[::2] - scores_T[1::2]
-        right_P = np.where(difference_P == 0, 0.5, difference_P > 0)
+        return np.where(difference_P == 0, 0.5, difference_P > 0)
+
+    def _shares(self, right_P: np.ndarray) -> dict[str, float]:
         own = {name: right_P[self.names == name] for name in self.counts}
         return {name: float((own[name] if len(own[name]) else right_P).mean()) for name in own}
 
