@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.grammar import KEY
 from bertexp.evaluation.probes import POOLINGS, PROBES
-from bertexp.evaluation.sizing import AUTO
 from bertexp.keys import key
 from bertexp.objectives.config import BankConfig
 from bertexp.validation import UserError, require
 
 MINIMAL_PAIRS = "minimal_pairs"
+AUTO = "auto"
 
 
 @dataclass(kw_only=True)

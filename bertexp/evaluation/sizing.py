@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-AUTO = "auto"
+from bertexp.evaluation.config import AUTO
+
 # Few different numbers, so that most runs of a sweep over budgets are scored on the same texts.
 NUMBERS = (100, 50, 25, 10)
 # The most that the texts of one metric cost, as a share of the training.
