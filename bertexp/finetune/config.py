@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bertexp.config import RunConfig
+from bertexp.finetune.babylm import BABYLM
 from bertexp.finetune.glue import GLUE
 from bertexp.keys import key
 from bertexp.validation import UserError, require, require_choice
@@ -21,7 +22,7 @@ KINDS = {"classification": OF_CLASSES, "regression": OF_SCORES}
 class LabelledConfig:
     """The labelled data, their kind of labels, and how a model is judged on them."""
 
-    name: str = key(choices=(*GLUE, TEXT))
+    name: str = key(choices=(*GLUE, *BABYLM, TEXT))
     path: str | None
     hub: str | None
     hub_config: str | None = key(read_with=("finetune.hub",))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bertexp import group
 from bertexp.files import write_text
+from bertexp.finetune.babylm import BABYLM, in_its_form
 from bertexp.finetune.config import OF_SCORES, LabelledConfig
 from bertexp.finetune.labelled import LabelledData
 from bertexp.finetune.objective import loss, predict
@@ -74,7 +75,8 @@ def write_predictions(
     """Write the predictions on the test data, in the format of GLUE's server.
 
     Each test set has a file ``predictions/<name>.tsv``, with a line for each example: its number
-    from 0, and the name of the class or the score, which is clipped to 0 to 5 for STS-B.
+    from 0, and the name of the class or the score, which is clipped to 0 to 5 for STS-B. Tasks of
+    BabyLM have ``predictions/finetune/<name>/predictions.json``, as its pipeline.
     """
     written = []
     for name, examples in data.test.items():
@@ -84,10 +86,14 @@ def write_predictions(
         else:
             kept = predicted.clip(*SCORES) if config.name == "stsb" else predicted
             shown = [f"{score:.3f}" for score in kept]
-        lines = ["index\tprediction", *(f"{n}\t{value}" for n, value in enumerate(shown))]
-        written.append(folder / FOLDER / f"{name}.tsv")
+        if config.name in BABYLM:
+            place, text = Path("finetune", name, "predictions.json"), in_its_form(name, shown)
+        else:
+            lines = ["index\tprediction", *(f"{n}\t{value}" for n, value in enumerate(shown))]
+            place, text = Path(f"{name}.tsv"), "\n".join(lines)
+        written.append(folder / FOLDER / place)
         if group.is_first():
-            write_text(written[-1], "\n".join(lines) + "\n")
+            write_text(written[-1], text + "\n")
     return written
 
 

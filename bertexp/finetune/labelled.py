@@ -13,7 +13,8 @@ from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.unknown import check_unknown
 from bertexp.finetune.config import LabelledConfig
-from bertexp.finetune.sources import Split, Splits, read_splits
+from bertexp.finetune.rows import Split
+from bertexp.finetune.sources import Splits, read_splits
 from bertexp.objectives.batch import Batch, written
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.positions import use_first_position

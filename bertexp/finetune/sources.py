@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bertexp.data.corpora.columnar import Row, missing_column
 from bertexp.data.corpora.finding import find
@@ -15,8 +14,10 @@ from bertexp.data.corpora.opening import Part
 from bertexp.data.corpora.tables import read_rows
 from bertexp.data.hub import loading
 from bertexp.files import expanded
+from bertexp.finetune.babylm import BABYLM
 from bertexp.finetune.config import TEXT, LabelledConfig
 from bertexp.finetune.glue import GLUE, HUB_SPLITS, GlueTask
+from bertexp.finetune.rows import Split, filled, wanted_columns
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -25,23 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAIN = "train.tsv"
-KEYS = ("finetune.text", "finetune.text_b", "finetune.label")
-
-
-@dataclass
-class Split:
-    """Labelled texts as they were written.
-
-    Attributes:
-        source: the file or split, for error messages.
-        texts_b: the second texts; empty unless there are pairs.
-        labels: names of classes or scores; empty if they are secret.
-    """
-
-    source: str
-    texts: list[str] = field(default_factory=list)
-    texts_b: list[str] = field(default_factory=list)
-    labels: list[str] | list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -66,6 +50,8 @@ def read_splits(config: LabelledConfig) -> Splits:
     """
     if config.name == TEXT and not config.hub:
         return _own_files(config)
+    if config.name in BABYLM:
+        return _babylm_folder(config)
     if config.path:
         return _glue_folder(config, GLUE[config.name])
     return _hub(config)
@@ -81,10 +67,30 @@ def _own_files(config: LabelledConfig) -> Splits:
 
     def read(split: str, labelled: bool) -> Split:
         name, key = str(getattr(config, split)), f"finetune.{split}"
-        return _filled(name, _rows(name, key, *_columns(config, labelled)), config, labelled)
+        return filled(name, _rows(name, key, *wanted_columns(config, labelled)), config, labelled)
 
     test = {"test": read("test", False)} if config.test else {}
     return Splits(read("train", True), {"": read("validation", True)}, test)
+
+
+def _babylm_folder(config: LabelledConfig) -> Splits:
+    if config.path is None:
+        raise UserError(
+            f"finetune.path is not set: finetune={config.name} needs the folder of the "
+            "challenge's files, glue_filtered."
+        )
+
+    def read(name: str, labelled: bool) -> Split:
+        file = str(expanded(str(config.path)) / f"{name}.jsonl")
+        rows = _rows(file, "finetune.path", *wanted_columns(config, labelled))
+        return filled(file, rows, config, labelled)
+
+    tasks = BABYLM[config.name]
+    return Splits(
+        read(f"{tasks['']}.train", True),
+        {condition: read(f"{task}.valid", True) for condition, task in tasks.items()},
+        {task: read(f"{task}.valid", False) for task in tasks.values()},
+    )
 
 
 def _rows(
@@ -113,7 +119,7 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
         )
 
     def read(name: str, labelled: bool) -> Split:
-        named, keys = _columns(config, labelled)
+        named, keys = wanted_columns(config, labelled)
         columns = [task.columns.get(column, column) for column in named]
         header = task.header if labelled else None
         rows = [*_rows(str(folder / name), "finetune.path", columns, keys, header)]
@@ -124,7 +130,7 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
             raise UserError(f"{folder / name}: no line has all columns, which tabs must part.")
         if len(whole) < len(rows):
             log.info("%s: %d damaged lines are left out.", folder / name, len(rows) - len(whole))
-        return _filled(str(folder / name), whole, config, labelled)
+        return filled(str(folder / name), whole, config, labelled)
 
     validation = {name: read(file, True) for name, file in task.validation.items()}
     test = {n: read(file, False) for n, file in task.test.items() if (folder / file).exists()}
@@ -141,7 +147,7 @@ def _hub(config: LabelledConfig) -> Splits:
         data = _load_split(config, split, optional)
         if data is None:
             return None
-        columns, keys = _columns(config, labelled)
+        columns, keys = wanted_columns(config, labelled)
         for column, key in zip(columns, keys, strict=True):
             if column not in data.column_names:
                 raise missing_column(key, column, f"'{config.hub}'", data.column_names)
@@ -151,7 +157,7 @@ def _hub(config: LabelledConfig) -> Splits:
         rows: Iterable[Row] = zip(*(data[column] for column in columns), strict=True)
         if labelled and names and known:
             rows = ((*row[:-1], names[row[-1]]) for row in rows)
-        return _filled(f"{config.hub}, {split}", rows, config, labelled)
+        return filled(f"{config.hub}, {split}", rows, config, labelled)
 
     train = read("train", True)
     assert train is not None
@@ -181,49 +187,3 @@ def _load_split(config: LabelledConfig, split: str, optional: bool) -> Dataset |
         if optional and "split" in str(error.__cause__):
             return None
         raise
-
-
-def _columns(config: LabelledConfig, labelled: bool) -> tuple[list[str], list[str]]:
-    wanted = (config.text, config.text_b, config.label if labelled else None)
-    pairs = [(column, key) for column, key in zip(wanted, KEYS, strict=True) if column is not None]
-    return [column for column, _ in pairs], [key for _, key in pairs]
-
-
-def _filled(source: str, rows: Iterable[Row], config: LabelledConfig, labelled: bool) -> Split:
-    is_pair = config.text_b is not None
-    split = Split(source)
-    labels: list[Any] = []
-    for number, row in enumerate(rows, start=1):
-        place = f"{source}, row {number}"
-        for value, texts in zip(row, (split.texts, split.texts_b)[: 1 + is_pair], strict=False):
-            if not isinstance(value, str):
-                raise UserError(f"{place}: has {_shown(value)} where a text should be.")
-            texts.append(value)
-        if labelled:
-            labels.append(_label(row[-1], config, place))
-    split.labels = labels
-    if not split.texts:
-        raise UserError(f"{source}: has no rows; at least one is needed.")
-    return split
-
-
-def _label(value: Any, config: LabelledConfig, place: str) -> str | float:
-    if value is None or value == "":
-        raise UserError(f"{place}: has no label.")
-    if config.kind == "classification":
-        # A table of numbers may have read 1 as 1.0.
-        whole = isinstance(value, float) and value.is_integer()
-        return str(int(value) if whole or isinstance(value, bool) else value)
-    try:
-        score = float(value)
-    except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
-        raise UserError(
-            f"{place}: the score is {_shown(value)} where finetune.kind=regression needs a number."
-        )
-    return score
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else f"'{value}'"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertexp.finetune.babylm import in_its_form
 from bertexp.finetune.config import LabelledConfig
 from bertexp.finetune.glue import GLUE
 from bertexp.finetune.labelled import number_labels
@@ -272,3 +273,46 @@ def test_data_that_are_nowhere_named(labelled_config: Configure) -> None:
         read_splits(labelled_config())
     with pytest.raises(UserError, match=r"finetune\.path and finetune\.hub are not set"):
         read_splits(labelled_config("finetune=rte", "finetune.hub=null"))
+
+
+BABYLM_ROW = {
+    **{"question": "Q", "answer": "A", "paragraph": "P", "passage": "P", "text": "T"},
+    **{"span1_text": "the cat", "span2_text": "it", "sentence1": "a", "sentence2": "b"},
+    **{"question1": "a", "question2": "b", "premise": "a", "hypothesis": "b"},
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "second"),
+    [
+        ("boolq", "Q", "P"),
+        ("multirc", "Question: Q Answer: A", "P"),
+        ("rte", "a", "b"),
+        ("wsc", 'Does "it" refer to "the cat" in this passage?', "T"),
+        ("mrpc", "a", "b"),
+        ("qqp", "a", "b"),
+        ("mnli", "a", "b"),
+    ],
+)
+def test_babylms_tasks_are_read_as_its_pipeline_does(
+    task: str, first: str, second: str, labelled_config: Configure, tmp_path: Path
+) -> None:
+    for file in ("train", "valid", "mm.valid"):
+        name = f"mnli-{file}" if file.startswith("mm") else f"{task}.{file}"
+        rows = [json.dumps({**BABYLM_ROW, "label": label}) for label in (1, 0)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    splits = read_splits(labelled_config(f"finetune=babylm_{task}", f"finetune.path={tmp_path}"))
+    assert splits.train.texts == [first] * 2
+    assert splits.train.texts_b == [second] * 2
+    assert splits.train.labels == ["1", "0"]
+    assert splits.validation.keys() == ({"", "mismatched"} if task == "mnli" else {""})
+    assert splits.test.keys() == ({"mnli", "mnli-mm"} if task == "mnli" else {task})
+    # The form of the pipeline's finetune/run.py.
+    assert json.loads(in_its_form(task, ["1", "0"])) == {
+        task: {"predictions": [{"id": f"{task}_0", "pred": 1}, {"id": f"{task}_1", "pred": 0}]}
+    }
+
+
+def test_babylms_folder_has_to_be_named(labelled_config: Configure) -> None:
+    with pytest.raises(UserError, match=r"^finetune\.path is not set: finetune=babylm_rte needs"):
+        read_splits(labelled_config("finetune=babylm_rte"))
