@@ -25,7 +25,7 @@ sys.exit(code)
         ("bertexp", "--help"),
         ("bertexp", "--cfg", "job", "masking.prob=0.4"),
         *((f"bertexp.{name}", "--help") for name in ("compare", "inspect", "predict", "evaluate")),
-        *((f"bertexp.{name}", "--help") for name in ("finetune", "bench")),
+        *((f"bertexp.{name}", "--help") for name in ("finetune", "bench", "doctor")),
     ],
 )
 def test_help_loads_nothing_slow(arguments: tuple[str, ...]) -> None:

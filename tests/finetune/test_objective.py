@@ -14,7 +14,7 @@ from bertexp.experiment.saved import find_saved
 from bertexp.families.checkpoint import load_classifier
 from bertexp.finetune.labelled import LabelledExamples
 from bertexp.finetune.objective import LabelHead, predict
-from bertexp.finetune.sources import Split
+from bertexp.finetune.rows import Split
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.shaping import filled, packed
 
