@@ -111,10 +111,11 @@ class Config(RunConfig):
 
 C = TypeVar("C")
 
-# ${if:condition,value,other} in the files of conf/.
+# ${if:condition,value,other} and ${any:values} in the files of conf/.
 OmegaConf.register_new_resolver(
     "if", lambda condition, value, other: value if condition else other, replace=True
 )
+OmegaConf.register_new_resolver("any", lambda *values: any(values), replace=True)
 
 # Keys that change where and how fast a run is and what it reports, but not its results.
 _ONLY_HOW = re.compile(
