@@ -202,8 +202,9 @@ def test_a_mistake_that_all_jobs_make_is_listed_once(
     ("arguments", "said"),
     [
         ((), "RUN is missing: python -m bertexp.finetune RUN finetune=... ."),
-        (("run", "finetune=sst3"), "finetune=sst3: must be one of cola, mnli, mrpc, qnli, qqp, "
-         "rte, sst2, stsb, text, wnli. Did you mean 'sst2'?"),
+        (("run", "finetune=sst3"), "finetune=sst3: must be one of babylm_boolq, babylm_mnli, "
+         "babylm_mrpc, babylm_multirc, babylm_qqp, babylm_rte, babylm_wsc, cola, mnli, mrpc, qnli, "
+         "qqp, rte, sst2, stsb, text, wnli. Did you mean 'sst2'?"),
         (("no/such/run",), "run=no/such/run: there is no such folder."),
         (("nowhere",), "run=nowhere: there is no such folder, nor a model of this name in the "
          "cache of the Hugging Face Hub here, and the Hub does not answer."),
