@@ -140,6 +140,7 @@ def test_a_comparison_answers_in_tables(page: dict[str, Any]) -> None:
     table = answer.table
     assert table["seeds"].tolist() == [2, 2]
     assert sorted(table["mean"]) == pytest.approx(sorted(np.mean(v) for v in values.values()))
+    assert bertexp.compare(*runs).table["mean"].notna().all()
     assert len(answer.verdicts) == 1
     assert answer.verdicts.iloc[0] in ("better", "worse", "not resolved")
     assert {path.name for path in Path("figures").iterdir()} >= {"compare.html", "metric.png"}
@@ -281,9 +282,7 @@ import json, sys
 import bertexp
 slow = {"torch", "transformers", "pandas", "hydra", "matplotlib"} & {*sys.modules}
 settings = json.loads(sys.argv[1])
-runs = [bertexp.run(**settings, seed=seed) for seed in (0, 1)]
-losses = [run.metrics["eval/loss"] for run in runs]
-print(json.dumps([sorted(slow), losses, len({run.folder for run in runs})]))
+print(json.dumps([sorted(slow), bertexp.run(**settings).metrics["eval/loss"]]))
 """
 
 
@@ -317,10 +316,9 @@ def test_a_script_without_a_guard_trains_as_the_command(
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    slow, losses, folders = json.loads(done.stdout.splitlines()[-1])
-    assert (slow, folders) == ([], 2)
-    assert losses[0] != losses[1]
+    slow, loss = json.loads(done.stdout.splitlines()[-1])
+    assert slow == []
     typed = [f"{key}={written(value)}" for key, value in settings.items()]
     told = command(*typed, "hydra.run.dir=run")
     assert told.code == 0, told.lines
-    assert bertexp.load(told.folder / "run").metrics["eval/loss"] == losses[0]
+    assert bertexp.load(told.folder / "run").metrics["eval/loss"] == loss

@@ -5,6 +5,7 @@ Everything that takes long to load is imported when it is used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,7 +75,7 @@ def load(path: str | Path, device: str = "auto") -> Run:
 
 
 def compare(
-    *paths: str | Path,
+    *paths: str | Path | Run,
     metric: str | None = None,
     by: str | Sequence[str] = (),
     baseline: str | None = None,
@@ -85,7 +86,7 @@ def compare(
     """Compare runs as ``python -m bertexp.compare`` does; its options are explained there.
 
     Args:
-        paths: folders of runs or sweeps, and patterns of such.
+        paths: runs, folders of runs or sweeps, and patterns of such.
 
     Raises:
         UserError: a mistake, in one line, or the runs are too different.
@@ -94,7 +95,7 @@ def compare(
 
     by = [by] if isinstance(by, str) else by
     chosen = {"metric": metric, "by": by, "baseline": baseline, "at": at, "margin": margin}
-    return Comparison.of([*map(str, paths)], evaluation, **chosen)
+    return Comparison.of([os.fspath(path) for path in paths], evaluation, **chosen)
 
 
 def inspect(*overrides: str, **keys: Any) -> Printed:

@@ -75,9 +75,10 @@ def run_sweep(
 
 def inspect_here(overrides: Sequence[str], keys: Mapping[str, Any]) -> Printed:
     subjects: list[Subject] = []
-    literal = {key: str(value) for key, value in keys.items() if key in LITERAL}
-    others = {key: value for key, value in keys.items() if key not in LITERAL}
-    given = [*_arguments(overrides, others), *(f"{key}={text}" for key, text in literal.items())]
+    literal = {key: keys[key] for key in LITERAL if keys.get(key) is not None}
+    others = {key: value for key, value in keys.items() if key not in literal}
+    given = _arguments(overrides, others)
+    given += [f"{key}={os.fspath(value)}" for key, value in literal.items()]
     with collected() as parts:
         _call(
             [as_hydra_reads(argument) for argument in given],
@@ -110,8 +111,8 @@ def _arguments(
 
 def written(value: Any) -> str:
     """Return a Python value as it is written on the command line."""
-    if isinstance(value, str | Path):
-        text = str(value)
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
         return text if _PLAIN.fullmatch(text) else quoted(text)
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}:{written(each)}' for key, each in value.items())}}}"
@@ -119,7 +120,7 @@ def written(value: Any) -> str:
 
 
 def _is_list(value: Any) -> bool:
-    return hasattr(value, "__iter__") and not isinstance(value, str | Path | Mapping)
+    return hasattr(value, "__iter__") and not isinstance(value, str | Mapping)
 
 
 def _call(

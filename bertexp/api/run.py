@@ -50,8 +50,11 @@ class Run(Shown):
     """
 
     def __init__(self, path: str | Path, device: str = "auto") -> None:
-        self._path, self._device = str(path), device
         folder = expanded(path)
+        # The working directory may change.
+        self._path = str(folder.absolute()) if folder.exists() else str(path)
+        self._device = device
+        folder = folder.absolute()
         # A run without a model has records all the same.
         is_run = recorded(folder, "config") is not None
         self.folder = folder if is_run else self.saved.run
@@ -166,6 +169,10 @@ class Run(Shown):
         given = (self.saved.load_tokenizer(), [*texts], longest, pooling, device)
         found: np.ndarray = layer_features(encoder, *given)[-1].cpu().numpy()
         return found
+
+    def __fspath__(self) -> str:
+        """Return its path, so that it stands for itself in ``bertexp.compare`` and settings."""
+        return self._path
 
     def __repr__(self) -> str:
         return f"bertexp.load({self._path!r})"
