@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -59,7 +60,7 @@ def configuration() -> Iterator[str]:
     for group in (each for each in groups if each not in NO_GROUPS):
         yield f"## {group}\n"
         paths = sorted((CONF / group).glob("*.yaml"))
-        about = [(f"`{group}={path.stem}`", explained(path)[1]) for path in paths]
+        about = [(f"`{group}={path.stem}`", description(path)) for path in paths]
         yield from table(("option", ""), about)
         if group not in STUDIES:
             yield from keys_of(group)
@@ -71,6 +72,12 @@ def configuration() -> Iterator[str]:
         # Those that it does not share with an experiment.
         own = {key: known[key] for key in names if key != "hydra" and key not in main}
         yield from keys(own, comments)
+
+
+def description(path: Path) -> str:
+    """Return what the beginning of a file is about."""
+    comments, about = explained(path)
+    return about or next(iter(comments.values()), "")
 
 
 def composed(name: str) -> dict[str, Any]:

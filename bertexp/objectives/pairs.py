@@ -41,8 +41,14 @@ log = logging.getLogger(__name__)
 
 CONFIDENCE_BINS = 10
 # The terminal has a table of its own for the kinds of negatives.
-metrics.register("eval/nsp_loss@*", replace(metrics.LOSS, results=False))
-metrics.register("eval/nsp_accuracy@*", metrics.share("of one kind of negatives", results=False))
+metrics.register(
+    "eval/nsp_loss@*",
+    replace(metrics.LOSS, results=False, meaning="the loss for one kind of negatives"),
+)
+metrics.register(
+    "eval/nsp_accuracy@*",
+    metrics.share("share of right answers for one kind of negatives", results=False),
+)
 
 
 READS = (*PAIR_READS, "evaluation.negatives", "evaluation.count_negatives")

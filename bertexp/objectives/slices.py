@@ -21,7 +21,9 @@ SLICES = {
 # The prefix of the metrics of slices.
 SLICE_PREFIX = "eval/loss@"
 for _name in itertools.chain(*SLICES.values()):
-    metrics.register(SLICE_PREFIX + _name, replace(metrics.LOSS, results=False))
+    _meaning = f"the loss at one kind of predictions: {_name}"
+    _row = replace(metrics.LOSS, results=False, meaning=_meaning)
+    metrics.register(SLICE_PREFIX + _name, _row)
 
 
 class Slicer:
