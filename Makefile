@@ -15,11 +15,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-run: $(READY)  ## train a small BERT on Python's own documentation, a minute or two
+run: $(READY)  ## train a small BERT on docstrings, about a minute
 	$(BIN)/python -m bertexp
 
-sweep: $(READY)  ## compare three mask rates on that corpus, about four minutes
-	$(BIN)/python -m bertexp +experiment=mask_rate masking.prob=0.15,0.4,0.8 seed=0,1
+sweep: $(READY)  ## compare three mask rates on that corpus, nine runs
+	$(BIN)/python -m bertexp +experiment=mask_rate masking.prob=0.15,0.4,0.8 seed=0,1,2
 
 # What matters most; with one small run, as the others that start commands are slow.
 FAST := $(addprefix tests/,masking objectives families/test_build.py families/test_checkpoint.py \
@@ -52,7 +52,7 @@ docs: $(READY)  ## build the documentation, site/index.html, a minute
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 pictures: $(READY)  ## make the README's pictures again, ten minutes
-	$(BIN)/python .assets/pictures.py
+	$(BIN)/python docs/pictures/make.py
 
 lint: $(READY)  ## check style, types and that imports go one way
 	$(BIN)/ruff check .

@@ -1,29 +1,40 @@
-"""What the README shows works as it stands there."""
+"""What the README and the documentation show works as it stands there."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+
+from bertexp.compare.__main__ import options_parser as compare_parser
+from bertexp.config import conf_dir
+from bertexp.inspect.__main__ import as_hydra_reads
+from bertexp.predict.__main__ import options_parser as predict_parser
 
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.slow
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path: path.read_text(encoding="utf-8")
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+}
+EXTEND = PAGES[ROOT / "docs" / "howto" / "extend.md"]
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the project in which the README's strategy is written to its file."""
+    """Return a copy of the project in which the strategy of extend.md is written to its file."""
     folder = tmp_path_factory.mktemp("checkout") / "bertexp"
     left_out = shutil.ignore_patterns(".*", "outputs", "__pycache__")
     shutil.copytree(ROOT, folder, ignore=left_out)
-    example = re.search(r"```python\n# (lab.py)\n(.*?)```", README, re.DOTALL)
+    example = re.search(r"```python\n# (lab.py)\n(.*?)```", EXTEND, re.DOTALL)
     assert example
     for path in (folder / example[1], folder / "bertexp" / "masking" / "pairs.py"):
         path.write_text(example[2], encoding="utf-8")
@@ -69,9 +80,55 @@ def test_the_strategy_masks_pairs_at_the_rate_that_was_set(checkout: Path, tmp_p
     assert mean and float(mean[1]) > 2
 
 
+def test_every_link_leads_to_a_file() -> None:
+    """Those between pages; `make docs` checks their anchors too."""
+    missing = [
+        f"{path.relative_to(ROOT)}: {link}"
+        for path, text in PAGES.items()
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+        if not link.startswith("http")
+        and not (path.parent / link).exists()
+        # These are made when the documentation is built.
+        and Path(link).name not in ("configuration.md", "metrics.md")
+    ]
+    assert not missing
+
+
+def test_every_command_is_understood() -> None:
+    """Of an experiment and a sweep ``test_unread.py`` composes all jobs."""
+    shown = {
+        line
+        for text in PAGES.values()
+        for line in re.findall(r"python -m bertexp\.(\w+ [^`\n#]*)", text)
+    }
+    assert len(shown) > 20
+    parsers = {"compare": compare_parser, "predict": predict_parser}
+    for line in shown:
+        command, *words = shlex.split(line)
+        if command in parsers:
+            parsers[command]().parse_args([word for word in words if word != "..."])
+            continue
+        settings = [word for word in words if re.match(r"[+\w./]+=(?!\.\.\.)", word)]
+        if not any(word.startswith("plugins=") for word in settings):
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                seedless = [word for word in settings if not word.startswith("seed=")]
+                compose(command, [*map(as_hydra_reads, seedless)])
+
+
+def test_every_target_of_make_exists() -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for path, text in PAGES.items():
+        for name in re.findall(r"(?:^|`)make ([a-z]+)(?=[\s`])", text, re.MULTILINE):
+            assert name in targets, path
+
+
 def test_every_picture_is_made_by_the_command(tmp_path: Path) -> None:
-    shown = {Path(name).stem for name in re.findall(r"\]\(\.assets/(\S+)\)", README)}
-    script = ROOT / ".assets" / "pictures.py"
+    shown = {
+        Path(name).stem
+        for text in PAGES.values()
+        for name in re.findall(r"\]\([./]*(?:docs/)?pictures/(\S+)\)", text)
+    }
+    script = ROOT / "docs" / "pictures" / "make.py"
     refused = subprocess.run([sys.executable, script, "--only", "none"], capture_output=True)
     named = re.search(rb"is none of (.*)", refused.stderr)
     assert named and shown == set(named[1].decode().split(", "))

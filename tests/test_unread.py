@@ -129,8 +129,9 @@ def test_fine_tuning_is_looked_at_too() -> None:
 
 
 def commands() -> Iterator[str]:
-    """Every command of an experiment or a sweep that the README and ``conf/`` show."""
-    for path in [ROOT / "README.md", *conf_dir().rglob("*.yaml")]:
+    """Every command of an experiment or a sweep that the documentation and ``conf/`` show."""
+    pages = (ROOT / "docs").rglob("*.md")
+    for path in [ROOT / "README.md", *pages, *conf_dir().rglob("*.yaml")]:
         text = re.sub(r"\\\n#?", " ", path.read_text(encoding="utf-8"))
         yield from re.findall(r"python -m bertexp ([^`\n#]*)", text)
 

@@ -28,7 +28,7 @@ FIGURES = (".pdf", ".svg", ".png")
 @command()
 def main() -> None:
     """Compare the runs of the command line, then exit."""
-    parser = _parser()
+    parser = options_parser()
     options = parser.parse_args()
     if options.list and not options.paths:
         options.paths = ["outputs"]
@@ -99,7 +99,7 @@ def _margin(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def options_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertexp.compare",
         description="Puts runs side by side and tells which differences are real.",

@@ -36,7 +36,7 @@ def main() -> None:
 
     An unreadable line does not stop the others, but makes the exit code 1.
     """
-    options = _parser().parse_args()
+    options = options_parser().parse_args()
     try:
         sys.exit(_predict(options))
     except UserError as error:
@@ -135,7 +135,7 @@ def _plain(found: Prediction) -> dict[str, object]:
     return plain
 
 
-def _parser() -> argparse.ArgumentParser:
+def options_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertexp.predict",
         description="Fills [MASK]s, scores a text, or predicts whether a second text follows.",

@@ -1,8 +1,8 @@
 """Make the README's pictures: of a run, of a comparison, of what ``inspect`` and ``bench`` show.
 
-    python .assets/pictures.py                      # all but bench: `make pictures`, ten minutes
-    python .assets/pictures.py --only bench         # some of them
-    python .assets/pictures.py --folder /tmp +size=smoke     # elsewhere, with overrides
+    python docs/pictures/make.py                      # all but bench: `make pictures`, ten minutes
+    python docs/pictures/make.py --only bench         # some of them
+    python docs/pictures/make.py --folder /tmp +size=smoke     # elsewhere, with overrides
 
 The pictures of ``inspect`` show the model of the run, which is trained first.
 """
@@ -27,7 +27,7 @@ from rich.text import Text
 HERE = Path(__file__).parent
 WIDTH = 80
 TEXT = "text=The generator returns a list of values."
-SWEEP = ["+experiment=mask_rate", "masking.prob=0.15,0.4,0.8", "seed=0,1"]
+SWEEP = ["+experiment=mask_rate", "masking.prob=0.15,0.4,0.8", "seed=0,1,2"]
 # What inspect prints, and how many of its first and last lines are shown.
 PRINTED = {
     "architecture": (60, 0, ["model=base", "tokenizer.vocab_size=30522"]),
