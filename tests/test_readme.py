@@ -104,7 +104,9 @@ def test_every_command_is_understood() -> None:
     assert len(shown) > 20
     parsers = {"compare": compare_parser, "predict": predict_parser}
     for line in shown:
-        command, *words = shlex.split(line)
+        command, *words = shlex.split(re.split(" [<>] ", line)[0])
+        if command == "doctor":
+            continue  # tests/test_doctor.py
         if command in parsers:
             parsers[command]().parse_args([word for word in words if word != "..."])
             continue
