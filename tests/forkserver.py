@@ -125,7 +125,7 @@ class Process:
         """Wait for something while the process runs."""
         while not condition():
             assert self.code() is None, self.output + self.errors
-            time.sleep(0.001)
+            time.sleep(0.005)
 
     def end(self, seconds: float = 600) -> int:
         """Return the exit code; a process that takes longer is killed."""

@@ -60,6 +60,8 @@ SENTENCES = (
     "나는 오늘 학교에 갔다 and 바다를 본다.",
     "我们今天去学校, the people sleep.",
 )
+# These begin with the frequencies of the tokens, which is all that is learnt in so few steps.
+INFORMED = ("bert", "electra", "roberta")
 TEXT = "The old man 🙂 나는 학교에 [MASK] 学校."
 
 
@@ -99,7 +101,8 @@ def trained(work: Path, command: Callable[..., Any]) -> Callable[[str, str], Pat
     def train(family: str, tokenizer: str) -> Path:
         run = f"{family}-{tokenizer}"
         chosen = (f"family.name={family}", *TOKENIZERS[tokenizer], f"hydra.run.dir={run}")
-        done = command(*SMALL, *chosen, folder=work)
+        begun = ["model.initialization=bert"] if family in INFORMED else []
+        done = command(*SMALL, *chosen, *begun, folder=work)
         assert done.code == 0, done.lines
         assert f"tiny {family}, from scratch" in done.output
         return work / run

@@ -19,6 +19,7 @@ from bertexp.pairs.examples import PairExamples
 
 SMALL = (
     *("model=tiny", "model.hidden_size=32", "model.intermediate_size=64"),
+    "model.initialization=bert",
     *("dataset.max_documents=12", "dataset.validation_fraction=0.2"),
     "evaluation.probes=[]",
     *("evaluation.max_examples=16", "evaluation.every=null"),
@@ -35,13 +36,19 @@ def offline(real_text: Path, real_vocabulary: Path) -> tuple[str, ...]:
     )
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A cache in which the default corpus is prepared once."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.mark.parametrize("task", ["mlm", "nsp"])
 def test_without_the_hub_what_the_file_advises_works(
-    command: Callable[..., Any], task: str
+    command: Callable[..., Any], cache: str, task: str
 ) -> None:
     text = (conf_dir() / "experiment" / f"notebook_{task}.yaml").read_text()
     (advice,) = re.findall(r"python -m bertexp (.*)\\\n# +(.*)", text)
-    done = command(*" ".join(advice).split(), "+size=smoke", "tracker=none")
+    done = command(*" ".join(advice).split(), "+size=smoke", "tracker=none", BERTEXP_CACHE=cache)
     assert done.code == 0, done.output + done.errors
     away = command(f"+experiment=notebook_{task}", "tracker=none")
     assert away.code == 1
