@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -22,11 +23,13 @@ STUDIES = sorted(
 SIZES = sorted(path.stem for path in (conf_dir() / "size").glob("*.yaml"))
 
 
+@functools.cache
 def composed(*overrides: str, with_hydra: bool = False) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("config", overrides=list(overrides), return_hydra_config=with_hydra)
 
 
+@functools.cache
 def points(study: str) -> tuple[list[tuple[str, ...]], int]:
     """Return the settings that a study compares, each as overrides, and the number of seeds."""
     sweeper = composed(f"+experiment={study}", with_hydra=True).hydra.sweeper

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forkserver import ForkServer, Process
 
 
 def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable[..., str]) -> None:
@@ -50,40 +51,40 @@ def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable
 
 
 SHARES = """
-import os, sys, time
+import os, signal
 from pathlib import Path
 from bertexp.sweeps.job import take_gpus
 take_gpus(Path("."), 2)
 take_gpus(Path("."), 2)
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
-sys.stdin.read()
+signal.pause()
 """
 
 
 def test_jobs_at_the_same_time_have_gpus_of_their_own(
-    clean_environment: dict[str, str], tmp_path: Path
+    forkserver: ForkServer, clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
     environment = clean_environment | {"CUDA_VISIBLE_DEVICES": "4,5,6"}
 
-    def job() -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        command = [sys.executable, "-c", SHARES]
-        return subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdin=pipe, stdout=pipe, text=True
-        )
+    def job() -> Process:
+        return forkserver.start("-c", SHARES, folder=tmp_path, environment=environment)
 
-    found = []
+    def taken(process: Process) -> str:
+        process.until(lambda: process.output.endswith("\n"))
+        return process.output.strip()
+
+    def end(process: Process) -> None:
+        os.kill(process.pid, signal.SIGKILL)
+        process.end()
+
     first, second = job(), job()
-    for process in (first, second):
-        assert process.stdout
-        found.append(process.stdout.readline().strip())
-    assert sorted(found) == ["4,6", "5"]
-    first.communicate("")
+    found = taken(first)
+    assert sorted([found, taken(second)]) == ["4,6", "5"]
+    end(first)
     third = job()
-    assert third.stdout
-    assert third.stdout.readline().strip() == found[0], "what the first one had"
+    assert taken(third) == found, "what the first one had"
     for process in (second, third):
-        process.communicate("")
+        end(process)
 
 
 def test_a_job_that_its_scheduler_stops_is_queued_again_and_resumed(
@@ -92,7 +93,7 @@ def test_a_job_that_its_scheduler_stops_is_queued_again_and_resumed(
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "bertexp", "-m", *small, "hydra/launcher=submitit_local"),
-            *("sweep=queued", "trainer.max_steps=300", "trainer.log_every=1"),
+            *("sweep=queued", "trainer.max_steps=150", "trainer.log_every=1"),
         ],
         cwd=tmp_path,
         env=clean_environment | {"BERTEXP_CACHE": str(tmp_path / "cache")},
@@ -113,7 +114,7 @@ def test_a_job_that_its_scheduler_stops_is_queued_again_and_resumed(
     assert json.loads((job / "summary.json").read_text())["status"] == "finished"
     steps = [json.loads(line) for line in (job / "metrics.jsonl").open()]
     trained = [line["step"] for line in steps if "train/loss" in line]
-    assert trained == list(range(1, 301)), "each step once"
+    assert trained == list(range(1, 151)), "each step once"
     errors = "".join(path.read_text() for path in (root / ".submitit").rglob("*.err"))
     assert "SIGUSR2: finishing the step" in errors, "it was stopped"
 
