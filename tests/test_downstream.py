@@ -16,7 +16,8 @@ from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
 
 # Small, so that it learns in the time a test may take: 600 steps came to 0.419 where the untrained
 # model comes to 0.357. Of two accuracies on the same 664 texts, 0.03 is about the noise.
-SMALL = ("model.hidden_size=64", "model.intermediate_size=256", "evaluation.probes=[package]")
+CORPUS = ("dataset=stdlib", "evaluation.probes=[package]", "evaluation.probe_examples=2000")
+SMALL = (*CORPUS, "model.hidden_size=64", "model.intermediate_size=256", "trainer.batch_size=32")
 STEPS, RATE = 600, 2e-3
 MARGIN = 0.03
 
@@ -59,7 +60,7 @@ def probe(runs: dict[int, Path], experiment_config: Callable[..., Config]) -> It
     """The texts of the package probe, from the runs' own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTEXP_CACHE", str(runs[STEPS].parent / "cache"))
-        config = experiment_config()
+        config = experiment_config(*CORPUS)
         passages = Passages(prepare(config.dataset), config.dataset.name, config.dataset.language)
         yield prepare_tasks(["package"], passages, config.evaluation.probe_examples)[0]
 

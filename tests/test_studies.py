@@ -13,13 +13,17 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from bertexp.config import conf_dir, keys, parse
+from bertexp.config import Config, conf_dir, keys, parse
+from bertexp.finetune.config import FinetuneConfig
+from bertexp.sweeps.unread import refuse_unread_in_sweep
 
 STUDIES = sorted(
     path.stem
     for path in (conf_dir() / "experiment").glob("*.yaml")
     if "MULTIRUN" in path.read_text()
 )
+SCHEMAS = (Config, FinetuneConfig)
+KEYS = [*dict.fromkeys(key for schema in SCHEMAS for key in keys(schema))]
 SIZES = sorted(path.stem for path in (conf_dir() / "size").glob("*.yaml"))
 
 
@@ -72,7 +76,11 @@ def test_every_point_of_a_study_is_a_run_of_its_own(study: str) -> None:
     assert config.sweep.startswith(f"{study}_")
     settings, seeds = points(study)
     assert seeds >= 3, "one seed proves nothing"
-    found = [parse(composed(f"+experiment={study}", *point, "sweep=s")) for point in settings]
+    jobs = [
+        composed(f"+experiment={study}", *each, "sweep=s", with_hydra=True) for each in settings
+    ]
+    refuse_unread_in_sweep(jobs, KEYS, SCHEMAS, None)
+    found = [parse(OmegaConf.masked_copy(job, [*job.keys() - {"hydra"}])) for job in jobs]
     assert all(found.count(config) == 1 for config in found)
     # What is not under test is the same for all, the budget above all.
     assert all(config.trainer == found[0].trainer for config in found)
