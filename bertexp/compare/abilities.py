@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from bertexp.compare.refusals import OWN_TEXTS, refusals
 from bertexp.compare.results import Ability, Comparison, Yardstick
@@ -58,23 +59,43 @@ def _names(run: Run) -> list[str]:
 def find_yardsticks(runs: Sequence[Run], abilities: Sequence[Ability]) -> tuple[Yardstick, ...]:
     """Return the yardsticks of the abilities that are probes, from any of the runs."""
     known = {ability.metric for ability in abilities}
-    found = {
-        metric: Yardstick(metric, one["majority"], one["tfidf"])
-        for run in runs
-        for one in run.summary.get("probes", ())
-        if (metric := PROBE + one["name"]) in known
-    }
-    return tuple(found.values())
+    probed = defaultdict(list)
+    for run in runs:
+        for one in run.summary.get("probes", ()):
+            probed[PROBE + one["name"]].append(one)
+
+    def mean(ones: Sequence[dict[str, Any]], name: str) -> float | None:
+        values = [one[name] for one in ones if name in one]
+        return statistics.fmean(values) if values else None
+
+    return tuple(
+        Yardstick(
+            metric,
+            *(
+                ones[0]["majority"],
+                ones[0]["tfidf"],
+                mean(ones, "untrained"),
+                mean(ones, "control"),
+            ),
+        )
+        for metric, ones in probed.items()
+        if metric in known
+    )
 
 
 def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple[str, list[str]]]:
     known = {one.metric: one for one in comparison.yardsticks}
-    kinds = {"majority": "majority", "TF-IDF": "tfidf"}
-    rows = [
-        (name, [number(getattr(known.get(m), kind, None), DECIMALS) for m in metrics])
-        for name, kind in kinds.items()
-        if not known.keys().isdisjoint(metrics)
-    ]
+    kinds = {
+        "untrained": "untrained",
+        "random labels": "control",
+        "majority": "majority",
+        "TF-IDF": "tfidf",
+    }
+    rows = []
+    for name, kind in kinds.items():
+        values = [getattr(known.get(metric), kind, None) for metric in metrics]
+        if any(value is not None for value in values):
+            rows.append((name, [number(value, DECIMALS) for value in values]))
     counts = [comparison.answered.get(metric) for metric in metrics]
     if any(counts):
         rows.append(("examples", [f"{count:,}" if count else MISSING for count in counts]))
@@ -102,7 +123,8 @@ def explained(comparison: Comparison) -> str:
     if any(metric.startswith(PROBE) for metric in metrics):
         parts.append(
             "Probes: accuracy of a linear classifier on the frozen encoder's features, beside the "
-            "majority class and the same classifier on the words alone (TF-IDF)."
+            "same on encoders with initial weights and with random labels (means over the runs), "
+            "the majority class and the same classifier on the words alone (TF-IDF)."
         )
     if not all(row.comparison for row in rows.values()):
         parts.append(

@@ -141,14 +141,18 @@ class Ability:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """The accuracy of a probe without the encoder, the same for all settings.
+    """What the accuracy of a probe is compared with, whatever the setting.
 
     ``majority`` always predicts the most common class, ``tfidf`` classifies by the words alone.
+    ``untrained`` encoders, and the ``control`` with random labels, are means over the runs; None
+    for runs that were not compared with them.
     """
 
     metric: str
     majority: float
     tfidf: float
+    untrained: float | None
+    control: float | None
 
 
 @dataclass(frozen=True)

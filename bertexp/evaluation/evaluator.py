@@ -33,6 +33,7 @@ class Source:
         tokens: of each split.
         max_length: the most tokens of an input, including special ones.
         trained: about how many tokens the training has; None if that is unknown.
+        autocast: the type of matrix products in training; None for float32.
     """
 
     config: EvaluationConfig
@@ -43,6 +44,7 @@ class Source:
     task: Task
     max_length: int
     trained: float | None
+    autocast: torch.dtype | None
 
 
 class Evaluator(ABC):
@@ -87,6 +89,10 @@ class Evaluator(ABC):
     def shown(self) -> list[RenderableType]:
         """Return these details for the terminal."""
         return []
+
+    def tables(self) -> dict[str, tuple[list[str], list[list[Any]]]]:
+        """Return these details for trackers: the columns and rows of tables by name."""
+        return {}
 
     def draw(self, folder: Path) -> list[Path]:
         """Draw them into a run's folder; returns the pictures."""

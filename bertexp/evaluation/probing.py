@@ -29,9 +29,9 @@ from bertexp.validation import require
 
 PREFIX = "probe/"
 # Texts in a forward pass on a CPU, and on a GPU.
-BATCH_SIZE, GPU_BATCH_SIZE = 64, 512
+BATCH_SIZE, GPU_BATCH_SIZE = 32, 512
 # Of the cached accuracies of untrained encoders.
-VERSION, FILE = 1, "accuracy.json"
+VERSION, FILE = 2, "accuracy.json"
 
 PICTURE = "probes.png"
 COLUMNS = 4
@@ -44,7 +44,11 @@ class Probed:
     Attributes:
         accuracy: on the features of the configured layer: ``eval/probe/<name>``.
         untrained: on those of the same encoder with initial weights, so that the difference is what
-            training has added (Hewitt and Liang 2019 compare with a control likewise).
+            training has added.
+        control: of the same classifier on the same features with random labels (Hewitt and Liang
+            2019, "Designing and interpreting probes with control tasks"). Theirs are of words,
+            which recur, so that a classifier can memorise them; texts do not recur, so that it
+            differs from ``majority`` only by chance unless texts of both parts are related.
         majority: of always predicting one class; all are equally common.
         tfidf: of the same classifier on TF-IDF.
         layers: on the features of the embeddings and of every layer.
@@ -53,6 +57,7 @@ class Probed:
     name: str
     accuracy: float
     untrained: float
+    control: float
     majority: float
     tfidf: float
     layers: list[float]
@@ -77,21 +82,20 @@ class Probes(Evaluator):
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         self.probed = []
         for task in self.tasks:
-            layers = self._layers(learner.family.base, task, device)
+            features_YND = self._features(learner.family.base, task, device)
+            layers = accurate(features_YND, task.labels, task.fitted)
             fresh = self._untrained(learner, task, device)
             layer = -1 if self.source.config.probe_layer is None else self.source.config.probe_layer
-            shares = (layers[layer], fresh[layer], 1 / len(task.classes), tfidf_accuracy(task))
-            self.probed.append(Probed(task.name, *shares, layers))
+            (control,) = accurate(features_YND[layer][None], task.control, task.fitted)
+            yardsticks = (fresh[layer], control, 1 / len(task.classes), tfidf_accuracy(task))
+            self.probed.append(Probed(task.name, layers[layer], *yardsticks, layers))
             yield f"eval/{PREFIX}{task.name}", layers[layer]
 
-    def _layers(self, bert: Any, task: ProbeTask, device: torch.device) -> list[float]:
-        """Return the accuracy on the features of the embeddings and of every layer."""
-        source, pooling = self.source, self.source.config.probe_pooling
-        features_YND = layer_features(
-            bert, source.tokenizer, task.texts, source.max_length, pooling, device
-        )
-        labels_N = torch.from_numpy(task.labels).to(device)
-        return accuracies(scaled(features_YND, task.fitted), labels_N, task.fitted)
+    def _features(self, bert: Any, task: ProbeTask, device: torch.device) -> torch.Tensor:
+        source, dtype = self.source, self.source.autocast
+        given = (source.tokenizer, task.texts, source.max_length, source.config.probe_pooling)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            return scaled(layer_features(bert, *given, device), task.fitted)
 
     def _untrained(self, learner: Learner, task: ProbeTask, device: torch.device) -> list[float]:
         """Return the same of an encoder with initial weights, or read it from the cache."""
@@ -102,11 +106,14 @@ class Probes(Evaluator):
             "model": learner.family.config.to_dict(),
             "pooling": self.source.config.probe_pooling,
             "max_length": self.source.max_length,
+            "autocast": str(self.source.autocast),
         }
 
         def build(folder: Path) -> None:
             fresh = untrained(learner.model).base_model.to(device)
-            (folder / FILE).write_text(json.dumps(self._layers(fresh, task, device)))
+            features_YND = self._features(fresh, task, device)
+            found = accurate(features_YND, task.labels, task.fitted)
+            (folder / FILE).write_text(json.dumps(found))
 
         found: list[float] = json.loads((cached("untrained", key, build) / FILE).read_text())
         return found
@@ -128,7 +135,7 @@ class Probes(Evaluator):
             "accuracy",
             "95% (texts)",
             "untrained",
-            "majority",
+            "control",
             "TF-IDF",
             "best layer",
         )
@@ -136,11 +143,20 @@ class Probes(Evaluator):
         for one in self.probed:
             best = int(np.argmax(one.layers))
             known = known_to(f"eval/{PREFIX}{one.name}", one.accuracy, self.answered())
-            yardsticks = (number(one.untrained), number(one.majority), number(one.tfidf))
+            yardsticks = (number(one.untrained), number(one.control), number(one.tfidf))
             best_layer = f"{number(one.layers[best])} ({best})"
             rows.append((one.name, number(one.accuracy), known, *yardsticks, best_layer))
-        note = Text("A linear classifier on frozen features; layer 0 are the embeddings.", "dim")
+        note = Text(
+            "A linear classifier on frozen features; layer 0 are the embeddings; control: random "
+            "labels.",
+            "dim",
+        )
         return [table(*columns, rows=rows), note, ""]
+
+    def tables(self) -> dict[str, tuple[list[str], list[list[Any]]]]:
+        columns = ["name", "accuracy", "untrained", "control", "majority", "tfidf"]
+        rows = [[getattr(one, column) for column in columns] for one in self.probed]
+        return {"evaluation/probes": (columns, rows)} if rows else {}
 
     def draw(self, folder: Path) -> list[Path]:
         if not self.probed:
@@ -207,9 +223,14 @@ def layer_features(
             attention_mask=mask_BL.long(),
             output_hidden_states=True,
         ).hidden_states
-        pooled = [_pool(state_BLD, mask_BL, pooling) for state_BLD in states]
-        features_NYD[torch.from_numpy(chosen).to(device)] = torch.stack(pooled, dim=1).float()
+        pooled = [_pool(state_BLD.float(), mask_BL, pooling) for state_BLD in states]
+        features_NYD[torch.from_numpy(chosen).to(device)] = torch.stack(pooled, dim=1)
     return features_NYD.transpose(0, 1)
+
+
+def accurate(features_YND: torch.Tensor, labels: np.ndarray, fitted: int) -> list[float]:
+    """Return the accuracy on the features of each layer, see ``accuracies``."""
+    return accuracies(features_YND, torch.from_numpy(labels).to(features_YND.device), fitted)
 
 
 def _pool(state_BLD: torch.Tensor, mask_BL: torch.Tensor, pooling: str) -> torch.Tensor:

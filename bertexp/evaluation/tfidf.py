@@ -10,7 +10,7 @@ from bertexp.data.cache import cached
 from bertexp.evaluation.logistic import FOLDS, STRENGTHS
 from bertexp.evaluation.probes.tasks import ProbeTask
 
-VERSION, FILE = 1, "accuracy.json"
+VERSION, FILE = 2, "accuracy.json"
 
 
 def tfidf_accuracy(task: ProbeTask) -> float:

@@ -27,6 +27,7 @@ from bertexp.families.kind import TAKE_ITS_OWN
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.task import Task
 from bertexp.training.machine import cores
+from bertexp.training.setup import autocast_type
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,8 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     length = config.task.max_length
     trained = trained_tokens(config, corpus)
     source = Source(
-        *(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length, trained)
+        *(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length, trained),
+        autocast=autocast_type(config.hardware),
     )
     evaluators = prepare_evaluators(source)
     optimum: dict[str, float] = {}

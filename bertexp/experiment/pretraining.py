@@ -155,7 +155,8 @@ class Pretraining(Experiment[Config]):
             optimum=data.optimum,
             details=[*details(data, found.metrics), *shown_rates(adapted)],
             samples=[sample.shown() for sample in samples],
-            tables=sample_tables(samples),
+            tables=sample_tables(samples)
+            | {k: v for each in data.evaluators for k, v in each.tables().items()},
             pictures=pictures,
         )
 

@@ -106,6 +106,12 @@ def choose_device(name: str) -> torch.device:
     return torch.device("mps" if name in ("mps", "gpu") else "cpu")
 
 
+def autocast_type(config: HardwareConfig) -> torch.dtype | None:
+    """Return the type of matrix products in training; None for float32."""
+    precision = mixed_precision(config.precision, choose_device(config.device).type == "cpu")
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
 def mixed_precision(precision: str, on_cpu: bool) -> str:
     """Return Accelerate's name for ``hardware.precision``: "no", "bf16" or "fp16".
 

@@ -21,7 +21,7 @@ from bertexp.data.corpora.corpus import prepare
 from bertexp.evaluation.logistic import FOLDS, STRENGTHS, accuracies
 from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, choose, prepare_tasks
-from bertexp.evaluation.probing import layer_features, scaled
+from bertexp.evaluation.probing import accurate, layer_features, scaled
 from bertexp.evaluation.tfidf import tfidf_accuracy
 from bertexp.experiment.saved import find_saved
 from bertexp.metrics import wilson
@@ -187,6 +187,51 @@ def test_its_accuracies_are_those_of_scikit_learn(classes: int) -> None:
         assert 1.3 / classes < wanted < 0.99, "neither nothing nor everything can be told apart"
 
 
+@pytest.mark.parametrize("classes", [2, 6])
+def test_random_labels_are_balanced_and_found_as_by_scikit_learn(classes: int) -> None:
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import StratifiedKFold
+
+    count, fitted, random = 2400, 1200, np.random.default_rng(2)
+    labels = np.arange(count) % classes
+    task = ProbeTask("made up", ["x"] * count, labels, [str(n) for n in range(classes)])
+    control = task.control
+    for part in np.split(control, 4):
+        assert len({*Counter(part.tolist()).values()}) == 1
+    assert np.mean(control == labels) == pytest.approx(1 / classes, abs=0.04)
+    # The texts' own classes are plain to see, the random labels are not.
+    features = random.normal(size=(count, 24))
+    features[np.arange(count), labels] += 3
+    features_YND = scaled(torch.from_numpy(features)[None], fitted)
+    (own,), (found,) = (accurate(features_YND, each, fitted) for each in (labels, control))
+    search = LogisticRegressionCV(Cs=STRENGTHS, cv=StratifiedKFold(FOLDS), max_iter=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # new defaults
+        search.fit(features_YND[0, :fitted], control[:fitted])
+    assert found == pytest.approx(
+        search.score(features_YND[0, fitted:], control[fitted:]), abs=0.005
+    )
+    assert own > 0.9
+    assert found == pytest.approx(1 / classes, abs=0.05)
+
+
+def test_bfloat16_changes_accuracies_by_less_than_the_texts_do(
+    trained: Callable[[str], Path], tasks: Made
+) -> None:
+    saved = find_saved(str(trained("mlm")))
+    device, encoder, cut = torch.device("cpu"), saved.load_model().bert, saved.load_tokenizer()
+    for task in tasks("dataset=synthetic", count=1200).values():
+        given = (encoder, cut, task.texts, 64, "mean", device)
+        found = []
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                features_YND = scaled(layer_features(*given), task.fitted)
+            found.append(accurate(features_YND, task.labels, task.fitted))
+        print(task.name, len(task.texts), found)
+        assert found[0] == pytest.approx(found[1], abs=0.02)
+        assert np.mean(found[0]) == pytest.approx(np.mean(found[1]), abs=0.005)
+
+
 def test_words_alone_are_a_yardstick_that_is_computed_once_for_all_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,12 +263,14 @@ def test_probes_are_evaluated_again_and_a_wrong_layer_is_one_line(
     # An untrained encoder sees how long a sentence is; its figures are computed once for all runs.
     assert length["majority"] < length["untrained"] <= 1
     assert word["untrained"] > 0.4
+    # Random labels cannot be told apart: by 40 texts no better than chance, within 3 deviations.
+    assert abs(length["control"] - 1 / 6) < 0.18 and abs(word["control"] - 0.5) < 0.24
     assert len([*(run.parent / "cache" / "untrained").glob("*/accuracy.json")]) == 2
     assert found["answered"] == {"eval/probe/length": 42, "eval/probe/word": 40}
     low, high = wilson(length["accuracy"], 42)
     assert f"{low:.3f} to {high:.3f} (42)" in done.output
     assert {"probe/length", "probe/word"} <= found["fingerprints"]["bank"].keys()
-    head = r"^probe +accuracy +95% \(texts\) +untrained +majority +TF-IDF +best layer$"
+    head = r"^probe +accuracy +95% \(texts\) +untrained +control +TF-IDF +best layer$"
     assert re.search(head, done.output, re.MULTILINE)
     wrong = command(*probes, "evaluation.probe_layer=3", module="bertexp.evaluate", **cache)
     line = "error: evaluation.probe_layer=3: must be at most 2, the model's layers, or null."
@@ -244,6 +291,10 @@ def test_a_run_logs_its_probes_and_draws_their_layers(command: Callable[..., Any
     for probed in json.loads((run / "summary.json").read_text())["probes"]:
         assert last[f"eval/probe/{probed['name']}"] == probed["accuracy"]
         assert len(probed["layers"]) == 3
+    tables = [*done.folder.glob("outputs/wandb/offline-run-*/files/media/table/**/probes_*.json")]
+    assert json.loads(tables[0].read_text())["columns"][:4] == [
+        *("name", "accuracy", "untrained", "control")
+    ]
     picture = (run / "probes.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     logged = done.folder.glob("outputs/wandb/offline-run-*/files/media/images/evaluation/*.png")

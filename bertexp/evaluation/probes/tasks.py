@@ -86,6 +86,16 @@ class ProbeTask:
         return round(FITTED * len(self.texts) / len(self.classes)) * len(self.classes)
 
     @cached_property
+    def control(self) -> np.ndarray:
+        """Random labels, always the same: those of one text of each class, permuted.
+
+        They are as common as ``labels`` in any part, and say nothing about the texts.
+        """
+        numbers = np.arange(len(self.texts))
+        state = draws.combine(draws.key("probes-control", SEED, 0), numbers)
+        return state.reshape(-1, len(self.classes)).argsort(1).ravel()
+
+    @cached_property
     def fingerprint(self) -> str:
         """16 digits that change whenever a text or a label does."""
         return fingerprint([self.texts, self.labels.tolist()])

@@ -206,7 +206,7 @@ def able(simulate: Simulate) -> Comparison:
             seeds = 2 if (metric, number) == (TUNED, 1) else 3
             one = Ability(metric, setting.label, seeds, mean, mean - 0.025, mean + 0.025, *spread)
             found += [one] * ((metric, number) != (TUNED, 0))
-    yardsticks = [Yardstick(f"eval/probe/{name}", 0.125, 0.8) for name in PROBES]
+    yardsticks = [Yardstick(f"eval/probe/{name}", 0.125, 0.8, 0.3, 0.14) for name in PROBES]
     return replace(comparison, abilities=tuple(found), yardsticks=tuple(yardsticks))
 
 
@@ -268,6 +268,8 @@ def test_what_encoders_can_do_is_a_table(browser: Any, able: Comparison, tmp_pat
     ]
     below = "[...document.querySelectorAll('#abilities tfoot tr')].map((row) => row.innerText)"
     assert [row.split() for row in browser.evaluate(below)] == [
+        ["untrained", *["0.300"] * 4, "–"],
+        ["random", "labels", *["0.140"] * 4, "–"],
         ["majority", *["0.125"] * 4, "–"],
         ["TF-IDF", *["0.800"] * 4, "–"],
     ]
