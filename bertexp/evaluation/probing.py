@@ -147,9 +147,7 @@ class Probes(Evaluator):
             best_layer = f"{number(one.layers[best])} ({best})"
             rows.append((one.name, number(one.accuracy), known, *yardsticks, best_layer))
         note = Text(
-            "A linear classifier on frozen features; layer 0 are the embeddings; control: random "
-            "labels.",
-            "dim",
+            "A linear classifier on frozen features (0: embeddings); control: random labels.", "dim"
         )
         return [table(*columns, rows=rows), note, ""]
 
