@@ -132,5 +132,6 @@ def _problem(node: ast.AST) -> str | None:
         called = ast.unparse(node.func)
         if called == "torch.load" and "weights_only" not in options:
             return called
-        return called if node.func.attr in FORBIDDEN_NAMES else None
+        harmless = called == "platform.system"
+        return called if node.func.attr in FORBIDDEN_NAMES and not harmless else None
     return None
