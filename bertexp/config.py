@@ -141,9 +141,9 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
         UserError: an unknown key, a value of the wrong type or out of range, or one that
             contains a secret of the environment.
     """
-    plugins.load(plugins.listed(composed.get("plugins")))
-    schema = with_own_keys(schema)
     try:
+        plugins.load(plugins.listed(composed.get("plugins")))
+        schema = with_own_keys(schema)
         if "model" in composed:
             composed = with_rate(composed)
         plain: Any = _fitted(OmegaConf.to_container(composed, resolve=True), schema)

@@ -47,7 +47,8 @@ def load(names: Iterable[str], elsewhere: Path | None = None) -> None:
             line = getattr(error, "lineno", None) or _line(error, name)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             where = f", line {line}" if line else ""
-            raise UserError(f"plugins: {name}{where}: cannot be imported ({reason}).") from error
+            shown = name if name.isprintable() else repr(name)
+            raise UserError(f"plugins: {shown}{where}: cannot be imported ({reason}).") from error
         folder = Path(module.__file__ or "").parent / "conf"
         place = module.__file__ if name.endswith(".py") else None
         _loaded[name] = place or name, folder if folder.is_dir() else None
@@ -64,10 +65,16 @@ def loaded() -> list[str]:
 
 
 def listed(value: object) -> list[str]:
-    """Return the value of ``plugins`` as a list; it may be a single name."""
+    """Return the value of ``plugins`` as a list; it may be a single name.
+
+    Raises:
+        UserError: it is neither.
+    """
     if value is None or isinstance(value, str):
         return [value] if value else []
-    return [str(name) for name in value]  # type: ignore[attr-defined]  # a list
+    if not isinstance(value, Iterable):
+        raise UserError(f"plugins={value}: must be a list of files and modules.")
+    return [str(name) for name in value]
 
 
 def named_in(arguments: Sequence[str]) -> list[str]:
