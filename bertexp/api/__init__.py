@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bertexp.validation import UserError, require
+
 if TYPE_CHECKING:
     from bertexp.api.comparison import Comparison
     from bertexp.api.run import Run
@@ -93,6 +95,9 @@ def compare(
     """
     from bertexp.api.comparison import Comparison
 
+    if not paths:
+        raise UserError("compare: name runs, folders of runs or sweeps, or patterns of such.")
+    require(margin is None or margin > 0, "margin", margin, "above 0")
     by = [by] if isinstance(by, str) else by
     chosen = {"metric": metric, "by": by, "baseline": baseline, "at": at, "margin": margin}
     return Comparison.of([os.fspath(path) for path in paths], evaluation, **chosen)

@@ -102,6 +102,8 @@ def _arguments(
         values = value if sweeps and _is_list(value) else [value]
         found.append(f"{'+' * (key in _ADDED)}{key}={','.join(map(written, values))}")
     for each in found:
+        if not isinstance(each, str):
+            raise UserError(f"{each!r}: is no setting; write 'task=nsp', task='nsp' or **settings.")
         if each.startswith("-"):
             raise UserError(f"{each}: is an option of the command; Python takes settings only.")
         if _DRY_RUN.match(each):

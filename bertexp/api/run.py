@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,8 @@ from bertexp.experiment.folder import recorded
 from bertexp.experiment.saved import Saved, find_saved
 from bertexp.files import expanded
 from bertexp.mistakes import in_one_line
-from bertexp.validation import UserError
+from bertexp.training.config import DEVICES
+from bertexp.validation import UserError, require, require_choice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +51,10 @@ class Run(Shown):
         UserError: there is no run and no model.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto") -> None:
+    def __init__(self, path: str | os.PathLike[str], device: str = "auto") -> None:
+        require(isinstance(path, str | os.PathLike), "path", path, "a folder or a name on the Hub")
+        require_choice("device", device, DEVICES)
+        path = os.fspath(path)
         folder = expanded(path)
         # The working directory may change.
         self._path = str(folder.absolute()) if folder.exists() else str(path)
@@ -73,7 +78,7 @@ class Run(Shown):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Its ``summary.json``: status, costs, versions, fingerprints."""
+        """Its ``summary.json``."""
         return dict(self._records.summary)
 
     @property
@@ -120,6 +125,9 @@ class Run(Shown):
         """
         from bertexp.predict.unmasking import Unmasking
 
+        require(isinstance(text, str), "text", text, "a text")
+        require(steps is None or steps >= 1, "steps", steps, "at least 1, or None")
+        require(temperature > 0, "temperature", temperature, "above 0")
         if steps is None and seed is None:
             return self._predict(text)
         return self._predict(text, None, Unmasking(steps, seed, temperature))
@@ -160,9 +168,10 @@ class Run(Shown):
         from bertexp.evaluation.probing import layer_features
         from bertexp.families.base import Family
         from bertexp.training.setup import choose_device
-        from bertexp.validation import require_choice
 
         require_choice("pooling", pooling, POOLINGS)
+        is_list = not isinstance(texts, str) and len(texts) > 0
+        require(is_list, "texts", texts, "a list of texts, at least one")
         device = choose_device(self._device)
         encoder = Family.of(self.model.to(device)).base
         longest = self.saved.max_length(self.model.config)
