@@ -35,7 +35,7 @@ from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
 
 NAME = "eval/minimal_pairs"
-VERSION = 1
+VERSION = 2
 FILE = "shares.json"
 CHANCE = 0.5
 metrics.register(
@@ -77,6 +77,10 @@ class MinimalPairs(Evaluator):
         self.pairs = choose(self.every, source.config.max_examples)
         texts = [text for pair in self.pairs for text in (pair.good, pair.bad)]
         self.places = place(source.tokenizer, texts, source.max_length)
+        starts = np.searchsorted(self.places.text_N, np.arange(1, len(texts)))
+        ids = [each.tolist() for each in np.split(self.places.ids_N, starts)]
+        # Scores of the same tokens differ in the last bits between places in a batch.
+        self.is_same_P = np.array([a == b for a, b in zip(ids[::2], ids[1::2], strict=True)])
         self.names = np.array([f"{NAME}/{pair.phenomenon}" for pair in self.pairs])
         self.counts = {NAME: len(self.pairs), **Counter(self.names.tolist())}
         self.found: list[Preferred] = []
@@ -125,7 +129,7 @@ class MinimalPairs(Evaluator):
         found_N[tokenizer.is_special_V[self.places.ids_N]] = 0
         scores_T = np.bincount(self.places.text_N, found_N, 2 * len(self.pairs))
         difference_P = scores_T[::2] - scores_T[1::2]
-        return np.where(difference_P == 0, 0.5, difference_P > 0)
+        return np.where((difference_P == 0) | self.is_same_P, 0.5, difference_P > 0)
 
     def _shares(self, right_P: np.ndarray) -> dict[str, float]:
         own = {name: right_P[self.names == name] for name in self.counts}

@@ -77,6 +77,7 @@ def test_a_phenomenon_is_the_first_that_a_row_names_or_the_file(tmp_path: Path) 
         ("", r"pairs\.jsonl' is empty\."),
         ('{"sentence_good": "a"}', r"pairs\.jsonl', row 1: has no text in sentence_bad; it has "),
         ('{"sentence_good": "a", "sentence_bad": 3}', r"row 1: has no text in sentence_bad"),
+        ('{"sentence_good": "a", "sentence_bad": " "}', r"row 1: sentence_bad is blank\.$"),
         ('{"sentence_good": ', r"pairs\.jsonl', line 1 is not JSON"),
     ],
 )
@@ -244,6 +245,21 @@ def test_the_same_tokens_are_half_right(
     evaluator = MinimalPairs(replace(source, config=keys))
     found = dict(evaluator.measure(Learner(untrained(data), data.task.objectives), CPU))
     assert found == {"eval/minimal_pairs": 0.5, "eval/minimal_pairs/a": 0.5}
+
+
+def test_the_same_tokens_are_half_right_whatever_the_rest_of_their_batch_does_to_the_scores(
+    evaluator: MinimalPairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they do on some processors: each score is off by a different last bit."""
+    keys = evaluator.source
+    same = [Pair(pair.good, f" {pair.good}", "same", "same") for pair in evaluator.pairs]
+    monkeypatch.setattr("bertexp.evaluation.minimal_pairs.pairs_of", lambda source: same)
+    monkeypatch.setattr(
+        "bertexp.evaluation.minimal_pairs.log_likelihoods",
+        lambda learner, tokenizer, places, device: -1 - 1e-7 * places.text_N,
+    )
+    learner: Any = None
+    assert MinimalPairs(keys)._right(learner, CPU).tolist() == [0.5] * len(same)
 
 
 def test_the_key_adds_the_evaluator(experiment_config: Callable[..., Config]) -> None:

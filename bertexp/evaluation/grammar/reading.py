@@ -34,7 +34,7 @@ def read_pairs(name: str) -> list[Pair]:
     """Read the pairs of a file (JSON Lines or Parquet, perhaps compressed), a folder or the Hub.
 
     Raises:
-        UserError: there are none, or a row lacks one of the sentences.
+        UserError: there are none, or a row lacks one of the sentences or has a blank one.
     """
     found = [pair for path in _files(_downloaded(name)) for pair in _pairs(path)]
     if not found:
@@ -80,9 +80,11 @@ def _files(name: str) -> list[Path]:
 def _pairs(path: Path) -> Iterator[Pair]:
     for number, row in _rows(path):
         for column in (GOOD, BAD):
-            if not isinstance(row.get(column), str):
-                place = f"{KEY}: '{path}', row {number}"
+            text, place = row.get(column), f"{KEY}: '{path}', row {number}"
+            if not isinstance(text, str):
                 raise UserError(f"{place}: has no text in {column}; it has {', '.join(row)}.")
+            if not text.strip():
+                raise UserError(f"{place}: {column} is blank.")
         name = path.name.partition(".")[0]
         phenomenon = next((str(row[each]) for each in PHENOMENA if row.get(each)), name)
         yield Pair(row[GOOD], row[BAD], phenomenon, str(row.get(PARADIGM) or phenomenon))
