@@ -11,7 +11,7 @@ from bertexp.validation import UserError, require
 MINUTES = re.compile(r"(\d+(?:\.\d+)?)min")
 
 DEVICES = ("auto", "cpu", "gpu", "mps")
-COMPILE: tuple[str | bool, ...] = ("auto", True, False)
+AUTO_OR_NOT: tuple[str | bool, ...] = ("auto", True, False)
 
 
 @dataclass(kw_only=True)
@@ -90,8 +90,8 @@ class HardwareConfig:
     sharded: bool
     num_workers: int | None = key(within="[0, inf)")
     threads: int | None = key(within="[1, inf)")
-    compile: bool | str = key(choices=COMPILE)
-    graphs: bool
+    compile: bool | str = key(choices=AUTO_OR_NOT)
+    graphs: bool | str = key(choices=AUTO_OR_NOT)
 
     def __post_init__(self) -> None:
         if self.compile is True and self.sharded:

@@ -14,6 +14,7 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import RATES, Learner
 from bertexp.training.shapes import shape_of, tensors_of
 from bertexp.training.step import Computed, compute_step
+from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -125,13 +126,26 @@ class RecordedSteps:
 
 
 def can_record(hardware: HardwareConfig, accelerator: Accelerator, learner: Learner) -> bool:
-    """Whether steps can be recorded: one GPU, no scaled losses, and objectives that allow it."""
-    return (
-        hardware.graphs
-        and accelerator.device.type == "cuda"
-        and group.size() == 1
-        and accelerator.scaler is None
-        and all(head.is_recordable for head in learner.heads.values())
-        # Rates that follow the model would count predictions that only fill up a batch.
-        and RATES not in learner.own
-    )
+    """Whether steps are recorded: on one GPU, and where the objectives allow it.
+
+    Raises:
+        UserError: they must be (``hardware.graphs=true``) and cannot be.
+    """
+    obstacle = _obstacle(accelerator, learner)
+    if hardware.graphs is True and obstacle:
+        raise UserError(f"hardware.graphs=true: {obstacle}; use hardware.graphs=auto.")
+    return hardware.graphs is not False and not obstacle
+
+
+def _obstacle(accelerator: Accelerator, learner: Learner) -> str | None:
+    if accelerator.device.type != "cuda":
+        return "needs a GPU"
+    if group.size() > 1:
+        return "is for one process"
+    if accelerator.scaler is not None:
+        return "is not for hardware.precision=fp16"
+    names = [name for name, head in learner.heads.items() if not head.is_recordable]
+    if names:
+        return f"steps of {names[0]} cannot be recorded"
+    # Rates that follow the model would count predictions that only fill up a batch.
+    return "steps of masking=adaptive cannot be recorded" if RATES in learner.own else None

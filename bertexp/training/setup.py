@@ -43,6 +43,11 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
         keep_freed_memory()
     if config.compile is True:
         check_compiler(device)
+    if config.graphs is True and device.type != "cuda":
+        raise UserError(
+            "hardware.graphs=true: is for NVIDIA and AMD GPUs, and this run is on "
+            f"{device.type}; use hardware.graphs=auto."
+        )
     if not on_cpu and group.size() > 1:
         _check_gpus(config)
     # All weights in one group: the heads use parts of modules, and only the learner's forward is

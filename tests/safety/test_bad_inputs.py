@@ -149,6 +149,7 @@ SETTINGS = {
     ),
     "masking=pmi masking.pmi.min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
     "hardware.precision=fp16": r"hardware\.precision=fp16: needs a GPU",
+    "hardware.graphs=true": r"hardware\.graphs=true: is for NVIDIA and AMD GPUs, and this run",
     "hardware.compile=true": r"hardware\.compile=true: is for NVIDIA and AMD GPUs, and this run is",
     "hardware.compile=true hardware.sharded=true": r"hardware\.compile=true: not with hardware\.sh",
     "hardware=gpu": r"hardware\.device=gpu: torch finds no GPU",
