@@ -206,6 +206,9 @@ def test_what_a_model_cannot_answer_is_an_error(trained: Trained) -> None:
 def test_a_model_that_is_none_is_refused_in_one_line(
     command: Callable[..., Any], trained: Trained, tmp_path: Path
 ) -> None:
+    done = command("a [MASK] text", module="bertexp.predict")
+    message = "error: RUN is missing, a run's folder before the text: RUN 'a [MASK] text'."
+    assert (done.code, done.lines) == (1, [message])
     done = command("no/such/run", "it", module="bertexp.predict")
     assert (done.code, done.lines) == (1, ["error: run=no/such/run: there is no such folder."])
     if not torch.cuda.is_available():

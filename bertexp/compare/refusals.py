@@ -23,11 +23,11 @@ MUST_AGREE = ("bank", "tokenizer", "corpus")
 # Metrics that are measured on texts of their own, before any tokenizer.
 OWN_TEXTS = ("eval/probe/", "eval/minimal_pairs", "finetune/")
 NAMED = 3
-# Keys that banks differ by.
-BANK_KEYS = (
-    *(f"evaluation.{each.name}" for each in fields(BankConfig)),
-    *("evaluation.pseudo_perplexity", LENGTH),
-)
+# Metrics of texts that are scored token by token, and the key of their number.
+SCORED = ("eval/pseudo_perplexity", "eval/word_perplexity", BITS_PER_BYTE)
+SCORED_KEYS = ("evaluation.pseudo_perplexity",)
+# Keys that the banks of other metrics differ by.
+BANK_KEYS = (*(f"evaluation.{each.name}" for each in fields(BankConfig)), LENGTH)
 
 
 def refusals(runs: Sequence[Run], metric: str) -> list[str]:
@@ -54,7 +54,7 @@ def refusals(runs: Sequence[Run], metric: str) -> list[str]:
             by = f"or all by --metric {' or '.join(common)}"
             others = by if common else "as no measurement is the same in all runs"
             found.append(
-                f"Not ranked: the {metric}'s bank is not the same in all runs: "
+                f"Not ranked: the bank of {metric} is not the same in all runs: "
                 f"{_by_bank(runs, metric)}; compare those of one bank, {others}."
             )
         else:
@@ -97,7 +97,11 @@ def _by_bank(runs: Sequence[Run], metric: str) -> str:
     )
     labels = [[_few(distinct(map(name, group))) for group in groups] for name in names]
     chosen = next(each for each in labels if len({*each}) == len(groups) or each is labels[-1])
-    keys = [key for key in BANK_KEYS if _tells_apart(key, groups)]
+    keys = [
+        key
+        for key in (SCORED_KEYS if metric.startswith(SCORED) else BANK_KEYS)
+        if _tells_apart(key, groups)
+    ]
     described = []
     for label, group in zip(chosen, groups, strict=True):
         values = {key: value_text(group[0].config.get(key)) for key in keys}

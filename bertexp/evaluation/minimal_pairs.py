@@ -7,6 +7,7 @@ from left to right, see ``within_words``. It needs no training and no mask rate.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,9 +23,10 @@ from rich.text import Text
 from bertexp import draws, metrics
 from bertexp.console import number, table
 from bertexp.data.cache import cached, fingerprint
+from bertexp.data.tokens.unknown import MANY, unknown_share
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.evaluation.grammar import GENERATED, Pair
+from bertexp.evaluation.grammar import GENERATED, KEY, Pair
 from bertexp.evaluation.grammar.generated import generate_pairs
 from bertexp.evaluation.grammar.reading import read_pairs
 from bertexp.evaluation.scoring import log_likelihoods
@@ -33,6 +35,8 @@ from bertexp.families.build import untrained
 from bertexp.metrics import known_to
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
+
+log = logging.getLogger(__name__)
 
 NAME = "eval/minimal_pairs"
 VERSION = 2
@@ -77,6 +81,7 @@ class MinimalPairs(Evaluator):
         self.pairs = choose(self.every, source.config.max_examples)
         texts = [text for pair in self.pairs for text in (pair.good, pair.bad)]
         self.places = place(source.tokenizer, texts, source.max_length)
+        self._warn_of_unknown()
         starts = np.searchsorted(self.places.text_N, np.arange(1, len(texts)))
         ids = [each.tolist() for each in np.split(self.places.ids_N, starts)]
         # Scores of the same tokens differ in the last bits between places in a batch.
@@ -85,6 +90,17 @@ class MinimalPairs(Evaluator):
         self.counts = {NAME: len(self.pairs), **Counter(self.names.tolist())}
         self.found: list[Preferred] = []
         self.right_P = np.zeros(0)
+
+    def _warn_of_unknown(self) -> None:
+        tokenizer = self.source.tokenizer
+        counts_V = np.bincount(self.places.ids_N, minlength=tokenizer.vocab_size)
+        share = unknown_share(counts_V, tokenizer)
+        if share > MANY:
+            log.warning(
+                "%s=%s: %.1f%% of the tokens are %s, which are not scored: the shares of pairs are "
+                "of the few words that the vocabulary has, and show little of grammar.",
+                *(KEY, self.source.config.minimal_pairs, 100 * share, tokenizer.roles.unk),
+            )
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         self.right_P = self._right(learner, device)
@@ -153,7 +169,9 @@ class MinimalPairs(Evaluator):
         columns = ("minimal pairs", "accuracy", "95% (pairs)", "untrained", "chance")
         rows = []
         for one in self.found:
-            label = one.name.removeprefix(f"{NAME}/") if one.name != NAME else "all"
+            # Names are folded at spaces.
+            label = one.name.removeprefix(f"{NAME}/").replace("_", " ")
+            label = "all" if one.name == NAME else label
             known = known_to(one.name, one.accuracy, self.counts)
             shares = (number(one.accuracy), known, number(one.untrained), number(CHANCE))
             rows.append((label, *shares))

@@ -50,8 +50,7 @@ def choose_in_proportion(
         return texts
     number = next((each for each in NUMBERS if each <= affordable), NUMBERS[-1])
     log.info(
-        "%s: measured on %d texts, as %d would cost more than %g%% of the training; runs with "
-        "other numbers of texts (evaluation.pseudo_perplexity) are not compared by it.",
-        *(metric, number, NUMBERS[0], 100 * SHARE),
+        "%s: %d texts instead of %d, as the training is short",
+        *(metric, number, NUMBERS[0]),
     )
     return texts[:number]

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bertexp.arguments import Parser
+from bertexp.files import expanded
 from bertexp.terminal import command, reader_is_gone
 from bertexp.training.config import DEVICES
 from bertexp.validation import UserError, require
@@ -46,6 +47,8 @@ def main() -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    if options.text is None and " " in options.run and not expanded(options.run).exists():
+        raise UserError(f"RUN is missing, a run's folder before the text: RUN '{options.run}'.")
     from bertexp.experiment.saved import find_saved
     from bertexp.predict.prediction import Predictor
 

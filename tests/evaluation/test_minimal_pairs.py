@@ -262,6 +262,16 @@ def test_the_same_tokens_are_half_right_whatever_the_rest_of_their_batch_does_to
     assert MinimalPairs(keys)._right(learner, CPU).tolist() == [0.5] * len(same)
 
 
+def test_unknown_tokens_are_warned_of_with_their_share(
+    evaluator: MinimalPairs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "which are not scored" not in caplog.text
+    pairs = [Pair("\u4e2d \u4e2d", "\u4e2d", "word_order_of_some", "p")]
+    monkeypatch.setattr("bertexp.evaluation.minimal_pairs.pairs_of", lambda source: pairs)
+    MinimalPairs(evaluator.source)
+    assert ": 100.0% of the tokens are [UNK], which are not scored" in caplog.text
+
+
 def test_the_key_adds_the_evaluator(experiment_config: Callable[..., Config]) -> None:
     assert "minimal_pairs" not in experiment_config().evaluation.measured
     config = experiment_config("evaluation.minimal_pairs=x.jsonl", "evaluation.evaluators=[]")

@@ -49,7 +49,7 @@ def test_a_longer_training_is_scored_on_more_texts_and_a_short_one_on_the_first_
     assert counts[0] < counts[1]
     # The same tokens of training.
     assert scored("trainer.max_tokens=2048000") == scored("trainer.max_steps=2000")
-    assert "measured on 10 texts" in _logged(scored, caplog, "trainer.max_steps=2")
+    assert ": 10 texts instead of 100," in _logged(scored, caplog, "trainer.max_steps=2")
     assert not _logged(scored, caplog, "trainer.max_steps=20000")
 
 
