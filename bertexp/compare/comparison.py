@@ -59,7 +59,7 @@ def compare(
     _require_metric(runs, metric)
     keys, others, runs = group(runs, by)
     budget, runs = measure(runs, metric, at, evaluation)
-    rule = rule_of(runs, margin)
+    rule = rule_of(runs, metric, margin)
     return _comparison(runs, keys, others, metric, at, budget, baseline, rule)
 
 

@@ -72,11 +72,13 @@ class Difference:
         mean: setting minus baseline, in the metric's unit; without a pair of their means.
         low, high: 95% interval of the difference, None for fewer than two seeds; if
             ``Comparison.anytime``, of all differences together, None for too few seeds.
-        p_value: two-sided, of the paired t test; None for fewer than two seeds.
+        p_value: two-sided, of the paired t test; None for fewer than two seeds. If
+            ``Comparison.anytime``, valid at any number of seeds.
         verdict: ``better``, ``worse``, ``same`` (within the margin), ``not resolved`` or
             ``one seed``; of an interaction ``resolved`` instead of the first two.
-        seeds_needed: seeds that would resolve a difference of this size with a power of 80%,
-            None where it is resolved or not known.
+        seeds_needed: seeds that would resolve a difference of this size with a power of 80%, if
+            ``Comparison.anytime`` if more are like those so far; None where it is resolved or not
+            known.
     """
 
     setting: str

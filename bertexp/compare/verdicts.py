@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertexp.compare import anytime
+from bertexp.compare.comparable import default_metric
 from bertexp.compare.results import Difference, Look
 from bertexp.compare.runs import Run, read_record
 from bertexp.compare.statistics import (
@@ -45,11 +46,16 @@ class Rule(NamedTuple):
 FIXED = Rule()
 
 
-def rule_of(runs: Sequence[Run], margin: float | None) -> Rule:
-    """Return the rule of a comparison: runs of ``hydra/sweeper=resolve`` have one of their own."""
+def rule_of(runs: Sequence[Run], metric: str, margin: float | None) -> Rule:
+    """Return the rule of a comparison: runs of ``hydra/sweeper=resolve`` have one of their own.
+
+    Their margin is in the unit of their sweep's metric, and does not apply to others.
+    """
     sweeps = {run.sweep for run in runs}
     plans = [plan for sweep in sweeps if sweep and (plan := read_record(sweep / RESOLVE_FILE))]
-    own = max((plan["margin"] for plan in plans), default=0.0)
+    standard = next((name for run in runs for name in run.judged), None) or default_metric(runs)
+    margins = (plan["margin"] for plan in plans if (plan["metric"] or standard) == metric)
+    own = max(margins, default=0.0)
     return Rule(own if margin is None else margin, bool(plans))
 
 

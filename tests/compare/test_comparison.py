@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from bertexp.compare.comparable import measured_on
 from bertexp.compare.comparison import compare
 from bertexp.compare.results import Comparison
 from bertexp.compare.runs import Run
+from bertexp.compare.verdicts import Rule, rule_of
 from bertexp.metrics import METRICS, learn
 
 MakeRun = Callable[..., Run]
@@ -401,3 +403,15 @@ def test_the_common_budget_is_the_largest_that_all_have_reached(
     assert budget is not None
     assert all(curve[-1][0] >= budget for curve in curves)
     assert any(curve[-1] == (budget, value_at(curve, budget)) for curve in curves)
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("eval/loss", 0.5), ("eval/accuracy", 0.0)])
+def test_the_margin_of_a_resolved_sweep_is_of_its_own_metric(
+    tmp_path: Path, metric: str, expected: float
+) -> None:
+    sweep = tmp_path / "sweep"
+    sweep.mkdir()
+    (sweep / "multirun.yaml").write_text("")
+    (sweep / "resolve.json").write_text('{"margin": 0.5, "metric": null}')
+    run = Run(sweep / "a", {"seed": 0}, {"metrics": {metric: 1.0}}, [], "finished", None, 0.0)
+    assert rule_of([run], metric, None) == Rule(expected, anytime=True)
