@@ -97,8 +97,8 @@ class MinimalPairs(Evaluator):
         share = unknown_share(counts_V, tokenizer)
         if share > MANY:
             log.warning(
-                "%s=%s: %.1f%% of the tokens are %s, which are not scored: the shares of pairs are "
-                "of the few words that the vocabulary has, and show little of grammar.",
+                "%s=%s: %.1f%% of the tokens are %s, which are not scored; the more there are, the "
+                "less the shares of pairs show.",
                 *(KEY, self.source.config.minimal_pairs, 100 * share, tokenizer.roles.unk),
             )
 
@@ -117,6 +117,7 @@ class MinimalPairs(Evaluator):
             "model": learner.model.config.to_json_string(),
             "task": [asdict(one.config) for one in self.source.task.objectives],
             "tokenizer": self.source.tokenizer.fingerprint,
+            "longest": self.source.max_length,
             "pairs": self.fingerprints()[NAME],
         }
 

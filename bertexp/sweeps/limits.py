@@ -52,9 +52,14 @@ class Limits:
                     f"hydra.sweeper.start_seeds={self.start_seeds}: seed={','.join(listed)} lists "
                     "the seeds to start with; leave out one of the two."
                 )
-            return [*map(int, listed)]
+            return self._within([*map(int, listed)])
         first = int(listed[0]) if listed else seed
-        return [*range(first, first + (self.start_seeds or START_SEEDS))]
+        return self._within([*range(first, first + (self.start_seeds or START_SEEDS))])
+
+    def _within(self, seeds: list[int]) -> list[int]:
+        allowed = f"at least the {len(seeds)} seeds to start with"
+        require(len(seeds) <= self.max_seeds, "hydra.sweeper.max_seeds", self.max_seeds, allowed)
+        return seeds
 
 
 def _is_number(found: object) -> bool:

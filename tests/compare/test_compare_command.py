@@ -257,7 +257,7 @@ def test_a_running_run_on_another_bank_is_shown_and_nothing_ranked(
         "outputs/sweeps", "--by", "masking.prob", "--output", "mixed", module=COMPARE, folder=sweep
     )
     assert done.code == 0, done.errors
-    assert "! Not ranked: the eval/loss's bank is not the same" in done.output
+    assert "! Not ranked: the bank of eval/loss is not the same" in done.output
     assert re.search(r"masking\.prob=0\.15 +0 +running", done.output)
     found = strict(sweep / "mixed" / "compare.json")
     assert (found["ranked"], found["differences"], found["baseline"]) == (False, [], None)

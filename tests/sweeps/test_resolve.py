@@ -130,6 +130,9 @@ def test_seeds_count_up_from_the_seed_or_are_those_listed() -> None:
         some.first_seeds(varied("seed=0,4"), 0)
     with pytest.raises(UserError, match=r"seed=x: must be a whole number"):
         limits.first_seeds(varied("seed=x,1"), 0)
+    few = Limits(**LIMITS | {"max_seeds": 2})
+    with pytest.raises(UserError, match=r"max_seeds=2: must be at least the 3 seeds to start"):
+        few.first_seeds(varied(), 0)
 
 
 @pytest.mark.parametrize(

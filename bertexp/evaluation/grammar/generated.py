@@ -10,7 +10,6 @@ validation text, in any language; a few of these sentences remain grammatical.
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +24,8 @@ from bertexp.data.tokens.store import split_sentences
 from bertexp.evaluation.grammar import GENERATED, KEY, Pair
 from bertexp.evaluation.grammar.lexicon import Words, takes_an
 from bertexp.objectives.base import BANK_SEED
+from bertexp.validation import UserError
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 VERSION = 1
@@ -69,9 +68,9 @@ def generate_pairs(corpus: CorpusStore, language: str) -> list[Pair]:
     text = (cached("minimal-pairs", key, build) / FILE).read_text(encoding="utf-8")
     found = [Pair(**each) for each in json.loads(text)]
     if not found:
-        log.warning(
-            "%s=%s: left out; the corpus has too few words that occur %d times.",
-            *(KEY, GENERATED, LEAST_COUNT),
+        raise UserError(
+            f"{KEY}={GENERATED}: the corpus has too few words that occur {LEAST_COUNT} times; name "
+            "a file of pairs, or leave it null."
         )
     return found
 
