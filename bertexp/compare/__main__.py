@@ -73,7 +73,10 @@ def _compare(options: argparse.Namespace) -> None:
     is_forced = options.by or options.baseline or options.at
     why = None if is_forced else unrelated(runs)
     if options.list or why:
-        return show_list(runs, options.metric, None if options.list else why)
+        show_list(runs, options.metric, None if options.list else why)
+        if options.save:
+            raise UserError(f"--save {options.save}: a list of runs has no figure.")
+        return
     output = options.output or default_output(options.paths)
     chosen["evaluation"] = options.evaluation
     if options.markup:

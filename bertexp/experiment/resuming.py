@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.arguments import quoted
 from bertexp.config import Config, RunConfig, changes_outcome, keys, parse
-from bertexp.console import value_text
+from bertexp.console import shown, value_text
 from bertexp.experiment.folder import recorded
 from bertexp.experiment.phases import parts, without_brought
 from bertexp.experiment.summary import read_summary
@@ -47,6 +48,25 @@ class Resume:
     forced: bool = False
     tracker_id: str | None = None
     result: float | None = None
+
+    def check_data(self, fingerprints: Mapping[str, Any]) -> None:
+        """Raise a ``UserError`` if the checkpoint is of other data than these fingerprints."""
+        assert self.checkpoint is not None
+        found, known = map(
+            _without_evaluators, (fingerprints, self.checkpoint.progress["fingerprints"])
+        )
+        changed = [name for name in found if found[name] != known[name]]
+        if changed and not self.forced:
+            raise UserError(
+                f"{shown(self.checkpoint.path)}: the run began with other data "
+                f"({', '.join(changed)}); trainer.resume_force=true resumes it all the same."
+            )
+
+
+def _without_evaluators(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fingerprints without the texts measured at the end only: a longer run has more."""
+    bank = {name: digits for name, digits in found["bank"].items() if not name.startswith("eval/")}
+    return {**found, "bank": bank}
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:

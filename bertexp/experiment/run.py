@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import operator
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +30,6 @@ from bertexp.training.loop import Training, Watch
 from bertexp.training.prepare import prepare_training
 from bertexp.training.saving import Saver
 from bertexp.training.snapshot import restore
-from bertexp.validation import UserError
 
 
 @dataclass
@@ -152,7 +150,7 @@ class Run(Watch):
             self._measure()
             training.learner.train()
             return
-        self._check_data(checkpoint.progress["fingerprints"], shown(checkpoint.path))
+        self.invocation.resume.check_data(self.prepared.fingerprints)
         restore(training, checkpoint)
         self.saver.resume(checkpoint)
         spent = training.phase.is_last and training.budget.fraction(training.state) >= 1
@@ -239,18 +237,3 @@ class Run(Watch):
 
     def _phase(self) -> dict[str, float]:
         return {"train/phase": self.number + 1} if len(self.trainings) > 1 else {}
-
-    def _check_data(self, known: dict[str, Any], checkpoint: Path) -> None:
-        found, known = _without_evaluators(self.prepared.fingerprints), _without_evaluators(known)
-        changed = [name for name in found if found[name] != known[name]]
-        if changed and not self.invocation.resume.forced:
-            raise UserError(
-                f"{checkpoint}: the run began with other data ({', '.join(changed)}); "
-                "trainer.resume_force=true resumes it all the same."
-            )
-
-
-def _without_evaluators(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fingerprints without the texts measured at the end only: a longer run has more."""
-    bank = {name: digits for name, digits in found["bank"].items() if not name.startswith("eval/")}
-    return {**found, "bank": bank}
