@@ -8,7 +8,7 @@ from functools import update_wrapper
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # The most programs that torch compiles of one function; for one more it would raise an error.
 PROGRAMS = 8
@@ -50,10 +50,14 @@ class Compilable:
 
 
 def _kind(argument: Any) -> Hashable:
+    """Return what a program is made for: torch makes another one where it differs."""
     if isinstance(argument, tuple):
         return tuple(map(_kind, argument))
     if isinstance(argument, Tensor):
-        return argument.shape
+        return argument.shape, argument.dtype
+    if isinstance(argument, nn.Module):
+        # The layers of a model have the same shapes; its generator's (task=rtd) have others.
+        return next(argument.parameters()).shape
     return argument if isinstance(argument, int | float) else argument is None
 
 
