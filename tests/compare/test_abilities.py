@@ -163,7 +163,7 @@ def test_losses_and_figures_of_other_texts_are_not_shown(having: Make) -> None:
     assert only.metric == TUNED
     runs = [having(rate, 0, {PROBE: 0.5}, asked=f"p{rate}") for rate in (0.15, 0.4)]
     assert compare(runs).abilities == ()
-    assert "bank is not the same" in compare(runs, metric=PROBE).warnings[0]
+    assert f"the bank of {PROBE} is not the same" in compare(runs, metric=PROBE).warnings[0]
 
 
 def test_a_metric_of_ones_own_is_shown_where_its_row_says(
