@@ -224,7 +224,13 @@ def store_own_keys() -> None:
 _NEEDED = {
     r"Value '(.*)' of type '\w+' could not be converted to Integer": "an integer",
     r"Value '(.*)' of type '\w+' could not be converted to Float": "a number",
-    r"Value '(.*)' of type '\w+' is incompatible with .*Union\[int, str\]": "an integer or a word",
+    # Types are named in the order in which Python first met their union.
+    r"Value '(.*)' of type '\w+' is incompatible with .*Union\[(?:int, str|str, int)\]": (
+        "an integer or a word"
+    ),
+    r"Value '(.*)' of type '\w+' is incompatible with .*Union\[(?:bool, str|str, bool)\]": (
+        "true, false or a word"
+    ),
     r"Value '(.*)' is not a valid bool": "true or false",
     r"Incompatible value '(None)' for field of type 'bool'": "true or false",
     r"Incompatible value '(None)' for field of type": "a value, not null",
