@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.evaluation.grammar import Pair
 from bertexp.evaluation.grammar.generated import generate_pairs
 from bertexp.evaluation.grammar.lexicon import Words, takes_an
+from bertexp.validation import UserError
 
 FREQUENT, RARE = 20, 19
 SENTENCES = [
@@ -120,12 +120,9 @@ def test_words_are_swapped_within_sentences_in_any_language(empty_cache: Path) -
         assert sorted(good) == sorted(bad)
 
 
-def test_a_corpus_with_too_few_words_has_no_pairs(
-    empty_cache: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert generate_pairs(Corpus(*RARE * SENTENCES[:1]), "en") == []
-    assert "evaluation.minimal_pairs=generated: left out" in caplog.text
+def test_a_corpus_with_too_few_words_is_refused(empty_cache: Path) -> None:
+    with pytest.raises(UserError, match="too few words that occur 20 times"):
+        generate_pairs(Corpus(*RARE * SENTENCES[:1]), "en")
 
 
 def test_forms_follow_the_rules_of_spelling_or_are_listed() -> None:
