@@ -21,7 +21,7 @@ from bertexp import group, plugins, processes
 from bertexp.arguments import checked_arguments
 from bertexp.config import Config, RunConfig, conf_dir, parse
 from bertexp.experiment.folder import claimed, discard, is_new, load_plugins_of, record_config
-from bertexp.experiment.invocation import Invocation
+from bertexp.experiment.invocation import Invocation, SweepJob, begin_job
 from bertexp.experiment.phases import expand, unread_in_all
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
@@ -30,7 +30,6 @@ from bertexp.help import asks_for_help, help_text
 from bertexp.mistakes import MISTAKES, explain, in_a_line
 from bertexp.signals import Signals
 from bertexp.sweeps.config import register_search
-from bertexp.sweeps.job import SweepJob, begin_job
 from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, conditions, refuse_unread, written
 from bertexp.validation import UserError, is_mistake

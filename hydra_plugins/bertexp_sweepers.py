@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp import plugins
 from bertexp.config import Config, conf_dir, store_own_keys
+from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.sweeps.job import jobs_at_once, seconds_a_job
 from bertexp.sweeps.limits import Limits
 from bertexp.sweeps.points import Varied, grid, suggested
 from bertexp.sweeps.stored import StoredJob

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 
 from bertexp.config import Config
 from bertexp.experiment.prepare import prepare_data
-from bertexp.experiment.pretraining import fingerprints
 
 SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=512"),
@@ -146,7 +145,7 @@ def test_the_model_loads_anywhere_and_gives_the_loss_reported(
             loss += found.item() * len(batch.targets["mlm"].labels_N)
             count += len(batch.targets["mlm"].labels_N)
     assert loss / count == pytest.approx(summary(run)["metrics"]["eval/loss@0.15"], abs=1e-5)
-    assert summary(run)["fingerprints"] == fingerprints(data)
+    assert summary(run)["fingerprints"] == data.fingerprints
     paragraph = next(data.corpus.documents("train")).paragraphs[0]
     encoded = tokenizer(paragraph, add_special_tokens=False)["input_ids"]
     assert encoded == data.tokens["train"].tokens[: len(encoded)].tolist()

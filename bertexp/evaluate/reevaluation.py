@@ -17,7 +17,6 @@ from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
 from bertexp.evaluation.minimal_pairs import MinimalPairs
 from bertexp.experiment import report
 from bertexp.experiment.prepare import Data, prepare_data
-from bertexp.experiment.pretraining import answered, details, fingerprints, yardsticks
 from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
 from bertexp.families.architecture import must_read_pairs
@@ -122,10 +121,10 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
     for evaluator in data.evaluators:
         record |= evaluator.details()
     record |= {
-        "yardsticks": yardsticks(data),
+        "yardsticks": data.yardsticks,
         "optimum": data.optimum,
-        "answered": answered(data),
-        "fingerprints": fingerprints(data),
+        "answered": data.answered,
+        "fingerprints": data.fingerprints,
         "versions": versions(),
     }
     path = _place(saved) / f"{name}.json"
@@ -139,9 +138,9 @@ def _place(saved: Saved) -> Path:
 
 def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
     budget, metrics = _budget_spent(saved), found.metrics
-    columns = {"model": metrics, "yardstick": yardsticks(data), "optimum": data.optimum}
+    columns = {"model": metrics, "yardstick": data.yardsticks, "optimum": data.optimum}
     heading = report.spent(budget) if budget else ""
-    show(report.results(heading, columns, answered(data), details(data, metrics)))
+    show(report.results(heading, columns, data.answered, data.details(metrics)))
     if saved.run is None:
         documents = data.corpus.sizes["validation"].documents
         examples = f"{config.task.name} on {documents:,} documents of {config.dataset.name}"
@@ -159,7 +158,7 @@ def _is_same(run: Path, data: Data) -> bool:
     A bank may have another name there: that of its generator is masked language modelling's.
     """
     theirs = read_summary(run).get("fingerprints", {}).get("bank", {})
-    ours = fingerprints(data)["bank"]
+    ours = data.fingerprints["bank"]
     is_there = {*data.bank.fingerprints.values()} <= {*theirs.values()}
     return is_there and all(theirs.get(name, ours[name]) == ours[name] for name in ours)
 

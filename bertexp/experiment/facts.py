@@ -1,19 +1,28 @@
-"""What a run's plan and model card state about its data, its phases and its model."""
+"""What is known of a run's data, phases and model: for its plan, its model card, its summary."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from rich.console import RenderableType
+
 from bertexp.config import Config
-from bertexp.console import plural
+from bertexp.console import aligned, plural
 from bertexp.data.tokens.unknown import unknown_share
 from bertexp.experiment.prepare import Data
 from bertexp.families import FAMILIES
+from bertexp.masking.audit import audit
 from bertexp.masking.wording import in_words
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import Objective
 from bertexp.objectives.config import TaskConfig
+from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.objectives.learner import Learner
+from bertexp.objectives.packing import RowExamples
+from bertexp.pairs.examples import PairExamples
+from bertexp.tracking.base import SafeTracker
 from bertexp.training.phase import Phase
 
 
@@ -54,6 +63,64 @@ def facts(config: Config, data: Data, model: Any, phases: Sequence[Phase]) -> di
         rows |= own if len(phases) > 1 else phase.facts
     sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
     return rows | {"model": f"{source}: {sizes}{_dropout(model.config)}"}
+
+
+def audited(phase: Phase, tracker: SafeTracker | None, name: str) -> dict[str, Any]:
+    """Return figures of a phase's examples, logged too; warn if the masks are not as configured."""
+    layers = [*phase.examples.layers()]
+    record: dict[str, Any] = {}
+    if isinstance(layers[-1], PairExamples):
+        record["pairs"] = layers[-1].shares(epoch=0)
+    if isinstance(layers[-1], RowExamples):
+        record["rows"] = layers[-1].figures()
+    masked = _masked_layer(phase.examples)
+    if masked is not None:
+        begin, end = phase.masked(0.0), phase.masked(1.0)
+        found = audit(masked.at(begin))
+        stages = [at for at in masked.masker.config.stages if begin < at <= end]
+        later = [(at, audit(masked.at(at))) for at in stages]
+        record["masking"] = asdict(found) | found.figures()
+        if later:
+            figures = [{"at": at} | asdict(each) | each.figures() for at, each in later]
+            record["masking"]["later"] = figures
+        if tracker:
+            rows = [[name, value] for name, value in found.figures().items()]
+            tracker.log_rows(f"masking/audit{name}", ["figure", "value"], rows)
+            runs = [[*pair] for pair in found.runs.items()]
+            tracker.log_rows(f"masking/runs{name}", ["tokens", "runs"], runs)
+        found.warn()
+        for at, each in later:
+            each.warn(f" at {at:.3g} of the budget")
+    return record
+
+
+def adapted_rates(data: Data, learner: Learner) -> dict[str, dict[str, float]]:
+    """Return the rates of the tokens that are masked most and least often, if they have adapted."""
+    masked = _masked_layer(data.examples)
+    if masked is None or learner.rates is None:
+        return {}
+    masker = masked.masker.following(learner.rates.table()).at(1.0)
+    most, least = masker.strategy.extremes()
+    if not most:
+        return {}
+    names = data.tokenizer.shown
+    return {
+        name: {names[token]: round(rate, 3) for token, rate in found.items()}
+        for name, found in (("most", most), ("least", least))
+    }
+
+
+def shown_rates(adapted: Mapping[str, Mapping[str, float]]) -> list[RenderableType]:
+    """Return lines with the rates of frequent tokens, as multiples of that of all tokens."""
+    rows = [
+        [f"masked {name}", ", ".join(f"{token} {rate:.2f}" for token, rate in found.items())]
+        for name, found in adapted.items()
+    ]
+    return [aligned(rows), ""] if rows else []
+
+
+def _masked_layer(examples: Examples) -> MaskedExamples | None:
+    return next((each for each in examples.layers() if isinstance(each, MaskedExamples)), None)
 
 
 def _format(config: TaskConfig) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import RenderableType
 
 from bertexp.config import Config
 from bertexp.data.cache import cache_root, fingerprint
@@ -50,6 +54,38 @@ class Data:
     bank: Bank
     optimum: dict[str, float]
     evaluators: list[Evaluator]
+
+    @property
+    def fingerprints(self) -> dict[str, Any]:
+        bank = self.bank.fingerprints
+        for evaluator in self.evaluators:
+            bank |= evaluator.fingerprints()
+        return {
+            "corpus": self.corpus.fingerprint,
+            "tokenizer": self.tokenizer.fingerprint,
+            "tokens": self.tokens["train"].fingerprint,
+            "bank": bank,
+        }
+
+    @property
+    def answered(self) -> dict[str, int]:
+        """By accuracy, its number of independent examples."""
+        found = self.bank.answered
+        for evaluator in self.evaluators:
+            found |= evaluator.answered()
+        return found
+
+    @property
+    def yardsticks(self) -> dict[str, float]:
+        """By metric, the best value without looking at the input."""
+        found = self.bank.yardsticks
+        for evaluator in self.evaluators:
+            found |= evaluator.yardsticks()
+        return found
+
+    def details(self, metrics: Mapping[str, float]) -> list[RenderableType]:
+        """Return the lines below the table of results."""
+        return [*self.bank.details(metrics), *(p for e in self.evaluators for p in e.shown())]
 
 
 def prepare_tokenizer(config: Config) -> Tokenizer:

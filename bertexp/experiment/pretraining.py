@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import RenderableType
 
 from bertexp import group
 from bertexp.config import Config
 from bertexp.evaluation.bank import draw_samples, evaluate, example_losses, write_example_losses
 from bertexp.evaluation.evaluator import evaluate_fully
-from bertexp.experiment import untrained
-from bertexp.experiment.adapted import adapted_rates, masked_layer, shown_rates
 from bertexp.experiment.base import Experiment, Final, Prepared
-from bertexp.experiment.facts import facts, phase_facts
+from bertexp.experiment.facts import adapted_rates, audited, facts, phase_facts, shown_rates
 from bertexp.experiment.phases import described, phase_configs, sets, shares
-from bertexp.experiment.prepare import Data, prepare_data, prepare_examples
+from bertexp.experiment.prepare import prepare_data, prepare_examples
 from bertexp.experiment.rates import default_rate
 from bertexp.experiment.summary import write_summary
 from bertexp.families.build import build_model, check_model
-from bertexp.masking.audit import audit
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.packing import RowExamples
 from bertexp.objectives.samples import Sample
 from bertexp.objectives.task import Task
-from bertexp.pairs.examples import PairExamples
 from bertexp.tracking.base import SafeTracker
 from bertexp.training.phase import Phase
 from bertexp.validation import UserError
+
+# What ``evaluate_untrained`` found, for all jobs of this process.
+_untrained: dict[str, dict[str, float]] = {}
 
 
 class Pretraining(Experiment[Config]):
@@ -90,9 +88,9 @@ class Pretraining(Experiment[Config]):
             max_length=length,
             heads=data.task.objectives,
             phases=phases,
-            fingerprints=fingerprints(data),
-            yardsticks=yardsticks(data),
-            answered=answered(data),
+            fingerprints=data.fingerprints,
+            yardsticks=data.yardsticks,
+            answered=data.answered,
             facts=facts(config, data, model, phases),
             default_rate=default_rate(config.model.pretrained, model.config.hidden_size),
         )
@@ -120,11 +118,11 @@ class Pretraining(Experiment[Config]):
 
     def describe(self, folder: Path, tracker: SafeTracker | None) -> None:
         if tracker:
-            tracker.describe({"fingerprints": fingerprints(self.data)})
+            tracker.describe({"fingerprints": self.data.fingerprints})
         several, records = len(self.phases) > 1, []
         for number, phase in enumerate(self.phases, start=1):
             name = f"/phase{number}" if several else ""
-            record = _described(phase, tracker, name)
+            record = audited(phase, tracker, name)
             records.append({"share": phase.high - phase.low, **phase.facts, **record})
         # The last phase's, as they are of a run without phases.
         write_summary(folder, record | ({"phases": records} if several else {}))
@@ -133,11 +131,20 @@ class Pretraining(Experiment[Config]):
         return evaluate(learner, self.data.bank, device)
 
     def evaluate_untrained(self, learner: Learner, device: torch.device) -> dict[str, float]:
+        """Return ``evaluate``, computed once for the jobs that begin with the same weights."""
         config = self.config
-        if config.hardware.sharded:
+        # On a GPU, evaluating takes hardly longer than reading the weights.
+        if config.hardware.sharded or device.type != "cpu":
             return self.evaluate(learner, device)
-        parts = (config.task, config.evaluation, config.hardware, fingerprints(self.data))
-        return untrained.once(self.evaluate, learner, device, str(parts))
+        digest = hashlib.blake2b()
+        for weight in learner.state_dict().values():
+            digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy())
+        settings = (config.task, config.evaluation, config.hardware, self.data.fingerprints)
+        key = f"{digest.hexdigest()} {learner.family.config} {settings}"
+        if key not in _untrained:
+            _untrained[key] = self.evaluate(learner, device)
+        learner.eval()
+        return _untrained[key]
 
     def conclude(self, learner: Learner, folder: Path, device: torch.device) -> Final:
         data = self.data
@@ -153,47 +160,12 @@ class Pretraining(Experiment[Config]):
             summary={k: v for each in data.evaluators for k, v in each.details().items()}
             | ({"masking_adapted": adapted} if adapted else {}),
             optimum=data.optimum,
-            details=[*details(data, found.metrics), *shown_rates(adapted)],
+            details=[*data.details(found.metrics), *shown_rates(adapted)],
             samples=[sample.shown() for sample in samples],
             tables=sample_tables(samples)
             | {k: v for each in data.evaluators for k, v in each.tables().items()},
             pictures=pictures,
         )
-
-
-def fingerprints(data: Data) -> dict[str, Any]:
-    """Return the fingerprints of a run's data."""
-    bank = data.bank.fingerprints
-    for evaluator in data.evaluators:
-        bank |= evaluator.fingerprints()
-    return {
-        "corpus": data.corpus.fingerprint,
-        "tokenizer": data.tokenizer.fingerprint,
-        "tokens": data.tokens["train"].fingerprint,
-        "bank": bank,
-    }
-
-
-def answered(data: Data) -> dict[str, int]:
-    """Return, by accuracy, its number of independent examples."""
-    found = data.bank.answered
-    for evaluator in data.evaluators:
-        found |= evaluator.answered()
-    return found
-
-
-def yardsticks(data: Data) -> dict[str, float]:
-    """Return what can be reached without looking at the input, by the metric's name."""
-    found = data.bank.yardsticks
-    for evaluator in data.evaluators:
-        found |= evaluator.yardsticks()
-    return found
-
-
-def details(data: Data, metrics: Mapping[str, float]) -> list[RenderableType]:
-    """Return the lines below the table of results."""
-    evaluators = [part for each in data.evaluators for part in each.shown()]
-    return [*data.bank.details(metrics), *evaluators]
 
 
 def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[list[Any]]]]:
@@ -202,35 +174,6 @@ def sample_tables(samples: Sequence[Sample]) -> dict[str, tuple[list[str], list[
     for sample in samples:
         tables.setdefault(sample.table, (sample.columns, []))[1].extend(sample.rows())
     return tables
-
-
-def _described(phase: Phase, tracker: SafeTracker | None, name: str) -> dict[str, Any]:
-    """Return what is measured of a phase's examples, which ``tracker`` gets too."""
-    layers = [*phase.examples.layers()]
-    record: dict[str, Any] = {}
-    if isinstance(layers[-1], PairExamples):
-        record["pairs"] = layers[-1].shares(epoch=0)
-    if isinstance(layers[-1], RowExamples):
-        record["rows"] = layers[-1].figures()
-    masked = masked_layer(phase.examples)
-    if masked is not None:
-        begin, end = phase.masked(0.0), phase.masked(1.0)
-        found = audit(masked.at(begin))
-        stages = [at for at in masked.masker.config.stages if begin < at <= end]
-        later = [(at, audit(masked.at(at))) for at in stages]
-        record["masking"] = asdict(found) | found.figures()
-        if later:
-            figures = [{"at": at} | asdict(each) | each.figures() for at, each in later]
-            record["masking"]["later"] = figures
-        if tracker:
-            rows = [[name, value] for name, value in found.figures().items()]
-            tracker.log_rows(f"masking/audit{name}", ["figure", "value"], rows)
-            runs = [[*pair] for pair in found.runs.items()]
-            tracker.log_rows(f"masking/runs{name}", ["tokens", "runs"], runs)
-        found.warn()
-        for at, each in later:
-            each.warn(f" at {at:.3g} of the budget")
-    return record
 
 
 def _check_modules(configs: Sequence[Config], objective: str) -> None:

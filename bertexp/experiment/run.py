@@ -17,9 +17,8 @@ from bertexp.config import RunConfig
 from bertexp.console import show, shown
 from bertexp.experiment import report
 from bertexp.experiment.base import Experiment, Prepared
-from bertexp.experiment.clock import Clock
 from bertexp.experiment.invocation import Invocation
-from bertexp.experiment.summary import write_summary
+from bertexp.experiment.summary import Clock, write_summary
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.progress import Progress

@@ -7,7 +7,10 @@ import json
 import math
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +38,34 @@ PACKAGES = (
     "scipy",
     "scikit-learn",
 )
+
+
+@dataclass
+class Clock:
+    """The seconds that a run took, since its first start if it was resumed.
+
+    Attributes:
+        total: up to the last stop.
+        preparation, evaluation, checkpoints, tracking: the parts that were not training.
+    """
+
+    total: float = 0.0
+    preparation: float = 0.0
+    evaluation: float = 0.0
+    checkpoints: float = 0.0
+    tracking: float = 0.0
+    _began: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def counting(self, part: str) -> Iterator[None]:
+        """Add the time of a ``with`` block to ``part``, the name of an attribute."""
+        began = time.perf_counter()
+        yield
+        setattr(self, part, getattr(self, part) + time.perf_counter() - began)
+
+    def read(self) -> dict[str, float]:
+        seconds = {name: value for name, value in vars(self).items() if name != "_began"}
+        return seconds | {"total": self.total + time.perf_counter() - self._began}
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -75,7 +106,7 @@ def write_summary(folder: Path, values: Mapping[str, Any]) -> None:
     write_json(folder / SUMMARY_FILE, {**read_summary(folder), **values})
 
 
-@contextlib.contextmanager
+@contextmanager
 def recording_failure(folder: Path) -> Iterator[None]:
     """Record in the summary that the run failed or was interrupted, if it does not end well."""
 

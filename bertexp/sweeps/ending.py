@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from bertexp.sweeps.job import jobs_at_once
+from bertexp.experiment.invocation import jobs_at_once
 from bertexp.sweeps.stored import StoredJob
 from bertexp.validation import UserError
 

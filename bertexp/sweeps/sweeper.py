@@ -25,9 +25,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bertexp.config import RunConfig, keys
 from bertexp.console import clock
+from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
 from bertexp.experiment.phases import expand
 from bertexp.sweeps.ending import report
-from bertexp.sweeps.job import jobs_at_once, seconds_a_job
 from bertexp.sweeps.points import Varied
 from bertexp.sweeps.stored import (
     DRY_RUNS,

@@ -53,7 +53,7 @@ def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable
 SHARES = """
 import os, signal
 from pathlib import Path
-from bertexp.sweeps.job import take_gpus
+from bertexp.experiment.invocation import take_gpus
 take_gpus(Path("."), 2)
 take_gpus(Path("."), 2)
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
