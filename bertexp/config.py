@@ -149,6 +149,8 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
         plain: Any = _fitted(OmegaConf.to_container(composed, resolve=True), schema)
         refuse_secrets(plain)
         typed: Any = OmegaConf.merge(OmegaConf.structured(schema), plain)
+        for missing in sorted(OmegaConf.missing_keys(typed)):
+            raise UserError(f"{missing}: has no value; set one.")
         check_values(schema, typed)
         return OmegaConf.to_object(typed)  # type: ignore[return-value]
     except OmegaConfBaseException as error:

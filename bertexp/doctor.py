@@ -150,11 +150,20 @@ def _slow(device: torch.device) -> Iterator[str]:
     busy = psutil.getloadavg()[0]
     if busy > cores:
         yield f"other programs keep the cores busy: a load of {busy:.1f} on {cores}"
-    free = shutil.disk_usage(".").free
-    if free < LITTLE_SPACE:
-        from bertexp.console import size
+    yield from _little_space()
 
-        yield f"{size(free)} left on this disk"
+
+def _little_space() -> Iterator[str]:
+    """Yield the disks of the cache and of the working folder that have little space left."""
+    from bertexp.console import size
+    from bertexp.data.cache import cache_root
+
+    cache = cache_root().absolute()
+    cache = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    for folder in {each.stat().st_dev: each for each in (Path.cwd(), cache)}.values():
+        free = shutil.disk_usage(folder).free
+        if free < LITTLE_SPACE:
+            yield f"{size(free)} left on the disk of {folder}"
 
 
 if __name__ == "__main__":

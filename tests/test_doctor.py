@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from bertexp import doctor
 
 SMALL = ("+size=smoke", "dataset=synthetic", "tokenizer.vocab_size=256", "tracker=none")
 
@@ -29,6 +33,25 @@ def test_its_report_is_one_screen(
     assert heads == ["bertexp", "packages", "extras", "device", "W&B", "cache", "slow"]
     assert expected in done.output
     assert str(done.cache)[:60] in done.output.replace("\n" + " " * 10, "")
+
+
+def test_little_space_is_that_of_the_caches_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = next(p for p in (Path("/dev/shm"), Path("/proc")) if p.is_dir())
+    assert cache.stat().st_dev != tmp_path.stat().st_dev, "two disks"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BERTEXP_CACHE", str(cache / "not/there/yet"))
+    asked: list[Path] = []
+
+    def usage(folder: Path) -> Any:
+        asked.append(folder)
+        return SimpleNamespace(free=10**9)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    found = [*doctor._little_space()]
+    assert {*asked} == {tmp_path, cache}
+    assert {*found} == {f"1 GB left on the disk of {folder}" for folder in asked}
 
 
 def test_the_cache_is_emptied_and_a_run_fills_it_again(command: Callable[..., Any]) -> None:

@@ -92,7 +92,8 @@ def metric_figure(comparison: Comparison) -> Figure | None:
         axes.set_ylabel(_heading(comparison))
     bounds = [b for s in settings for b in (s.setting.low, s.setting.high) if b is not None]
     cut = any(not window[0] <= bound <= window[1] for bound in bounds)
-    parts = [f"bars: 95% intervals{' (cut at the edge)' * cut}, dots: single runs"]
+    notes = " for a single look" * comparison.anytime + " (cut at the edge)" * cut
+    parts = [f"bars: 95% intervals{notes}, dots: single runs"]
     for s in settings:
         if s.setting.label == comparison.baseline and s.setting.mean is not None:
             line = axes.axhline if key else axes.axvline

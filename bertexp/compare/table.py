@@ -190,6 +190,7 @@ def legend(comparison: Comparison) -> str:
         parts.append(f"Every run at {where}, on straight lines between evaluations.")
     if any(setting.high is not None for setting in comparison.settings):
         parts.append("± or (low to high): 95% interval over seeds.")
+        parts.append(wording.of_means(comparison))
     if known := wording.one_run(comparison):
         parts.append(f"{known[0].upper()}{known[1:]}.")
     if comparison.differences:
@@ -209,4 +210,4 @@ def legend(comparison: Comparison) -> str:
         parts.append(f"Seeds needed: {power}if difference and spread are as seen.")
     if comparison.abilities:
         parts.append(explained(comparison))
-    return " ".join(parts)
+    return " ".join(filter(None, parts))

@@ -78,6 +78,16 @@ def correction(comparison: Comparison, count: int) -> str:
     return together and f"{together} (Holm)"
 
 
+def of_means(comparison: Comparison) -> str:
+    """Return how intervals of means differ from those of differences; empty if they do not."""
+    if not comparison.anytime:
+        return ""
+    return (
+        "Intervals of means are Student's t and hold for a single look, those of differences "
+        "however often one looks."
+    )
+
+
 def headline(comparison: Comparison) -> str:
     settings = [s for s in comparison.settings if s.mean is not None]
     if not settings:

@@ -83,7 +83,11 @@ def _label(value: Any, config: LabelledConfig, place: str) -> str | float:
     if config.kind == "classification":
         # A table of numbers may have read 1 as 1.0.
         whole = isinstance(value, float) and value.is_integer()
-        return str(int(value) if whole or isinstance(value, bool) else value)
+        words = [str(int(value) if whole else value)]
+        if isinstance(value, bool):
+            # As JSON writes it, as Python does, or the number that a task has for it.
+            words = [str(value).lower(), str(value), str(int(value))]
+        return next((word for word in words if word in (config.labels or words)), words[0])
     try:
         score = float(value)
     except (TypeError, ValueError):

@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bertexp.config import RunConfig, keys
-from bertexp.console import clock
+from bertexp.console import clock, plural
 from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
 from bertexp.experiment.phases import expand
 from bertexp.sweeps.ending import report
@@ -221,7 +221,9 @@ class ResumableSweeper(Sweeper):
         return overrides
 
     def _announcement(self, total: int, done: int) -> str:
-        parts = [f"sweep {self._config.sweep}: {total} job{'s' if total > 1 else ''}"]
+        parts = [f"sweep {self._config.sweep}: {plural(total, 'job')}"]
+        if total == 1 and not self._total:
+            parts.append("no key has several values")
         if done and not self._total:
             parts.append(f"{done} done already")
         if done < total and (seconds := seconds_a_job(self.root)):

@@ -10,6 +10,7 @@ import pytest
 
 from bertexp.compare import wording
 from bertexp.compare.results import Comparison, Difference, ExampleDifference
+from bertexp.compare.table import legend
 
 Simulate = Callable[..., Comparison]
 TWO = {"masking.prob": [0.4, 0.15]}
@@ -74,6 +75,15 @@ def test_the_headline_is_the_answer(
 ) -> None:
     comparison = simulate(TWO, differences=(found,), lower_is_better=lower_is_better, margin=0.01)
     assert wording.headline(comparison) == sentence
+
+
+@pytest.mark.parametrize("anytime", [False, True])
+def test_intervals_for_one_look_are_told_from_those_for_any_number(
+    simulate: Simulate, anytime: bool
+) -> None:
+    text = legend(simulate(TWO, anytime=anytime))
+    assert ("Intervals of means are Student's t and hold for a single look" in text) == anytime
+    assert ("however often one looks" in text) == anytime
 
 
 def test_the_headline_is_about_the_best(simulate: Simulate) -> None:

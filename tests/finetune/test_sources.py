@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +79,21 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("ending", "labels"),
+    ("ending", "labels", "words"),
     [
-        *product(["csv", "tsv", "jsonl", "parquet"], [("no", "yes"), (0, 1)]),
-        *product(["jsonl", "parquet"], [(False, True), (0.0, 1.0)]),
+        *((end, ("no", "yes"), ["no", "yes"]) for end in ("csv", "tsv", "jsonl", "parquet")),
+        *((end, (0, 1), ["0", "1"]) for end in ("csv", "tsv", "jsonl", "parquet")),
+        *((end, (0.0, 1.0), ["0", "1"]) for end in ("jsonl", "parquet")),
+        *((end, (False, True), ["false", "true"]) for end in ("jsonl", "parquet")),
+        *((end, (False, True), ["False", "True"]) for end in ("csv", "tsv")),
     ],
 )
 def test_files_of_ones_own(
-    ending: str, labels: tuple[Any, Any], tmp_path: Path, labelled_config: Configure
+    ending: str,
+    labels: tuple[Any, Any],
+    words: list[str],
+    tmp_path: Path,
+    labelled_config: Configure,
 ) -> None:
     texts = [text.replace("\n", " ") for text in TEXTS] if ending == "tsv" else TEXTS
     rows = [{"id": n, "said": text, "is": labels[n % 2]} for n, text in enumerate(texts)]
@@ -98,9 +104,22 @@ def test_files_of_ones_own(
     )  # fmt: skip
     splits = read_splits(config)
     assert splits.train.texts == splits.test["test"].texts == texts
-    wanted = [one if isinstance(one, str) else str(int(one)) for one in labels]
-    assert number_labels(splits, None) == wanted
-    assert splits.train.labels == [wanted[0], wanted[1], wanted[0]]
+    assert number_labels(splits, None) == words
+    assert splits.train.labels == [words[0], words[1], words[0]]
+
+
+@pytest.mark.parametrize("named", [["true", "false"], ["True", "False"], ["1", "0"]])
+def test_booleans_have_the_names_that_are_given_to_them(
+    named: list[str], tmp_path: Path, labelled_config: Configure
+) -> None:
+    rows = [{"text": "A.", "label": True}, {"text": "B.", "label": False}]
+    file = write(tmp_path / "rows.jsonl", rows)
+    config = labelled_config(
+        f"finetune.train={file}", f"finetune.validation={file}", f"finetune.labels={named}"
+    )
+    splits = read_splits(config)
+    assert number_labels(splits, config.labels) == splits.train.labels == config.labels
+    assert [label.lower() for label in config.labels or ()] == [name.lower() for name in named]
 
 
 def test_a_data_set_in_the_form_of_the_hub(

@@ -146,7 +146,7 @@ function metricChart(section) {
   const series = new Map(settings.map((s) => [s.style, s.series]));
   if (series.size > 1) section.querySelector(".series").append(...[...series].flatMap(([style, name]) => [sample(style), name]));
   const cut = settings.some((s) => s.low !== null && (s.low < data.metricWindow[0] || s.high > data.metricWindow[1]));
-  section.querySelector(".readout").textContent = `Bars are 95% intervals${cut ? ", cut at the edge" : ""}, small dots single runs`
+  section.querySelector(".readout").textContent = `Bars are 95% intervals${data.singleLook ? " for a single look" : ""}${cut ? ", cut at the edge" : ""}, small dots single runs`
     + (settings.some((s) => s.label === data.baseline) ? ", the dashed line the baseline." : ".");
 }
 

@@ -375,4 +375,5 @@ def test_shows_the_path_of_each_interval(browser: Any, simulate: Simulate, tmp_p
     ]
     text = browser.evaluate("document.body.innerText")
     assert "however often one looks" in text and "Same: to within 0.02 nats" in text
+    assert "Intervals of means are Student's t and hold for a single look" in text
     assert problems(browser) == []
