@@ -21,7 +21,7 @@ from bertexp.config import Config, RunConfig, conf_dir, keys, parse
 from bertexp.evaluate.__main__ import EvaluateConfig
 from bertexp.experiment.folder import recorded
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.finetune.glue import GLUE
+from bertexp.finetune.tasks import GLUE
 from bertexp.help import help_text
 from bertexp.inspect.config import InspectConfig
 from bertexp.mistakes import explain

@@ -16,7 +16,7 @@ from bertexp.families.compiling import compiling
 from bertexp.families.restriction import pack
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.shaping import packed
+from bertexp.objectives.positions import packed
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps

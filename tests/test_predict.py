@@ -187,8 +187,8 @@ def test_options_that_would_not_be_read_are_refused(
 def test_what_a_model_cannot_answer_is_an_error(trained: Trained) -> None:
     masked, pairs = (Predictor(find_saved(str(trained(task)))) for task in ("mlm", "nsp"))
     refused: dict[str, Callable[[], object]] = {
-        "text: the model judges pairs only; give a second text.": lambda: pairs("it is"),
-        "text: has a [MASK], but the model judges pairs only.": lambda: pairs("[MASK]", "it"),
+        "text: the model scores pairs only; give a second text.": lambda: pairs("it is"),
+        "text: has a [MASK], but the model scores pairs only.": lambda: pairs("[MASK]", "it"),
         "text_b: the model predicts masked tokens only; give one text, or a [MASK].": (
             lambda: masked("it", "is")
         ),

@@ -22,7 +22,7 @@ from bertexp.bench.work import must_be_blocks
 from bertexp.console import show, table
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
-from bertexp.data.tokens.exporting import to_transformers
+from bertexp.data.tokens.roles import to_transformers
 from bertexp.data.tokens.store import prepare_tokens
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import (

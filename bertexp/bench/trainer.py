@@ -29,7 +29,7 @@ from bertexp.bench.work import (
     prepare_work,
     read_model,
 )
-from bertexp.data.tokens.exporting import to_transformers
+from bertexp.data.tokens.roles import to_transformers
 from bertexp.evaluation.bank import evaluate
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch

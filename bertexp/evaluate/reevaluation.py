@@ -19,9 +19,9 @@ from bertexp.experiment import report
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
-from bertexp.families.architecture import must_read_pairs
+from bertexp.families.architecture import check_pairs
 from bertexp.families.base import REPLACED, Family
-from bertexp.families.restriction import must_restrict
+from bertexp.families.restriction import check_restricted
 from bertexp.metrics import own_rows
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.learner import Learner
@@ -103,9 +103,9 @@ def _check_model(config: Config, saved: Saved, model: Any) -> None:
             " leave it out."
         )
     if config.task.uses_sentences:
-        must_read_pairs(model.config, "task")
+        check_pairs(model.config, "task")
     if config.task.limits_attention:
-        must_restrict(model.config, f"task={config.task.name}")
+        check_restricted(model.config, f"task={config.task.name}")
     positions, length = family.positions(model.config), config.task.max_length
     allowed = f"at most {positions}, the model's positions"
     require(length <= positions, "task.max_length", length, allowed)

@@ -20,7 +20,7 @@ from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
-from bertexp.objectives.base import BANK_SEED, cut, shuffled
+from bertexp.objectives.base import BANK_SEED, batched, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
@@ -60,7 +60,7 @@ class EffectiveRank(Evaluator):
         blocks = BlockExamples(tokens, source.max_length, None, source.tokenizer)
         examples = MaskedExamples(blocks, masker, NAME)
         chosen = shuffled(len(examples))[: min(EXAMPLES, source.config.max_examples or EXAMPLES)]
-        self.masked = cut(examples, chosen)[0]
+        self.masked = batched(examples, chosen)
         self.layers: dict[str, list[float]] = {}
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:

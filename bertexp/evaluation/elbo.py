@@ -17,7 +17,7 @@ from bertexp.families.base import MASKED
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
-from bertexp.objectives.base import BANK_SEED, cut, shuffled
+from bertexp.objectives.base import BANK_SEED, batched, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
@@ -61,7 +61,7 @@ class Elbo(Evaluator):
         blocks = BlockExamples(tokens, source.max_length, None, source.tokenizer)
         examples = MaskedExamples(blocks, masker, NAME)
         chosen = shuffled(len(examples))[: source.config.max_examples][part :: len(RATES)]
-        return cut(examples, chosen)[0] if len(chosen) else []
+        return batched(examples, chosen) if len(chosen) else []
 
     @torch.no_grad()
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:

@@ -121,7 +121,8 @@ def _flops_per_token(training: Training) -> float:
     It is the mean over steps from a whole epoch, drawn and masked under a fixed seed.
     """
     phase = training.phase
-    plan = BatchPlan.of(phase.examples.under(SEED), phase.config, SEED)
+    examples = phase.examples.remasked(lambda masker: masker.under(SEED))
+    plan = BatchPlan.of(examples, phase.config, SEED)
     learner = training.accelerator.unwrap_model(training.learner)
     learner.use(phase.heads)
     flops, tokens = 0.0, 0

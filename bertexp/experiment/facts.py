@@ -13,14 +13,14 @@ from bertexp.console import aligned, plural
 from bertexp.data.tokens.unknown import unknown_share
 from bertexp.experiment.prepare import Data
 from bertexp.families import FAMILIES
-from bertexp.masking.audit import audit
-from bertexp.masking.wording import in_words
+from bertexp.masking.config import MaskingConfig
 from bertexp.objectives import OBJECTIVES
+from bertexp.objectives.audit import Audit, audit
 from bertexp.objectives.base import Objective
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.objectives.formats import RowExamples
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.packing import RowExamples
 from bertexp.pairs.examples import PairExamples
 from bertexp.tracking.base import SafeTracker
 from bertexp.training.phase import Phase
@@ -31,7 +31,7 @@ def phase_facts(config: Config, objectives: Sequence[Objective], examples: int) 
     shape = f"{examples:,} examples of up to {task.max_length} tokens{_format(task)}"
     facts = {"task": f"{task.name}: {shape}"}
     if task.masks:
-        facts["masking"] = in_words(config.masking)
+        facts["masking"] = _masking(config.masking)
     reads_loss = any("task.loss" in OBJECTIVES.reads(name) for name in task.objectives)
     if task.loss.changed and reads_loss:
         facts["loss"] = f"cross-entropy with {', '.join(task.loss.changed)}"
@@ -76,9 +76,9 @@ def audited(phase: Phase, tracker: SafeTracker | None, name: str) -> dict[str, A
     masked = _masked_layer(phase.examples)
     if masked is not None:
         begin, end = phase.masked(0.0), phase.masked(1.0)
-        found = audit(masked.at(begin))
+        found = _audit(masked, begin)
         stages = [at for at in masked.masker.config.stages if begin < at <= end]
-        later = [(at, audit(masked.at(at))) for at in stages]
+        later = [(at, _audit(masked, at)) for at in stages]
         record["masking"] = asdict(found) | found.figures()
         if later:
             figures = [{"at": at} | asdict(each) | each.figures() for at, each in later]
@@ -119,6 +119,10 @@ def shown_rates(adapted: Mapping[str, Mapping[str, float]]) -> list[RenderableTy
     return [aligned(rows), ""] if rows else []
 
 
+def _audit(masked: MaskedExamples, at: float) -> Audit:
+    return audit(masked.remasked(lambda masker: masker.at(at)))
+
+
 def _masked_layer(examples: Examples) -> MaskedExamples | None:
     return next((each for each in examples.layers() if isinstance(each, MaskedExamples)), None)
 
@@ -134,3 +138,29 @@ def _dropout(architecture: Any) -> str:
     names = FAMILIES[architecture.model_type].dropouts()
     rates = dict.fromkeys(getattr(architecture, name) for name in names)
     return f", dropout {' and '.join(f'{rate:g}' for rate in rates)}" if any(rates) else ""
+
+
+def _masking(config: MaskingConfig) -> str:
+    """Return strategy, rate and replacement, with the changes over the budget."""
+    replacements = [
+        (at, "/".join(f"{100 * share:g}" for share in (each.mask, each.random, each.keep)))
+        for at, each in config.replacements
+    ]
+    return f"{_changing(config.strategies)}, {_rate(config)}, replaced {_changing(replacements)}"
+
+
+def _changing(values: Sequence[tuple[float, str]]) -> str:
+    return ", ".join(f"from {at:.3g} of the budget on {v}" if at else v for at, v in values)
+
+
+def _rate(config: MaskingConfig) -> str:
+    schedule = config.schedule
+    text = f"{config.drawn:.3g}" if isinstance(config.drawn, float) else f"rates {config.drawn}"
+    if schedule.end is not None:
+        text += f" to {schedule.end:.3g} ({schedule.name})"
+    elif schedule.points:
+        points = ", ".join(f"{rate:.3g} at {at:.3g}" for at, rate in schedule.points)
+        text += f" to {points} of the budget ({schedule.name})"
+    if config.corrupt_prob is not None:
+        text += f", corrupted {config.corrupt_prob:.3g}"
+    return text

@@ -65,17 +65,17 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
                 "all others that transformers itself has a masked-language-model class for."
             )
         family = FAMILIES[kind]
-        must_be_plain(found, family.setting_names(), named)
+        check_plain(found, family.setting_names(), named)
         settings = {name: value for name, value in found.items() if name not in _NOT_READ}
         config = CONFIG_MAPPING[kind].from_dict(settings)
-        must_be_plain(config.to_dict(), family.setting_names(), named)
+        check_plain(config.to_dict(), family.setting_names(), named)
         for name in _NEEDED:
             if not isinstance(getattr(config, name, None), int):
                 raise UserError(f"{named}: is a {kind} model, whose configuration has no {name}.")
         return config
 
 
-def must_be_plain(found: Mapping[str, Any], read: Collection[str], named: str) -> None:
+def check_plain(found: Mapping[str, Any], read: Collection[str], named: str) -> None:
     """Raise a ``UserError`` unless a configuration is that of a plain encoder.
 
     Args:
@@ -168,23 +168,23 @@ def check_fit(
         )
 
 
-def must_read_pairs(found: Any, key: str) -> None:
+def check_pairs(found: Any, key: str) -> None:
     """Raise a ``UserError`` if a model has one segment type and ``key`` needs two.
 
     Any model can read two texts without segments, separated by closing tokens alone.
     """
     if (segments := FAMILIES[found.model_type].segments(found)) < 2:
         raise UserError(
-            f"{key}: is about pairs of segments, and the model, a {found.model_type}, knows one "
-            f"kind of segment only (type_vocab_size={segments}); families with two: bert, electra."
+            f"{key}: needs two segment types, and the model, a {found.model_type}, has only one "
+            f"(type_vocab_size={segments}); families with two: bert, electra."
         )
 
 
-def must_compile(found: Any) -> None:
+def check_compiles(found: Any) -> None:
     """Raise a ``UserError`` if a model's family has no layers that can be compiled."""
     if not FAMILIES[found.model_type].compiles:
         raise UserError(
-            f"hardware.compile=true: family={found.model_type} is not compiled; leave it out."
+            f"hardware.compile=true: family={found.model_type} cannot be compiled; leave it out."
         )
 
 

@@ -1,4 +1,4 @@
-"""BERT's attention, at some of the positions or all."""
+"""Attention at some of the positions of a batch, and within the texts of a row without padding."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
-from bertexp.families.inputs import Texts
+from bertexp.families.inputs import Inputs, Texts
 
 # With windows.
 HAS_VARLEN = torch.__version__ >= "2.11"  # not compared as strings
 if HAS_VARLEN:
     from torch.nn.attention.varlen import varlen_attn
 
-
+# The name of ``_attend`` in ``transformers``.
+WITHIN_TEXTS = "within_texts"
 # The positions to attend to: True for them, shape (batch, 1, 1, length), or (batch, 1, queries,
 # length) for each query its own; None for all of them.
 Mask = Tensor | Texts | None
@@ -51,6 +55,12 @@ def attend(attention: Any, queried_BPD: Tensor, hidden_BLD: Tensor, mask: Mask) 
             queries, keys, values, attn_mask=mask, dropout_p=dropout
         )
     return context_BHPE.transpose(1, 2).flatten(-2)
+
+
+def at_positions(states_BLD: Tensor, positions_BP: Tensor) -> Tensor:
+    """Return the states at positions of each row, shape (batch, positions, hidden)."""
+    rows_B1 = torch.arange(len(states_BLD), device=states_BLD.device)[:, None]
+    return states_BLD[rows_B1, positions_BP]
 
 
 def has_kernel(queries_1HTE: Tensor) -> bool:
@@ -95,3 +105,56 @@ def _products(
         scores_BHPL = scores_BHPL.masked_fill(~mask, torch.finfo(scores_BHPL.dtype).min)
     shares_BHPL = attention.dropout(scores_BHPL.softmax(-1))
     return shares_BHPL @ values
+
+
+def _attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int = 0,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """Compute a layer's attention: as ``sdpa`` does, but within texts if ``cu_seq_lens_q`` is set.
+
+    Args:
+        sliding_window: one more than the positions on either side that a token attends to.
+        cu_seq_lens_q, max_length_q: see ``Texts``.
+    """
+    if cu_seq_lens_q is not None:
+        texts = Texts(cu_seq_lens_q, max_length_q)
+        near = -1 if sliding_window is None else sliding_window - 1
+        if has_kernel(value) and not dropout:
+            # Rotary positions are added in float32.
+            query, key = query.to(value.dtype), key.to(value.dtype)
+            groups = query.shape[1] // key.shape[1]
+            key, value = (each.repeat_interleave(groups, 1) for each in (key, value))
+            limits = {"window_size": (near, near), "scale": scaling}
+            return attend_within(query, key, value, texts, **limits), None
+        attention_mask = texts.mask(query.shape[2])
+        if near >= 0:
+            column_T = torch.arange(query.shape[2], device=query.device)
+            attention_mask = attention_mask & ((column_T - column_T[:, None]).abs() <= near)
+    context_BLHE, _ = sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout, scaling, **more
+    )
+    return context_BLHE, None
+
+
+def encode_row(family: Any, inputs: Inputs) -> Tensor:
+    """Return ``Family.encode``'s result without computing padding: the texts are one row."""
+    offsets_S, longest = inputs.texts
+    # A mask with four axes is taken as it is, and ``_attend`` ignores it.
+    unused = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=offsets_S.device)
+    arguments = family.arguments(**inputs.row, mask=unused)
+    output = family.base(**arguments, cu_seq_lens_q=offsets_S, max_length_q=longest)
+    return output.last_hidden_state[0, inputs.packed_slots_U]
+
+
+AttentionInterface.register(WITHIN_TEXTS, _attend)
+AttentionMaskInterface.register(WITHIN_TEXTS, sdpa_mask)

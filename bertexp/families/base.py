@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bertexp.families import FAMILIES
+from bertexp.families.attention import WITHIN_TEXTS, at_positions, encode_row
 from bertexp.families.costs import Costs, Part, products_of
 from bertexp.families.heads import input_of, run_head
 from bertexp.families.inputs import Inputs
@@ -27,14 +28,11 @@ class Family(Kind):
 
     By default ``transformers`` computes the encoder at all positions, and its own head at the
     positions with predictions only.
-
-    Args:
-        model: a model of ``transformers``.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self._keeps_apart = False
+        self._is_packing = False
 
     @staticmethod
     def of(model: Any) -> Family:
@@ -118,8 +116,7 @@ class Family(Kind):
     @property
     def word_embeddings_VD(self) -> Tensor:
         """The embedding table."""
-        weight: Tensor = self.model.get_input_embeddings().weight
-        return weight
+        return self.model.get_input_embeddings().weight
 
     def arguments(
         self,
@@ -156,26 +153,19 @@ class Family(Kind):
         mask = inputs.attention_mask_BL if attended_B1LL is None else self.mask(attended_B1LL)
         types_BL, positions_BL = inputs.token_type_ids_BL, inputs.positions_BL
         arguments = self.arguments(inputs.input_ids_BL, mask, types_BL, positions_BL)
-        hidden_BLD: Tensor = self.base(**arguments).last_hidden_state
-        return hidden_BLD
+        return self.base(**arguments).last_hidden_state
 
     def encode(self, inputs: Inputs) -> Tensor:
         """Return the last hidden states at ``inputs.slots_U``, shape (used, hidden)."""
-        if self._keeps_apart and inputs.packed_T is not None:
-            from bertexp.families.texts import encode_row
-
+        if self._is_packing and inputs.packed_T is not None:
             return encode_row(self, inputs)
-        hidden_BLD = self.hidden(inputs)
-        rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
-        used_UD: Tensor = hidden_BLD[rows_B1, inputs.queries_BP].flatten(0, 1)[inputs.slots_U]
-        return used_UD
+        queried_BPD = at_positions(self.hidden(inputs), inputs.queries_BP)
+        return queried_BPD.flatten(0, 1)[inputs.slots_U]
 
-    def keep_apart(self) -> None:
+    def use_packing(self) -> None:
         """Compute no padding from now on where inputs have ``packed_T``."""
-        from bertexp.families.texts import WITHIN_TEXTS
-
         self.model.set_attn_implementation(WITHIN_TEXTS)
-        self._keeps_apart = True
+        self._is_packing = True
 
     @cached_property
     def _costs(self) -> Costs:
@@ -184,7 +174,7 @@ class Family(Kind):
 
     def products(self, inputs: Inputs) -> float:
         """Return the multiply-adds of ``encode``: matrix products only, including padding."""
-        if self._keeps_apart and inputs.packed_T is not None:
+        if self._is_packing and inputs.packed_T is not None:
             return self._costs.products(*inputs.mean_texts)
         return self._costs.products(*inputs.input_ids_BL.shape)
 

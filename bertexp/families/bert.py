@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bertexp.families import FAMILIES
-from bertexp.families.attention import Mask, attend
+from bertexp.families.attention import Mask, at_positions, attend
 from bertexp.families.base import LABEL, MASKED, PAIR, Family
 from bertexp.families.compiling import Compilable
 from bertexp.families.costs import Part
-from bertexp.families.initialization import know_frequencies, look_at_neighbours
+from bertexp.families.initialization import attend_to_neighbours, start_at_frequencies
 from bertexp.families.inputs import Inputs
 
 
@@ -34,9 +33,9 @@ class BertLayers(Family):
 
     def initialize(self, how: str, counts_V: np.ndarray | None = None) -> None:
         if how == "local":
-            look_at_neighbours(self.base)
+            attend_to_neighbours(self.base)
             if counts_V is not None and MASKED in self.heads:
-                know_frequencies(self.output_bias_V, counts_V)
+                start_at_frequencies(self.output_bias_V, counts_V)
 
     def encode(self, inputs: Inputs) -> Tensor:
         if inputs.packed_T is not None:
@@ -56,10 +55,9 @@ class BertLayers(Family):
         if inputs.kept_BK is not None:
             hidden_BLD = run_on_some(dropping, hidden_BLD, mask, inputs.kept_BK)
         if mask is not None and not is_whole:
-            rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
-            mask = mask.expand(len(hidden_BLD), -1, -1, -1)[rows_B1, 0, inputs.queries_BP][:, None]
-        states_UD: Tensor = used_layer(last, hidden_BLD, mask, inputs.queries_BP, inputs.slots_U)
-        return states_UD
+            mask = at_positions(mask.expand(len(hidden_BLD), -1, -1, -1)[:, 0], inputs.queries_BP)
+            mask = mask[:, None]
+        return used_layer(last, hidden_BLD, mask, inputs.queries_BP, inputs.slots_U)
 
     def _encode_packed(self, inputs: Inputs) -> Tensor:
         """Return the same without computing padding: one row of all texts, each by itself."""
@@ -67,10 +65,9 @@ class BertLayers(Family):
         *layers, last = self.base.encoder.layer
         for layer in layers:
             hidden_1TD = whole_layer(layer, hidden_1TD, texts)
-        states_UD: Tensor = used_layer(last, hidden_1TD, texts, None, inputs.packed_slots_U)
-        return states_UD
+        return used_layer(last, hidden_1TD, texts, None, inputs.packed_slots_U)
 
-    def keep_apart(self) -> None:
+    def use_packing(self) -> None:
         """It does so already."""
 
     @property
@@ -81,8 +78,7 @@ class BertLayers(Family):
     def embed(self, ids: dict[str, Any]) -> Tensor:
         """Return the input of the first layer."""
         names = ("input_ids", "token_type_ids", "position_ids")
-        hidden_BLD: Tensor = look_up(self.base.embeddings, *(ids.get(name) for name in names))
-        return hidden_BLD
+        return look_up(self.base.embeddings, *(ids.get(name) for name in names))
 
     def layer_products(self, length: float) -> int:
         """Return the multiply-adds of one layer per token, matrix products only."""
@@ -152,14 +148,12 @@ class Bert(BertLayers):
         }
 
     def transform(self, hidden_MD: Tensor) -> Tensor:
-        transformed_MD: Tensor = transform(self.model.cls.predictions.transform, hidden_MD)
-        return transformed_MD
+        return transform(self.model.cls.predictions.transform, hidden_MD)
 
     def pair_logits(self, first_BD: Tensor) -> Tensor:
         # The pooler reads only the first position of each sequence.
         pooled_BD = self.base.pooler(first_BD[:, None])
-        logits_B2: Tensor = self.model.cls.seq_relationship(pooled_BD)
-        return logits_B2
+        return self.model.cls.seq_relationship(pooled_BD)
 
     def parts(self, length: int) -> list[Part]:
         found = super().parts(length)
@@ -174,8 +168,7 @@ def look_up(
     embeddings: Any, ids_BL: Tensor, types_BL: Tensor | None, positions_BL: Tensor | None
 ) -> Tensor:
     """Return the output of ``BertEmbeddings``."""
-    hidden_BLD: Tensor = embeddings(ids_BL, types_BL, positions_BL)
-    return hidden_BLD
+    return embeddings(ids_BL, types_BL, positions_BL)
 
 
 @Compilable
@@ -193,10 +186,7 @@ def used_layer(
 
     ``queries_BP`` None is all positions.
     """
-    queried_BPD = hidden_BLD
-    if queries_BP is not None:
-        rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
-        queried_BPD = hidden_BLD[rows_B1, queries_BP]
+    queried_BPD = hidden_BLD if queries_BP is None else at_positions(hidden_BLD, queries_BP)
     context_BPD = attend(layer.attention.self, queried_BPD, hidden_BLD, mask)
     context_UD, queried_UD = (
         each_BPD.flatten(0, 1)[slots_U] for each_BPD in (context_BPD, queried_BPD)
@@ -207,8 +197,7 @@ def used_layer(
 @Compilable
 def transform(head: Any, hidden_MD: Tensor) -> Tensor:
     """Return the output of a ``BertPredictionHeadTransform``."""
-    transformed_MD: Tensor = head(hidden_MD)
-    return transformed_MD
+    return head(hidden_MD)
 
 
 def run_on_some(
@@ -218,10 +207,9 @@ def run_on_some(
 
     In the first layer these attend to all positions, in the others to each other.
     """
-    rows_B1 = torch.arange(len(hidden_BLD), device=hidden_BLD.device)[:, None]
-    kept_BKD = hidden_BLD[rows_B1, kept_BK]
+    kept_BKD = at_positions(hidden_BLD, kept_BK)
     if mask is not None and mask.shape[2] > 1:
-        mask = mask.expand(len(hidden_BLD), -1, -1, -1)[rows_B1, 0, kept_BK][:, None]
+        mask = at_positions(mask.expand(len(hidden_BLD), -1, -1, -1)[:, 0], kept_BK)[:, None]
     first, *others = layers
     kept_BKD = _read(first, attend(first.attention.self, kept_BKD, hidden_BLD, mask), kept_BKD)
     if mask is not None:
@@ -233,5 +221,4 @@ def run_on_some(
 
 
 def _read(layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
-    output: Tensor = layer.feed_forward_chunk(layer.attention.output(context, hidden))
-    return output
+    return layer.feed_forward_chunk(layer.attention.output(context, hidden))

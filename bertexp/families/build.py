@@ -12,15 +12,15 @@ import torch
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families import FAMILIES
 from bertexp.families.architecture import (
+    check_compiles,
+    check_pairs,
     check_weights,
-    must_compile,
-    must_read_pairs,
     read_architecture,
 )
 from bertexp.families.base import Family
 from bertexp.families.checkpoint import add_rows, load_model
 from bertexp.families.config import LOADED, TRAINED, FamilyConfig, ModelConfig
-from bertexp.families.restriction import must_restrict
+from bertexp.families.restriction import check_restricted
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def check_model(
     """Check that a model can be trained, before it is built; returns its configuration.
 
     Args:
-        restricts: whether positions attend to some of the others only, see ``must_restrict``.
+        restricts: whether positions attend to some of the others only, see ``check_restricted``.
         task: what needs the heads, for error messages.
 
     Raises:
@@ -140,24 +140,19 @@ def check_model(
         check_weights(config.pretrained, model_class)
         _check_length(found, max_length)
     else:
-        found = _check_scratch(FAMILIES[family.name], config, heads, device, task)
+        kind = FAMILIES[family.name]
+        kind.model_class(heads, task)
+        # With a GPU, only the weights take main memory, where they are created.
+        config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)
+        kind.check_scratch(config)
+        found = kind.describe(config, vocab_size=1, pad_id=0)
     if reads_pairs:
-        must_read_pairs(found, task)
+        check_pairs(found, task)
     if is_compiled:
-        must_compile(found)
+        check_compiles(found)
     if restricts:
-        must_restrict(found, task)
+        check_restricted(found, task)
     return found
-
-
-def _check_scratch(
-    kind: type[Family], config: ModelConfig, heads: frozenset[str], device: torch.device, task: str
-) -> Any:
-    kind.model_class(heads, task)
-    # With a GPU, only the weights take main memory, where they are created.
-    config.check_memory(0, TRAINED if device.type == "cpu" else LOADED)
-    kind.check_scratch(config)
-    return kind.describe(config, vocab_size=1, pad_id=0)
 
 
 def build_skeleton(

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from bertexp.data.hub import must_be_local
-from bertexp.data.tokens.exporting import to_transformers
+from bertexp.data.tokens.roles import to_transformers
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families import FAMILIES
 from bertexp.families.architecture import check_weights, read_architecture, reading

@@ -46,5 +46,4 @@ class DebertaV2(Family):
         arguments = self.arguments(inputs.input_ids_BL, None, types_BL, positions_BL)
         embedded_BLD = self.base.embeddings(**arguments, mask=inputs.attention_mask_BL)
         attended_BLL = attended_B1LL[:, 0].expand(len(embedded_BLD), -1, -1)
-        hidden_BLD: Tensor = self.base.encoder(embedded_BLD, attended_BLL).last_hidden_state
-        return hidden_BLD
+        return self.base.encoder(embedded_BLD, attended_BLL).last_hidden_state

@@ -23,8 +23,7 @@ class Dropout(nn.Dropout):
     def forward(self, hidden: Tensor) -> Tensor:
         if not self.training or self.p in (0, 1) or hidden.device.type != "cpu":
             return functional.dropout(hidden, self.p, self.training)
-        dropped: Tensor = _Dropout.apply(hidden, self.p)  # type: ignore[no-untyped-call]
-        return dropped
+        return _Dropout.apply(hidden, self.p)  # type: ignore[no-untyped-call]
 
 
 class _Dropout(torch.autograd.Function):
@@ -43,7 +42,7 @@ class _Dropout(torch.autograd.Function):
         return (gradient * kept).mul_(ctx.scale), None
 
 
-def draw_masks_fast(model: nn.Module) -> None:
+def use_fast_dropout(model: nn.Module) -> None:
     """Replace every ``torch.nn.Dropout`` in ``model`` with ``Dropout``."""
     for module in list(model.modules()):
         for name, child in module.named_children():

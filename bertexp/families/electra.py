@@ -12,7 +12,7 @@ from bertexp.families.base import LABEL, REPLACED
 from bertexp.families.bert import BertLayers
 from bertexp.families.config import ModelConfig
 from bertexp.families.costs import Part
-from bertexp.families.initialization import keep_waves
+from bertexp.families.initialization import keep_sinusoids
 from bertexp.families.inputs import Inputs
 
 
@@ -40,18 +40,16 @@ class Electra(BertLayers):
     def initialize(self, how: str, counts_V: np.ndarray | None = None) -> None:
         super().initialize(how, counts_V)
         if how == "local" and self._is_projected:
-            keep_waves(self.base.embeddings_project.weight)
+            keep_sinusoids(self.base.embeddings_project.weight)
 
     def replaced_logits(self, hidden_MD: Tensor) -> Tensor:
-        logits_M: Tensor = self.model.discriminator_predictions(hidden_MD)
-        return logits_M
+        return self.model.discriminator_predictions(hidden_MD)
 
     def embed(self, ids: dict[str, Any]) -> Tensor:
         embedded_BLE = super().embed(ids)
         if not self._is_projected:
             return embedded_BLE
-        hidden_BLD: Tensor = self.base.embeddings_project(embedded_BLE)
-        return hidden_BLD
+        return self.base.embeddings_project(embedded_BLE)
 
     def products(self, inputs: Inputs) -> float:
         projection = self.config.embedding_size * self.config.hidden_size * self._is_projected

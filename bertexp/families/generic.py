@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bertexp.families.architecture import must_be_plain, quiet
+from bertexp.families.architecture import check_plain, quiet
 from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.families.config import ModelConfig
 from bertexp.validation import UserError
@@ -51,7 +51,7 @@ class Generic(Family):
 
         named = f"family.name={cls.name}"
         made: Any = CONFIG_MAPPING[cls.name]
-        must_be_plain(made().to_dict(), cls.setting_names(), named)
+        check_plain(made().to_dict(), cls.setting_names(), named)
         with quiet(), torch.random.fork_rng(devices=[]):
             try:
                 config = cls.describe(replace(sizes, num_hidden_layers=1), 64, 1)

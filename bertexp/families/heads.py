@@ -51,8 +51,7 @@ def _pooled(base: Any, hidden_BLD: Tensor) -> Tensor | None:
     pooler = getattr(base, "pooler", None)
     if isinstance(pooler, nn.Linear):
         activation = getattr(base, "pooler_activation", None) or base.activation
-        pooled_BD: Tensor = activation(pooler(hidden_BLD[:, 0]))
-        return pooled_BD
+        return activation(pooler(hidden_BLD[:, 0]))
     return None if pooler is None else pooler(hidden_BLD)
 
 

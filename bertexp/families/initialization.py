@@ -14,7 +14,7 @@ PEAK_LOGIT = 12.0
 
 
 @torch.no_grad()
-def look_at_neighbours(bert: Any) -> None:
+def attend_to_neighbours(bert: Any) -> None:
     """Initialize the heads of the first layer to attend to the tokens next to each position.
 
     With BERT's own initial weights attention is uniform, and a masked model spends its first
@@ -50,7 +50,7 @@ def look_at_neighbours(bert: Any) -> None:
 
 
 @torch.no_grad()
-def know_frequencies(bias_V: Tensor, counts_V: np.ndarray) -> None:
+def start_at_frequencies(bias_V: Tensor, counts_V: np.ndarray) -> None:
     """Let the output bias begin at the logarithms of the tokens' frequencies.
 
     They are what any model learns first, and Adam moves a bias by the learning rate at a time.
@@ -60,11 +60,11 @@ def know_frequencies(bias_V: Tensor, counts_V: np.ndarray) -> None:
 
 
 @torch.no_grad()
-def keep_waves(weight_OD: Tensor) -> None:
+def keep_sinusoids(weight_OD: Tensor) -> None:
     """Let a projection to a smaller width begin by keeping some dimensions.
 
     They are pairs of a sine and a cosine of evenly spaced frequencies, so that what
-    ``look_at_neighbours`` does for the smaller width holds for the projected positions too.
+    ``attend_to_neighbours`` does for the smaller width holds for the projected positions too.
     """
     smaller, larger = weight_OD.shape
     pair_P = torch.arange(smaller // 2)

@@ -85,18 +85,10 @@ class Inputs(Tensors):
             positions_N: the used positions, as indices into the flattened batch.
         """
         column_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
-        return Inputs(
-            input_ids_BL=ids_BL,
-            queries_BP=column_L.expand_as(ids_BL),
-            slots_U=positions_N,
-            attention_mask_BL=self.attention_mask_BL,
-            token_type_ids_BL=self.token_type_ids_BL,
-            causal_B=self.causal_B,
-            parts_BL=self.parts_BL,
-            positions_BL=self.positions_BL,
-            packed_T=self.packed_T,
-            offsets_S=self.offsets_S,
-        )
+        queries_BP = column_L.expand_as(ids_BL)
+        own: Any = {each.name: getattr(self, each.name) for each in fields(Inputs)}
+        own |= {"input_ids_BL": ids_BL, "queries_BP": queries_BP, "slots_U": positions_N}
+        return Inputs(**own)
 
     def gathered(self, columns_BV: Tensor, found_BV: Tensor) -> Inputs:
         """Return inputs of some of the positions, all of them used.

@@ -36,7 +36,7 @@ def _read(ids_BL: torch.Tensor) -> Inputs:
 
 
 @torch.no_grad()
-def must_place(config: Any, key: str) -> None:
+def check_positions(config: Any, key: str) -> None:
     """Check that tokens in another order, with their positions, have the same states.
 
     Raises:
@@ -61,7 +61,7 @@ def must_place(config: Any, key: str) -> None:
 
 
 @torch.no_grad()
-def must_restrict(config: Any, key: str) -> None:
+def check_restricted(config: Any, key: str) -> None:
     """Check ``Inputs.causal_B``, ``parts_BL`` and ``positions_BL`` on two random layers.
 
     Args:
@@ -103,17 +103,17 @@ def pack(family: Family, device: torch.device, dtype: torch.dtype) -> bool:
     """
     config = family.config
     drops_out = any(getattr(config, name, 0) for name in _ATTENTION_DROPOUTS)
-    if device.type != "cuda" or not HAS_VARLEN or drops_out or not keeps_texts_apart(config):
+    if device.type != "cuda" or not HAS_VARLEN or drops_out or not packs_correctly(config):
         return False
     # GPUs before Ampere have neither bfloat16 nor flash attention.
     is_recent = torch.cuda.is_bf16_supported(including_emulation=False)
     can = is_recent and config.hidden_size // config.num_attention_heads % 8 == 0
-    if can := can and keeps_texts_apart(config, device, dtype):
-        family.keep_apart()
+    if can := can and packs_correctly(config, device, dtype):
+        family.use_packing()
     return can
 
 
-def keeps_texts_apart(
+def packs_correctly(
     config: Any, device: torch.device = _CPU, dtype: torch.dtype | None = None
 ) -> bool:
     """Whether two random layers have the same results and gradients without padding.
@@ -150,7 +150,7 @@ def keeps_texts_apart(
     def keeps(family: Family) -> bool:
         family.model.to(device)
         expected = computed(family, padded)
-        family.keep_apart()
+        family.use_packing()
         most = (1e-3 if dtype is None else 0.1) * expected.norm()
         errors = [(computed(family, each) - expected).norm() for each in (padded, packed)]
         return all(bool(error < most) for error in errors)

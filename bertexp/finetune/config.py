@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bertexp.config import RunConfig
-from bertexp.finetune.babylm import BABYLM
-from bertexp.finetune.glue import GLUE
+from bertexp.finetune.tasks import BABYLM, GLUE
 from bertexp.keys import key
 from bertexp.validation import UserError, require, require_choice
 
@@ -20,7 +19,7 @@ KINDS = {"classification": OF_CLASSES, "regression": OF_SCORES}
 
 @dataclass(kw_only=True)
 class LabelledConfig:
-    """The labelled data, their kind of labels, and how a model is judged on them."""
+    """The labelled data, their kind of labels, and the metrics."""
 
     name: str = key(choices=(*GLUE, *BABYLM, TEXT))
     path: str | None

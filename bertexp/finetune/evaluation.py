@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bertexp import group
 from bertexp.files import write_text
-from bertexp.finetune.babylm import BABYLM, in_its_form
 from bertexp.finetune.config import OF_SCORES, LabelledConfig
-from bertexp.finetune.labelled import LabelledData
-from bertexp.finetune.objective import loss, predict
+from bertexp.finetune.labelled import LABEL, LabelledData, LabelledExamples, loss
+from bertexp.finetune.tasks import BABYLM, in_its_form
 from bertexp.objectives.learner import Learner
 
+BATCH_SIZE = 64
 FOLDER = "predictions"
 # The range of STS-B's scores.
 SCORES = (0.0, 5.0)
@@ -58,6 +58,21 @@ def yardsticks(data: LabelledData, metrics: Sequence[str]) -> dict[str, float]:
     return {
         f"eval/{n}": value for n, value in measure(metrics, examples.targets, predicted).items()
     }
+
+
+@torch.no_grad()
+def predict(learner: Learner, examples: LabelledExamples, device: torch.device) -> Tensor:
+    """Return the logits, ``float32`` of shape (examples, labels).
+
+    The model is left in evaluation mode.
+    """
+    learner.eval()
+    order = np.argsort(examples.lengths(0), kind="stable")
+    logits_NC = torch.empty(len(examples), learner.model.config.num_labels)
+    for chosen in np.split(order, range(BATCH_SIZE, len(order), BATCH_SIZE)):
+        batch = examples.batch(0, chosen).to(device)
+        logits_NC[torch.from_numpy(chosen)] = learner.logits(batch)[LABEL].float().cpu()
+    return logits_NC
 
 
 def answers(logits_NC: Tensor) -> np.ndarray:

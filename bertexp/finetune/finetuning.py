@@ -12,12 +12,11 @@ from bertexp.experiment.base import Experiment, Final, Prepared
 from bertexp.experiment.rates import fine_tuning_rate
 from bertexp.experiment.saved import find_saved
 from bertexp.experiment.summary import write_summary
-from bertexp.families.architecture import must_compile
+from bertexp.families.architecture import check_compiles
 from bertexp.families.checkpoint import load_classifier
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.evaluation import evaluate, write_predictions, yardsticks
-from bertexp.finetune.labelled import LABEL, LabelledData, prepare_labelled
-from bertexp.finetune.objective import LabelHead
+from bertexp.finetune.labelled import LABEL, LabelHead, LabelledData, prepare_labelled
 from bertexp.finetune.records import write_record
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
@@ -51,7 +50,7 @@ class Finetuning(Experiment[FinetuneConfig]):
         if labelled.max_length:
             length = min(length, labelled.max_length)
         if self.config.hardware.compile is True:
-            must_compile(architecture)
+            check_compiles(architecture)
         tokenizer = self.saved.load_tokenizer()
         with group.first_before_others():
             self.data = data = prepare_labelled(labelled, tokenizer, length)
@@ -96,7 +95,7 @@ class Finetuning(Experiment[FinetuneConfig]):
         return {
             "model": f"{self.saved.source} ({model.config.model_type})",
             "task": f"{task.name}: {labels}",
-            "examples": f"{len(data.train):,} to train on, {sizes} to judge by, of up to "
+            "examples": f"{len(data.train):,} for training, {sizes} for validation, of up to "
             f"{length} tokens",
-            "judged by": ", ".join(task.metrics),
+            "metrics": ", ".join(task.metrics),
         }

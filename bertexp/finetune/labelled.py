@@ -1,4 +1,4 @@
-"""Labelled texts as examples: tokenized, and batched with their labels."""
+"""Labelled texts as examples, and the head that predicts a class or a score from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -17,6 +19,8 @@ from bertexp.finetune.rows import Split
 from bertexp.finetune.sources import Splits, read_splits
 from bertexp.objectives.batch import Batch, written
 from bertexp.objectives.examples import Examples
+from bertexp.objectives.head import Head
+from bertexp.objectives.learner import Learner
 from bertexp.objectives.positions import use_first_position
 from bertexp.validation import UserError
 
@@ -89,6 +93,36 @@ def _fitting(first: int, second: int, capacity: int) -> tuple[int, int]:
     return capacity - capacity // 2, capacity // 2
 
 
+class LabelHead(Head):
+    """The head for labels of a model of ``transformers``, and its loss.
+
+    With one label it predicts a score, and its loss is the squared error; else a class, and its
+    loss is the cross-entropy in nats (Devlin et al. 2019, section 4.1).
+    """
+
+    name = LABEL
+    head = "label"
+    is_recordable = True
+
+    def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
+        return learner.family.label_logits(hidden_MD)
+
+    def loss(self, learner: Learner, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
+        return loss(self.logits(learner, hidden_MD), labels_N)
+
+    def products(self, learner: Learner, batch: Batch) -> float:
+        family = learner.family
+        return float(len(batch.targets[self.name]) * family.head_products(family.config.num_labels))
+
+
+def loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
+    """Return the summed loss of classes (``int64``) or scores."""
+    logits_BC = logits_BC.float()
+    if targets_B.is_floating_point():
+        return functional.mse_loss(logits_BC[:, 0], targets_B, reduction="sum")
+    return functional.cross_entropy(logits_BC, targets_B, reduction="sum")
+
+
 @dataclass(frozen=True)
 class LabelledData:
     """The data for fine-tuning and for judging the model.
@@ -131,13 +165,13 @@ def prepare_labelled(config: LabelledConfig, tokenizer: Tokenizer, max_length: i
         check_unknown(counts_V, tokenizer, texts, split.source, advice)
         return examples
 
-    judged = [[s.texts, s.texts_b, s.labels] for s in splits.validation.values()]
+    validation = [[s.texts, s.texts_b, s.labels] for s in splits.validation.values()]
     return LabelledData(
         labels,
         cut(splits.train),
         {name: cut(split) for name, split in splits.validation.items()},
         {name: cut(split) for name, split in splits.test.items()},
-        fingerprint([labels, config.kind, judged]),
+        fingerprint([labels, config.kind, validation]),
     )
 
 

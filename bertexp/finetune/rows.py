@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertexp.data.corpora.columnar import Row
+from bertexp.data.corpora.columnar import Columns, Row
 from bertexp.finetune.config import LabelledConfig
 from bertexp.validation import UserError
 
+KEYS = ("finetune.text", "finetune.text_b", "finetune.label")
 # A column in a text that is made of several.
 _PART = r"\{(\w+)\}"
-KEYS = ("finetune.text", "finetune.text_b", "finetune.label")
 
 
 @dataclass
@@ -33,12 +33,10 @@ class Split:
     labels: list[str] | list[float] = field(default_factory=list)
 
 
-def wanted_columns(config: LabelledConfig, labelled: bool) -> tuple[list[str], list[str]]:
-    """Return the columns that are read, and the keys that name them."""
-    others = (config.text_b, config.label if labelled else None)
+def wanted_columns(config: LabelledConfig, labelled: bool) -> Columns:
+    others = [config.text_b, config.label if labelled else None]
     pairs = [(column, KEYS[0]) for column in _parts(config.text)]
-    pairs += [(c, key) for c, key in zip(others, KEYS[1:], strict=True) if c is not None]
-    return [column for column, _ in pairs], [key for _, key in pairs]
+    return pairs + [(c, key) for c, key in zip(others, KEYS[1:], strict=True) if c is not None]
 
 
 def _parts(text: str) -> list[str]:

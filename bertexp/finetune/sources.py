@@ -1,4 +1,4 @@
-"""The sources of labelled data: GLUE's folders, the Hub, or the user's own files."""
+"""Labelled texts as they were written: in GLUE's folders, on the Hub or in the user's own files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bertexp.data.corpora.columnar import Row, missing_column
+from bertexp.data.corpora.columnar import Columns, Row, missing_column
 from bertexp.data.corpora.finding import find
 from bertexp.data.corpora.formats import detect_table
 from bertexp.data.corpora.opening import Part
 from bertexp.data.corpora.tables import read_rows
 from bertexp.data.hub import loading
 from bertexp.files import expanded
-from bertexp.finetune.babylm import BABYLM
 from bertexp.finetune.config import TEXT, LabelledConfig
-from bertexp.finetune.glue import GLUE, HUB_SPLITS, GlueTask
 from bertexp.finetune.rows import Split, filled, wanted_columns
+from bertexp.finetune.tasks import BABYLM, GLUE, HUB_SPLITS, GlueTask
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ def _own_files(config: LabelledConfig) -> Splits:
             )
 
     def read(split: str, labelled: bool) -> Split:
-        name, key = str(getattr(config, split)), f"finetune.{split}"
-        return filled(name, _rows(name, key, *wanted_columns(config, labelled)), config, labelled)
+        return _read_files(str(getattr(config, split)), f"finetune.{split}", config, labelled)
 
     test = {"test": read("test", False)} if config.test else {}
     return Splits(read("train", True), {"": read("validation", True)}, test)
@@ -79,11 +77,10 @@ def _babylm_folder(config: LabelledConfig) -> Splits:
             f"finetune.path is not set: finetune={config.name} needs the folder of the "
             "challenge's files, glue_filtered."
         )
+    folder = expanded(config.path)
 
     def read(name: str, labelled: bool) -> Split:
-        file = str(expanded(str(config.path)) / f"{name}.jsonl")
-        rows = _rows(file, "finetune.path", *wanted_columns(config, labelled))
-        return filled(file, rows, config, labelled)
+        return _read_files(str(folder / f"{name}.jsonl"), "finetune.path", config, labelled)
 
     tasks = BABYLM[config.name]
     return Splits(
@@ -93,17 +90,18 @@ def _babylm_folder(config: LabelledConfig) -> Splits:
     )
 
 
+def _read_files(name: str, key: str, config: LabelledConfig, labelled: bool) -> Split:
+    rows = _rows(name, key, wanted_columns(config, labelled))
+    return filled(name, rows, config, labelled)
+
+
 def _rows(
-    name: str,
-    key: str,
-    columns: Sequence[str],
-    keys: Sequence[str],
-    header: Sequence[str] | None = None,
+    name: str, key: str, columns: Columns, header: Sequence[str] | None = None
 ) -> Iterator[Row]:
     for path in find([name], key):
-        kind, part = detect_table(path, columns, key), Part(path, key=key)
-        wanted = [*zip(columns, keys, strict=True)]
-        yield from (row for _, _, row in read_rows(part, kind, wanted, header=header))
+        kind = detect_table(path, [column for column, _ in columns], key)
+        found = read_rows(Part(path, key=key), kind, columns, header=header)
+        yield from (row for _, _, row in found)
 
 
 def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
@@ -119,10 +117,9 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
         )
 
     def read(name: str, labelled: bool) -> Split:
-        named, keys = wanted_columns(config, labelled)
-        columns = [task.columns.get(column, column) for column in named]
+        columns = [(task.columns.get(c, c), key) for c, key in wanted_columns(config, labelled)]
         header = task.header if labelled else None
-        rows = [*_rows(str(folder / name), "finetune.path", columns, keys, header)]
+        rows = [*_rows(str(folder / name), "finetune.path", columns, header)]
         # Some lines of QQP were cut in two; GLUE's own reader leaves them out too. Of what is
         # submitted, where answers are counted, none may be missing.
         whole = [row for row in rows if None not in row] if labelled else rows
@@ -147,14 +144,14 @@ def _hub(config: LabelledConfig) -> Splits:
         data = _load_split(config, split, optional)
         if data is None:
             return None
-        columns, keys = wanted_columns(config, labelled)
-        for column, key in zip(columns, keys, strict=True):
+        columns = wanted_columns(config, labelled)
+        for column, key in columns:
             if column not in data.column_names:
                 raise missing_column(key, column, f"'{config.hub}'", data.column_names)
         names = getattr(data.features.get(config.label), "names", None)
         # The names of classes where the task knows them, their numbers where it does not.
         known = config.labels is None or set(names or ()) == set(config.labels)
-        rows: Iterable[Row] = zip(*(data[column] for column in columns), strict=True)
+        rows: Iterable[Row] = zip(*(data[column] for column, _ in columns), strict=True)
         if labelled and names and known:
             rows = ((*row[:-1], names[row[-1]]) for row in rows)
         return filled(f"{config.hub}, {split}", rows, config, labelled)

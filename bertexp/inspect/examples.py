@@ -16,10 +16,10 @@ from bertexp.display import Shown
 from bertexp.experiment.prepare import prepare_training
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
-from bertexp.masking.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.masking.masker import Masked
+from bertexp.objectives.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.objectives.examples import MaskedExamples
-from bertexp.objectives.packing import RowExamples
+from bertexp.objectives.formats import RowExamples
 from bertexp.pairs import NEXT
 from bertexp.pairs.examples import PairExamples
 from bertexp.validation import UserError
@@ -97,7 +97,7 @@ def show_masking(subject: Subject) -> None:
 def mask_text(subject: Subject, draws: int = EXAMPLES) -> MaskedText:
     """Return the subject's text with so many masks."""
     tokenizer, examples = _prepare(subject)
-    subject.input.must_fit(subject.config.task.max_length)
+    subject.input.check_length(subject.config.task.max_length)
     ids_BL = np.tile(subject.input.ids, (draws, 1))
     return MaskedText(tokenizer, ids_BL, examples.masker.mask(ids_BL, np.arange(draws), epoch=0))
 

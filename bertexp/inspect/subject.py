@@ -141,7 +141,7 @@ class Subject:
         Raises:
             UserError: the text is empty or too long, or the device is not there.
         """
-        self.input.must_fit(self.max_length)
+        self.input.check_length(self.max_length)
         device = choose_device(self.config.hardware.device)
         model: Any = self.model
         # Other implementations do not return attention weights.

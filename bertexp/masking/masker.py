@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,13 @@ class Masked:
     empty: int
     rates_B: np.ndarray
     prob: float
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What a ``Batch`` counts, if all that is masked is predicted."""
+        count = int(self.predicted_BL.sum())
+        counts = {"predicted": count, "masked": count, "maskable": self.maskable}
+        return counts | {"empty": self.empty, "mask_prob": self.prob}
 
 
 class Masker:
@@ -74,12 +82,16 @@ class Masker:
         return other
 
     def under(self, seed: int) -> Masker:
+        """Return the masker with another seed."""
         other = copy.copy(self)
         other.seed = seed
         return other
 
     def following(self, weights_V: np.ndarray) -> Masker:
-        """Return the masker, as at the beginning of the budget, with a weight for each token."""
+        """Return the masker, as at the beginning of the budget, with a weight for each token.
+
+        Strategies that do not adapt ignore the weights.
+        """
         other = copy.copy(self)
         strategies = {name: each.following(weights_V) for name, each in self._strategies.items()}
         other._strategies, other.strategy = strategies, strategies[self.config.strategy]
@@ -124,7 +136,7 @@ class Masker:
     def strata(self, example_ids_B: np.ndarray, epoch: int) -> np.ndarray:
         """Return which of ``STRATA`` equal parts of the distribution a sequence's rate is from.
 
-        All are 0 unless the distribution is to be stratified.
+        All are 0 unless the distribution is stratified.
         """
         if isinstance(self.drawn, float) or not self.drawn.stratified:
             return np.zeros(len(example_ids_B), dtype=np.int64)

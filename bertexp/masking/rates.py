@@ -65,8 +65,7 @@ class Beta(_Law):
     def quantile(self, share_B: np.ndarray) -> np.ndarray:
         from scipy.special import betaincinv
 
-        rates_B: np.ndarray = betaincinv(self.alpha, self.beta, share_B)
-        return rates_B
+        return betaincinv(self.alpha, self.beta, share_B)
 
     def __str__(self) -> str:
         return f"beta{self.alpha:g}-{self.beta:g}{self.suffix}"

@@ -26,16 +26,13 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking import STRATEGIES
 from bertexp.masking.config import MaskingConfig
+from bertexp.masking.words import Words, batch_words, word_begins
+from bertexp.validation import UserError
 
 
 @dataclass(frozen=True)
 class Context:
-    """The arguments of a strategy.
-
-    Attributes:
-        config: ``masking.*``.
-        tokens: the text to mask, for strategies that need its statistics.
-    """
+    """The arguments of a strategy; some need statistics of ``tokens``, the text to mask."""
 
     config: MaskingConfig
     tokenizer: Tokenizer
@@ -44,9 +41,6 @@ class Context:
 
 class Strategy(ABC):
     """Which tokens are predicted together, and with what probability.
-
-    Args:
-        context: the keys, the tokenizer and the text.
 
     Raises:
         UserError: the tokenizer or the text lacks what the strategy needs.
@@ -99,3 +93,38 @@ class TokenStrategy(Strategy):
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, states_B: np.ndarray
     ) -> np.ndarray:
         return np.ones(ids_BL.shape, dtype=bool)
+
+
+class WordStrategy(Strategy):
+    """A strategy whose units consist of whole words."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        if not context.tokenizer.knows_words:
+            raise UserError(
+                f"masking.strategy={context.config.strategy}: the tokenizer has no pieces that "
+                "continue a word, so that words cannot be found; choose "
+                "masking.strategy=token or another tokenizer."
+            )
+
+    def words(self, ids_BL: np.ndarray, maskable_BL: np.ndarray) -> Words:
+        return batch_words(ids_BL, maskable_BL, self.context.tokenizer)
+
+
+@STRATEGIES.register("whole_word")
+class WholeWordStrategy(WordStrategy):
+    """All pieces of a word or none of them.
+
+    BERT's authors added it to their code in May 2019 (google-research/bert); Cui et al. 2021,
+    "Pre-training with whole word masking for Chinese BERT". They shuffle the words and take them
+    until a budget is spent; for how they are drawn here see ``strategies``.
+    """
+
+    def begins(
+        self, ids_BL: np.ndarray, maskable_BL: np.ndarray, states_B: np.ndarray
+    ) -> np.ndarray:
+        opens_BL = np.zeros(ids_BL.shape, dtype=bool)
+        opens_BL[:, 0] = True
+        tokenizer = self.context.tokenizer
+        flat = word_begins(ids_BL.ravel(), maskable_BL.ravel(), opens_BL.ravel(), tokenizer)
+        return flat.reshape(ids_BL.shape)

@@ -103,12 +103,6 @@ class Objective(Head):
 
     A task is one objective or several with weights. All of them predict on the same examples, which
     the first one that needs sentences writes, or else the first.
-
-    Args:
-        config: ``task.*``.
-        tokenizer: the tokenizer of the text.
-        masking: ``masking.*``.
-        seed: the run's seed.
     """
 
     # The prefix of its metrics.
@@ -219,9 +213,17 @@ def shuffled(count: int) -> np.ndarray:
     return np.argsort(draws.combine(draws.key("bank", BANK_SEED, 0), np.arange(count)))
 
 
-def cut(examples: Examples, chosen: np.ndarray) -> tuple[list[Batch], Batch]:
-    """Return batches of the chosen examples, those of a length together, and one to be shown."""
+def freeze(
+    examples: Examples, chosen: np.ndarray, objective: str, condition: float | str, weight: float
+) -> EvalSet:
+    """Return a set of the chosen examples."""
+    batches = batched(examples, chosen)
+    shown = examples.batch(0, batches[len(batches) // 2].example_ids[:SHOWN])
+    return EvalSet(objective, condition, weight, batches, shown, examples.documents())
+
+
+def batched(examples: Examples, chosen: np.ndarray) -> list[Batch]:
+    """Return batches of the chosen examples, those of a length together."""
     by_length = chosen[np.argsort(examples.lengths(0)[chosen], kind="stable")]
     parts = np.split(by_length, range(BATCH_SIZE, len(by_length), BATCH_SIZE))
-    shown = parts[len(parts) // 2][:SHOWN]
-    return [examples.batch(0, part) for part in parts], examples.batch(0, shown)
+    return [examples.batch(0, part) for part in parts]

@@ -36,14 +36,8 @@ class Target(Tensors):
 
     def idle(self) -> Self:
         """Return a target that is computed like this one, but predicts nothing."""
-        return replace(
-            self,
-            labels_N=self.labels_N[:0],
-            positions_N=self.positions_N[:0],
-            weights_N=None if self.weights_N is None else self.weights_N[:0],
-            token_weights_N=None if self.token_weights_N is None else self.token_weights_N[:0],
-            over=None if self.over is None else 0,
-        )
+        none = self.mapped(lambda tensor: tensor[:0])
+        return replace(none, over=None if self.over is None else 0)
 
     def padded(self, before: int, after: int) -> Self:
         at_N = self.positions_N
@@ -51,9 +45,9 @@ class Target(Tensors):
 
     def by_token(self, weights_V: torch.Tensor | None) -> Self:
         """Return a target whose predictions count as much as their token does, None for 1."""
-        return (
-            self if weights_V is None else replace(self, token_weights_N=weights_V[self.labels_N])
-        )
+        if weights_V is None:
+            return self
+        return replace(self, token_weights_N=weights_V[self.labels_N])
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -113,7 +107,6 @@ class Batch(Inputs):
         def longer(each_BL: torch.Tensor | None) -> torch.Tensor | None:
             return None if each_BL is None else functional.pad(each_BL, (0, length - own))
 
-        targets = {name: target.padded(own, length) for name, target in self.targets.items()}
         return replace(
             self,
             input_ids_BL=functional.pad(self.input_ids_BL, (0, length - own)),
@@ -121,7 +114,7 @@ class Batch(Inputs):
             token_type_ids_BL=longer(self.token_type_ids_BL),
             parts_BL=longer(self.parts_BL),
             positions_BL=longer(self.positions_BL),
-            targets=targets,
+            targets={name: each.padded(own, length) for name, each in self.targets.items()},
         )
 
     def pin_memory(self) -> Batch:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -49,18 +49,11 @@ class Examples(ABC):
 
     def written(self, epoch: int, example_ids: np.ndarray) -> Batch:
         """Return the batch as it was written, before objectives changed its tokens."""
-        return self.batch(epoch, example_ids)
+        *_, text = self.layers()
+        return text.batch(epoch, example_ids)
 
-    def at(self, progress: float) -> Examples:
-        """Return the same examples as they are masked at a share of the budget, from 0 to 1."""
-        return self
-
-    def under(self, seed: int) -> Examples:
-        """Return the same examples masked under another seed."""
-        return self
-
-    def following(self, weights_V: np.ndarray) -> Examples:
-        """Return the same examples, masked by the weights of tokens if their strategy adapts."""
+    def remasked(self, change: Callable[[Masker], Masker]) -> Self:
+        """Return the same examples with another masker, if they have one."""
         return self
 
 
@@ -82,27 +75,14 @@ class MarkedExamples(Examples):
     def strata(self, epoch: int) -> np.ndarray:
         return self.text.strata(epoch)
 
-    def at(self, progress: float) -> Self:
-        return self._changed(lambda part: part.at(progress))
-
-    def under(self, seed: int) -> Self:
-        return self._changed(lambda part: part.under(seed))
-
-    def following(self, weights_V: np.ndarray) -> Self:
-        return self._changed(lambda part: part.following(weights_V))
-
-    def _changed(self, change: Callable[[Any], Any]) -> Self:
-        """Return a copy with its changed parts: the text, and a masker if it has one."""
+    def remasked(self, change: Callable[[Masker], Masker]) -> Self:
         changed = copy(self)
-        changed.text = change(self.text)
+        changed.text = self.text.remasked(change)
         return changed
 
     def layers(self) -> Iterator[Examples]:
         yield self
         yield from self.text.layers()
-
-    def written(self, epoch: int, example_ids: np.ndarray) -> Batch:
-        return self.text.written(epoch, example_ids)
 
 
 class BlockExamples(Examples):
@@ -186,7 +166,7 @@ class StreamedBlocks(Examples):
 
 
 class MaskedExamples(MarkedExamples):
-    """Examples with masked tokens, as at the beginning of the budget or ``at`` a share of it.
+    """Examples with masked tokens.
 
     ``weights_V`` are the weights of predictions by token, None for 1.
     """
@@ -197,8 +177,8 @@ class MaskedExamples(MarkedExamples):
         super().__init__(text)
         self.masker, self.name, self.weights_V = masker, name, weights_V
 
-    def _changed(self, change: Callable[[Any], Any]) -> Self:
-        changed = super()._changed(change)
+    def remasked(self, change: Callable[[Masker], Masker]) -> Self:
+        changed = super().remasked(change)
         changed.masker = change(self.masker)
         return changed
 
@@ -225,9 +205,5 @@ class MaskedExamples(MarkedExamples):
             marked,
             targets=marked.targets | {self.name: weighted},
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
-            predicted=len(labels_N),
-            maskable=masked.maskable,
-            masked=len(labels_N),
-            empty=masked.empty,
-            mask_prob=masked.prob,
+            **masked.counts,
         )

@@ -1,18 +1,20 @@
-"""The generator of replaced-token detection, and how it shares its embeddings."""
+"""The generator of replaced-token detection, and the embedding tables that it shares."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from bertexp.families.base import Family
-from bertexp.families.dropout import draw_masks_fast
-from bertexp.families.initialization import keep_waves
+from bertexp.families.base import MASKED, Family
+from bertexp.families.config import ModelConfig
+from bertexp.families.dropout import use_fast_dropout
+from bertexp.families.initialization import keep_sinusoids
 from bertexp.families.inputs import Inputs
-from bertexp.families.smaller import smaller_model
-from bertexp.families.tables import Recipe, SharedTable, share_table, tables_of
 from bertexp.objectives.config import RtdKeys
 
 # For the plan, by ``task.rtd.embeddings``.
@@ -21,6 +23,8 @@ SHARING = {
     "gdes": "the model's are the generator's plus its own",
     "none": "model and generator each have their own",
 }
+# Computes rows from what a function returns for embeddings: their rows, or their whole tables.
+Recipe = Callable[[Callable[[nn.Embedding], Tensor]], Tensor]
 
 
 class Generator(nn.Module):
@@ -48,7 +52,7 @@ class Generator(nn.Module):
         self._shared: list[str] = []
         if shares:
             self._share(family, is_disentangled=keys.embeddings == "gdes")
-        draw_masks_fast(self.model)
+        use_fast_dropout(self.model)
 
     def _share(self, family: Family, is_disentangled: bool) -> None:
         own = tables_of(self.model)
@@ -76,7 +80,7 @@ class Generator(nn.Module):
             return lambda read: read(table)
         if self.projection is None:
             self.projection = nn.Linear(table.embedding_dim, width, bias=False)
-            keep_waves(self.projection.weight)
+            keep_sinusoids(self.projection.weight)
         projection = self.projection
         return lambda read: projection(read(table))
 
@@ -104,3 +108,119 @@ def draw(logits_NV: Tensor, chances_N: Tensor) -> Tensor:
     places_N1 = (chances_N.to(sums_NV.dtype) * sums_NV[:, -1])[:, None]
     drawn_N = torch.searchsorted(sums_NV, places_N1, right=True).squeeze(1)
     return drawn_N.clamp(max=logits_NV.shape[1] - 1)
+
+
+def smaller_model(family: Family, width: float, depth: float, shares_tables: bool) -> Any:
+    """Return a new masked language model, drawn from the global generator.
+
+    Args:
+        family: that of the larger model.
+        width: its share of the width, of the heads and of the feed-forward width.
+        depth: its share of the layers.
+        shares_tables: whether its embeddings will be those of the larger model: where the family
+            can project embeddings to its width, they stay as wide.
+    """
+    known = family.config
+    config = family.describe(_sizes(family, width, depth), known.vocab_size, known.pad_token_id)
+    if shares_tables and hasattr(config, "embedding_size"):
+        config.embedding_size = known.embedding_size
+    model = family.build(config, frozenset({MASKED}))
+    found = Family.of(model)
+    found.initialize(family.initialization)
+    found.check()
+    own = family.model.get_input_embeddings()
+    model.get_input_embeddings().padding_idx = own.padding_idx
+    return model
+
+
+def _sizes(family: Family, width: float, depth: float) -> ModelConfig:
+    """Return the sizes of a smaller model; its heads have an even width."""
+    config = family.config
+    heads = max(1, round(width * config.num_attention_heads))
+    hidden = 2 * heads * max(1, round(width * config.hidden_size / heads / 2))
+    deviation = config.initializer_range * math.sqrt(config.hidden_size / hidden)
+    return ModelConfig(
+        name="smaller",
+        pretrained=None,
+        resize=False,
+        hidden_size=hidden,
+        num_hidden_layers=max(1, round(depth * config.num_hidden_layers)),
+        num_attention_heads=heads,
+        intermediate_size=max(1, round(width * getattr(config, family.feed_forward))),
+        max_position_embeddings=family.positions(config),
+        dropout=getattr(config, family.dropouts()[0], 0.0) if family.dropouts() else 0.0,
+        initializer_range=deviation,
+        initialization=family.initialization,
+    )
+
+
+class SharedTable(nn.Module):
+    """An embedding without weights of its own; it is saved with the table that it computes.
+
+    Args:
+        rows: the number of its rows.
+        recipe: computes each row in the same way.
+    """
+
+    def __init__(self, rows: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.num_embeddings, self.padding_idx = rows, None
+        # It reads modules, not weights, which sharding replaces.
+        self._recipe = recipe
+
+    @property
+    def weight(self) -> Tensor:
+        return self._recipe(lambda table: table.weight)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if ids.numel() < self.num_embeddings:
+            return self._recipe(lambda table: table(ids))
+        return functional.embedding(ids, self.weight)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        destination[f"{prefix}weight"] = self.weight.detach()
+
+    def _load_from_state_dict(self, *_: Any) -> None:
+        """Load nothing: the weights belong to other modules."""
+
+
+class SharedDecoder(nn.Module):
+    """The matrix over the vocabulary of a model whose embeddings are ``table``."""
+
+    bias: Tensor | None
+
+    def __init__(self, table: SharedTable, bias_V: nn.Parameter | None) -> None:
+        super().__init__()
+        # In a tuple, so that it is not registered as a module here too.
+        self._table = (table,)
+        self.register_parameter("bias", bias_V)
+
+    @property
+    def weight(self) -> Tensor:
+        return self._table[0].weight
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return functional.linear(hidden, self.weight, self.bias)
+
+
+def tables_of(model: Any) -> dict[str, nn.Embedding]:
+    """Return the tables of tokens, positions and segments by their names in the encoder."""
+    base = model.base_model
+    words = model.get_input_embeddings()
+    name = next(name for name, each in base.named_modules() if each is words)
+    parent = name.rpartition(".")[0]
+    children = base.get_submodule(parent).named_children()
+    tables = {n: each for n, each in children if isinstance(each, nn.Embedding)}
+    return {f"{parent}.{n}".lstrip("."): each for n, each in tables.items()}
+
+
+def share_table(model: Any, name: str, table: SharedTable) -> None:
+    """Replace a model's table, and the matrix over the vocabulary if that is tied to it."""
+    decoder = model.get_output_embeddings()
+    is_tied = decoder is not None and decoder.weight is model.base_model.get_submodule(name).weight
+    model.base_model.set_submodule(name, table)
+    if is_tied:
+        place = next(n for n, each in model.named_modules() if each is decoder)
+        model.set_submodule(place, SharedDecoder(table, decoder.bias))

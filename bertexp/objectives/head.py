@@ -96,10 +96,7 @@ class Head(ABC):
     def loss(self, learner: Learner, hidden_MD: Tensor, labels_N: Tensor) -> Tensor:
         """Return the loss in nats, summed over N predictions, shape ().
 
-        Args:
-            learner: the model with its heads.
-            hidden_MD: hidden states at predicted positions; those after the first N are padding.
-            labels_N: the labels.
+        Hidden states after the first N are padding.
         """
         logits_NC = self.logits(learner, hidden_MD)[: len(labels_N)].float()
         return functional.cross_entropy(logits_NC, labels_N, reduction="sum")
@@ -110,8 +107,6 @@ class Head(ABC):
         """Return the losses by name, each summed over the predictions of its target.
 
         Args:
-            learner: the model; ``learner.encode`` encodes inputs other than the batch.
-            batch: the inputs and targets.
             encoded: returns the hidden states at the batch's ``slots_U``, see ``encodes``: its own,
                 or the model's, which are computed once for all heads.
         """

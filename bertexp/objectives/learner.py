@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from bertexp import draws
 from bertexp.families.base import MASKED, Family
 from bertexp.families.checkpoint import BESIDE_FILE
-from bertexp.families.dropout import draw_masks_fast
+from bertexp.families.dropout import use_fast_dropout
 from bertexp.families.inputs import Inputs
-from bertexp.objectives.adaptive import AdaptiveRates
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.head import Head
+from bertexp.objectives.vocabulary_loss import AdaptiveRates
 from bertexp.validation import UserError
 
 # The name of ``Learner.rates`` among the modules in ``own``.
@@ -43,7 +43,7 @@ class Learner(nn.Module):
 
     def __init__(self, model: Any, heads: Iterable[Head], others: Iterable[Head] = ()) -> None:
         super().__init__()
-        draw_masks_fast(model)
+        use_fast_dropout(model)
         self.model = model
         self.family = Family.of(model)
         self.use(heads)
@@ -53,7 +53,7 @@ class Learner(nn.Module):
         encoding = [name for name, head in self.heads.items() if head.encodes]
         if encoding or hasattr(model.config, "predicted_by"):
             model.config.predicted_by = encoding
-        self.own = nn.ModuleDict()
+        self.own: Any = nn.ModuleDict()
         for head in every.values():
             # The same draws in all processes, whatever was drawn before.
             with torch.random.fork_rng(devices=[]):
@@ -64,7 +64,7 @@ class Learner(nn.Module):
             self.own[RATES] = AdaptiveRates(self.family.config.vocab_size)
 
     def use(self, heads: Iterable[Head]) -> None:
-        """Train and read the model as other objectives do, those of another phase."""
+        """Switch to other heads, those of another phase."""
         self.heads = {head.name: head for head in heads}
 
     @property
@@ -73,10 +73,8 @@ class Learner(nn.Module):
         keys = next((head.follows for head in self.heads.values() if head.follows), None)
         if keys is None:
             return None
-        found: Any = self.own[RATES]
-        found.keys = keys
-        assert isinstance(found, AdaptiveRates)
-        return found
+        self.own[RATES].keys = keys
+        return self.own[RATES]
 
     @property
     def is_causal(self) -> bool:

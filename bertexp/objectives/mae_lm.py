@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bertexp.data.tokens.store import TokenStore
 from bertexp.families.base import Family
-from bertexp.families.decoder import Decoder
+from bertexp.families.dropout import use_fast_dropout
 from bertexp.families.inputs import Inputs
-from bertexp.families.restriction import must_place
+from bertexp.families.restriction import check_positions
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import MaeKeys
 from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.objectives.mlm import READS, MaskedLanguageModelling
-from bertexp.objectives.positions import QUERIES_MULTIPLE, filled
+from bertexp.objectives.positions import QUERIES_MULTIPLE, rounded_up
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class MaskedAutoencoding(MaskedLanguageModelling):
             raise UserError(
                 f"hardware.compile=true: {task} has sequences of a new length in most batches."
             )
-        must_place(config, task)
+        check_positions(config, task)
         width = getattr(config, "embedding_size", config.hidden_size)
         if width != config.hidden_size:
             raise UserError(
@@ -108,8 +109,7 @@ class MaskedAutoencoding(MaskedLanguageModelling):
         # Row 0 is the mask token's embedding, the others are states of the encoder.
         row_BV = torch.arange(1, 1 + found_BV.numel(), device=found_BV.device).view_as(found_BV)
         rows_BL = torch.zeros_like(inputs.input_ids_BL).scatter_(1, columns_BV, row_BV * found_BV)
-        hidden_UD: Tensor = decoder(torch.cat([mask_1D, states_SD]), rows_BL, inputs)
-        return hidden_UD
+        return decoder(torch.cat([mask_1D, states_SD]), rows_BL, inputs)
 
     def _longest(self, inputs: Inputs) -> int:
         if isinstance(inputs, Batch):
@@ -119,18 +119,16 @@ class MaskedAutoencoding(MaskedLanguageModelling):
         return most_visible(inputs, self.tokenizer.mask_id)
 
     def products(self, learner: Learner, batch: Batch) -> float:
-        decoder = learner.own[self.name]
-        assert isinstance(decoder, Decoder)
         read_BV = torch.empty((len(batch.input_ids_BL), self._longest(batch)), device="meta")
         shorter = Inputs(input_ids_BL=read_BV, queries_BP=read_BV, slots_U=read_BV.flatten())
-        found = learner.family.products(shorter) + decoder.family.products(batch)
+        found = learner.family.products(shorter) + learner.own[self.name].family.products(batch)
         return found + super().products(learner, batch)
 
 
 def most_visible(inputs: Inputs, mask_id: int) -> int:
     """Return the largest number of visible tokens in an example, rounded up to a multiple."""
     longest = int(_visible(inputs, mask_id).sum(1).max())
-    return min(filled(longest, QUERIES_MULTIPLE), inputs.input_ids_BL.shape[1])
+    return min(rounded_up(longest, QUERIES_MULTIPLE), inputs.input_ids_BL.shape[1])
 
 
 def _visible(inputs: Inputs, mask_id: int) -> Tensor:
@@ -138,3 +136,64 @@ def _visible(inputs: Inputs, mask_id: int) -> Tensor:
     if inputs.attention_mask_BL is not None:
         visible_BL &= inputs.attention_mask_BL.bool()
     return visible_BL
+
+
+class Decoder(nn.Module):
+    """A few layers like a model's, with position embeddings of their own.
+
+    Args:
+        family: that of the model.
+        layers: their number.
+
+    Attributes:
+        model: an encoder of ``transformers`` without a vocabulary.
+        family: its family.
+    """
+
+    def __init__(self, family: Family, layers: int) -> None:
+        super().__init__()
+        self.model: Any = family.build(_config(family, layers), frozenset())
+        self._states = StateTable()
+        self.model.set_input_embeddings(self._states)
+        self.family = Family.of(self.model)
+        self.family.initialize(family.initialization)
+        use_fast_dropout(self.model)
+
+    def forward(self, states_SD: Tensor, rows_BL: Tensor, inputs: Inputs) -> Tensor:
+        """Return the last states at used positions.
+
+        Args:
+            rows_BL: the row of ``states_SD`` at each position.
+            inputs: the rest of the input.
+        """
+        positions_BL = inputs.positions_BL
+        if positions_BL is None:
+            # Not derived from the ids, which are not tokens.
+            positions_BL = torch.arange(rows_BL.shape[1], device=rows_BL.device).expand_as(rows_BL)
+        self._states.states_SD = states_SD
+        try:
+            given = replace(inputs, input_ids_BL=rows_BL, positions_BL=positions_BL)
+            return self.family.encode(given)
+        finally:
+            self._states.states_SD = None
+
+
+def _config(family: Family, layers: int) -> Any:
+    """Return the configuration of an encoder with other layers and hardly any vocabulary."""
+    known = family.config.to_dict()
+    # Some list the kind of each layer, and a list of another length would not fit.
+    known.pop("layer_types", None)
+    sizes = {"num_hidden_layers": layers, "vocab_size": (known.get("pad_token_id") or 0) + 1}
+    names = family.config.attribute_map
+    known |= {names.get(name, name): size for name, size in sizes.items()}
+    return type(family.config)(**known)
+
+
+class StateTable(nn.Module):
+    """Stands in for an embedding table, with rows that are given for one call."""
+
+    states_SD: Tensor | None = None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        assert self.states_SD is not None
+        return functional.embedding(rows, self.states_SD)

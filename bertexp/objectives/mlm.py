@@ -19,7 +19,7 @@ from bertexp.masking.config import AdaptiveKeys, MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cut, shuffled
+from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, freeze, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, LossConfig
 from bertexp.objectives.examples import Examples, MaskedExamples
@@ -115,12 +115,11 @@ class MaskedLanguageModelling(Objective):
             alone = type(self)(plain, self.tokenizer, masking, BANK_SEED)
             validation = tokens["validation"]
             examples = alone.masked(alone.write(validation), validation)
-            batches, shown = cut(examples, shuffled(len(examples))[: config.max_examples])
-            parted = [slicer.kinds(batch) for batch in batches]
+            chosen = shuffled(len(examples))[: config.max_examples]
+            frozen = freeze(examples, chosen, self.name, rate, 1.0)
+            parted = [slicer.kinds(batch) for batch in frozen.batches]
             slices = {way: np.concatenate([part[way] for part in parted]) for way in SLICES}
-            found.append(
-                EvalSet(self.name, rate, 1.0, batches, shown, examples.documents(), slices)
-            )
+            found.append(replace(frozen, slices=slices))
         return found
 
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.families.inputs import Inputs
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, cut, shuffled
+from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, freeze, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.causal import CausalExamples, HybridExamples
 from bertexp.objectives.config import BankConfig, MntpKeys
@@ -139,9 +139,8 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
         alone = type(self)(plain, self.tokenizer, self.masking, BANK_SEED)
         written = alone.write(tokens["validation"])
         examples = CausalExamples(written, self.tokenizer.is_special_V, self.name)
-        batches, shown = cut(examples, shuffled(len(examples))[: config.max_examples])
-        causal = EvalSet(self.name, CAUSAL, 0.0, batches, shown, examples.documents())
-        return [*masked, causal]
+        chosen = shuffled(len(examples))[: config.max_examples]
+        return [*masked, freeze(examples, chosen, self.name, CAUSAL, 0.0)]
 
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
         """Return those of masked language modelling, and ``eval/causal_loss`` and its like.

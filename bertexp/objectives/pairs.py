@@ -20,7 +20,7 @@ from bertexp.objectives.base import (
     EvalSet,
     Evaluated,
     Objective,
-    cut,
+    freeze,
     shuffled,
 )
 from bertexp.objectives.batch import Batch
@@ -101,10 +101,8 @@ class NextSentencePrediction(Objective):
             for split in ("train", "validation")
         )
         chosen = _choose_pairs(validation, config.max_examples)
-        batches, shown = cut(validation, chosen)
         reached = shortcut_accuracies(kind, train, validation, chosen)
-        documents = validation.documents()
-        return EvalSet(self.name, kind, weight, batches, shown, documents, baselines=reached)
+        return replace(freeze(validation, chosen, self.name, kind, weight), baselines=reached)
 
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
         """Return ``eval/nsp_loss`` (nats) and its like.

@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from bertexp import draws
-from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.store import TokenStore, count_tokens
 from bertexp.families.inputs import Inputs
 from bertexp.masking.masker import Masker
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
 from bertexp.objectives.positions import use_positions
-from bertexp.objectives.slices import count_tokens
 
 NAME, GENERATOR = "rtd", "generator"
 
@@ -39,7 +38,9 @@ class Masks(Target):
     chances_N: Tensor
 
     def idle(self) -> Self:
-        return replace(super().idle(), chances_N=self.chances_N[:0])
+        ids_BL, queries_BP = self.input_ids_BL, self.queries_BP
+        idle = super().idle()
+        return replace(idle, input_ids_BL=ids_BL, queries_BP=queries_BP, slots_U=self.slots_U)
 
     def padded(self, before: int, after: int) -> Self:
         padded_BL = functional.pad(self.input_ids_BL, (0, after - before))
@@ -77,15 +78,8 @@ class ReplacedExamples(MaskedExamples):
         where_BL = ~self.masker.tokenizer.is_special_V[ids_BL]
         places_N = torch.from_numpy(np.flatnonzero(where_BL))
         whole = Target(torch.from_numpy(ids_BL[where_BL]), places_N, None)
-        return replace(
-            batch,
-            targets={**batch.targets, NAME: whole, GENERATOR: masks},
-            predicted=len(labels_N),
-            maskable=masked.maskable,
-            masked=len(labels_N),
-            empty=masked.empty,
-            mask_prob=masked.prob,
-        )
+        targets = {**batch.targets, NAME: whole, GENERATOR: masks}
+        return replace(batch, targets=targets, **masked.counts)
 
 
 class FrozenReplacements(MarkedExamples):

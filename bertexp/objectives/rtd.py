@@ -19,7 +19,7 @@ from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cut, shuffled
+from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, freeze, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, RtdKeys
 from bertexp.objectives.examples import Examples
@@ -117,7 +117,7 @@ class ReplacedTokenDetection(Objective):
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:
         """Return the logits of "written", which are 0, and of "replaced"."""
-        module: Any = learner.own[NAME]
+        module = learner.own[NAME]
         if "head" in module:
             replaced_M = module["head"](hidden_MD).squeeze(-1)
         else:
@@ -162,8 +162,7 @@ class ReplacedTokenDetection(Objective):
         return found + self._generator(learner).products(masks.inputs(batch), len(masks))
 
     def _generator(self, learner: Learner) -> Generator:
-        found: Generator = learner.own[NAME]["generator"]  # type: ignore[index]
-        return found
+        return learner.own[NAME]["generator"]
 
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Return a set for each rate for the model, then those of masked tokens for the generator.
@@ -178,8 +177,8 @@ class ReplacedTokenDetection(Objective):
             masker = Masker(Context(masking, self.tokenizer, validation), BANK_SEED)
             alone = type(self)(plain, self.tokenizer, masking, BANK_SEED)
             examples = FrozenReplacements(alone.write(validation), masker, tokens["train"])
-            batches, shown = cut(examples, shuffled(len(examples))[: config.max_examples])
-            found.append(EvalSet(NAME, rate, 1.0, batches, shown, examples.documents()))
+            chosen = shuffled(len(examples))[: config.max_examples]
+            found.append(freeze(examples, chosen, NAME, rate, 1.0))
         return [*found, *self._bank.eval_sets(tokens, config)]
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bertexp import metrics
-from bertexp.data.tokens.store import TokenStore
+from bertexp.data.tokens.store import TokenStore, count_tokens
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.batch import Batch
 
@@ -65,13 +65,6 @@ class Slicer:
             "position": 3 * columns_N // np.asarray(lengths_B)[rows_N],
             "word": pieces_N.astype(np.int64),
         }
-
-
-def count_tokens(tokens: TokenStore, tokenizer: Tokenizer) -> np.ndarray:
-    """Return how often each id occurs, ``int64`` of shape (vocabulary,); special ones never do."""
-    counts_V = tokens.counts(tokenizer.vocab_size)
-    counts_V[tokenizer.is_special_V] = 0
-    return counts_V
 
 
 def frequency_classes(counts_V: np.ndarray) -> np.ndarray:

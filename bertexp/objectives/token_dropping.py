@@ -19,7 +19,7 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import DroppingKeys
 from bertexp.objectives.masked_loss import Losses
 from bertexp.objectives.mlm import READS, MaskedLanguageModelling
-from bertexp.objectives.positions import QUERIES_MULTIPLE, filled
+from bertexp.objectives.positions import QUERIES_MULTIPLE, rounded_up
 from bertexp.objectives.vocabulary_loss import LARGEST, SCALE, Observer, sums_by_token
 from bertexp.validation import UserError, require
 
@@ -123,11 +123,9 @@ class TokenDropping(MaskedLanguageModelling):
         return super().products(learner, batch) - saved
 
     def _table(self, learner: Learner) -> RunningLosses:
-        table = learner.own[self.name]
-        assert isinstance(table, RunningLosses)
-        return table
+        return learner.own[self.name]
 
     def _count(self, inputs: Inputs) -> int:
         length = inputs.input_ids_BL.shape[1]
         kept = (1 - OBJECTIVES.keys_of(self.config, DroppingKeys).share) * length
-        return min(filled(kept, QUERIES_MULTIPLE), length)
+        return min(rounded_up(kept, QUERIES_MULTIPLE), length)

@@ -28,11 +28,7 @@ class Segments:
 
 
 class Negative(ABC):
-    """A kind of negatives.
-
-    Args:
-        segmentation: defines the segments.
-    """
+    """A kind of negatives."""
 
     def __init__(self, segmentation: Segmentation) -> None:
         self.segmentation = segmentation
@@ -44,11 +40,7 @@ class Negative(ABC):
 
     @abstractmethod
     def draw(self, spans: Spans, states: np.ndarray) -> Segments:
-        """Return negatives to replace ``spans``.
-
-        Args:
-            spans: the segments that follow each other.
-            states: of each pair's draws, see ``draws``.
+        """Return negatives to replace ``spans``, drawn with ``states``, see ``draws``.
 
         Raises:
             UserError: the corpus has none.

@@ -41,7 +41,6 @@ class Segmentation(ABC):
     """Cuts a text into pairs of segments, a fixed number of pairs an epoch.
 
     Args:
-        text: the text to cut.
         capacity: the most tokens of a pair's two segments together.
         short_prob: the share of pairs that are shortened, if the segmentation does that.
 

@@ -21,7 +21,7 @@ FEATURES = ("_length", "_overlap", "_position")
 
 
 def shortcut_accuracies(
-    kind: str, train: PairExamples, validation: PairExamples, judged: np.ndarray
+    kind: str, train: PairExamples, validation: PairExamples, tested: np.ndarray
 ) -> dict[str, float]:
     """Return the accuracy of logistic regressions on features that need no understanding.
 
@@ -39,8 +39,8 @@ def shortcut_accuracies(
         ``eval/nsp_shortcut_length@<kind>``, ``..._overlap@<kind>``, ``..._position@<kind>``.
     """
     fitted = np.arange(len(train))[:: -(-len(train) // FITTED)]
-    train_features, test_features = _features(train, fitted), _features(validation, judged)
-    train_labels, test_labels = train.strata(0)[fitted] > 0, validation.strata(0)[judged] > 0
+    train_features, test_features = _features(train, fitted), _features(validation, tested)
+    train_labels, test_labels = train.strata(0)[fitted] > 0, validation.strata(0)[tested] > 0
     accuracies = {}
     for name, chosen in {"": FEATURES, **{feature: (feature,) for feature in FEATURES}}.items():
         columns_train = np.hstack([train_features[feature] for feature in chosen])

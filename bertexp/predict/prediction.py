@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,25 +74,21 @@ class Predictor:
             UserError: a text is empty or too long, or the model has no head for it.
         """
         read = ModelInput.of(self._tokenizer, text, text_b)
-        read.must_fit(self._limit)
+        read.check_length(self._limit)
         places = [n for n, index in enumerate(read.ids) if index == self._tokenizer.mask_id]
         self._check_heads(text_b is not None, bool(places))
         if self._detects and not self._fills:
-            replaced = self._replaced(read)
-            return Prediction(text, text_b, [], [], None, None, None, replaced, self.mask)
-        masks: list[Mask] = []
-        written = None
+            return Prediction(text, text_b, replaced=self._replaced(read), mask=self.mask)
+        found: dict[str, Any] = {}
         if places and unmasking:
-            masks, written = self._unmask(read, places, unmasking)
+            found["masks"], found["written"] = self._unmask(read, places, unmasking)
         elif places:
-            masks = self._fill(read, places)
-        follows = self._follows(read) if text_b is not None and self._pairs else None
-        tokens: list[tuple[str, float]] = []
-        perplexity = None
-        if text_b is None and not places:
-            tokens, perplexity = self._score(read)
-        found = (masks, tokens, perplexity, follows, written)
-        return Prediction(text, text_b, *found, mask=self.mask)
+            found["masks"] = self._fill(read, places)
+        elif text_b is None:
+            found["tokens"], found["pseudo_perplexity"] = self._score(read)
+        if text_b is not None and self._pairs:
+            found["follows"] = self._follows(read)
+        return Prediction(text, text_b, **found, mask=self.mask)
 
     def write(self, prompt: str, count: int, unmasking: Unmasking) -> Prediction:
         """Write ``count`` tokens after a prompt, which may be empty.
@@ -144,9 +141,9 @@ class Predictor:
                 raise UserError("text_b: the model detects replaced tokens; give one text.")
             return
         if not is_pair and not self._fills:
-            raise UserError("text: the model judges pairs only; give a second text.")
+            raise UserError("text: the model scores pairs only; give a second text.")
         if has_mask and not self._fills:
-            raise UserError(f"text: has a {self.mask}, but the model judges pairs only.")
+            raise UserError(f"text: has a {self.mask}, but the model scores pairs only.")
         if is_pair and not has_mask and not self._pairs:
             raise UserError(
                 f"text_b: the model predicts masked tokens only; give one text, or a {self.mask}."

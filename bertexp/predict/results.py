@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -29,17 +29,17 @@ class Prediction(Shown):
         pseudo_perplexity: of that text, see ``pseudo_likelihood``; None if all words are unknown.
         follows: the probability that the second text follows the first.
         written: the text with its masks filled over several steps; ``masks`` are in that order.
-        replaced: each token with the probability that another stood there; None unless the model
-            tells.
+        replaced: each token with the probability that another stood there; None for
+            models that do not predict that.
         mask: the mask token.
     """
 
     text: str
     text_b: str | None
-    masks: list[Mask]
-    tokens: list[tuple[str, float]]
-    pseudo_perplexity: float | None
-    follows: float | None
+    masks: list[Mask] = field(default_factory=list)
+    tokens: list[tuple[str, float]] = field(default_factory=list)
+    pseudo_perplexity: float | None = None
+    follows: float | None = None
     written: str | None = None
     replaced: list[tuple[str, float]] | None = None
     mask: str = "[MASK]"

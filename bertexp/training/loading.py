@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bertexp.objectives.adaptive import AdaptiveRates
 from bertexp.objectives.batch import Batch
+from bertexp.objectives.vocabulary_loss import AdaptiveRates
 from bertexp.signals import ignore_signals
 from bertexp.training.machine import cores
 from bertexp.training.plan import BatchPlan, Request

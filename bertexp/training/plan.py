@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from bertexp import draws
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples
-from bertexp.objectives.shaping import filled, packed
+from bertexp.objectives.positions import filled, packed
 from bertexp.training.config import TrainingConfig
 
 # Examples are sorted by length within pools of this many batches: little padding, well shuffled.
@@ -104,8 +104,9 @@ class BatchPlan(Dataset[list[Batch]]):
         """Return this process's share of a step."""
         step, progress, weights_V = wanted if isinstance(wanted, tuple) else Request(wanted)
         if weights_V is not None and not np.array_equal(weights_V, self._weights_V):
-            self._examples, self._weights_V = self._examples.following(weights_V), weights_V
-        examples = self._examples.at(progress)
+            self._examples = self._examples.remasked(lambda each: each.following(weights_V))
+            self._weights_V = weights_V
+        examples = self._examples.remasked(lambda masker: masker.at(progress))
         epoch, index = divmod(step, self.steps_per_epoch)
         first = index * self._batches_per_step
         chosen = self._epoch_batches(epoch)[first : first + self._batches_per_step]

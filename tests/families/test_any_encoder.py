@@ -291,7 +291,7 @@ def test_attention_without_fused_kernels_is_said_to_be_slow(
 
 def test_a_kind_that_is_not_compiled_says_so(experiment_config: Callable[..., Config]) -> None:
     with pytest.raises(
-        UserError, match=r"^hardware\.compile=true: family=eurobert is not compiled"
+        UserError, match=r"^hardware\.compile=true: family=eurobert cannot be compiled"
     ):
         check(experiment_config("family.name=eurobert"), is_compiled=True)
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
 from bertexp.config import Config
-from bertexp.data.tokens.exporting import to_transformers
+from bertexp.data.tokens.roles import to_transformers
 from bertexp.experiment.prepare import Data, prepare_tokenizer
 from bertexp.experiment.saved import Saved
-from bertexp.families.architecture import must_read_pairs
+from bertexp.families.architecture import check_pairs
 from bertexp.families.build import build_model
 from bertexp.families.checkpoint import export_model, load_classifier, load_model
 from bertexp.objectives.learner import Learner
@@ -305,8 +305,8 @@ def test_the_padding_token_is_the_tokenizers(
 
 def test_one_kind_of_segment_reads_no_pairs() -> None:
     with pytest.raises(UserError, match=r"^task: .*type_vocab_size=1"):
-        must_read_pairs(described(type_vocab_size=1), "task")
-    must_read_pairs(described(), "task")
+        check_pairs(described(type_vocab_size=1), "task")
+    check_pairs(described(), "task")
 
 
 def mark(model: Any, step: int) -> None:

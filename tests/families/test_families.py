@@ -18,9 +18,9 @@ from bertexp.families import FAMILIES
 from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.families.build import build_model, check_model
 from bertexp.families.checkpoint import export_model, load_classifier, load_model
-from bertexp.families.restriction import keeps_texts_apart
+from bertexp.families.restriction import packs_correctly
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.shaping import packed
+from bertexp.objectives.positions import packed
 from bertexp.validation import UserError
 
 # Those with a class of their own, and some of the others.
@@ -59,8 +59,8 @@ def test_losses_and_gradients_are_those_of_transformers(
     assert (without.packed_T is not None) is padded
     found, learner = [], Learner(model, data.task.objectives)
     for read in (batch, without, None):
-        if read is without and keeps_texts_apart(model.config):
-            learner.family.keep_apart()
+        if read is without and packs_correctly(model.config):
+            learner.family.use_packing()
         if read:
             loss = learner(read)["mlm"] / batch.predictions["mlm"]
         else:

@@ -17,9 +17,9 @@ from transformers import CONFIG_MAPPING, AutoModel
 from bertexp.families import FAMILIES
 from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
-from bertexp.families.restriction import keeps_texts_apart, must_restrict
+from bertexp.families.restriction import check_restricted, packs_correctly
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.shaping import packed
+from bertexp.objectives.positions import packed
 from bertexp.validation import UserError
 
 SIZES = {
@@ -163,7 +163,7 @@ def test_without_padding_documents_are_as_each_alone(
         positions_BL=stack([[torch.arange(size) for size in row] for row in rows], 0),
     )
     row = packed(Batch(example_ids=np.arange(len(rows)), **vars(whole)), multiple)
-    of.keep_apart()
+    of.use_packing()
     assert row.packed_T is not None and row.offsets_S is not None
     assert len(row.packed_T) - sum(flat) < multiple
     sizes = row.offsets_S.diff()
@@ -175,7 +175,7 @@ def test_without_padding_documents_are_as_each_alone(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_whether_a_kind_needs_padding_is_tried(kind: str) -> None:
-    assert keeps_texts_apart(family(kind).config) is (kind not in PADDED)
+    assert packs_correctly(family(kind).config) is (kind not in PADDED)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "xlm-roberta"])
@@ -219,7 +219,7 @@ def test_a_batch_keeps_its_masks_when_it_is_padded_moved_or_idle() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_is_tried_before_it_is_trained(kind: str) -> None:
-    must_restrict(family(kind).config, "task=mntp")
+    check_restricted(family(kind).config, "task=mntp")
 
 
 @pytest.mark.parametrize(
@@ -231,4 +231,4 @@ def test_a_kind_that_cannot_limit_attention_is_refused_in_one_line(
     made: Any = CONFIG_MAPPING[kind]
     config = made(**SIZES, **KINDS.get(kind, {}), **settings)
     with pytest.raises(UserError, match=r"^task=mntp: needs attention .*family.*\.$"):
-        must_restrict(config, "task=mntp")
+        check_restricted(config, "task=mntp")

@@ -12,11 +12,11 @@ from transformers import AutoTokenizer
 
 from bertexp.experiment.saved import find_saved
 from bertexp.families.checkpoint import load_classifier
-from bertexp.finetune.labelled import LabelledExamples
-from bertexp.finetune.objective import LabelHead, predict
+from bertexp.finetune.evaluation import predict
+from bertexp.finetune.labelled import LabelHead, LabelledExamples
 from bertexp.finetune.rows import Split
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.shaping import filled, packed
+from bertexp.objectives.positions import filled, packed
 
 TEXTS = ["ba da ga", "ba " * 60, "ka la ma na", "pa"]
 SECONDS = ["ra sa ta", "va za", "ka la ma na " * 20, "pa ra"]

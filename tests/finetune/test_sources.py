@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertexp.finetune.babylm import in_its_form
 from bertexp.finetune.config import LabelledConfig
-from bertexp.finetune.glue import GLUE
 from bertexp.finetune.labelled import number_labels
 from bertexp.finetune.sources import read_splits
+from bertexp.finetune.tasks import GLUE, in_its_form
 from bertexp.validation import UserError
 
 Configure = Callable[..., LabelledConfig]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertexp.data.tokens.exporting import to_transformers
 from bertexp.data.tokens.inputs import ModelInput
+from bertexp.data.tokens.roles import to_transformers
 from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.experiment.prepare import Data
 from bertexp.validation import UserError

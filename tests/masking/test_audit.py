@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertexp.masking import STRATEGIES
-from bertexp.masking.audit import LONGEST_RUN, audit, run_lengths
-from bertexp.masking.strategies import Strategy
-from bertexp.masking.words import WordStrategy
+from bertexp.masking.strategies import Strategy, WordStrategy
+from bertexp.objectives.audit import LONGEST_RUN, audit, run_lengths
 
 
 def examples(lab: Any, strategy: str, prob: float, length: int = 34, **config: Any) -> Any:

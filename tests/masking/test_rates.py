@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bertexp.masking.audit import audit
 from bertexp.masking.config import DRAWS, MaskingConfig, ReplaceConfig
+from bertexp.objectives.audit import audit
 from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
+from bertexp.masking.masker import Masker
 from bertexp.objectives.batch import Batch
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
@@ -84,7 +86,10 @@ def test_strategy_and_replacement_change_at_their_shares(lab: Any) -> None:
         (1.0, "span", ReplaceConfig(**only_mask)),
     ]:
         alone = lab.blocks(lab.masker(strategy, 0.3, 5, replace=replace), 34)
-        expected, found = alone.batch(2, chosen), examples.at(progress).batch(2, chosen)
+        expected, found = (
+            alone.batch(2, chosen),
+            examples.remasked(partial(Masker.at, progress=progress)).batch(2, chosen),
+        )
         assert found.input_ids_BL.equal(expected.input_ids_BL)
         assert found.targets["mlm"].labels_N.equal(expected.targets["mlm"].labels_N)
 
@@ -190,7 +195,7 @@ def test_every_predicted_token_has_a_label(lab: Any, prob: float, seed: int) -> 
     schedule = ScheduleConfig(name="step", end=prob)
     examples = lab.blocks(lab.masker("span", 0.5, seed, schedule=schedule), 34)
     chosen = np.arange(24)
-    batch = examples.at(0.5).batch(1, chosen)
+    batch = examples.remasked(lambda masker: masker.at(0.5)).batch(1, chosen)
     ids = examples.unmasked(chosen)
     masked = examples.masker.mask(ids, chosen, 1, prob)
     assert batch.targets["mlm"].labels_N.tolist() == ids[masked.predicted_BL].tolist()

@@ -15,14 +15,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bertexp.masking import STRATEGIES
-from bertexp.masking import counts as counts_module
+from bertexp.masking import words as words_module
 from bertexp.masking.config import FrequencyKeys, MaskingConfig, NgramKeys, ReplaceConfig, SpanKeys
-from bertexp.masking.counts import count_runs
 from bertexp.masking.masker import Masker
-from bertexp.masking.pmi import collocation_scores, find_collocations
-from bertexp.masking.runs import cut
-from bertexp.masking.strategies import Context
-from bertexp.masking.words import RunHashes, Words, WordStrategy
+from bertexp.masking.runs import collocation_scores, cut, find_collocations
+from bertexp.masking.strategies import Context, WordStrategy
+from bertexp.masking.words import RunHashes, Words, count_runs
 from bertexp.validation import UserError
 
 ALARM = 1e-9
@@ -139,7 +137,7 @@ def test_cutting_follows_the_jumps(stretches: list[list[int]]) -> None:
 def test_runs_are_counted_exactly(
     lab: Any, monkeypatch: pytest.MonkeyPatch, chunk: int, size: int
 ) -> None:
-    monkeypatch.setattr(counts_module, "CHUNK_TOKENS", chunk)
+    monkeypatch.setattr(words_module, "CHUNK_TOKENS", chunk)
     found = count_runs(lab.corpus, lab.tokenizer, size)
     expected = {hash_of(run): count for run, count in runs_of(lab, size).items()}
     assert dict(zip(found.hashes.tolist(), found.counts.tolist(), strict=True)) == expected

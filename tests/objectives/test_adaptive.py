@@ -12,9 +12,9 @@ import torch
 
 from bertexp.experiment.prepare import Data
 from bertexp.masking.config import AdaptiveKeys
-from bertexp.objectives.adaptive import AdaptiveRates
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.masked_loss import Losses
+from bertexp.objectives.vocabulary_loss import AdaptiveRates
 from bertexp.training.loading import load_steps
 from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError

@@ -23,7 +23,7 @@ from bertexp.masking.strategies import Context
 from bertexp.objectives import FORMATS
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
-from bertexp.objectives.packing import RowExamples
+from bertexp.objectives.formats import RowExamples
 from bertexp.pairs.examples import PairExamples
 from bertexp.tracking.identity import identify
 

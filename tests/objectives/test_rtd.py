@@ -20,8 +20,7 @@ from bertexp.evaluation.bank import evaluate, predict
 from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.families.checkpoint import export_model
-from bertexp.families.tables import tables_of
-from bertexp.objectives.generator import draw
+from bertexp.objectives.generator import draw, tables_of
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.replaced import Masks
 from bertexp.objectives.rtd import area

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.shaping import filled
+from bertexp.objectives.positions import filled
 from bertexp.training.state import Tally
 from bertexp.training.step import accumulate_gradients
 

@@ -24,7 +24,7 @@ from bertexp.families.inputs import Inputs
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, cut, shuffled
+from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, freeze, shuffled
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
@@ -200,8 +200,8 @@ class ReplacedTokenDetection(Objective):
             masking = replace(self.masking, prob=rate, strategy="token")
             alone = ReplacedTokenDetection(plain, self.tokenizer, masking, BANK_SEED)
             examples = Frozen(alone.mark(alone.write(validation), validation), tokens["train"])
-            batches, shown = cut(examples, shuffled(len(examples))[: config.max_examples])
-            found.append(EvalSet(NAME, rate, 1.0, batches, shown, examples.documents()))
+            chosen = shuffled(len(examples))[: config.max_examples]
+            found.append(freeze(examples, chosen, NAME, rate, 1.0))
         return found
 
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:

@@ -151,10 +151,10 @@ def _merge(folders: list[Path], folder: Path, config: DatasetConfig, source: str
             write_shard(partial(_parts, document, config.validation_fraction), Path(parts), None)
             folders = [Path(parts)]
             known, rows = _tallied(folders)
-        sides = _part(known, config)
+        sides = _assign(known, config)
         files = (file for shard in folders for file in sorted(shard.glob("*.arrow")))
         for number, file in enumerate(files):
-            _take(file, folder / file_name(number))
+            _link(file, folder / file_name(number))
     np.save(folder / SIDES, sides)
     found = {"rows": rows.tolist(), "source": source, "parted": is_one}
     (folder / SUMMARY).write_text(json.dumps(_summary(known, sides) | found, indent=1))
@@ -191,14 +191,14 @@ def _pieces(text: str, size: int) -> Iterator[str]:
         start = end
 
 
-def _take(file: Path, new: Path) -> None:
+def _link(file: Path, new: Path) -> None:
     try:
         os.link(file, new)
     except OSError:  # not every file system supports hard links
         shutil.copyfile(file, new)
 
 
-def _part(known: NDArray[np.void], config: DatasetConfig) -> NDArray[np.uint8]:
+def _assign(known: NDArray[np.void], config: DatasetConfig) -> NDArray[np.uint8]:
     """Return the number of each document's split, or ``LEFT_OUT``."""
     hashes, own = known["hash"], known["own"]
     if not len(hashes):

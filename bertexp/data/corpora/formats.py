@@ -12,7 +12,6 @@ from pathlib import Path
 
 from bertexp.data.corpora import opening
 from bertexp.data.corpora.columnar import row_groups
-from bertexp.data.corpora.documents import is_title
 from bertexp.data.corpora.opening import Part
 from bertexp.validation import UserError
 
@@ -35,6 +34,8 @@ _BOUNDARIES = {
     "jsonl": re.compile(rb"\n"),
 }
 
+# A heading of WikiText; with one mark on each side it is the title of an article.
+HEADING = re.compile(r"\s?(?P<marks>=(?: =)*) (?P<title>[^=\s](?:.*[^=\s])?) (?P=marks)\s*")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？][\"'”’»)\]]*$")
 _MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -43,6 +44,11 @@ _FOREIGN = {
     r"\{\\rtf": "a document in RTF",
     r"(?i)<(\?xml|!doctype|html|mediawiki)\b": "XML or HTML",
 }
+
+
+def is_title(line: str) -> bool:
+    heading = HEADING.fullmatch(line)
+    return heading is not None and heading["marks"] == "="
 
 
 def detect(path: Path, columns: Sequence[str] = (), alone: bool = False) -> str:

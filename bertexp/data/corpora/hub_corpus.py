@@ -13,8 +13,8 @@ from bertexp.data.cache import fingerprint
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora import CORPORA, Corpus, Document, ReadDocuments
 from bertexp.data.corpora.columnar import pick, pick_columns
-from bertexp.data.corpora.documents import row_paragraphs, text_lines, wanted, wikitext_documents
 from bertexp.data.corpora.formats import PART_BYTES
+from bertexp.data.corpora.text import row_paragraphs, text_lines, wanted, wikitext_documents
 from bertexp.data.hub import loading
 from bertexp.validation import UserError
 

@@ -100,8 +100,7 @@ def is_packed(path: Path) -> bool:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file to read bytes, decompressed if ``is_packed``."""
-    stream: IO[bytes] = _opener(path)(path, "rb")
-    return stream
+    return _opener(path)(path, "rb")
 
 
 def _opener(path: Path) -> Callable[..., Any]:

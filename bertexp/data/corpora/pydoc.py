@@ -1,4 +1,4 @@
-"""The prose of installed packages: what their docstrings tell, read without importing them."""
+"""The prose of installed packages and of Python itself: docstrings, read without importing them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import sys
+import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +24,8 @@ from bertexp.validation import UserError
 # files in the wheels of one version have the same docstrings on every system and for every Python
 # (torch's builds are not as easily checked, and it and transformers take 20 s to read).
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "sklearn": "scikit-learn"}
-# All but these: numpy's distutils are in wheels for Python 3.11 alone, the others are written anew
-# for every system.
+# All but these: numpy's distutils are in wheels for Python 3.11 alone, the others differ between
+# systems.
 _NOT_EVERYWHERE = re.compile(r"\w+\.(distutils(\..*)?|_distributor_init|__config__)")
 
 _SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
@@ -64,6 +66,30 @@ class PydocCorpus(Corpus):
     def documents(self) -> Iterator[Document]:
         seen: set[str] = set()
         for name, path in self._modules:
+            yield Document(name, unseen(docstrings(path), seen))
+
+
+@CORPORA.register("stdlib", reads=("dataset.packages",))
+class StdlibCorpus(Corpus):
+    """The topics of ``pydoc``, the standard library and ``dataset.packages``, in that order.
+
+    It is another corpus with every version of Python. Read as in ``PydocCorpus``.
+    """
+
+    def __init__(self, config: DatasetConfig) -> None:
+        self._library = [*modules_in(Path(sysconfig.get_path("stdlib")))]
+        self._packages = [module for name in config.packages for module in modules_of(name)]
+
+    def fingerprint(self) -> str:
+        return fingerprint([sys.version, states(self._packages), PROSE_VERSION])
+
+    def documents(self) -> Iterator[Document]:
+        from pydoc_data.topics import topics
+
+        seen: set[str] = set()
+        for name in sorted(topics):
+            yield Document(f"pydoc_data.topics.{name}", unseen([topics[name]], seen))
+        for name, path in [*self._library, *self._packages]:
             yield Document(name, unseen(docstrings(path), seen))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from bertexp.data.cache import fingerprint
 from bertexp.data.corpora import Document, ReadDocuments
+
+T = TypeVar("T")
 
 BATCH_CHARACTERS = 1 << 20
 FILE_CHARACTERS = 1 << 24
@@ -59,7 +62,8 @@ def write_shard(read: ReadDocuments, folder: Path, limit: int | None) -> None:
     rows: list[int] = []
     with contextlib.ExitStack() as stack:
         left = 0
-        for batch in _batches(_first(cleaned(read()), limit)):
+        documents = _first(cleaned(read()), limit)
+        for batch in in_chunks(documents, characters_of, BATCH_CHARACTERS):
             if left <= 0:
                 stack.close()
                 file = stack.enter_context(pa.OSFile(str(folder / file_name(len(rows))), "wb"))
@@ -76,17 +80,22 @@ def write_shard(read: ReadDocuments, folder: Path, limit: int | None) -> None:
     np.savez(folder / TALLY, every=every, rows=np.array(rows, dtype=np.int64))
 
 
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += sum(map(len, document.paragraphs))
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def in_chunks(items: Iterable[T], size: Callable[[T], int], least: int) -> Iterator[list[T]]:
+    """Yield lists of items, each of a total size of at least ``least`` but for the last."""
+    chunk: list[T] = []
+    total = 0
+    for item in items:
+        chunk.append(item)
+        total += size(item)
+        if total >= least:
+            yield chunk
+            chunk, total = [], 0
+    if chunk:
+        yield chunk
+
+
+def characters_of(document: Document) -> int:
+    return sum(map(len, document.paragraphs))
 
 
 def identity(document: Document) -> int:
@@ -95,6 +104,5 @@ def identity(document: Document) -> int:
 
 
 def _known(document: Document) -> tuple[int, int, int, bool]:
-    paragraphs = document.paragraphs
-    characters, own = sum(map(len, paragraphs)), document.split == "validation"
-    return identity(document), len(paragraphs), characters, own
+    own = document.split == "validation"
+    return identity(document), len(document.paragraphs), characters_of(document), own

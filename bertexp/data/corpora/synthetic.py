@@ -119,8 +119,7 @@ class Language:
         # Of the text up to each word, in each topic.
         joint_TBL = np.concatenate([first_TB[..., None], next_TBL], axis=2).cumsum(axis=2)
         text_BL = np.logaddexp.reduce(joint_TBL, axis=0) - np.log(len(joint_TBL))
-        found_BL: Floats = np.diff(text_BL, prepend=0)
-        return found_BL
+        return np.diff(text_BL, prepend=0)
 
 
 def _forward_backward(

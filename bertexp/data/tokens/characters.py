@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tokenizers import normalizers
 
+from bertexp.data.corpora.shard import in_chunks
+
+TEXTS_AT_ONCE = 1024
 # Up to this share of a corpus's letters, another script counts as foreign words.
 FOREIGN = 0.01
 # The last code point of Latin, Greek and Cyrillic and of their accents.
@@ -25,14 +28,9 @@ def count_characters(texts: Iterable[str]) -> Counter[str]:
     return written
 
 
-def in_chunks(texts: Iterable[str], size: int = 1024) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for text in texts:
-        chunk.append(text)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    yield chunk
+def in_batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield texts in the form that the trainers of ``tokenizers`` read fastest."""
+    return in_chunks(texts, lambda _: 1, TEXTS_AT_ONCE)
 
 
 def normalized(written: Counter[str], normalizer: normalizers.Normalizer) -> Counter[str]:

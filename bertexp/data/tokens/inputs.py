@@ -60,12 +60,11 @@ class ModelInput:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def must_fit(self, limit: int) -> None:
+    def check_length(self, limit: int) -> None:
         if len(self) > limit:
             raise UserError(
                 f"text: has {len(self)} tokens with {self.tokens[0]} and {self.tokens[-1]}, the "
-                f"model takes {limit}; "
-                "shorten it."
+                f"model takes {limit}; shorten it."
             )
 
 

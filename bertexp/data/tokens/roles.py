@@ -1,15 +1,19 @@
-"""Finding the tokens that a tokenizer pads, opens, closes and masks texts with."""
+"""The special tokens of tokenizers in the form of ``transformers``: found, and written."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer as Backend
+from tokenizers import models, normalizers, processors
 
-from bertexp.data.tokens.tokenizer import Roles, Tokenizer
+from bertexp.data.tokens.tokenizer import Roles, Tokenizer, cutting
 from bertexp.validation import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # How users write a mask, whatever the tokenizer's own mask token is.
 MASKS = ("[MASK]", "<mask>", "<|mask|>")
@@ -57,7 +61,9 @@ def with_roles(backend: Backend, settings: dict[str, Any], named: str) -> Tokeni
     _check_mask(tokens, named)
     unknown = _unknown(backend)
     if unknown and unknown not in vocabulary:
-        raise UserError(f"{named}: is to write {unknown} for unknown words, and has no such token.")
+        raise UserError(
+            f"{named}: its token for unknown words, {unknown}, is not in its vocabulary."
+        )
     named_ones = (unknown, token_of(settings, "unk"), "[UNK]", "<unk>")
     tokens["unk"] = next((each for each in named_ones if each in vocabulary), None)
     if (last := max(vocabulary.values())) >= _MOST_IDS:
@@ -69,8 +75,8 @@ def _check_mask(tokens: dict[str, str | None], named: str) -> None:
     for role in ("cls", "sep", "pad"):
         if tokens[role] == tokens["mask"]:
             raise UserError(
-                f"{named}: {tokens['mask']} is to be its mask_token and its {role}_token; a mask "
-                "is a token of its own."
+                f"{named}: {tokens['mask']} is both its mask_token and its {role}_token; the mask "
+                "must be another token."
             )
 
 
@@ -88,7 +94,7 @@ def _missing(role: str, settings: dict[str, Any], size: int) -> str:
     if role != "mask":
         return f"{what}."
     return (
-        f"{what}: it is of no masked language model; add a mask token with transformers' "
+        f"{what}: it belongs to no masked language model; add a mask token with transformers' "
         "add_special_tokens and save_pretrained (a checkpoint then needs model.resize=true), or "
         "choose another tokenizer."
     )
@@ -127,4 +133,55 @@ def _with_separators(tokenizer: Tokenizer, named: str) -> Tokenizer:
     raise UserError(
         f"{named}: puts other tokens around a pair of texts than {cls} A {sep} B {sep} or "
         f"{cls} A {sep} {sep} B {sep}, which is what bertexp trains on."
+    )
+
+
+def to_transformers(
+    tokenizer: Tokenizer, max_length: int, segments: bool = True
+) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of ``transformers`` that cuts text in the same way.
+
+    It is a ``BertTokenizer`` where that class does: it keeps nothing of a tokenizer but its
+    vocabulary, case and accents. The special tokens are put around a text as in training, see
+    ``Tokenizer.sequence``.
+
+    Args:
+        segments: whether the model has an embedding for the second text of a pair.
+    """
+    from transformers import BertTokenizer, PreTrainedTokenizerFast
+
+    backend = tokenizer.backend
+    normalizer = backend.normalizer
+    settings: dict[str, Any] = {
+        **{f"{role}_token": token for role, token in tokenizer.roles.tokens.items()},
+        "model_max_length": max_length,
+    }
+    is_bert = isinstance(backend.model, models.WordPiece) and tokenizer.separators == 1
+    if is_bert and segments and isinstance(normalizer, normalizers.BertNormalizer):
+        bert: PreTrainedTokenizerFast = BertTokenizer(
+            vocab=backend.get_vocab(with_added_tokens=False),
+            do_lower_case=normalizer.lowercase,
+            strip_accents=normalizer.strip_accents,
+            tokenize_chinese_chars=normalizer.handle_chinese_chars,
+            **settings,
+        )
+        if cutting(bert.backend_tokenizer) == cutting(backend):
+            return bert
+    whole = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=["input_ids", *["token_type_ids"] * segments, "attention_mask"],
+        **settings,
+    )
+    whole.backend_tokenizer.post_processor = _template(tokenizer, second=int(segments))
+    return whole
+
+
+def _template(tokenizer: Tokenizer, second: int) -> processors.TemplateProcessing:
+    """Put special tokens around texts; ``second`` is the segment of the second."""
+    cls, sep = tokenizer.roles.cls, tokenizer.roles.sep
+    between = [f"{sep}:0"] * tokenizer.separators
+    return processors.TemplateProcessing(
+        single=[f"{cls}:0", "$A:0", f"{sep}:0"],
+        pair=[f"{cls}:0", "$A:0", *between, f"$B:{second}", f"{sep}:{second}"],
+        special_tokens=[(cls, tokenizer.opening_id), (sep, tokenizer.closing_id)],
     )

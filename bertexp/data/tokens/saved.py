@@ -210,5 +210,4 @@ def _of_folder(
     except Exception as error:  # the type depends on what is wrong with the files
         reason = str(error).strip().splitlines()[0].rstrip(".: ")
         raise UserError(f"{named}: cannot be read as a tokenizer ({reason}).") from error
-    backend: Backend = tokenizer.backend_tokenizer
-    return backend
+    return tokenizer.backend_tokenizer

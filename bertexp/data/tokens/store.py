@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 
 from bertexp.data.cache import fingerprint
 from bertexp.data.corpora.corpus import CorpusStore
+from bertexp.data.corpora.shard import in_chunks
 from bertexp.data.parallel import cached_in_shards
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -80,6 +81,13 @@ class TokenStore:
         for first in range(0, len(self.tokens), COUNT_CHUNK):
             counts_V += np.bincount(self.tokens[first : first + COUNT_CHUNK], minlength=vocab_size)
         return counts_V
+
+
+def count_tokens(tokens: TokenStore, tokenizer: Tokenizer) -> np.ndarray:
+    """Return how often each id occurs, shape (vocabulary,); 0 for special tokens."""
+    counts_V = tokens.counts(len(tokenizer.is_special_V))
+    counts_V[tokenizer.is_special_V] = 0
+    return counts_V
 
 
 def prepare_tokens(
@@ -157,7 +165,7 @@ def write_shard(folder: Path, split: str, documents: Iterable[Texts], encoder: T
     counts_V = np.zeros(encoder.vocab_size, np.int64)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context((folder / f"{split}.{level}").open("wb")) for level in LEVELS]
-        for chunk in _chunks(documents):
+        for chunk in in_chunks(documents, _characters, CHUNK_CHARACTERS):
             ids, sentences = encoder.encode([text for doc in chunk for par in doc for text in par])
             paragraphs = np.array([len(par) for doc in chunk for par in doc], np.int64)
             sizes = np.array([len(doc) for doc in chunk], np.int64)
@@ -170,16 +178,8 @@ def write_shard(folder: Path, split: str, documents: Iterable[Texts], encoder: T
     np.save(folder / f"{split}.counts.npy", counts_V)
 
 
-def _chunks(documents: Iterable[Texts]) -> Iterator[list[Texts]]:
-    chunk: list[Texts] = []
-    size = 0
-    for document in documents:
-        chunk.append(document)
-        size += sum(len(text) for paragraph in document for text in paragraph)
-        if size >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    yield chunk
+def _characters(document: Texts) -> int:
+    return sum(len(text) for paragraph in document for text in paragraph)
 
 
 def _without_empty(sizes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

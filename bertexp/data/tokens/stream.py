@@ -15,7 +15,7 @@ import numpy as np
 
 from bertexp import draws
 from bertexp.data.corpora import Document, ReadDocuments
-from bertexp.data.corpora.shard import cleaned, identity
+from bertexp.data.corpora.shard import characters_of, cleaned, identity, in_chunks
 from bertexp.data.tokens.encoding import TextEncoder
 from bertexp.data.tokens.store import TokenStore
 from bertexp.validation import UserError
@@ -142,18 +142,15 @@ class TokenStream:
                 start, texts = replace(place, block=own - blocks), [ids]
 
     def _tokenized(self, start: Place) -> Iterator[tuple[Place, np.ndarray]]:
-        places, texts, sizes, characters = [], [], [], 0
-        for place, document in self._documents.read(start):
-            places.append(place)
-            texts += document.paragraphs
-            sizes.append(len(document.paragraphs))
-            characters += sum(map(len, document.paragraphs))
-            if characters >= CHUNK_CHARACTERS:
-                ids, lengths = self._encoder.encode(texts)
-                firsts = np.cumsum([0, *sizes[:-1]])
-                ends = np.cumsum(np.add.reduceat(lengths, firsts))
-                yield from zip(places, np.split(ids, ends[:-1]), strict=True)
-                places, texts, sizes, characters = [], [], [], 0
+        stream = self._documents.read(start)
+        for chunk in in_chunks(stream, lambda pair: characters_of(pair[1]), CHUNK_CHARACTERS):
+            texts = [text for _, document in chunk for text in document.paragraphs]
+            sizes = [len(document.paragraphs) for _, document in chunk]
+            ids, lengths = self._encoder.encode(texts)
+            firsts = np.cumsum([0, *sizes[:-1]])
+            ends = np.cumsum(np.add.reduceat(lengths, firsts))
+            places = [place for place, _ in chunk]
+            yield from zip(places, np.split(ids, ends[:-1]), strict=True)
 
     def _note(self, number: int, start: Place) -> None:
         if self._last_known(number) == (number, start):

@@ -13,8 +13,14 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders
 
 from bertexp.data.cache import fingerprint
-from bertexp.data.tokens.boundaries import WordBoundaries
-from bertexp.data.tokens.spelling import BYTE_SPACE, SPACE, bytes_of, piece_bytes, readable
+from bertexp.data.tokens.boundaries import (
+    BYTE_SPACE,
+    SPACE,
+    WordBoundaries,
+    bytes_of,
+    piece_bytes,
+    readable,
+)
 
 Ids = Sequence[int] | np.ndarray
 
@@ -62,7 +68,7 @@ class Tokenizer:
 
     @cached_property
     def vocab_size(self) -> int:
-        """How many ids there are; not each of them must have a token."""
+        """The number of ids, some of which may have no token."""
         return 1 + max(self.backend.get_vocab().values())
 
     @cached_property
@@ -95,7 +101,7 @@ class Tokenizer:
 
     @property
     def knows_words(self) -> bool:
-        """Whether it tells where words begin: otherwise every token is one."""
+        """Whether tokens show where words begin; if not, every token counts as a word."""
         return self._boundaries is not None or bool(self._continues_V.any())
 
     def begins_words(self, ids_N: np.ndarray, opens_N: np.ndarray) -> np.ndarray:
@@ -105,7 +111,7 @@ class Tokenizer:
         ``WordBoundaries``.
 
         Args:
-            opens_N: where nothing of what is before counts, so that a word begins.
+            opens_N: where a word begins whatever comes before.
         """
         if self._boundaries is None:
             return ~self._continues_V[ids_N] | opens_N
@@ -113,11 +119,9 @@ class Tokenizer:
 
     @cached_property
     def _continues_V(self) -> np.ndarray:
-        if self._prefix:
-            flags = np.array([token.startswith(self._prefix) for token in self.tokens])
-        else:
-            flags = np.zeros(self.vocab_size, dtype=bool)
-        # What was added is cut out of the text as a whole.
+        prefix = self._prefix
+        flags = np.array([bool(prefix) and token.startswith(prefix) for token in self.tokens])
+        # Added tokens are split off before words are split into pieces.
         flags[[*self.backend.get_added_tokens_decoder()]] = False
         return flags
 
@@ -126,15 +130,12 @@ class Tokenizer:
         if self._spelled is None:
             return None
         added = self.backend.get_added_tokens_decoder()
+        spell = bytes_of if self._is_byte_level else piece_bytes
         spelled = [
-            None if index in added or self.is_special_V[index] else self._bytes_of(token)
+            None if index in added or self.is_special_V[index] else spell(token)
             for index, token in enumerate(self.tokens)
         ]
         return WordBoundaries(spelled, self.backend.pre_tokenizer)
-
-    def _bytes_of(self, token: str) -> bytes:
-        """Return what a token adds to a text, its space included."""
-        return bytes_of(token) if self._is_byte_level else piece_bytes(token)
 
     @cached_property
     def has_space_V(self) -> np.ndarray:
@@ -147,8 +148,8 @@ class Tokenizer:
     def shown(self) -> list[str]:
         """Every id's token for people to read.
 
-        A byte-level vocabulary has a letter for each byte, which are read as the characters that
-        they are: ``Ġcafé`` for ``ĠcafÃ©``, and ``\\xf0\\x9f`` for a part of a character.
+        The letters of a byte-level vocabulary stand for bytes and are decoded: ``Ġcafé`` for
+        ``ĠcafÃ©``, and ``\\xf0\\x9f`` for a part of a character.
         """
         if not self._is_byte_level:
             return self.tokens
@@ -159,7 +160,7 @@ class Tokenizer:
 
     @cached_property
     def bare_tokens(self) -> list[str]:
-        """What is shown of every id within a text: no prefix, no sign for a space before it."""
+        """Every id's token within a text, without a prefix or the sign for a space."""
         if self._spelled is None:
             return [token.removeprefix(self._prefix) or token for token in self.tokens]
         signs = BYTE_SPACE if self._is_byte_level else SPACE
@@ -208,7 +209,7 @@ class Tokenizer:
 
     @cached_property
     def _kind(self) -> str:
-        """How text is normalised, parted and put together again, as the library writes it."""
+        """The normalizer, pre-tokenizer and decoder as JSON."""
         described = json.loads(self.backend.to_str())
         parts = [described[part] for part in ("normalizer", "pre_tokenizer", "decoder")]
         return json.dumps(parts, ensure_ascii=False)
@@ -219,7 +220,7 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 digits that change whenever the tokenizer cuts or numbers anything differently."""
+        """16 digits that change whenever any text would get other ids."""
         own: dict[str, Any] = {} if self.roles == Roles() else {"roles": asdict(self.roles)}
         if self.separators > 1:
             own["separators"] = self.separators

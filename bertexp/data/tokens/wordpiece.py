@@ -10,12 +10,13 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from bertexp.data.tokens.characters import (
     alphabet_size,
     count_characters,
-    in_chunks,
+    in_batches,
     needs_accents,
     normalized,
 )
+from bertexp.data.tokens.tokenizer import Roles
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL_TOKENS = tuple(Roles().tokens.values())
 CONTINUATION = "##"
 
 
@@ -44,7 +45,7 @@ def train_wordpiece(
         continuing_subword_prefix=CONTINUATION,
         show_progress=False,
     )
-    backend.train_from_iterator(in_chunks(texts), trainer)
+    backend.train_from_iterator(in_batches(texts), trainer)
     vocabulary = backend.get_vocab()
     # In Chinese there are no longer words to learn: rarer characters fill the vocabulary.
     left = [piece for character in [*pieces][size:] for piece in pieces[character]]

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from bertexp.data.corpora import CORPORA, pydoc, stdlib
+from bertexp.data.corpora import CORPORA, pydoc
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
 from bertexp.data.corpora.prose import SHORTEST, prose
 from bertexp.validation import UserError
@@ -164,7 +164,7 @@ def test_packages_are_read_and_never_imported(configure, tmp_path, monkeypatch, 
     (package / "broken.py").write_text("def (:\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(pydoc, "PACKAGES", {})
-    monkeypatch.setattr(stdlib, "modules_in", lambda _: [])
+    monkeypatch.setattr(pydoc.sysconfig, "get_path", lambda _: str(tmp_path / "none"))
     corpus = CORPORA[dataset](configure(dataset, packages=["curious"]))
     *_, last = [document for document in corpus.documents() if document.paragraphs]
     assert (last.name, last.paragraphs) == ("curious", [SENTENCE])

@@ -20,7 +20,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
-from bertexp.data.tokens.exporting import to_transformers
+from bertexp.data.tokens.roles import to_transformers
 from bertexp.data.tokens.saved import open_tokenizer
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, train_wordpiece
@@ -311,7 +311,7 @@ def settings_that_name(**tokens: str) -> Callable[[Path], None]:
     ("write", "told"),
     [
         (japanese, r"is a BertJapaneseTokenizer, which cuts text in ways"),
-        (closed_by_its_mask, r"\[MASK\] is to be its mask_token and its sep_token"),
+        (closed_by_its_mask, r"\[MASK\] is both its mask_token and its sep_token"),
         (of_a_decoder, r"puts other tokens around a pair of texts than <s> A </s> B </s>"),
         (
             without_mask,

@@ -1,11 +1,14 @@
-"""GLUE's nine tasks in its own TSV files (Wang et al. 2018).
+"""The files of GLUE's nine tasks (Wang et al. 2018), and of those that BabyLM kept.
 
-The files have no rules of quoting: quotation marks are text. The folders are those of GLUE's own
-download, https://gluebenchmark.com/tasks.
+GLUE's TSV files have no rules of quoting: quotation marks are text. The folders are those of its
+own download, https://gluebenchmark.com/tasks. The BabyLM challenge of 2025 has JSON Lines in one
+folder, ``glue_filtered``: ``<task>.train.jsonl`` and ``<task>.valid.jsonl``. It collects
+predictions on the latter.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -63,3 +66,13 @@ HUB_SPLITS = {
         {"MNLI-m": "test_matched", "MNLI-mm": "test_mismatched"},
     )
 }
+# By the name of the option, the validation files by condition; the first one decides.
+BABYLM = {
+    f"babylm_{task}": {"": task} for task in ("boolq", "multirc", "rte", "wsc", "mrpc", "qqp")
+} | {"babylm_mnli": {"": "mnli", "mismatched": "mnli-mm"}}
+
+
+def in_its_form(task: str, labels: list[str]) -> str:
+    """Return predictions as the challenge's pipeline collects them."""
+    rows = [{"id": f"{task}_{n}", "pred": int(label)} for n, label in enumerate(labels)]
+    return json.dumps({task: {"predictions": rows}})

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from bertexp import draws
-from bertexp.masking.masker import Masked, Masker
+from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.masking.masker import Masked
 from bertexp.masking.words import batch_words
+from bertexp.objectives.examples import MaskedExamples
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +24,6 @@ BATCH_SIZE = 32
 TOLERANCE = 4.0
 # Runs of this many tokens and more are counted together.
 LONGEST_RUN = 20
-
-
-class MaskedExamples(Protocol):
-    """Examples in which tokens are masked."""
-
-    masker: Masker
-
-    def __len__(self) -> int: ...
-
-    def unmasked(self, example_ids: np.ndarray) -> np.ndarray:
-        """Return the ids of examples of the first epoch as they were written, padded."""
 
 
 @dataclass(frozen=True)
@@ -92,33 +83,28 @@ class Audit:
             )
 
 
-@dataclass
-class _Sums:
-    counts: Counter[str]
-    runs: Counter[int]
-    requested: float = 0.0
-    squares: float = 0.0
-
-
 def audit(examples: MaskedExamples, batches: int = BATCHES) -> Audit:
     """Measure the masks of ``batches`` fixed batches of the first epoch."""
-    sums = _Sums(Counter(), Counter())
+    sums: dict[str, Any] = defaultdict(int)
+    runs: Counter[int] = Counter()
     for ids_BL, masked in masked_batches(examples, batches, BATCH_SIZE):
-        _add(sums, examples, ids_BL, masked)
-    counts, drawn = sums.counts, examples.masker.drawn
-    maskable, predicted = max(counts["maskable"], 1), max(counts["predicted"], 1)
+        runs.update(np.minimum(run_lengths(masked.predicted_BL), LONGEST_RUN).tolist())
+        for name, value in _sums(examples.masker.tokenizer, ids_BL, masked).items():
+            sums[name] += value
+    drawn = examples.masker.drawn
+    maskable, predicted = max(sums["maskable"], 1), max(sums["predicted"], 1)
     return Audit(
-        requested=drawn if isinstance(drawn, float) else sums.requested / maskable,
-        realised=counts["predicted"] / maskable,
-        error=sums.squares**0.5 / maskable,
-        mask=counts["mask"] / predicted,
-        random=counts["random"] / predicted,
-        keep=counts["keep"] / predicted,
-        only_corrupted=counts["only_corrupted"] / maskable,
-        whole_words=counts["whole_words"] / max(counts["words"], 1),
-        runs=dict(sorted(sums.runs.items())),
-        sequences=counts["sequences"],
-        empty=counts["empty"],
+        requested=drawn if isinstance(drawn, float) else sums["requested"] / maskable,
+        realised=sums["predicted"] / maskable,
+        error=sums["squares"] ** 0.5 / maskable,
+        mask=sums["mask"] / predicted,
+        random=sums["random"] / predicted,
+        keep=sums["keep"] / predicted,
+        only_corrupted=sums["only_corrupted"] / maskable,
+        whole_words=sums["whole_words"] / max(sums["words"], 1),
+        runs=dict(sorted(runs.items())),
+        sequences=sums["sequences"],
+        empty=sums["empty"],
     )
 
 
@@ -142,8 +128,8 @@ def run_lengths(predicted_BL: np.ndarray) -> np.ndarray:
     return np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
 
 
-def _add(sums: _Sums, examples: MaskedExamples, ids_BL: np.ndarray, masked: Masked) -> None:
-    tokenizer = examples.masker.tokenizer
+def _sums(tokenizer: Tokenizer, ids_BL: np.ndarray, masked: Masked) -> dict[str, float]:
+    """Return the sums of one batch, by name."""
     predicted_BL, changed_BL = masked.predicted_BL, masked.input_ids_BL != ids_BL
     maskable_BL = ~tokenizer.is_special_V[ids_BL]
     is_mask_BL = masked.input_ids_BL == tokenizer.mask_id
@@ -152,18 +138,17 @@ def _add(sums: _Sums, examples: MaskedExamples, ids_BL: np.ndarray, masked: Mask
     words = batch_words(ids_BL, maskable_BL, tokenizer)
     reached = np.append(0, np.cumsum(predicted_BL))
     hits_W = reached[words.ends_W] - reached[words.starts_W]
-    sums.requested += float(requested_B.sum())
-    sums.squares += float((residual_B**2).sum())
-    sums.runs.update(np.minimum(run_lengths(predicted_BL), LONGEST_RUN).tolist())
-    sums.counts.update(
-        maskable=masked.maskable,
-        predicted=int(predicted_BL.sum()),
-        mask=int((predicted_BL & is_mask_BL).sum()),
-        random=int((predicted_BL & changed_BL & ~is_mask_BL).sum()),
-        keep=int((predicted_BL & ~changed_BL).sum()),
-        only_corrupted=int((changed_BL & ~predicted_BL).sum()),
-        words=int((hits_W > 0).sum()),
-        whole_words=int((hits_W == words.ends_W - words.starts_W).sum()),
-        sequences=len(ids_BL),
-        empty=masked.empty,
-    )
+    return {
+        "requested": float(requested_B.sum()),
+        "squares": float((residual_B**2).sum()),
+        "maskable": masked.maskable,
+        "predicted": int(predicted_BL.sum()),
+        "mask": int((predicted_BL & is_mask_BL).sum()),
+        "random": int((predicted_BL & changed_BL & ~is_mask_BL).sum()),
+        "keep": int((predicted_BL & ~changed_BL).sum()),
+        "only_corrupted": int((changed_BL & ~predicted_BL).sum()),
+        "words": int((hits_W > 0).sum()),
+        "whole_words": int((hits_W == words.ends_W - words.starts_W).sum()),
+        "sequences": len(ids_BL),
+        "empty": masked.empty,
+    }
