@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from bertexp.data.corpora import opening
 from bertexp.data.corpora.opening import Part
 from bertexp.validation import UserError, nearest
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
 ROWS_AT_ONCE = 256
@@ -68,8 +69,6 @@ def parquet_rows(part: Part, columns: Columns, errors: str) -> Rows:
 
 
 def arrow_rows(part: Part, columns: Columns, errors: str) -> Rows:
-    import pyarrow as pa
-
     is_file = opening.head(part.path, part.key).startswith(b"ARROW1")
     with _arrow_errors(part, "Arrow"), pa.memory_map(str(part.path)) as source:
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
@@ -107,8 +106,6 @@ def _rows(batches: Iterable[pa.RecordBatch], errors: str, part: Part) -> Rows:
 
 def _values(array: pa.Array, errors: str, part: Part, first: int) -> list[Any]:
     """Return a column's values; text that is not all UTF-8 is decoded here."""
-    import pyarrow as pa
-
     try:
         values: list[Any] = array.to_pylist()
     except UnicodeDecodeError:
@@ -137,8 +134,6 @@ def _open_parquet(part: Part) -> Iterator[ParquetFile]:
 
 @contextmanager
 def _arrow_errors(part: Part, kind: str) -> Iterator[None]:
-    import pyarrow as pa
-
     try:
         with opening.reading(part.path, part.key):
             yield

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bertexp.data.cache import fingerprint
-from bertexp.data.corpora.corpus import CorpusStore
+from bertexp.data.corpora.corpus import SPLITS, CorpusStore
 from bertexp.data.corpora.shard import in_chunks
 from bertexp.data.parallel import cached_in_shards
 from bertexp.data.tokens.encoding import TextEncoder
@@ -21,7 +21,6 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 # Incremented whenever the same text would give other tokens, or the same tokens other files.
 TOKENS_VERSION = 2
 FILES_VERSION = 3
-SPLITS = ("train", "validation")
 # Characters encoded at once: enough to benefit from vectorised code, in little memory.
 CHUNK_CHARACTERS = 1 << 20
 # Tokens counted at once, so that a large corpus does not need large temporaries.
