@@ -136,7 +136,8 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--at",
         metavar="UNIT",
-        help=f"compare where runs had spent as much: {', '.join(UNITS)} ({DEFAULT_UNIT})",
+        help=f"compare where runs had spent as much: {', '.join(UNITS)} (default: {DEFAULT_UNIT}, "
+        "or tokens for runs with trainer.max_tokens alone)",
     )
     parser.add_argument(
         "--evaluation",

@@ -31,6 +31,16 @@ UNITS = {
 }
 # Runs of the same mask-rate study take the same steps on the same tokens.
 DEFAULT_UNIT = "steps"
+# Runs that ended up to 2% after the budget ended at it: the last batch exceeds a number of tokens.
+LATEST = 1.02
+
+
+def default_unit(runs: Sequence[Run]) -> str:
+    """Return ``tokens`` if all runs were given the same number of them and nothing else."""
+    limits = ("trainer.epochs", "trainer.max_steps", "trainer.max_tokens")
+    given = {tuple(run.config.get(key) for key in limits) for run in runs}
+    (*others, tokens) = given.pop() if len(given) == 1 else (None, None, None)
+    return "tokens" if tokens and not any(others) else DEFAULT_UNIT
 
 
 def spent(at: str, budget: float) -> str:
@@ -90,7 +100,12 @@ def common_budget(curves: Iterable[Curve]) -> float | None:
 
 
 def value_at(curve: Curve, budget: float) -> float | None:
-    """Return the metric at ``budget``, interpolated; None before or after all evaluations."""
+    """Return the metric at ``budget``, interpolated; None before or after all evaluations.
+
+    If a run was evaluated only at its end, the end counts as the budget up to 2% after it.
+    """
+    if _only_end(curve, budget):
+        return curve[-1][1]
     place = bisect.bisect_left(curve, budget, key=lambda point: point[0])
     if place == len(curve):
         return None
@@ -108,7 +123,13 @@ def first_trained(curve: Curve) -> float | None:
 
 
 def is_midway(curve: Curve, budget: float) -> bool:
-    return curve[-1][0] > 1.02 * budget
+    return curve[-1][0] > LATEST * budget
+
+
+def _only_end(curve: Curve, budget: float) -> bool:
+    """Return whether a run was evaluated only at its end, at the budget or just after it."""
+    end = curve[-1][0]
+    return first_trained(curve) == end >= budget and not is_midway(curve, budget)
 
 
 def _at_its_end(run: Run, metric: str, at: str) -> Run:
@@ -125,7 +146,8 @@ def _missing(run: Run, metric: str, at: str, budget: float | None) -> str | None
     first = first_trained(run.curve)
     # A loss falls steeply at first: on a straight line from the untrained model it would appear far
     # worse than it was.
-    if first is not None and first > budget and run.curve[0][0] != budget:
+    is_unspent = run.curve[0][0] == budget
+    if first and first > budget and not (is_unspent or _only_end(run.curve, budget)):
         return (
             f"was not evaluated from its first step to {spent(at, first)}, and is compared at "
             f"{spent(at, budget)}"

@@ -120,7 +120,7 @@ def _unequal_ends(runs: Sequence[Run], at: str) -> list[str]:
 
 def _unmeasured(runs: Sequence[Run], at: str, budget: float) -> list[str]:
     firsts = {run.folder: first_trained(run.curve) for run in runs}
-    late = [run for run in runs if budget and (firsts[run.folder] or 0) > budget]
+    late = [r for r in runs if r.value is None and budget and (firsts[r.folder] or 0) > budget]
     if not late:
         return []
     every = min(

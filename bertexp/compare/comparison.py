@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
-from bertexp.compare.budgets import DEFAULT_UNIT, UNITS, is_midway, measure
+from bertexp.compare.budgets import UNITS, default_unit, is_midway, measure
 from bertexp.compare.comparable import default_metric, measured_on, notes, undirected
 from bertexp.compare.effects import find_effects
 from bertexp.compare.examples import clustered_difference
@@ -46,14 +46,15 @@ def compare(
         by: keys that tell settings apart; by default all that differ, except the seed.
         baseline: ``"key=value, ..."`` of the setting to compare the others with; by default
             the one nearest to what ``conf/`` ships.
-        at: the unit of the budget, see ``Comparison``; ``steps`` by default.
+        at: the unit of the budget, see ``Comparison``; by default ``steps``, or ``tokens`` where
+            these are what runs were given.
         evaluation: the name of the saved evaluation whose figures the runs were read with.
         margin: differences within it, in the metric's unit, are the same for the user.
 
     Raises:
         UserError: no such metric, key, setting or unit.
     """
-    at = at or DEFAULT_UNIT
+    at = at or default_unit(runs)
     require_choice("--at", at, UNITS)
     metric = metric or default_metric(runs)
     _require_metric(runs, metric)

@@ -125,6 +125,31 @@ def test_runs_first_evaluated_too_late_say_what_to_set(
     assert found.differences == () and "better" not in "".join(found.warnings)
 
 
+def test_runs_with_a_budget_of_tokens_are_compared_at_their_ends(make_run: MakeRun) -> None:
+    """Rows of another format have fewer tokens, and the last batch exceeds the budget."""
+    runs = []
+    for form, steps, tokens in (("blocks", 496, 960_446), ("packed", 513, 961_569)):
+        run = make_run([2.0], task__format=form, trainer__max_tokens=960_000)
+        history = [
+            {"step": step, "train/tokens": spent, "eval/loss": loss}
+            for step, spent, loss in ((0, 0, 6.0), (steps, tokens, 2.0 + (form == "packed")))
+        ]
+        runs.append(dataclasses.replace(run, history=history))
+    found = compare(runs)
+    assert (found.at, found.budget) == ("tokens", 960_446)
+    assert [run.value for run in found.runs] == [2.0, 3.0]
+    assert [run.error for run in found.runs] == [None, None]
+    assert not any("no evaluation" in line for line in found.warnings)
+    # At equal steps one of them is far from its end, and was not evaluated there.
+    by_steps = compare(runs, at="steps")
+    assert [run.value for run in by_steps.runs] == [2.0, None]
+    one_longer = [
+        runs[0],
+        dataclasses.replace(runs[1], config={**runs[1].config, "trainer.epochs": 1}),
+    ]
+    assert compare(one_longer, by=["task.format"]).at == "steps"
+
+
 def test_while_nothing_has_finished_all_that_was_evaluated_counts(make_run: MakeRun) -> None:
     runs = [
         make_run((4.0, 3.0), seed=0, status="running"),
