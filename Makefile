@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run sweep fast test gpu soak docs pictures lint format clean
+.PHONY: help run sweep fast test gpu soak docs pictures results lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -53,6 +53,9 @@ docs: $(READY)  ## build the documentation, site/index.html, a minute
 
 pictures: $(READY)  ## make the README's pictures again, ten minutes
 	$(BIN)/python docs/pictures/make.py
+
+results: $(READY)  ## run the published studies again and publish them, hours
+	$(BIN)/python docs/results/publish.py --run
 
 lint: $(READY)  ## check style, types and that imports go one way
 	$(BIN)/ruff check .

@@ -1,0 +1,279 @@
+"""Publish studies: a CSV and a picture for each, and the tables in docs/results.md.
+
+    python docs/results/publish.py                        # from sweeps that have ended
+    python docs/results/publish.py --run                  # run the sweeps first: `make results`
+    python docs/results/publish.py --folder /data/sweeps mask_rate-tiny-1      # some of them
+
+A CSV has the sweeps of one study, a row for each setting; pictures and tables are made from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import itertools
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from bertexp.api.comparison import Comparison
+from bertexp.compare.results import JSON_FILE
+from bertexp.compare.runs import read_run
+from bertexp.compare.wording import axis, two_digits
+from bertexp.config import Config
+from bertexp.console import number
+from bertexp.plotting import FAINT, GRID, HUES, INK, STYLE, save
+from bertexp.training.setup import mixed_precision
+from bertexp.unread import COMMAND_LINE, conditions, unread, written_keys
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "results.md"
+SWEEPS = Path("outputs") / "sweeps"
+COMMON = (
+    "hydra/sweeper=resolve hydra.sweeper.margin=0.02 hydra.sweeper.max_seeds=10 "
+    "hardware.threads=1 tracker=none evaluation.every=null seed=0,1,2"
+)
+EPOCH = "trainer.epochs=1 evaluation.evaluators=[]"
+TOKENS = "trainer.max_tokens=960000 evaluation.evaluators=[]"
+# By the name of the sweep, the most important first. A CSV is named after the experiment.
+STUDIES = {
+    "mask_rate-tiny-1": f"+experiment=mask_rate masking.prob=0.15,0.25,0.4,0.6 {EPOCH}",
+    "nsp_or_not": f"+experiment=nsp_or_not {TOKENS}",
+    "mask_strategy": "+experiment=mask_strategy trainer.epochs=1 "
+    "evaluation.evaluators=[bits_per_byte] evaluation.pseudo_perplexity=50",
+    "diffusion": "+experiment=diffusion trainer.epochs=1 hydra.sweeper.metric=eval/elbo",
+    "mask_replacement": f"+experiment=mask_replacement {EPOCH}",
+    "mask_rate-tiny-0.33": "+experiment=mask_rate masking.prob=0.15,0.4 trainer.epochs=0.333 "
+    "evaluation.evaluators=[]",
+    "mask_schedule": "+experiment=mask_schedule masking.prob=0.225,0.3,0.15 "
+    f"masking.schedule.name=constant,linear,linear masking.schedule.end=null,0.15,0.3 {EPOCH}",
+    "families": f"+experiment=families family=bert,modernbert,deberta_v2 {EPOCH}",
+    "mask_rate-tiny-3": "+experiment=mask_rate masking.prob=0.15,0.4 trainer.epochs=3 "
+    "evaluation.evaluators=[]",
+    "mask_rate-mini-1": f"+experiment=mask_rate model=mini masking.prob=0.15,0.4 {EPOCH}",
+    "input_format": f"+experiment=input_format {TOKENS}",
+}
+COLOURS = dict(zip(("better", "worse", "same"), HUES, strict=False))
+# Overrides that are not part of a setting, or do not change its result.
+NOT_OF_A_SETTING = {"sweep", "seed", "tracker", "trainer.resume"}
+
+Row = dict[str, str]
+
+
+def rows_of(sweep: Path) -> list[Row]:
+    """Return a row for each setting of a sweep, the best first."""
+    results = Comparison.of_sweep(sweep, None).results
+    differences = {each.setting: each for each in results.differences}
+    rows = []
+    for setting in results.settings:
+        runs = [r for r in results.runs if r.setting == setting.label and r.value is not None]
+        run = read_run(Path(runs[0].folder))
+        versions, budget = run.summary["versions"], run.summary["budget"]
+        given = [*map(str, OmegaConf.load(run.folder / ".hydra" / "overrides.yaml"))]
+        skipped = NOT_OF_A_SETTING | not_read(run.folder, given)
+        kept = [each for each in given if each.partition("=")[0] not in skipped]
+        labels = zip(setting.values, setting.label.split(", "), strict=True)
+        # Keys without their groups.
+        named = [re.sub(r"^[\w.]+\.", "", label) for key, label in labels if key not in skipped]
+        row: dict[str, Any] = {
+            "study": sweep.name,
+            "setting": ", ".join(named),
+            "overrides": shlex.join(kept),
+            "model": f"{run.config['model.name']} {run.config['family.name']}",
+            "metric": results.metric,
+            **{name: getattr(setting, name) for name in ("mean", "low", "high", "deviation")},
+            "seeds": setting.seeds,
+            **dict.fromkeys(("difference", "difference_low", "difference_high")),
+            "verdict": "baseline",
+            "margin": results.margin,
+            "steps": budget["step"],
+            "tokens": budget["tokens"],
+            "corpus": run.summary["fingerprints"]["corpus"],
+            **machine(run.config["hardware.precision"]),
+            **{name: versions[name] for name in ("torch", "transformers", "bertexp")},
+            "commit": versions["git_commit"],
+            "values": " ".join(f"{r.seed}:{r.value:.6f}" for r in runs),
+        }
+        if found := differences.get(setting.label):
+            row["difference"] = found.mean
+            row["difference_low"], row["difference_high"] = found.low, found.high
+            row["verdict"] = found.verdict
+        rows.append({name: text(value) for name, value in row.items()})
+    return rows
+
+
+def not_read(run: Path, overrides: Sequence[str]) -> set[str]:
+    """Return those keys of overrides that a run does not read, which alone would be an error."""
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert isinstance(config, DictConfig)
+    named = dict.fromkeys(written_keys(overrides), COMMAND_LINE)
+    return {*unread(named, config, conditions(Config))}
+
+
+def machine(precision: str) -> Row:
+    """Return the hardware and precision of sweeps that ran on this machine's CPU."""
+    cpu = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpu.read_text()) if cpu.is_file() else None
+    name = found[1] if found else platform.processor()
+    exact = {"no": "float32", "bf16": "bfloat16"}[mixed_precision(precision, on_cpu=True)]
+    return {
+        "hardware": f"CPU, one thread of {name}, {torch.backends.cpu.get_cpu_capability()}",
+        "precision": exact,
+    }
+
+
+def text(value: object) -> str:
+    return "" if value is None else f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def read(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Write a study's rows, with those of its other sweeps that are in the file already."""
+    kept = read(path) if path.is_file() else []
+    studies = {row["study"] for row in rows}
+    order = [*STUDIES]
+    together = [row for row in kept if row["study"] not in studies] + [*rows]
+    together.sort(key=lambda row: order.index(row["study"]))
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, [*rows[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(together)
+    path.write_text(lines.getvalue(), encoding="utf-8")
+
+
+def values(row: Row) -> dict[int, float]:
+    """Return the metric by seed."""
+    pairs = (pair.split(":") for pair in row["values"].split())
+    return {int(seed): float(value) for seed, value in pairs}
+
+
+def by_study(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    groups = itertools.groupby(rows, key=lambda row: row["study"])
+    return {study: [*found] for study, found in groups}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the Markdown table of one sweep."""
+    metric = rows[0]["metric"]
+    lines = [
+        f"| setting | {axis(metric)} | difference (95%) | seeds | verdict |",
+        f"|{' --- |' * 5}",
+    ]
+    for row in rows:
+        half = (float(row["high"]) - float(row["low"])) / 2
+        digits = two_digits(half)
+        mean = f"{number(float(row['mean']), digits)} ± {number(half, digits)}"
+        lines.append(
+            f"| {row['setting']} | {mean} | {difference(row)} | {row['seeds']} | {row['verdict']} |"
+        )
+    return "\n".join(lines)
+
+
+def difference(row: Row) -> str:
+    if not row["difference"]:
+        return ""
+    if not row["difference_low"]:
+        return number(float(row["difference"]), 3, signed=True)
+    low, high = float(row["difference_low"]), float(row["difference_high"])
+    digits = two_digits((high - low) / 2)
+    shown = [number(n, digits, signed=True) for n in (float(row["difference"]), low, high)]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def filled(page: str) -> str:
+    """Return the page with the tables of all sweeps between their markers."""
+    for path in sorted(HERE.glob("*.csv")):
+        for study, rows in by_study(read(path)).items():
+            begin, end = f"<!-- {study} -->", "<!-- end -->"
+            pattern = f"{re.escape(begin)}.*?{end}"
+            page = re.sub(
+                pattern, f"{begin}\n\n{table(rows)}\n\n{end}", page, count=1, flags=re.DOTALL
+            )
+    return page
+
+
+def picture(rows: Sequence[Row]) -> Figure:
+    """Return the differences from the baseline of all sweeps of a study, one below the other."""
+    studies = by_study(rows)
+    others = [[row for row in found if row["difference"]] for found in studies.values()]
+    heights = [len(found) + 1.2 for found in others]
+    figure = Figure(figsize=(7.2, 0.7 + 0.38 * sum(heights)), layout="constrained")
+    grid = figure.subplots(
+        len(studies), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for axes, (study, found), shown in zip(grid[:, 0], studies.items(), others, strict=True):
+        baseline = next(row for row in found if not row["difference"])
+        margin, base = float(baseline["margin"]), values(baseline)
+        axes.axvspan(-margin, margin, color=GRID, lw=0)
+        axes.axvline(0, color=FAINT, lw=1, ls=(0, (4, 3)))
+        for place, row in enumerate(shown):
+            colour = COLOURS.get(row["verdict"], FAINT)
+            gaps = [value - base[seed] for seed, value in values(row).items() if seed in base]
+            axes.plot(gaps, [place + 0.22] * len(gaps), "o", ms=3.6, alpha=0.5, mew=0, color=colour)
+            if row["difference_low"]:
+                ends = [float(row["difference_low"]), float(row["difference_high"])]
+                axes.plot(ends, [place] * 2, color=colour, lw=1.8, solid_capstyle="butt")
+            axes.plot(
+                float(row["difference"]), place, "o", ms=7, mec="white", mew=0.8, color=colour
+            )
+            words = f"{row['verdict']}, {row['seeds']} seeds"
+            beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
+            axes.text(1.02, place, words, color=colour, **beside)
+        axes.set_yticks(range(len(shown)), [row["setting"] for row in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(visible=False, axis="y")
+        title = f"{study}: {baseline['model']}, {int(baseline['steps']):,} steps"
+        axes.set_title(f"{title}, against {baseline['setting']}", loc="left", fontsize=9, color=INK)
+    grid[-1, 0].set_xlabel(f"difference in {axis(rows[0]['metric'])}")
+    return figure
+
+
+def experiment(study: str) -> str:
+    found = re.match(r"\+experiment=(\w+)", STUDIES[study])
+    assert found
+    return found[1]
+
+
+def main() -> None:
+    """Publish the studies that the command line names, by default all that have ended."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="run the sweeps first, or resume them")
+    parser.add_argument("--folder", type=Path, default=SWEEPS, help="where the sweeps are")
+    parser.add_argument("studies", nargs="*", help=f"some of {', '.join(STUDIES)}")
+    options = parser.parse_args()
+    for study in options.studies or STUDIES:
+        if study not in STUDIES:
+            parser.error(f"'{study}' is none of {', '.join(STUDIES)}")
+        sweep = options.folder / study
+        if options.run:
+            chosen = [*shlex.split(f"{COMMON} {STUDIES[study]}"), f"sweep={study}"]
+            where = f"hydra.sweep.dir={sweep}"
+            subprocess.run([sys.executable, "-m", "bertexp", *chosen, where], check=True)
+        # A sweep that has ended has its comparison.
+        if (sweep / JSON_FILE).is_file():
+            write(HERE / f"{experiment(study)}.csv", rows_of(sweep))
+    for path in sorted(HERE.glob("*.csv")):
+        with matplotlib.rc_context(STYLE):
+            save(picture(read(path)), path.with_suffix(".svg"))
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
