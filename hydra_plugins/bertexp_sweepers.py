@@ -15,12 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp import plugins
 from bertexp.config import Config, conf_dir, store_own_keys
-from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
+from bertexp.experiment.invocation import seconds_a_job
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.sweeps.limits import Limits
+from bertexp.sweeps.metric import refuse_unknown_metric
 from bertexp.sweeps.points import Varied, grid, suggested
 from bertexp.sweeps.stored import StoredJob
-from bertexp.sweeps.sweeper import ResumableSweeper
+from bertexp.sweeps.sweeper import Planned, ResumableSweeper
 from bertexp.validation import UserError, require
 
 SCHEMAS = (Config, FinetuneConfig)
@@ -115,7 +116,7 @@ class ResolveSweeper(ResumableSweeper):
         self, params: Mapping[str, str] | None, together: Sequence[str], **limits: Any
     ) -> None:
         super().__init__(params, None, SCHEMAS, _compare)
-        self._together, self._given = together, limits
+        self._together, self._given, self._is_over = together, limits, False
 
     def sweep(self, arguments: list[str]) -> None:
         self._limits = Limits(**self._given)
@@ -125,7 +126,7 @@ class ResolveSweeper(ResumableSweeper):
         """Launch round after round, each for the baseline and the settings that are still open."""
         points = grid({k: v for k, v in varied.items() if k != "seed"}, self._together)
         seeds = self._limits.first_seeds(varied, self._config.seed)
-        self._check(len(points))
+        self._check_plan(len(points))
         wanted = [*range(len(points))]
         jobs: list[tuple[int, StoredJob]] = []
         tried = 0
@@ -134,17 +135,37 @@ class ResolveSweeper(ResumableSweeper):
             batch = [(place, seed) for seed in seeds for place in wanted]
             overrides = [[*points[place], f"seed={seed}"] for place, seed in batch]
             ended = self.launch(overrides, len(jobs))
-            if self._config.trainer.dry_run:
+            if self._config.trainer.dry_run or self._is_over:
                 return
             jobs += [(place, job) for (place, _), job in zip(batch, ended, strict=True)]
             wanted = self._still_open({job.folder: place for place, job in jobs if job.finished})
             room = self._limits.max_seeds - tried
             seeds = [*range(max(seeds) + 1, max(seeds) + 1 + min(self._limits.per_round, room))]
-            if wanted and (limit := self._exceeded(len(jobs) + len(wanted) * len(seeds), room)):
-                print(f"Stopped at hydra.sweeper.{limit}; not all settings are resolved.")
+            if wanted and room <= 0:
+                self._stop(f"max_seeds={self._limits.max_seeds}")
                 return
 
-    def _check(self, settings: int) -> None:
+    def check(self, jobs: Sequence[DictConfig]) -> None:
+        if metric := self._limits.metric:
+            refuse_unknown_metric(metric, jobs)
+
+    def start(self, jobs: Sequence[Planned], number: int, total: int, at_once: int) -> None:
+        """Run a round unless it would take too long, which nobody knows before a job has ended."""
+        limit = self._limits.max_time
+        if limit is not None and seconds_a_job(self.root) is None:
+            super().start(jobs[:at_once], number, total, at_once)
+            number, jobs = number + at_once, jobs[at_once:]
+        minutes = (seconds_a_job(self.root) or 0.0) * total / at_once / 60
+        if jobs and limit is not None and minutes > limit:
+            self._stop(f"max_time={limit:g}")
+        elif jobs:
+            super().start(jobs, number, total, at_once)
+
+    def _stop(self, limit: str) -> None:
+        print(f"Stopped at hydra.sweeper.{limit}; not all settings are resolved.", flush=True)
+        self._is_over = True
+
+    def _check_plan(self, settings: int) -> None:
         from bertexp.compare.rounds import check_plan, fewest_seeds
 
         if settings < 2:
@@ -173,13 +194,3 @@ class ResolveSweeper(ResumableSweeper):
         labels = zip(places(comparison, finished), finished.values(), strict=True)
         named = {*still, comparison.baseline} if still else set()
         return sorted({place for label, place in labels if label in named})
-
-    def _exceeded(self, jobs: int, room: int) -> str | None:
-        """Return the limit that ``jobs`` in all would exceed, with ``room`` for more seeds."""
-        limits, seconds = self._limits, seconds_a_job(self.root) or 0.0
-        if room <= 0:
-            return f"max_seeds={limits.max_seeds}"
-        spent = seconds * jobs / jobs_at_once(self._config.hydra.launcher) / 60
-        if limits.max_time is not None and spent > limits.max_time:
-            return f"max_time={limits.max_time:g}"
-        return None

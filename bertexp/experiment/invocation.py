@@ -125,21 +125,25 @@ def seconds_a_job(sweep_folder: Path) -> float | None:
     return sum(took) / len(took) if took else None
 
 
+def gpus() -> list[str]:
+    """Return the GPUs that this process may use."""
+    import torch
+
+    named = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
+    return named or [str(number) for number in range(torch.cuda.device_count())]
+
+
 def take_gpus(sweep: Path, at_once: int) -> None:
     """Restrict this process to its share of the GPUs, if there are any.
 
     Locks in the folder ``sweep`` mark the shares that are taken. joblib divides the cores itself,
     by OMP_NUM_THREADS.
     """
-    import torch
-
-    named = [name for name in os.environ.get(VISIBLE, "").split(",") if name]
-    gpus = named or [str(number) for number in range(torch.cuda.device_count())]
-    if _held or not gpus:
+    if _held or not (found := gpus()):
         return
     place = _free_place(sweep, at_once)
     # With fewer GPUs than jobs, several jobs share one.
-    os.environ[VISIBLE] = ",".join(gpus[place::at_once] or [gpus[place % len(gpus)]])
+    os.environ[VISIBLE] = ",".join(found[place::at_once] or [found[place % len(found)]])
 
 
 def _free_place(sweep: Path, places: int) -> int:

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bertexp.config import RunConfig, keys
 from bertexp.console import clock, plural
-from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
+from bertexp.experiment.invocation import gpus, jobs_at_once, seconds_a_job
 from bertexp.experiment.phases import expand
 from bertexp.sweeps.ending import report
 from bertexp.sweeps.points import Varied
@@ -44,7 +44,7 @@ from bertexp.validation import UserError, require_folder_name
 
 
 @dataclass(frozen=True)
-class _Planned:
+class Planned:
     """A job to launch: its configuration, what its folder holds, and the folder to work in."""
 
     overrides: list[str]
@@ -105,6 +105,7 @@ class ResumableSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self._config, self._loader = config, hydra_context.config_loader
+        self._launcher = config.hydra.launcher
         self._composed = _Composed(self._loader)
         loader = cast(ConfigLoader, self._composed)
         self._task = HydraContext(loader, hydra_context.callbacks), task_function
@@ -146,6 +147,9 @@ class ResumableSweeper(Sweeper):
                     clear_dry_run(self.root, is_new)
         report(config, ended, self._compare)
 
+    def check(self, jobs: Sequence[DictConfig]) -> None:
+        """Raise a ``UserError`` for a mistake in the composed jobs of the first launch."""
+
     def launch(self, points: Sequence[Sequence[str]], first: int = 0) -> list[StoredJob]:
         """Run the jobs that are left, and return all; ``first`` jobs were launched before.
 
@@ -154,28 +158,37 @@ class ResumableSweeper(Sweeper):
                 setting, or two jobs are the same run.
         """
         jobs = [self._plan(overrides) for overrides in points]
+        at_once, composed = jobs_at_once(self._launcher), [job.composed for job in jobs]
         if first == 0:
             searched = points[0] if self._total else None
-            refuse_unread_in_sweep(
-                [job.composed for job in jobs], self._keys, self._schemas, searched
-            )
+            refuse_unread_in_sweep(composed, self._keys, self._schemas, searched)
+            self.check(composed)
         unique = {job.stored.folder: job for job in jobs}
         left = [job for job in unique.values() if not job.stored.finished]
         total, done = self._total or first + len(unique), len(unique) - len(left)
         if first == 0:
             print(self._announcement(total, done), flush=True)
-        shown = left if self._config.trainer.dry_run else unique.values()
-        self._folders |= dict.fromkeys(job.folder for job in shown)
+            self._shares = min(at_once, len(unique))
+        if not self._config.trainer.dry_run:
+            ended = (folder for folder, job in unique.items() if job.stored.finished)
+            self._folders |= dict.fromkeys(ended)
         if left:
-            OmegaConf.save(self._config, self.root / "multirun.yaml")
-            config = self._config.copy()
-            if "n_jobs" in (launcher := config.hydra.launcher):
-                # Jobs that are not there would get their share of the cores.
-                launcher.n_jobs = min(jobs_at_once(launcher), len(left))
-            placed = [self._placed(job, total, launcher.get("n_jobs")) for job in left]
-            made = Plugins.instance().instantiate_launcher(*self._task, config)
-            made.launch(placed, initial_job_idx=first + done)
+            # Jobs that are not there would get their share of the cores. The share of the GPUs is
+            # that of the first round.
+            at_once = self._shares if gpus() else min(at_once, len(left))
+            self.start(left, first + done, total, at_once)
         return [read_job(job.folder) for job in jobs]
+
+    def start(self, jobs: Sequence[Planned], number: int, total: int, at_once: int) -> None:
+        """Run jobs, the first of them with this ``number``, ``at_once`` at the same time."""
+        self._folders |= dict.fromkeys(job.folder for job in jobs)
+        OmegaConf.save(self._config, self.root / "multirun.yaml")
+        config = self._config.copy()
+        if "n_jobs" in self._launcher:
+            config.hydra.launcher.n_jobs = at_once
+        placed = [self._placed(job, total, at_once) for job in jobs]
+        made = Plugins.instance().instantiate_launcher(*self._task, config)
+        made.launch(placed, initial_job_idx=number)
 
     def _split(self, arguments: list[str]) -> tuple[list[str], Varied]:
         """Split overrides into those of all jobs and, by key, those that vary."""
@@ -187,7 +200,7 @@ class ResumableSweeper(Sweeper):
         varied = {each.get_key_element(): each for each in parser.parse_overrides(own) + lists}
         return [each.input_line or "" for each in fixed.values()], varied
 
-    def _plan(self, point: Sequence[str]) -> _Planned:
+    def _plan(self, point: Sequence[str]) -> Planned:
         """Compose a job, and find its folder by its configuration or else by its name."""
         overrides = [*self._fixed, *point, "trainer.resume=auto"]
         composed = self._loader.load_sweep_config(self._config, overrides)
@@ -206,12 +219,12 @@ class ResumableSweeper(Sweeper):
                     f"{key}={found[key]} where it is {wanted[key]} now; choose another "
                     "sweep=..."
                 )
-        return _Planned(overrides, composed, stored, self._work / stored.folder.name)
+        return Planned(overrides, composed, stored, self._work / stored.folder.name)
 
-    def _placed(self, job: _Planned, total: int, at_once: int | None) -> list[str]:
+    def _placed(self, job: Planned, total: int, at_once: int) -> list[str]:
         subdir = str(job.folder.relative_to(self.root))
         more = [f"hydra.sweep.subdir='{subdir}'", f"+hydra.sweeper.total={total}"]
-        more += [] if at_once is None else [f"hydra.launcher.n_jobs={at_once}"]
+        more += [f"hydra.launcher.n_jobs={at_once}"] * ("n_jobs" in self._launcher)
         overrides = [*job.overrides, *more]
         with open_dict(job.composed):
             hydra = job.composed.hydra
@@ -227,7 +240,7 @@ class ResumableSweeper(Sweeper):
         if done and not self._total:
             parts.append(f"{done} done already")
         if done < total and (seconds := seconds_a_job(self.root)):
-            rounds = -(-(total - done) // jobs_at_once(self._config.hydra.launcher))
+            rounds = -(-(total - done) // jobs_at_once(self._launcher))
             parts.append(f"about {clock(seconds * rounds)}")
         return " · ".join(parts)
 
