@@ -4,7 +4,8 @@
     python docs/results/publish.py --run                  # run the sweeps first: `make results`
     python docs/results/publish.py --folder /data/sweeps mask_rate-tiny-1      # some of them
 
-A CSV has the sweeps of one study, a row for each setting; pictures and tables are made from it.
+A CSV has the sweeps of one experiment in studies.yaml, a row for each setting; pictures and tables
+are made from it. Sweeps are published on the machine that ran them, on its CPU.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import matplotlib
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
@@ -40,30 +42,8 @@ from bertexp.unread import COMMAND_LINE, conditions, unread, written_keys
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "results.md"
 SWEEPS = Path("outputs") / "sweeps"
-COMMON = (
-    "hydra/sweeper=resolve hydra.sweeper.margin=0.02 hydra.sweeper.max_seeds=10 "
-    "hardware.threads=1 tracker=none evaluation.every=null seed=0,1,2"
-)
-EPOCH = "trainer.epochs=1 evaluation.evaluators=[]"
-TOKENS = "trainer.max_tokens=960000 evaluation.evaluators=[]"
-# By the name of the sweep, the most important first. A CSV is named after the experiment.
-STUDIES = {
-    "mask_rate-tiny-1": f"+experiment=mask_rate masking.prob=0.15,0.25,0.4,0.6 {EPOCH}",
-    "nsp_or_not": f"+experiment=nsp_or_not {TOKENS}",
-    "mask_strategy": "+experiment=mask_strategy trainer.epochs=1 "
-    "evaluation.evaluators=[bits_per_byte] evaluation.pseudo_perplexity=50",
-    "diffusion": "+experiment=diffusion trainer.epochs=1 hydra.sweeper.metric=eval/elbo",
-    "mask_replacement": f"+experiment=mask_replacement {EPOCH}",
-    "mask_rate-tiny-0.33": "+experiment=mask_rate masking.prob=0.15,0.4 trainer.epochs=0.333 "
-    "evaluation.evaluators=[]",
-    "mask_schedule": "+experiment=mask_schedule masking.prob=0.225,0.3,0.15 "
-    f"masking.schedule.name=constant,linear,linear masking.schedule.end=null,0.15,0.3 {EPOCH}",
-    "families": f"+experiment=families family=bert,modernbert,deberta_v2 {EPOCH}",
-    "mask_rate-tiny-3": "+experiment=mask_rate masking.prob=0.15,0.4 trainer.epochs=3 "
-    "evaluation.evaluators=[]",
-    "mask_rate-mini-1": f"+experiment=mask_rate model=mini masking.prob=0.15,0.4 {EPOCH}",
-    "input_format": f"+experiment=input_format {TOKENS}",
-}
+PLAN: Any = OmegaConf.to_container(OmegaConf.load(HERE / "studies.yaml"))
+STUDIES: dict[str, str] = PLAN["studies"]
 COLOURS = dict(zip(("better", "worse", "same"), HUES, strict=False))
 # Overrides that are not part of a setting, or do not change its result.
 NOT_OF_A_SETTING = {"sweep", "seed", "tracker", "trainer.resume"}
@@ -218,31 +198,33 @@ def picture(rows: Sequence[Row]) -> Figure:
     )
     for axes, (study, found), shown in zip(grid[:, 0], studies.items(), others, strict=True):
         baseline = next(row for row in found if not row["difference"])
-        margin, base = float(baseline["margin"]), values(baseline)
-        axes.axvspan(-margin, margin, color=GRID, lw=0)
-        axes.axvline(0, color=FAINT, lw=1, ls=(0, (4, 3)))
-        for place, row in enumerate(shown):
-            colour = COLOURS.get(row["verdict"], FAINT)
-            gaps = [value - base[seed] for seed, value in values(row).items() if seed in base]
-            axes.plot(gaps, [place + 0.22] * len(gaps), "o", ms=3.6, alpha=0.5, mew=0, color=colour)
-            if row["difference_low"]:
-                ends = [float(row["difference_low"]), float(row["difference_high"])]
-                axes.plot(ends, [place] * 2, color=colour, lw=1.8, solid_capstyle="butt")
-            axes.plot(
-                float(row["difference"]), place, "o", ms=7, mec="white", mew=0.8, color=colour
-            )
-            words = f"{row['verdict']}, {row['seeds']} seeds"
-            beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
-            axes.text(1.02, place, words, color=colour, **beside)
-        axes.set_yticks(range(len(shown)), [row["setting"] for row in shown])
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(visible=False, axis="y")
+        panel(axes, baseline, shown)
         title = f"{study}: {baseline['model']}, {int(baseline['steps']):,} steps"
         axes.set_title(f"{title}, against {baseline['setting']}", loc="left", fontsize=9, color=INK)
     grid[-1, 0].set_xlabel(f"difference in {axis(rows[0]['metric'])}")
     return figure
+
+
+def panel(axes: Axes, baseline: Row, shown: Sequence[Row]) -> None:
+    margin, base = float(baseline["margin"]), values(baseline)
+    axes.axvspan(-margin, margin, color=GRID, lw=0)
+    axes.axvline(0, color=FAINT, lw=1, ls=(0, (4, 3)))
+    for place, row in enumerate(shown):
+        colour = COLOURS.get(row["verdict"], FAINT)
+        gaps = [value - base[seed] for seed, value in values(row).items() if seed in base]
+        axes.plot(gaps, [place + 0.22] * len(gaps), "o", ms=3.6, alpha=0.5, mew=0, color=colour)
+        if row["difference_low"]:
+            ends = [float(row["difference_low"]), float(row["difference_high"])]
+            axes.plot(ends, [place] * 2, color=colour, lw=1.8, solid_capstyle="butt")
+        axes.plot(float(row["difference"]), place, "o", ms=7, mec="white", mew=0.8, color=colour)
+        words = f"{row['verdict']}, {row['seeds']} seeds"
+        beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
+        axes.text(1.02, place, words, color=colour, **beside)
+    axes.set_yticks(range(len(shown)), [row["setting"] for row in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=False, axis="y")
 
 
 def experiment(study: str) -> str:
@@ -263,7 +245,7 @@ def main() -> None:
             parser.error(f"'{study}' is none of {', '.join(STUDIES)}")
         sweep = options.folder / study
         if options.run:
-            chosen = [*shlex.split(f"{COMMON} {STUDIES[study]}"), f"sweep={study}"]
+            chosen = [*shlex.split(f"{PLAN['common']} {STUDIES[study]}"), f"sweep={study}"]
             where = f"hydra.sweep.dir={sweep}"
             subprocess.run([sys.executable, "-m", "bertexp", *chosen, where], check=True)
         # A sweep that has ended has its comparison.
