@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,9 @@ from rich.console import Console, Group, RenderableType
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# A picture's data by MIME type.
+Picture = Mapping[str, str]
 
 # In characters, and the height of an embedded page in pixels.
 WIDTH, HEIGHT = 100, 640
@@ -33,11 +38,21 @@ class Shown:
         return str(self)
 
     def _repr_html_(self) -> str:
-        text = _recorded(self.__rich__()).export_html(inline_styles=True, code_format=_PRE)
-        return text + "".join(self.pictures())
+        return self._text()["text/html"] + "".join(map(_embedded, self.pictures()))
 
-    def pictures(self) -> Iterator[str]:
-        """Yield what a notebook shows below, in HTML."""
+    def _ipython_display_(self) -> None:
+        """Show each picture as an output of its own: GitHub shows none that are inside HTML."""
+        from IPython.display import display
+
+        for output in (self._text(), *self.pictures()):
+            display(output, raw=True)
+
+    def _text(self) -> dict[str, str]:
+        code = _recorded(self.__rich__()).export_html(inline_styles=True, code_format=_PRE)
+        return {"text/plain": str(self), "text/html": code}
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield what a notebook shows below."""
         yield from ()
 
 
@@ -50,28 +65,45 @@ class Printed(Shown):
     def __rich__(self) -> RenderableType:
         return Group(*self.parts)
 
-    def pictures(self) -> Iterator[str]:
+    def pictures(self) -> Iterator[Picture]:
         for path in self.files:
             is_page = path.suffix == ".html"
             yield page(path.read_text(encoding="utf-8")) if is_page else _png(path.read_bytes())
 
 
-def figure(drawn: Figure) -> str:
-    """Return a figure as HTML that needs no other file."""
+def shown(figure: Figure) -> Figure:
+    """Return a figure that a notebook shows, which otherwise needs pyplot for it."""
+    vars(figure)["_repr_png_"] = partial(_drawn, figure)
+    return figure
+
+
+def picture(figure: Figure) -> Picture:
+    return _png(_drawn(figure))
+
+
+def _drawn(figure: Figure) -> bytes:
     data = io.BytesIO()
-    drawn.savefig(data, format="png", dpi=100)
-    return _png(data.getvalue())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(data, format="png", dpi=100)
+    return data.getvalue()
 
 
-def page(content: str) -> str:
+def page(content: str) -> Picture:
     """Return a whole page, with its own styles and scripts, as a part of another one."""
     style = f"width:100%;height:{HEIGHT}px;border:0"
-    return f'<iframe srcdoc="{html.escape(content)}" style="{style}"></iframe>'
+    return {"text/html": f'<iframe srcdoc="{html.escape(content)}" style="{style}"></iframe>'}
 
 
-def _png(data: bytes) -> str:
-    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    return f'<img style="max-width:100%" src="{source}">'
+def _png(data: bytes) -> Picture:
+    return {"image/png": base64.b64encode(data).decode()}
+
+
+def _embedded(picture: Picture) -> str:
+    """Return a picture as HTML that needs no other file."""
+    if "text/html" in picture:
+        return picture["text/html"]
+    return f'<img style="max-width:100%" src="data:image/png;base64,{picture["image/png"]}">'
 
 
 def _recorded(content: RenderableType) -> Console:

@@ -6,6 +6,7 @@ A picture is drawn within ``matplotlib.rc_context(STYLE)`` and written by ``save
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ STYLE: Any = {
 def save(figure: Figure, path: Path) -> Path:
     """Write a picture without date and version in it, as PNG, PDF or SVG; returns ``path``."""
     unwanted = {".pdf": "CreationDate", ".svg": "Date"}.get(path.suffix, "Software")
-    figure.savefig(path, metadata={unwanted: None})
+    with warnings.catch_warnings():
+        # A token in a script that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(path, metadata={unwanted: None})
     return path
 
 

@@ -175,7 +175,8 @@ def test_they_show_themselves(page: dict[str, Any]) -> None:
     answer = page["answer"]
     assert "img" in Tags(answer._repr_html_()).seen and "masking.prob" in str(answer)
     assert "iframe" in Tags(run.attention(TEXT)._repr_html_()).seen
-    assert "img" in Tags(answer.plot()._repr_html_()).seen  # type: ignore[attr-defined]
+    for figure in (answer.plot(), run.attention(TEXT).plot(layer=2)):
+        assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
 
 def test_what_inspect_finds_is_shown_and_not_printed(
@@ -235,6 +236,7 @@ def test_mistakes_of_a_runs_methods_are_lines_too(page: dict[str, Any]) -> None:
         (lambda: bertexp.compare(run, margin=-1), "margin=-1: must be above 0"),
         (bertexp.compare, "compare: name runs, folders of runs or sweeps"),
         (lambda: page["answer"].plot("pie"), "plot=pie: must be one of"),
+        (lambda: run.attention(TEXT).plot(layer=3), "layer=3: must be 1 to 2"),
         (lambda: bertexp.load(run.folder / "model" / "x"), "no such folder"),
     ):
         with pytest.raises(bertexp.UserError, match=re.escape(line)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from bertexp.compare.results import Comparison as Results
 from bertexp.compare.runs import SWEEP_FILE, evaluated, read_runs
 from bertexp.compare.sweep import setting_rows, sweep_metric
 from bertexp.compare.table import render
-from bertexp.display import Shown, figure
+from bertexp.display import Picture, Shown, picture, shown
 from bertexp.plotting import STYLE
 from bertexp.validation import UserError, require_choice
 
@@ -74,9 +73,7 @@ class Comparison(Shown):
             drawn = _PLOTS[what](self.results)
         if drawn is None:
             raise UserError(f"plot={what}: these runs have no numbers for it.")
-        # A notebook shows a figure by itself only if pyplot is loaded.
-        vars(drawn)["_repr_html_"] = partial(figure, drawn)
-        return drawn
+        return shown(drawn)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the page, the tables and the plots into a folder; returns their paths."""
@@ -85,6 +82,6 @@ class Comparison(Shown):
     def __rich__(self) -> RenderableType:
         return render(self.results)
 
-    def pictures(self) -> Iterator[str]:
+    def pictures(self) -> Iterator[Picture]:
         with matplotlib.rc_context(STYLE):
-            yield from (figure(drawn) for draw in _PLOTS.values() if (drawn := draw(self.results)))
+            yield from (picture(drawn) for draw in _PLOTS.values() if (drawn := draw(self.results)))

@@ -99,7 +99,8 @@ def _arguments(
     """
     found = [*overrides]
     for key, value in keys.items():
-        values = value if sweeps and _is_list(value) else [value]
+        # An empty list is one value.
+        values = (sweeps and _is_list(value) and [*value]) or [value]
         found.append(f"{'+' * (key in _ADDED)}{key}={','.join(map(written, values))}")
     for each in found:
         if not isinstance(each, str):

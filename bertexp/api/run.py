@@ -18,7 +18,7 @@ from bertexp.compare.runs import Run as Records
 from bertexp.compare.runs import read_run
 from bertexp.config import conf_dir
 from bertexp.console import shown
-from bertexp.display import Shown, figure
+from bertexp.display import Picture, Shown, picture
 from bertexp.experiment.folder import recorded
 from bertexp.experiment.saved import Saved, find_saved
 from bertexp.files import expanded
@@ -204,7 +204,7 @@ class Run(Shown):
         }
         return Group(title, results("", columns, records.summary.get("answered", {})))
 
-    def pictures(self) -> Iterator[str]:
+    def pictures(self) -> Iterator[Picture]:
         import matplotlib
 
         from bertexp.compare.comparison import compare
@@ -215,7 +215,7 @@ class Run(Shown):
             return
         with matplotlib.rc_context(STYLE):
             if drawn := curves_figure(compare([self._records])):
-                yield figure(drawn)
+                yield picture(drawn)
 
     @property
     def _records(self) -> Records:

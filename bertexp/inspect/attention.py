@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import math
 import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Group, RenderableType
@@ -17,10 +16,13 @@ from rich.text import Text
 from torch import Tensor
 
 from bertexp.console import number, shortened, show, table
-from bertexp.display import Shown, page
+from bertexp.display import Picture, Shown, page, shown
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.validation import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The number of heads side by side in a terminal, and of maps in a row of a picture.
 COLUMNS, MAP_COLUMNS = 12, 4
@@ -99,19 +101,30 @@ class Attention(Shown):
     def __rich__(self) -> RenderableType:
         return Group(Text(f"{self.title} · {self.model}\n", "bold"), self.figures())
 
-    def pictures(self) -> Iterator[str]:
+    def plot(self, layer: int | None = None) -> Figure:
+        """Return a figure of the heads of a layer, from 1, or None: of each layer's mean head."""
+        _require_layer(layer, len(self.weights))
+        return shown(draw_attention(self, layer))
+
+    def pictures(self) -> Iterator[Picture]:
         yield page(render_attention(self))
 
 
 @TOPICS.register("attention", reads=("text", "text_b", "layer"))
 def show_attention(subject: Subject) -> None:
     """Print each head's entropy and distance, draw heads or layers, and write the page."""
-    layer, layers = subject.config.layer, subject.model.config.num_hidden_layers
-    require(layer is None or 1 <= layer <= layers, "layer", layer, f"1 to {layers}, or null")
+    from bertexp.plotting import save
+
+    layer = subject.config.layer
+    _require_layer(layer, subject.model.config.num_hidden_layers)
     found = read_attention(subject)
     show(Group(subject.title(found.title), found.figures(layer)))
-    draw_attention(found, layer, subject.file("attention.png"))
+    save(draw_attention(found, layer), subject.file("attention.png"))
     subject.file("attention.html").write_text(render_attention(found), encoding="utf-8")
+
+
+def _require_layer(layer: int | None, layers: int) -> None:
+    require(layer is None or 1 <= layer <= layers, "layer", layer, f"1 to {layers}, or null")
 
 
 def read_attention(subject: Subject) -> Attention:
@@ -136,21 +149,19 @@ def _tables(name: str, values_NH: Tensor, layer: int | None, digits: int) -> lis
     return found
 
 
-def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
+def draw_attention(found: Attention, layer: int | None) -> Figure:
     """Draw every head of a layer, counted from 1; for None the mean of each layer's heads."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    from bertexp.plotting import HEAT, STYLE, save
+    from bertexp.plotting import HEAT, STYLE
 
     maps, count = found.maps(layer), len(found.tokens)
     columns, most = min(len(maps), MAP_COLUMNS), max(float(one.max()) for one in maps.values())
     rows = math.ceil(len(maps) / columns)
     side = min(max(0.16 * count, 1.8), 6.0)
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # A token in a script that the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", "Glyph")
+    with matplotlib.rc_context(STYLE):
         figure = Figure(
             figsize=(columns * (side + 0.5) + 1.6, rows * (side + 0.5) + 1.2),
             layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1),
@@ -174,7 +185,7 @@ def draw_attention(found: Attention, layer: int | None, path: Path) -> None:
         bar.set_label("share of attention", fontsize=9)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-        save(figure, path)
+        return figure
 
 
 def _name_tokens(axes: Any, tokens: Sequence[str]) -> None:

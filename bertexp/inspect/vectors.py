@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,9 +177,7 @@ def _draw_embeddings(
     from bertexp.plotting import FAINT, HUES, INK, OTHERS, STYLE, save
 
     labels = {"textcoords": "offset points", "xytext": (4, 3), "fontsize": 8}
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # A token in a script that the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", "Glyph")
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.0, 6.0), layout="constrained")
         axes: Any = figure.add_subplot()
         axes.scatter(*points_V2.T, s=4, color=OTHERS, alpha=0.35, lw=0, rasterized=True)
