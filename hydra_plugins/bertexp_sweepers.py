@@ -166,7 +166,7 @@ class ResolveSweeper(ResumableSweeper):
         self._is_over = True
 
     def _check_plan(self, settings: int) -> None:
-        from bertexp.compare.rounds import check_plan, fewest_seeds
+        from bertexp.compare.sweep import check_plan, fewest_seeds
 
         if settings < 2:
             raise UserError("hydra/sweeper=resolve: compares settings; vary a key besides seed.")
@@ -181,16 +181,15 @@ class ResolveSweeper(ResumableSweeper):
         Args:
             finished: the places of the points by the folders of their jobs.
         """
-        from bertexp.compare.rounds import look, open_settings, places, progress, save_plan
-        from bertexp.compare.sweep import sweep_metric
+        from bertexp.compare import sweep as rounds
 
         if not finished:
             return []
-        save_plan(self.root, finished, self._limits.margin, self._limits.metric)
-        comparison = look(finished, sweep_metric(self._config))
-        for line in progress(comparison):
+        rounds.save_plan(self.root, finished, self._limits.margin, self._limits.metric)
+        comparison = rounds.compare_round(finished, rounds.sweep_metric(self._config))
+        for line in rounds.progress(comparison):
             print(line, flush=True)
-        still = open_settings(comparison)
-        labels = zip(places(comparison, finished), finished.values(), strict=True)
+        still = rounds.open_settings(comparison)
+        labels = zip(rounds.places(comparison, finished), finished.values(), strict=True)
         named = {*still, comparison.baseline} if still else set()
         return sorted({place for label, place in labels if label in named})

@@ -52,7 +52,6 @@ def main() -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from bertexp.compare.comparison import compare
-    from bertexp.compare.markup import MARKUPS
     from bertexp.compare.plots import save_figure
     from bertexp.compare.report import (
         compare_runs,
@@ -63,6 +62,7 @@ def _compare(options: argparse.Namespace) -> None:
         write_files,
     )
     from bertexp.compare.runs import evaluated, read_runs
+    from bertexp.compare.table import MARKUPS
 
     chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at", "margin")}
     if options.watch:

@@ -13,8 +13,7 @@ import numpy as np
 from bertexp.compare import abilities, figures, wording
 from bertexp.compare.budgets import UNITS
 from bertexp.compare.figures import Curve, Drawn, Rates, curve_window, metric_window, window
-from bertexp.compare.paths import paths
-from bertexp.compare.results import Ability, Comparison, Difference, Setting
+from bertexp.compare.results import Ability, Comparison, Difference, Look, Setting
 from bertexp.compare.settings import described, short_keys
 from bertexp.console import number, plural, value_text
 from bertexp.metrics import describe
@@ -30,12 +29,7 @@ Bar = dict[str, Any]
 
 
 def write_page(comparison: Comparison, folder: Path) -> Path:
-    """Write ``compare.html`` into a folder and return its path.
-
-    The page contains its style, script and numbers, and makes no requests. Its tables need no
-    JavaScript; names and texts of runs are shown as text, whatever they contain.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``compare.html``, whose tables need no JavaScript, and return its path."""
     path = folder / "compare.html"
     path.write_text(render(comparison), encoding="utf-8")
     return path
@@ -63,11 +57,11 @@ def render(comparison: Comparison) -> str:
         circumstances=wording.circumstances(comparison),
         baseline=wording.short_names(comparison).get(comparison.baseline or "", ""),
         digits=wording.decimals(comparison),
-        unit=wording.unit(comparison.metric),
+        unit=comparison.unit,
         brief=short_keys(comparison.keys),
         rows=_rows(comparison, settings),
         effects=[(effect, _bar(effect, reach, 0.0)) for effect in comparison.effects],
-        paths=paths(comparison),
+        paths=_paths(comparison),
         names=wording.short_names(comparison),
         abilities=metrics,
         yardsticks=abilities.yardstick_rows(comparison, metrics),
@@ -167,6 +161,38 @@ def _bar(
     }
 
 
+def _paths(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return how each setting's interval narrowed: points of an SVG of 100 by 100, in one scale.
+
+    A difference of 0 is in the middle, ``reach`` at the upper edge.
+    """
+    known = {label: looks for label, looks in comparison.looks.items() if looks}
+    longest = max(map(len, known.values()), default=0)
+    last = [looks[-1] for looks in known.values()]
+    ends = [end for one in last for end in (one.low, one.high, one.mean) if end is not None]
+    reach = 1.25 * max(map(abs, [*ends, comparison.margin])) or 1.0
+
+    def points(found: Iterable[tuple[Look, float | None]]) -> str:
+        return " ".join(
+            f"{100 * (one.seeds - 1) / max(longest - 1, 1):.2f},"
+            f"{50 - 50 * min(max(value / reach, -1), 1):.2f}"
+            for one, value in found
+            if value is not None
+        )
+
+    return [
+        {
+            "setting": label,
+            "seeds": len(looks),
+            "reach": reach,
+            "band": points([*((x, x.high) for x in looks), *((x, x.low) for x in reversed(looks))]),
+            "line": points((x, x.mean) for x in looks),
+            "margin": 50 * comparison.margin / reach,
+        }
+        for label, looks in known.items()
+    ]
+
+
 def _paint(setting: Drawn) -> str:
     if setting.ramp is not None:
         return f"color-mix(in oklch, var(--ramp-end) {100 * setting.ramp:.0f}%, var(--ramp-start))"
@@ -186,7 +212,7 @@ def _data(comparison: Comparison, settings: Sequence[Drawn]) -> dict[str, Any]:
     with_curve = [s for s in settings if s.has_curve]
     places = [s.x for s in measured if s.x is not None]
     return {
-        "metric": wording.axis(comparison.metric),
+        "metric": comparison.axis,
         "digits": wording.decimals(comparison),
         "at": UNITS[comparison.at].words,
         "budget": comparison.budget,

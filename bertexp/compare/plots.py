@@ -19,7 +19,7 @@ from bertexp.compare import figures
 from bertexp.compare.budgets import UNITS
 from bertexp.compare.figures import Drawn, curve_window, metric_window
 from bertexp.compare.results import Comparison
-from bertexp.compare.wording import axis, decimals
+from bertexp.compare.wording import decimals
 from bertexp.console import compact, number
 from bertexp.plotting import (
     FAINT,
@@ -47,7 +47,6 @@ def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
     ``curves.png``: the metric over the budget, mean over seeds, the seeds faint.
     ``rates.png``: losses by evaluation rate as a heat map of what is lost to the best.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     plots = {"metric.png": metric_figure, "curves.png": curves_figure, "rates.png": rates_figure}
     with matplotlib.rc_context(STYLE):
         return [
@@ -85,10 +84,10 @@ def metric_figure(comparison: Comparison) -> Figure | None:
     window = metric_window(settings)
     if key:
         _against_key(axes, settings, key)
-        axes.set(ylim=window, ylabel=axis(comparison.metric))
+        axes.set(ylim=window, ylabel=comparison.axis)
     else:
         _as_rows(axes, settings)
-        axes.set(xlim=window, xlabel=axis(comparison.metric))
+        axes.set(xlim=window, xlabel=comparison.axis)
         axes.set_ylabel(_heading(comparison))
     bounds = [b for s in settings for b in (s.setting.low, s.setting.high) if b is not None]
     cut = any(not window[0] <= bound <= window[1] for bound in bounds)
@@ -180,13 +179,13 @@ def curves_figure(comparison: Comparison) -> Figure | None:
     for s in reversed(settings):
         look = {"color": colour(s)}
         for run in s.runs:
-            axes.plot(*_columns(run.curve), **look, lw=0.7, alpha=0.3)
-        axes.plot(*_columns(s.mean_curve), LINES[s.style], **look, lw=2)
+            axes.plot(*zip(*run.curve, strict=True), **look, lw=0.7, alpha=0.3)
+        axes.plot(*zip(*s.mean_curve, strict=True), LINES[s.style], **look, lw=2)
     axes.set_ylim(curve_window(settings))
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: compact(x)))
     axes.set_xlabel(UNITS[comparison.at].words)
-    axes.set_ylabel(axis(comparison.metric))
+    axes.set_ylabel(comparison.axis)
     if comparison.budget is not None:
         axes.axvline(comparison.budget, color=FAINT, lw=1, ls=(0, (2, 2)))
     named = _named(settings)
@@ -238,7 +237,3 @@ def rates_figure(comparison: Comparison) -> Figure | None:
 
 def _heading(comparison: Comparison) -> str:
     return comparison.heading if len(comparison.keys) == 1 else ""
-
-
-def _columns(curve: figures.Curve) -> tuple[list[float], list[float]]:
-    return [x for x, _ in curve], [y for _, y in curve]

@@ -12,6 +12,7 @@ from bertexp.compare.settings import short_keys
 from bertexp.console import value_text
 from bertexp.experiment.summary import write_json
 from bertexp.files import write_text
+from bertexp.metrics import describe
 
 CSV_FILE = "compare.csv"
 JSON_FILE = "compare.json"
@@ -201,6 +202,15 @@ class Comparison:
     @property
     def heading(self) -> str:
         return short_keys(self.keys)[self.keys[0]] if len(self.keys) == 1 else "setting"
+
+    @property
+    def unit(self) -> str:
+        """The metric's: nats for a loss, nothing for a share or a perplexity."""
+        return describe(self.metric).unit
+
+    @property
+    def axis(self) -> str:
+        return f"{self.metric} ({self.unit})" if self.unit else self.metric
 
     @property
     def by_metric(self) -> dict[str, dict[str, Ability]]:

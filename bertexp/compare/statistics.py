@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,17 +58,17 @@ def estimate(values: Sequence[float], low: float = -math.inf, high: float = math
     return Estimate(mean, deviation, ends[0], ends[1], 2 * float(stdtr(count - 1, -size)))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p values corrected for their number (Holm 1979), in the order given.
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return the p values by name, corrected for their number (Holm 1979).
 
     With those at most 5% called resolved, the chance to call even one that is none is at
     most 5%, however the comparisons depend on each other.
     """
-    corrected = [0.0] * len(p_values)
+    corrected = dict(p_values)
     highest = 0.0
-    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        highest = max(highest, (len(p_values) - rank) * p_values[index])
-        corrected[index] = min(1.0, highest)
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        highest = max(highest, (len(p_values) - rank) * p_values[name])
+        corrected[name] = min(1.0, highest)
     return corrected
 
 

@@ -1,25 +1,35 @@
-"""The comparison that a sweep ends with."""
+"""The comparison at a sweep's end, and after each round of ``hydra/sweeper=resolve``."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from bertexp.compare import anytime, wording
+from bertexp.compare.comparison import compare
 from bertexp.compare.report import compare_runs
-from bertexp.compare.results import Comparison
-from bertexp.compare.runs import read_runs
-from bertexp.compare.wording import headline
+from bertexp.compare.results import Comparison, Difference
+from bertexp.compare.runs import read_record, read_run, read_runs
+from bertexp.compare.statistics import ALPHA
+from bertexp.compare.verdicts import RESOLVE_FILE
 from bertexp.config import parse
+from bertexp.console import number, plural, shown, value_text
+from bertexp.experiment.summary import write_json
 from bertexp.finetune.records import FOLDER, PREFIX
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import group_of
 from bertexp.tracking.trackers import log_beside
+from bertexp.validation import UserError, nearest
 
 # In a sweep's folder: the id of its comparison in W&B.
 ID_FILE = ".compare_id"
+# A finished run does not change.
+_read = cache(read_run)
 
 
 def compare_sweep(config: DictConfig) -> None:
@@ -74,8 +84,9 @@ def _fine_tuned(comparison: Comparison) -> list[str]:
 
 def _facts(comparison: Comparison) -> dict[str, object]:
     """Return what the rows are about, and the answer."""
-    own = ("metric", "lower_is_better", "at", "budget", "baseline", "margin", "warnings")
-    return {"answer": headline(comparison)} | {name: getattr(comparison, name) for name in own}
+    names = ("metric", "lower_is_better", "at", "budget", "baseline", "margin", "warnings")
+    found = {name: getattr(comparison, name) for name in names}
+    return {"answer": wording.headline(comparison)} | found
 
 
 def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
@@ -92,3 +103,67 @@ def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]
         for setting in comparison.settings
     ]
     return columns, rows
+
+
+def check_plan(sweep: Path, margin: float, metric: str | None) -> None:
+    """Raise a ``UserError`` if a sweep was begun with another margin or metric."""
+    began = read_record(sweep / RESOLVE_FILE)
+    for key, now in (("margin", margin), ("metric", metric)):
+        if began and began[key] != now:
+            raise UserError(
+                f"hydra.sweeper.{key}={value_text(now)}: results are known by now, and this sweep "
+                f"was begun with {value_text(began[key])}; choose another sweep=..."
+            )
+
+
+def save_plan(sweep: Path, folders: Iterable[Path], margin: float, metric: str | None) -> None:
+    """Keep a sweep's margin and metric, before its results are compared for the first time.
+
+    Raises:
+        UserError: no run has the metric.
+    """
+    known = {name for folder in folders for name in _read(folder).metrics}
+    if metric and metric not in known:
+        raise UserError(f"hydra.sweeper.metric={metric}: no run has it.{nearest(metric, known)}")
+    write_json(sweep / RESOLVE_FILE, {"margin": margin, "metric": metric})
+
+
+def compare_round(folders: Iterable[Path], metric: str | None) -> Comparison:
+    """Compare the finished runs of a sweep."""
+    return compare([_read(folder) for folder in folders], metric=metric)
+
+
+def places(comparison: Comparison, folders: Iterable[Path]) -> list[str]:
+    """Return the setting of the run in each of ``folders``."""
+    found = {run.folder: run.setting for run in comparison.runs}
+    return [found[str(shown(folder))] for folder in folders]
+
+
+def open_settings(comparison: Comparison) -> list[str]:
+    """Return the settings that more seeds can resolve: none without a pair of runs is."""
+    undecided = ("not resolved", "one seed")
+    return [d.setting for d in comparison.differences if d.seeds and d.verdict in undecided]
+
+
+def fewest_seeds(settings: int) -> int:
+    """Return the fewest seeds at which one of so many settings can be resolved."""
+    return anytime.fewest_seeds(ALPHA / max(settings - 1, 1))
+
+
+def progress(comparison: Comparison) -> Iterator[str]:
+    """Yield a line a setting: its difference, interval, verdict and number of seeds."""
+    fewest = fewest_seeds(len(comparison.differences) + 1)
+    names = wording.short_names(comparison)
+    for d in comparison.differences:
+        pair = f"{names[d.setting]} against {names[comparison.baseline or '']}"
+        size = f"{_interval(d, fewest)} {comparison.unit}".rstrip()
+        yield f"{pair}: {size}, {wording.verdict(d)}, {plural(d.seeds, 'seed')}"
+
+
+def _interval(difference: Difference, fewest: int) -> str:
+    digits = wording.two_digits(wording.spread(difference))
+    mean = number(difference.mean, digits, signed=True)
+    if difference.low is None:
+        return f"{mean} (no interval before {fewest} seeds)"
+    ends = (number(end, digits, signed=True) for end in (difference.low, difference.high))
+    return f"{mean} ({' to '.join(ends)})"

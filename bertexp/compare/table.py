@@ -1,7 +1,8 @@
-"""The comparison on a terminal."""
+"""The comparison on a terminal, and its tables as Markdown, for a page, and LaTeX, for a paper."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
@@ -9,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bertexp.compare import wording
-from bertexp.compare.abilities import DECIMALS, explained, is_finetuned, yardstick_rows
-from bertexp.compare.budgets import spent
+from bertexp.compare.abilities import DECIMALS, is_finetuned, yardstick_rows
 from bertexp.compare.results import Ability, Comparison, Difference, Setting
 from bertexp.console import MISSING, aligned, number, table, value_text
 
@@ -28,6 +28,11 @@ SEEDS, NEEDED = "seeds", "seeds\nneeded"
 PROBES_ABREAST = 4
 # A large grid has many effects; the rest is in compare.json.
 MOST_EFFECTS = 16
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"},
+    **{"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "–": "--", "<": "$<$", ">": "$>$"},
+}
 
 
 def render(comparison: Comparison) -> RenderableType:
@@ -41,7 +46,7 @@ def render(comparison: Comparison) -> RenderableType:
         parts += [Text(""), made]
     if comparison.examples:
         parts += [Text(""), Text(wording.example_by_example(comparison.examples))]
-    parts += [*_abilities(comparison), Text(""), Text(legend(comparison), "dim")]
+    parts += [*_abilities(comparison), Text(""), Text(wording.legend(comparison), "dim")]
     odd = [
         (run.setting, "" if run.seed is None else str(run.seed), run.status, run.error or "")
         for run in comparison.runs
@@ -178,36 +183,42 @@ def _mean(found: Ability) -> str:
     return f"{number(found.mean, DECIMALS)} ({low}–{high})"
 
 
-def legend(comparison: Comparison) -> str:
-    """Return what the figures in the tables mean."""
+def markdown(comparison: Comparison) -> str:
+    """Return the answer, the settings and effects in tables, and what the figures mean."""
+    parts = [_in_markdown(line) for line in (wording.headline(comparison), *comparison.warnings)]
+    for made in tables(comparison):
+        head, *rows = (f"| {' | '.join(row)} |" for row in _rows(made, _in_markdown))
+        aligned = ("---:" if c.justify == "right" else "---" for c in made.columns)
+        parts.append("\n".join([head, f"| {' | '.join(aligned)} |", *rows]))
+    return "\n\n".join([*parts, _in_markdown(wording.legend(comparison))])
 
-    def together(found: Sequence[Difference]) -> str:
-        return wording.correction(comparison, len(found))
 
-    parts = []
-    if comparison.budget is not None:
-        where = spent(comparison.at, comparison.budget)
-        parts.append(f"Every run at {where}, on straight lines between evaluations.")
-    if any(setting.high is not None for setting in comparison.settings):
-        parts.append("± or (low to high): 95% interval over seeds.")
-        parts.append(wording.of_means(comparison))
-    if known := wording.one_run(comparison):
-        parts.append(f"{known[0].upper()}{known[1:]}.")
-    if comparison.differences:
-        parts.append(
-            f"Differences from {comparison.baseline} in pairs with the same seed; verdicts at "
-            f"5%{together(comparison.differences)}."
-        )
-        if comparison.margin:
-            parts.append(f"Same: {wording.within(comparison)}.")
-    if comparison.effects:
-        parts.append(
-            "Effects: a key's value against the baseline's, averaged over the other keys; ×: what "
-            f"two change together beyond that{together(comparison.effects)}."
-        )
-    if any(d.seeds_needed for d in (*comparison.differences, *comparison.effects)):
-        power = "" if comparison.anytime else "for a power of 80%, "
-        parts.append(f"Seeds needed: {power}if difference and spread are as seen.")
-    if comparison.abilities:
-        parts.append(explained(comparison))
-    return " ".join(filter(None, parts))
+def latex(comparison: Comparison) -> str:
+    """Return a table for LaTeX's package booktabs; its caption has the answer and the legend."""
+    caption = [wording.headline(comparison), *comparison.warnings, wording.legend(comparison)]
+    lines = ["% \\usepackage{booktabs}", r"\begin{table}", r"\centering"]
+    for place, made in enumerate(tables(comparison)):
+        head, *rows = (rf"{' & '.join(row)} \\" for row in _rows(made, _in_latex))
+        columns = "".join("r" if c.justify == "right" else "l" for c in made.columns)
+        lines += [r"\par\medskip"] * bool(place) + [rf"\begin{{tabular}}{{{columns}}}"]
+        lines += [r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, rf"\caption{{{_in_latex(' '.join(caption))}}}", r"\end{table}"])
+
+
+def _rows(made: Table, escaped: Callable[[str], str]) -> Iterator[list[str]]:
+    """Yield the heads and the rows of a table, each cell in a line."""
+    yield [escaped(str(column.header)) for column in made.columns]
+    for cells in zip(*(column.cells for column in made.columns), strict=True):
+        yield [escaped(str(cell)) for cell in cells]
+
+
+def _in_markdown(text: str) -> str:
+    # An underscore within a word is a letter.
+    return re.sub(r"([\\`*<|\[])", r"\\\1", text.replace("\n", " "))
+
+
+def _in_latex(text: str) -> str:
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda m: _LATEX[m[0]], text.replace("\n", " "))
+
+
+MARKUPS = {"markdown": markdown, "latex": latex}

@@ -154,8 +154,8 @@ def _judge_fixed(
     """
     tested = {name: found for name, found in gaps.items() if len(found) > 1}
     estimates = {name: estimate(found, -span, span) for name, found in gaps.items()}
-    p_values = _holm({name: estimates[name].p_value or 0.0 for name in tested})
-    same = _holm({n: equivalence_p(found, margin) for n, found in tested.items()} if margin else {})
+    p_values = holm({name: estimates[name].p_value or 0.0 for name in tested})
+    same = holm({n: equivalence_p(found, margin) for n, found in tested.items()} if margin else {})
     unresolved = sum(p > ALPHA for p in p_values.values())
     judged = {}
     for name, e in estimates.items():
@@ -165,10 +165,6 @@ def _judge_fixed(
             needed = seeds_needed(e.mean, e.deviation, ALPHA / unresolved, len(gaps[name]))
         judged[name] = _Judged(e, p, is_resolved, same.get(name, 1.0) <= ALPHA, needed)
     return judged
-
-
-def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    return dict(zip(p_values, holm([*p_values.values()]), strict=True))
 
 
 def _judge_anytime(

@@ -1,24 +1,15 @@
-"""A comparison in words: a sentence with its answer, and numbers with significant digits."""
+"""A comparison in words: its answer in a sentence, the meaning of its figures, and their digits."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
-from bertexp.compare.abilities import known_to
+from bertexp.compare.abilities import explained, known_to
 from bertexp.compare.budgets import spent
 from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
 from bertexp.console import MISSING, number, plural, shortened_apart
-from bertexp.metrics import describe
-
-
-def unit(metric: str) -> str:
-    """Return a metric's unit: nats for a loss, nothing for a share or a perplexity."""
-    return describe(metric).unit
-
-
-def axis(metric: str) -> str:
-    return f"{metric} ({unit(metric)})" if unit(metric) else metric
 
 
 def p_value(value: float | None) -> str:
@@ -67,7 +58,7 @@ def short_names(comparison: Comparison) -> dict[str, str]:
 
 def within(comparison: Comparison) -> str:
     """Return the margin in words."""
-    return f"to within {comparison.margin:g} {unit(comparison.metric)}".rstrip()
+    return f"to within {comparison.margin:g} {comparison.unit}".rstrip()
 
 
 def correction(comparison: Comparison, count: int) -> str:
@@ -106,7 +97,7 @@ def circumstances(comparison: Comparison) -> str:
     budget = comparison.budget
     where = "at the end of each run" if budget is None else f"after {spent(comparison.at, budget)}"
     parts = [
-        f"{axis(comparison.metric)} {where}",
+        f"{comparison.axis} {where}",
         f"{plural(len(comparison.settings), 'setting')}, {plural(len(comparison.runs), 'run')}",
     ]
     if comparison.ranked:
@@ -114,6 +105,41 @@ def circumstances(comparison: Comparison) -> str:
     if known := one_run(comparison):
         parts.append(known)
     return f"{_others(comparison)} {'; '.join(parts)}.".lstrip()
+
+
+def legend(comparison: Comparison) -> str:
+    """Return what the figures in the tables mean."""
+
+    def together(found: Sequence[Difference]) -> str:
+        return correction(comparison, len(found))
+
+    parts = []
+    if comparison.budget is not None:
+        where = spent(comparison.at, comparison.budget)
+        parts.append(f"Every run at {where}, on straight lines between evaluations.")
+    if any(setting.high is not None for setting in comparison.settings):
+        parts.append("± or (low to high): 95% interval over seeds.")
+        parts.append(of_means(comparison))
+    if known := one_run(comparison):
+        parts.append(f"{known[0].upper()}{known[1:]}.")
+    if comparison.differences:
+        parts.append(
+            f"Differences from {comparison.baseline} in pairs with the same seed; verdicts at "
+            f"5%{together(comparison.differences)}."
+        )
+        if comparison.margin:
+            parts.append(f"Same: {within(comparison)}.")
+    if comparison.effects:
+        parts.append(
+            "Effects: a key's value against the baseline's, averaged over the other keys; ×: what "
+            f"two change together beyond that{together(comparison.effects)}."
+        )
+    if any(d.seeds_needed for d in (*comparison.differences, *comparison.effects)):
+        power = "" if comparison.anytime else "for a power of 80%, "
+        parts.append(f"Seeds needed: {power}if difference and spread are as seen.")
+    if comparison.abilities:
+        parts.append(explained(comparison))
+    return " ".join(filter(None, parts))
 
 
 def one_run(comparison: Comparison) -> str:
@@ -139,7 +165,7 @@ def example_by_example(found: ExampleDifference) -> str:
 
 
 def _average(setting: Setting, comparison: Comparison) -> str:
-    value = f"{number(setting.mean, decimals(comparison))} {unit(comparison.metric)}".rstrip()
+    value = f"{number(setting.mean, decimals(comparison))} {comparison.unit}".rstrip()
     between = _between(setting.low, setting.high, setting.seeds, decimals(comparison))
     return f"{short_names(comparison)[setting.label]}: {comparison.metric} is {value} ({between})"
 
@@ -159,7 +185,7 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
     setting, baseline = _pair(difference.setting, comparison)
     low, high, mean = difference.low, difference.high, difference.mean
     digits = two_digits(spread(difference))
-    size = f"{number(abs(mean), digits)} {unit(comparison.metric)}".rstrip()
+    size = f"{number(abs(mean), digits)} {comparison.unit}".rstrip()
     if difference.verdict in ("better", "worse"):
         # The size of a gain or loss has no sign, and so has its interval.
         if mean < 0 and low is not None and high is not None:

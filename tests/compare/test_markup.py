@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from bertexp.compare.markup import latex, markdown
 from bertexp.compare.plots import save_figure
 from bertexp.compare.results import Comparison
+from bertexp.compare.table import latex, markdown
 from bertexp.validation import UserError
 
 Simulate = Callable[..., Comparison]

@@ -61,10 +61,10 @@ def test_writes_what_there_are_numbers_for(
     options: dict[str, Any],
     expected: list[str] | None,
 ) -> None:
-    written = write_plots(simulate(grid, **options), tmp_path / "plots")
+    written = write_plots(simulate(grid, **options), tmp_path)
     expected = expected or ["metric.png", "curves.png", "rates.png"]
     assert [path.name for path in written] == expected
-    assert sorted(written) == sorted((tmp_path / "plots").iterdir())
+    assert sorted(written) == sorted((tmp_path).iterdir())
     for path in written:
         height, width, _ = imread(path).shape
         assert width >= 800 and 200 <= height <= 5000

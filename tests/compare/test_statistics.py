@@ -55,12 +55,12 @@ def test_one_value_has_no_interval_and_equal_ones_a_certain_mean() -> None:
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_holm_is_its_definition(p_values: list[float]) -> None:
     """The least level at which each is rejected, stepping down from the smallest (Holm 1979)."""
-    corrected = holm(p_values)
+    corrected = holm({str(index): p for index, p in enumerate(p_values)})
     for index, p in enumerate(p_values):
         at_most = [
             (len(p_values) - sum(other < q for other in p_values)) * q for q in p_values if q <= p
         ]
-        assert corrected[index] == pytest.approx(min(1.0, max(at_most)))
+        assert corrected[str(index)] == pytest.approx(min(1.0, max(at_most)))
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])

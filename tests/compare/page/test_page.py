@@ -34,7 +34,7 @@ def mask_rate(simulate: Simulate) -> Comparison:
 
 @pytest.fixture(scope="module")
 def page(mask_rate: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(mask_rate, tmp_path_factory.mktemp("page") / "new")
+    return write_page(mask_rate, tmp_path_factory.mktemp("page"))
 
 
 def problems(browser: Any) -> list[Any]:
