@@ -1,13 +1,15 @@
-"""Command lines, before a configuration is composed from them."""
+"""Command lines, and the configurations that Hydra composes from them."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
-from bertexp.files import expanded
+from bertexp.files import conf_dir, expanded
 from bertexp.validation import UserError
 
 _SETTING = re.compile(r"([+~]*[A-Za-z_][\w./@:-]*)=(.*)", re.DOTALL)
@@ -15,6 +17,18 @@ _SETTING = re.compile(r"([+~]*[A-Za-z_][\w./@:-]*)=(.*)", re.DOTALL)
 _PATH = re.compile(
     r"(\+*(?:hydra\.(?:run|sweep)\.dir|trainer\.resume)=|--config-dir=)(['\"]?)(~.*)\2"
 )
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Make ``hydra.compose`` read ``conf/`` within a ``with`` block, in a Hydra job as well."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    # Hydra refuses a second initialization.
+    is_there = GlobalHydra.instance().is_initialized()
+    with nullcontext() if is_there else initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
 
 
 class Parser(argparse.ArgumentParser):

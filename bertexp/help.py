@@ -13,10 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp import plugins
+from bertexp.arguments import composing
 from bertexp.config import conf_dir, own_keys
 from bertexp.keys import ABOUT
 from bertexp.validation import require_choice
@@ -51,7 +52,7 @@ def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[
     """
     given = [argument for argument in arguments if argument not in FLAGS]
     overrides = [argument for argument in given if "=" in argument or argument.startswith("~")]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with composing():
         composed = compose(config_name, overrides, return_hydra_config=True)
     OmegaConf.set_struct(composed, False)
     for key in passes_over:

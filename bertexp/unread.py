@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bertexp.console import value_text
 from bertexp.files import conf_dir
 from bertexp.keys import READ_WITH
 from bertexp.plugins import conf_folders
@@ -98,10 +99,7 @@ class Condition:
         """Return the override that sets the key to a value; a group's name is set by its option."""
         group, _, last = self.key.rpartition(".")
         key = group if last == "name" and "." not in group else self.key
-        if isinstance(value, ListConfig):
-            return f"{key}=[{','.join(map(str, value))}]"
-        text = str(value).lower() if isinstance(value, bool) else value
-        return f"{key}={'null' if value is None else text}"
+        return f"{key}={value_text(value)}"
 
 
 def conditions(*schemas: type[Any]) -> list[Condition]:

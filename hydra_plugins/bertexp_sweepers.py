@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -124,6 +123,8 @@ class ResolveSweeper(ResumableSweeper):
 
     def run(self, varied: Varied) -> None:
         """Launch round after round, each for the baseline and the settings that are still open."""
+        from bertexp.compare.sweep import open_runs
+
         points = grid({k: v for k, v in varied.items() if k != "seed"}, self._together)
         seeds = self._limits.first_seeds(varied, self._config.seed)
         self._check_plan(len(points))
@@ -138,7 +139,9 @@ class ResolveSweeper(ResumableSweeper):
             if self._config.trainer.dry_run or self._is_over:
                 return
             jobs += [(place, job) for (place, _), job in zip(batch, ended, strict=True)]
-            wanted = self._still_open({job.folder: place for place, job in jobs if job.finished})
+            finished = {job.folder: place for place, job in jobs if job.finished}
+            left = open_runs(self._config, finished) if finished else []
+            wanted = sorted({finished[folder] for folder in left})
             room = self._limits.max_seeds - tried
             seeds = [*range(max(seeds) + 1, max(seeds) + 1 + min(self._limits.per_round, room))]
             if wanted and room <= 0:
@@ -173,23 +176,4 @@ class ResolveSweeper(ResumableSweeper):
         most, fewest = self._limits.max_seeds, fewest_seeds(settings)
         why = f"{fewest} or more, the fewest that can resolve one of {settings} settings"
         require(most >= fewest, "hydra.sweeper.max_seeds", most, why)
-        check_plan(self.root, self._limits.margin, self._limits.metric)
-
-    def _still_open(self, finished: Mapping[Path, int]) -> list[int]:
-        """Print the verdicts so far, and return the points that need more seeds.
-
-        Args:
-            finished: the places of the points by the folders of their jobs.
-        """
-        from bertexp.compare import sweep as rounds
-
-        if not finished:
-            return []
-        rounds.save_plan(self.root, finished, self._limits.margin, self._limits.metric)
-        comparison = rounds.compare_round(finished, rounds.sweep_metric(self._config))
-        for line in rounds.progress(comparison):
-            print(line, flush=True)
-        still = rounds.open_settings(comparison)
-        labels = zip(rounds.places(comparison, finished), finished.values(), strict=True)
-        named = {*still, comparison.baseline} if still else set()
-        return sorted({place for label, place in labels if label in named})
+        check_plan(self._config)

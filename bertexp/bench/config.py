@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 from bertexp.config import Config
@@ -17,8 +16,6 @@ ON_CPU = ("model=tiny", "model=mini", "model=small")
 LARGE = "trainer.batch_size=256"
 ON_GPU = (*ON_CPU, "model=base", *(f"model={name} {LARGE}" for name in ("tiny", "small", "base")))
 DEFAULT_MODEL = "tiny"
-# The module that measures one side; the second name is that of older commits.
-ENTRY = "bertexp.bench.side", "bertexp.benchmark.side"
 
 
 @dataclass(kw_only=True)
@@ -45,16 +42,10 @@ class MeasureConfig:
         require(len(self.objectives) >= 1, "bench.objectives", self.objectives, allowed)
         if self.against is not None:
             allowed = "the folder of a checkout of bertexp"
-            require(self.entry is not None, "bench.against", self.against, allowed)
+            is_there = (expanded(self.against) / "bertexp" / "bench" / "side.py").is_file()
+            require(is_there, "bench.against", self.against, allowed)
             allowed = "0 where bench.against is set"
             require(self.loss_steps == 0, "bench.loss_steps", self.loss_steps, allowed)
-
-    @property
-    def entry(self) -> str | None:
-        """The module to run in the checkout ``against``, None if it has none."""
-        folder = expanded(str(self.against))
-        found = (m for m in ENTRY if (folder / Path(*m.split("."))).with_suffix(".py").is_file())
-        return next(found, None)
 
     def resolved(self, on_gpu: bool) -> MeasureConfig:
         """Return these keys with the settings of the device, or shortened."""

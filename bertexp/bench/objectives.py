@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 from bertexp.bench.clock import Clock
 from bertexp.bench.config import BenchConfig
-from bertexp.bench.work import compose
+from bertexp.bench.work import compose, run_process, without_bench
 from bertexp.console import show, table
 from bertexp.experiment.pretraining import Pretraining
 from bertexp.objectives.learner import Learner
@@ -24,25 +22,6 @@ from bertexp.training.machine import peak_memory
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
 from bertexp.validation import UserError
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The measurements of one process, per step unless noted.
-
-    Attributes:
-        seconds: of the loop.
-        tokens: without padding.
-        predictions: of all objectives.
-        flops: floating-point operations, see ``Learner.flops``.
-        peak_bytes: the peak memory of the process; of torch on a GPU.
-    """
-
-    seconds: float
-    tokens: float
-    predictions: float
-    flops: float
-    peak_bytes: int
 
 
 def measure_objectives(config: BenchConfig, overrides: Sequence[str]) -> dict[str, Any]:
@@ -56,16 +35,18 @@ def measure_objectives(config: BenchConfig, overrides: Sequence[str]) -> dict[st
         UserError: a process failed.
     """
     bench = config.bench
-    common = [each for each in overrides if not each.lstrip("+").startswith("bench.")]
-    common += [f"bench.warmup={bench.warmup}", f"bench.steps={bench.steps}"]
-    measured: dict[str, list[Cost]] = {name: [] for name in bench.objectives}
+    own_keys = (f"bench.warmup={bench.warmup}", f"bench.steps={bench.steps}")
+    common = [*without_bench(overrides), *own_keys]
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in bench.objectives}
     for turn in range(bench.repeats):
         for name, each in measured.items():
             print(f"{name} · {turn + 1} of {bench.repeats}", flush=True)
-            each.append(_run([*common, *shlex.split(name)]))
+            chosen = json.dumps([*common, *shlex.split(name)])
+            output = run_process(["-m", "bertexp.bench.objectives", chosen])
+            each.append(json.loads(output.splitlines()[-1]))
     found: dict[str, Any] = {}
     for name, each in measured.items():
-        own = {key: median(getattr(one, key) for one in each) for key in asdict(each[0])}
+        own = {key: median(one[key] for one in each) for key in each[0]}
         first = next(iter(found.values()), own)
         own["time"], own["work"] = own["seconds"] / first["seconds"], own["flops"] / first["flops"]
         found[name] = own
@@ -85,24 +66,20 @@ def measure_objectives(config: BenchConfig, overrides: Sequence[str]) -> dict[st
     return found
 
 
-def _run(overrides: list[str]) -> Cost:
-    command = [sys.executable, "-m", "bertexp.bench.objectives", json.dumps(overrides)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError((done.stderr.strip().splitlines() or ["bench: a process failed"])[-1])
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
-
-
 def main() -> None:
-    """Measure a run with the overrides in the argument, a list in JSON, and print its ``Cost``."""
+    """Measure a run with the overrides in the argument, a list in JSON, and print what it costs."""
     try:
         found = _measure(compose(json.loads(sys.argv[1])))
     except UserError as error:
         sys.exit(str(error))
-    print(json.dumps(asdict(found)))
+    print(json.dumps(found))
 
 
-def _measure(config: BenchConfig) -> Cost:
+def _measure(config: BenchConfig) -> dict[str, float]:
+    """Return a step's seconds, tokens, predictions and operations, and the process's peak memory.
+
+    Tokens are without padding, predictions of all objectives, and the memory is torch's on a GPU.
+    """
     accelerator = build_accelerator(config.hardware, [])
     prepared = Pretraining(config).prepare(accelerator.device)
     learner = Learner(prepared.model, prepared.heads).to(accelerator.device)
@@ -119,13 +96,13 @@ def _measure(config: BenchConfig) -> Cost:
     train(training, load_steps(plan, 0, workers, accelerator.device), Timing())
     peak = peak_memory()
     batches = [batch for step in range(warmup, warmup + steps) for batch in plan[step]]
-    return Cost(
-        seconds=clock.seconds / steps,
-        tokens=sum(batch.tokens for batch in batches) / steps,
-        predictions=sum(sum(map(len, batch.targets.values())) for batch in batches) / steps,
-        flops=sum(learner.flops(batch) for batch in batches) / steps,
-        peak_bytes=peak,
-    )
+    return {
+        "seconds": clock.seconds / steps,
+        "tokens": sum(batch.tokens for batch in batches) / steps,
+        "predictions": sum(sum(map(len, batch.targets.values())) for batch in batches) / steps,
+        "flops": sum(learner.flops(batch) for batch in batches) / steps,
+        "peak_bytes": peak,
+    }
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +12,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bertexp.bench.config import DEFAULT_MODEL, ENTRY, BenchConfig, MeasureConfig
+from bertexp.bench.clock import Span
+from bertexp.bench.config import DEFAULT_MODEL, BenchConfig, MeasureConfig
 from bertexp.bench.results import Figures, report
 from bertexp.bench.work import (
     BERTEXP,
@@ -26,10 +25,11 @@ from bertexp.bench.work import (
     Measured,
     compose_work,
     prepare_work,
+    run_process,
+    without_bench,
     write_model,
 )
 from bertexp.files import expanded
-from bertexp.validation import UserError
 
 # The least seconds of a window on a GPU, where steps are short and loaders work ahead.
 SECONDS = 0.5
@@ -64,7 +64,7 @@ class Race:
         own = self.measured[BERTEXP]
         sides: dict[str, dict[str, float]] = {}
         for side, each in self.measured.items():
-            speeds = [s for one in each for s in one.speeds or [one.tokens / one.seconds]]
+            speeds = [speed for one in each for speed in one.speeds]
             speed, peak = median(speeds), median(one.peak_bytes for one in each)
             ours = sides.get(BERTEXP, {"tokens_per_second": speed, "peak_bytes": peak})
             sides[side] = {
@@ -128,9 +128,9 @@ class _Setting:
 def _settings(bench: MeasureConfig, overrides: Sequence[str], folder: Path) -> list[_Setting]:
     """Return the settings; writes the initial models."""
     assert bench.settings is not None
-    common = [each for each in overrides if not each.lstrip("+").startswith("bench.")]
-    # The keys that a side reads; every version has these.
-    common += [f"bench.warmup={bench.warmup}", f"bench.vocab_size={bench.vocab_size}"]
+    # The keys of the benchmark that a side reads.
+    own_keys = (f"bench.warmup={bench.warmup}", f"bench.vocab_size={bench.vocab_size}")
+    common = [*without_bench(overrides), *own_keys]
     split = [shlex.split(setting) for setting in bench.settings]
     labels = [" ".join(each.partition("=")[2] for each in own) for own in split]
     if len({*labels}) < len(labels):
@@ -156,10 +156,8 @@ def _races(config: BenchConfig, settings: list[_Setting], on_gpu: bool) -> list[
     others = (PADDED, LONGEST) if task == "nsp" else (TRAINER, TUNED)
     sides = (BERTEXP, OTHER) if bench.against else (BERTEXP, *others)
     races = {one.label: Race(one.label, {side: [] for side in sides}, {}) for one in settings}
-    # Older versions measure one setting a process.
-    is_one = on_gpu and not bench.against
-    turns = 1 if is_one else bench.repeats
-    for some in [settings] if is_one else [[one] for one in settings]:
+    turns = 1 if on_gpu else bench.repeats
+    for some in [settings] if on_gpu else [[one] for one in settings]:
         name = some[0].label if len(some) == 1 else f"{len(some)} settings"
         for turn in range(turns):
             for side in sides:
@@ -180,19 +178,14 @@ def _run(
 ) -> list[Measured]:
     """Measure one side in one process; returns what it found in each setting."""
     orders = [_order(bench, side, one, on_gpu, loss_steps) for one in settings]
-    start, environment = ["-m", ENTRY[0]], dict(os.environ)
+    start, environment = ["-m", "bertexp.bench.side"], dict(os.environ)
     # Trainer would use all GPUs.
     environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     if side == OTHER:
         # Without -P the current folder, perhaps another checkout, would take precedence.
-        start = ["-P", "-m", str(bench.entry)]
+        start.insert(0, "-P")
         environment["PYTHONPATH"] = str(expanded(str(bench.against)).absolute())
-    command = [sys.executable, *start, *map(json.dumps, orders)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            print(done.stderr, file=sys.stderr)
-        raise UserError((done.stderr.strip().splitlines() or [f"bench: {side} failed"])[-1])
+    run_process([*start, *map(json.dumps, orders)], environment)
     results = [Path(order["result"]).read_text(encoding="utf-8") for order in orders]
     return [Measured(**json.loads(result)) for result in results]
 
@@ -200,15 +193,14 @@ def _run(
 def _order(
     bench: MeasureConfig, side: str, setting: _Setting, on_gpu: bool, loss_steps: int
 ) -> dict[str, Any]:
-    order = {
+    is_timed = on_gpu and not loss_steps
+    windows = (bench.repeats, SECONDS) if is_timed else ()
+    return {
         "side": BERTEXP if side == OTHER else side,
         "model": setting.model,
         # Up to a loss both train at the same rates, whatever the budget.
         "overrides": [*setting.overrides, *(["scheduler=constant"] if loss_steps else [])],
         "folder": str(setting.folder),
         "result": str(setting.folder / "result.json"),
-        "steps": bench.warmup + bench.steps,
-        "loss_steps": loss_steps,
+        **asdict(Span(bench.warmup + bench.steps, loss_steps, *windows)),
     }
-    is_timed = on_gpu and not loss_steps
-    return order | ({"windows": bench.repeats, "seconds": SECONDS} if is_timed else {})

@@ -59,8 +59,9 @@ def _parts(found: Figures) -> Table:
     own = [figures["measured"][BERTEXP] for figures in found.values()]
     machine = own[0][0]["machine_flops"] / 1e9
     product = f"forward and backward, of the product's {machine:,.0f} GFLOP/s"
-    rows = [(name, *(f"{median(one['parts'][name] for one in each):.1f}" for each in own))
-            for name in PARTS]  # fmt: skip
+    rows = []
+    for name in PARTS:
+        rows.append((name, *(f"{median(one['parts'][name] for one in each):.1f}" for each in own)))
     for name, key, form in (
         ("the loop adds", "overhead", "+.1%"),
         (product, "model_utilisation", ".0%"),

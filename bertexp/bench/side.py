@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,7 @@ def main() -> None:
 def _measure(order: dict[str, Any]) -> Measured:
     config = compose_work(order["overrides"], order["model"])
     side, folder = order["side"], Path(order["folder"])
-    # Older versions order no windows.
-    windows = order.get("windows", 1), order.get("seconds", 0.0)
-    span = Span(order["steps"], order["loss_steps"], *windows)
+    span = Span(**{each.name: order[each.name] for each in fields(Span)})
     # Each side imports only what it needs, so that no other's memory is measured.
     if side == BERTEXP:
         from bertexp.bench.ours import measure_bertexp

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,11 @@ from typing import Any
 import hydra
 import numpy as np
 import torch
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from bertexp import plugins
+from bertexp.arguments import composing
 from bertexp.bench.config import BenchConfig
-from bertexp.config import conf_dir, parse
+from bertexp.config import parse
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.families.build import new_model
 from bertexp.families.checkpoint import load_model
@@ -70,10 +72,27 @@ class Measured:
 def compose(overrides: Sequence[str]) -> BenchConfig:
     """Compose and check a configuration, in the command or a process that it started."""
     plugins.load([*plugins.installed(), *plugins.named_in(overrides)])
-    if GlobalHydra.instance().is_initialized():
+    with composing():
         return parse(hydra.compose("bench", overrides=[*overrides]), BenchConfig)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return parse(hydra.compose("bench", overrides=[*overrides]), BenchConfig)
+
+
+def without_bench(overrides: Sequence[str]) -> list[str]:
+    return [each for each in overrides if not each.lstrip("+").startswith("bench.")]
+
+
+def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """Run Python in a process of its own, and return its output.
+
+    Raises:
+        UserError: it failed, with the last line of its errors.
+    """
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            print(done.stderr, file=sys.stderr)
+        raise UserError((done.stderr.strip().splitlines() or ["bench: a process failed"])[-1])
+    return done.stdout
 
 
 def compose_work(overrides: Sequence[str], model: str) -> BenchConfig:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+from bertexp.arguments import composing
 from bertexp.compare.runs import Run
 from bertexp.config import changes_outcome
 from bertexp.console import value_text
@@ -179,15 +179,10 @@ def nearest_to_defaults(settings: Mapping[str, Mapping[str, Any]]) -> str:
 
     Keys of an objective or a strategy that a setting does not have count as if left alone.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+    from hydra import compose
     from omegaconf import OmegaConf
 
-    from bertexp.config import conf_dir
-
-    # At a sweep's end Hydra is there already, and a second one is refused.
-    is_there = GlobalHydra.instance().is_initialized()
-    with nullcontext() if is_there else initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with composing():
         shipped = compose("config")
 
     own = tuple(f"{each.group}.{name}." for each in Registry.all for name in each.own)

@@ -18,7 +18,7 @@ from bertexp.compare.runs import read_record, read_run, read_runs
 from bertexp.compare.statistics import ALPHA
 from bertexp.compare.verdicts import RESOLVE_FILE
 from bertexp.config import parse
-from bertexp.console import number, plural, shown, value_text
+from bertexp.console import number, plural, value_text
 from bertexp.experiment.summary import write_json
 from bertexp.finetune.records import FOLDER, PREFIX
 from bertexp.tracking.config import TrackerConfig
@@ -105,44 +105,43 @@ def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]
     return columns, rows
 
 
-def check_plan(sweep: Path, margin: float, metric: str | None) -> None:
+def check_plan(config: DictConfig) -> None:
     """Raise a ``UserError`` if a sweep was begun with another margin or metric."""
-    began = read_record(sweep / RESOLVE_FILE)
-    for key, now in (("margin", margin), ("metric", metric)):
-        if began and began[key] != now:
+    began = read_record(Path(config.hydra.sweep.dir) / RESOLVE_FILE)
+    for key, before in began.items():
+        if before != (now := config.hydra.sweeper[key]):
             raise UserError(
                 f"hydra.sweeper.{key}={value_text(now)}: results are known by now, and this sweep "
-                f"was begun with {value_text(began[key])}; choose another sweep=..."
+                f"was begun with {value_text(before)}; choose another sweep=..."
             )
 
 
-def save_plan(sweep: Path, folders: Iterable[Path], margin: float, metric: str | None) -> None:
-    """Keep a sweep's margin and metric, before its results are compared for the first time.
+def open_runs(config: DictConfig, folders: Iterable[Path]) -> list[Path]:
+    """Compare the finished runs, print the verdicts, and return those that need more seeds.
+
+    They are the runs of the settings that are not resolved, and of the baseline. The margin and the
+    metric are recorded before any results are compared.
 
     Raises:
         UserError: no run has the metric.
     """
-    known = {name for folder in folders for name in _read(folder).metrics}
-    if metric and metric not in known:
-        raise UserError(f"hydra.sweeper.metric={metric}: no run has it.{nearest(metric, known)}")
-    write_json(sweep / RESOLVE_FILE, {"margin": margin, "metric": metric})
-
-
-def compare_round(folders: Iterable[Path], metric: str | None) -> Comparison:
-    """Compare the finished runs of a sweep."""
-    return compare([_read(folder) for folder in folders], metric=metric)
-
-
-def places(comparison: Comparison, folders: Iterable[Path]) -> list[str]:
-    """Return the setting of the run in each of ``folders``."""
-    found = {run.folder: run.setting for run in comparison.runs}
-    return [found[str(shown(folder))] for folder in folders]
-
-
-def open_settings(comparison: Comparison) -> list[str]:
-    """Return the settings that more seeds can resolve: none without a pair of runs is."""
+    runs, chosen = [_read(folder) for folder in folders], config.hydra.sweeper
+    known = {name for run in runs for name in run.metrics}
+    if chosen.metric and chosen.metric not in known:
+        hint = nearest(chosen.metric, known)
+        raise UserError(f"hydra.sweeper.metric={chosen.metric}: no run has it.{hint}")
+    plan = {"margin": chosen.margin, "metric": chosen.metric}
+    write_json(Path(config.hydra.sweep.dir) / RESOLVE_FILE, plan)
+    comparison = compare(runs, metric=sweep_metric(config))
+    for line in _progress(comparison):
+        print(line, flush=True)
     undecided = ("not resolved", "one seed")
-    return [d.setting for d in comparison.differences if d.seeds and d.verdict in undecided]
+    # Seeds cannot resolve a setting without a pair of runs.
+    left = {d.setting for d in comparison.differences if d.seeds and d.verdict in undecided}
+    wanted = {*left, comparison.baseline} if left else left
+    return [
+        run.folder for run, one in zip(runs, comparison.runs, strict=True) if one.setting in wanted
+    ]
 
 
 def fewest_seeds(settings: int) -> int:
@@ -150,7 +149,7 @@ def fewest_seeds(settings: int) -> int:
     return anytime.fewest_seeds(ALPHA / max(settings - 1, 1))
 
 
-def progress(comparison: Comparison) -> Iterator[str]:
+def _progress(comparison: Comparison) -> Iterator[str]:
     """Yield a line a setting: its difference, interval, verdict and number of seeds."""
     fewest = fewest_seeds(len(comparison.differences) + 1)
     names = wording.short_names(comparison)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from bertexp.config import Config, conf_dir, keys, parse
+from bertexp.arguments import composing
+from bertexp.config import Config, keys, parse
 from bertexp.console import value_text
 from bertexp.keys import flattened
 from bertexp.registry import Registry
@@ -202,11 +202,10 @@ def _brought(
     where: str,
 ) -> dict[str, Any]:
     """Return the values, by key, that options of groups change in a run's configuration."""
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
 
-    is_there = GlobalHydra.instance().is_initialized()
-    with nullcontext() if is_there else initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with composing():
         loader = GlobalHydra.instance().config_loader()
         for group, option in options.items():
             require_choice(f"{where}{group}", option, loader.get_group_options(group))
