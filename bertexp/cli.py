@@ -148,11 +148,7 @@ def attempt(
 
 
 def _load_plugins(arguments: Sequence[str], saved: Sequence[str] = ()) -> None:
-    """Load installed plugins, those named in ``arguments`` and those of saved runs.
-
-    Raises:
-        UserError: one is missing or cannot be imported.
-    """
+    """Load installed plugins, those named in ``arguments`` and those of saved runs."""
     plugins.load([*plugins.installed(), *plugins.named_in(arguments)])
     named = (_RUN.fullmatch(argument) for argument in arguments)
     for run in (*saved, *(match[1] for match in named if match)):

@@ -46,9 +46,6 @@ def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[
     Args:
         arguments: ``--help``, perhaps the name of a group or a key, and overrides.
         passes_over: groups and keys that the command does not read.
-
-    Raises:
-        UserError: there is no such group or key.
     """
     given = [argument for argument in arguments if argument not in FLAGS]
     overrides = [argument for argument in given if "=" in argument or argument.startswith("~")]

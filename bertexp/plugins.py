@@ -65,11 +65,7 @@ def loaded() -> list[str]:
 
 
 def listed(value: object) -> list[str]:
-    """Return the value of ``plugins`` as a list; it may be a single name.
-
-    Raises:
-        UserError: it is neither.
-    """
+    """Return the value of ``plugins`` as a list; it may be a single name."""
     if value is None or isinstance(value, str):
         return [value] if value else []
     if not isinstance(value, Iterable):

@@ -59,9 +59,6 @@ def measure_masking(config: BenchConfig) -> dict[str, Any]:
         ``batch_ms``, from stored examples to a masked batch of tensors, with each strategy and the
         collator; ``step_ms``, of forward and backward on a batch of ``batch_size`` sequences of
         full length.
-
-    Raises:
-        UserError: the task masks nothing, or the corpus has no batch of full length.
     """
     must_be_blocks(config)
     data = prepare_data(config)

@@ -30,9 +30,6 @@ def measure_objectives(config: BenchConfig, overrides: Sequence[str]) -> dict[st
     Returns:
         By objective, medians over its processes, and ``time`` and ``work``: the seconds and the
         floating-point operations of a step relative to the first one's.
-
-    Raises:
-        UserError: a process failed.
     """
     bench = config.bench
     own_keys = (f"bench.warmup={bench.warmup}", f"bench.steps={bench.steps}")

@@ -103,11 +103,7 @@ class Race:
 def measure_training(
     config: BenchConfig, overrides: Sequence[str], folder: Path, on_gpu: bool
 ) -> Figures:
-    """Measure every setting, and print and draw the results; returns the figures by setting.
-
-    Raises:
-        UserError: something cannot be measured, or a process failed.
-    """
+    """Measure every setting, and print and draw the results; returns the figures by setting."""
     with TemporaryDirectory(prefix="bertexp-bench-") as temporary:
         races = _races(config, _settings(config.bench, overrides, Path(temporary)), on_gpu)
     found = {race.setting: race.figures() for race in races}

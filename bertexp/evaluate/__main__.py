@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from bertexp.cli import enter
 from bertexp.config import Config, parse
-from bertexp.evaluate.babylm import BABYLM, check_babylm
+from bertexp.evaluation.grammar import GENERATED, KEY
 from bertexp.experiment.resuming import as_recorded
 from bertexp.keys import key
 from bertexp.sweeps.stored import folder_name
@@ -23,7 +23,7 @@ from bertexp.terminal import command
 from bertexp.unread import COMMAND_LINE, refuse_unread, written_keys
 from bertexp.validation import UserError, is_mistake, require
 
-AUTO = "auto"
+AUTO, BABYLM = "auto", "babylm"
 # Overrides that do not change results.
 _ONLY_HOW = re.compile(r"[+~]*(run|save|format|hardware|tracker|hydra)[./=@]")
 
@@ -45,11 +45,24 @@ class EvaluateConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.format:
-            check_babylm(self.evaluation)
+        if self.format == BABYLM:
+            self._check_babylm()
         allowed = "a file's name of letters, digits, points, hyphens and underscores"
         is_name = self.save is None or bool(re.fullmatch(r"[\w-][\w.-]*", self.save))
         require(is_name, "save", self.save, allowed)
+
+    def _check_babylm(self) -> None:
+        """Raise a ``UserError`` unless all pairs of files are scored."""
+        if self.evaluation.minimal_pairs in (None, GENERATED):
+            raise UserError(
+                f"format={BABYLM}: needs {KEY}=FOLDER, the pipeline's data, such as "
+                "evaluation_data/full_eval/blimp_filtered."
+            )
+        if self.evaluation.max_examples is not None:
+            raise UserError(
+                f"format={BABYLM}: the pipeline expects all pairs; set "
+                "evaluation.max_examples=null."
+            )
 
 
 @command()
@@ -105,7 +118,9 @@ def _evaluate(composed: DictConfig, name: str, *, in_a_line: bool = False) -> fl
     save = config.save
     if save == AUTO:
         save = folder_name(",".join([Path(saved.source).name, *sorted(changed)]))
-    return reevaluate(config, saved, save, changed, form=config.format, in_a_line=in_a_line)
+    return reevaluate(
+        config, saved, save, changed, for_babylm=config.format == BABYLM, in_a_line=in_a_line
+    )
 
 
 if __name__ == "__main__":

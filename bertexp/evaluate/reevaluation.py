@@ -12,7 +12,6 @@ from rich.text import Text
 
 from bertexp.config import Config
 from bertexp.console import show, shown
-from bertexp.evaluate.babylm import BABYLM, write_predictions
 from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
 from bertexp.evaluation.minimal_pairs import MinimalPairs
 from bertexp.experiment import report
@@ -43,7 +42,7 @@ def reevaluate(
     save: str | None,
     changed: Sequence[str],
     *,
-    form: str | None,
+    for_babylm: bool,
     in_a_line: bool,
 ) -> float:
     """Evaluate a saved model, and record and print the results; returns ``eval/loss``.
@@ -53,11 +52,8 @@ def reevaluate(
     Args:
         config: that of the model's run, changed by ``changed``, the command line's overrides.
         save: the name of the file to write; None for none.
-        form: ``babylm`` to write the predictions for its pipeline too.
+        for_babylm: whether to write the predictions for its pipeline too.
         in_a_line: whether to print a line instead of the whole report.
-
-    Raises:
-        UserError: data cannot be prepared, or the model has no head for the task.
     """
     model: Any = saved.load_model()
     _check_model(config, saved, model)
@@ -76,14 +72,34 @@ def reevaluate(
     if path:
         # In one line, however long, to be copied.
         print(f"saved      {shown(path)}")
-    if form == BABYLM:
-        written = write_predictions(
-            _place(saved) / BABYLM / (saved.run or Path(saved.source)).name,
+    if for_babylm:
+        written = _write_predictions(
+            _place(saved) / "babylm" / (saved.run or Path(saved.source)).name,
             next(one for one in data.evaluators if isinstance(one, MinimalPairs)),
             learner.is_causal,
         )
         print(f"for babylm {shown(written)}")
     return found.metrics["eval/loss"]
+
+
+def _write_predictions(folder: Path, evaluator: MinimalPairs, is_causal: bool) -> Path:
+    """Write the preferred sentences as BabyLM's evaluation pipeline of 2025 collects them.
+
+    It reads ``results/<model>/main/zero_shot/<backend>/<task>/<data>/predictions.json``: by kind of
+    pair, the sentence that the model prefers, numbered in order of the data.
+
+    Args:
+        folder: named after the model.
+    """
+    found: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for kind, sentence in evaluator.chosen():
+        rows = found.setdefault(kind, {"predictions": []})["predictions"]
+        rows.append({"id": f"{kind}_{len(rows)}", "pred": sentence})
+    data = Path(str(evaluator.source.config.minimal_pairs)).name.partition(".")[0]
+    place = folder / "main" / "zero_shot" / ("causal" if is_causal else "mlm") / "blimp" / data
+    path = place / "predictions.json"
+    write_json(path, found)
+    return path
 
 
 def _check_model(config: Config, saved: Saved, model: Any) -> None:

@@ -94,11 +94,7 @@ class Invocation:
 
 
 def begin_job(hydra: HydraConf) -> SweepJob | None:
-    """Begin the job of a sweep that Hydra has started; None for a run outside of a sweep.
-
-    Raises:
-        UserError: the sweep was started by torchrun.
-    """
+    """Begin the job of a sweep that Hydra has started; None for a run outside of a sweep."""
     if hydra.mode != RunMode.MULTIRUN:
         return None
     if group.was_launched():

@@ -105,11 +105,7 @@ def parts(composed: DictConfig) -> list[DictConfig]:
 
 
 def phase_configs(config: Config) -> list[Config]:
-    """Return the checked configuration of each phase; of a run without phases, its own.
-
-    Raises:
-        UserError: one is not valid.
-    """
+    """Return the checked configuration of each phase; of a run without phases, its own."""
     if not config.phases:
         return [config]
     found = []

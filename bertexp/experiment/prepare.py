@@ -94,11 +94,7 @@ def prepare_tokenizer(config: Config) -> Tokenizer:
 
 
 def _existing(config: Config) -> Tokenizer | None:
-    """Return the existing tokenizer, None if it has to be trained.
-
-    Raises:
-        UserError: there is none, or it does not fit the checkpoint.
-    """
+    """Return the existing tokenizer, None if it has to be trained."""
     own, tokenizer = config.tokenizer, None
     tokens, other = own.vocab_size, f"tokenizer={own.name} tokenizer.vocab_size={own.vocab_size}"
     if own.name == "pretrained":
@@ -138,9 +134,6 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
 
     Args:
         tokenizer: replaces that of ``config.tokenizer``.
-
-    Raises:
-        UserError: an unknown name, or a corpus that cannot be read or used.
     """
     check_source(config.evaluation.minimal_pairs)
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)

@@ -132,11 +132,7 @@ class Run(Watch):
         return load_steps(*given, progress, self.learner.rates, self.invocation.at_once)
 
     def begin(self) -> None:
-        """Print the plan, then evaluate the untrained model or restore the checkpoint.
-
-        Raises:
-            UserError: the checkpoint is of another model or of other data.
-        """
+        """Print the plan, then evaluate the untrained model or restore the checkpoint."""
         training, job = self.training, self.invocation.job
         steps = [b - a for a, b in pairwise([training.budget.start.step, *self.ends])]
         seconds = self._seconds_left(steps) if job is None or job.is_first else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, parse
 from bertexp.data.hub import find_file, is_away
@@ -39,31 +39,19 @@ class Saved:
     run: Path | None
 
     def load_model(self) -> Any:
-        """Return the model in evaluation mode, with its saved heads.
-
-        Raises:
-            UserError: there is no model.
-        """
+        """Return the model in evaluation mode, with its saved heads."""
         from bertexp.families.checkpoint import load_model
 
         return load_model(self.source, key="run").eval()
 
     def architecture(self) -> Any:
-        """Return the model's configuration; its weights are not read.
-
-        Raises:
-            UserError: there is no model.
-        """
+        """Return the model's configuration; its weights are not read."""
         from bertexp.families.architecture import read_architecture
 
         return read_architecture(self.source, key="run")
 
     def load_tokenizer(self) -> Tokenizer:
-        """Return its tokenizer: for a run, identical to the one it was trained with.
-
-        Raises:
-            UserError: there is no tokenizer, or the model has too few embeddings for it.
-        """
+        """Return its tokenizer: for a run, identical to the one it was trained with."""
         from bertexp.data.tokens.saved import open_tokenizer
         from bertexp.families.architecture import check_fit
 
@@ -82,8 +70,7 @@ class Saved:
         from bertexp.objectives import OBJECTIVES
         from bertexp.objectives.task import Task
 
-        stored = recorded(self.run, "config") if self.run else None
-        composed = parts(stored)[-1] if stored else None
+        composed = self._composed()
         names = getattr(self.architecture(), "predicted_by", ())
         if composed:
             names = OmegaConf.select(composed, "task.objectives")
@@ -107,9 +94,14 @@ class Saved:
         """Whether its task trains it to fill any number of masks; False where none is recorded."""
         from bertexp.objectives import OBJECTIVES
 
-        stored = recorded(self.run, "config") if self.run else None
-        names = OmegaConf.select(parts(stored)[-1], "task.objectives") if stored else None
+        composed = self._composed()
+        names = OmegaConf.select(composed, "task.objectives") if composed else None
         return any(OBJECTIVES.has(each) and OBJECTIVES[each].writes for each in names or ())
+
+    def _composed(self) -> DictConfig | None:
+        """Return the configuration of its run's last phase, if it has a run."""
+        stored = recorded(self.run, "config") if self.run else None
+        return parts(stored)[-1] if stored else None
 
     def max_length(self, config: Any) -> int:
         """Return the longest input in tokens: that of training, else the model's positions."""

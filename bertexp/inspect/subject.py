@@ -41,9 +41,6 @@ class Subject:
 
         Args:
             overrides: those that it was composed with.
-
-        Raises:
-            UserError: there is no such run, or a setting is not valid or not read.
         """
         saved = find_saved(composed.run) if composed.run else None
         if saved and saved.run:
@@ -116,11 +113,7 @@ class Subject:
 
     @cached_property
     def input(self) -> ModelInput:
-        """The text or texts as the model's input.
-
-        Raises:
-            UserError: one is empty.
-        """
+        """The text or texts as the model's input."""
         text = EXAMPLE if self.config.text is None else self.config.text
         return ModelInput.of(self.tokenizer, text, self.config.text_b)
 
@@ -137,11 +130,7 @@ class Subject:
 
     @torch.no_grad()
     def read(self, wanted: str, *, is_causal: bool = False) -> tuple[Tensor, ...]:
-        """Return ``hidden_states`` or ``attentions`` of the text, one tensor a layer.
-
-        Raises:
-            UserError: the text is empty or too long, or the device is not there.
-        """
+        """Return ``hidden_states`` or ``attentions`` of the text, one tensor a layer."""
         self.input.check_length(self.max_length)
         device = choose_device(self.config.hardware.device)
         model: Any = self.model

@@ -194,9 +194,6 @@ def log_beside(
 
     Returns:
         Where to look: an address, or commands, one a line; None if nothing was logged.
-
-    Raises:
-        UserError: ``tracker.mode=online`` and W&B is not available.
     """
     if config.name != "wandb":
         return None

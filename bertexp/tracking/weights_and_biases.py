@@ -76,11 +76,7 @@ class WandbTracker(SafeTracker):
         super().__init__(WandBTracker(config.project))
 
     def _start(self) -> None:
-        """Open the run in the configured mode.
-
-        Raises:
-            UserError: ``tracker.mode=online`` and there is no key or no answer.
-        """
+        """Open the run in the configured mode."""
         self._root.mkdir(parents=True, exist_ok=True)
         chosen = wandb.setup(settings=_settings(silent=True)).settings.mode
         if self._config.mode == "offline":
