@@ -30,7 +30,7 @@ from bertexp.help import asks_for_help, help_text
 from bertexp.mistakes import MISTAKES, explain, in_a_line
 from bertexp.signals import Signals
 from bertexp.sweeps.config import register_search
-from bertexp.terminal import command
+from bertexp.terminal import FULL_ERROR, command
 from bertexp.unread import COMMAND_LINE, conditions, refuse_unread, written
 from bertexp.validation import UserError, is_mistake
 
@@ -38,7 +38,6 @@ R = TypeVar("R", bound=RunConfig)
 
 log = logging.getLogger(__name__)
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
 # As fast as the default of 300,000 on idle cores, and eleven times as fast on busy ones.
 SPIN_COUNT = "3000"
 _RUN = re.compile(r"run=['\"]?(.*?)['\"]?")
@@ -94,8 +93,6 @@ def enter(
         if wants_traceback:
             raise
         sys.exit(f"error: {explain(error, schema)}")
-    except KeyboardInterrupt as interruption:
-        sys.exit(getattr(interruption, "code", 130))
     sys.exit(1 if failures else 0)
 
 

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,12 +41,7 @@ def main() -> None:
         action="store_true",
         help="remove prepared corpora, tokens and tokenizers; runs prepare them again",
     )
-    try:
-        _clear() if parser.parse_args().clear_cache else _report()
-    except (UserError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    _clear() if parser.parse_args().clear_cache else _report()
 
 
 def _clear() -> None:

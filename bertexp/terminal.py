@@ -1,4 +1,4 @@
-"""The output of every command, which accepts every character and never stops a run."""
+"""The terminal of every command: errors in one line, and output that never stops a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+from bertexp.validation import is_mistake
+
+# Set to 1 by users who want a traceback of their mistakes too.
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 class _Output(io.FileIO):
@@ -30,9 +35,10 @@ class _Output(io.FileIO):
 def command() -> Iterator[None]:
     """Print as in ``tolerant``, in this process and those that it starts.
 
-    Exits with a line on standard error and code 1 if output was lost, and silently with code 130
-    if the program that reads it has ended (``| head``).
+    A mistake of the user, and output that was lost, are a line on standard error and exit code 1; a
+    signal, and the end of the program that reads the output (``| head``), a code above 128.
     """
+    wants_traceback = os.environ.get(FULL_ERROR) == "1"
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
     os.environ["PYTHONIOENCODING"] = f"{encoding}:{errors or 'replace'}"
     try:
@@ -41,6 +47,12 @@ def command() -> Iterator[None]:
     except SystemExit as ending:
         if ending.code or not _Output.problem:
             raise
+    except KeyboardInterrupt as interruption:
+        sys.exit(getattr(interruption, "code", 130))
+    except Exception as error:
+        if wants_traceback or not is_mistake(error):
+            raise
+        sys.exit(f"error: {error}")
     if problem := _Output.problem:
         is_pipe = isinstance(problem, BrokenPipeError)
         reason = f"error: the output cannot be written ({problem.strerror})."

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from bertexp import group
 from bertexp.arguments import quoted
-from bertexp.cli import FULL_ERROR, attempt, call, run_job
+from bertexp.cli import attempt, call, run_job
 from bertexp.config import Config, RunConfig
 from bertexp.console import collected, value_text
 from bertexp.display import Printed
@@ -27,6 +27,7 @@ from bertexp.inspect.__main__ import LITERAL, as_hydra_reads, inspect
 from bertexp.inspect.config import InspectConfig
 from bertexp.mistakes import in_a_line, in_one_line
 from bertexp.sweeps.sweeper import ResumableSweeper
+from bertexp.terminal import FULL_ERROR
 from bertexp.validation import UserError, is_mistake, require_choice
 
 if TYPE_CHECKING:

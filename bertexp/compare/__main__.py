@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import math
 import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,20 +33,15 @@ def main() -> None:
         options.paths = ["outputs"]
     if not (options.paths or options.workspace):
         parser.error("the following arguments are required: PATH")
-    try:
-        if options.paths:
-            _compare(options)
-        if options.workspace:
-            if find_spec("wandb_workspaces") is None:
-                install = "pip install 'bertexp[workspace]'"
-                raise UserError(f"--workspace: the package is missing, {install}.")
-            from bertexp.compare.workspace import save_workspace
+    if options.paths:
+        _compare(options)
+    if options.workspace:
+        if find_spec("wandb_workspaces") is None:
+            install = "pip install 'bertexp[workspace]'"
+            raise UserError(f"--workspace: the package is missing, {install}.")
+        from bertexp.compare.workspace import save_workspace
 
-            print(save_workspace(options.project, options.entity))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+        print(save_workspace(options.project, options.entity))
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -37,13 +37,7 @@ def main() -> None:
 
     An unreadable line does not stop the others, but makes the exit code 1.
     """
-    options = options_parser().parse_args()
-    try:
-        sys.exit(_predict(options))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(_predict(options_parser().parse_args()))
 
 
 def _predict(options: argparse.Namespace) -> int:
