@@ -1,8 +1,11 @@
-"""Compiled layers: the same numbers, the same weights, few programs."""
+"""Compiled layers: the same numbers, the same weights, few programs.
+
+What torch traces here is run as it is, without a C++ compiler: bertexp compiles on GPUs, where
+``tests/test_gpu.py`` compares the numbers of what inductor makes of it.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,13 +25,11 @@ from bertexp.objectives.learner import Learner
 from bertexp.training.plan import COMPILED_LENGTHS, BatchPlan
 
 pytestmark = pytest.mark.slow
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++"))), reason="inductor needs a C++ compiler here"
-)
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     forget_programs()
     yield
     forget_programs()
@@ -59,7 +60,6 @@ def batch(data: Data) -> Batch:
     return data.examples.batch(0, np.concatenate([order[:4], order[-4:]]))
 
 
-@needs_compiler
 def test_compiled_layers_compute_the_same_in_one_program(
     small_model: Callable[..., Any], data: Data, batch: Batch
 ) -> None:
@@ -77,7 +77,6 @@ def test_compiled_layers_compute_the_same_in_one_program(
     assert list(objective.state_dict()) == keys
 
 
-@needs_compiler
 def test_compiled_layers_drop_out(
     small_model: Callable[..., Any], data: Data, batch: Batch
 ) -> None:
@@ -87,7 +86,7 @@ def test_compiled_layers_drop_out(
     for module in list(objective.modules()):
         for name, child in module.named_children():
             if isinstance(child, Dropout):
-                # As on a GPU; our own draws for a CPU are not for inductor.
+                # As on a GPU; our own draws for a CPU are not compiled.
                 setattr(module, name, nn.Dropout(child.p))
     with compiling():
         losses = torch.stack([objective(batch)["mlm"] for _ in range(3)])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from forkserver import ForkServer
 from safety import inputs
 
 from bertexp.config import Config
@@ -24,7 +25,7 @@ BASE = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "tokenizer.vocab_size=256"),
     "evaluation.probes=[]",
     *("model.hidden_size=16", "model.intermediate_size=16", "evaluation.max_examples=8"),
-    *("trainer.epochs=null", "trainer.max_steps=1", "hardware.threads=1", "tracker.mode=offline"),
+    *("trainer.epochs=null", "trainer.max_steps=1", "hardware.threads=1", "tracker=none"),
 )
 # What is not read where an argument begins with one of these.
 UNREAD = {
@@ -32,6 +33,7 @@ UNREAD = {
     "tokenizer=": "tokenizer.vocab_size",
     "model=pretrained": "tokenizer.vocab_size",
     "model.pretrained=": "model.",
+    "tracker.": "tracker=",
 }
 
 
@@ -106,7 +108,8 @@ CHECKPOINTS = {
     "remote-code": r"model\.pretrained={}/remote-code: is a own model; the families are bert, ",
 }
 HUB = "dataset=wikipedia dataset.hub.config=null dataset.hub.path="
-SETTINGS = {
+# What preparing finds, as in the tables above.
+PREPARED = {
     "dataset=text dataset.files=[{}/good.txt] dataset.format=parquet": r"not readable as Parquet",
     "dataset=text dataset.files=[{}/good.txt] dataset.format=jsonl": r"line 1 is not JSON: Expect",
     "dataset=text dataset.files=[{}/numbers.parquet] dataset.column=titel": (
@@ -117,10 +120,6 @@ SETTINGS = {
     "dataset=text": r"dataset\.files=\[\]: name at least one file",
     "dataset=pydoc dataset.packages=[nosuch]": r"dataset\.packages: no package 'nosuch' is insta",
     "dataset=pydoc dataset.packages=[../..]": r"dataset\.packages: no package '\.\./\.\.' is inst",
-    "dataset=wikitext2": (
-        r"dataset\.hub\.path=Salesforce/wikitext: the Hugging Face Hub does not .*"
-        r"dataset=pydoc.*dataset=text"
-    ),
     "dataset=wikipedia dataset.hub.path=null": r"dataset\.hub\.path=null: dataset=wikipedia needs",
     f"{HUB}{{}}/hub dataset.column=body": r"dataset\.column=body: '{}/hub' has no such column",
     f"{HUB}{{}}/hub dataset.hub.train=none": r'dataset\.hub.*cannot load .*Unknown split "none"',
@@ -128,6 +127,20 @@ SETTINGS = {
     f"{HUB}{{}}/script/script.py": r"dataset\.hub.*cannot load .*scripts are no longer supported",
     f"{HUB}{{}}/pickled": r"dataset\.hub.*cannot load .*No \(supported\) data files",
     f"{HUB}{{}}/folder": r"dataset\.hub.*cannot load .*doesn't contain any data files",
+    "model=pretrained model.pretrained={}/bert task.max_length=65": (
+        r"task\.max_length=65: the model has only 64 positions\."
+    ),
+    "model=pretrained model.pretrained={}/bert task.max_length=32": (
+        r"^model\.pretrained={}/bert: has no tokenizer \(no tokenizer\.json or vocab\.txt\); add "
+        r"tokenizer=pretrained tokenizer\.path=FOLDER of one\.$"
+    ),
+    "masking=pmi masking.pmi.min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
+}
+SETTINGS = {
+    "dataset=wikitext2": (
+        r"dataset\.hub\.path=Salesforce/wikitext: the Hugging Face Hub does not .*"
+        r"dataset=pydoc.*dataset=text"
+    ),
     "model=pretrained model.pretrained=no/such": (
         r"model\.pretrained=no/such: the Hugging Face Hub does not answer and .*"
         r"type model=tiny tokenizer=wordpiece \(from scratch\), or model\.pretrained=FOLDER"
@@ -136,18 +149,11 @@ SETTINGS = {
         r"tokenizer\.path=no/such: the Hugging Face Hub does not answer and .*"
         r"type tokenizer=wordpiece \(trained on the corpus\), or tokenizer\.path=vocab\.txt"
     ),
-    "model=pretrained model.pretrained={}/bert task.max_length=65": (
-        r"task\.max_length=65: the model has only 64 positions\."
-    ),
-    "model=pretrained model.pretrained={}/bert task.max_length=32": (
-        r"^model\.pretrained={}/bert: has no tokenizer \(no tokenizer\.json or vocab\.txt\); add "
-        r"tokenizer=pretrained tokenizer\.path=FOLDER of one\.$"
-    ),
     "model.hidden_size=1048576": (
         r"model\.hidden_size=1048576, model\.num_hidden_layers=2: must be less; the model needs "
         r"at least [\d,]+ GB, this machine has \d"
     ),
-    "masking=pmi masking.pmi.min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
+    "dataset=text dataset.files=[{}/empty.txt] tracker.mode=offline": r"'{}/empty\.txt' is empty\.",
     "hardware.precision=fp16": r"hardware\.precision=fp16: needs a GPU",
     "hardware.graphs=true": r"hardware\.graphs=true: is for NVIDIA and AMD GPUs, and this run",
     "hardware.compile=true": r"hardware\.compile=true: is for NVIDIA and AMD GPUs, and this run is",
@@ -162,10 +168,8 @@ SETTINGS = {
     "-m seed=0,1 trainer.epochz=2": r"trainer\.epochz: no such key\. Did you mean 'trainer\.epochs",
     "-m seed=0,1 trainer.resume={}/run-other": r"in a sweep use trainer\.resume=auto",
     "trainer.epochz=3": r"trainer\.epochz: no such key\. Did you mean 'trainer\.epochs'\?",
-    "taks=nsp": r"taks: no such key\. Did you mean 'task",
     "task=nspp": r"task=nspp: must be one of .* Did you mean 'nsp'\?",
     "family=eurobert": r"family=eurobert: has no file of its own; type family\.name=eurobert\.",
-    "+trainer.bogus=1": r"trainer\.bogus: no such key\.",
     "--epochs=3": r"--epochs=3: no such option; a setting is key=value; write epochs=3\.",
     "masking=null": r"masking=null: the group needs an option; see --help\.",
     "name=${{oc.env:NOWHERE}}": r"name: .*'NOWHERE' not found",
@@ -212,6 +216,8 @@ def inputs_and_arguments() -> Iterator[tuple[str, str, str]]:
     ):
         for name, message in tables.items():
             yield name, message, before.replace("@", name)
+    for arguments, message in PREPARED.items():
+        yield arguments, message, arguments
 
 
 def cases(*, by_command: bool) -> Iterator[Any]:
@@ -249,9 +255,8 @@ def test_a_bad_input_is_a_mistake(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     given = arguments.replace("{}", str(root)).split(" ")
-    experiment = Pretraining(experiment_config(*base_for(*given)))
     with pytest.raises(UserError) as caught:
-        experiment.prepare(torch.device("cpu"))
+        Pretraining(experiment_config(*base_for(*given))).prepare(torch.device("cpu"))
     error = " ".join(str(caught.value).splitlines())
     assert re.search(message.replace("{}", re.escape(str(root))), error), error
     assert not [path for path in empty_cache.rglob(".*")], "half-built"
@@ -324,18 +329,22 @@ def test_what_was_there_before_a_mistake_is_there_after_it(
     assert (tmp_path / "outputs" / "mine").is_dir()
 
 
+BUG = """
+from bertexp.cli import main
+from bertexp.experiment import pretraining
+def fail(config): raise KeyError("a bug")
+pretraining.prepare_data = fail
+main()
+"""
+
+
 def test_a_bug_keeps_its_traceback_and_its_folder(
-    command: Callable[..., Any], tmp_path: Path
+    forkserver: ForkServer, clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import bertexp.experiment.prepare\ndef fail(config): raise KeyError('a bug')\n"
-        "bertexp.experiment.prepare.prepare_data = fail\n"
-    )
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    done = command(*BASE, cold=True, PYTHONPATH=path)
-    assert done.code == 1
-    assert "Traceback" in done.output + done.errors
-    (log,) = done.folder.glob("outputs/*/*/bertexp.log")
+    started = forkserver.start("-c", BUG, *BASE, folder=tmp_path, environment=clean_environment)
+    assert started.end() == 1
+    assert "Traceback" in started.output + started.errors
+    (log,) = tmp_path.glob("outputs/*/*/bertexp.log")
     assert "KeyError: 'a bug'" in log.read_text()
 
 
@@ -373,8 +382,7 @@ def guarded(root: Path) -> Iterator[Path]:
 def test_without_permission(
     attempt: Callable[..., Any], guarded: Path, overrides: list[str], message: str
 ) -> None:
-    # The user who may read nothing cannot load W&B either.
-    given = ["tracker=none", *(override.format(guarded) for override in overrides)]
+    given = [override.format(guarded) for override in overrides]
     cache = guarded / ("cache" if not overrides else "work/cache")
     ended = attempt(
         *base_for(*given), folder=guarded / "work", user=NOBODY, BERTEXP_CACHE=str(cache)
