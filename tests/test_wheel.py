@@ -32,10 +32,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*build, "-w", folder, ROOT], check=True)
-    venv.create(folder / "env", with_pip=True)
+    venv.create(folder / "env")
     python = folder / "env/bin/python"
     (wheel,) = folder.glob("*.whl")
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True)
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps"]
+    subprocess.run([*install, wheel], check=True)
     (site,) = (folder / "env/lib").glob("python*/site-packages")
     # A path in a .pth file is searched last, and the checkout's own .pth in it is not read.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])

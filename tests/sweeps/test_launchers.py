@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,33 +85,28 @@ def test_jobs_at_the_same_time_have_gpus_of_their_own(
 
 
 def test_a_job_that_its_scheduler_stops_is_queued_again_and_resumed(
-    small: tuple[str, ...], clean_environment: dict[str, str], tmp_path: Path
+    small: tuple[str, ...],
+    forkserver: ForkServer,
+    clean_environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "bertexp", "-m", *small, "hydra/launcher=submitit_local"),
-            *("sweep=queued", "trainer.max_steps=150", "trainer.log_every=1"),
-        ],
-        cwd=tmp_path,
-        env=clean_environment | {"BERTEXP_CACHE": str(tmp_path / "cache")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    process = forkserver.start(
+        *("-m", "bertexp", "-m", *small, "hydra/launcher=submitit_local"),
+        *("sweep=queued", "trainer.max_steps=90", "trainer.log_every=1"),
+        folder=tmp_path,
+        environment=clean_environment | {"BERTEXP_CACHE": str(tmp_path / "cache")},
     )
     root = tmp_path / "outputs" / "sweeps" / "queued"
-    while not (records := [*root.glob("*/metrics.jsonl")]):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    job = records[0].parent
+    process.until(lambda: any(root.glob("*/metrics.jsonl")))
+    (job,) = (path.parent for path in root.glob("*/metrics.jsonl"))
     holder = (job / ".lock").read_text().split()
     # What Slurm sends ahead of preemption, and before the time is up.
     os.kill(int(holder[1]), signal.SIGUSR2)
-    output, _ = process.communicate(timeout=170)
-    assert process.returncode == 0, output
+    assert process.end(170) == 0, process.output + process.errors
     assert json.loads((job / "summary.json").read_text())["status"] == "finished"
     steps = [json.loads(line) for line in (job / "metrics.jsonl").open()]
     trained = [line["step"] for line in steps if "train/loss" in line]
-    assert trained == list(range(1, 151)), "each step once"
+    assert trained == list(range(1, 91)), "each step once"
     errors = "".join(path.read_text() for path in (root / ".submitit").rglob("*.err"))
     assert "SIGUSR2: finishing the step" in errors, "it was stopped"
 

@@ -115,7 +115,7 @@ def test_a_sweep_runs_once_at_a_time(mixed: Any, sweep: Callable[..., Any]) -> N
     assert second.lines == [f"{error}: outputs/sweeps/mixed/masking.prob=0.1."]
 
 
-LONG = ("trainer.max_steps=120", "seed=0,1,2")
+LONG = ("trainer.max_steps=50", "seed=0,1,2")
 
 
 @pytest.fixture
