@@ -32,9 +32,10 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.api.comparison import Comparison
 from bertexp.compare.results import JSON_FILE
 from bertexp.compare.runs import read_run
-from bertexp.compare.wording import axis, two_digits
+from bertexp.compare.wording import two_digits
 from bertexp.config import Config
 from bertexp.console import number
+from bertexp.metrics import describe
 from bertexp.plotting import FAINT, GRID, HUES, INK, STYLE, save
 from bertexp.training.setup import mixed_precision
 from bertexp.unread import COMMAND_LINE, conditions, unread, written_keys
@@ -164,6 +165,11 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def axis(metric: str) -> str:
+    unit = describe(metric).unit
+    return f"{metric} ({unit})" if unit else metric
+
+
 def difference(row: Row) -> str:
     if not row["difference"]:
         return ""
@@ -191,7 +197,7 @@ def picture(rows: Sequence[Row]) -> Figure:
     """Return the differences from the baseline of all sweeps of a study, one below the other."""
     studies = by_study(rows)
     others = [[row for row in found if row["difference"]] for found in studies.values()]
-    heights = [len(found) + 1.2 for found in others]
+    heights = [len(found) + 1.6 for found in others]
     figure = Figure(figsize=(7.2, 0.7 + 0.38 * sum(heights)), layout="constrained")
     grid = figure.subplots(
         len(studies), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
@@ -200,7 +206,8 @@ def picture(rows: Sequence[Row]) -> Figure:
         baseline = next(row for row in found if not row["difference"])
         panel(axes, baseline, shown)
         title = f"{study}: {baseline['model']}, {int(baseline['steps']):,} steps"
-        axes.set_title(f"{title}, against {baseline['setting']}", loc="left", fontsize=9, color=INK)
+        title += f"\nagainst {baseline['setting']}"
+        axes.set_title(title, loc="left", fontsize=9, color=INK)
     grid[-1, 0].set_xlabel(f"difference in {axis(rows[0]['metric'])}")
     return figure
 
