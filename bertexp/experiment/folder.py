@@ -130,7 +130,7 @@ def _bring_up_to_date(config: DictConfig) -> None:
         config.masking = {"draw": "independent", "at_least_one": True} | dict(config.masking)
         config.phases = config.get("phases", [])
     if "hardware" in config:
-        config.hardware = {"graphs": True} | dict(config.hardware)
+        config.hardware = {"graphs": "auto"} | dict(config.hardware)
     for old, new in _MOVED.items():
         group, _, name = old.rpartition(".")
         if name in config.get(group, {}):

@@ -58,8 +58,13 @@ def vocabulary_losses(
         weights_N = by_token_N if weights_N is None else weights_N * by_token_N
     terms = Terms(config.z_loss, config.label_smoothing)
     found = masked_loss(hidden_MD, weight_VD, bias_V, target.labels_N, weights_N, terms)
-    for each in observers:
-        each.add(target.labels_N, found)
+    if observers:
+        labels_N = target.labels_N
+        if target.weights_N is not None:
+            # Places that are filled up, see ``shaping.filled``, are of no token.
+            labels_N = labels_N.masked_fill(target.weights_N == 0, len(bias_V))
+        for each in observers:
+            each.add(labels_N, found)
     parts = {}
     for part in logged_parts(name, config):
         if part.endswith(Z_LOSS):
@@ -76,15 +81,16 @@ def _summed(values_N: Tensor, weights_N: Tensor | None) -> Tensor:
 def sums_by_token(labels_N: Tensor, values_N: Tensor, vocab_size: int) -> Tensor:
     """Return the count and the sum of the values of each label, over all processes, shape (2, V).
 
+    The label ``vocab_size`` is not counted.
     Sums are integers, in units of 1 / ``SCALE``, so that neither the order of additions nor the
     number of processes matters.
     """
     values_N = values_N.nan_to_num(LARGEST, LARGEST).clamp(0, LARGEST)
-    sums_2V = torch.zeros((2, vocab_size), dtype=torch.int64, device=labels_N.device)
-    sums_2V[0].index_add_(0, labels_N, torch.ones_like(labels_N))
-    sums_2V[1].index_add_(0, labels_N, (values_N * SCALE).round().long())
-    group.add_up(sums_2V)
-    return sums_2V
+    sums_2W = torch.zeros((2, vocab_size + 1), dtype=torch.int64, device=labels_N.device)
+    sums_2W[0].index_add_(0, labels_N, torch.ones_like(labels_N))
+    sums_2W[1].index_add_(0, labels_N, (values_N * SCALE).round().long())
+    group.add_up(sums_2W)
+    return sums_2W[:, :vocab_size]
 
 
 def token_weights(tokens: TokenStore, tokenizer: Tokenizer, exponent: float) -> Tensor | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from bertexp import group
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.learner import RATES, Learner
+from bertexp.objectives.learner import Learner
 from bertexp.training.shapes import shape_of, tensors_of
 from bertexp.training.step import Computed, compute_step
 from bertexp.validation import UserError
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from bertexp.training.config import HardwareConfig
     from bertexp.training.loop import Training
+
+log = logging.getLogger(__name__)
 
 # Steps that are computed as usual first, so that all libraries are loaded and the optimizer has its
 # state.
@@ -51,8 +55,14 @@ class CudaRecorder:
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 computed = function()
-            finally:
-                graph.capture_end()
+            except RuntimeError:
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                # Else it refuses to draw outside of the capture, which has not ended as it should.
+                generator = torch.cuda.default_generators[torch.cuda.current_device()]
+                generator.graphsafe_set_state(generator.clone_state())
+                raise
+            graph.capture_end()
         torch.cuda.current_stream().wait_stream(self._stream)
         return graph.replay, computed
 
@@ -71,7 +81,8 @@ class RecordedSteps:
     """Computes steps by replaying graphs, one for each shape of the step's batches.
 
     The first step of a shape is computed as usual, which may compile it; the second is recorded.
-    The results are those of ``compute_step`` up to rounding.
+    The results are those of ``compute_step`` up to rounding. Where ``auto`` chose to record or to
+    compile and that fails, steps are computed without it from then on.
 
     Args:
         record: by default as CUDA graphs.
@@ -85,6 +96,7 @@ class RecordedSteps:
         self._seen = set[Hashable]()
         self._recordings: dict[Hashable, _Recording] = {}
         self._steps = self._made = 0
+        self._records = True
 
     def __call__(self, batches: list[Batch], totals: Mapping[str, int]) -> Computed:
         self._steps += 1
@@ -93,12 +105,21 @@ class RecordedSteps:
         self._seen.add(shape)
         recording = self._recordings.pop(shape, None)
         waits = self._steps <= WARM_UP or self._made > FIRST + self._steps / 4
-        if is_new or (recording is None and waits):
-            return compute_step(self._run, batches, totals)
+        if is_new or (recording is None and (waits or not self._records)):
+            return self._compute(batches, totals)
         for rate, parameters in zip(self._rates, self._groups, strict=True):
             rate.fill_(parameters["lr"])
         if recording is None:
-            recording = self._recorded(batches, totals)
+            try:
+                recording = self._recorded(batches, totals)
+            except RuntimeError as error:
+                if self._run.config.hardware.graphs is True:
+                    raise
+                self._records = False
+                # The random numbers of earlier graphs may be those of the one that failed.
+                self._recordings.clear()
+                self._give_up("graphs", "recorded", error)
+                return self._compute(batches, totals)
         # The last one used is the last one dropped.
         self._recordings[shape] = recording
         if len(self._recordings) > KEPT:
@@ -108,6 +129,22 @@ class RecordedSteps:
             total.fill_(totals[name])
         recording.replay()
         return recording.computed.cloned()
+
+    def _compute(self, batches: list[Batch], totals: Mapping[str, int]) -> Computed:
+        run = self._run
+        try:
+            return compute_step(run, batches, totals)
+        except RuntimeError as error:
+            if not run.compiled or run.config.hardware.compile is True:
+                raise
+            run.compiled = False
+            self._give_up("compile", "compiled", error)
+        return compute_step(run, batches, totals)
+
+    def _give_up(self, key: str, what: str, error: RuntimeError) -> None:
+        self._run.optimizer.zero_grad()
+        reason = str(error).strip().partition("\n")[0]
+        log.warning("hardware.%s=auto: steps are not %s from now on: %s", key, what, reason)
 
     def _recorded(self, batches: list[Batch], totals: Mapping[str, int]) -> _Recording:
         self._made += 1
@@ -145,7 +182,4 @@ def _obstacle(accelerator: Accelerator, learner: Learner) -> str | None:
     if accelerator.scaler is not None:
         return "is not for hardware.precision=fp16"
     names = [name for name, head in learner.heads.items() if not head.is_recordable]
-    if names:
-        return f"steps of {names[0]} cannot be recorded"
-    # Rates that follow the model would count predictions that only fill up a batch.
-    return "steps of masking=adaptive cannot be recorded" if RATES in learner.own else None
+    return f"steps of {names[0]} cannot be recorded" if names else None

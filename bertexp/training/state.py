@@ -45,20 +45,18 @@ class Tally:
 
     @classmethod
     def of(cls, batches: list[Batch], flops: float) -> Tally:
+        names = ("tokens", "predicted", "maskable", "masked", "empty")
+        counts = {name: sum(getattr(batch, name) for batch in batches) for name in names}
         return cls(
             examples=sum(len(batch.example_ids) for batch in batches),
-            tokens=sum(batch.tokens for batch in batches),
             positions=sum(batch.input_ids_BL.numel() for batch in batches),
-            predicted=sum(batch.predicted for batch in batches),
-            maskable=sum(batch.maskable for batch in batches),
-            masked=sum(batch.masked for batch in batches),
-            empty=sum(batch.empty for batch in batches),
             requested=sum(batch.mask_prob * batch.maskable for batch in batches),
             flops=flops,
             predictions={
                 name: sum(batch.predictions[name] for batch in batches)
                 for name in batches[0].predictions
             },
+            **counts,
         )
 
     def over_all_processes(self) -> Tally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -18,16 +18,18 @@ from bertexp.training.budget import Budget
 from bertexp.training.loading import Packed
 from bertexp.training.loop import Watch, train
 from bertexp.training.phase import Phase
-from bertexp.training.plan import RECORDED_LENGTHS, BatchPlan
+from bertexp.training.plan import COMPILED_LENGTHS, RECORDED_LENGTHS, BatchPlan
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
 from bertexp.training.shapes import tensors_of
+from bertexp.training.step import Computed
 
 STEPS = 16
 SETTINGS = [
     *("mlm", "mlm_nsp", "nsp", "diffusion", "clm task.pad_to=128"),
     "mlm masking=span task.loss.z_loss=0.001 task.loss.frequency_exponent=0.5",
     "mlm trainer.gradient_accumulation_steps=2",
+    "mlm masking=adaptive",
     "mntp task.format=packed task.attention=document task.mntp.causal_share=0.5",
     "diffusion task.format=full_sentences task.loss.label_smoothing=0.1",
 ]
@@ -42,7 +44,9 @@ def run(
     """Return a function that trains; returns the logged lines and the weights."""
     monkeypatch.setattr(graphs, "CudaRecorder", Calls)
 
-    def trained(setting: str, recorded: bool, packs: bool = False) -> Any:
+    def trained(
+        setting: str, recorded: bool, packs: bool = False, compiled: bool = False, **hardware: bool
+    ) -> Any:
         task, *own = setting.split()
         data = prepared(f"task={task}", *own)
         config = experiment_config(
@@ -56,11 +60,14 @@ def run(
         learner = Learner(model, data.task.objectives)
         phase = Phase(config, data.task.objectives, data.task.weights, data.examples)
         (training,) = prepare_training([phase], learner, accelerator)
-        training.recorded = recorded
+        training.recorded, training.compiled = recorded, compiled
+        vars(config.hardware).update(hardware)
         if recorded:
             training.batches = BatchPlan.of(data.examples, config, 0, packs=packs).in_few_shapes(
                 RECORDED_LENGTHS
             )
+        if compiled:
+            training.batches = training.batches.in_few_shapes(COMPILED_LENGTHS)
         training.budget = Budget(STEPS, None, None)
         lines: list[dict[str, float]] = []
 
@@ -90,6 +97,47 @@ def test_recorded_steps_have_the_same_results(
         assert ours.get("train/masked_fraction") == theirs.get("train/masked_fraction")
     for name, weight in weights.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-4)
+
+
+class Failing(Calls):
+    """Fails after the gradients, as a capture does when the host waits for the GPU within it."""
+
+    def __call__(self, function: Callable[[], Computed]) -> NoReturn:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", failing)
+            function()
+        raise AssertionError
+
+
+def failing(*arguments: object, **settings: object) -> NoReturn:
+    raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore of it")
+
+
+@pytest.mark.parametrize("key", ["graphs", "compile"])
+def test_without_what_auto_chose_and_cannot_do_a_run_continues_as_usual(
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    key: str,
+) -> None:
+    expected, weights = run("mlm", True)
+    if key == "graphs":
+        monkeypatch.setattr(graphs, "CudaRecorder", Failing)
+    else:
+        monkeypatch.setattr(torch, "compile", lambda *arguments, **settings: failing)
+    lines, found = run("mlm", True, compiled=key == "compile")
+    for ours, theirs in zip(lines, expected, strict=True):
+        assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
+    torch.testing.assert_close(found, weights, rtol=1e-3, atol=1e-4)
+    (warning,) = caplog.messages
+    assert warning.startswith(f"hardware.{key}=auto: ")
+    assert warning.endswith(": CUDA error: operation not permitted when stream is capturing")
+
+
+def test_what_was_set_must_work(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "CudaRecorder", Failing)
+    with pytest.raises(RuntimeError, match="stream is capturing"):
+        run("mlm", True, graphs=True)
 
 
 def test_steps_packed_for_a_gpu_are_the_same(prepared: Callable[..., Data]) -> None:
