@@ -329,7 +329,7 @@ def prepared(
     def prepare(*overrides: str) -> Data:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BERTEXP_CACHE", str(cache))
-            small = (*SYNTHETIC, "evaluation.pseudo_perplexity=2")
+            small = (*SYNTHETIC, "evaluation.pseudo_perplexity=2", "hardware.precision=fp32")
             return prepare_data(experiment_config(*small, *overrides))
 
     return prepare

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -67,6 +68,18 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
             if not _is_whole(final):
                 _build(final, key, build)
     return final
+
+
+def cached_json(kind: str, key: Mapping[str, object], name: str, make: Callable[[], object]) -> Any:
+    """Return the value in the file ``name`` of an artefact; ``make`` returns it if it is missing.
+
+    For the other arguments see ``cached``.
+    """
+
+    def build(folder: Path) -> None:
+        (folder / name).write_text(json.dumps(make()), encoding="utf-8")
+
+    return json.loads((cached(kind, key, build) / name).read_text(encoding="utf-8"))
 
 
 def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]) -> None:

@@ -17,14 +17,8 @@ from bertexp.console import number, table
 from bertexp.data.cache import fingerprint
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.masking.config import MaskingConfig
-from bertexp.masking.masker import Masker
-from bertexp.masking.strategies import Context
-from bertexp.objectives.base import BANK_SEED, batched, shuffled
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.mlm import ONLY_MASK
 
 NAME = "eval/effective_rank"
 # Where the representations are taken: at this share of the positions of so many examples.
@@ -52,15 +46,8 @@ class EffectiveRank(Evaluator):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        tokens = source.tokens["validation"]
-        masking = MaskingConfig(
-            prob=RATE, strategy="token", replace=ONLY_MASK, draw="budget", at_least_one=False
-        )
-        masker = Masker(Context(masking, source.tokenizer, tokens), BANK_SEED)
-        blocks = BlockExamples(tokens, source.max_length, None, source.tokenizer)
-        examples = MaskedExamples(blocks, masker, NAME)
-        chosen = shuffled(len(examples))[: min(EXAMPLES, source.config.max_examples or EXAMPLES)]
-        self.masked = batched(examples, chosen)
+        most = min(EXAMPLES, source.config.max_examples or EXAMPLES)
+        self.masked = source.masked(NAME, RATE, slice(most))
         self.layers: dict[str, list[float]] = {}
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:

@@ -14,14 +14,9 @@ from bertexp.data.corpora.synthetic import Language
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.families.base import MASKED
-from bertexp.masking.config import MaskingConfig
-from bertexp.masking.masker import Masker
-from bertexp.masking.strategies import Context
-from bertexp.objectives.base import BANK_SEED, batched, shuffled
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.mlm import ONLY_MASK, least_losses, word_numbers
+from bertexp.objectives.mlm import least_losses, word_numbers
 
 NAME = "eval/elbo"
 # The middles of ten equal parts of all rates.
@@ -50,22 +45,16 @@ class Elbo(Evaluator):
         super().__init__(source)
         self.batches: list[list[Batch]] = []
         if MASKED in source.task.heads:
-            self.batches = [self._batches(part, rate) for part, rate in enumerate(RATES)]
-
-    def _batches(self, part: int, rate: float) -> list[Batch]:
-        source, tokens = self.source, self.source.tokens["validation"]
-        masking = MaskingConfig(
-            prob=rate, strategy="token", replace=ONLY_MASK, draw="budget", at_least_one=False
-        )
-        masker = Masker(Context(masking, source.tokenizer, tokens), BANK_SEED)
-        blocks = BlockExamples(tokens, source.max_length, None, source.tokenizer)
-        examples = MaskedExamples(blocks, masker, NAME)
-        chosen = shuffled(len(examples))[: source.config.max_examples][part :: len(RATES)]
-        return batched(examples, chosen) if len(chosen) else []
+            most = source.config.max_examples
+            self.batches = [
+                source.masked(NAME, rate, slice(part, most, len(RATES)))
+                for part, rate in enumerate(RATES)
+            ]
 
     @torch.no_grad()
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
-        losses = [self._loss(learner, batches, device) for batches in self.batches if batches]
+        with self.source.precision(device):
+            losses = [self._loss(learner, batches, device) for batches in self.batches if batches]
         if losses:
             yield NAME, float(np.mean(losses))
 

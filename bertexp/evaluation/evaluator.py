@@ -19,8 +19,14 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.bank import Bank, predict
 from bertexp.evaluation.config import EvaluationConfig
-from bertexp.objectives.base import Evaluated
+from bertexp.masking.config import MaskingConfig
+from bertexp.masking.masker import Masker
+from bertexp.masking.strategies import Context
+from bertexp.objectives.base import BANK_SEED, Evaluated, batched, shuffled
+from bertexp.objectives.batch import Batch
+from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.mlm import ONLY_MASK
 from bertexp.objectives.task import Task
 
 
@@ -45,6 +51,27 @@ class Source:
     max_length: int
     trained: float | None
     autocast: torch.dtype | None
+
+    def precision(self, device: torch.device) -> torch.autocast:
+        """Return a context in which a model computes as in training."""
+        return torch.autocast(device.type, self.autocast, enabled=self.autocast is not None)
+
+    def masked(self, name: str, rate: float, part: slice) -> list[Batch]:
+        """Return batches of validation text with a share of the tokens as masks, always the same.
+
+        Args:
+            name: of the target.
+            part: of the examples, which are in the bank's order.
+        """
+        tokens = self.tokens["validation"]
+        masking = MaskingConfig(
+            prob=rate, strategy="token", replace=ONLY_MASK, draw="budget", at_least_one=False
+        )
+        masker = Masker(Context(masking, self.tokenizer, tokens), BANK_SEED)
+        blocks = BlockExamples(tokens, self.max_length, None, self.tokenizer)
+        examples = MaskedExamples(blocks, masker, name)
+        chosen = shuffled(len(examples))[part]
+        return batched(examples, chosen) if len(chosen) else []
 
 
 class Evaluator(ABC):

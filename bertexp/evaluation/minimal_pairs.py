@@ -6,13 +6,11 @@ from left to right, see ``within_words``. It needs no training and no mask rate.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from rich.text import Text
 
 from bertexp import draws, metrics
 from bertexp.console import number, table
-from bertexp.data.cache import cached, fingerprint
+from bertexp.data.cache import cached_json, fingerprint
 from bertexp.data.tokens.unknown import MANY, unknown_share
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
@@ -121,11 +119,11 @@ class MinimalPairs(Evaluator):
             "pairs": self.fingerprints()[NAME],
         }
 
-        def build(folder: Path) -> None:
+        def measure() -> dict[str, float]:
             fresh = Learner(untrained(learner.model), learner.heads.values()).to(device)
-            (folder / FILE).write_text(json.dumps(self._shares(self._right(fresh, device))))
+            return self._shares(self._right(fresh, device))
 
-        found: dict[str, float] = json.loads((cached("untrained", key, build) / FILE).read_text())
+        found: dict[str, float] = cached_json("untrained", key, FILE, measure)
         return found
 
     def chosen(self) -> Iterator[tuple[str, str]]:

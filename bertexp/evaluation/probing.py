@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bertexp.console import number, table
-from bertexp.data.cache import cached
+from bertexp.data.cache import cached_json
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
@@ -92,9 +91,9 @@ class Probes(Evaluator):
             yield f"eval/{PREFIX}{task.name}", layers[layer]
 
     def _features(self, bert: Any, task: ProbeTask, device: torch.device) -> torch.Tensor:
-        source, dtype = self.source, self.source.autocast
+        source = self.source
         given = (source.tokenizer, task.texts, source.max_length, source.config.probe_pooling)
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        with source.precision(device):
             return scaled(layer_features(bert, *given, device), task.fitted)
 
     def _untrained(self, learner: Learner, task: ProbeTask, device: torch.device) -> list[float]:
@@ -109,13 +108,11 @@ class Probes(Evaluator):
             "autocast": str(self.source.autocast),
         }
 
-        def build(folder: Path) -> None:
+        def measure() -> list[float]:
             fresh = untrained(learner.model).base_model.to(device)
-            features_YND = self._features(fresh, task, device)
-            found = accurate(features_YND, task.labels, task.fitted)
-            (folder / FILE).write_text(json.dumps(found))
+            return accurate(self._features(fresh, task, device), task.labels, task.fitted)
 
-        found: list[float] = json.loads((cached("untrained", key, build) / FILE).read_text())
+        found: list[float] = cached_json("untrained", key, FILE, measure)
         return found
 
     def fingerprints(self) -> dict[str, str]:

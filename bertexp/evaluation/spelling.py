@@ -6,17 +6,15 @@ each is charged the bits needed to write the original text, given its tokens.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from bertexp import draws
-from bertexp.data.cache import cached, fingerprint
+from bertexp.data.cache import cached_json, fingerprint
 from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.base import BANK_SEED
@@ -47,11 +45,8 @@ def spelling_bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str
         "tokenizer": tokenizer.fingerprint,
         "texts": fingerprint([*texts]),
     }
-
-    def build(folder: Path) -> None:
-        (folder / FILE).write_text(json.dumps(_bits(corpus, tokenizer, texts)))
-
-    return np.array(json.loads((cached("spelling", key, build) / FILE).read_text()), np.float64)
+    found = cached_json("spelling", key, FILE, lambda: _bits(corpus, tokenizer, texts))
+    return np.array(found, np.float64)
 
 
 def spelt(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[Spelt]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from pathlib import Path
 
-from bertexp.data.cache import cached
+from bertexp.data.cache import cached_json
 from bertexp.evaluation.logistic import FOLDS, STRENGTHS
 from bertexp.evaluation.probes.tasks import ProbeTask
 
@@ -16,11 +14,7 @@ VERSION, FILE = 2, "accuracy.json"
 def tfidf_accuracy(task: ProbeTask) -> float:
     """Return the accuracy of the same classifier on the words alone, or read it from the cache."""
     key = {"version": VERSION, "task": task.fingerprint}
-
-    def build(folder: Path) -> None:
-        (folder / FILE).write_text(json.dumps(_tfidf_accuracy(task)))
-
-    return float(json.loads((cached("tfidf", key, build) / FILE).read_text()))
+    return float(cached_json("tfidf", key, FILE, lambda: _tfidf_accuracy(task)))
 
 
 def _tfidf_accuracy(task: ProbeTask) -> float:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bertexp import draws
-from bertexp.data.cache import cached, fingerprint
+from bertexp.data.cache import cached_json, fingerprint
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore
 from bertexp.data.tokens.store import split_sentences
 from bertexp.evaluation.probes import PROBES
@@ -117,12 +116,11 @@ def prepare_tasks(names: Sequence[str], passages: Passages, count: int) -> list[
             "count": count,
         }
 
-        def build(folder: Path, name: str = name) -> None:
+        def make(name: str = name) -> dict[str, list[Any]]:
             texts, labels, classes = choose(PROBES[name](passages), count)
-            made = {"texts": texts, "labels": labels, "classes": classes}
-            (folder / FILE).write_text(json.dumps(made), encoding="utf-8")
+            return {"texts": texts, "labels": labels, "classes": classes}
 
-        made = json.loads((cached("probes", key, build) / FILE).read_text("utf-8"))
+        made = cached_json("probes", key, FILE, make)
         if made["classes"]:
             labels = np.array(made["labels"], dtype=np.int64)
             found.append(ProbeTask(name, made["texts"], labels, made["classes"]))
