@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run sweep fast test gpu soak docs pictures results lint format clean
+.PHONY: help run sweep fast test gpu soak docs notebooks pictures results lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -50,6 +50,9 @@ soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
 docs: $(READY)  ## build the documentation, site/index.html, a minute
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+notebooks: $(READY)  ## execute the notebooks anew and keep what they show, two minutes
+	OMP_NUM_THREADS=1 $(BIN)/python notebooks/make.py
 
 pictures: $(READY)  ## make the README's pictures again, ten minutes
 	$(BIN)/python docs/pictures/make.py

@@ -1,4 +1,4 @@
-"""Reference pages, made from the code whenever the documentation is built (a hook of MkDocs)."""
+"""Pages made whenever the documentation is built (a hook of MkDocs): from code and notebooks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
 from omegaconf import OmegaConf
 
 import bertexp
@@ -27,6 +28,7 @@ from bertexp.keys import ABOUT, flattened
 from bertexp.objectives import OBJECTIVES
 
 CONF = conf_dir()
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 # Commands with keys of their own.
 COMMANDS = ("inspect", "evaluate", "finetune", "bench")
 # Folders of `conf/` without options, and those whose options are overrides of other groups.
@@ -42,7 +44,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, lines in pages.items():
         content = "\n".join(lines)
         files.append(File.generated(config, f"reference/{name}.md", content=content))
+    for path in sorted(NOTEBOOKS.rglob("*.ipynb")):
+        for place, written in notebook(path).items():
+            files.append(File.generated(config, place, content=written))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Return a page of `docs` with links to the pages of notebooks instead of their files."""
+    return re.sub(r"\]\(\.\./(notebooks/\w+)\.ipynb\)", r"](\1.md)", markdown)
+
+
+def notebook(path: Path) -> dict[str, str | bytes]:
+    """Return the page of a notebook and its pictures, by their places."""
+    place = Path("notebooks") / path.relative_to(NOTEBOOKS).parent
+    text, found = MarkdownExporter().from_filename(str(path), {"unique_key": path.stem})
+    # The notebooks' links lead from their folder, beside docs.
+    text = re.sub(r"(\]\([./]*)/docs/", r"\1/", text.replace(".ipynb)", ".md)"))
+    pages = {f"{path.stem}.md": text, **found["outputs"]}
+    return {(place / name).as_posix(): content for name, content in pages.items()}
 
 
 def configuration() -> Iterator[str]:
