@@ -35,7 +35,9 @@ LITTLE_SPACE = 5e9
 @command()
 def main() -> None:
     """Print the report, or empty the cache, then exit."""
-    parser = Parser(prog="python -m bertexp.doctor", description="Looks at this machine.")
+    parser = Parser(
+        prog="python -m bertexp.doctor", description="Looks at this machine.", allow_abbrev=False
+    )
     parser.add_argument(
         "--clear-cache",
         action="store_true",

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -14,6 +15,7 @@ from bertexp.config import Config, RunConfig, groups, keys
 from bertexp.experiment.phases import EXAMPLE
 from bertexp.families import FAMILIES
 from bertexp.registry import Registry
+from bertexp.sweeps.limits import Limits
 from bertexp.validation import UserError, nearest, nearest_key
 
 # What a mistake in a configuration may raise.
@@ -41,7 +43,10 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
         key, known = match[1], [*groups(schema), *keys(schema)]
         if key in known:
             return f"{key}: has other keys; to replace them all, write '~{key}' '+{key}={{...}}'."
-        return f"{key}: no such key.{nearest_key(key, known)}"
+        resolve = [f"hydra.sweeper.{field.name}" for field in fields(Limits)]
+        if key in resolve:
+            return f"{key}: is a key of hydra/sweeper=resolve, which is not chosen."
+        return f"{key}: no such key.{nearest_key(key, [*known, *resolve])}"
     if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^'].*)'", text):
         return f"{match[1]}: several values are a sweep, with -m; a list is written [a,b]."
     if match := re.search(r"Could not find '([^']+)'", text):

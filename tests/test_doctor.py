@@ -54,6 +54,11 @@ def test_little_space_is_that_of_the_caches_disk_too(
     assert {*found} == {f"1 GB left on the disk of {folder}" for folder in asked}
 
 
+def test_what_removes_is_written_in_full(command: Callable[..., Any]) -> None:
+    done = command("--clear", module="bertexp.doctor")
+    assert (done.code, done.lines) == (1, ["error: unrecognized arguments: --clear."])
+
+
 def test_the_cache_is_emptied_and_a_run_fills_it_again(command: Callable[..., Any]) -> None:
     first = command(*SMALL, "trainer.dry_run=true")
     assert first.code == 0, first.output + first.errors

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +130,17 @@ def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
     entries.sort(key=lambda entry: entry[0])
     width = min(max(len(lines[0][0]) for _, lines in entries), WIDEST)
     terminal = console.output()
-    for began, (first, *others) in entries:
-        name, *rest = first
+    wrap = partial(textwrap.fill, width=terminal.width, subsequent_indent="  ",
+                   break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    for began, ((name, *rest), *others, folder) in entries:
         when = f"{datetime.fromtimestamp(began):%Y-%m-%d %H:%M}"
-        line = Text(f"{name:{width}}  ", "bold").append("  ".join([when, *rest]), "not bold")
-        terminal.print(line, soft_wrap=True)
-        for other in others:
-            terminal.print(Text(f"  {' '.join(other)}", "dim"), soft_wrap=True)
+        head = Text(wrap("  ".join([f"{name:{width}}", when, *rest])))
+        head.stylize("bold", 0, len(name))
+        details = (wrap(f"  {' '.join(other)}") for other in others)
+        # A path is in one line, however long, to be copied.
+        for line in (head, *details, f"  {folder[0]}"):
+            style = "" if line is head else "dim"
+            terminal.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
     if why:
         note = (
             f"Listed, not compared: {why}. To compare them anyway, name the keys that tell "

@@ -73,7 +73,6 @@ class BitsPerByte(Evaluator):
             # Whatever the tokenizer: with all of them the texts are the same.
             length=lambda text: len(text) / CHARACTERS_OF_A_TOKEN,
             trained=source.trained,
-            metric=BITS_PER_BYTE,
         )
         self.bytes = sum(len(text.encode()) for text in self.texts)
         spelling_T = spelling_bits(source.corpus, source.tokenizer, self.texts)
@@ -81,6 +80,10 @@ class BitsPerByte(Evaluator):
         self.pieces = piece_bits(source.tokenizer, self.texts) / max(self.bytes, 1)
         self.places = place(source.tokenizer, self.texts, source.max_length)
         self.is_known_N, self.words = known_words(source.tokenizer, self.texts)
+
+    @property
+    def scored(self) -> str:
+        return f"{len(self.texts)} for {BITS_PER_BYTE}" if self.texts else ""
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         if not self.texts:

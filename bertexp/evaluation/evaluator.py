@@ -93,6 +93,11 @@ class Evaluator(ABC):
     def check(self, model: Any) -> None:  # noqa: B027  # most can measure any
         """Raise a ``UserError`` for a model that cannot be measured, before it is trained."""
 
+    @property
+    def scored(self) -> str:
+        """The number of texts that it scores token by token, for the plan; empty for others."""
+        return ""
+
     def fingerprints(self) -> dict[str, str]:
         """Return 16 digits by name, equal for two runs if they were measured on the same data."""
         return {}

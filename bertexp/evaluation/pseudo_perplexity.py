@@ -58,8 +58,11 @@ class PseudoPerplexity(Evaluator):
             choose=lambda count: choose_texts(tokens, count),
             length=lambda text: min(len(text), source.max_length),
             trained=source.trained,
-            metric=NAME,
         )
+
+    @property
+    def scored(self) -> str:
+        return f"{len(self.texts)} for {NAME}" if self.texts else ""
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         tokenizer, length = self.source.tokenizer, self.source.max_length

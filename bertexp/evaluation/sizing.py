@@ -5,7 +5,6 @@ Each token takes a forward pass of its text, so that 100 texts cost more than a 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,15 +22,12 @@ CHARACTERS_OF_A_TOKEN = 4
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
 
 def choose_in_proportion(
     wanted: int | str | None,
     choose: Callable[[int], list[T]],
     length: Callable[[T], float],
     trained: float | None,
-    metric: str,
 ) -> list[T]:
     """Return ``wanted`` texts, or for ``auto`` as many as the training is long enough for.
 
@@ -48,9 +44,4 @@ def choose_in_proportion(
     affordable = int(np.searchsorted(costs_T, budget, side="right"))
     if affordable == len(texts):
         return texts
-    number = next((each for each in NUMBERS if each <= affordable), NUMBERS[-1])
-    log.info(
-        "%s: %d texts instead of %d, as the training is short",
-        *(metric, number, NUMBERS[0]),
-    )
-    return texts[:number]
+    return texts[: next((each for each in NUMBERS if each <= affordable), NUMBERS[-1])]

@@ -61,6 +61,8 @@ def facts(config: Config, data: Data, model: Any, phases: Sequence[Phase]) -> di
         others = (f"{key} {fact}" for key, fact in phase.facts.items() if key != "task")
         own = {f"phase {number}": "; ".join((f"{share}, {task}", *others))}
         rows |= own if len(phases) > 1 else phase.facts
+    if scored := ", ".join(filter(None, (each.scored for each in data.evaluators))):
+        rows["texts"] = scored
     sizes = f"{model.config.num_hidden_layers} layers of {model.config.hidden_size}"
     return rows | {"model": f"{source}: {sizes}{_dropout(model.config)}"}
 

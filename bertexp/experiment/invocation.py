@@ -21,6 +21,8 @@ from bertexp.locks import Timeout, acquire
 from bertexp.signals import Signals
 from bertexp.validation import UserError
 
+# Keys that Hydra does not read without -m.
+OF_SWEEPS = tuple(f"hydra{dot}{part}" for dot in "/." for part in ("sweep", "launcher"))
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # Held until the process ends: a process keeps its GPUs for all its jobs.
 _held: list[AbstractContextManager[object]] = []
@@ -94,8 +96,15 @@ class Invocation:
 
 
 def begin_job(hydra: HydraConf) -> SweepJob | None:
-    """Begin the job of a sweep that Hydra has started; None for a run outside of a sweep."""
+    """Begin the job of a sweep that Hydra has started; None for a run outside of a sweep.
+
+    Raises:
+        UserError: a setting of sweeps without a sweep, or a sweep that torchrun has started.
+    """
     if hydra.mode != RunMode.MULTIRUN:
+        for override in hydra.overrides.hydra:
+            if override.lstrip("+").startswith(OF_SWEEPS):
+                raise UserError(f"{override}: is for a sweep; add -m.")
         return None
     if group.was_launched():
         raise UserError(

@@ -31,6 +31,9 @@ _TOPICS = re.compile(r"what=([\w,]+)")
 @command()
 def main() -> None:
     """Show the topics of the command line, then exit."""
+    if sys.argv[1:] and re.fullmatch(r"[^-=+~][^=]*/[^=]*", sys.argv[1]):
+        # As in the other commands, a run's folder may stand first, without its key.
+        sys.argv[1] = f"run={sys.argv[1]}"
     sys.argv[1:] = map(as_hydra_reads, sys.argv[1:])
     enter("inspect", InspectConfig, _inspect)
 

@@ -87,6 +87,22 @@ def test_a_days_runs_are_listed_with_what_they_are(
     assert "--by KEY" in text and "better" not in text
 
 
+def test_a_list_fits_into_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All but the paths, which are to be copied."""
+    monkeypatch.chdir(tmp_path)
+    typed = [f"masking.replace.{part}=0.333333" for part in ("mask", "random", "keep")]
+    long = {"name": "a-name-[in-brackets]-of-many-characters", "masking": {"prob": 0.333333}}
+    for name in "ab":
+        leave(tmp_path / "outputs" / (60 * name), overrides=(*typed,), **long)
+    show_list(read_runs(["outputs"]), "eval/loss", None)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 or line.startswith("  outputs/") for line in lines)
+    assert all(line.startswith(("a-name-[in-brackets]", "  ")) for line in lines)
+    assert all(setting in "\n".join(lines) for setting in typed)
+
+
 def test_a_glob_passes_over_what_is_no_run(day: Path) -> None:
     shell = [str(path) for path in sorted((day / "swept").iterdir())]
     runs = read_runs(shell)

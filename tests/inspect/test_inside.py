@@ -31,6 +31,12 @@ from bertexp.validation import UserError
 PICTURES = ("hidden.png", "attention.png", "embeddings.png")
 
 
+def test_a_run_may_be_named_as_in_other_commands(command: Callable[..., Any]) -> None:
+    done = command("outputs/nowhere", "what=tokens", module="bertexp.inspect")
+    assert done.code == 1
+    assert done.lines[0].startswith("error: run=outputs/nowhere: there is no such folder")
+
+
 @dataclass(frozen=True)
 class Look:
     """What a look printed, where it wrote, and the same by ``transformers`` alone."""

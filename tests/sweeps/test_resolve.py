@@ -94,6 +94,14 @@ def test_seeds_are_added_where_it_is_open_and_an_interrupted_sweep_resumes(
         (("masking.prob=0.1,0.2", "hydra.sweeper.margin=-1"), "margin=-1: must be a number, 0 or"),
         (("masking.prob=0.1,0.2", "hydra.sweeper.max_seeds=6"), "max_seeds=6: must be 7 or more"),
         (("seed=0,1",), "hydra/sweeper=resolve: compares settings; vary a key besides seed."),
+        (
+            ("masking.prob=0.1,0.2", "hydra.sweeper.metrik=eval/loss"),
+            "hydra.sweeper.metrik: no such key. Did you mean 'hydra.sweeper.metric'?",
+        ),
+        (
+            ("masking.prob=0.1,0.2", "hydra.sweeper.margin=1", "hydra/sweeper=grid"),
+            "hydra.sweeper.margin: is a key of hydra/sweeper=resolve, which is not chosen.",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -102,6 +110,17 @@ def test_a_mistake_is_one_line(
     done = sweep("hydra/sweeper=resolve", *arguments)
     (line,) = done.errors.splitlines()
     assert (done.code, error in line) == (1, True), line
+
+
+@pytest.mark.parametrize(
+    "setting", ["hydra/sweeper=resolve", "hydra/launcher=joblib", "hydra.sweep.dir=here"]
+)
+def test_a_setting_of_sweeps_is_not_ignored_by_a_single_run(
+    command: Callable[..., Any], small: tuple[str, ...], setting: str
+) -> None:
+    done = command(*small, setting)
+    assert (done.code, done.lines) == (1, [f"error: {setting}: is for a sweep; add -m."])
+    assert done.left == []
 
 
 LIMITS: dict[str, Any] = {
