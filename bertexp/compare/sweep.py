@@ -150,18 +150,19 @@ def fewest_seeds(settings: int) -> int:
 
 
 def _progress(comparison: Comparison) -> Iterator[str]:
-    """Yield a line a setting: its difference, interval, verdict and number of seeds."""
+    """Yield the baseline, then each setting's difference, interval, verdict and number of seeds."""
     fewest = fewest_seeds(len(comparison.differences) + 1)
     names = wording.short_names(comparison)
-    for d in comparison.differences:
-        pair = f"{names[d.setting]} against {names[comparison.baseline or '']}"
-        size = f"{_interval(d, fewest)} {comparison.unit}".rstrip()
-        yield f"{pair}: {size}, {wording.verdict(d)}, {plural(d.seeds, 'seed')}"
+    for place, d in enumerate(comparison.differences):
+        if place == 0:
+            yield f"against {names[comparison.baseline or '']}:"
+        size = _interval(d, f" {comparison.unit}".rstrip(), fewest)
+        yield f"  {names[d.setting]}: {size}, {wording.verdict(d)}, {plural(d.seeds, 'seed')}"
 
 
-def _interval(difference: Difference, fewest: int) -> str:
+def _interval(difference: Difference, unit: str, fewest: int) -> str:
     digits = wording.two_digits(wording.spread(difference))
-    mean = number(difference.mean, digits, signed=True)
+    mean = number(difference.mean, digits, signed=True) + unit
     if difference.low is None:
         return f"{mean} (no interval before {fewest} seeds)"
     ends = (number(end, digits, signed=True) for end in (difference.low, difference.high))

@@ -130,12 +130,9 @@ class WandbTracker(SafeTracker):
             self.location = f"{leet}\n{self._sync()}"
 
     def _sync(self) -> str:
-        """Return the command that uploads the run: all of its folders, if it was resumed."""
-        folder = shown(self._inner.run.settings.sync_dir)
-        every = f"offline-run-*-{self._arguments['id']}"
-        if len([*folder.parent.glob(every)]) > 1:
-            return f"wandb sync {shlex.quote(str(folder.parent))}/{every}"
-        return shlex.join(["wandb", "sync", str(folder)])
+        """Return the command that uploads the run: all of its folders, as it may be resumed."""
+        parent = shown(self._inner.run.settings.sync_dir).parent
+        return f"wandb sync {shlex.quote(str(parent))}/offline-run-*-{self._arguments['id']}"
 
     def _log(self, values: Metrics, step: int | None) -> None:
         for name in values.keys() - self._defined:

@@ -57,9 +57,9 @@ def test_seeds_are_added_where_it_is_open_and_an_interrupted_sweep_resumes(
     assert len(before) == 24 and after == before
 
     def pattern(setting: str, verdict: str, seeds: int) -> str:
-        start = re.escape(f"{setting} against draw=budget, lr=0.001: ")
-        return rf"^{start}[+−][\d.]+ \(.* to .*\) nats, {verdict}, {seeds} seeds$"
+        return rf"^  {re.escape(setting)}: [+−][\d.]+ nats \(.* to .*\), {verdict}, {seeds} seeds$"
 
+    assert done.lines.count("against draw=budget, lr=0.001:") == 2
     for seeds in (8, 9):
         assert re.search(pattern(DRAW, "not resolved", seeds), done.output, re.M), done.output
     assert len(re.findall(pattern(RATE, "worse", 8), done.output, re.M)) == 2
