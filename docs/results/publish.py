@@ -80,6 +80,7 @@ def rows_of(sweep: Path) -> list[Row]:
             "margin": results.margin,
             "steps": budget["step"],
             "tokens": budget["tokens"],
+            "flops": f"{budget['flops']:.3g}",
             "corpus": run.summary["fingerprints"]["corpus"],
             **machine(run.config["hardware.precision"]),
             **{name: versions[name] for name in ("torch", "transformers", "bertexp")},
