@@ -19,7 +19,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.api.comparison import Comparison
 from bertexp.compare.results import JSON_FILE
 from bertexp.compare.runs import read_run
+from bertexp.compare.settings import short_keys
 from bertexp.compare.wording import two_digits
 from bertexp.config import Config
-from bertexp.console import number
+from bertexp.console import number, value_text
 from bertexp.metrics import describe
 from bertexp.plotting import FAINT, GRID, HUES, INK, STYLE, save
 from bertexp.training.setup import mixed_precision
@@ -64,12 +65,10 @@ def rows_of(sweep: Path) -> list[Row]:
         given = [*map(str, OmegaConf.load(run.folder / ".hydra" / "overrides.yaml"))]
         skipped = NOT_OF_A_SETTING | not_read(run.folder, given)
         kept = [each for each in given if each.partition("=")[0] not in skipped]
-        labels = zip(setting.values, setting.label.split(", "), strict=True)
-        # Keys without their groups.
-        named = [re.sub(r"^[\w.]+\.", "", label) for key, label in labels if key not in skipped]
+        read = {k: v for k, v in setting.values.items() if v is not None and k not in skipped}
         row: dict[str, Any] = {
             "study": sweep.name,
-            "setting": ", ".join(named),
+            "setting": named(read),
             "overrides": shlex.join(kept),
             "model": f"{run.config['model.name']} {run.config['family.name']}",
             "metric": results.metric,
@@ -93,6 +92,13 @@ def rows_of(sweep: Path) -> list[Row]:
             row["verdict"] = found.verdict
         rows.append({name: text(value) for name, value in row.items()})
     return rows
+
+
+def named(setting: Mapping[str, object]) -> str:
+    """Return a setting in a few words: keys without their groups, distributions by their names."""
+    brief = short_keys([*setting])
+    parts = (f"{brief[key].rpartition('.')[2]}={value_text(v)}" for key, v in setting.items())
+    return re.sub(r"\{distribution:(\w+).*?\}", r"\1", ", ".join(parts))
 
 
 def not_read(run: Path, overrides: Sequence[str]) -> set[str]:
