@@ -36,7 +36,6 @@ from bertexp.compare.settings import short_keys
 from bertexp.compare.wording import two_digits
 from bertexp.config import Config
 from bertexp.console import number, value_text
-from bertexp.metrics import describe
 from bertexp.plotting import FAINT, GRID, HUES, INK, STYLE, save
 from bertexp.training.setup import mixed_precision
 from bertexp.unread import COMMAND_LINE, conditions, unread, written_keys
@@ -72,6 +71,7 @@ def rows_of(sweep: Path) -> list[Row]:
             "overrides": shlex.join(kept),
             "model": f"{run.config['model.name']} {run.config['family.name']}",
             "metric": results.metric,
+            "unit": results.unit,
             **{name: getattr(setting, name) for name in ("mean", "low", "high", "deviation")},
             "seeds": setting.seeds,
             **dict.fromkeys(("difference", "difference_low", "difference_high")),
@@ -157,9 +157,8 @@ def by_study(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def table(rows: Sequence[Row]) -> str:
     """Return the Markdown table of one sweep."""
-    metric = rows[0]["metric"]
     lines = [
-        f"| setting | {axis(metric)} | difference (95%) | seeds | verdict |",
+        f"| setting | {axis(rows[0])} | difference (95%) | seeds | verdict |",
         f"|{' --- |' * 5}",
     ]
     for row in rows:
@@ -172,9 +171,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def axis(metric: str) -> str:
-    unit = describe(metric).unit
-    return f"{metric} ({unit})" if unit else metric
+def axis(row: Row) -> str:
+    return f"{row['metric']} ({row['unit']})" if row["unit"] else row["metric"]
 
 
 def difference(row: Row) -> str:
@@ -215,7 +213,7 @@ def picture(rows: Sequence[Row]) -> Figure:
         title = f"{study}: {baseline['model']}, {int(baseline['steps']):,} steps"
         title += f"\nagainst {baseline['setting']}"
         axes.set_title(title, loc="left", fontsize=9, color=INK)
-    grid[-1, 0].set_xlabel(f"difference in {axis(rows[0]['metric'])}")
+    grid[-1, 0].set_xlabel(f"difference in {axis(rows[0])}")
     return figure
 
 
