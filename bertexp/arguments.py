@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -74,9 +75,12 @@ def _as_hydra_reads(settings: list[str], index: int) -> str:
     setting = settings[index]
     if "=" not in setting and not setting.startswith("~"):
         raise UserError(f"'{setting}': sets nothing{_instead(setting, settings[index + 1 :])}.")
+    match = _SETTING.fullmatch(setting)
+    if match and "," in match[2] and os.path.exists(expanded(match[2])):
+        # The folder of a sweep's job has the name of its settings.
+        return f"{match[1]}={quoted(match[2])}"
     if _is_read(setting):
         return setting
-    match = _SETTING.fullmatch(setting)
     if not match:
         raise UserError(f"'{setting}': {setting.partition('=')[0]!r} cannot be the name of a key.")
     key, value = match.groups()

@@ -45,6 +45,14 @@ def test_what_can_only_mean_one_thing_is_taken_so(argument: str) -> None:
     assert (config, type(config)) == (value, type(value))
 
 
+def test_a_path_may_have_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = Path("prob=0.15,seed=0/model")
+    job.mkdir(parents=True)
+    given = [f"model.pretrained={job}", "trainer.max_steps=1,2", f"plugins=[{'long,' * 200}x]"]
+    assert checked_arguments(given) == [f"model.pretrained='{job}'", *given[1:]]
+
+
 def test_a_list_in_a_file_may_be_one_value_too() -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         composed = compose("config")

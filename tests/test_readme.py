@@ -8,7 +8,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -115,6 +117,48 @@ def test_every_command_is_understood() -> None:
             with initialize_config_dir(str(conf_dir()), version_base="1.3"):
                 seedless = [word for word in settings if not word.startswith("seed=")]
                 compose(command, [*map(as_hydra_reads, seedless)])
+
+
+# What a command needs to be run here: a run, a sweep or files of one's own, and seconds.
+OFFLINE = re.compile(
+    r"bertexp\.(predict|doctor|compare) |bertexp\.doctor$|=RUN|/SWEEP|finetune RUN finetune\.train="
+    r"|evaluate RUN evaluation\.mask_probs"
+)
+# Another network, project or corpus than the small one.
+ELSEWHERE = re.compile(r"--workspace|eval/minimal_pairs|eval/probe/package|finetune=")
+
+
+def test_commands_that_take_seconds_run_as_they_stand(command: Callable[..., Any]) -> None:
+    small = ("+size=smoke", "dataset=synthetic", "tokenizer.vocab_size=256", "tracker=none")
+    made = command("-m", *small, "masking.prob=0.15,0.4", "seed=0,1", "sweep=mask_rate")
+    assert made.code == 0, made.output + made.errors
+    folder, sweep = made.folder, "outputs/sweeps/mask_rate"
+    rows = [f"a line of text number {n},{n % 2 == 0}" for n in range(8)]
+    for name in ("train.csv", "dev.csv"):
+        (folder / name).write_text("\n".join(["text,label", *rows]))
+    (folder / "notes.txt").write_text(
+        "\n\n\n".join(f"A note of a few words, {n}." for n in range(40))
+    )
+
+    blocks = (
+        found
+        for text in PAGES.values()
+        for found in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    )
+    lines = dict.fromkeys(
+        line.partition("#")[0].strip() for block in blocks for line in block.splitlines()
+    )
+    wanted = [each for each in lines if OFFLINE.search(each) and not ELSEWHERE.search(each)]
+    assert len(wanted) > 12
+    # What the others have prepared.
+    for line in sorted(wanted, key=lambda line: "--clear-cache" in line):
+        given = line.replace("outputs/sweeps/SWEEP", sweep).replace("SWEEP", sweep)
+        given = given.replace("RUN", f"{sweep}/masking.prob=0.15,seed=0")
+        _, _, module, *words = shlex.split(given.partition(" > ")[0])
+        done = command(*words, module=module, folder=folder)
+        assert done.code == 0, f"{line}\n{done.output}{done.errors}"
+        assert done.output.strip(), line
+    assert (folder / "figure.pdf").stat().st_size > 5000
 
 
 def test_every_target_of_make_exists() -> None:
