@@ -175,7 +175,8 @@ class ResumableSweeper(Sweeper):
         if left:
             # Jobs that are not there would get their share of the cores. The share of the GPUs is
             # that of the first round.
-            at_once = self._shares if gpus() else min(at_once, len(left))
+            is_shared = "n_jobs" in self._launcher and bool(gpus())
+            at_once = self._shares if is_shared else min(at_once, len(left))
             self.start(left, first + done, total, at_once)
         return [read_job(job.folder) for job in jobs]
 

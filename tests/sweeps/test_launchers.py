@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from forkserver import ForkServer, Process
+from omegaconf import OmegaConf
 
 
 def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable[..., str]) -> None:
@@ -45,6 +46,18 @@ def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable
         records = map(json.loads, leet(file).splitlines())
         (run,) = (record["run"] for record in records if "run" in record)
         assert run["run_group"] == "parallel"
+
+
+def test_jobs_that_are_added_have_as_many_gpus_as_those_before(sweep: Callable[..., Any]) -> None:
+    first = sweep("masking.prob=0.1", "sweep=added")
+    assert first.code == 0, first.errors
+    parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    names = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+    more = sweep("masking.prob=0.1,0.2", "sweep=added", *parallel, **names)
+    assert more.code == 0, more.errors
+    job = more.folder / "outputs/sweeps/added/masking.prob=0.2"
+    assert OmegaConf.load(job / ".hydra/hydra.yaml").hydra.launcher.n_jobs == 2
+    assert [path.name for path in job.parent.glob(".gpus-*")] == [".gpus-0"]
 
 
 SHARES = """

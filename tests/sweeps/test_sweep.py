@@ -140,6 +140,11 @@ def break_off(
     return begin
 
 
+def test_a_sweep_of_one_job_says_why(sweep: Callable[..., Any]) -> None:
+    done = sweep("trainer.dry_run=true", "sweep=single")
+    assert done.lines[0] == "sweep single: 1 job · no key has several values"
+
+
 def test_a_sweep_that_was_broken_off_twice_ends_as_one_that_was_not(
     sweep: Callable[..., Any],
     small: tuple[str, ...],
