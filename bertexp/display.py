@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -82,9 +81,10 @@ def picture(figure: Figure) -> Picture:
 
 
 def _drawn(figure: Figure) -> bytes:
+    from bertexp.plotting import drawing
+
     data = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")
+    with drawing():
         figure.savefig(data, format="png", dpi=100)
     return data.getvalue()
 

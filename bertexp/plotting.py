@@ -1,13 +1,14 @@
 """How all pictures look: as a paper prints them, dark on white, safe for the colour-blind.
 
-A picture is drawn within ``matplotlib.rc_context(STYLE)`` and written by ``save``.
+A picture is drawn within ``drawing()``, and written by ``save``.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,19 @@ STYLE: Any = {
 }
 
 
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Apply the style within a ``with`` block."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A character in a script that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph")
+        yield
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write a picture without date and version in it, as PNG, PDF or SVG; returns ``path``."""
     unwanted = {".pdf": "CreationDate", ".svg": "Date"}.get(path.suffix, "Software")
-    with warnings.catch_warnings():
-        # A token in a script that the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", "Glyph")
+    with drawing():
         figure.savefig(path, metadata={unwanted: None})
     return path
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import RenderableType
@@ -19,7 +18,7 @@ from bertexp.compare.runs import SWEEP_FILE, evaluated, read_runs
 from bertexp.compare.sweep import setting_rows, sweep_metric
 from bertexp.compare.table import render
 from bertexp.display import Picture, Shown, picture, shown
-from bertexp.plotting import STYLE
+from bertexp.plotting import drawing
 from bertexp.validation import UserError, require_choice
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Comparison(Shown):
     def plot(self, what: str = "metric") -> Figure:
         """Return a figure: ``metric`` by setting, learning ``curves``, or losses by ``rates``."""
         require_choice("plot", what, _PLOTS)
-        with matplotlib.rc_context(STYLE):
+        with drawing():
             drawn = _PLOTS[what](self.results)
         if drawn is None:
             raise UserError(f"plot={what}: these runs have no numbers for it.")
@@ -83,5 +82,5 @@ class Comparison(Shown):
         return render(self.results)
 
     def pictures(self) -> Iterator[Picture]:
-        with matplotlib.rc_context(STYLE):
+        with drawing():
             yield from (picture(drawn) for draw in _PLOTS.values() if (drawn := draw(self.results)))

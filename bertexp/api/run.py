@@ -205,15 +205,14 @@ class Run(Shown):
         return Group(title, results("", columns, records.summary.get("answered", {})))
 
     def pictures(self) -> Iterator[Picture]:
-        import matplotlib
 
         from bertexp.compare.comparison import compare
         from bertexp.compare.plots import curves_figure
-        from bertexp.plotting import STYLE
+        from bertexp.plotting import drawing
 
         if self.folder is None or not self._records.metrics:
             return
-        with matplotlib.rc_context(STYLE):
+        with drawing():
             if drawn := curves_figure(compare([self._records])):
                 yield picture(drawn)
 

@@ -85,13 +85,12 @@ def _losses(found: Figures) -> Table:
 
 
 def _draw(found: Figures, path: Path) -> None:
-    import matplotlib
     from matplotlib.figure import Figure
 
-    from bertexp.plotting import HUES, INK, STYLE, save
+    from bertexp.plotting import HUES, INK, drawing, save
 
     names = [*next(iter(found.values()))["sides"]]
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         across = min(len(found), ACROSS)
         down = -(-len(found) // across)
         figure = Figure(figsize=(7.2, down * (0.5 + 0.4 * len(names))), layout="constrained")

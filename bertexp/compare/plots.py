@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,7 +29,7 @@ from bertexp.plotting import (
     MARKERS,
     OTHERS,
     RAMP,
-    STYLE,
+    drawing,
     legend,
     save,
 )
@@ -48,7 +47,7 @@ def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
     ``rates.png``: losses by evaluation rate as a heat map of what is lost to the best.
     """
     plots = {"metric.png": metric_figure, "curves.png": curves_figure, "rates.png": rates_figure}
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         return [
             save(figure, folder / file)
             for file, draw in plots.items()
@@ -62,7 +61,7 @@ def save_figure(comparison: Comparison, path: Path) -> None:
     Raises:
         UserError: there is nothing to draw, or the file cannot be written.
     """
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = metric_figure(comparison) or curves_figure(comparison)
         if figure is None:
             raise UserError(f"--save {path}: no run has {comparison.metric} yet.")

@@ -156,14 +156,14 @@ class Probes(Evaluator):
     def draw(self, folder: Path) -> list[Path]:
         if not self.probed:
             return []
-        import matplotlib
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 
-        from bertexp.plotting import FAINT, HUES, STYLE, save
+        from bertexp.plotting import FAINT, HUES, drawing, save
 
         count = len(self.probed)
         columns, rows = min(count, COLUMNS), -(-count // COLUMNS)
+<<<<<<< HEAD
         width, height = 0.8 + 2.6 * columns, 0.5 + 2.5 * rows
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(width, height))
@@ -171,6 +171,10 @@ class Probes(Evaluator):
             figure.subplots_adjust(
                 *(0.6 / width, 0.85 / height, 1 - 0.1 / width, 1 - 0.3 / height), 0.1, 0.4
             )
+=======
+        with drawing():
+            figure = Figure(figsize=(0.8 + 2.6 * columns, 0.5 + 2.5 * rows), layout="constrained")
+>>>>>>> 13b652f (plotting: one context for all pictures)
             panels = [*figure.subplots(rows, columns, squeeze=False, sharey=True).flat]
             for axes, one in zip(panels, self.probed, strict=False):
                 axes.axhline(one.tfidf, color=HUES[1], ls="--", lw=1.5, label="TF-IDF")

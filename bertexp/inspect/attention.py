@@ -151,17 +151,16 @@ def _tables(name: str, values_NH: Tensor, layer: int | None, digits: int) -> lis
 
 def draw_attention(found: Attention, layer: int | None) -> Figure:
     """Draw every head of a layer, counted from 1; for None the mean of each layer's heads."""
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    from bertexp.plotting import HEAT, STYLE
+    from bertexp.plotting import HEAT, drawing
 
     maps, count = found.maps(layer), len(found.tokens)
     columns, most = min(len(maps), MAP_COLUMNS), max(float(one.max()) for one in maps.values())
     rows = math.ceil(len(maps) / columns)
     side = min(max(0.16 * count, 1.8), 6.0)
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(
             figsize=(columns * (side + 0.5) + 1.6, rows * (side + 0.5) + 1.2),
             layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.1),

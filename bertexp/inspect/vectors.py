@@ -94,14 +94,13 @@ def measure(states: Sequence[Tensor]) -> list[HiddenState]:
 
 
 def _draw_hidden(states: Sequence[HiddenState], path: Path) -> None:
-    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
-    from bertexp.plotting import HUES, STYLE, save
+    from bertexp.plotting import HUES, drawing, save
 
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(9.6, 3.0), layout=ConstrainedLayoutEngine(w_pad=0.1))
         for axes, (name, title), hue in zip(
             figure.subplots(1, len(PANELS)), PANELS.items(), HUES, strict=False
@@ -171,13 +170,12 @@ def project(table_VD: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 def _draw_embeddings(
     ids: list[int], nearest_NK: np.ndarray, points_V2: np.ndarray, tokens: Sequence[str], path: Path
 ) -> None:
-    import matplotlib
     from matplotlib.figure import Figure
 
-    from bertexp.plotting import FAINT, HUES, INK, OTHERS, STYLE, save
+    from bertexp.plotting import FAINT, HUES, INK, OTHERS, drawing, save
 
     labels = {"textcoords": "offset points", "xytext": (4, 3), "fontsize": 8}
-    with matplotlib.rc_context(STYLE):
+    with drawing():
         figure = Figure(figsize=(8.0, 6.0), layout="constrained")
         axes: Any = figure.add_subplot()
         axes.scatter(*points_V2.T, s=4, color=OTHERS, alpha=0.35, lw=0, rasterized=True)
