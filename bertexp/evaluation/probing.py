@@ -163,18 +163,13 @@ class Probes(Evaluator):
 
         count = len(self.probed)
         columns, rows = min(count, COLUMNS), -(-count // COLUMNS)
-<<<<<<< HEAD
         width, height = 0.8 + 2.6 * columns, 0.5 + 2.5 * rows
-        with matplotlib.rc_context(STYLE):
+        with drawing():
             figure = Figure(figsize=(width, height))
             # A layout that matplotlib finds by itself takes twice the time.
             figure.subplots_adjust(
                 *(0.6 / width, 0.85 / height, 1 - 0.1 / width, 1 - 0.3 / height), 0.1, 0.4
             )
-=======
-        with drawing():
-            figure = Figure(figsize=(0.8 + 2.6 * columns, 0.5 + 2.5 * rows), layout="constrained")
->>>>>>> 13b652f (plotting: one context for all pictures)
             panels = [*figure.subplots(rows, columns, squeeze=False, sharey=True).flat]
             for axes, one in zip(panels, self.probed, strict=False):
                 axes.axhline(one.tfidf, color=HUES[1], ls="--", lw=1.5, label="TF-IDF")
