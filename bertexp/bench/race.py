@@ -1,4 +1,4 @@
-"""bertexp beside Hugging Face's Trainer, or another commit: fresh processes, in turn."""
+"""bertexp and Hugging Face's Trainer, or another commit: fresh processes that take turns."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def find_abilities(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Ability,
 
 def _names(run: Run) -> list[str]:
     """Return the metrics that are marked as abilities, and accuracies of fine-tuned models."""
-    of_labels = (*OWN_TEXTS, *run.judged)
+    of_labels = (*OWN_TEXTS, *run.task_metrics)
     rows = {name: describe(name) for name in run.metrics}
     return [
         name
@@ -100,12 +100,12 @@ def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple
     if any(counts):
         rows.append(("examples", [f"{count:,}" if count else MISSING for count in counts]))
         means = [[a.mean for a in comparison.abilities if a.metric == m] for m in metrics]
-        halves = [known_to(comparison, *each) for each in zip(metrics, means, strict=True)]
+        halves = [uncertainty(comparison, *each) for each in zip(metrics, means, strict=True)]
         rows.append(("± of one run", [number(half, DECIMALS) for half in halves]))
     return rows
 
 
-def known_to(comparison: Comparison, metric: str, means: Sequence[float | None]) -> float | None:
+def uncertainty(comparison: Comparison, metric: str, means: Sequence[float | None]) -> float | None:
     """Return the uncertainty of an accuracy of one run, at the mean of all settings."""
     values = [mean for mean in means if mean is not None]
     count = comparison.answered.get(metric)

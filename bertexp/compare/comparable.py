@@ -69,7 +69,7 @@ def undirected(metric: str) -> list[str]:
     if describe(metric).best:
         return []
     return [
-        f"Not ranked: nothing says whether a higher {metric} is better; a plugin can, with "
+        f"Not ranked: it is unknown whether a higher {metric} is better; a plugin can tell, with "
         f"bertexp.metrics.register('{metric}', lower_is_better=...)."
     ]
 

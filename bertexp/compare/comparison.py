@@ -87,6 +87,7 @@ def _comparison(
     found = differences(values, base, row, rule) if base else ()
     unpaired = [d.setting for d in found if not d.seeds]
     abilities = find_abilities(runs, [*swept])
+    answered = [run.summary.get("answered", {}).items() for run in runs]
     return Comparison(
         metric=metric,
         lower_is_better=row.lower_is_better,
@@ -103,16 +104,11 @@ def _comparison(
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
         yardsticks=find_yardsticks(runs, abilities),
-        answered=_answered(runs),
+        answered={name: count for items in answered for name, count in items if count},
         margin=rule.margin,
         anytime=rule.anytime,
         looks=all_looks(values, base, row) if base and rule.anytime else {},
     )
-
-
-def _answered(runs: Sequence[Run]) -> dict[str, int]:
-    found = [run.summary.get("answered", {}).items() for run in runs]
-    return {name: count for items in found for name, count in items if count}
 
 
 def _require_metric(runs: Sequence[Run], metric: str) -> None:

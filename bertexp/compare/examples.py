@@ -32,7 +32,7 @@ def clustered_difference(
 
     Args:
         first, second: the runs' folders; their banks are the same.
-        objective: whose loss it is where its name does not say; by default the first one's.
+        objective: whose loss it is if its name does not tell; by default the first one's.
 
     Returns:
         The number of examples and of documents, the difference and the ends of its interval,

@@ -179,7 +179,7 @@ def _sweep_lines(sweep: Path, jobs: Sequence[Run], metric: str | None) -> list[t
 
 
 def _result(runs: Sequence[Run], metric: str | None) -> str:
-    name = metric or [*runs[0].judged, "eval/loss"][0]
+    name = metric or [*runs[0].task_metrics, "eval/loss"][0]
     values = [run.metrics[name] for run in runs if name in run.metrics]
     if not values:
         return ""

@@ -46,7 +46,7 @@ class Run:
             encoder is where that is not known.
         setting: label of the setting that it is a run of; this and the next two are by
             ``settings.group``.
-        drawn_with: the seed that it shares its luck by.
+        drawn_with: the seed of its random draws; intervals are over these.
         pair: what a run of another setting has in common with it where the two are a pair.
         curve, value, missing: by ``budgets.measure``; ``missing`` is why there is no value.
     """
@@ -77,8 +77,8 @@ class Run:
         return self.config.get("name") or identity.rpartition("-")[0] or identity
 
     @property
-    def judged(self) -> list[str]:
-        """Of a fine-tuned run, the metrics of its task, the one that counts first."""
+    def task_metrics(self) -> list[str]:
+        """Of a fine-tuned run, the metrics of its task; the first one decides."""
         names = self.config.get("finetune.metrics") or []
         return [f"eval/{name}" for name in ([names] if isinstance(names, str) else names)]
 

@@ -35,10 +35,10 @@ def group(
 
     Returns:
         The keys that tell settings apart; the seed and the other keys that differ; and the runs
-        with their settings. Runs of two settings are a pair if they have one seed, and are alike
-        in what differs within a setting. They share their luck by the seed; where several
-        encoders were fine-tuned, by that of the encoder's pre-training: seeds of fine-tuning tell
-        nothing about other encoders.
+        with their settings. Runs of two settings are a pair if they have the same seed, and the
+        same values of what differs within a setting. Random draws are those of the seed; where
+        several encoders were fine-tuned, of the seed that each was pre-trained with: seeds of
+        fine-tuning tell nothing about other encoders.
 
     Raises:
         UserError: a key of ``by`` is in no run's configuration.

@@ -61,8 +61,8 @@ def estimate(values: Sequence[float], low: float = -math.inf, high: float = math
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Return the p values by name, corrected for their number (Holm 1979).
 
-    With those at most 5% called resolved, the chance to call even one that is none is at
-    most 5%, however the comparisons depend on each other.
+    If differences with at most 5% count as resolved, the chance of even one false one is at most
+    5%, however the comparisons depend on each other.
     """
     corrected = dict(p_values)
     highest = 0.0
@@ -79,8 +79,8 @@ def equivalence_p(values: Sequence[float], margin: float) -> float:
     """
     count = len(values)
     error = float(np.std(values, ddof=1)) / count**0.5
-    room = margin - abs(float(np.mean(values)))
-    size = room / error if error else math.copysign(math.inf, room)
+    slack = margin - abs(float(np.mean(values)))
+    size = slack / error if error else math.copysign(math.inf, slack)
     return float(stdtr(count - 1, -size))
 
 

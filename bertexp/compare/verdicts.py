@@ -53,7 +53,9 @@ def rule_of(runs: Sequence[Run], metric: str, margin: float | None) -> Rule:
     """
     sweeps = {run.sweep for run in runs}
     plans = [plan for sweep in sweeps if sweep and (plan := read_record(sweep / RESOLVE_FILE))]
-    standard = next((name for run in runs for name in run.judged), None) or default_metric(runs)
+    standard = next((name for run in runs for name in run.task_metrics), None) or default_metric(
+        runs
+    )
     margins = (plan["margin"] for plan in plans if (plan["metric"] or standard) == metric)
     own = max(margins, default=0.0)
     return Rule(own if margin is None else margin, bool(plans))
@@ -77,7 +79,7 @@ def differences(
 def pair_gaps(values: Values, baseline: str) -> dict[str, dict[str, float]]:
     """Return each setting's difference from the baseline by seed.
 
-    Runs of one seed share their luck, whatever else they differ in: within a seed the
+    Runs of one seed are not independent, whatever else they differ in: within a seed the
     differences of all pairs are averaged, and the interval is over seeds.
     """
     base = values[baseline]

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from bertexp.compare.abilities import explained, known_to
+from bertexp.compare.abilities import explained, uncertainty
 from bertexp.compare.budgets import spent
 from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
 from bertexp.console import MISSING, number, plural, shortened_apart
@@ -145,7 +145,7 @@ def legend(comparison: Comparison) -> str:
 def one_run(comparison: Comparison) -> str:
     """Return how exactly an accuracy's number of examples lets one run's be known; else nothing."""
     count = comparison.answered.get(comparison.metric)
-    half = known_to(comparison, comparison.metric, [s.mean for s in comparison.settings])
+    half = uncertainty(comparison, comparison.metric, [s.mean for s in comparison.settings])
     if half is None:
         return ""
     return f"one run's accuracy on {count:,} examples is known to ± {number(half)} (Wilson, 95%)"

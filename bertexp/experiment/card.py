@@ -24,7 +24,7 @@ tags: [bertexp, {kind}]
 
 # {name}: {task}
 
-Trained by bertexp in an experiment: its figures say how its settings compare with others, not how good such a model can be.
+Trained by bertexp in an experiment: its figures show how its settings compare with others, not how good such a model can be.
 
 {facts}
 
