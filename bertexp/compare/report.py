@@ -19,11 +19,12 @@ from bertexp.compare.comparison import compare
 from bertexp.compare.page import write_page
 from bertexp.compare.plots import write_plots
 from bertexp.compare.results import Comparison, write_csv_file, write_json_file
-from bertexp.compare.runs import CONFIG_FILE, Run, is_run, read_runs
+from bertexp.compare.runs import Run, is_run, read_runs
 from bertexp.compare.settings import SEED, differing_keys
 from bertexp.compare.table import render
 from bertexp.config import changes_outcome
 from bertexp.console import number, plural, shown, value_text
+from bertexp.experiment.folder import CONFIG_FILE, RECORD
 from bertexp.validation import UserError
 
 OUTPUTS = Path("outputs") / "compare"
@@ -191,7 +192,7 @@ def _typed(run: Run) -> Iterator[str]:
     """Yield what the run was started with that its result depends on, less its groups."""
     from omegaconf import OmegaConf
 
-    path = run.folder / ".hydra" / "overrides.yaml"
+    path = run.folder / RECORD / "overrides.yaml"
     for override in OmegaConf.load(path) if path.is_file() else ():
         key = str(override).lstrip("+~").partition("=")[0]
         if "." in key and changes_outcome(key) and not key.startswith("hydra."):

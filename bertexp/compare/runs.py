@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.config import keys
-from bertexp.experiment.folder import recorded
+from bertexp.experiment.folder import CONFIG_FILE, EVALUATIONS, recorded
 from bertexp.experiment.phases import conditions_unmet, described
 from bertexp.experiment.summary import SUMMARY_FILE, status
 from bertexp.files import expanded
@@ -20,13 +20,9 @@ from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE, learn
 from bertexp.validation import UserError, nearest
 
-CONFIG_FILE = Path(".hydra") / "config.yaml"
-HYDRA_FILE = Path(".hydra") / "hydra.yaml"
 EXPERIMENTS = ("config", "finetune")
 # What Hydra leaves in the folder of a sweep.
 SWEEP_FILE = "multirun.yaml"
-# What `bertexp.evaluate` leaves in a run.
-EVALUATIONS = "evaluations"
 
 Line = dict[str, float | None]
 Curve = Sequence[tuple[float, float]]
@@ -182,9 +178,8 @@ def is_run(folder: Path) -> bool:
     if not is_there or (folder / SUMMARY_FILE).is_file():
         return is_there
     # Other commands, such as the benchmark, leave a configuration too; a file may be empty still.
-    hydra = folder / HYDRA_FILE
-    written = OmegaConf.load(hydra) if hydra.is_file() else OmegaConf.create()
-    return OmegaConf.select(written, "hydra.job.config_name") in EXPERIMENTS
+    hydra = recorded(folder, "hydra") or OmegaConf.create()
+    return OmegaConf.select(hydra, "hydra.job.config_name") in EXPERIMENTS
 
 
 def _expand(path: str | Path) -> list[Path]:

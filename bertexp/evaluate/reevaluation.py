@@ -15,6 +15,7 @@ from bertexp.console import show, shown
 from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
 from bertexp.evaluation.minimal_pairs import MinimalPairs
 from bertexp.experiment import report
+from bertexp.experiment.folder import EVALUATIONS
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions, write_json
@@ -31,7 +32,6 @@ from bertexp.training.setup import build_accelerator
 from bertexp.training.state import TrainState
 from bertexp.validation import UserError, require
 
-FOLDER = "evaluations"
 # The folder for models without a run.
 PLACE = Path("outputs/evaluate")
 
@@ -149,7 +149,7 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
 
 
 def _place(saved: Saved) -> Path:
-    return saved.run / FOLDER if saved.run else PLACE / folder_name(saved.source)
+    return saved.run / EVALUATIONS if saved.run else PLACE / folder_name(saved.source)
 
 
 def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:

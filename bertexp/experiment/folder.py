@@ -19,6 +19,9 @@ from bertexp.files import expanded, write_text
 from bertexp.validation import UserError
 
 RECORD = ".hydra"
+CONFIG_FILE = Path(RECORD) / "config.yaml"
+# What ``bertexp.evaluate`` adds.
+EVALUATIONS = "evaluations"
 
 
 @contextmanager
@@ -153,7 +156,7 @@ def load_plugins_of(named: str) -> None:
     """Load the plugins of a run, a checkpoint's run, or the runs of a sweep."""
     folder = expanded(named)
     for path in (folder, *folder.parents[:2], *sorted(folder.glob("*/"))):
-        if (path / RECORD / "config.yaml").is_file():
+        if (path / CONFIG_FILE).is_file():
             recorded(path, "config")
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, parse
 from bertexp.data.hub import find_file, is_away
-from bertexp.experiment.folder import recorded
+from bertexp.experiment.folder import CONFIG_FILE, recorded
 from bertexp.experiment.phases import parts
 from bertexp.experiment.summary import read_summary
 from bertexp.files import expanded
@@ -151,7 +151,7 @@ def runs_in(named: str) -> list[str]:
     folder = expanded(named)
     if recorded(folder, "config") is not None:
         return [named]
-    found = sorted(path.parents[1] for path in folder.glob("*/.hydra/config.yaml"))
+    found = sorted(path.parents[1] for path in folder.glob(f"*/{CONFIG_FILE}"))
     return [str(run) for run in found if (run / MODEL).is_dir()] or [named]
 
 

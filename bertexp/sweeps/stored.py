@@ -15,13 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp import locks
 from bertexp.config import changes_outcome
-from bertexp.experiment.folder import recorded, remove_empty_parents
+from bertexp.experiment.folder import CONFIG_FILE, recorded, remove_empty_parents
 from bertexp.experiment.plan import PLANNED, Plan
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.summary import LOCK_FILE, read_summary, status
 from bertexp.validation import UserError
 
-CONFIG_FILE = Path(".hydra") / "config.yaml"
 # A job's folder is named after its overrides, up to this many characters.
 FOLDER_NAME_LENGTH = 120
 # The folder of a dry run's jobs, in the sweep's folder.

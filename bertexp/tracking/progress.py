@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """Shows progress on standard error within a ``with`` block; other processes disable it."""
 
-    def __init__(self, total_steps: int | None = None, *, disable: bool = False) -> None:
+    def __init__(self, total_steps: int, *, disable: bool = False) -> None:
         self._total = total_steps
         self._display: _Lines | None = None if disable else _display()
         self._began = time.monotonic()
@@ -39,9 +39,8 @@ class Progress:
 
     def update(self, step: int, fraction: float, loss: float, tokens_per_second: float) -> None:
         """Show the state after ``step``; ``fraction`` is the share of the budget, 0 to 1."""
-        total = "" if self._total is None else f"/{self._total}"
         parts = [
-            f"step {step}{total}",
+            f"step {step}/{self._total}",
             f"{fraction:.0%}",
             f"loss {loss:.3f}",
             f"{tokens_per_second:,.0f} tokens/s",

@@ -36,13 +36,15 @@ def test_a_pipe_gets_lines_now_and_then_and_the_last_one(capsys: Capture) -> Non
 
 
 def test_time_left_follows_the_pace_since_the_first_update(capsys: Capture) -> None:
-    with pytest.raises(RuntimeError), Progress() as progress:
+    with pytest.raises(RuntimeError), Progress(1000) as progress:
         progress.update(500, 0.5, float("nan"), 1e6)
         time.sleep(0.5)
         progress.update(501, 0.505, float("nan"), 1e6)
         raise RuntimeError
     last = capsys.readouterr().err.splitlines()[-1]
-    pattern = r"step 501 · (50|51)% · loss nan · 1,000,000 tokens/s · (0:4[89]|0:5\d|1:\d\d) left"
+    pattern = (
+        r"step 501/1000 · (50|51)% · loss nan · 1,000,000 tokens/s · (0:4[89]|0:5\d|1:\d\d) left"
+    )
     assert re.fullmatch(pattern, last)
 
 
