@@ -156,7 +156,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--list",
         action="store_true",
-        help="list the runs instead (in outputs/), as happens with runs that do not compare",
+        help="list the runs instead (in outputs/), as is done if they cannot be compared",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, help="where to write (the sweep's folder)"

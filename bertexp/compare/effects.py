@@ -1,4 +1,4 @@
-"""What each key does by itself, and what two do together, in a full grid of settings."""
+"""Main effects of keys, and interactions of two, in a full grid of settings."""
 
 from __future__ import annotations
 

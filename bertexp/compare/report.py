@@ -189,7 +189,7 @@ def _result(runs: Sequence[Run], metric: str | None) -> str:
 
 
 def _typed(run: Run) -> Iterator[str]:
-    """Yield what the run was started with that its result depends on, less its groups."""
+    """Yield what the run was started with that its result depends on, without groups."""
     from omegaconf import OmegaConf
 
     path = run.folder / RECORD / "overrides.yaml"

@@ -18,8 +18,8 @@ from bertexp.validation import UserError, nearest
 SEED = "seed"
 # The key of a fine-tuned run's encoder.
 ENCODER = "run"
-# Keys of how closely a run is evaluated, which do not change it.
-ONLY_LOOKS = (
+# Keys of how closely a run is evaluated, which do not change its training.
+EVALUATION_ONLY = (
     *("evaluation.every", "evaluation.evaluators", "evaluation.pseudo_perplexity"),
     *("evaluation.minimal_pairs", "evaluation.probes", "evaluation.probe_examples"),
 )
@@ -127,7 +127,7 @@ def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         for key in dict.fromkeys(key for config in configs for key in config)
         if changes_outcome(key)
         and key != SEED
-        and not key.startswith(ONLY_LOOKS)
+        and not key.startswith(EVALUATION_ONLY)
         and len({value_text(config[key]) for config in configs if key in config}) > 1
     ]
 

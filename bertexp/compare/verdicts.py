@@ -110,7 +110,7 @@ def judge(
     neutral: Collection[str] = (),
     rule: Rule = FIXED,
 ) -> tuple[Difference, ...]:
-    """Return what is known of differences, corrected for their number.
+    """Return differences with intervals and verdicts, corrected for their number.
 
     Args:
         gaps: by name, one for each seed, in the order in which they were run.

@@ -59,7 +59,7 @@ class Resume:
         if changed and not self.forced:
             raise UserError(
                 f"{shown(self.checkpoint.path)}: the run began with other data "
-                f"({', '.join(changed)}); trainer.resume_force=true resumes it all the same."
+                f"({', '.join(changed)}); trainer.resume_force=true resumes it anyway."
             )
 
 
@@ -203,8 +203,8 @@ def _check(before: RunConfig, after: RunConfig, checkpoint: Checkpoint) -> bool:
         what = [f"{key}={_shown(new[key])} (was {_shown(old.get(key))})" for key in changed]
         others = f" and {len(what) - NAMED} more" if len(what) > NAMED else ""
         raise UserError(
-            f"trainer.resume: the outcome would be another one with {', '.join(what[:NAMED])}"
-            f"{others}; trainer.resume_force=true resumes it all the same."
+            f"trainer.resume: the result would differ with {', '.join(what[:NAMED])}"
+            f"{others}; trainer.resume_force=true resumes it anyway."
         )
     return not budgets[0].covers(budgets[1])
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from bertexp.compare.runs import Run, read_run
 from bertexp.compare.settings import (
-    ONLY_LOOKS,
+    EVALUATION_ONLY,
     differing_keys,
     find_setting,
     group,
@@ -95,7 +95,7 @@ def test_the_keys_that_are_ignored_exist() -> None:
     for key in ("hardware.device", "tracker.project", "name", "sweep", "trainer.log_every"):
         assert key in keys()
         assert not changes_outcome(key)
-    assert {"evaluation.every", "evaluation.pseudo_perplexity"} <= {*keys()} & {*ONLY_LOOKS}
+    assert {"evaluation.every", "evaluation.pseudo_perplexity"} <= {*keys()} & {*EVALUATION_ONLY}
 
 
 def test_keys_that_a_run_does_not_read_are_not_in_its_name(tmp_path: Path) -> None:
