@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
@@ -19,7 +18,7 @@ from bertexp.experiment.rates import with_rate
 from bertexp.families.config import FamilyConfig, ModelConfig
 from bertexp.files import conf_dir as conf_dir
 from bertexp.files import expanded
-from bertexp.keys import check_values, key
+from bertexp.keys import check_values, key, walk
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.config import TaskConfig
 from bertexp.registry import Registry, with_own_keys
@@ -186,14 +185,7 @@ def _fitted(value: Any, kind: Any, key: str = "") -> Any:
 
 def keys(schema: type[Any] = Config) -> list[str]:
     """Return every key of the schema that holds a value, dotted."""
-    return [*_keys(with_own_keys(schema))]
-
-
-def _keys(part: type[Any], prefix: str = "") -> Iterator[str]:
-    hints = get_type_hints(part)
-    for field in fields(part):
-        kind, name = hints[field.name], f"{prefix}{field.name}"
-        yield from _keys(kind, f"{name}.") if is_dataclass(kind) else [name]  # type: ignore[arg-type]
+    return [name for name, _, kind in walk(with_own_keys(schema)) if not is_dataclass(kind)]
 
 
 def groups(schema: type[RunConfig] = Config) -> list[str]:

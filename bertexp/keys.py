@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -74,15 +74,20 @@ class Interval:
         return f"{least} and " + (f"at most {high}" if self.with_high else f"below {high}")
 
 
-def check_values(schema: type, values: DictConfig, prefix: str = "") -> None:
-    """Raise a ``UserError`` for a value outside of its key's range or choices."""
+def walk(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
+    """Yield the dotted name, field and type of each group and key, a group before its keys."""
     hints = get_type_hints(schema)
     for each in fields(schema):
         kind, name = hints[each.name], f"{prefix}{each.name}"
-        if OmegaConf.is_missing(values, each.name) or (value := values[each.name]) is None:
-            continue
+        yield name, each, kind
         if is_dataclass(kind):
-            check_values(kind, value, f"{name}.")  # type: ignore[arg-type]  # a class
+            yield from walk(kind, f"{name}.")  # type: ignore[arg-type]  # a class
+
+
+def check_values(schema: type, values: DictConfig) -> None:
+    """Raise a ``UserError`` for a value outside of its key's range or choices."""
+    for name, each, kind in walk(schema):
+        if is_dataclass(kind) or (value := OmegaConf.select(values, name)) is None:
             continue
         several = isinstance(value, ListConfig)
         for one in value if several else [value]:
@@ -96,6 +101,11 @@ def check_values(schema: type, values: DictConfig, prefix: str = "") -> None:
                 null = ", or null" if type(None) in get_args(kind) else ""
                 allowed = f"{interval}{finite}{null}"
                 require(False, name, value, f"{allowed}, each of them" if several else allowed)
+
+
+def is_below(key: str, *prefixes: str) -> bool:
+    """Whether a dotted key is one of ``prefixes`` or below one."""
+    return any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def flattened(

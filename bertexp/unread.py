@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bertexp.console import value_text
 from bertexp.files import conf_dir
-from bertexp.keys import READ_WITH
+from bertexp.keys import READ_WITH, flattened, is_below, walk
 from bertexp.plugins import conf_folders
 from bertexp.registry import Registry
 from bertexp.validation import UserError
@@ -49,7 +49,7 @@ class Condition:
 
     def is_about(self, key: str) -> bool:
         """Whether a dotted key or a group is read under this condition."""
-        return _is_below(key, self.prefix)
+        return is_below(key, self.prefix)
 
     def holds(self, config: DictConfig) -> bool:
         if self.other and self.other.holds(config):
@@ -64,7 +64,7 @@ class Condition:
 
     def chosen_by(self, keys: Iterable[str]) -> bool:
         """Whether one of ``keys``, dotted keys and groups, decides if the condition holds."""
-        decisive = any(_is_below(self.key, key) for key in keys)
+        decisive = is_below(self.key, *keys)
         return decisive or bool(self.other and self.other.chosen_by(keys))
 
     def explained(self, key: str, config: DictConfig) -> str:
@@ -104,7 +104,12 @@ class Condition:
 
 def conditions(*schemas: type[Any]) -> list[Condition]:
     """Return the conditions under which keys of some schemas are read."""
-    found = list(dict.fromkeys(each for schema in schemas for each in _of_fields(schema, "")))
+    found = dict.fromkeys(
+        Condition(name, *field.metadata[READ_WITH])
+        for schema in schemas
+        for name, field, _ in walk(schema)
+        if READ_WITH in field.metadata
+    )
     tried = {key for schema in schemas for key in schema.tries}
     of_builders: dict[tuple[str, str], Condition] = {}
     for registry in (each for each in Registry.all if each.key not in tried):
@@ -133,9 +138,8 @@ def written_keys(overrides: Iterable[str]) -> Iterator[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     for override in OverridesParser.create().parse_overrides(list(overrides)):
-        value = None if override.is_sweep_override() else override.value()
-        if override.is_sweep_override() or not _is_nothing(value):
-            yield from _flat(override.key_or_group.replace("/", "."), value)
+        key = override.key_or_group.replace("/", ".")
+        yield from [key] if override.is_sweep_override() else _set_keys({key: override.value()})
 
 
 def unread(
@@ -173,9 +177,9 @@ def refuse_unread(
         reasons: called like ``unread``.
     """
     for key in found:
-        if any(_is_below(key, prefix) for prefix in schema.passes_over):
+        if is_below(key, *schema.passes_over):
             raise UserError(f"{key}: python -m {schema.command} does not read it; leave it out.")
-        if any(_is_below(key, prefix) for prefix in saved):
+        if is_below(key, *saved):
             raise UserError(f"{key}: is as the saved model has it; leave out {key}, or run.")
     if found.get("sweep") == COMMAND_LINE:
         raise UserError("sweep: names a sweep, and this is one run; add -m, or leave sweep out.")
@@ -204,32 +208,10 @@ def _keys_of(path: Path, group: str) -> list[str]:
     prefix = package[1] if package else group.replace("/", ".")
     values: Any = OmegaConf.to_container(OmegaConf.load(path))
     kept = {key: value for key, value in values.items() if key not in ("defaults", "hydra")}
-    return [*_flat("" if prefix == "_global_" else prefix, kept)]
+    return _set_keys(kept, "" if prefix == "_global_" else f"{prefix}.")
 
 
-def _of_fields(part: type, prefix: str) -> Iterator[Condition]:
-    hints = get_type_hints(part)
-    for each in fields(part):
-        name = f"{prefix}{each.name}"
-        if READ_WITH in each.metadata:
-            yield Condition(name, *each.metadata[READ_WITH])
-        if is_dataclass(hints[each.name]):
-            yield from _of_fields(hints[each.name], f"{name}.")
-
-
-def _flat(key: str, value: object) -> Iterator[str]:
-    if not isinstance(value, dict):
-        yield key
-        return
-    for inner, below in value.items():
-        if not _is_nothing(below):
-            yield from _flat(f"{key}.{inner}" if key else str(inner), below)
-
-
-def _is_nothing(value: object) -> bool:
-    """Whether a setting is empty, so that nothing is lost if it is not read."""
-    return value is None or value == []
-
-
-def _is_below(key: str, prefix: str) -> bool:
-    return key == prefix or key.startswith(f"{prefix}.")
+def _set_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted keys of nested values; nothing is lost if an empty one is not read."""
+    found = flattened(values, prefix=prefix)
+    return [key for key, value in found.items() if value is not None and value not in ([], {})]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.tasks import GLUE
 from bertexp.help import help_text
 from bertexp.inspect.config import InspectConfig
+from bertexp.keys import is_below
 from bertexp.mistakes import explain
 from bertexp.registry import with_own_keys
 from bertexp.validation import UserError
@@ -286,15 +287,11 @@ def test_help_explains_every_key(module: str) -> None:
         if match := re.match(r"( *)(\w+):", line):
             parents = [*parents[: len(match[1]) // 2], match[2]]
             above[".".join(parents)] = before.strip()
-    read = [key for key in keys(schema) if not _is_below(key, schema.passes_over)]
+    read = [key for key in keys(schema) if not is_below(key, *schema.passes_over)]
     # A group's option is its name.
     wanted = {key for key in read if not re.fullmatch(r"\w+\.name", key)}
     assert wanted <= above.keys()
     assert {key for key in wanted if not above[key].startswith("# ")} == set()
-
-
-def _is_below(key: str, prefixes: Sequence[str]) -> bool:
-    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def test_help_names_every_option_and_begins_with_the_commands_own_keys() -> None:

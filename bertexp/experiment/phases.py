@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from bertexp.arguments import composing
 from bertexp.config import Config, keys, parse
 from bertexp.console import value_text
-from bertexp.keys import flattened
+from bertexp.keys import flattened, is_below
 from bertexp.registry import Registry
 from bertexp.unread import COMMAND_LINE, Condition, conditions, unread
 from bertexp.validation import UserError, nearest_key, require, require_choice
@@ -119,7 +119,7 @@ def phase_configs(config: Config) -> list[Config]:
 
 def sets(entry: Mapping[str, Any], prefix: str) -> bool:
     """Return whether a phase sets a key or a group, or a key below it."""
-    return any(f"{key}.".startswith(f"{prefix}.") for key in (*_written(entry), *_settings(entry)))
+    return any(is_below(key, prefix) for key in (*_written(entry), *_settings(entry)))
 
 
 def shares(config: Config) -> list[tuple[float, float]]:
@@ -172,7 +172,7 @@ def described(entries: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -
 def _check(entry: Mapping[str, Any], where: str) -> None:
     """Raise a ``UserError`` for a key that does not exist or that a phase may not set."""
     known = keys()
-    own = [key for key in known if _is_below(key, OWN)]
+    own = [key for key in known if is_below(key, *OWN)]
     for key in _written(entry):
         if key in own or key in GROUPS:
             continue
@@ -208,10 +208,10 @@ def _brought(
         more = [f"{group}={option}" for group, option in options.items()]
         other = compose(config_name, [*overrides, *more])
     found = {}
-    for key in (key for key in keys() if not _is_below(key, _LABELS)):
+    for key in (key for key in keys() if not is_below(key, *_LABELS)):
         value = OmegaConf.select(other, key)
         if value != OmegaConf.select(composed, key):
-            if not _is_below(key, (*OWN, _LAST)):
+            if not is_below(key, *OWN, _LAST):
                 named = " ".join(more)
                 raise UserError(f"{where}{named} sets {key}: {_FIXED[key.partition('.')[0]]}.")
             is_nested = OmegaConf.is_config(value)
@@ -229,10 +229,6 @@ def _settings(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that a phase changes, by dotted key."""
     written = {key: value for key, value in _written(entry).items() if key not in GROUPS}
     return {**entry.get(BRINGS, {}), **written}
-
-
-def _is_below(key: str, prefixes: Iterable[str]) -> bool:
-    return any(f"{key}.".startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def conditions_unmet(config: DictConfig) -> list[Condition]:

@@ -107,10 +107,6 @@ def spent(state: TrainState) -> str:
     return f"after {plural(state.step, 'step')}, {clock(state.seconds)}"
 
 
-def remarks(found: Sequence[str]) -> RenderableType:
-    return Group(*(Text(f"! {one}\n", "yellow") for one in found))
-
-
 def places(
     folder: Path, best: tuple[Path, str] | None, predictions: Sequence[Path], tracker: str | None
 ) -> RenderableType:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from bertexp import group
 from bertexp.console import show, shown
@@ -105,7 +106,8 @@ def _report(run: Run, final: Final) -> Iterator[RenderableType]:
     yield report.results(heading, columns, run.prepared.answered, final.details)
     yield Group(*final.samples)
     decides = run.experiment.decides
-    yield report.remarks(remarks(lines, final.metrics, run.prepared.yardsticks, saver, decides))
+    found = remarks(lines, final.metrics, run.prepared.yardsticks, saver, decides)
+    yield Group(*(Text(f"! {one}\n", "yellow") for one in found))
     best = None
     if saver.best and saver.best != LAST:
         best = (shown(folder / saver.best), f"eval/loss {saver.cost:.3f}")
