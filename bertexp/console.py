@@ -109,14 +109,9 @@ def collected() -> Iterator[list[RenderableType]]:
         _collected.reset(token)
 
 
-def finite(value: float | None) -> float | None:
-    """Return a number, or None for one that is missing, infinite or not a number."""
-    return value if value is not None and math.isfinite(value) else None
-
-
 def number(value: float | None, decimals: int = 3, *, signed: bool = False) -> str:
     """Return a number with a true minus sign, and a plus where ``signed``; a dash for none."""
-    if finite(value) is None:
+    if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:+,.{decimals}f}" if signed else f"{value:,.{decimals}f}"
     return text.replace("-", "−")
