@@ -112,7 +112,6 @@ def measure_trainer(config: BenchConfig, folder: Path, side: str, span: Span) ->
         seconds=clock.seconds,
         peak_bytes=peak,
         losses=losses,
-        parts={},
         speeds=clock.speeds,
         warmup_seconds=clock.warmup_seconds,
         device=device_name(),

@@ -43,7 +43,7 @@ class Measured:
         tokens: in the measured steps, without padding.
         peak_bytes: the peak memory of the process; of torch on a GPU.
         losses: steps, seconds of training and ``eval/loss`` of each evaluation.
-        speeds: tokens a second in each window, in the order of time; none from older versions.
+        speeds: tokens a second in each window, in the order of time.
         warmup_seconds: from the start of the loop to the first measured step.
         device: the name of the GPU, if one was used.
         parts: milliseconds of the parts of a step; like all below, for bertexp only.
@@ -59,14 +59,14 @@ class Measured:
     seconds: float
     peak_bytes: int
     losses: list[tuple[int, float, float]]
-    parts: dict[str, float]
+    speeds: list[float]
+    warmup_seconds: float
+    device: str
+    parts: dict[str, float] = field(default_factory=dict)
     overhead: float = 0.0
     flops: float = 0.0
     batch_flops: float = 0.0
     machine_flops: float = 0.0
-    speeds: list[float] = field(default_factory=list)
-    warmup_seconds: float = 0.0
-    device: str = ""
 
 
 def compose(overrides: Sequence[str]) -> BenchConfig:
