@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp import plugins
 from bertexp.config import Config, conf_dir, store_own_keys
-from bertexp.experiment.invocation import seconds_a_job
+from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.sweeps.limits import Limits
 from bertexp.sweeps.metric import refuse_unknown_metric
@@ -158,7 +158,8 @@ class ResolveSweeper(ResumableSweeper):
         if limit is not None and seconds_a_job(self.root) is None:
             super().start(jobs[:at_once], number, total, at_once)
             number, jobs = number + at_once, jobs[at_once:]
-        minutes = (seconds_a_job(self.root) or 0.0) * total / at_once / 60
+        most = jobs_at_once(self._config.hydra.launcher)
+        minutes = (seconds_a_job(self.root) or 0.0) * total / most / 60
         if jobs and limit is not None and minutes > limit:
             self._stop(f"max_time={limit:g}")
         elif jobs:

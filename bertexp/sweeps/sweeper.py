@@ -170,11 +170,9 @@ class ResumableSweeper(Sweeper):
             print(self._announcement(total, done), flush=True)
             self._shares = min(at_once, len(unique))
         if not self._config.trainer.dry_run:
-            ended = (folder for folder, job in unique.items() if job.stored.finished)
-            self._folders |= dict.fromkeys(ended)
+            self._folders |= {each: None for each, job in unique.items() if job.stored.finished}
         if left:
-            # Jobs that are not there would get their share of the cores. The share of the GPUs is
-            # that of the first round.
+            # Absent jobs get no cores, but every round has the first one's shares of the GPUs.
             is_shared = "n_jobs" in self._launcher and bool(gpus())
             at_once = self._shares if is_shared else min(at_once, len(left))
             self.start(left, first + done, total, at_once)
