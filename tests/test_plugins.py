@@ -157,17 +157,6 @@ def test_a_sweep_compares_by_their_keys_and_metrics(run: Run, lab: Path) -> None
     assert "eval/cone" in done.output
 
 
-def test_they_are_known_in_every_process(run: Run, lab: Path) -> None:
-    steps = (
-        *("trainer.max_steps=2", "tracker=none", "evaluation.every=null", "trainer.batch_size=4"),
-        "trainer.gradient_accumulation_steps=2",
-    )
-    for number in (1, 2):
-        run(*TRAINED, *steps, f"hydra.run.dir=in{number}", f"hardware.num_processes={number}")
-    alone, several = (summary(lab / f"in{number}")["metrics"] for number in (1, 2))
-    assert several == pytest.approx(alone, rel=1e-3)
-
-
 def test_workers_that_are_started_anew_know_them(run: Run, lab: Path) -> None:
     (lab / "anew.py").write_text(
         "import multiprocessing\n"

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 SLOW = {"torch", "transformers", "datasets", "pyarrow", "numpy", "scipy", "sklearn", "pandas"}
+SLOW |= {"accelerate", "matplotlib", "wandb"}
 RUN = """
 import runpy, sys
 try:
@@ -23,7 +24,7 @@ sys.exit(code)
     "arguments",
     [
         ("bertexp", "--help"),
-        ("bertexp", "--cfg", "job", "masking.prob=0.4"),
+        ("bertexp", "--cfg", "job", "--resolve", "masking.prob=0.4"),
         *((f"bertexp.{name}", "--help") for name in ("compare", "inspect", "predict", "evaluate")),
         *((f"bertexp.{name}", "--help") for name in ("finetune", "bench", "doctor")),
     ],

@@ -27,7 +27,6 @@ SMALL = (
 )
 COMPARE = "bertexp.compare"
 RATES = "outputs/sweeps/rates"
-HEAVY = {"torch", "transformers", "pandas", "matplotlib", "scipy", "accelerate", "numpy", "hydra"}
 
 
 def jobs(folder: Path) -> list[tuple[float, int, dict[str, Any], list[dict[str, float]], Path]]:
@@ -215,14 +214,6 @@ def test_a_mistake_is_one_line(
     assert done.code == 1
     (line,) = done.errors.splitlines()
     assert line.startswith("error: ") and said in line
-
-
-def test_help_imports_nothing_heavy(tmp_path: Path, command: Command) -> None:
-    done = command("--help", module=COMPARE, python=("-X", "importtime"))
-    imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.errors, re.MULTILINE))
-    assert done.code == 0 and "argparse" in imported
-    assert not imported & HEAVY
-    assert max(map(len, done.output.splitlines())) <= 80
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_it_says_what_the_run_then_takes(command: Callable[..., Any], tmp_path: 
     planned = command(*SHORT, DRY, folder=tmp_path)
     assert planned.code == 0, planned.errors
     assert {path.name for path in tmp_path.iterdir()} == {"cache"}
-    done = command(*SHORT, folder=tmp_path)
+    done = command(*SHORT, "tracker=none", folder=tmp_path)
     assert done.code == 0, done.errors
     (folder,) = tmp_path.glob("outputs/*-*-*/*")
     spent = json.loads((folder / "summary.json").read_text())["budget"]
@@ -78,7 +78,7 @@ def test_a_sweep_is_planned_job_by_job_and_its_finished_jobs_stay(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:
     rates = "masking.prob=0.15,0.4"
-    planned = command("-m", *SHORT, rates, "seed=0,1", DRY, folder=tmp_path)
+    planned = command("-m", *SHORT, rates, "seed=0,1", "tracker=none", DRY, folder=tmp_path)
     assert planned.code == 0, planned.output + planned.errors
     pattern = r"^masking\.prob=(\S+),seed=(\d) +\S+ +24 +(\S+) +(\S+) .*$"
     rows = re.findall(pattern, planned.output, re.MULTILINE)
@@ -117,7 +117,8 @@ def test_the_time_of_training_leaves_out_evaluations(
 
 
 def test_two_processes_share_the_steps(command: Callable[..., Any], tmp_path: Path) -> None:
-    planned = command(*SHORT, "hardware.num_processes=2", DRY, folder=tmp_path)
+    processes = ("hardware.num_processes=2", "tracker=none")
+    planned = command(*SHORT, *processes, DRY, folder=tmp_path)
     assert planned.code == 0, planned.output + planned.errors
     assert said(planned.output, "processes").startswith("2, each with 8 of a step's 16 examples; ")
     assert "24 of 16 examples" in said(planned.output, "steps")
@@ -143,7 +144,8 @@ def test_fine_tuning_is_planned_too(
 
 
 def test_what_cannot_be_planned_is_one_line(command: Callable[..., Any], tmp_path: Path) -> None:
-    done = command(*SHORT, "trainer.max_steps=2", "hydra.run.dir=run", folder=tmp_path)
+    brief = ("trainer.max_steps=2", "tracker=none", "hydra.run.dir=run")
+    done = command(*SHORT, *brief, folder=tmp_path)
     assert done.code == 0, done.errors
     before = files(tmp_path / "run")
     log = before.pop("bertexp.log")
