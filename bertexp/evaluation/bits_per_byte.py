@@ -40,7 +40,6 @@ from bertexp.evaluation.scoring import log_likelihoods
 from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN, choose_in_proportion
 from bertexp.evaluation.spelling import spelling_bits
 from bertexp.evaluation.within_words import count_words, ends_of_words, place
-from bertexp.families.base import MASKED
 from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
@@ -65,14 +64,11 @@ class BitsPerByte(Evaluator):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        # Models of other tasks have no head for masked tokens.
-        wanted = source.config.pseudo_perplexity if MASKED in source.task.heads else None
         self.texts = choose_in_proportion(
-            wanted,
+            source,
             choose=lambda count: choose_texts(source.corpus, count),
             # Whatever the tokenizer: with all of them the texts are the same.
             length=lambda text: len(text) / CHARACTERS_OF_A_TOKEN,
-            trained=source.trained,
         )
         self.bytes = sum(len(text.encode()) for text in self.texts)
         spelling_T = spelling_bits(source.corpus, source.tokenizer, self.texts)

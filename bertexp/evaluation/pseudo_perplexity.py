@@ -17,7 +17,6 @@ from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.scoring import Places, log_likelihoods
 from bertexp.evaluation.sizing import choose_in_proportion
-from bertexp.families.base import MASKED
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
@@ -50,14 +49,11 @@ class PseudoPerplexity(Evaluator):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        # Other models lack the head.
-        wanted = source.config.pseudo_perplexity if MASKED in source.task.heads else None
         tokens = source.tokens["validation"]
         self.texts = choose_in_proportion(
-            wanted,
+            source,
             choose=lambda count: choose_texts(tokens, count),
             length=lambda text: min(len(text), source.max_length),
-            trained=source.trained,
         )
 
     @property

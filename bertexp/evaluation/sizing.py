@@ -11,6 +11,8 @@ from typing import TypeVar
 import numpy as np
 
 from bertexp.evaluation.config import AUTO
+from bertexp.evaluation.evaluator import Source
+from bertexp.families.base import MASKED
 
 # Few different numbers, so that most runs of a sweep over budgets are scored on the same texts.
 NUMBERS = (100, 50, 25, 10)
@@ -24,23 +26,22 @@ T = TypeVar("T")
 
 
 def choose_in_proportion(
-    wanted: int | str | None,
-    choose: Callable[[int], list[T]],
-    length: Callable[[T], float],
-    trained: float | None,
+    source: Source, choose: Callable[[int], list[T]], length: Callable[[T], float]
 ) -> list[T]:
-    """Return ``wanted`` texts, or for ``auto`` as many as the training is long enough for.
+    """Return as many texts as are configured, or for ``auto`` as the training is long enough for.
+
+    Models without a head for masked tokens get none.
 
     Args:
         choose: returns a number of texts; fewer are the first of more.
         length: returns the tokens of a text.
-        trained: the tokens of the training; None if that is unknown.
     """
+    wanted = source.config.pseudo_perplexity if MASKED in source.task.heads else None
     if wanted != AUTO:
         return choose(int(wanted or 0))
     texts = choose(NUMBERS[0])
     costs_T = np.cumsum([length(text) ** 2 for text in texts])
-    budget = np.inf if trained is None else SHARE * PASSES * trained
+    budget = np.inf if source.trained is None else SHARE * PASSES * source.trained
     affordable = int(np.searchsorted(costs_T, budget, side="right"))
     if affordable == len(texts):
         return texts

@@ -83,14 +83,9 @@ class Budget:
         )
 
     def covers(self, other: Budget) -> bool:
-        pairs = (
-            (self.steps, other.steps),
-            (self.tokens, other.tokens),
-            (self.seconds, other.seconds),
-        )
-        return all(
-            mine is None or (theirs is not None and mine >= theirs) for mine, theirs in pairs
-        )
+        mine, theirs = ((each.steps, each.tokens, each.seconds) for each in (self, other))
+        pairs = zip(mine, theirs, strict=True)
+        return all(own is None or (its is not None and own >= its) for own, its in pairs)
 
     def fraction(self, state: TrainState) -> float:
         """Return the largest share of a limit that is spent; 1 once stopped."""

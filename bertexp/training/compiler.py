@@ -12,8 +12,8 @@ import torch
 
 from bertexp.families.compiling import forget_programs
 from bertexp.objectives.learner import Learner
+from bertexp.training.graphs import shape_of
 from bertexp.training.plan import COMPILED_LENGTHS
-from bertexp.training.shapes import shape_of
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:

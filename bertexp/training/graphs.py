@@ -14,7 +14,6 @@ from torch import Tensor
 from bertexp import group
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
-from bertexp.training.shapes import shape_of, tensors_of
 from bertexp.training.step import Computed, compute_step
 from bertexp.validation import UserError
 
@@ -183,3 +182,25 @@ def _obstacle(accelerator: Accelerator, learner: Learner) -> str | None:
         return "is not for hardware.precision=fp16"
     names = [name for name, head in learner.heads.items() if not head.is_recordable]
     return f"steps of {names[0]} cannot be recorded" if names else None
+
+
+def tensors_of(batches: list[Batch]) -> list[Tensor]:
+    """Return all tensors of some batches, in an order of their own."""
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    for batch in batches:
+        batch.mapped(keep)
+    return found
+
+
+def shape_of(batches: list[Batch]) -> Hashable:
+    """Return what batches must have in common to be computed by one graph."""
+    used = [(n, t.used.start, t.used.stop) if t.used else (n,)
+            for batch in batches for n, t in batch.targets.items()]  # fmt: skip
+    absent = [[name for name, value in vars(batch).items() if value is None] for batch in batches]
+    shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors_of(batches))
+    return shapes, tuple(used), str(absent)

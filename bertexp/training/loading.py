@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import multiprocessing
 import os
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.vocabulary_loss import AdaptiveRates
@@ -83,14 +82,6 @@ class Packed:
             yield [batch.mapped(lambda place: place.view(flat), kind=_Place) for batch in step]
 
 
-class _PackedPlan(Dataset[Packed]):
-    def __init__(self, plan: BatchPlan) -> None:
-        self._plan = plan
-
-    def __getitem__(self, wanted: list[Request]) -> Packed:
-        return Packed.of(self._plan[each] for each in wanted)
-
-
 class Requests:
     """The steps that a loader requests: all, or those up to the next update of adaptive rates.
 
@@ -117,18 +108,6 @@ class Requests:
                 return
 
 
-class _Together:
-    """Requests in lists of ``TOGETHER``."""
-
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
-
-    def __iter__(self) -> Iterator[list[Request]]:
-        requests = iter(self._requests)
-        while several := list(itertools.islice(requests, TOGETHER)):
-            yield several
-
-
 def load_steps(
     plan: BatchPlan,
     first: int,
@@ -151,12 +130,13 @@ def load_steps(
     """
     requests = Requests(first, progress, rates)
     if device.type != "cuda":
-        loader = _loader(plan, requests, num_workers or 0)
+        loader = _loader(plan, requests, num_workers or 0, batch_size=None)
         while True:
             yield from loader
     sharing = at_once * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     workers = gpu_workers(cores() // sharing) if num_workers is None else num_workers
-    loader = _loader(_PackedPlan(plan), _Together(requests), workers, pin_memory=True)
+    packing = {"batch_size": TOGETHER, "collate_fn": Packed.of, "pin_memory": True}
+    loader = _loader(plan, requests, workers, **packing)
     while True:
         for packed in loader:
             yield from packed.to(device)
@@ -167,21 +147,18 @@ def gpu_workers(cores: int) -> int:
     return min(max(cores - 1, 0), MOST_WORKERS)
 
 
-def _loader(
-    steps: Dataset[Any], wanted: Iterable[Any], workers: int, pin_memory: bool = False
-) -> DataLoader[Any]:
+def _loader(plan: BatchPlan, requests: Requests, workers: int, **packing: Any) -> DataLoader[Any]:
     # Even where it is no longer the default (Python 3.14): a fork shares the tokens, and workers do
     # not use CUDA.
     forks = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
     return DataLoader(
-        steps,
-        batch_size=None,
-        sampler=wanted,
+        plan,
+        sampler=requests,
         num_workers=workers,
         persistent_workers=workers > 0,
-        pin_memory=pin_memory,
         # A generator of its own: creating an iterator must not advance the global one (dropout's).
         generator=torch.Generator(),
         worker_init_fn=ignore_signals,
         multiprocessing_context="fork" if forks and workers else None,
+        **packing,
     )

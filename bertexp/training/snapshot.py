@@ -75,11 +75,13 @@ def trained_parameters(run: Training) -> dict[str, nn.Parameter]:
 
 def generators(run: Training) -> dict[str, torch.Tensor]:
     """Return the states of this process's random generators, for dropout."""
-    device = run.accelerator.device
-    states = {"cpu": torch.get_rng_state()}
-    if device.type != "cpu":
-        states[device.type] = torch.get_device_module(device).get_rng_state()
-    return states
+    owners = _owners(run.accelerator.device)
+    return {kind: owner.get_rng_state() for kind, owner in owners.items()}
+
+
+def _owners(device: torch.device) -> dict[str, Any]:
+    """Return the modules of torch that have a random generator, by its kind of device."""
+    return {device.type: torch.get_device_module(device), "cpu": torch}
 
 
 def restore(run: Training, checkpoint: Checkpoint) -> None:
@@ -109,11 +111,9 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
     if run.accelerator.scaler and found["scaler"]:
         run.accelerator.scaler.load_state_dict(found["scaler"])
     # A process without a saved state keeps the seed of its rank.
-    if (generator := tensors.get(_generator("cpu", group.rank()))) is not None:
-        torch.set_rng_state(generator.clone())
-    generator = tensors.get(_generator(device.type, group.rank()))
-    if generator is not None and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(generator.clone())
+    for kind, owner in _owners(device).items():
+        if (generator := tensors.get(_generator(kind, group.rank()))) is not None:
+            owner.set_rng_state(generator.clone())
 
 
 def load_learner(learner: Any, folder: Path) -> None:

@@ -15,13 +15,13 @@ from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
 from bertexp.training import graphs
 from bertexp.training.budget import Budget
+from bertexp.training.graphs import tensors_of
 from bertexp.training.loading import Packed
 from bertexp.training.loop import Watch, train
 from bertexp.training.phase import Phase
 from bertexp.training.plan import COMPILED_LENGTHS, RECORDED_LENGTHS, BatchPlan
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
-from bertexp.training.shapes import tensors_of
 from bertexp.training.step import Computed
 
 STEPS = 16
