@@ -10,7 +10,6 @@ import pytest
 
 from bertexp.compare import wording
 from bertexp.compare.results import Comparison, Difference, ExampleDifference
-from bertexp.compare.table import legend
 
 Simulate = Callable[..., Comparison]
 TWO = {"masking.prob": [0.4, 0.15]}
@@ -81,7 +80,7 @@ def test_the_headline_is_the_answer(
 def test_intervals_for_one_look_are_told_from_those_for_any_number(
     simulate: Simulate, anytime: bool
 ) -> None:
-    text = legend(simulate(TWO, anytime=anytime))
+    text = wording.legend(simulate(TWO, anytime=anytime))
     assert ("Intervals of means are Student's t and hold for a single look" in text) == anytime
     assert ("however often one looks" in text) == anytime
 
