@@ -41,6 +41,16 @@ def key(purpose: str, seed: int, epoch: int) -> np.ndarray:
     return combine(combine(state, seed), epoch)
 
 
+def states(purpose: str, seed: int, epoch: int, counters: np.ndarray | int) -> np.ndarray:
+    """Return the state from which draws for a purpose start at each of ``counters``."""
+    return combine(key(purpose, seed, epoch), counters)
+
+
+def permutation(purpose: str, seed: int, epoch: int, count: int) -> np.ndarray:
+    """Return the numbers below ``count`` in random order."""
+    return np.argsort(states(purpose, seed, epoch, np.arange(count)))
+
+
 def uniform(state: np.ndarray) -> np.ndarray:
     """Return a ``float64`` in [0, 1) for each state."""
     return (state >> np.uint64(11)) * 2.0**-53

@@ -34,6 +34,11 @@ def is_mistake(error: Exception) -> bool:
     return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _DISK)
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message without its stop; the type if there is none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the choice nearest to ``name``, or an empty text."""
     match = difflib.get_close_matches(name, list(choices), n=1)

@@ -88,7 +88,9 @@ def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]
         has_manifest = (final / MANIFEST_FILE).exists()
         reason = "damaged, or cut off" if has_manifest else "of an older version, or damaged"
         log.warning("%s: is %s; it is built again.", final, reason)
-    partial = _empty_folder(final)
+    partial = final.with_name(f".{final.name}-{os.getpid()}")
+    with _cache_errors():
+        partial.mkdir()
     try:
         with _cache_errors(only=DISK_IS_FULL):
             build(partial)
@@ -123,13 +125,6 @@ def _only_builder(final: Path) -> Iterator[None]:
             # Windows cannot remove an open file.
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-
-
-def _empty_folder(final: Path) -> Path:
-    with _cache_errors():
-        folder = final.with_name(f".{final.name}-{os.getpid()}")
-        folder.mkdir()
-        return folder
 
 
 @contextmanager

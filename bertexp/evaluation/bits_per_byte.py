@@ -120,8 +120,8 @@ def choose_texts(corpus: CorpusStore, count: int) -> list[str]:
             break
         texts += document.paragraphs
         left -= sum(map(len, document.paragraphs))
-    state = draws.combine(draws.key("bits-per-byte", BANK_SEED, 0), np.arange(len(texts)))
-    return [_cut(texts[index]) for index in np.argsort(state)[:count]]
+    order = draws.permutation("bits-per-byte", BANK_SEED, 0, len(texts))
+    return [_cut(texts[index]) for index in order[:count]]
 
 
 def _cut(text: str) -> str:

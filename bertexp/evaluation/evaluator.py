@@ -71,7 +71,7 @@ class Source:
         blocks = BlockExamples(tokens, self.max_length, None, self.tokenizer)
         examples = MaskedExamples(blocks, masker, name)
         chosen = shuffled(len(examples))[part]
-        return batched(examples, chosen) if len(chosen) else []
+        return [*batched(examples, chosen)] if len(chosen) else []
 
 
 class Evaluator(ABC):

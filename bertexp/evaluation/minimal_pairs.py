@@ -205,5 +205,4 @@ def choose(pairs: Iterable[Pair], each: int | None) -> list[Pair]:
 
 def _order(paradigm: str, count: int) -> np.ndarray:
     """Return the rank of each pair of a paradigm in random order."""
-    state = draws.combine(draws.key(f"minimal-pairs {paradigm}", BANK_SEED, 0), np.arange(count))
-    return np.argsort(np.argsort(state))
+    return np.argsort(draws.permutation(f"minimal-pairs {paradigm}", BANK_SEED, 0, count))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from bertexp import draws, metrics
+from bertexp.arrays import ranges
 from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -92,7 +93,7 @@ def pseudo_likelihood(
     texts = [text[: max_length - tokenizer.special_in_sequence] for text in texts]
     sizes_T = np.array([len(text) for text in texts], dtype=np.int64)
     row_N = np.repeat(np.arange(len(texts)), sizes_T)
-    column_N = 1 + np.arange(len(row_N)) - np.repeat(np.cumsum(sizes_T) - sizes_T, sizes_T)
+    column_N = 1 + ranges(sizes_T)
     rows = [tokenizer.sequence(text) for text in texts]
     places = Places(rows, row_N, column_N, column_N + 1, text_N=row_N)
     found_N = log_likelihoods(learner, tokenizer, places, device)
@@ -110,7 +111,5 @@ def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:
     models of masked tokens and of sentence pairs.
     """
     offsets = tokens.sentence_offsets[tokens.paragraph_offsets]
-    numbers = np.arange(len(offsets) - 1)
-    state = draws.combine(draws.key("pseudo-perplexity", BANK_SEED, 0), numbers)
-    chosen = np.argsort(state)[:count]
+    chosen = draws.permutation("pseudo-perplexity", BANK_SEED, 0, len(offsets) - 1)[:count]
     return [tokens.tokens[offsets[index] : offsets[index + 1]] for index in chosen]

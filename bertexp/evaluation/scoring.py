@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from bertexp.arrays import ranges
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.batch import attention_mask, pad
@@ -109,7 +110,7 @@ def _inputs(
 ) -> Inputs:
     """Return sequences of which each has ``counts_B`` tokens to score, one of them if masked."""
     rows_U = np.repeat(np.arange(len(ids_BL)), counts_B)
-    rank_U = np.arange(len(rows_U)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
+    rank_U = ranges(counts_B)
     queries_BP = np.zeros((len(ids_BL), counts_B.max()), np.int64)
     queries_BP[rows_U, rank_U] = column_U
     if mask_id is not None:

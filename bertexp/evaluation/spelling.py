@@ -89,7 +89,7 @@ def _sample(corpus: CorpusStore) -> list[str]:
         if left < 0:
             break
     share = COUNTED / max(sum(map(len, texts)), 1)
-    order = np.argsort(draws.combine(draws.key("spelling", BANK_SEED, 0), np.arange(len(texts))))
+    order = draws.permutation("spelling", BANK_SEED, 0, len(texts))
     return [texts[index] for index in islice(order, math.ceil(share * len(texts)))]
 
 

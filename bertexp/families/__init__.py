@@ -1,4 +1,9 @@
-"""Families: the architectures of encoders in ``transformers``."""
+"""Families: the architectures of encoders in ``transformers``.
+
+``kind`` describes and builds a model, ``base`` computes with it; ``bert`` has a fast path, and
+``generic`` is any other ``model_type``. ``build`` checks and makes the model of a run,
+``checkpoint`` loads and exports it.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from bertexp.data.hub import is_away, must_be_local
 from bertexp.families import FAMILIES
 from bertexp.families.kind import TAKE_ITS_OWN
-from bertexp.validation import UserError
+from bertexp.validation import UserError, first_line
 
 # Fields of a ``config.json`` that change the model into one that is not trained here, and the only
 # value allowed for each. ``transformers`` silently ignores some of them.
@@ -78,10 +78,7 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
 def check_plain(found: Mapping[str, Any], read: Collection[str], named: str) -> None:
     """Raise a ``UserError`` unless a configuration is that of a plain encoder.
 
-    Args:
-        found: the content of a ``config.json``.
-        read: the fields of it that ``transformers`` reads.
-        named: its source, for error messages.
+    ``transformers`` reads only the fields in ``read`` of the ``config.json``.
     """
     for name, allowed in _MUST_BE.items():
         value = found.get(name) or allowed
@@ -114,7 +111,7 @@ def check_weights(path: str, model_class: Any, key: str = "model.pretrained") ->
     if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         write = f"from_pretrained('{folder}').save_pretrained('{folder}')"
         raise UserError(
-            f"{named}: its weights are pickled, and bertexp reads safetensors only; write them so: "
+            f"{named}: its weights are pickled, and bertexp reads safetensors only; convert with: "
             f'python -c "from transformers import {model_class.__name__} as M; M.{write}"'
         )
     names, index = [WEIGHTS], folder / INDEX
@@ -130,7 +127,7 @@ def check_weights(path: str, model_class: Any, key: str = "model.pretrained") ->
                 pass
         except SafetensorError as error:
             raise UserError(
-                f"{named}: {name} cannot be read ({_line(error)}); copy it again."
+                f"{named}: {name} cannot be read ({first_line(error)}); copy it again."
             ) from error
 
 
@@ -216,7 +213,7 @@ def reading(named: str) -> Iterator[None]:
 def _explained(error: Exception, key: str, path: str) -> str:
     """Return why nothing could be loaded from ``path``, a folder or a name on the Hub."""
     if Path(path).exists():
-        return f"transformers refuses it ({_line(error)})"
+        return f"transformers refuses it ({first_line(error)})"
     if path.startswith(("/", "./", "../", "~")):
         return "no such folder"
     # A name on the Hub may have a slash too.
@@ -227,8 +224,4 @@ def _explained(error: Exception, key: str, path: str) -> str:
             f"type model=tiny tokenizer=wordpiece (from scratch), or {key}=FOLDER of a model, or "
             "run this once with a network"
         )
-    return f"{start}no name on the Hub that gives a model in safetensors ({_line(error)})"
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".:")
+    return f"{start}no name on the Hub that gives a model in safetensors ({first_line(error)})"

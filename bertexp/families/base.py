@@ -13,7 +13,7 @@ from torch.nn import functional
 from bertexp.families import FAMILIES
 from bertexp.families.attention import WITHIN_TEXTS, at_positions, encode_row
 from bertexp.families.costs import Costs, Part, products_of
-from bertexp.families.heads import input_of, run_head
+from bertexp.families.heads import input_of, name_of, run_head
 from bertexp.families.inputs import Inputs
 from bertexp.families.kind import LABEL as LABEL
 from bertexp.families.kind import MASKED as MASKED
@@ -185,7 +185,7 @@ class Family(Kind):
 
     @property
     def _decoder_name(self) -> str:
-        return next(name for name, each in self.model.named_modules() if each is self.decoder)
+        return name_of(self.decoder, self.model)
 
     @property
     def masked_head(self) -> Any:

@@ -60,7 +60,7 @@ class BertLayers(Family):
         return used_layer(last, hidden_BLD, mask, inputs.queries_BP, inputs.slots_U)
 
     def _encode_packed(self, inputs: Inputs) -> Tensor:
-        """Return the same without computing padding: one row of all texts, each by itself."""
+        """Return the same without computing padding: all texts in one row, attending separately."""
         hidden_1TD, texts = self.embed(self.arguments(**inputs.row)), inputs.texts
         *layers, last = self.base.encoder.layer
         for layer in layers:

@@ -40,7 +40,6 @@ def build_model(
     Args:
         heads: see ``Head.head``.
         tokenizer: sets the size of the vocabulary; with a checkpoint, see ``check_fit``.
-        max_length: the number of tokens of the longest input.
         seed: for the initial weights; the global generator is reseeded with it.
         counts_V: how often each token occurs in the training text, for ``model.initialization``.
 
@@ -126,7 +125,7 @@ def check_model(
     """Check that a model can be trained, before it is built; returns its configuration.
 
     Args:
-        restricts: whether positions attend to some of the others only, see ``check_restricted``.
+        restricts: whether positions attend to some of the others only.
         task: what needs the heads, for error messages.
 
     Raises:

@@ -38,7 +38,6 @@ def load_model(
     """Return a checkpoint's model, its weights in float32 whatever they were saved in.
 
     Args:
-        path: a local folder or a Hub name.
         heads: those that are needed, drawn where the checkpoint lacks them; None for
             the class it was saved as, with all its heads.
         key: what the user calls ``path``, for error messages.
@@ -67,9 +66,7 @@ def load_classifier(path: str, labels: Sequence[str]) -> Any:
 
     The head of a model that was fine-tuned before is kept if it has as many labels.
 
-    Args:
-        path: a local folder or a Hub name.
-        labels: the classes in order; none for a score.
+    ``labels`` are the classes in order; none for a score.
 
     Raises:
         UserError: it cannot be loaded or is of no family.
@@ -86,7 +83,7 @@ def load_classifier(path: str, labels: Sequence[str]) -> Any:
 
 
 def add_rows(model: Any, tokens: int) -> None:
-    """Give a model's embeddings a row for each of so many tokens.
+    """Give a model's embeddings a row for each of ``tokens`` tokens.
 
     New ones are drawn around the mean of the others, so that they neither stand out nor vanish
     (Hewitt 2021, "Initializing new word embeddings for pretrained language models").

@@ -60,14 +60,9 @@ class ModelConfig:
             )
 
     def check_memory(self, vocab_size: int, bytes_each: int) -> None:
-        """Refuse a model whose parameters alone exceed the machine's memory.
+        """Raise a ``UserError`` if the parameters alone exceed the machine's memory.
 
-        Args:
-            vocab_size: rows of the embedding table; 0 if not known yet.
-            bytes_each: bytes per parameter, ``LOADED`` or ``TRAINED``.
-
-        Raises:
-            UserError: it does not fit.
+        A ``vocab_size`` of 0 is not known yet; ``bytes_each`` is ``LOADED`` or ``TRAINED``.
         """
         hidden = self.hidden_size
         layer = 4 * hidden * hidden + 2 * hidden * self.intermediate_size

@@ -12,7 +12,7 @@ from torch import Tensor
 from bertexp.families.architecture import check_plain, quiet
 from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.families.config import ModelConfig
-from bertexp.validation import UserError
+from bertexp.validation import UserError, first_line
 
 # A padding id that is no model's default, so that it can be recognised.
 _PAD = 5
@@ -63,7 +63,7 @@ class Generic(Family):
                 raise UserError(
                     f"{named}: transformers builds none with these sizes of model.* "
                     f"({', '.join(f'{name}={getattr(sizes, name)}' for name in names)}): "
-                    f"{_line(error)}."
+                    f"{first_line(error)}."
                 ) from error
         cls(model).check()
 
@@ -91,7 +91,7 @@ class Generic(Family):
                 expected_NC = model.eval()(ids_BL).logits
                 found_NC = self._logits(ids_BL).view_as(expected_NC)
         except Exception as error:  # the type depends on the model's code
-            raise UserError(f"{self._why_not} ({_line(error)}).") from error
+            raise UserError(f"{self._why_not} ({first_line(error)}).") from error
         if not torch.allclose(found_NC, expected_NC, atol=1e-4, rtol=1e-4):
             raise UserError(f"{self._why_not}.")
         found_NC.sum().backward()
@@ -142,7 +142,3 @@ def _padding_row(name: str) -> int | None:
         return None
     tables = [each for part, each in model.named_modules() if part.endswith("position_embeddings")]
     return getattr(tables[0], "padding_idx", None) if tables else None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -55,6 +55,11 @@ def _pooled(base: Any, hidden_BLD: Tensor) -> Tensor | None:
     return None if pooler is None else pooler(hidden_BLD)
 
 
+def name_of(part: nn.Module, model: nn.Module) -> str:
+    """Return the dotted name of a module in a model."""
+    return next(name for name, each in model.named_modules() if each is part)
+
+
 def made_with(model_class: Any, heads: frozenset[str]) -> dict[str, Any]:
     """Return extra arguments of a model's constructor: no pooler for an encoder without heads."""
     takes = inspect.signature(model_class.__init__).parameters

@@ -78,6 +78,12 @@ class Inputs(Tensors):
     packed_T: Tensor | None = None
     offsets_S: Tensor | None = None
 
+    @property
+    def real_BL(self) -> Tensor:
+        """1 for tokens, 0 for padding."""
+        mask_BL = self.attention_mask_BL
+        return torch.ones_like(self.input_ids_BL) if mask_BL is None else mask_BL
+
     def at(self, positions_N: Tensor, ids_BL: Tensor) -> Inputs:
         """Return inputs with other tokens and other used positions.
 

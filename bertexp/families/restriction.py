@@ -64,10 +64,6 @@ def check_positions(config: Any, key: str) -> None:
 def check_restricted(config: Any, key: str) -> None:
     """Check ``Inputs.causal_B``, ``parts_BL`` and ``positions_BL`` on two random layers.
 
-    Args:
-        config: of ``transformers``, for the whole model.
-        key: what needs it, for error messages.
-
     Raises:
         UserError: a token affects positions that must not attend to it.
     """

@@ -47,12 +47,9 @@ class LabelledConfig:
                 "finetune.path: is for GLUE's own folders; finetune=text takes "
                 "finetune.train=FILE and finetune.validation=FILE."
             )
-        if self.name != TEXT or self.hub:
-            self._check_files()
-
-    def _check_files(self) -> None:
+        has_splits = self.name != TEXT or self.hub
         for name in ("train", "validation", "test"):
-            if getattr(self, name) is not None:
+            if has_splits and getattr(self, name) is not None:
                 raise UserError(
                     f"finetune.{name}: is for finetune=text with files of one's own; "
                     "finetune.hub and finetune.path have splits already."

@@ -16,9 +16,9 @@ from bertexp.files import write_text
 from bertexp.finetune.config import OF_SCORES, LabelledConfig
 from bertexp.finetune.labelled import LABEL, LabelledData, LabelledExamples, loss
 from bertexp.finetune.tasks import BABYLM, in_its_form
+from bertexp.objectives.base import batched
 from bertexp.objectives.learner import Learner
 
-BATCH_SIZE = 64
 FOLDER = "predictions"
 # The range of STS-B's scores.
 SCORES = (0.0, 5.0)
@@ -67,11 +67,10 @@ def predict(learner: Learner, examples: LabelledExamples, device: torch.device) 
     The model is left in evaluation mode.
     """
     learner.eval()
-    order = np.argsort(examples.lengths(0), kind="stable")
     logits_NC = torch.empty(len(examples), learner.model.config.num_labels)
-    for chosen in np.split(order, range(BATCH_SIZE, len(order), BATCH_SIZE)):
-        batch = examples.batch(0, chosen).to(device)
-        logits_NC[torch.from_numpy(chosen)] = learner.logits(batch)[LABEL].float().cpu()
+    for batch in batched(examples, np.arange(len(examples))):
+        logits_BC = learner.logits(batch.to(device))[LABEL]
+        logits_NC[torch.from_numpy(batch.example_ids)] = logits_BC.float().cpu()
     return logits_NC
 
 

@@ -124,7 +124,7 @@ def _glue_folder(config: LabelledConfig, task: GlueTask) -> Splits:
         # submitted, where answers are counted, none may be missing.
         whole = [row for row in rows if None not in row] if labelled else rows
         if rows and not whole:
-            raise UserError(f"{folder / name}: no line has all columns, which tabs must part.")
+            raise UserError(f"{folder / name}: no line has all columns, separated by tabs.")
         if len(whole) < len(rows):
             log.info("%s: %d damaged lines are left out.", folder / name, len(rows) - len(whole))
         return filled(str(folder / name), whole, config, labelled)

@@ -1,4 +1,8 @@
-"""Masking: which tokens are predicted, and what replaces them."""
+"""Masking: which tokens are predicted, and what replaces them.
+
+A strategy (``strategies``, ``runs``, ``weighted``) partitions text into units; the ``masker`` draws
+units at a rate of ``rates``, or at one that ``config`` schedules.
+"""
 
 from __future__ import annotations
 

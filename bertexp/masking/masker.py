@@ -63,7 +63,10 @@ class Masker:
 
     def __init__(self, context: Context, seed: int) -> None:
         self.config, self.tokenizer = context.config, context.tokenizer
-        self._strategies = {name: _strategy(name, context) for _, name in self.config.strategies}
+        self._strategies: dict[str, Strategy] = {}
+        for _, name in self.config.strategies:
+            own = replace(context, config=replace(context.config, strategy=name))
+            self._strategies[name] = STRATEGIES[name](own)
         self.strategy = self._strategies[self.config.strategy]
         self.replace, self.drawn = self.config.replace, self.config.drawn
         # All ids, and those of tokens that are not special.
@@ -144,7 +147,7 @@ class Masker:
 
     def _shares(self, example_ids_B: np.ndarray, epoch: int) -> np.ndarray:
         """Return the share of sequences with a lower rate than each of these has."""
-        state_B = draws.combine(draws.key("rate", self.seed, epoch), example_ids_B)
+        state_B = draws.states("rate", self.seed, epoch, example_ids_B)
         return draws.uniform(state_B)
 
     def _rates(
@@ -166,10 +169,10 @@ class Masker:
         The latter is infinite where nothing may be predicted.
         """
         position_L = np.arange(ids_BL.shape[1])
-        states_B = draws.combine(draws.key("unit", self.seed, epoch), example_ids_B)
+        states_B = draws.states("unit", self.seed, epoch, example_ids_B)
         begins_BL = self.strategy.begins(ids_BL, maskable_BL, states_B)
         starts_BL = np.maximum.accumulate(np.where(begins_BL, position_L, 0), axis=1)
-        example_B1 = draws.combine(draws.key("mask", self.seed, epoch), example_ids_B)[:, None]
+        example_B1 = draws.states("mask", self.seed, epoch, example_ids_B)[:, None]
         states_BL = draws.combine(example_B1, position_L)
         states_BL = np.take_along_axis(states_BL, starts_BL, 1)
         if self.config.draw == "budget":
@@ -187,7 +190,7 @@ class Masker:
         random_ids = self._ids if self.replace.special else self._plain_ids
         rows_N, columns_N = np.nonzero(corrupted_BL)
         state_N = draws.combine(
-            draws.combine(draws.key("replace", self.seed, epoch), example_ids_B[rows_N]), columns_N
+            draws.states("replace", self.seed, epoch, example_ids_B[rows_N]), columns_N
         )
         choice_N = draws.uniform(state_N)
         random_N = random_ids[draws.integers(draws.combine(state_N, 0), len(random_ids))]
@@ -197,11 +200,6 @@ class Masker:
         input_ids_BL = ids_BL.copy()
         input_ids_BL[rows_N[changed_N], columns_N[changed_N]] = new_N[changed_N]
         return input_ids_BL
-
-
-def _strategy(name: str, context: Context) -> Strategy:
-    own = replace(context, config=replace(context.config, strategy=name))
-    return STRATEGIES[name](own)
 
 
 def _spread(states_BL: np.ndarray, starts_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bertexp import draws
+from bertexp.arrays import ranges
 from bertexp.data.cache import cached
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -27,6 +28,13 @@ from bertexp.validation import UserError
 FORMAT_VERSION = 1
 # The longest collocation, in words.
 LONGEST = 5
+
+
+def cut_into_runs(words: Words, sizes_W: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:
+    """Return where units begin, shape (batch, length), see ``cut``."""
+    begins_N = ~maskable_BL.ravel()
+    begins_N[words.starts_W] = cut(words, sizes_W)
+    return begins_N.reshape(maskable_BL.shape)
 
 
 def cut(words: Words, sizes_W: np.ndarray) -> np.ndarray:
@@ -73,9 +81,7 @@ class RunStrategy(WordStrategy):
         sizes_W = 1 + np.searchsorted(self._law[:-1], drawn_W, side="right")
         first_W = words.first_W
         sizes_W[first_W] = 1 + np.searchsorted(self._first_law[:-1], drawn_W[first_W], side="right")
-        begins_N = ~maskable_BL.ravel()
-        begins_N[words.starts_W] = cut(words, sizes_W)
-        return begins_N.reshape(ids_BL.shape)
+        return cut_into_runs(words, sizes_W, maskable_BL)
 
 
 @STRATEGIES.register("span")
@@ -154,9 +160,7 @@ class PmiStrategy(WordStrategy):
             fits = np.flatnonzero(np.arange(len(sizes_W)) + size <= words.limits_W)
             runs = hashes.of(words.starts_W[fits], words.ends_W[fits + size - 1])
             sizes_W[fits[find_sorted(known, runs) >= 0]] = size
-        begins_N = ~maskable_BL.ravel()
-        begins_N[words.starts_W] = cut(words, sizes_W)
-        return begins_N.reshape(ids_BL.shape)
+        return cut_into_runs(words, sizes_W, maskable_BL)
 
 
 def find_collocations(
@@ -203,11 +207,8 @@ def _scores(
 ) -> np.ndarray:
     runs = tables[size]
     lengths = runs.ends - runs.starts
-    firsts = np.cumsum(lengths) - lengths
-    places = np.repeat(runs.starts - firsts, lengths) + np.arange(lengths.sum())
-    ids_N = np.asarray(tokens.tokens[places])
-    opens_N = np.zeros(len(ids_N), dtype=bool)
-    opens_N[firsts] = True
+    ids_N = np.asarray(tokens.tokens[ranges(lengths, runs.starts)])
+    opens_N = ranges(lengths) == 0
     words = find_words(ids_N, np.ones_like(opens_N), opens_N, tokenizer)
     starts_KS = words.starts_W.reshape(-1, size)
     ends_KS = words.ends_W.reshape(-1, size)
@@ -218,7 +219,7 @@ def _scores(
         for first in range(size - length + 1):
             last = first + length - 1
             part = hashes.of(starts_KS[:, first], ends_KS[:, last])
-            whole = log_probs[length][tables[length].find(part)]
+            whole = log_probs[length][find_sorted(tables[length].hashes, part)]
             best[first, last] = np.maximum(whole, _best_cut(best, first, last))
     return log_probs[size] - _best_cut(best, 0, size - 1)
 

@@ -26,7 +26,7 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking import STRATEGIES
 from bertexp.masking.config import MaskingConfig
-from bertexp.masking.words import Words, batch_words, word_begins
+from bertexp.masking.words import Words, batch_words, row_starts, word_begins
 from bertexp.validation import UserError
 
 
@@ -123,8 +123,6 @@ class WholeWordStrategy(WordStrategy):
     def begins(
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, states_B: np.ndarray
     ) -> np.ndarray:
-        opens_BL = np.zeros(ids_BL.shape, dtype=bool)
-        opens_BL[:, 0] = True
-        tokenizer = self.context.tokenizer
-        flat = word_begins(ids_BL.ravel(), maskable_BL.ravel(), opens_BL.ravel(), tokenizer)
-        return flat.reshape(ids_BL.shape)
+        opens_N, tokenizer = row_starts(ids_BL).ravel(), self.context.tokenizer
+        begins_N = word_begins(ids_BL.ravel(), maskable_BL.ravel(), opens_N, tokenizer)
+        return begins_N.reshape(ids_BL.shape)

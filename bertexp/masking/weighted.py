@@ -17,8 +17,8 @@ from bertexp.masking.words import RunHashes, count_runs, find_sorted
 
 # Of the cached frequencies of words.
 FORMAT_VERSION = 1
-# Of the tokens that are at least this share of the text, so many are shown.
-FREQUENT, SHOWN = 1e-4, 6
+# How many tokens are shown, of those that are at least this share of the text.
+SHOWN, FREQUENT = 6, 1e-4
 
 
 @STRATEGIES.register("frequency")

@@ -69,9 +69,15 @@ def find_words(
 
 def batch_words(ids_BL: np.ndarray, maskable_BL: np.ndarray, tokenizer: Tokenizer) -> Words:
     """Return the words of a batch, as places in the flattened one."""
-    opens_BL = np.zeros(ids_BL.shape, dtype=bool)
-    opens_BL[:, 0] = True
-    return find_words(ids_BL.ravel(), maskable_BL.ravel(), opens_BL.ravel(), tokenizer)
+    opens_N = row_starts(ids_BL).ravel()
+    return find_words(ids_BL.ravel(), maskable_BL.ravel(), opens_N, tokenizer)
+
+
+def row_starts(ids_BL: np.ndarray) -> np.ndarray:
+    """Return True for the first token of each row, shape (batch, length)."""
+    starts_BL = np.zeros(ids_BL.shape, dtype=bool)
+    starts_BL[:, :1] = True
+    return starts_BL
 
 
 class RunHashes:
@@ -108,10 +114,6 @@ class RunCounts(NamedTuple):
     counts: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
-
-    def find(self, hashes: np.ndarray) -> np.ndarray:
-        """Return the index of each hash in the table, or -1."""
-        return find_sorted(self.hashes, hashes)
 
 
 def find_sorted(table: np.ndarray, values: np.ndarray) -> np.ndarray:

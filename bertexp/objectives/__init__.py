@@ -1,4 +1,9 @@
-"""Objectives, which a model learns to predict: one class in one file each."""
+"""Objectives, which a model learns to predict: one class in one file each.
+
+``examples`` and ``formats`` cut text into examples, and ``batch`` holds a batch of them. An
+objective (``base``) marks what it predicts there (``positions``); it is a ``head``, whose loss the
+``learner`` computes from hidden states. A ``task`` is one objective or several.
+"""
 
 from __future__ import annotations
 

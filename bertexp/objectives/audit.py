@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 BATCHES = 20
 BATCH_SIZE = 32
-# A difference of so many standard errors between configured and measured rate is not chance.
+# Standard errors by which the measured rate may differ from the configured one by chance.
 TOLERANCE = 4.0
 # Runs of this many tokens and more are counted together.
 LONGEST_RUN = 20
@@ -112,7 +112,7 @@ def masked_batches(
     examples: MaskedExamples, batches: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, Masked]]:
     """Yield batches of the first epoch, as written and masked; always the same examples."""
-    state = draws.combine(draws.key("audit", 0, 0), np.arange(len(examples)))
+    state = draws.states("audit", 0, 0, np.arange(len(examples)))
     count = min(batches * batch_size, len(state))
     # Only the first of perhaps millions of examples have to be in order.
     lowest = np.argpartition(state, count - 1)[:count]

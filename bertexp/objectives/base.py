@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from rich.console import RenderableType
 from torch import Tensor
 
 from bertexp import draws
+from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.stream import TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -23,11 +25,6 @@ from bertexp.objectives.examples import Examples, StreamedBlocks
 from bertexp.objectives.formats import write_blocks
 from bertexp.objectives.head import Head
 from bertexp.objectives.samples import Sample
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from bertexp.data.corpora.synthetic import Language
 
 BANK_SEED = 20181011
 BATCH_SIZE = 64
@@ -210,20 +207,20 @@ class Objective(Head):
 
 def shuffled(count: int) -> np.ndarray:
     """Return the numbers of ``count`` examples in the bank's order, always the same."""
-    return np.argsort(draws.combine(draws.key("bank", BANK_SEED, 0), np.arange(count)))
+    return draws.permutation("bank", BANK_SEED, 0, count)
 
 
 def freeze(
     examples: Examples, chosen: np.ndarray, objective: str, condition: float | str, weight: float
 ) -> EvalSet:
     """Return a set of the chosen examples."""
-    batches = batched(examples, chosen)
+    batches = [*batched(examples, chosen)]
     shown = examples.batch(0, batches[len(batches) // 2].example_ids[:SHOWN])
     return EvalSet(objective, condition, weight, batches, shown, examples.documents())
 
 
-def batched(examples: Examples, chosen: np.ndarray) -> list[Batch]:
-    """Return batches of the chosen examples, those of a length together."""
+def batched(examples: Examples, chosen: np.ndarray) -> Iterator[Batch]:
+    """Yield batches of the chosen examples, those of a length together."""
     by_length = chosen[np.argsort(examples.lengths(0)[chosen], kind="stable")]
-    parts = np.split(by_length, range(BATCH_SIZE, len(by_length), BATCH_SIZE))
-    return [examples.batch(0, part) for part in parts]
+    for part in np.split(by_length, range(BATCH_SIZE, len(by_length), BATCH_SIZE)):
+        yield examples.batch(0, part)

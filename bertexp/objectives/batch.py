@@ -36,8 +36,14 @@ class Target(Tensors):
 
     def idle(self) -> Self:
         """Return a target that is computed like this one, but predicts nothing."""
-        none = self.mapped(lambda tensor: tensor[:0])
-        return replace(none, over=None if self.over is None else 0)
+        return replace(
+            self,
+            labels_N=self.labels_N[:0],
+            positions_N=self.positions_N[:0],
+            weights_N=None if self.weights_N is None else self.weights_N[:0],
+            token_weights_N=None if self.token_weights_N is None else self.token_weights_N[:0],
+            over=None if self.over is None else 0,
+        )
 
     def padded(self, before: int, after: int) -> Self:
         at_N = self.positions_N
@@ -100,9 +106,6 @@ class Batch(Inputs):
     def padded_to(self, length: int) -> Batch:
         """Return the batch padded to ``length`` tokens, at least its present length."""
         own = self.input_ids_BL.shape[1]
-        mask_BL = self.attention_mask_BL
-        if mask_BL is None:
-            mask_BL = torch.ones_like(self.input_ids_BL)
 
         def longer(each_BL: torch.Tensor | None) -> torch.Tensor | None:
             return None if each_BL is None else functional.pad(each_BL, (0, length - own))
@@ -110,7 +113,7 @@ class Batch(Inputs):
         return replace(
             self,
             input_ids_BL=functional.pad(self.input_ids_BL, (0, length - own)),
-            attention_mask_BL=longer(mask_BL),
+            attention_mask_BL=longer(self.real_BL),
             token_type_ids_BL=longer(self.token_type_ids_BL),
             parts_BL=longer(self.parts_BL),
             positions_BL=longer(self.positions_BL),

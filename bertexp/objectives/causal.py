@@ -50,7 +50,7 @@ class HybridExamples(MaskedExamples):
         self._share = share
 
     def is_causal(self, epoch: int, example_ids: np.ndarray) -> np.ndarray:
-        state = draws.combine(draws.key("causal", self.masker.seed, epoch), example_ids)
+        state = draws.states("causal", self.masker.seed, epoch, example_ids)
         return draws.uniform(state) < self._share
 
     def strata(self, epoch: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from bertexp.arrays import ranges
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives import FORMATS
@@ -153,8 +154,7 @@ def _row_starts(offsets: np.ndarray, costs: np.ndarray, capacity: int, cuts: boo
     before_U = np.array(before, dtype=np.int64)
     rows_U = -(-(sizes - before_U) // capacity)
     unit_R = np.repeat(np.arange(len(sizes)), rows_U)
-    number_R = np.arange(len(unit_R)) - np.repeat(np.cumsum(rows_U) - rows_U, rows_U)
-    return offsets[unit_R] + before_U[unit_R] + capacity * number_R
+    return offsets[unit_R] + before_U[unit_R] + capacity * ranges(rows_U)
 
 
 @FORMATS.register("blocks")

@@ -13,6 +13,7 @@ from torch.nn import functional
 from bertexp.families.base import MASKED, Family
 from bertexp.families.config import ModelConfig
 from bertexp.families.dropout import use_fast_dropout
+from bertexp.families.heads import name_of
 from bertexp.families.initialization import keep_sinusoids
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.config import RtdKeys
@@ -33,11 +34,9 @@ class Generator(nn.Module):
     Args:
         family: that of the model, whose embeddings change with ``gdes``: there they are the sum of
             the generator's, which their gradient does not reach, and of what the model adds.
-        keys: ``task.rtd.*``.
 
     Attributes:
         model: the generator, a masked language model of ``transformers``.
-        family: its family.
         projection: from the width of shared embeddings to the generator's, if they differ.
         tables, added: with ``gdes``, the generator's embeddings and what the model adds to them.
     """
@@ -155,12 +154,7 @@ def _sizes(family: Family, width: float, depth: float) -> ModelConfig:
 
 
 class SharedTable(nn.Module):
-    """An embedding without weights of its own; it is saved with the table that it computes.
-
-    Args:
-        rows: the number of its rows.
-        recipe: computes each row in the same way.
-    """
+    """An embedding without weights of its own; it is saved with the table that it computes."""
 
     def __init__(self, rows: int, recipe: Recipe) -> None:
         super().__init__()
@@ -208,9 +202,7 @@ class SharedDecoder(nn.Module):
 def tables_of(model: Any) -> dict[str, nn.Embedding]:
     """Return the tables of tokens, positions and segments by their names in the encoder."""
     base = model.base_model
-    words = model.get_input_embeddings()
-    name = next(name for name, each in base.named_modules() if each is words)
-    parent = name.rpartition(".")[0]
+    parent = name_of(model.get_input_embeddings(), base).rpartition(".")[0]
     children = base.get_submodule(parent).named_children()
     tables = {n: each for n, each in children if isinstance(each, nn.Embedding)}
     return {f"{parent}.{n}".lstrip("."): each for n, each in tables.items()}
@@ -222,5 +214,4 @@ def share_table(model: Any, name: str, table: SharedTable) -> None:
     is_tied = decoder is not None and decoder.weight is model.base_model.get_submodule(name).weight
     model.base_model.set_submodule(name, table)
     if is_tied:
-        place = next(n for n, each in model.named_modules() if each is decoder)
-        model.set_submodule(place, SharedDecoder(table, decoder.bias))
+        model.set_submodule(name_of(decoder, model), SharedDecoder(table, decoder.bias))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,10 @@ from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import MaeKeys
 from bertexp.objectives.examples import Examples, MaskedExamples
+from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import READS, MaskedLanguageModelling
 from bertexp.objectives.positions import QUERIES_MULTIPLE, rounded_up
 from bertexp.validation import UserError
-
-if TYPE_CHECKING:
-    from bertexp.objectives.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class MaskedAutoencoding(MaskedLanguageModelling):
     encoder gets the visible tokens with their positions, and the sequence is shorter by those that
     are masked. The decoder gets the encoder's outputs at their places and the embedding of the
     mask token at the others, adds position embeddings of its own, and is followed by the head for
-    masked tokens, tied to the encoder's embeddings as ever. As there, it has a third of the
+    masked tokens, tied to the encoder's embeddings as usual. As there, it has a third of the
     encoder's layers (4 of 12), as wide as those, and is not part of the exported encoder. What
     ``masking.replace`` leaves visible of a predicted token, the original or a random one, the
     encoder reads, and the decoder predicts from its output; with ``replace.mask=1``, which
@@ -139,16 +137,7 @@ def _visible(inputs: Inputs, mask_id: int) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """A few layers like a model's, with position embeddings of their own.
-
-    Args:
-        family: that of the model.
-        layers: their number.
-
-    Attributes:
-        model: an encoder of ``transformers`` without a vocabulary.
-        family: its family.
-    """
+    """A few layers of a family, without a vocabulary and with position embeddings of their own."""
 
     def __init__(self, family: Family, layers: int) -> None:
         super().__init__()
@@ -160,12 +149,7 @@ class Decoder(nn.Module):
         use_fast_dropout(self.model)
 
     def forward(self, states_SD: Tensor, rows_BL: Tensor, inputs: Inputs) -> Tensor:
-        """Return the last states at used positions.
-
-        Args:
-            rows_BL: the row of ``states_SD`` at each position.
-            inputs: the rest of the input.
-        """
+        """Return the last states at used positions; the input has row ``rows_BL`` of states."""
         positions_BL = inputs.positions_BL
         if positions_BL is None:
             # Not derived from the ids, which are not tokens.

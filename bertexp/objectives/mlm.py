@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from rich.console import RenderableType
 from torch import Tensor
 
 from bertexp.console import aligned
@@ -23,7 +23,8 @@ from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, fr
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, LossConfig
 from bertexp.objectives.examples import Examples, MaskedExamples
-from bertexp.objectives.samples import SHOWN_TOKENS, Guess, MaskedSample
+from bertexp.objectives.learner import Learner
+from bertexp.objectives.samples import SHOWN_TOKENS, Guess, MaskedSample, likeliest
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES, Slicer
 from bertexp.objectives.vocabulary_loss import (
     Observer,
@@ -31,11 +32,6 @@ from bertexp.objectives.vocabulary_loss import (
     token_weights,
     vocabulary_losses,
 )
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from bertexp.objectives.learner import Learner
 
 READS = (
     *("masking", "task.loss"),
@@ -177,31 +173,25 @@ class MaskedLanguageModelling(Objective):
 
     def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[MaskedSample]:
         target, tokenizer = batch.targets[self.name], self.tokenizer
-        # The table may have rows that no token has.
-        probabilities_NV = logits_NC.float().softmax(-1)[:, : tokenizer.vocab_size]
+        best = likeliest(logits_NC, tokenizer, CANDIDATES)
         places_N = target.positions_N
-        rows, width = batch.input_ids_BL.shape
-        mask_BL = batch.attention_mask_BL
-        lengths_B = [width] * rows if mask_BL is None else mask_BL.sum(1).tolist()
-        for row in range(rows):
+        width = batch.input_ids_BL.shape[1]
+        for row, length in enumerate(batch.real_BL.sum(1).tolist()):
             inside = (places_N >= row * width + 1) & (places_N < (row + 1) * width)
             if not inside.any():  # a text of unknown words
                 continue
             first = int(places_N[inside][0])
             start = max(row * width + 1, first - SHOWN_TOKENS // 4)
-            end = min(start + SHOWN_TOKENS, row * width + lengths_B[row])
+            end = min(start + SHOWN_TOKENS, row * width + length)
             # Without the token that closes the text.
             end -= int(batch.input_ids_BL.flatten()[end - 1]) == tokenizer.closing_id
             ids = batch.input_ids_BL.flatten()[start:end].tolist()
             written = ids.copy()
             guesses = []
             for index in torch.nonzero((places_N >= start) & (places_N < end)).flatten().tolist():
-                best = probabilities_NV[index].topk(CANDIDATES)
-                names = [tokenizer.shown[token] for token in best.indices.tolist()]
                 label = int(target.labels_N[index])
                 written[int(places_N[index]) - start] = label
-                likeliest = list(zip(names, best.values.tolist(), strict=True))
-                guesses.append(Guess(tokenizer.shown[label], likeliest))
+                guesses.append(Guess(tokenizer.shown[label], best[index]))
             text = tokenizer.join(ids, written).strip()
             yield MaskedSample(text, tokenizer.roles.mask, guesses)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,11 +19,9 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.causal import CausalExamples, HybridExamples
 from bertexp.objectives.config import BankConfig, MntpKeys
 from bertexp.objectives.examples import Examples
+from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import READS, MaskedLanguageModelling, perplexity, word_numbers
 from bertexp.objectives.vocabulary_loss import token_weights
-
-if TYPE_CHECKING:
-    from bertexp.objectives.learner import Learner
 
 # For model cards.
 _FILLS = """\

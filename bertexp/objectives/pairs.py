@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import RenderableType
+from rich.text import Text
 from torch import Tensor
 
 from bertexp import metrics
@@ -26,16 +27,12 @@ from bertexp.objectives.base import (
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.formats import PAIR_READS
+from bertexp.objectives.learner import Learner
 from bertexp.objectives.samples import PairSample
 from bertexp.pairs import negative_shares
 from bertexp.pairs.examples import PairExamples
 from bertexp.pairs.shortcuts import FEATURES, shortcut_accuracies
 from bertexp.validation import UserError
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from bertexp.objectives.learner import Learner
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +131,6 @@ class NextSentencePrediction(Objective):
     def details(
         self, metrics: Mapping[str, float], answered: Mapping[str, int]
     ) -> list[RenderableType]:
-        from rich.text import Text
-
         names = (*("loss", "accuracy"), *(f"shortcut{each}" for each in FEATURES), "shortcut")
         kinds = [name.partition("@")[2] for name in metrics if name.startswith("eval/nsp_loss@")]
         if not kinds:

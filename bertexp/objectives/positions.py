@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from bertexp.arrays import ranges
 from bertexp.objectives.batch import Batch, Target
 
 # Positions are filled up to multiples: matrix products of a few shapes are faster than of ever new
@@ -29,8 +30,7 @@ def use_positions(
     others = len(shared) > 0
     rows_N, columns_N = np.nonzero(predicted_BL)
     counts_B = predicted_BL.sum(1)
-    place_N = np.arange(len(rows_N)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)
-    place_N += others
+    place_N = ranges(counts_B) + others
     size, width = len(predicted_BL), rounded_up(counts_B.max() + others, QUERIES_MULTIPLE)
     queries_BP = np.zeros((size, width), dtype=np.int64)
     queries_BP[rows_N, place_N] = columns_N
@@ -103,17 +103,16 @@ def packed(batch: Batch, multiple: int) -> Batch:
     A batch without padding whose rows are one text each stays as it is, as does one with causal
     rows.
     """
-    mask_BL, parts_BL = batch.attention_mask_BL, batch.parts_BL
-    if batch.causal_B is not None or (mask_BL is None and parts_BL is None):
+    parts_BL = batch.parts_BL
+    if batch.causal_B is not None or (batch.attention_mask_BL is None and parts_BL is None):
         return batch
-    if mask_BL is None:
-        mask_BL = torch.ones_like(batch.input_ids_BL)
-    real_N = mask_BL.flatten().bool()
+    real_BL = batch.real_BL.bool()
+    real_N = real_BL.flatten()
     count = int(real_N.sum())
     size = min(rounded_up(count, multiple), len(real_N))
     packed_T = torch.argsort(~real_N, stable=True)[:size]
     # A text begins with a row, or with another part of it.
-    begins_BL = torch.zeros_like(mask_BL, dtype=torch.bool)
+    begins_BL = torch.zeros_like(real_BL)
     begins_BL[:, 0] = True
     if parts_BL is not None:
         begins_BL[:, 1:] = parts_BL[:, 1:] != parts_BL[:, :-1]
@@ -122,7 +121,7 @@ def packed(batch: Batch, multiple: int) -> Batch:
     longest = batch.input_ids_BL.shape[1]
     padding = torch.arange(count, size, longest)
     # The number of offsets is that of other batches too: the last texts are empty.
-    places = len(mask_BL) + -(-multiple // longest)
+    places = len(real_BL) + -(-multiple // longest)
     places *= -(-(len(starts) + len(padding)) // places)
     offsets_S = torch.full((places + 1,), size, dtype=torch.int32)
     offsets_S[: len(starts)] = starts

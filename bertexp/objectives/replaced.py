@@ -38,9 +38,7 @@ class Masks(Target):
     chances_N: Tensor
 
     def idle(self) -> Self:
-        ids_BL, queries_BP = self.input_ids_BL, self.queries_BP
-        idle = super().idle()
-        return replace(idle, input_ids_BL=ids_BL, queries_BP=queries_BP, slots_U=self.slots_U)
+        return replace(super().idle(), chances_N=self.chances_N[:0])
 
     def padded(self, before: int, after: int) -> Self:
         padded_BL = functional.pad(self.input_ids_BL, (0, after - before))
@@ -110,5 +108,5 @@ class FrozenReplacements(MarkedExamples):
 def _chances(
     purpose: str, seed: int, epoch: int, example_ids: np.ndarray, length: int
 ) -> np.ndarray:
-    example_B1 = draws.combine(draws.key(purpose, seed, epoch), example_ids)[:, None]
+    example_B1 = draws.states(purpose, seed, epoch, example_ids)[:, None]
     return draws.uniform(draws.combine(example_B1, np.arange(length)))

@@ -7,6 +7,9 @@ from typing import Any, ClassVar, Protocol
 
 from rich.console import Group, RenderableType
 from rich.text import Text
+from torch import Tensor
+
+from bertexp.data.tokens.tokenizer import Tokenizer
 
 # Of one sample.
 SHOWN_TOKENS = 24
@@ -24,6 +27,15 @@ class Sample(Protocol):
 
     def shown(self) -> RenderableType:
         """Return the sample as the terminal shows it, right answers in green."""
+
+
+def likeliest(logits_NV: Tensor, tokenizer: Tokenizer, count: int) -> list[list[tuple[str, float]]]:
+    """Return the likeliest tokens of each row with their probabilities, best first."""
+    # The table may have rows that belong to no token.
+    chances_NV = logits_NV.float().softmax(-1)[:, : tokenizer.vocab_size]
+    best = chances_NV.topk(count)
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [[(tokenizer.shown[i], p) for i, p in zip(*row, strict=True)] for row in rows]
 
 
 @dataclass(frozen=True)

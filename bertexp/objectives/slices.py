@@ -10,6 +10,7 @@ import numpy as np
 from bertexp import metrics
 from bertexp.data.tokens.store import TokenStore, count_tokens
 from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.masking.words import row_starts
 from bertexp.objectives.batch import Batch
 
 # Three ways to divide the predictions, each with exactly one slice for every prediction.
@@ -52,17 +53,15 @@ class Slicer:
         ids_BL, labels_N = batch.input_ids_BL.numpy().copy(), target.labels_N.numpy()
         rows_N, columns_N = np.unravel_index(target.positions_N.numpy(), ids_BL.shape)
         ids_BL[rows_N, columns_N] = labels_N
-        mask_BL = batch.attention_mask_BL
-        lengths_B = np.full(len(ids_BL), ids_BL.shape[1]) if mask_BL is None else mask_BL.sum(1)
-        opens_BL = np.zeros(ids_BL.shape, dtype=bool)
-        opens_BL[:, :1] = True
-        begins_N = self._tokenizer.begins_words(ids_BL.ravel(), opens_BL.ravel())
+        lengths_B = batch.real_BL.sum(1).numpy()
+        opens_N = row_starts(ids_BL).ravel()
+        begins_N = self._tokenizer.begins_words(ids_BL.ravel(), opens_N)
         # There always is a next token: the closing one is never predicted.
         places_N = target.positions_N.numpy()
         pieces_N = ~(begins_N[places_N] & begins_N[places_N + 1])
         return {
             "frequency": self._frequency_V[labels_N],
-            "position": 3 * columns_N // np.asarray(lengths_B)[rows_N],
+            "position": 3 * columns_N // lengths_B[rows_N],
             "word": pieces_N.astype(np.int64),
         }
 

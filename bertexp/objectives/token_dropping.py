@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +17,12 @@ from bertexp.families.inputs import Inputs
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import DroppingKeys
+from bertexp.objectives.learner import Learner
 from bertexp.objectives.masked_loss import Losses
 from bertexp.objectives.mlm import READS, MaskedLanguageModelling
 from bertexp.objectives.positions import QUERIES_MULTIPLE, rounded_up
 from bertexp.objectives.vocabulary_loss import LARGEST, SCALE, Observer, sums_by_token
 from bertexp.validation import UserError, require
-
-if TYPE_CHECKING:
-    from bertexp.objectives.learner import Learner
 
 # As published: the loss of a token that was never predicted, and the share that an update keeps.
 FIRST, KEPT = 10.0, 0.995

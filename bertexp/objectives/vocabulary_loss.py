@@ -116,8 +116,7 @@ class AdaptiveRates(nn.Module):
     differs: a token that was not predicted since the last update keeps its weight, where theirs
     moves to one half; and their losses are scaled to the lowest and highest of all tokens.
 
-    Attributes:
-        keys: those of the phase that is trained; None if its rates do not adapt.
+    ``keys`` are those of the phase that is trained; None if its rates do not adapt.
     """
 
     counts_V: Tensor

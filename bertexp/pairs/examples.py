@@ -89,7 +89,7 @@ class PairDrawer:
     def _draw(self, epoch: int) -> Pairs:
         spans = self._segmentation.draw(self._seed, epoch).of(self._chosen)
         kinds = self._draw_kinds(epoch)
-        states = draws.combine(draws.key("pair-negative", self._seed, epoch), self._chosen)
+        states = draws.states("pair-negative", self._seed, epoch, self._chosen)
         starts = np.stack([spans.first, spans.middle, spans.middle, spans.end])
         for number, negative in enumerate(self._negatives, start=1):
             own = np.flatnonzero(kinds == number)
@@ -98,7 +98,7 @@ class PairDrawer:
         return self._cut(spans, kinds, Segments(*starts), epoch)
 
     def _draw_kinds(self, epoch: int) -> np.ndarray:
-        state = draws.combine(draws.key("pair-label", self._seed, epoch), self._chosen)
+        state = draws.states("pair-label", self._seed, epoch, self._chosen)
         bounds = np.round(np.cumsum(self._shares) * len(state)).astype(np.int64)
         kinds = np.empty(len(state), dtype=np.int64)
         order = np.argsort(state)
@@ -113,7 +113,7 @@ class PairDrawer:
         size_a = np.minimum(a, np.maximum(spans.capacity - b, spans.capacity - half))
         size_b = np.minimum(b, np.maximum(spans.capacity - a, half))
         if self._segmentation.cuts_anywhere:
-            state = draws.combine(draws.key("pair-cut", self._seed, epoch), self._chosen)
+            state = draws.states("pair-cut", self._seed, epoch, self._chosen)
             first = first + (a - size_a) * draws.integers(state, 2)
             second = second + (b - size_b) * draws.integers(draws.combine(state, 0), 2)
         sentences = (chosen.first_starts, chosen.second_starts)

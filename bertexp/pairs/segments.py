@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from bertexp import draws
+from bertexp.arrays import ranges
 from bertexp.pairs import SEGMENTS
 from bertexp.pairs.text import Text
 
@@ -115,7 +116,7 @@ class SingleSentences(Segmentation):
         self.starts = np.arange(len(text.offsets) - 1)
 
     def draw(self, seed: int, epoch: int) -> Spans:
-        state = draws.combine(draws.key("pair-start", seed, epoch), np.arange(len(self.sentences)))
+        state = draws.states("pair-start", seed, epoch, np.arange(len(self.sentences)))
         first = self.sentences + draws.integers(state, self._choices)
         return Spans(first, first + 1, first + 2, np.full_like(first, self.capacity))
 
@@ -190,13 +191,13 @@ class FilledSegments(Segmentation):
 
     def draw(self, seed: int, epoch: int) -> Spans:
         pairs = np.arange(len(self.sentences))
-        length_state = draws.combine(draws.key("pair-length", seed, epoch), pairs)
+        length_state = draws.states("pair-length", seed, epoch, pairs)
         is_short = draws.uniform(length_state) < self.short_prob
         drawn = 2 + draws.integers(draws.combine(length_state, 0), self.capacity - 1)
         capacity = np.where(is_short, drawn, self.capacity)
         reach = np.maximum(self._reach(self.sentences, capacity), self.sentences + 2)
         end = np.where(is_short, np.minimum(reach, self._ends), self._ends)
-        state = draws.combine(draws.key("pair-start", seed, epoch), pairs)
+        state = draws.states("pair-start", seed, epoch, pairs)
         middle = self.sentences + 1 + draws.integers(state, end - self.sentences - 1)
         return Spans(self.sentences, middle, end, capacity)
 
@@ -234,6 +235,4 @@ class FilledSegments(Segmentation):
 
 def _counted(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return for every i ``counts[i]`` numbers from ``starts[i]`` on, and the i of each."""
-    owners = np.repeat(np.arange(len(starts)), counts)
-    before = np.cumsum(counts) - counts
-    return owners, np.arange(len(owners)) - before[owners] + starts[owners]
+    return np.repeat(np.arange(len(starts)), counts), ranges(counts, starts)

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from bertexp import draws
+from bertexp.arrays import ranges
 from bertexp.data.tokens.store import TokenStore
 
 # Sentences hashed at a time, to limit temporary memory.
@@ -52,7 +53,7 @@ def _hashes(tokens: TokenStore) -> np.ndarray:
     for first in range(0, len(hashes), HASH_CHUNK):
         starts = offsets[first : first + HASH_CHUNK + 1]
         chunk = tokens.tokens[starts[0] : starts[-1]].astype(np.uint64)
-        position = np.arange(starts[0], starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+        position = ranges(np.diff(starts))
         hashes[first : first + HASH_CHUNK] = np.add.reduceat(
             draws.combine(draws.mix(chunk), position), starts[:-1] - starts[0]
         )

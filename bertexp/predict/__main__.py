@@ -69,7 +69,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _unmasking(options: argparse.Namespace, writes: bool) -> Unmasking | None:
-    """Return how masks are filled one after another, None if each is by itself.
+    """Return how masks are filled one after another, None if each is filled independently.
 
     Raises:
         UserError: an option would not be read.
@@ -147,8 +147,8 @@ def options_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps",
         type=_at_least(0),
-        help="fill the masks over so many steps (at most one for each mask), surest first; 0: show "
-        "the likeliest tokens of each by itself, the default unless the task is diffusion",
+        help="fill the masks in this many steps (at most one for each mask), most confident first; "
+        "0: show the likeliest tokens of each alone, the default unless the task is diffusion",
     )
     parser.add_argument(
         "--write", type=_at_least(1), metavar="N", help="write N tokens after TEXT, if any"

@@ -16,6 +16,7 @@ from bertexp.experiment.saved import Saved
 from bertexp.families.base import MASKED, PAIR, REPLACED
 from bertexp.families.inputs import Inputs
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.samples import likeliest
 from bertexp.predict.results import Mask, Prediction
 from bertexp.predict.unmasking import Unmasking, unmask
 from bertexp.training.setup import choose_device
@@ -68,7 +69,7 @@ class Predictor:
         """Predict for a text, or for two.
 
         Args:
-            unmasking: how to fill the masks one after another; None: each by itself.
+            unmasking: how to fill the masks one after another; None: each independently.
 
         Raises:
             UserError: a text is empty or too long, or the model has no head for it.
@@ -93,8 +94,8 @@ class Predictor:
     def write(self, prompt: str, count: int, unmasking: Unmasking) -> Prediction:
         """Write ``count`` tokens after a prompt, which may be empty.
 
-        A model that was trained to continue texts writes from left to right, any other one what it
-        is most confident of first.
+        A model that was trained to continue texts writes from left to right, any other one starts
+        with the tokens it is most confident of.
 
         Raises:
             UserError: as for a text; or the model predicts no tokens, or writes them one by one
@@ -161,16 +162,8 @@ class Predictor:
 
     def _fill(self, read: ModelInput, places: list[int]) -> list[Mask]:
         logits_PV = self._learner.masked_logits(self._inputs(read, places))
-        chances_PV = logits_PV.float().softmax(-1)
-        # The table may have rows that belong to no token.
-        best = chances_PV[:, : self._tokenizer.vocab_size].topk(TOP)
-        masks = []
-        for place, ids, chances in zip(
-            places, best.indices.tolist(), best.values.tolist(), strict=True
-        ):
-            names = [self._tokenizer.shown[index] for index in ids]
-            masks.append(Mask(place, list(zip(names, chances, strict=True))))
-        return masks
+        found = likeliest(logits_PV, self._tokenizer, TOP)
+        return [Mask(*pair) for pair in zip(places, found, strict=True)]
 
     def _replaced(self, read: ModelInput) -> list[tuple[str, float]]:
         hidden_LD = self._family.encode(self._inputs(read, [*range(len(read.ids))]))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bertexp import draws
+from bertexp.objectives.generator import draw
 
 Logits = Callable[[list[int], list[int]], Tensor]
 
@@ -79,8 +80,5 @@ def unmask(
 def _chosen(logits_PV: Tensor, places: list[int], step: int, how: Unmasking) -> Tensor:
     if how.seed is None:
         return logits_PV.argmax(-1)
-    sums_PV = (logits_PV / how.temperature).softmax(-1).cumsum(-1)
-    state_P = draws.combine(draws.key("unmask", how.seed, step), np.array(places))
-    # Of the last sum, which is 1 only up to rounding.
-    drawn_P = torch.from_numpy(draws.uniform(state_P)) * sums_PV[:, -1]
-    return torch.searchsorted(sums_PV, drawn_P[:, None], right=True)[:, 0]
+    state_P = draws.states("unmask", how.seed, step, np.array(places))
+    return draw(logits_PV / how.temperature, torch.from_numpy(draws.uniform(state_P)))

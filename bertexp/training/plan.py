@@ -153,16 +153,15 @@ class BatchPlan(Dataset[list[Batch]]):
         """
         count = len(self._examples)
         strata, lengths = self._examples.strata(epoch), self._examples.lengths(epoch)
-        state = draws.combine(draws.key("order", self._seed, epoch), np.arange(count))
-        shuffled = _interleave(np.argsort(state), strata)
+        shuffled = _interleave(draws.permutation("order", self._seed, epoch, count), strata)
         size = POOL_BATCHES * self._batch_size
         pools = np.split(shuffled, range(size, count, size))
         by_length = np.concatenate(
             [_interleave(pool[np.argsort(lengths[pool], kind="stable")], strata) for pool in pools]
         )
         batches = np.split(by_length, range(self._batch_size, count, self._batch_size))
-        state = draws.combine(draws.key("batch-order", self._seed, epoch), np.arange(len(batches)))
-        return [batches[index] for index in np.argsort(state)]
+        order = draws.permutation("batch-order", self._seed, epoch, len(batches))
+        return [batches[index] for index in order]
 
 
 def share(batches: list[np.ndarray], rank: int, processes: int) -> list[np.ndarray]:

@@ -228,7 +228,7 @@ GLUE_MISTAKES = {
     ),
     "spaces for tabs": (
         "dev.tsv", "index\tsentence1\tsentence2\tlabel\n0 A. B. entailment\n",
-        "{}/dev.tsv: no line has all columns, which tabs must part.",
+        "{}/dev.tsv: no line has all columns, separated by tabs.",
     ),
     "a test cut short": (
         "test.tsv", "index\tsentence1\tsentence2\n0\tA.\tB.\n1\tC.\n",

@@ -1,4 +1,8 @@
-"""Corpora: sources of documents."""
+"""Corpora: sources of documents.
+
+Files are found (``finding``), opened (``opening``), recognised (``formats``) and read (``text``,
+``tables``); ``corpus`` stores the documents of any source in Arrow files.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from bertexp.data.corpora import opening
 from bertexp.data.corpora.opening import Part
-from bertexp.validation import UserError, nearest
+from bertexp.validation import UserError, first_line, nearest
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -138,5 +138,5 @@ def _arrow_errors(part: Part, kind: str) -> Iterator[None]:
         with opening.reading(part.path, part.key):
             yield
     except pa.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{part.key}: '{part.path}' is not readable as {kind}: {reason}") from error
+        what = f"'{part.path}' is not readable as {kind}: {first_line(error)}"
+        raise UserError(f"{part.key}: {what}.") from error

@@ -207,7 +207,7 @@ def _assign(known: NDArray[np.void], config: DatasetConfig) -> NDArray[np.uint8]
     if len(distinct) < 2:
         raise UserError(
             f"dataset={config.name}: the corpus has only one document, and training and"
-            " validation need one each; part a text file into documents by blank lines"
+            " validation need one each; separate the documents of a text file by blank lines"
             " (two in a row where lines are wrapped), or by lines with dataset.format=lines."
         )
     if own.any():

@@ -56,14 +56,13 @@ class HubCorpus(Corpus):
             from datasets import load_dataset_builder
 
             with _loading(self.config, hub.train):
-                source = load_dataset_builder(str(hub.path), hub.config).hash
-            return fingerprint([VERSION, hub.path, hub.config, self.config.column, source])
-        # A prepared data set's folder is named after a hash of its source.
-        sources = [
-            (split, dataset.num_rows, [Path(file["filename"]).parts[-2:] for file in cache])
-            for split, dataset in self._splits.items()
-            for cache in [dataset.cache_files]
-        ]
+                sources = load_dataset_builder(str(hub.path), hub.config).hash
+        else:
+            # A prepared data set's folder is named after a hash of its source.
+            sources = [
+                (name, rows.num_rows, [Path(f["filename"]).parts[-2:] for f in rows.cache_files])
+                for name, rows in self._splits.items()
+            ]
         return fingerprint([VERSION, hub.path, hub.config, self.config.column, sources])
 
     def shards(self) -> Sequence[ReadDocuments]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers, pre_tokenizers
 
+from bertexp.arrays import ranges
 from bertexp.data.tokens.tokenizer import Tokenizer
 
 # Marks cuts in texts; a batch of texts that already has it is not cut.
@@ -66,8 +67,7 @@ class TextEncoder:
         self._learn()
         numbers_P = numbers[encoded.indices.to_numpy()]
         sizes_P = np.diff(self._offsets)[numbers_P]
-        shifts_P = self._offsets[numbers_P] - (np.cumsum(sizes_P) - sizes_P)
-        ids = self._ids[np.repeat(shifts_P, sizes_P) + np.arange(sizes_P.sum())]
+        ids = self._ids[ranges(sizes_P, self._offsets[numbers_P])]
         if self._characters > TABLE_CHARACTERS:
             self._forget()
         if cuts:

@@ -19,7 +19,7 @@ from bertexp.data.tokens.characters import needs_accents
 from bertexp.data.tokens.roles import token_of, with_roles
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import bert_backend
-from bertexp.validation import UserError
+from bertexp.validation import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
                 settings |= _read_settings(found, named)
         other = None if file else next(filter(partial(find_file, path), _OTHER_FORMS), None)
     except (OSError, ValueError) as error:
-        file, other, reason = None, None, str(error).strip().splitlines()[0].rstrip(".: ")
+        file, other, reason = None, None, first_line(error)
     if file is None and is_away(path):
         raise UserError(
             f"{named}: the Hugging Face Hub does not answer and the tokenizer is not in its cache "
@@ -115,7 +115,7 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
     if other is not None:
         write = f"from_pretrained('{path}').save_pretrained('FOLDER')"
         raise UserError(
-            f"{named}: has a {other} and no tokenizer.json, which bertexp reads; write one so: "
+            f"{named}: has a {other} and no tokenizer.json, which bertexp reads; write one with: "
             f'python -c "from transformers import AutoTokenizer as T; T.{write}"'
         )
     if file is None and not reason:
@@ -178,7 +178,7 @@ def _read_vocabulary(file: Path, settings: dict[str, Any], named: str) -> dict[s
     if missing:
         raise UserError(
             f"{named}: no {', '.join(missing)} among its {len(vocabulary)} lines; a BERT "
-            "vocabulary holds a token a line."
+            "vocabulary has one token per line."
         )
     if len(vocabulary) < len(lines) or "" in vocabulary:
         line = next(n for n, token in enumerate(lines) if not token or vocabulary[token] != n)
@@ -208,6 +208,6 @@ def _of_folder(
             path, vocab=vocabulary, local_files_only=must_be_local(path), **fold
         )
     except Exception as error:  # the type depends on what is wrong with the files
-        reason = str(error).strip().splitlines()[0].rstrip(".: ")
+        reason = first_line(error)
         raise UserError(f"{named}: cannot be read as a tokenizer ({reason}).") from error
     return tokenizer.backend_tokenizer

@@ -56,8 +56,8 @@ class DocumentStream:
         """
         for turn in count(start.turn):
             found = False
-            state = draws.combine(draws.key("shards", self.seed, turn), np.arange(len(self.shards)))
-            for shard, number in enumerate(np.argsort(state)):
+            order = draws.permutation("shards", self.seed, turn, len(self.shards))
+            for shard, number in enumerate(order):
                 if (turn, shard) < (start.turn, start.shard):
                     continue
                 here = (turn, shard) == (start.turn, start.shard)

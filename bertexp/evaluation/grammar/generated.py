@@ -50,7 +50,7 @@ class Draw:
 
     def __init__(self, phenomenon: str, number: int) -> None:
         self.number = number
-        self._state = draws.combine(draws.key(f"pair {phenomenon}", BANK_SEED, 0), number)
+        self._state = draws.states(f"pair {phenomenon}", BANK_SEED, 0, number)
 
     def __call__(self, options: Sequence[T]) -> T:
         self._state = draws.combine(self._state, 0)

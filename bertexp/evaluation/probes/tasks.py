@@ -91,7 +91,7 @@ class ProbeTask:
         They are as common as ``labels`` in any part, and say nothing about the texts.
         """
         numbers = np.arange(len(self.texts))
-        state = draws.combine(draws.key("probes-control", SEED, 0), numbers)
+        state = draws.states("probes-control", SEED, 0, numbers)
         return state.reshape(-1, len(self.classes)).argsort(1).ravel()
 
     @cached_property
@@ -155,4 +155,4 @@ def choose(labelled: Labelled, count: int) -> tuple[list[str], list[int], list[s
 
 def shuffled(count: int, purpose: str) -> np.ndarray:
     """Return the numbers below ``count`` in a fixed order."""
-    return np.argsort(draws.combine(draws.key(f"probes-{purpose}", SEED, 0), np.arange(count)))
+    return draws.permutation(f"probes-{purpose}", SEED, 0, count)
