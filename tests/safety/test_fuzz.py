@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.arguments import checked_arguments
-from bertexp.config import conf_dir, keys, parse
+from bertexp.config import Config, conf_dir, keys, parse
 from bertexp.data.config import FORMATS
 from bertexp.data.corpora import CORPORA
 from bertexp.mistakes import explain
@@ -74,7 +75,7 @@ def one_line(error: Exception) -> None:
     errors=st.sampled_from(["strict", "replace"]),
 )
 def test_any_file_is_read_or_refused(
-    composed: DictConfig,
+    experiment_config: Callable[..., Config],
     tmp_path: Path,
     content: bytes,
     form: str,
@@ -82,11 +83,10 @@ def test_any_file_is_read_or_refused(
 ) -> None:
     path = tmp_path / "any.file"
     path.write_bytes(content)
-    config = composed.copy()
-    config.dataset.merge_with({"name": "text", "files": [str(path)]})
-    config.dataset.merge_with({"format": form, "errors": errors})
+    config = experiment_config("dataset=text", "dataset.files=[any.file]").dataset
+    config.files, config.format, config.errors = [str(path)], form, errors
     try:
-        documents = list(CORPORA["text"](parse(config).dataset).documents())
+        documents = list(CORPORA["text"](config).documents())
     except UserError as error:
         one_line(error)
         assert str(path) in str(error)
@@ -134,7 +134,7 @@ def test_any_value_of_any_key_is_taken_or_refused(
         one_line(error)
 
 
-@settings(REPEATED, max_examples=60)
+@settings(REPEATED, max_examples=40)
 @given(
     st.sampled_from(["", "+", "++", "~"]),
     st.sampled_from([*keys(), *GROUPS, "no.such", "", "a b"]) | st.text(max_size=6),
