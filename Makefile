@@ -51,7 +51,7 @@ docs: $(READY)  ## build the documentation, site/index.html, a minute
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-notebooks: $(READY)  ## execute the notebooks anew and keep what they show, two minutes
+notebooks: $(READY)  ## execute the notebooks anew and keep what they show, five minutes
 	OMP_NUM_THREADS=1 $(BIN)/python notebooks/make.py
 
 pictures: $(READY)  ## make the README's pictures again, ten minutes

@@ -1,4 +1,4 @@
-"""Execute the notebooks and keep what they show: `make notebooks`, two minutes.
+"""Execute the notebooks and keep what they show: `make notebooks`, five minutes on one core.
 
     python notebooks/make.py                # all
     python notebooks/make.py masks          # one of them
