@@ -97,9 +97,8 @@ def test_verdicts_follow_from_intervals_and_the_margin(study: str) -> None:
 
 def test_the_page_shows_what_is_in_the_files() -> None:
     assert PUBLISH["filled"](PAGE) == PAGE
-    assert re.findall(r"<!-- ([\w.-]+) -->\n\n\| setting", PAGE) == [
-        *sorted(STUDIES, key=PAGE.index)
-    ]
+    shown = re.findall(r"<!-- ([\w.-]+) -->\n\n\| setting", PAGE)
+    assert sorted(shown) == sorted(STUDIES)
     for path in FILES:
         assert f"(results/{path.stem}.svg)" in PAGE and f"(results/{path.name})" in PAGE
         assert path.with_suffix(".svg").stat().st_size > 5000
