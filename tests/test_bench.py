@@ -67,15 +67,20 @@ def test_without_windows_of_time_so_many_steps_are_measured() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "sides"), [("mlm", (BERTEXP, TUNED)), ("nsp", (BERTEXP, PADDED, LONGEST))]
+    ("task", "sides", "sizes"),
+    [("mlm", (BERTEXP, TUNED), (4, 8)), ("nsp", (BERTEXP, PADDED, LONGEST), (4,))],
 )
 def test_a_process_measures_several_settings_one_after_another(
-    task: str, sides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: str,
+    sides: tuple[str, ...],
+    sizes: tuple[int, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As on a GPU, in windows of time; every side begins with the same model and batch."""
     monkeypatch.setenv("BERTEXP_CACHE", str(tmp_path))
     orders: list[dict[str, Any]] = []
-    for size in (4, 8):
+    for size in sizes:
         folder = tmp_path / str(size)
         overrides = [*SMALL, f"task={task}", "bench.vocab_size=300", f"trainer.batch_size={size}"]
         config = compose_work(overrides, "tiny")
@@ -91,7 +96,7 @@ def test_a_process_measures_several_settings_one_after_another(
         assert len(found["speeds"]) == 2
         assert found["seconds"] >= 2 * 0.02
         assert min(found["speeds"]) <= found["tokens"] / found["seconds"] <= max(found["speeds"])
-    for number, size in enumerate((4, 8)):
+    for number, size in enumerate(sizes):
         first, *others = measured[number * len(sides) :][: len(sides)]
         for other in others:
             assert other["parameters"] == first["parameters"]
