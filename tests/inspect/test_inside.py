@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from matplotlib.figure import Figure
 from PIL import Image
 from transformers import AutoTokenizer, BertForPreTraining
 
@@ -23,7 +22,7 @@ from bertexp.config import Config, conf_dir, parse
 from bertexp.experiment.saved import find_saved
 from bertexp.families.build import build_model
 from bertexp.inspect import TOPICS
-from bertexp.inspect.attention import Attention, draw_attention, render_attention
+from bertexp.inspect.attention import Attention, render_attention
 from bertexp.inspect.config import InspectConfig
 from bertexp.inspect.subject import Subject
 from bertexp.validation import UserError
@@ -176,16 +175,11 @@ def test_pictures_and_the_page_are_in_wandb_too(look: Look, leet: Callable[..., 
     assert "wandb sync outputs/wandb/offline-run-" in look.output
 
 
-def test_a_heat_map_a_head_or_a_layer_is_labelled_with_the_tokens(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_heat_map_a_head_or_a_layer_is_labelled_with_the_tokens() -> None:
     weights = torch.rand(5, 5, 4, 4, dtype=torch.float64).softmax(-1)
-    drawn: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     found = Attention(["[CLS]", "it", "$is$", "[SEP]"], weights)
     for layer, kind, expected in ((2, "head", weights[1]), (None, "layer", weights.mean(1))):
-        draw_attention(found, layer, tmp_path / "attention.png")
-        maps = [axes for axes in drawn[-1].axes if axes.get_title(loc="left")]
+        maps = [axes for axes in found.plot(layer).axes if axes.get_title(loc="left")]
         assert [axes.get_title(loc="left") for axes in maps] == [f"{kind} {n}" for n in range(1, 6)]
         for axes, head in zip(maps, expected, strict=True):
             np.testing.assert_array_equal(axes.images[0].get_array(), head)
