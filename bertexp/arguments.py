@@ -20,6 +20,12 @@ _PATH = re.compile(
 )
 
 
+def is_path(argument: str) -> bool:
+    """Return whether an argument is a path, as of a job ``sweeps/s/seed=1``, and no override."""
+    first = argument.split("/")[0]
+    return not argument.startswith("-") and "=" not in first and first != "hydra"
+
+
 @contextmanager
 def composing() -> Iterator[None]:
     """Make ``hydra.compose`` read ``conf/`` within a ``with`` block, in a Hydra job as well."""

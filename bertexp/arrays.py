@@ -6,6 +6,6 @@ import numpy as np
 
 
 def ranges(counts: np.ndarray, starts: np.ndarray | int = 0) -> np.ndarray:
-    """Return ``counts[i]`` numbers from ``starts[i]`` on for each i, shape (counts.sum(),)."""
+    """Return ``counts[i]`` numbers from ``starts[i]`` on for each i, of shape (counts.sum(),)."""
     before = np.cumsum(counts) - counts
     return np.arange(counts.sum()) + np.repeat(starts - before, counts)

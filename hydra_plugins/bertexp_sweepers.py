@@ -136,11 +136,14 @@ class ResolveSweeper(ResumableSweeper):
             batch = [(place, seed) for seed in seeds for place in wanted]
             overrides = [[*points[place], f"seed={seed}"] for place, seed in batch]
             ended = self.launch(overrides, len(jobs))
-            if self._config.trainer.dry_run or self._is_over:
+            nothing_new = self._is_over and not any(job.finished for job in ended)
+            if self._config.trainer.dry_run or nothing_new:
                 return
             jobs += [(place, job) for (place, _), job in zip(batch, ended, strict=True)]
             finished = {job.folder: place for place, job in jobs if job.finished}
             left = open_runs(self._config, finished) if finished else []
+            if self._is_over:
+                return
             wanted = sorted({finished[folder] for folder in left})
             room = self._limits.max_seeds - tried
             seeds = [*range(max(seeds) + 1, max(seeds) + 1 + min(self._limits.per_round, room))]

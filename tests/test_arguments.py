@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bertexp.arguments import checked_arguments
+from bertexp.arguments import checked_arguments, is_path
 from bertexp.config import conf_dir, parse
 from bertexp.validation import UserError
 
@@ -94,3 +94,19 @@ def test_options_may_stand_anywhere_and_paths_begin_at_home() -> None:
         *(f"--config-dir={HOME}/conf", "-m", "task=nsp"),
         *(f"hydra.run.dir='{HOME}/x y'", "seed=0,1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("outputs/sweeps/s/masking.prob=0.15,seed=1", True),
+        ("../run", True),
+        ("masking.prob=0.4", False),
+        ("dataset.files=[a/b.txt]", False),
+        ("+experiment=mask_rate", False),
+        ("hydra/launcher=joblib", False),
+        ("-m", False),
+    ],
+)
+def test_a_path_is_told_from_an_override(argument: str, expected: bool) -> None:
+    assert is_path(argument) is expected

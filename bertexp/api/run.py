@@ -205,7 +205,6 @@ class Run(Shown):
         return Group(title, results("", columns, records.summary.get("answered", {})))
 
     def pictures(self) -> Iterator[Picture]:
-
         from bertexp.compare.comparison import compare
         from bertexp.compare.plots import curves_figure
         from bertexp.plotting import drawing

@@ -31,13 +31,14 @@ UNITS = {
 }
 # Runs of the same mask-rate study take the same steps on the same tokens.
 DEFAULT_UNIT = "steps"
-# Runs that ended up to 2% after the budget ended at it: the last batch exceeds a number of tokens.
+# A run that ends at most 2% past its budget counts as ending at it: its last batch exceeds a number
+# of tokens.
 LATEST = 1.02
 
 
 def default_unit(runs: Sequence[Run]) -> str:
     """Return ``tokens`` if all runs were given the same number of them and nothing else."""
-    limits = ("trainer.epochs", "trainer.max_steps", "trainer.max_tokens")
+    limits = [f"trainer.{key}" for key in ("epochs", "max_steps", "max_time", "max_tokens")]
     given = {tuple(run.config.get(key) for key in limits) for run in runs}
     (*others, tokens) = given.pop() if len(given) == 1 else (None, None, None)
     return "tokens" if tokens and not any(others) else DEFAULT_UNIT

@@ -13,6 +13,7 @@ from typing import ClassVar
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from bertexp.arguments import is_path
 from bertexp.cli import enter
 from bertexp.config import Config, parse
 from bertexp.evaluation.grammar import GENERATED, KEY
@@ -68,13 +69,9 @@ class EvaluateConfig(Config):
 @command()
 def main() -> None:
     """Evaluate the runs of the command line, then exit."""
-    named = [*itertools.takewhile(_is_path, sys.argv[1:])]
+    named = [*itertools.takewhile(is_path, sys.argv[1:])]
     del sys.argv[1 : 1 + len(named)]
     enter("evaluate", EvaluateConfig, lambda composed: _evaluate_all(named, composed), named)
-
-
-def _is_path(argument: str) -> bool:
-    return not argument.startswith("-") and "=" not in argument.split("/")[0]
 
 
 def _evaluate_all(named: Sequence[str], composed: DictConfig) -> float | None:

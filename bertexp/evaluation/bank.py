@@ -32,14 +32,9 @@ from bertexp.objectives.samples import Sample
 
 @dataclass(frozen=True)
 class Bank:
-    """The evaluation sets of each objective of a task.
-
-    Attributes:
-        autocast: the type of matrix products in training; None for float32.
-    """
+    """The evaluation sets of each objective of a task."""
 
     sets: list[tuple[Objective, list[EvalSet]]]
-    autocast: torch.dtype | None = None
 
     @property
     def all_sets(self) -> list[EvalSet]:
@@ -103,13 +98,10 @@ class Bank:
 
 
 def build_bank(
-    objectives: Sequence[Objective],
-    tokens: Mapping[str, TokenStore],
-    config: BankConfig,
-    autocast: torch.dtype | None = None,
+    objectives: Sequence[Objective], tokens: Mapping[str, TokenStore], config: BankConfig
 ) -> Bank:
     """Build the bank from the validation split of ``tokens``."""
-    return Bank([(each, each.eval_sets(tokens, config)) for each in objectives], autocast)
+    return Bank([(each, each.eval_sets(tokens, config)) for each in objectives])
 
 
 def evaluate(learner: Learner, bank: Bank, device: torch.device) -> dict[str, float]:
@@ -121,8 +113,7 @@ def evaluate(learner: Learner, bank: Bank, device: torch.device) -> dict[str, fl
 def predict(learner: Learner, bank: Bank, device: torch.device) -> list[Evaluated]:
     """Return predictions on the whole bank; the model is left in evaluation mode."""
     learner.eval()
-    with torch.autocast(device.type, bank.autocast, enabled=bank.autocast is not None):
-        return [_predict(learner, one, device) for one in bank.all_sets]
+    return [_predict(learner, one, device) for one in bank.all_sets]
 
 
 @torch.no_grad()

@@ -85,8 +85,7 @@ class BitsPerByte(Evaluator):
         if not self.texts:
             return
         tokenizer = self.source.tokenizer
-        with self.source.precision(device):
-            found_N = log_likelihoods(learner, tokenizer, self.places, device)
+        found_N = log_likelihoods(learner, tokenizer, self.places, device)
         # Tokens that no model learns to predict are charged as spelling.
         nats = -float(found_N[~tokenizer.is_special_V[self.places.ids_N]].sum())
         yield BITS_PER_BYTE, nats / math.log(2) / self.bytes + self.spelling + self.pieces

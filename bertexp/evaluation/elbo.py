@@ -53,8 +53,7 @@ class Elbo(Evaluator):
 
     @torch.no_grad()
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
-        with self.source.precision(device):
-            losses = [self._loss(learner, batches, device) for batches in self.batches if batches]
+        losses = [self._loss(learner, batches, device) for batches in self.batches if batches]
         if losses:
             yield NAME, float(np.mean(losses))
 

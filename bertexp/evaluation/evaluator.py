@@ -52,10 +52,6 @@ class Source:
     trained: float | None
     autocast: torch.dtype | None
 
-    def precision(self, device: torch.device) -> torch.autocast:
-        """Return a context in which a model computes as in training."""
-        return torch.autocast(device.type, self.autocast, enabled=self.autocast is not None)
-
     def masked(self, name: str, rate: float, part: slice) -> list[Batch]:
         """Return batches of validation text with a share of the tokens as masks, always the same.
 

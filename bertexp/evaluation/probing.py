@@ -91,9 +91,9 @@ class Probes(Evaluator):
             yield f"eval/{PREFIX}{task.name}", layers[layer]
 
     def _features(self, bert: Any, task: ProbeTask, device: torch.device) -> torch.Tensor:
-        source = self.source
+        source, dtype = self.source, self.source.autocast
         given = (source.tokenizer, task.texts, source.max_length, source.config.probe_pooling)
-        with source.precision(device):
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
             return scaled(layer_features(bert, *given, device), task.fitted)
 
     def _untrained(self, learner: Learner, task: ProbeTask, device: torch.device) -> list[float]:

@@ -63,8 +63,7 @@ class PseudoPerplexity(Evaluator):
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         tokenizer, length = self.source.tokenizer, self.source.max_length
-        with self.source.precision(device):
-            scored = pseudo_likelihood(learner, tokenizer, self.texts, length, device)
+        scored = pseudo_likelihood(learner, tokenizer, self.texts, length, device)
         if scored.perplexity is not None:
             yield NAME, scored.perplexity
 

@@ -138,14 +138,13 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     check_source(config.evaluation.minimal_pairs)
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     examples = _examples(config, corpus, tokens["train"], task)
-    autocast = autocast_type(config.hardware)
-    bank = build_bank(task.objectives, tokens, config.evaluation, autocast)
+    bank = build_bank(task.objectives, tokens, config.evaluation)
     language = CORPORA[config.dataset.name](config.dataset).language()
     length = config.task.max_length
     trained = trained_tokens(config, corpus)
     source = Source(
         *(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length, trained),
-        autocast=autocast,
+        autocast=autocast_type(config.hardware),
     )
     evaluators = prepare_evaluators(source)
     optimum: dict[str, float] = {}

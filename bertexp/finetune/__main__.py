@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from bertexp.arguments import quoted
+from bertexp.arguments import is_path, quoted
 from bertexp.cli import run_command
 from bertexp.experiment.saved import runs_in
 from bertexp.finetune.config import FinetuneConfig
@@ -19,7 +19,7 @@ from bertexp.terminal import command
 def main() -> None:
     """Fine-tune the command line's model, then exit."""
     arguments = sys.argv[1:]
-    if arguments and not arguments[0].startswith("-") and "=" not in arguments[0].split("/")[0]:
+    if arguments and is_path(arguments[0]):
         arguments[0] = "run=" + ",".join(quoted(run) for run in runs_in(arguments[0]))
     if not {"-m", "--multirun"} & {*arguments} and _has_several_values(arguments):
         arguments = ["-m", *arguments]

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.text import Text
 
-from bertexp.arguments import quoted
+from bertexp.arguments import is_path, quoted
 from bertexp.cli import enter
 from bertexp.console import show
 from bertexp.inspect import TOPICS
@@ -31,7 +31,7 @@ _TOPICS = re.compile(r"what=([\w,]+)")
 @command()
 def main() -> None:
     """Show the topics of the command line, then exit."""
-    if sys.argv[1:] and re.fullmatch(r"[^-=+~][^=]*/[^=]*", sys.argv[1]):
+    if sys.argv[1:] and is_path(sys.argv[1]):
         # As in the other commands, a run's folder may stand first, without its key.
         sys.argv[1] = f"run={sys.argv[1]}"
     sys.argv[1:] = map(as_hydra_reads, sys.argv[1:])

@@ -61,7 +61,7 @@ def vocabulary_losses(
     if observers:
         labels_N = target.labels_N
         if target.weights_N is not None:
-            # Places that are filled up, see ``shaping.filled``, are of no token.
+            # Places that are filled up, see ``positions.filled``, are of no token.
             labels_N = labels_N.masked_fill(target.weights_N == 0, len(bias_V))
         for each in observers:
             each.add(labels_N, found)

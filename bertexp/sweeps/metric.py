@@ -41,10 +41,12 @@ def measured(job: DictConfig) -> list[str]:
     evaluation, evaluators = job.evaluation, EVALUATORS.names()
     chosen = {*_several(evaluation.evaluators)}
     chosen |= {MINIMAL_PAIRS} if evaluation.minimal_pairs else set()
-    prefixes = {name: OBJECTIVES[name].prefix for name in OBJECTIVES.names()}
-    used = {prefixes[name] for part in parts(job) for name in _several(part.task.objectives)}
+    prefixes = {OBJECTIVES[name].prefix for name in OBJECTIVES.names()}
+    used = {
+        OBJECTIVES[name].prefix for part in parts(job) for name in _several(part.task.objectives)
+    }
     absent = [f"eval/{name}" for name in evaluators if name not in chosen]
-    absent += [prefix for prefix in prefixes.values() if prefix not in {*used, "eval/"}]
+    absent += [prefix for prefix in prefixes if prefix not in {*used, "eval/"}]
 
     rows = [name for name in METRICS if name.startswith("eval/") and name != f"{PROBES}*"]
     rows = [name for name in rows if not name.startswith(tuple(absent))]

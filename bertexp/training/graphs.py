@@ -57,7 +57,7 @@ class CudaRecorder:
             except RuntimeError:
                 with suppress(RuntimeError):
                     graph.capture_end()
-                # Else it refuses to draw outside of the capture, which has not ended as it should.
+                # A failed capture leaves the generator in a mode in which it refuses to draw.
                 generator = torch.cuda.default_generators[torch.cuda.current_device()]
                 generator.graphsafe_set_state(generator.clone_state())
                 raise
@@ -115,10 +115,12 @@ class RecordedSteps:
                 if self._run.config.hardware.graphs is True:
                     raise
                 self._records = False
-                # The random numbers of earlier graphs may be those of the one that failed.
+                # Earlier graphs use the generator's state that was replaced.
                 self._recordings.clear()
                 self._give_up("graphs", "recorded", error)
-                return self._compute(batches, totals)
+        if recording is None:
+            # Out of the handler, which keeps the memory of what failed.
+            return self._compute(batches, totals)
         # The last one used is the last one dropped.
         self._recordings[shape] = recording
         if len(self._recordings) > KEPT:
