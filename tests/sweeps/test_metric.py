@@ -111,3 +111,7 @@ def test_the_first_round_ends_where_it_would_take_too_long(sweep: Callable[..., 
     again = sweep(*resolve, "hydra.sweeper.max_time=0.0001")
     assert again.code == 0, again.errors
     assert len([*root.glob("*/summary.json")]) == 1
+
+    other = sweep(*resolve, "hydra.sweeper.margin=0.05")
+    assert other.code == 1
+    assert "hydra.sweeper.margin" in other.errors
