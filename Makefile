@@ -29,7 +29,7 @@ FAST := $(addprefix tests/,masking objectives families/test_build.py families/te
 fast: $(READY)  ## run the tests that matter most, under a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q -m "not slow" --hypothesis-profile=fast $(FAST)
 
-test: $(READY)  ## run all tests, about a quarter of an hour
+test: $(READY)  ## run all tests, about twenty minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 # With PYTHON as it is, and what it lacks from the wheels in a folder: make gpu WHEELS=wheels
