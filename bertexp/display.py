@@ -70,7 +70,7 @@ class Printed(Shown):
             yield page(path.read_text(encoding="utf-8")) if is_page else _png(path.read_bytes())
 
 
-def shown(figure: Figure) -> Figure:
+def displayable(figure: Figure) -> Figure:
     """Return a figure that a notebook shows, which otherwise needs pyplot for it."""
     vars(figure)["_repr_png_"] = partial(_drawn, figure)
     return figure

@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 from bertexp.bench.config import BenchConfig
 from bertexp.config import Config, RunConfig, conf_dir, keys, parse
 from bertexp.evaluate.__main__ import EvaluateConfig
-from bertexp.experiment.folder import recorded
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.tasks import GLUE
 from bertexp.help import help_text
@@ -206,32 +205,6 @@ def test_full_error_shows_the_traceback(command: Callable[..., Any], override: s
     done = command(override, HYDRA_FULL_ERROR="1")
     assert done.code == 1
     assert "Traceback (most recent call last)" in done.output + done.errors
-
-
-def test_keys_that_have_moved_or_are_new_are_read_where_an_old_run_has_them(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / ".hydra").mkdir()
-    old = "masking: {prob: 0.15, span_p: 0.3, span_max: 5, pmi_share: 0.1}\ntask: {name: nsp}\n"
-    (tmp_path / ".hydra" / "config.yaml").write_text(old)
-    found = recorded(tmp_path, "config")
-    assert found is not None
-    assert found.masking == {
-        "prob": 0.15,
-        "draw": "independent",
-        "at_least_one": True,
-        "span": {"p": 0.3, "max": 5},
-        "ngram": {"max": 3},
-        "pmi": {"min_count": 10, "share": 0.1},
-        "frequency": {"exponent": 0.5},
-        "adaptive": {"follows": "accuracy", "every": 100},
-    }
-    assert found.task.objectives == ["nsp"]
-    newer = "masking: {prob: 0.15, draw: budget, at_least_one: false}"
-    (tmp_path / ".hydra" / "config.yaml").write_text(newer)
-    kept = recorded(tmp_path, "config")
-    assert kept is not None
-    assert (kept.masking.draw, kept.masking.at_least_one) == ("budget", False)
 
 
 COMMANDS = {

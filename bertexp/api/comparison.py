@@ -17,7 +17,7 @@ from bertexp.compare.results import Comparison as Results
 from bertexp.compare.runs import SWEEP_FILE, evaluated, read_runs
 from bertexp.compare.sweep import setting_rows, sweep_metric
 from bertexp.compare.table import render
-from bertexp.display import Picture, Shown, picture, shown
+from bertexp.display import Picture, Shown, displayable, picture
 from bertexp.plotting import drawing
 from bertexp.validation import UserError, require_choice
 
@@ -72,7 +72,7 @@ class Comparison(Shown):
             drawn = _PLOTS[what](self.results)
         if drawn is None:
             raise UserError(f"plot={what}: these runs have no numbers for it.")
-        return shown(drawn)
+        return displayable(drawn)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the page, the tables and the plots into a folder; returns their paths."""

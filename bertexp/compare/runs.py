@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 from bertexp.config import keys
 from bertexp.experiment.folder import CONFIG_FILE, EVALUATIONS, recorded
 from bertexp.experiment.phases import conditions_unmet, described
-from bertexp.experiment.summary import SUMMARY_FILE, status
+from bertexp.experiment.summary import SUMMARY_FILE, parsed, read_json, read_summary, status
 from bertexp.files import expanded
 from bertexp.finetune.records import PREFIX, read_records
 from bertexp.keys import flattened
@@ -117,7 +116,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
 
 def read_run(folder: Path) -> Run:
     """Return a folder's run; raises ``UserError`` if its record cannot be read."""
-    summary = read_record(folder / SUMMARY_FILE)
+    summary = read_summary(folder)
     history = _read_history(folder / METRICS_FILE)
     learn(summary.get("metric_rows", {}))
     finetuned = read_records(folder)
@@ -162,7 +161,7 @@ def evaluated(runs: Sequence[Run], name: str) -> list[Run]:
         raise UserError(f"--evaluation {name}: no run has it.{hint} {there}")
     found = []
     for run in runs:
-        record = read_record(run.folder / EVALUATIONS / f"{name}.json")
+        record = read_json(run.folder / EVALUATIONS / f"{name}.json")
         learn(record.get("metric_rows", {}))
         summary = {**run.summary, "answered": {}, "probes": [], "metrics": {}, **record}
         history = [record["metrics"]] if record else []
@@ -220,19 +219,7 @@ def _encoder(parent: Mapping[str, str | None] | None) -> str | None:
     return parent["model"] if seed is None else str(seed)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Return what a JSON file holds, nothing if it is missing; ``UserError`` if it is no JSON."""
-    return _parsed(path.read_text(encoding="utf-8"), f"{path}:") if path.is_file() else {}
-
-
 def _read_history(path: Path) -> list[Line]:
     """Return the lines of ``metrics.jsonl``; the last one may be half-written."""
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
-    return [_parsed(line, f"{path}: line {n}") for n, line in enumerate(lines[:-1], start=1)]
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{where} is no JSON ({error}).") from error
+    return [parsed(line, f"{path}: line {n}") for n, line in enumerate(lines[:-1], start=1)]

@@ -14,12 +14,12 @@ from bertexp.compare import anytime, wording
 from bertexp.compare.comparison import compare
 from bertexp.compare.report import compare_runs
 from bertexp.compare.results import Comparison, Difference
-from bertexp.compare.runs import read_record, read_run, read_runs
+from bertexp.compare.runs import read_run, read_runs
 from bertexp.compare.statistics import ALPHA
 from bertexp.compare.verdicts import RESOLVE_FILE
 from bertexp.config import parse
 from bertexp.console import number, plural, value_text
-from bertexp.experiment.summary import write_json
+from bertexp.experiment.summary import read_json, write_json
 from bertexp.finetune.records import FOLDER, PREFIX
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import group_of
@@ -107,7 +107,7 @@ def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]
 
 def check_plan(config: DictConfig) -> None:
     """Raise a ``UserError`` if a sweep was begun with another margin or metric."""
-    began = read_record(Path(config.hydra.sweep.dir) / RESOLVE_FILE)
+    began = read_json(Path(config.hydra.sweep.dir) / RESOLVE_FILE)
     for key, before in began.items():
         if before != (now := config.hydra.sweeper[key]):
             raise UserError(

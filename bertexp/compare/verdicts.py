@@ -11,7 +11,7 @@ import numpy as np
 from bertexp.compare import anytime
 from bertexp.compare.comparable import default_metric
 from bertexp.compare.results import Difference, Look
-from bertexp.compare.runs import Run, read_record
+from bertexp.compare.runs import Run
 from bertexp.compare.statistics import (
     ALPHA,
     MOST_SEEDS,
@@ -21,6 +21,7 @@ from bertexp.compare.statistics import (
     holm,
     seeds_needed,
 )
+from bertexp.experiment.summary import read_json
 from bertexp.metrics import Metric
 
 UNBOUNDED = Metric(lower_is_better=True)
@@ -52,7 +53,7 @@ def rule_of(runs: Sequence[Run], metric: str, margin: float | None) -> Rule:
     Their margin is in the unit of their sweep's metric, and does not apply to others.
     """
     sweeps = {run.sweep for run in runs}
-    plans = [plan for sweep in sweeps if sweep and (plan := read_record(sweep / RESOLVE_FILE))]
+    plans = [plan for sweep in sweeps if sweep and (plan := read_json(sweep / RESOLVE_FILE))]
     standard = next((name for run in runs for name in run.task_metrics), None) or default_metric(
         runs
     )

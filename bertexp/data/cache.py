@@ -84,10 +84,7 @@ def cached_json(kind: str, key: Mapping[str, object], name: str, make: Callable[
 
 def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]) -> None:
     if final.exists():
-        # Early versions wrote no manifest.
-        has_manifest = (final / MANIFEST_FILE).exists()
-        reason = "damaged, or cut off" if has_manifest else "of an older version, or damaged"
-        log.warning("%s: is %s; it is built again.", final, reason)
+        log.warning("%s: is damaged, or cut off; it is built again.", final)
     partial = final.with_name(f".{final.name}-{os.getpid()}")
     with _cache_errors():
         partial.mkdir()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp import locks, plugins
-from bertexp.config import own_keys
 from bertexp.experiment.summary import LOCK_FILE, SUMMARY_FILE
 from bertexp.files import expanded, write_text
 from bertexp.validation import UserError
@@ -89,9 +87,7 @@ def record_config(folder: Path, composed: DictConfig) -> None:
 
 
 def recorded(folder: Path, name: str, *, with_plugins: bool = True) -> DictConfig | None:
-    """Return the recorded ``config`` or ``hydra``, None if there is none.
-
-    Old keys of a ``config`` are renamed to those of today, and its plugins are loaded.
+    """Return the recorded ``config`` or ``hydra``, None if there is none; its plugins are loaded.
 
     Raises:
         UserError: it cannot be read, or a plugin cannot be loaded.
@@ -105,51 +101,11 @@ def recorded(folder: Path, name: str, *, with_plugins: bool = True) -> DictConfi
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(loaded, DictConfig):
         raise UserError(f"{path}: is no configuration.")
-    if name == "config":
-        if with_plugins and "plugins" in loaded:
-            started = recorded(folder, "hydra")
-            place = OmegaConf.select(started, "hydra.runtime.cwd") if started else None
-            plugins.load(plugins.listed(loaded.plugins), Path(place) if place else None)
-        _bring_up_to_date(loaded)
+    if name == "config" and with_plugins and "plugins" in loaded:
+        started = recorded(folder, "hydra")
+        place = OmegaConf.select(started, "hydra.runtime.cwd") if started else None
+        plugins.load(plugins.listed(loaded.plugins), Path(place) if place else None)
     return loaded
-
-
-# Keys that have moved to the strategy that reads them.
-_MOVED = {
-    **{"masking.span_p": "masking.span.p", "masking.span_max": "masking.span.max"},
-    "masking.ngram_max": "masking.ngram.max",
-    **{"masking.pmi_min_count": "masking.pmi.min_count", "masking.pmi_share": "masking.pmi.share"},
-    "masking.frequency_exponent": "masking.frequency.exponent",
-}
-
-
-def _bring_up_to_date(config: DictConfig) -> None:
-    if "model" in config and "family" not in config:
-        config.family = {"name": "bert"}
-    if "name" in config.get("task", {}) and "objectives" not in config.task:
-        _name_objectives(config.task)
-    if "masking" in config:
-        # Runs that were saved before there was a choice drew like this.
-        config.masking = {"draw": "independent", "at_least_one": True} | dict(config.masking)
-        config.phases = config.get("phases", [])
-    if "hardware" in config:
-        config.hardware = {"graphs": "auto"} | dict(config.hardware)
-    for old, new in _MOVED.items():
-        group, _, name = old.rpartition(".")
-        if name in config.get(group, {}):
-            OmegaConf.update(config, new, config[group].pop(name))
-    for place, keys in own_keys().items():
-        # Keys that are newer than the run get their defaults.
-        if place.partition(".")[0] in config:
-            before = OmegaConf.select(config, place) or {}
-            OmegaConf.update(config, place, asdict(keys()) | dict(before), force_add=True)
-
-
-def _name_objectives(task: DictConfig) -> None:
-    """Set the objectives of an older configuration's task, which its name implied."""
-    task.objectives = ["mlm", "nsp"] if task.name == "mlm_nsp" else [task.name]
-    weight = task.pop("nsp_weight", 1.0)
-    task.weights = {"mlm": 1.0, "nsp": weight} if task.name == "mlm_nsp" else None
 
 
 def load_plugins_of(named: str) -> None:

@@ -119,10 +119,6 @@ def begin(
         return Resume(_settled(composed))
     before = _completed(stored, composed)
     after = composed if resume == AUTO else _with_overrides(before, composed, overrides)
-    if OmegaConf.select(after, "optimizer.lr") is None:
-        # Another version may choose another default.
-        after = after.copy()
-        OmegaConf.update(after, "optimizer.lr", OmegaConf.select(before, "optimizer.lr"))
     longer = _check(parse(before, schema), parse(after, schema), whole[-1]) if whole else False
     done = summary.get("status") == "finished" and not longer
     return Resume(

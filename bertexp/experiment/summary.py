@@ -69,21 +69,8 @@ class Clock:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return a run's summary, empty if there is none.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    path = folder / SUMMARY_FILE
-    if not path.exists():
-        return {}
-    try:
-        summary = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        summary = None
-    if not isinstance(summary, dict):
-        raise UserError(f"{path}: is damaged; remove it, and the run can be resumed.")
-    return summary
+    """Return a run's summary, empty if there is none; raises ``UserError`` if it is damaged."""
+    return read_json(folder / SUMMARY_FILE)
 
 
 def status(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -123,6 +110,22 @@ def recording_failure(folder: Path) -> Iterator[None]:
     except Exception as error:
         record({"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a file's object, empty if there is none; raises ``UserError`` if it is damaged."""
+    return parsed(path.read_bytes(), f"{path}:") if path.exists() else {}
+
+
+def parsed(text: str | bytes, where: str) -> dict[str, Any]:
+    """Return the object that JSON describes; the error for damaged JSON begins with ``where``."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{where} is damaged; remove it.")
+    return found
 
 
 def write_json(path: Path, value: object) -> None:

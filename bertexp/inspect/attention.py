@@ -16,7 +16,7 @@ from rich.text import Text
 from torch import Tensor
 
 from bertexp.console import number, shortened, show, table
-from bertexp.display import Picture, Shown, page, shown
+from bertexp.display import Picture, Shown, displayable, page
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.validation import require
@@ -104,7 +104,7 @@ class Attention(Shown):
     def plot(self, layer: int | None = None) -> Figure:
         """Return a figure of the heads of a layer, from 1, or None: of each layer's mean head."""
         _require_layer(layer, len(self.weights))
-        return shown(draw_attention(self, layer))
+        return displayable(draw_attention(self, layer))
 
     def pictures(self) -> Iterator[Picture]:
         yield page(render_attention(self))

@@ -162,10 +162,7 @@ class Window:
         """Restore what ``plain`` returned, to the last bit."""
         import torch
 
-        # The names in earlier versions.
-        before = plain.get("forced", plain.get("helped", 0))
-        counts = {"empty": before, "masked": plain.get("predicted", 0)}
-        counts |= {n: plain[n] for n in KEPT if n in plain}
+        counts = {name: plain[name] for name in KEPT}
         losses = {n: torch.tensor(v, device=device) for n, v in plain["losses"].items()}
         return cls(plain["weights"], losses, plain["good"], plain["seconds"], Tally(**counts))
 

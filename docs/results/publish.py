@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import itertools
 import platform
 import re
@@ -20,6 +19,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from bertexp.api.comparison import Comparison
 from bertexp.compare.results import JSON_FILE
@@ -65,7 +65,9 @@ def rows_of(sweep: Path) -> list[Row]:
         skipped = NOT_OF_A_SETTING | not_read(run.folder, given)
         kept = [each for each in given if each.partition("=")[0] not in skipped]
         read = {k: v for k, v in setting.values.items() if v is not None and k not in skipped}
-        row: dict[str, Any] = {
+        found = differences.get(setting.label)
+        gap = [found.mean, found.low, found.high] if found else [None] * 3
+        row = {
             "study": sweep.name,
             "setting": named(read),
             "overrides": shlex.join(kept),
@@ -74,8 +76,8 @@ def rows_of(sweep: Path) -> list[Row]:
             "unit": results.unit,
             **{name: getattr(setting, name) for name in ("mean", "low", "high", "deviation")},
             "seeds": setting.seeds,
-            **dict.fromkeys(("difference", "difference_low", "difference_high")),
-            "verdict": "baseline",
+            **dict(zip(("difference", "difference_low", "difference_high"), gap, strict=True)),
+            "verdict": found.verdict if found else "baseline",
             "margin": results.margin,
             "steps": budget["step"],
             "tokens": budget["tokens"],
@@ -86,10 +88,6 @@ def rows_of(sweep: Path) -> list[Row]:
             "commit": versions["git_commit"],
             "values": " ".join(f"{r.seed}:{r.value:.6f}" for r in runs),
         }
-        if found := differences.get(setting.label):
-            row["difference"] = found.mean
-            row["difference_low"], row["difference_high"] = found.low, found.high
-            row["verdict"] = found.verdict
         rows.append({name: text(value) for name, value in row.items()})
     return rows
 
@@ -103,8 +101,7 @@ def named(setting: Mapping[str, object]) -> str:
 
 def not_read(run: Path, overrides: Sequence[str]) -> set[str]:
     """Return those keys of overrides that a run does not read, which alone would be an error."""
-    config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    assert isinstance(config, DictConfig)
+    config: Any = OmegaConf.load(run / ".hydra" / "config.yaml")
     named = dict.fromkeys(written_keys(overrides), COMMAND_LINE)
     return {*unread(named, config, conditions(Config))}
 
@@ -114,11 +111,9 @@ def machine(precision: str) -> Row:
     cpu = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", cpu.read_text()) if cpu.is_file() else None
     name = found[1] if found else platform.processor()
+    cpu_kind = f"CPU, one thread of {name}, {torch.backends.cpu.get_cpu_capability()}"
     exact = {"no": "float32", "bf16": "bfloat16"}[mixed_precision(precision, on_cpu=True)]
-    return {
-        "hardware": f"CPU, one thread of {name}, {torch.backends.cpu.get_cpu_capability()}",
-        "precision": exact,
-    }
+    return {"hardware": cpu_kind, "precision": exact}
 
 
 def text(value: object) -> str:
@@ -134,41 +129,33 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     """Write a study's rows, with those of its other sweeps that are in the file already."""
     kept = read(path) if path.is_file() else []
     studies = {row["study"] for row in rows}
-    order = [*STUDIES]
     together = [row for row in kept if row["study"] not in studies] + [*rows]
-    together.sort(key=lambda row: order.index(row["study"]))
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, [*rows[0]], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(together)
-    path.write_text(lines.getvalue(), encoding="utf-8")
+    together.sort(key=lambda row: [*STUDIES].index(row["study"]))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(together)
 
 
 def values(row: Row) -> dict[int, float]:
     """Return the metric by seed."""
-    pairs = (pair.split(":") for pair in row["values"].split())
-    return {int(seed): float(value) for seed, value in pairs}
+    return {int(k): float(v) for k, v in (pair.split(":") for pair in row["values"].split())}
 
 
 def by_study(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    groups = itertools.groupby(rows, key=lambda row: row["study"])
+    groups = itertools.groupby(rows, key=itemgetter("study"))
     return {study: [*found] for study, found in groups}
 
 
 def table(rows: Sequence[Row]) -> str:
     """Return the Markdown table of one sweep."""
-    lines = [
-        f"| setting | {axis(rows[0])} | difference (95%) | seeds | verdict |",
-        f"|{' --- |' * 5}",
-    ]
+    cells = [["setting", axis(rows[0]), "difference (95%)", "seeds", "verdict"], ["---"] * 5]
     for row in rows:
         half = (float(row["high"]) - float(row["low"])) / 2
         digits = two_digits(half)
         mean = f"{number(float(row['mean']), digits)} ± {number(half, digits)}"
-        lines.append(
-            f"| {row['setting']} | {mean} | {difference(row)} | {row['seeds']} | {row['verdict']} |"
-        )
-    return "\n".join(lines)
+        cells.append([row["setting"], mean, difference(row), row["seeds"], row["verdict"]])
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def axis(row: Row) -> str:
@@ -191,33 +178,30 @@ def filled(page: str) -> str:
     for path in sorted(HERE.glob("*.csv")):
         for study, rows in by_study(read(path)).items():
             begin, end = f"<!-- {study} -->", "<!-- end -->"
-            pattern = f"{re.escape(begin)}.*?{end}"
-            page = re.sub(
-                pattern, f"{begin}\n\n{table(rows)}\n\n{end}", page, count=1, flags=re.DOTALL
-            )
+            before, _, rest = page.partition(begin)
+            after = rest.partition(end)[2]
+            page = f"{before}{begin}\n\n{table(rows)}\n\n{end}{after}" if rest else page
     return page
 
 
 def picture(rows: Sequence[Row]) -> Figure:
     """Return the differences from the baseline of all sweeps of a study, one below the other."""
     studies = by_study(rows)
-    others = [[row for row in found if row["difference"]] for found in studies.values()]
-    heights = [len(found) + 1.6 for found in others]
+    heights = [len(found) + 0.6 for found in studies.values()]
     figure = Figure(figsize=(7.2, 0.7 + 0.38 * sum(heights)), layout="constrained")
-    grid = figure.subplots(
-        len(studies), sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
-    )
-    for axes, (study, found), shown in zip(grid[:, 0], studies.items(), others, strict=True):
-        baseline = next(row for row in found if not row["difference"])
-        panel(axes, baseline, shown)
-        title = f"{study}: {baseline['model']}, {int(baseline['steps']):,} steps"
-        title += f"\nagainst {baseline['setting']}"
-        axes.set_title(title, loc="left", fontsize=9, color=INK)
-    grid[-1, 0].set_xlabel(f"difference in {axis(rows[0])}")
+    ratios = {"height_ratios": heights}
+    grid = figure.subplots(len(studies), sharex=True, squeeze=False, gridspec_kw=ratios)[:, 0]
+    for axes, (study, found) in zip(grid, studies.items(), strict=True):
+        panel(axes, study, found)
+    grid[-1].set_xlabel(f"difference in {axis(rows[0])}")
     return figure
 
 
-def panel(axes: Axes, baseline: Row, shown: Sequence[Row]) -> None:
+def panel(axes: Axes, study: str, rows: Sequence[Row]) -> None:
+    (baseline,) = (row for row in rows if not row["difference"])
+    shown = [row for row in rows if row["difference"]]
+    title = f"{study}: {baseline['model']}, {int(baseline['steps']):,} steps\nagainst "
+    axes.set_title(title + baseline["setting"], loc="left", fontsize=9, color=INK)
     margin, base = float(baseline["margin"]), values(baseline)
     axes.axvspan(-margin, margin, color=GRID, lw=0)
     axes.axvline(0, color=FAINT, lw=1, ls=(0, (4, 3)))
@@ -229,20 +213,14 @@ def panel(axes: Axes, baseline: Row, shown: Sequence[Row]) -> None:
             ends = [float(row["difference_low"]), float(row["difference_high"])]
             axes.plot(ends, [place] * 2, color=colour, lw=1.8, solid_capstyle="butt")
         axes.plot(float(row["difference"]), place, "o", ms=7, mec="white", mew=0.8, color=colour)
+        beside = axes.get_yaxis_transform()
         words = f"{row['verdict']}, {row['seeds']} seeds"
-        beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
-        axes.text(1.02, place, words, color=colour, **beside)
+        axes.text(1.02, place, words, color=colour, transform=beside, va="center", fontsize=9)
     axes.set_yticks(range(len(shown)), [row["setting"] for row in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False, axis="y")
-
-
-def experiment(study: str) -> str:
-    found = re.match(r"\+experiment=(\w+)", STUDIES[study])
-    assert found
-    return found[1]
 
 
 def main() -> None:
@@ -262,7 +240,8 @@ def main() -> None:
             subprocess.run([sys.executable, "-m", "bertexp", *chosen, where], check=True)
         # A sweep that has ended has its comparison.
         if (sweep / JSON_FILE).is_file():
-            write(HERE / f"{experiment(study)}.csv", rows_of(sweep))
+            name = re.findall(r"\+experiment=(\w+)", STUDIES[study])[0]
+            write(HERE / f"{name}.csv", rows_of(sweep))
     for path in sorted(HERE.glob("*.csv")):
         with matplotlib.rc_context(STYLE):
             save(picture(read(path)), path.with_suffix(".svg"))

@@ -93,10 +93,10 @@ def test_a_line_cut_short_is_left_out_and_others_are_not_forgiven(tmp_path: Path
     assert [line["step"] for line in run.history] == [10, 20]
     assert run.metrics == {}  # at its last evaluation there was no number
     broken = leave(tmp_path / "broken", {}, '{"step": 10\n' + whole)
-    with pytest.raises(UserError, match=r"broken/metrics\.jsonl: line 1 is no JSON"):
+    with pytest.raises(UserError, match=r"broken/metrics\.jsonl: line 1 is damaged; remove it"):
         read_run(broken)
     (broken / "summary.json").write_text("{")
-    with pytest.raises(UserError, match=r"broken/summary\.json: is no JSON"):
+    with pytest.raises(UserError, match=r"broken/summary\.json: is damaged; remove it"):
         read_run(broken)
 
 

@@ -185,7 +185,7 @@ RUNS = {
     "run-junk": r"{}/run-junk/\.hydra/config\.yaml: cannot be read \(while parsing a flow node",
     "run-list": r"{}/run-list/\.hydra/config\.yaml: is no configuration\.",
     "run-code": r"{}/run-code/\.hydra/config\.yaml: cannot be read \(could not determine a const",
-    "run-summary": r"{}/run-summary/summary\.json: is damaged; remove it, and the run can be",
+    "run-summary": r"{}/run-summary/summary\.json: is damaged; remove it",
 }
 
 

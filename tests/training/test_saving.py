@@ -17,7 +17,7 @@ from bertexp.training.loop import Training
 from bertexp.training.plan import BatchPlan
 from bertexp.training.saving import Saver
 from bertexp.training.snapshot import restore
-from bertexp.training.state import Tally, Window
+from bertexp.training.state import Tally
 from bertexp.training.step import accumulate_gradients
 from bertexp.validation import UserError
 
@@ -173,11 +173,3 @@ def test_another_model_is_refused(begun: Callable[..., Run], tmp_path: Path) -> 
     for other in ("model.hidden_size=32", "model.num_hidden_layers=2"):
         with pytest.raises(UserError, match=r"step-1: is of another model \("):
             restore(begun(other)[0], checkpoint)
-
-
-def test_a_window_of_before_is_read() -> None:
-    tally = Tally(tokens=8, empty=3, predicted=2, masked=2)
-    plain = Window({"mlm": 1.0}, tally=tally).plain()
-    plain["helped"] = plain.pop("empty")
-    del plain["masked"]
-    assert Window.of(plain, torch.device("cpu")).tally == tally
