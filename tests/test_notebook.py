@@ -15,7 +15,7 @@ from folders import summary
 from bertexp.config import Config, conf_dir
 from bertexp.experiment.prepare import prepare_data
 from bertexp.objectives.examples import MaskedExamples
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 
 SMALL = (
     *("model=tiny", "model.hidden_size=32", "model.intermediate_size=64"),

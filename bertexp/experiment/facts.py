@@ -21,7 +21,7 @@ from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.objectives.formats import RowExamples
 from bertexp.objectives.learner import Learner
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 from bertexp.tracking.base import SafeTracker
 from bertexp.training.phase import Phase
 

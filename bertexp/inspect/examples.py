@@ -20,8 +20,8 @@ from bertexp.masking.masker import Masked
 from bertexp.objectives.audit import LONGEST_RUN, Audit, audit, masked_batches
 from bertexp.objectives.examples import MaskedExamples
 from bertexp.objectives.formats import RowExamples
+from bertexp.objectives.pair_examples import PairExamples
 from bertexp.pairs import NEXT
-from bertexp.pairs.examples import PairExamples
 from bertexp.validation import UserError
 
 EXAMPLES = 10

@@ -15,7 +15,7 @@ from bertexp.objectives import FORMATS
 from bertexp.objectives.batch import Batch, pad, written
 from bertexp.objectives.config import TaskConfig
 from bertexp.objectives.examples import BlockExamples, Examples
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 from bertexp.validation import UserError
 
 E = TypeVar("E", bound=Examples)

@@ -28,10 +28,9 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.formats import PAIR_READS
 from bertexp.objectives.learner import Learner
+from bertexp.objectives.pair_examples import FEATURES, PairExamples, shortcut_accuracies
 from bertexp.objectives.samples import PairSample
 from bertexp.pairs import negative_shares
-from bertexp.pairs.examples import PairExamples
-from bertexp.pairs.shortcuts import FEATURES, shortcut_accuracies
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from bertexp.objectives import FORMATS
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.formats import RowExamples
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 from bertexp.tracking.identity import identify
 
 PAD, UNK, CLS, SEP, MASK = range(5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numbered import build_store, word_tokenizer
 
 from bertexp.config import Config
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 
 SEGMENTS = ("sentence", "fill", "paragraph")
 KINDS = ("other_document", "same_document", "any_sentence", "swap")

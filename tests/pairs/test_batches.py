@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bertexp.config import Config
 from bertexp.experiment.prepare import Data
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 from bertexp.training.loading import load_steps
 from bertexp.training.plan import BatchPlan
 

@@ -15,7 +15,7 @@ from numbered import word_tokenizer
 from scipy import stats
 
 from bertexp.objectives.batch import Batch
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 from bertexp.validation import UserError
 
 from .conftest import KINDS, NUMBERED, SEGMENTS, WORDY

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numbered import build_store
 from scipy import stats
 
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 from bertexp.pairs.segments import FilledSegments
 from bertexp.pairs.text import Text
 

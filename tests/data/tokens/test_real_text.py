@@ -13,7 +13,7 @@ from bertexp.config import Config
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import Data, prepare_data
-from bertexp.pairs.examples import PairExamples
+from bertexp.objectives.pair_examples import PairExamples
 from bertexp.training.plan import BatchPlan
 
 PARAGRAPHS_A_DOCUMENT = 30
