@@ -15,7 +15,7 @@ from bertexp.config import Config, RunConfig, groups, keys
 from bertexp.experiment.phases import EXAMPLE
 from bertexp.families import FAMILIES
 from bertexp.registry import Registry
-from bertexp.sweeps.limits import Limits
+from bertexp.sweeps.points import Limits
 from bertexp.validation import UserError, nearest, nearest_key
 
 # What a mistake in a configuration may raise.

@@ -16,9 +16,8 @@ from bertexp import plugins
 from bertexp.config import Config, conf_dir, store_own_keys
 from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.sweeps.limits import Limits
-from bertexp.sweeps.metric import refuse_unknown_metric
-from bertexp.sweeps.points import Varied, grid, suggested
+from bertexp.sweeps.checks import refuse_unknown_metric
+from bertexp.sweeps.points import Limits, Varied, grid, suggested
 from bertexp.sweeps.stored import StoredJob
 from bertexp.sweeps.sweeper import Planned, ResumableSweeper
 from bertexp.validation import UserError, require

@@ -19,8 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bertexp.bench.config import BenchConfig
 from bertexp.config import Config, RunConfig, conf_dir, keys, parse
 from bertexp.evaluate.__main__ import EvaluateConfig
-from bertexp.finetune.config import FinetuneConfig
-from bertexp.finetune.tasks import GLUE
+from bertexp.finetune.config import GLUE, FinetuneConfig
 from bertexp.help import help_text
 from bertexp.inspect.config import InspectConfig
 from bertexp.keys import is_below

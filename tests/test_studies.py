@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, conf_dir, keys, parse
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.sweeps.unread import refuse_unread_in_sweep
+from bertexp.sweeps.checks import refuse_unread_in_sweep
 
 STUDIES = sorted(
     path.stem

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from bertexp.config import Config, conf_dir, keys
 from bertexp.finetune.config import FinetuneConfig
+from bertexp.sweeps.checks import refuse_unread_in_sweep
 from bertexp.sweeps.points import grid
-from bertexp.sweeps.unread import refuse_unread_in_sweep
 from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError
 

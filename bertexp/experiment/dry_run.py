@@ -21,11 +21,11 @@ from bertexp.experiment.run import Run
 from bertexp.experiment.summary import write_summary
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import count_parameters
-from bertexp.training.borders import outlook
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Training, Watch, train
 from bertexp.training.machine import forget_peak, peak_memory, total_memory
 from bertexp.training.plan import BatchPlan, Request
+from bertexp.training.prepare import outlook
 from bertexp.training.state import TrainState
 
 # Operations are counted under this seed in so many steps, so that all seeds cost the same.

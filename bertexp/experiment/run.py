@@ -23,10 +23,9 @@ from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
-from bertexp.training.borders import begin_phase, outlook
 from bertexp.training.loading import load_steps
 from bertexp.training.loop import Training, Watch
-from bertexp.training.prepare import prepare_training
+from bertexp.training.prepare import begin_phase, outlook, prepare_training
 from bertexp.training.saving import Saver
 from bertexp.training.snapshot import restore
 

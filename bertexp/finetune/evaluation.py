@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,9 +14,8 @@ from torch import Tensor
 
 from bertexp import group
 from bertexp.files import write_text
-from bertexp.finetune.config import OF_SCORES, LabelledConfig
+from bertexp.finetune.config import BABYLM, OF_SCORES, LabelledConfig
 from bertexp.finetune.labelled import LABEL, LabelledData, LabelledExamples, loss
-from bertexp.finetune.tasks import BABYLM, in_its_form
 from bertexp.objectives.base import batched
 from bertexp.objectives.learner import Learner
 
@@ -101,7 +101,7 @@ def write_predictions(
             kept = predicted.clip(*SCORES) if config.name == "stsb" else predicted
             shown = [f"{score:.3f}" for score in kept]
         if config.name in BABYLM:
-            place, text = Path("finetune", name, "predictions.json"), in_its_form(name, shown)
+            place, text = Path("finetune", name, "predictions.json"), in_babylm_form(name, shown)
         else:
             lines = ["index\tprediction", *(f"{n}\t{value}" for n, value in enumerate(shown))]
             place, text = Path(f"{name}.tsv"), "\n".join(lines)
@@ -109,6 +109,12 @@ def write_predictions(
         if group.is_first():
             write_text(written[-1], text + "\n")
     return written
+
+
+def in_babylm_form(task: str, labels: list[str]) -> str:
+    """Return predictions as the challenge's pipeline collects them."""
+    rows = [{"id": f"{task}_{n}", "pred": int(label)} for n, label in enumerate(labels)]
+    return json.dumps({task: {"predictions": rows}})
 
 
 def _accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:

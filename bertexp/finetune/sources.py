@@ -14,9 +14,8 @@ from bertexp.data.corpora.opening import Part
 from bertexp.data.corpora.tables import read_rows
 from bertexp.data.hub import loading
 from bertexp.files import expanded
-from bertexp.finetune.config import TEXT, LabelledConfig
+from bertexp.finetune.config import BABYLM, GLUE, HUB_SPLITS, TEXT, GlueTask, LabelledConfig
 from bertexp.finetune.rows import Split, filled, wanted_columns
-from bertexp.finetune.tasks import BABYLM, GLUE, HUB_SPLITS, GlueTask
 from bertexp.validation import UserError
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from bertexp.config import RunConfig, keys
 from bertexp.console import clock, plural
 from bertexp.experiment.invocation import gpus, jobs_at_once, seconds_a_job
 from bertexp.experiment.phases import expand
-from bertexp.sweeps.ending import report
+from bertexp.sweeps.checks import refuse_unread_in_sweep
 from bertexp.sweeps.points import Varied
 from bertexp.sweeps.stored import (
     DRY_RUNS,
@@ -37,9 +37,9 @@ from bertexp.sweeps.stored import (
     only_sweep,
     outcome,
     read_job,
+    report,
     stored_jobs,
 )
-from bertexp.sweeps.unread import refuse_unread_in_sweep
 from bertexp.validation import UserError, require_folder_name
 
 

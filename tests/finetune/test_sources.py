@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertexp.finetune.config import LabelledConfig
+from bertexp.finetune.config import GLUE, LabelledConfig
+from bertexp.finetune.evaluation import in_babylm_form
 from bertexp.finetune.labelled import number_labels
 from bertexp.finetune.sources import read_splits
-from bertexp.finetune.tasks import GLUE, in_its_form
 from bertexp.validation import UserError
 
 Configure = Callable[..., LabelledConfig]
@@ -326,7 +326,7 @@ def test_babylms_tasks_are_read_as_its_pipeline_does(
     assert splits.validation.keys() == ({"", "mismatched"} if task == "mnli" else {""})
     assert splits.test.keys() == ({"mnli", "mnli-mm"} if task == "mnli" else {task})
     # The form of the pipeline's finetune/run.py.
-    assert json.loads(in_its_form(task, ["1", "0"])) == {
+    assert json.loads(in_babylm_form(task, ["1", "0"])) == {
         task: {"predictions": [{"id": f"{task}_0", "pred": 1}, {"id": f"{task}_1", "pred": 0}]}
     }
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from bertexp import metrics
 from bertexp.config import conf_dir, store_own_keys
-from bertexp.sweeps.metric import refuse_unknown_metric
+from bertexp.sweeps.checks import refuse_unknown_metric
 from bertexp.validation import UserError
 
 COMMAND_LINES = {

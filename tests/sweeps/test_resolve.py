@@ -14,8 +14,7 @@ import pytest
 from forkserver import ForkServer
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from bertexp.sweeps.limits import Limits
-from bertexp.sweeps.points import Varied
+from bertexp.sweeps.points import Limits, Varied
 from bertexp.validation import UserError
 
 # How tokens are drawn makes hardly a difference, and the high learning rate is far worse.

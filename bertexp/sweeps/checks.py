@@ -1,4 +1,4 @@
-"""The metrics that a sweep's jobs measure, as far as they are known before any of them runs."""
+"""What is refused before the first job of a sweep starts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,85 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bertexp.console import value_text
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.config import MINIMAL_PAIRS
-from bertexp.experiment.phases import parts
+from bertexp.experiment.phases import parts, unread_in_all
 from bertexp.metrics import METRICS, describe
 from bertexp.objectives import OBJECTIVES
+from bertexp.unread import COMMAND_LINE, Condition, conditions, written, written_keys
 from bertexp.validation import UserError, nearest
+
+# Names do not change a run, and a sweep's may contain the time.
+LABELS = ("name", "model.name", "sweep")
+
+
+def refuse_unread_in_sweep(
+    jobs: Sequence[DictConfig],
+    keys: Sequence[str],
+    schemas: Sequence[type[Any]],
+    searched: Sequence[str] | None,
+) -> None:
+    """Raise a ``UserError`` for a written key that no job reads, or for equal jobs.
+
+    Args:
+        jobs: their composed configurations, with Hydra's part.
+        searched: the overrides of a search's first job, as the others are not known yet and may be
+            equal; None for a sweep whose jobs are all known.
+    """
+    every = conditions(*schemas)
+    if searched is not None:
+        varied = [*written_keys(searched)]
+        every = [condition for condition in every if not condition.chosen_by(varied)]
+    reasons: dict[str, list[str | None]] = {}
+    for job in jobs:
+        found = written(job.hydra)
+        why = unread_in_all(found, job, every)
+        for key in found:
+            reasons.setdefault(key, []).append(why.get(key))
+    for key, each in reasons.items():
+        if all(each):
+            raise UserError(f"{each[0]}.")
+        skipped = [job for job, why in zip(jobs, each, strict=False) if why]
+        # A key that only some jobs set was chosen for these.
+        if skipped and len(each) == len(jobs) and written(jobs[0].hydra)[key] == COMMAND_LINE:
+            print(f"{key}: {len(skipped)} of {len(jobs)} jobs do not read it.", flush=True)
+    if searched is None:
+        _refuse_equal(jobs, keys, every)
+
+
+def _refuse_equal(
+    jobs: Sequence[DictConfig], keys: Sequence[str], every: Sequence[Condition]
+) -> None:
+    """Raise a ``UserError`` if two jobs read the same values, apart from names."""
+    known: dict[str, DictConfig] = {}
+    for job in jobs:
+        phases = parts(job)
+        unmet = [each for each in every if not any(each.holds(phase) for phase in phases)]
+        values = {
+            key: OmegaConf.select(job, key)
+            for key in keys
+            if key not in LABELS and not any(condition.is_about(key) for condition in unmet)
+        }
+        same = known.setdefault(str(values), job)
+        if same is job:
+            continue
+        differ = [_only(one, other) for one, other in ((same, job), (job, same))]
+        if not any(differ):
+            raise UserError("two jobs of this sweep are the same run: a value is listed twice.")
+        named = written_keys(differ[1] or differ[0])
+        why = unread_in_all(dict.fromkeys(named, COMMAND_LINE), job, every).values()
+        raise UserError(
+            f"two jobs of this sweep are the same run: {' and '.join(map(','.join, differ))}."
+            + "".join(f" {reason}." for reason in [*why][:1])
+        )
+
+
+def _only(job: DictConfig, other: DictConfig) -> list[str]:
+    return [one for one in job.hydra.overrides.task if one not in other.hydra.overrides.task]
+
 
 PROBES = "eval/probe/"
 
