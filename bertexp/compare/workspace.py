@@ -24,8 +24,7 @@ from wandb_workspaces.workspaces.interface import (
 from bertexp.config import conf_dir
 from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.slices import SLICE_PREFIX, SLICES
-from bertexp.tracking.base import first_line
-from bertexp.validation import UserError
+from bertexp.validation import UserError, first_line
 
 NAME = "bertexp: sweeps side by side"
 STEP, PREDICTED = "trainer/step", "train/predicted_tokens"

@@ -22,8 +22,7 @@ class EvaluationConfig(BankConfig):
     every: int | None = key(within="[1, inf)")
     evaluators: list[str] = key(choices=EVALUATORS)
     pseudo_perplexity: int | str | None
-    # With the default of runs that were saved without it.
-    minimal_pairs: str | None = key(None)
+    minimal_pairs: str | None
     probes: list[str] = key(choices=PROBES)
     # Classifiers need some texts of each class, for fitting and for testing.
     probe_examples: int = key(within="[100, inf)", read_with=("evaluation.probes",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bertexp.data.config import SENTENCE_METHODS
@@ -49,16 +49,15 @@ class TaskConfig:
     weights: dict[str, float] | None
     max_length: int = key(within="[8, inf)")
     pad_to: int | None
-    # With the defaults of runs that were saved without them.
-    format: str = key("blocks", choices=FORMATS)
-    attention: str = key("row", choices=("row", "document"))
+    format: str = key(choices=FORMATS)
+    attention: str = key(choices=("row", "document"))
     sentences: str = key(choices=SENTENCE_METHODS)
     segments: str = key(choices=SEGMENTS)
     short_prob: float = key(within="[0, 1]")
     negatives: Any
     next_prob: float = key(within="(0, 1)")
     dynamic: bool
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: LossConfig
 
     def __post_init__(self) -> None:
         require(bool(self.objectives), "task.objectives", self.objectives, "at least one objective")

@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker, on_main_process
 
-from bertexp.validation import UserError
+from bertexp.validation import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -156,9 +156,3 @@ def within(seconds: float, action: Callable[[], None]) -> None:
         raise Unanswered(f"does not answer, after {seconds:g} seconds")
     if raised:
         raise raised[0]
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message without the full stop, else its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".: ") if lines else type(error).__name__

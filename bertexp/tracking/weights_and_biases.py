@@ -18,10 +18,10 @@ from accelerate.tracking import WandBTracker
 from bertexp.console import shown
 from bertexp.files import expanded
 from bertexp.metrics import describe
-from bertexp.tracking.base import Metrics, SafeTracker, first_line
+from bertexp.tracking.base import Metrics, SafeTracker
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import RunIdentity, wandb_setting
-from bertexp.validation import UserError
+from bertexp.validation import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
