@@ -122,9 +122,8 @@ class Evaluator(ABC):
         """Return these details for trackers: the columns and rows of tables by name."""
         return {}
 
-    def draw(self, folder: Path) -> list[Path]:
-        """Draw them into a run's folder; returns the pictures."""
-        return []
+    def draw(self, path: Path) -> None:  # noqa: B027  # most have no picture
+        """Draw them into a file, where a picture is asked for."""
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,10 @@ from bertexp.validation import require
 
 PREFIX = "probe/"
 # Texts in a forward pass on a CPU, and on a GPU.
-BATCH_SIZE, GPU_BATCH_SIZE = 32, 512
+BATCH_SIZE, GPU_BATCH_SIZE = 64, 512
 # Of the cached accuracies of untrained encoders.
 VERSION, FILE = 2, "accuracy.json"
 
-PICTURE = "probes.png"
 COLUMNS = 4
 
 
@@ -80,8 +79,10 @@ class Probes(Evaluator):
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         self.probed = []
-        for task in self.tasks:
-            features_YND = self._features(learner.family.base, task, device)
+        if not self.tasks:
+            return
+        features = self._features(learner.family.base, self.tasks, device)
+        for task, features_YND in zip(self.tasks, features, strict=True):
             layers = accurate(features_YND, task.labels, task.fitted)
             fresh = self._untrained(learner, task, device)
             layer = -1 if self.source.config.probe_layer is None else self.source.config.probe_layer
@@ -90,11 +91,17 @@ class Probes(Evaluator):
             self.probed.append(Probed(task.name, layers[layer], *yardsticks, layers))
             yield f"eval/{PREFIX}{task.name}", layers[layer]
 
-    def _features(self, bert: Any, task: ProbeTask, device: torch.device) -> torch.Tensor:
+    def _features(
+        self, bert: Any, tasks: Sequence[ProbeTask], device: torch.device
+    ) -> list[torch.Tensor]:
+        """Return the scaled features of each task, from one pass over the texts of all."""
         source, dtype = self.source, self.source.autocast
-        given = (source.tokenizer, task.texts, source.max_length, source.config.probe_pooling)
+        texts = [text for task in tasks for text in task.texts]
+        given = (source.tokenizer, texts, source.max_length, source.config.probe_pooling)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return scaled(layer_features(bert, *given, device), task.fitted)
+            features_YND = layer_features(bert, *given, device)
+        parts = features_YND.split([len(task.texts) for task in tasks], dim=1)
+        return [scaled(part, task.fitted) for part, task in zip(parts, tasks, strict=True)]
 
     def _untrained(self, learner: Learner, task: ProbeTask, device: torch.device) -> list[float]:
         """Return the same of an encoder with initial weights, or read it from the cache."""
@@ -110,7 +117,8 @@ class Probes(Evaluator):
 
         def measure() -> list[float]:
             fresh = untrained(learner.model).base_model.to(device)
-            return accurate(self._features(fresh, task, device), task.labels, task.fitted)
+            (features_YND,) = self._features(fresh, [task], device)
+            return accurate(features_YND, task.labels, task.fitted)
 
         found: list[float] = cached_json("untrained", key, FILE, measure)
         return found
@@ -153,9 +161,9 @@ class Probes(Evaluator):
         rows = [[getattr(one, column) for column in columns] for one in self.probed]
         return {"evaluation/probes": (columns, rows)} if rows else {}
 
-    def draw(self, folder: Path) -> list[Path]:
+    def draw(self, path: Path) -> None:
         if not self.probed:
-            return []
+            return
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 
@@ -186,7 +194,7 @@ class Probes(Evaluator):
             figure.legend(
                 handles, labels, loc="lower center", ncols=3, fontsize=9 if count > 1 else 7
             )
-            return [save(figure, folder / PICTURE)]
+            save(figure, path)
 
 
 @torch.no_grad()

@@ -64,7 +64,6 @@ class Final:
         optimum: the lowest losses that any model can reach, if they are known.
         details: printed below the table of results, and ``samples`` below that.
         tables: columns and rows by name, for the tracker.
-        pictures: files in the run's folder, for the tracker.
     """
 
     metrics: dict[str, float]
@@ -73,7 +72,6 @@ class Final:
     details: Sequence[RenderableType] = ()
     samples: Sequence[RenderableType] = ()
     tables: Mapping[str, tuple[list[str], list[list[Any]]]] = field(default_factory=dict)
-    pictures: Sequence[Path] = ()
     predictions: Sequence[Path] = ()
 
 

@@ -151,10 +151,8 @@ class Pretraining(Experiment[Config]):
         found = evaluate_fully(learner, data.bank, data.evaluators, device)
         samples = draw_samples(learner, data.bank, device)
         adapted = adapted_rates(data, learner)
-        pictures = []
         if group.is_first():
             write_example_losses(folder, example_losses(data.bank, found.predictions))
-            pictures = [path for each in data.evaluators for path in each.draw(folder)]
         return Final(
             metrics=found.metrics,
             summary={k: v for each in data.evaluators for k, v in each.details().items()}
@@ -164,7 +162,6 @@ class Pretraining(Experiment[Config]):
             samples=[sample.shown() for sample in samples],
             tables=sample_tables(samples)
             | {k: v for each in data.evaluators for k, v in each.tables().items()},
-            pictures=pictures,
         )
 
 

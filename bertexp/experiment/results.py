@@ -61,7 +61,6 @@ def _record(run: Run, final: Final) -> None:
         if run.tracker:
             for name, (columns, rows) in final.tables.items():
                 run.tracker.log_rows(name, columns, rows)
-            run.tracker.log_pictures("evaluation", final.pictures)
     write_summary(folder, summary(run, final))
     run.experiment.record(folder, final)
     for part in _report(run, final):

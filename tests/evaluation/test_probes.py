@@ -255,6 +255,7 @@ def test_probes_are_evaluated_again_and_a_wrong_layer_is_one_line(
     cache = {"BERTEXP_CACHE": str(run.parent / "cache")}
     done = command(*probes, "save=probed", module="bertexp.evaluate", **cache)
     assert done.code == 0, done.lines
+    assert (run / "evaluations" / "probed.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads((run / "evaluations" / "probed.json").read_text())
     length, word = found["probes"]
     assert (length["name"], word["name"]) == ("length", "word")
@@ -277,7 +278,7 @@ def test_probes_are_evaluated_again_and_a_wrong_layer_is_one_line(
     assert (wrong.code, wrong.lines) == (1, [line])
 
 
-def test_a_run_logs_its_probes_and_draws_their_layers(command: Callable[..., Any]) -> None:
+def test_a_run_logs_its_probes(command: Callable[..., Any]) -> None:
     done = command(
         *("dataset=synthetic", "dataset.synthetic.documents=60", "dataset.validation_fraction=0.2"),
         *("evaluation.probes=[length,word]", "evaluation.probe_examples=120"),
@@ -295,7 +296,3 @@ def test_a_run_logs_its_probes_and_draws_their_layers(command: Callable[..., Any
     assert json.loads(tables[0].read_text())["columns"][:4] == [
         *("name", "accuracy", "untrained", "control")
     ]
-    picture = (run / "probes.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
-    logged = done.folder.glob("outputs/wandb/offline-run-*/files/media/images/evaluation/*.png")
-    assert [path.read_bytes() for path in logged] == [picture]
