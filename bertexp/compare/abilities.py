@@ -64,19 +64,14 @@ def find_yardsticks(runs: Sequence[Run], abilities: Sequence[Ability]) -> tuple[
         for one in run.summary.get("probes", ()):
             probed[PROBE + one["name"]].append(one)
 
-    def mean(ones: Sequence[dict[str, Any]], name: str) -> float | None:
-        values = [one[name] for one in ones if name in one]
-        return statistics.fmean(values) if values else None
+    def mean(ones: Sequence[dict[str, Any]], name: str) -> float:
+        return statistics.fmean(one[name] for one in ones)
 
     return tuple(
         Yardstick(
             metric,
-            *(
-                ones[0]["majority"],
-                ones[0]["tfidf"],
-                mean(ones, "untrained"),
-                mean(ones, "control"),
-            ),
+            *(ones[0]["majority"], ones[0]["tfidf"]),
+            *(mean(ones, "untrained"), mean(ones, "control")),
         )
         for metric, ones in probed.items()
         if metric in known

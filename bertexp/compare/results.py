@@ -147,15 +147,14 @@ class Yardstick:
     """What the accuracy of a probe is compared with, whatever the setting.
 
     ``majority`` always predicts the most common class, ``tfidf`` classifies by the words alone.
-    ``untrained`` encoders, and the ``control`` with random labels, are means over the runs; None
-    for runs that were not compared with them.
+    ``untrained`` encoders, and the ``control`` with random labels, are means over the runs.
     """
 
     metric: str
     majority: float
     tfidf: float
-    untrained: float | None
-    control: float | None
+    untrained: float
+    control: float
 
 
 @dataclass(frozen=True)

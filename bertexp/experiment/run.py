@@ -102,7 +102,7 @@ class Run(Watch):
         others = [head for phase in prepared.phases for head in phase.heads]
         learner = Learner(prepared.model, prepared.heads, others).to(accelerator.device)
         trainings = prepare_training(prepared.phases, learner, accelerator, checkpoint)
-        number = checkpoint.progress.get("phase", 0) if checkpoint else 0
+        number = checkpoint.progress["phase"] if checkpoint else 0
         exported = (prepared.model, prepared.tokenizer, prepared.max_length)
         saver = Saver(*exported, invocation.folder, config.trainer)
         parts = (accelerator, learner, trainings, number, saver, record, tracker, clock)

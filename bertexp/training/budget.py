@@ -160,15 +160,10 @@ def steps_ahead(progress: Mapping[str, Any], examples: int, steps_per_epoch: int
     size or the data changed, the run resumes after the share of its data that it has seen.
     """
     if progress["steps_per_epoch"] == steps_per_epoch:
-        return int(progress.get("ahead", 0))
-    start = begun(progress)
+        return int(progress["ahead"])
+    start = Start(**progress["start"])
     seen = start.epochs + (progress["state"]["examples"] - start.examples) / examples
     return round(seen * steps_per_epoch) - int(progress["step"])
-
-
-def begun(progress: Mapping[str, Any]) -> Start:
-    """Return where the phase of a checkpoint began."""
-    return Start(**progress.get("start", {}))
 
 
 def learning_rate_factor(config: SchedulerConfig, progress: float) -> float:

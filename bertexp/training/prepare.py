@@ -16,7 +16,7 @@ from bertexp import group
 from bertexp.families.restriction import pack
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
-from bertexp.training.budget import Budget, Start, begun, steps_ahead
+from bertexp.training.budget import Budget, Start, steps_ahead
 from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.compiler import choose_compiling
 from bertexp.training.graphs import can_record
@@ -120,13 +120,13 @@ def _packs(learner: Learner, accelerator: Accelerator) -> bool:
 
 def _give_rest(trainings: Sequence[Training], progress: Mapping[str, Any]) -> None:
     """Give the phase of a checkpoint what is left of its budget."""
-    number = progress.get("phase", 0)
+    number = progress["phase"]
     if number >= len(trainings):
         raise UserError(f"phases: the run to resume is in phase {number + 1} already.")
     resumed = trainings[number]
     examples, per_epoch = len(resumed.phase.examples), resumed.batches.steps_per_epoch
     ahead = steps_ahead(progress, examples, per_epoch)
-    resumed.budget = budget_of(resumed, ahead, begun(progress))
+    resumed.budget = budget_of(resumed, ahead, Start(**progress["start"]))
 
 
 def begin_phase(training: Training, before: Training) -> None:
