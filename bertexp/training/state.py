@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bertexp import group
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bertexp.objectives.batch import Batch
-
-
-# The counts since the last logged line that a checkpoint keeps.
-KEPT = ("tokens", "positions", "predicted", "maskable", "masked", "requested", "empty", "flops")
 
 
 @dataclass(frozen=True)
@@ -153,18 +149,17 @@ class Window:
 
     def plain(self) -> dict[str, Any]:
         losses = {name: float(loss) for name, loss in self.losses.items()}
-        counts = {name: getattr(self.tally, name) for name in KEPT}
         own = {"weights": self.weights, "losses": losses, "good": float(self.good)}
-        return own | {"seconds": self.seconds} | counts
+        return own | {"seconds": self.seconds, "tally": asdict(self.tally)}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any], device: torch.device) -> Window:
         """Restore what ``plain`` returned, to the last bit."""
         import torch
 
-        counts = {name: plain[name] for name in KEPT}
         losses = {n: torch.tensor(v, device=device) for n, v in plain["losses"].items()}
-        return cls(plain["weights"], losses, plain["good"], plain["seconds"], Tally(**counts))
+        tally = Tally(**plain["tally"])
+        return cls(plain["weights"], losses, plain["good"], plain["seconds"], tally)
 
     def metrics(self) -> dict[str, float]:
         """Return ``train/*``: mean loss, tokens a second without padding, and masking.
