@@ -115,14 +115,6 @@ def _existing(config: Config) -> Tokenizer | None:
     return tokenizer
 
 
-def prepare_training(
-    config: Config, tokenizer: Tokenizer | None = None
-) -> tuple[Tokenizer, Examples]:
-    """Prepare only the tokenizer and the training examples, see ``prepare_data``."""
-    task, examples = prepare_examples(config, tokenizer)
-    return task.writer.tokenizer, examples
-
-
 def prepare_examples(config: Config, tokenizer: Tokenizer | None = None) -> tuple[Task, Examples]:
     """Prepare only the task and its training examples, see ``prepare_data``."""
     corpus, _, tokens, task = _prepare_text(config, tokenizer)

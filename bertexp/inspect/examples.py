@@ -13,12 +13,12 @@ from rich.text import Text
 from bertexp.console import aligned, listed, show
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.display import Shown
-from bertexp.experiment.prepare import prepare_training
+from bertexp.experiment.prepare import prepare_examples
 from bertexp.inspect import TOPICS
 from bertexp.inspect.subject import Subject
 from bertexp.masking.masker import Masked
 from bertexp.objectives.audit import LONGEST_RUN, Audit, audit, masked_batches
-from bertexp.objectives.examples import MaskedExamples
+from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.objectives.formats import RowExamples
 from bertexp.objectives.pair_examples import PairExamples
 from bertexp.pairs import NEXT
@@ -103,11 +103,18 @@ def mask_text(subject: Subject, draws: int = EXAMPLES) -> MaskedText:
 
 
 def _prepare(subject: Subject) -> tuple[Tokenizer, MaskedExamples]:
-    config = subject.config
-    tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
+    tokenizer, examples = _examples(subject)
     if not isinstance(examples, MaskedExamples):
-        raise UserError(f"what=masking: task={config.task.name} masks nothing; try task=mlm.")
+        raise UserError(
+            f"what=masking: task={subject.config.task.name} masks nothing; try task=mlm."
+        )
     return tokenizer, examples
+
+
+def _examples(subject: Subject) -> tuple[Tokenizer, Examples]:
+    tokenizer = subject.tokenizer if subject.saved else None
+    task, examples = prepare_examples(subject.config, tokenizer)
+    return task.writer.tokenizer, examples
 
 
 def _legend() -> Text:
@@ -185,7 +192,7 @@ def _kind(mask_id: int, written: int, seen: int, predicted: bool) -> str | None:
 def show_pairs(subject: Subject) -> None:
     """Print ten pairs of the first epoch, equally many of each kind, and the kinds' shares."""
     config = subject.config
-    tokenizer, examples = prepare_training(config, subject.tokenizer if subject.saved else None)
+    tokenizer, examples = _examples(subject)
     text = examples.text if isinstance(examples, MaskedExamples) else examples
     if not isinstance(text, PairExamples):
         raise UserError(f"what=pairs: task={config.task.name} has no pairs; try task=nsp.")

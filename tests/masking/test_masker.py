@@ -351,10 +351,10 @@ import sys
 import numpy as np
 from hydra import compose, initialize_config_dir
 from bertexp.config import conf_dir, parse
-from bertexp.experiment.prepare import prepare_training
+from bertexp.experiment.prepare import prepare_examples
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = parse(compose("config", overrides=sys.argv[2:]))
-_, examples = prepare_training(config)
+_, examples = prepare_examples(config)
 ids = np.arange(int(sys.argv[1]), 32, 2)
 unmasked = examples.unmasked(ids)
 masked = examples.masker.mask(unmasked, ids, epoch=3)
