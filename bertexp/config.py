@@ -189,7 +189,6 @@ def keys(schema: type[Any] = Config) -> list[str]:
 
 
 def groups(schema: type[RunConfig] = Config) -> list[str]:
-    """Return the names of the config groups."""
     hints = get_type_hints(schema)
     return [field.name for field in fields(schema) if is_dataclass(hints[field.name])]
 

@@ -57,7 +57,6 @@ def _names(run: Run) -> list[str]:
 
 
 def find_yardsticks(runs: Sequence[Run], abilities: Sequence[Ability]) -> tuple[Yardstick, ...]:
-    """Return the yardsticks of the abilities that are probes, from any of the runs."""
     known = {ability.metric for ability in abilities}
     probed = defaultdict(list)
     for run in runs:

@@ -139,7 +139,6 @@ def _at_its_end(run: Run, metric: str, at: str) -> Run:
 
 
 def _missing(run: Run, metric: str, at: str, budget: float | None) -> str | None:
-    """Return why a run has no value; None if it has one."""
     if not run.curve:
         evaluated = any(metric in line for line in run.history)
         return f"did not log {UNITS[at].column}" if evaluated else f"has no {metric}"

@@ -57,7 +57,6 @@ def short_names(comparison: Comparison) -> dict[str, str]:
 
 
 def within(comparison: Comparison) -> str:
-    """Return the margin in words."""
     return f"to within {comparison.margin:g} {comparison.unit}".rstrip()
 
 

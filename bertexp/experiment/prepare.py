@@ -94,7 +94,6 @@ def prepare_tokenizer(config: Config) -> Tokenizer:
 
 
 def _existing(config: Config) -> Tokenizer | None:
-    """Return the existing tokenizer, None if it has to be trained."""
     own, tokenizer = config.tokenizer, None
     tokens, other = own.vocab_size, f"tokenizer={own.name} tokenizer.vocab_size={own.vocab_size}"
     if own.name == "pretrained":

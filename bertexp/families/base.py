@@ -97,7 +97,6 @@ class Family(Kind):
 
     @property
     def config(self) -> Any:
-        """The configuration of ``transformers``."""
         return self.model.config
 
     @property
@@ -107,7 +106,6 @@ class Family(Kind):
 
     @property
     def heads(self) -> frozenset[str]:
-        """The heads that the model has."""
         name = type(self.model).__name__
         return next(
             (heads for heads, known in self.classes().items() if known == name), frozenset()
@@ -115,7 +113,6 @@ class Family(Kind):
 
     @property
     def word_embeddings_VD(self) -> Tensor:
-        """The embedding table."""
         return self.model.get_input_embeddings().weight
 
     def arguments(

@@ -76,7 +76,6 @@ class Kind:
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        """Return the names of the settings in its configuration."""
         from transformers import CONFIG_MAPPING
 
         made: Any = CONFIG_MAPPING[cls.name]
@@ -166,7 +165,6 @@ class Kind:
 
     @classmethod
     def segments(cls, config: Any) -> int:
-        """Return the number of segment types."""
         return max(1, int(getattr(config, "type_vocab_size", None) or 1))
 
     @classmethod

@@ -128,7 +128,6 @@ def _require_layer(layer: int | None, layers: int) -> None:
 
 
 def read_attention(subject: Subject) -> Attention:
-    """Return the attention of the subject's model to its text."""
     weights = torch.stack(subject.read("attentions", is_causal=subject.is_causal))[:, 0]
     return Attention(subject.input.tokens, weights.double(), subject.is_causal, subject.name)
 

@@ -51,7 +51,6 @@ class MaskedText(Shown):
 
     @property
     def tokens(self) -> list[str]:
-        """The tokens of the text."""
         return [self.tokenizer.shown[index] for index in self.ids_BL[0]]
 
     @property
@@ -171,7 +170,6 @@ def _lines(
 
 
 def _marked(kind: str, written: int, seen: int, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Return a token with its marks, and its style."""
     before, after, style, _ = KINDS[kind]
     text = tokenizer.bare_tokens[written]
     if written != seen and seen != tokenizer.mask_id:

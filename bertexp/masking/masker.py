@@ -85,7 +85,6 @@ class Masker:
         return other
 
     def under(self, seed: int) -> Masker:
-        """Return the masker with another seed."""
         other = copy.copy(self)
         other.seed = seed
         return other

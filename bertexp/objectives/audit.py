@@ -129,7 +129,6 @@ def run_lengths(predicted_BL: np.ndarray) -> np.ndarray:
 
 
 def _sums(tokenizer: Tokenizer, ids_BL: np.ndarray, masked: Masked) -> dict[str, float]:
-    """Return the sums of one batch, by name."""
     predicted_BL, changed_BL = masked.predicted_BL, masked.input_ids_BL != ids_BL
     maskable_BL = ~tokenizer.is_special_V[ids_BL]
     is_mask_BL = masked.input_ids_BL == tokenizer.mask_id

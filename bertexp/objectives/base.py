@@ -213,7 +213,6 @@ def shuffled(count: int) -> np.ndarray:
 def freeze(
     examples: Examples, chosen: np.ndarray, objective: str, condition: float | str, weight: float
 ) -> EvalSet:
-    """Return a set of the chosen examples."""
     batches = [*batched(examples, chosen)]
     shown = examples.batch(0, batches[len(batches) // 2].example_ids[:SHOWN])
     return EvalSet(objective, condition, weight, batches, shown, examples.documents())

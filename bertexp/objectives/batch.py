@@ -120,10 +120,6 @@ class Batch(Inputs):
             targets={name: each.padded(own, length) for name, each in self.targets.items()},
         )
 
-    def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory, for asynchronous copies to a GPU."""
-        return self.mapped(lambda tensor: tensor.pin_memory())
-
     def mapped(self, change: Callable[[Any], Any], kind: type = torch.Tensor) -> Batch:
         targets = {name: target.mapped(change, kind) for name, target in self.targets.items()}
         return replace(super().mapped(change, kind), targets=targets)

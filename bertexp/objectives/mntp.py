@@ -79,7 +79,6 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
 
     @property
     def share(self) -> float:
-        """The share of causal examples."""
         return OBJECTIVES.keys_of(self.config, MntpKeys).causal_share
 
     @property

@@ -77,7 +77,6 @@ def use_first_position(batch: Batch, name: str, labels_B: torch.Tensor) -> Batch
 
 
 def rounded_up(count: float, multiple: int) -> int:
-    """Return ``count`` rounded up to a multiple."""
     return int(-(-count // multiple)) * multiple
 
 

@@ -131,10 +131,8 @@ class Tokenizer:
             return None
         added = self.backend.get_added_tokens_decoder()
         spell = bytes_of if self._is_byte_level else piece_bytes
-        spelled = [
-            None if index in added or self.is_special_V[index] else spell(token)
-            for index, token in enumerate(self.tokens)
-        ]
+        whole = {*added, *np.flatnonzero(self.is_special_V)}
+        spelled = [None if n in whole else spell(token) for n, token in enumerate(self.tokens)]
         return WordBoundaries(spelled, self.backend.pre_tokenizer)
 
     @cached_property
@@ -222,8 +220,7 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """16 digits that change whenever any text would get other ids."""
         own: dict[str, Any] = {} if self.roles == Roles() else {"roles": asdict(self.roles)}
-        if self.separators > 1:
-            own["separators"] = self.separators
+        own |= {"separators": self.separators} if self.separators > 1 else {}
         return fingerprint(cutting(self.backend) | own)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -247,5 +244,5 @@ class Tokenizer:
 
 def cutting(backend: Backend) -> dict[str, Any]:
     """Return what decides how a text is cut and numbered, without what is put around it."""
-    described: dict[str, Any] = json.loads(backend.to_str())
-    return described | dict.fromkeys(("post_processor", "padding", "truncation"))
+    parts: dict[str, Any] = json.loads(backend.to_str())
+    return parts | dict.fromkeys(("post_processor", "padding", "truncation"))
