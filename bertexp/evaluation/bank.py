@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,8 @@ from bertexp.objectives.base import EvalSet, Evaluated, Objective
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.samples import Sample
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,26 +63,17 @@ class Bank:
 
     @property
     def yardsticks(self) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for objective, sets in self.sets:
-            found |= objective.yardsticks(sets)
-        return found
+        return merged(objective.yardsticks(sets) for objective, sets in self.sets)
 
     @property
     def answered(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for objective, sets in self.sets:
-            found |= objective.answered(sets)
-        return found
+        return merged(objective.answered(sets) for objective, sets in self.sets)
 
     def details(self, metrics: Mapping[str, float]) -> list[RenderableType]:
         return [part for one, _ in self.sets for part in one.details(metrics, self.answered)]
 
     def optimum(self, language: Language) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for objective, sets in self.sets:
-            found |= objective.optimum(sets, language)
-        return found
+        return merged(objective.optimum(sets, language) for objective, sets in self.sets)
 
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
         """Return a model's metrics by name.
@@ -95,6 +89,10 @@ class Bank:
         first, _ = self.sets[0]
         metrics.setdefault("eval/loss", metrics[f"{first.prefix}loss"])
         return metrics
+
+
+def merged(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def build_bank(

@@ -22,7 +22,7 @@ from bertexp.data.tokens.stream import DocumentStream, TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.training import train_tokenizer
 from bertexp.data.tokens.unknown import check_unknown
-from bertexp.evaluation.bank import Bank, build_bank
+from bertexp.evaluation.bank import Bank, build_bank, merged
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.evaluation.grammar.reading import check_source
 from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN
@@ -57,31 +57,23 @@ class Data:
 
     @property
     def fingerprints(self) -> dict[str, Any]:
-        bank = self.bank.fingerprints
-        for evaluator in self.evaluators:
-            bank |= evaluator.fingerprints()
+        others = merged(each.fingerprints() for each in self.evaluators)
         return {
             "corpus": self.corpus.fingerprint,
             "tokenizer": self.tokenizer.fingerprint,
             "tokens": self.tokens["train"].fingerprint,
-            "bank": bank,
+            "bank": self.bank.fingerprints | others,
         }
 
     @property
     def answered(self) -> dict[str, int]:
         """By accuracy, its number of independent examples."""
-        found = self.bank.answered
-        for evaluator in self.evaluators:
-            found |= evaluator.answered()
-        return found
+        return self.bank.answered | merged(each.answered() for each in self.evaluators)
 
     @property
     def yardsticks(self) -> dict[str, float]:
         """By metric, the best value without looking at the input."""
-        found = self.bank.yardsticks
-        for evaluator in self.evaluators:
-            found |= evaluator.yardsticks()
-        return found
+        return self.bank.yardsticks | merged(each.yardsticks() for each in self.evaluators)
 
     def details(self, metrics: Mapping[str, float]) -> list[RenderableType]:
         """Return the lines below the table of results."""
@@ -140,9 +132,7 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     evaluators = prepare_evaluators(source)
     optimum: dict[str, float] = {}
     if language:
-        optimum = bank.optimum(language)
-        for evaluator in evaluators:
-            optimum |= evaluator.optimum(language)
+        optimum = bank.optimum(language) | merged(each.optimum(language) for each in evaluators)
     return Data(corpus, tokenizer, tokens, task, examples, bank, optimum, evaluators)
 
 
