@@ -29,7 +29,7 @@ from bertexp.experiment.summary import recording_failure
 from bertexp.help import asks_for_help, help_text
 from bertexp.mistakes import MISTAKES, explain, in_a_line
 from bertexp.signals import Signals
-from bertexp.sweeps.config import register_search
+from bertexp.sweeps.points import register_search
 from bertexp.terminal import FULL_ERROR, command
 from bertexp.unread import COMMAND_LINE, conditions, refuse_unread, written
 from bertexp.validation import UserError, is_mistake

@@ -1,4 +1,4 @@
-"""The points of a sweep, and the margin, budget and first seeds of ``hydra/sweeper=resolve``."""
+"""The points of a sweep: of a grid, of Optuna's search, and of ``hydra/sweeper=resolve``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,29 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.plugins import Plugins
 
 from bertexp.validation import UserError, require
 
 # Overrides with several values, and those of a study's file, by key.
 Varied = Mapping[str, Override]
+# ``hydra/sweeper=optuna``, in Python because Optuna's own plugin for Hydra, if it is installed,
+# stores an entry of this name, which no file can replace.
+SEARCH = {
+    "_target_": "hydra_plugins.bertexp_sweepers.SearchSweeper",
+    "_recursive_": False,
+    # Values or intervals by key, as in the grid's params.
+    "params": None,
+    # The number of jobs.
+    "n_trials": 20,
+    # The number of jobs drawn at a time; with hydra/launcher=joblib they run at a time.
+    "n_jobs": 1,
+    # One of Optuna's samplers, with its arguments. With a seed the same command draws the same
+    # jobs, so that a search can be resumed.
+    "sampler": {"_target_": "optuna.samplers.TPESampler", "seed": 0},
+}
 
 
 def grid(varied: Varied, together: Collection[str]) -> list[list[str]]:
@@ -32,6 +49,12 @@ def grid(varied: Varied, together: Collection[str]) -> list[list[str]]:
         raise UserError(f"hydra.sweeper.together: needs as many values of each; {counts}.")
     points = zip(*side_by_side, strict=True) if side_by_side else [()]
     return [[*point, *rest] for point in points for rest in itertools.product(*lists.values())]
+
+
+def register_search() -> None:
+    """Make ``hydra/sweeper=optuna`` choose the search of this package."""
+    Plugins.instance()  # lets that plugin register itself first
+    ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper")
 
 
 def suggested(trial: Any, varied: Varied) -> list[str]:
