@@ -104,6 +104,13 @@ def options_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", metavar="PATH", nargs="*", help="folders of runs or sweeps, globs")
+    _add_choices(parser)
+    _add_output(parser)
+    _add_dashboard(parser)
+    return parser
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         metavar="KEY",
@@ -138,9 +145,6 @@ def options_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="compare by RUN/evaluations/NAME.json, which bertexp.evaluate has saved",
     )
-    _add_output(parser)
-    _add_dashboard(parser)
-    return parser
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

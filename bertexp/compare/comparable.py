@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bertexp.compare.budgets import first_trained, is_midway, spent
+from bertexp.compare.results import Difference
 from bertexp.compare.runs import Run
 from bertexp.compare.settings import ENCODER, SEED, varying
 from bertexp.console import value_text
@@ -77,7 +78,7 @@ def undirected(metric: str) -> list[str]:
 def notes(
     runs: Sequence[Run],
     others: Sequence[str],
-    unpaired: Sequence[str],
+    differences: Sequence[Difference],
     at: str,
     budget: float | None,
 ) -> list[str]:
@@ -85,7 +86,6 @@ def notes(
 
     Args:
         others: the keys in which runs of a setting differ.
-        unpaired: settings without a run that forms a pair with one of the baseline.
     """
     counted = [run for run in runs if run.value is not None]
     found = []
@@ -94,7 +94,8 @@ def notes(
         if lacking := number - valued[label]:
             found.append(f"{label}: {lacking} of {number} runs without a value.")
     found += _pooled(counted, others)
-    found += [f"{label}: no run is a pair with one of the baseline." for label in unpaired]
+    alone = (each.setting for each in differences if not each.seeds)
+    found += [f"{label}: no run is a pair with one of the baseline." for label in alone]
     if budget is None:
         found += _unequal_ends(counted, at)
     else:

@@ -85,9 +85,7 @@ def _comparison(
     swept = {setting.label: setting.values for setting in settings}
     base = chosen if chosen in values else None
     found = differences(values, base, row, rule) if base else ()
-    unpaired = [d.setting for d in found if not d.seeds]
     abilities = find_abilities(runs, [*swept])
-    answered = [run.summary.get("answered", {}).items() for run in runs]
     return Comparison(
         metric=metric,
         lower_is_better=row.lower_is_better,
@@ -96,7 +94,7 @@ def _comparison(
         keys=keys,
         baseline=chosen,
         ranked=not refused,
-        warnings=(*refused, *notes(runs, others, unpaired, at, budget)),
+        warnings=(*refused, *notes(runs, others, found, at, budget)),
         settings=tuple(settings),
         differences=found,
         effects=find_effects(swept, values, base, row, rule) if base else (),
@@ -104,11 +102,16 @@ def _comparison(
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
         yardsticks=find_yardsticks(runs, abilities),
-        answered={name: count for items in answered for name, count in items if count},
+        answered=_answered(runs),
         margin=rule.margin,
         anytime=rule.anytime,
         looks=all_looks(values, base, row) if base and rule.anytime else {},
     )
+
+
+def _answered(runs: Sequence[Run]) -> dict[str, int]:
+    known = (run.summary.get("answered", {}).items() for run in runs)
+    return {name: count for items in known for name, count in items if count}
 
 
 def _require_metric(runs: Sequence[Run], metric: str) -> None:

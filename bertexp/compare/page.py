@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -24,6 +24,15 @@ STATUS_MARKS = {"finished": "●", "running": "◐", "interrupted": "■", "fail
 # Colours of a palette, those of ``page.css``; settings beyond them are grey.
 HUES = 7
 
+FILTERS: dict[str, Callable[..., Any]] = {
+    "number": number,
+    "p_value": wording.p_value,
+    "plural": plural,
+    "plain": lambda value: "" if value is None else repr(value),
+    "verdict": wording.verdict,
+    "meaning": lambda metric: describe(metric).meaning,
+}
+
 # An interval in a table: places in percent of its width.
 Bar = dict[str, Any]
 
@@ -43,21 +52,12 @@ def render(comparison: Comparison) -> str:
         ASSETS,
         styles=("page.css",),
         scripts=("page.js", "charts.js"),
-        filters={
-            "number": number,
-            "p_value": wording.p_value,
-            "plural": plural,
-            "plain": lambda value: "" if value is None else repr(value),
-            "verdict": wording.verdict,
-            "meaning": lambda metric: describe(metric).meaning,
-        },
+        filters=FILTERS,
         comparison=comparison,
         headline=wording.headline(comparison),
         examples=wording.example_by_example(comparison.examples) if comparison.examples else "",
         circumstances=wording.circumstances(comparison),
-        baseline=wording.short_names(comparison).get(comparison.baseline or "", ""),
         digits=wording.decimals(comparison),
-        unit=comparison.unit,
         brief=short_keys(comparison.keys),
         rows=_rows(comparison, settings),
         effects=[(effect, _bar(effect, reach, 0.0)) for effect in comparison.effects],
@@ -71,7 +71,6 @@ def render(comparison: Comparison) -> str:
         correction=partial(wording.correction, comparison),
         within=wording.within(comparison),
         of_means=wording.of_means(comparison),
-        tested=comparison.ranked and bool(comparison.differences),
         rates=rates.rates if rates else (),
         heat=_heat(rates) if rates else [],
         marks=STATUS_MARKS,

@@ -88,7 +88,8 @@ def rows_of(sweep: Path) -> list[Row]:
             "commit": versions["git_commit"],
             "values": " ".join(f"{r.seed}:{r.value:.6f}" for r in runs),
         }
-        rows.append({name: text(value) for name, value in row.items()})
+        texts = {name: f"{v:.6f}" if isinstance(v, float) else str(v) for name, v in row.items()}
+        rows.append({name: value if row[name] is not None else "" for name, value in texts.items()})
     return rows
 
 
@@ -114,10 +115,6 @@ def machine(precision: str) -> Row:
     cpu_kind = f"CPU, one thread of {name}, {torch.backends.cpu.get_cpu_capability()}"
     exact = {"no": "float32", "bf16": "bfloat16"}[mixed_precision(precision, on_cpu=True)]
     return {"hardware": cpu_kind, "precision": exact}
-
-
-def text(value: object) -> str:
-    return "" if value is None else f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
 def read(path: Path) -> list[Row]:
