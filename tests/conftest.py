@@ -20,7 +20,7 @@ from forkserver import ForkServer
 from hydra import compose, initialize_config_dir
 from hypothesis import settings
 
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.config import Config, conf_dir, parse
 from bertexp.finetune.config import FinetuneConfig, LabelledConfig
 
@@ -250,7 +250,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def make_run() -> Callable[..., Run]:
+def make_run() -> Callable[..., Record]:
     """Return a function that makes up a run as the comparison would read it from disk."""
 
     def make(
@@ -266,7 +266,7 @@ def make_run() -> Callable[..., Run]:
         versions: dict[str, str] | None = None,
         folder: str | None = None,
         **config: Any,
-    ) -> Run:
+    ) -> Record:
         values = {key.replace("__", "."): value for key, value in config.items()}
         steps = range(every, every * len(losses) + 1, every)
         history = [
@@ -284,7 +284,7 @@ def make_run() -> Callable[..., Run]:
             summary["budget"] = {"step": steps[-1], "tokens": steps[-1] * tokens_per_step}
         name = folder or ",".join(f"{key}={value}" for key, value in values.items())
         full = {"seed": seed, "task.max_length": 128, **values}
-        return Run(Path(f"{name},seed={seed}"), full, summary, history, status, None, written)
+        return Record(Path(f"{name},seed={seed}"), full, summary, history, status, None, written)
 
     return make
 

@@ -14,8 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bertexp.api.process import written
-from bertexp.compare.runs import Run as Records
-from bertexp.compare.runs import read_run
+from bertexp.compare.runs import Record, read_run
 from bertexp.config import conf_dir
 from bertexp.console import shown
 from bertexp.display import Picture, Shown, picture
@@ -216,7 +215,7 @@ class Run(Shown):
                 yield picture(drawn)
 
     @property
-    def _records(self) -> Records:
+    def _records(self) -> Record:
         return read_run(self._require_folder())
 
     @cached_property

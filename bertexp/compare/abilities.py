@@ -10,7 +10,7 @@ from typing import Any
 
 from bertexp.compare.refusals import OWN_TEXTS, refusals
 from bertexp.compare.results import Ability, Comparison, Yardstick
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.compare.statistics import estimate
 from bertexp.console import MISSING, number
 from bertexp.metrics import describe, margin
@@ -20,7 +20,7 @@ PROBE, PHENOMENON = "eval/probe/", "eval/minimal_pairs/"
 DECIMALS = 3
 
 
-def find_abilities(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Ability, ...]:
+def find_abilities(runs: Sequence[Record], labels: Sequence[str]) -> tuple[Ability, ...]:
     """Return the abilities of each setting's encoders by metric, with settings in order.
 
     Metrics that runs measured on different examples are left out, and runs that have not finished.
@@ -45,7 +45,7 @@ def find_abilities(runs: Sequence[Run], labels: Sequence[str]) -> tuple[Ability,
     return tuple(found)
 
 
-def _names(run: Run) -> list[str]:
+def _names(run: Record) -> list[str]:
     """Return the metrics that are marked as abilities, and accuracies of fine-tuned models."""
     of_labels = (*OWN_TEXTS, *run.task_metrics)
     rows = {name: describe(name) for name in run.metrics}
@@ -56,7 +56,7 @@ def _names(run: Run) -> list[str]:
     ]
 
 
-def find_yardsticks(runs: Sequence[Run], abilities: Sequence[Ability]) -> tuple[Yardstick, ...]:
+def find_yardsticks(runs: Sequence[Record], abilities: Sequence[Ability]) -> tuple[Yardstick, ...]:
     known = {ability.metric for ability in abilities}
     probed = defaultdict(list)
     for run in runs:

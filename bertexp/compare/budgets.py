@@ -12,7 +12,7 @@ from bertexp.console import clock, compact
 
 if TYPE_CHECKING:
     # Not imported for --help, which names the units: reading runs needs slow imports.
-    from bertexp.compare.runs import Curve, Line, Run
+    from bertexp.compare.runs import Curve, Line, Record
 
 
 class Unit(NamedTuple):
@@ -36,7 +36,7 @@ DEFAULT_UNIT = "steps"
 LATEST = 1.02
 
 
-def default_unit(runs: Sequence[Run]) -> str:
+def default_unit(runs: Sequence[Record]) -> str:
     """Return ``tokens`` if all runs were given the same number of them and nothing else."""
     limits = [f"trainer.{key}" for key in ("epochs", "max_steps", "max_time", "max_tokens")]
     given = {tuple(run.config.get(key) for key in limits) for run in runs}
@@ -52,8 +52,8 @@ def spent(at: str, budget: float) -> str:
 
 
 def measure(
-    runs: Sequence[Run], metric: str, at: str, evaluation: str | None = None
-) -> tuple[float | None, list[Run]]:
+    runs: Sequence[Record], metric: str, at: str, evaluation: str | None = None
+) -> tuple[float | None, list[Record]]:
     """Return the budget that all finished runs have reached, and the runs with their values there.
 
     Before any run has finished it is the one that all evaluated runs have reached. A saved
@@ -133,12 +133,12 @@ def _only_end(curve: Curve, budget: float) -> bool:
     return first_trained(curve) == end >= budget and not is_midway(curve, budget)
 
 
-def _at_its_end(run: Run, metric: str, at: str) -> Run:
+def _at_its_end(run: Record, metric: str, at: str) -> Record:
     missing = _missing(run, metric, at, run.curve[-1][0] if run.curve else None)
     return replace(run, value=None if missing else run.curve[-1][1], missing=missing)
 
 
-def _missing(run: Run, metric: str, at: str, budget: float | None) -> str | None:
+def _missing(run: Record, metric: str, at: str, budget: float | None) -> str | None:
     if not run.curve:
         evaluated = any(metric in line for line in run.history)
         return f"did not log {UNITS[at].column}" if evaluated else f"has no {metric}"
@@ -159,9 +159,9 @@ def _missing(run: Run, metric: str, at: str, budget: float | None) -> str | None
     return f"{metric} is not a number" if math.isnan(value) else None
 
 
-def _without_repeated(runs: Sequence[Run]) -> list[Run]:
+def _without_repeated(runs: Sequence[Record]) -> list[Record]:
     """Leave out the values of repeated runs, which are no further evidence."""
-    newest: dict[tuple[str, tuple[str, ...]], Run] = {}
+    newest: dict[tuple[str, tuple[str, ...]], Record] = {}
     for run in sorted(runs, key=lambda run: run.written):
         if run.value is not None:
             newest[run.setting, run.pair] = run

@@ -8,7 +8,7 @@ from typing import Any
 
 from bertexp.compare.budgets import first_trained, is_midway, spent
 from bertexp.compare.results import Difference
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.compare.settings import ENCODER, SEED, varying
 from bertexp.console import value_text
 from bertexp.metrics import BITS_PER_BYTE, describe
@@ -40,22 +40,22 @@ def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
     return next((key for key in keys if key in bank), None)
 
 
-def fingerprint(run: Run, part: str, metric: str) -> str | None:
+def fingerprint(run: Record, part: str, metric: str) -> str | None:
     prints = run.summary.get("fingerprints", {})
     if part == "bank":
         return prints.get("bank", {}).get(measured_on(run.summary, metric))
     return prints.get(part)
 
 
-def differ_in_tokenizers(runs: Sequence[Run]) -> bool:
+def differ_in_tokenizers(runs: Sequence[Record]) -> bool:
     return len(distinct(fingerprint(run, "tokenizer", "") for run in runs)) > 1
 
 
-def differ_in_strategies(runs: Sequence[Run]) -> bool:
+def differ_in_strategies(runs: Sequence[Record]) -> bool:
     return len(distinct(run.config.get("masking.strategy") for run in runs)) > 1
 
 
-def default_metric(runs: Sequence[Run]) -> str:
+def default_metric(runs: Sequence[Record]) -> str:
     """Return what runs are compared by unless the user names a metric.
 
     Single masked tokens, of which ``eval/loss`` is, favour strategies that mask single tokens: the
@@ -76,7 +76,7 @@ def undirected(metric: str) -> list[str]:
 
 
 def notes(
-    runs: Sequence[Run],
+    runs: Sequence[Record],
     others: Sequence[str],
     differences: Sequence[Difference],
     at: str,
@@ -110,7 +110,7 @@ def notes(
     return found + _cautions(counted)
 
 
-def _unequal_ends(runs: Sequence[Run], at: str) -> list[str]:
+def _unequal_ends(runs: Sequence[Record], at: str) -> list[str]:
     ends = sorted({run.curve[-1][0] for run in runs if run.curve})
     if len(ends) < 2:
         return []
@@ -119,7 +119,7 @@ def _unequal_ends(runs: Sequence[Run], at: str) -> list[str]:
     ]
 
 
-def _unmeasured(runs: Sequence[Run], at: str, budget: float) -> list[str]:
+def _unmeasured(runs: Sequence[Record], at: str, budget: float) -> list[str]:
     firsts = {run.folder: first_trained(run.curve) for run in runs}
     late = [r for r in runs if r.value is None and budget and (firsts[r.folder] or 0) > budget]
     if not late:
@@ -139,7 +139,7 @@ def _unmeasured(runs: Sequence[Run], at: str, budget: float) -> list[str]:
     ]
 
 
-def _pooled(runs: Sequence[Run], others: Sequence[str]) -> list[str]:
+def _pooled(runs: Sequence[Record], others: Sequence[str]) -> list[str]:
     """Return what intervals are over besides seeds, a line each."""
     found = []
     pooled = varying(others, [(run.setting, run.config) for run in runs])
@@ -163,7 +163,7 @@ def _pooled(runs: Sequence[Run], others: Sequence[str]) -> list[str]:
     return found
 
 
-def _unequal_steps(runs: Sequence[Run]) -> list[str]:
+def _unequal_steps(runs: Sequence[Record]) -> list[str]:
     budgets = [run.summary["budget"] for run in runs if run.summary.get("budget", {}).get("step")]
     rates = [budget["tokens"] / budget["step"] for budget in budgets]
     if not rates or max(rates) <= SAME_TOKENS * min(rates):
@@ -174,7 +174,7 @@ def _unequal_steps(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _cautions(runs: Sequence[Run]) -> list[str]:
+def _cautions(runs: Sequence[Record]) -> list[str]:
     found = []
     lengths = distinct(run.config.get(LENGTH) for run in runs)
     if len(lengths) > 1:
@@ -196,7 +196,7 @@ def _cautions(runs: Sequence[Run]) -> list[str]:
     return found + _other_versions(runs)
 
 
-def _other_versions(runs: Sequence[Run]) -> list[str]:
+def _other_versions(runs: Sequence[Record]) -> list[str]:
     found = []
     versions = [run.summary.get("versions", {}) for run in runs]
     for name in dict.fromkeys(name for known in versions for name in known):

@@ -12,7 +12,7 @@ from bertexp.compare.effects import find_effects
 from bertexp.compare.examples import clustered_difference
 from bertexp.compare.refusals import refusals
 from bertexp.compare.results import ComparedRun, Comparison, ExampleDifference, Setting
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults
 from bertexp.compare.statistics import estimate
 from bertexp.compare.verdicts import (
@@ -29,7 +29,7 @@ from bertexp.validation import UserError, nearest, require_choice
 
 
 def compare(
-    runs: Sequence[Run],
+    runs: Sequence[Record],
     *,
     metric: str | None = None,
     by: Sequence[str] = (),
@@ -65,7 +65,7 @@ def compare(
 
 
 def _comparison(
-    runs: Sequence[Run],
+    runs: Sequence[Record],
     keys: tuple[str, ...],
     others: tuple[str, ...],
     metric: str,
@@ -109,19 +109,19 @@ def _comparison(
     )
 
 
-def _answered(runs: Sequence[Run]) -> dict[str, int]:
+def _answered(runs: Sequence[Record]) -> dict[str, int]:
     known = (run.summary.get("answered", {}).items() for run in runs)
     return {name: count for items in known for name, count in items if count}
 
 
-def _require_metric(runs: Sequence[Run], metric: str) -> None:
+def _require_metric(runs: Sequence[Record], metric: str) -> None:
     known = dict.fromkeys(name for run in runs for name in run.metrics)
     if known and metric not in known:
         hint = nearest(metric, known) or f" There are {', '.join(known)}."
         raise UserError(f"--metric {metric}: no run has it.{hint}")
 
 
-def _values(counted: Sequence[Run]) -> Values:
+def _values(counted: Sequence[Record]) -> Values:
     found: dict[str, dict[str, dict[tuple[str, ...], float]]] = {}
     for run in sorted(counted, key=lambda run: run.seed or 0):  # as they were run
         assert run.value is not None
@@ -130,7 +130,7 @@ def _values(counted: Sequence[Run]) -> Values:
 
 
 def _settings(
-    runs: Sequence[Run], keys: Sequence[str], values: Values, row: Metric
+    runs: Sequence[Record], keys: Sequence[str], values: Values, row: Metric
 ) -> list[Setting]:
     swept = {run.setting: {key: run.config.get(key) for key in keys} for run in runs}
     found = []
@@ -155,7 +155,7 @@ def _baseline(settings: Sequence[Setting], wanted: str | None) -> str | None:
 
 
 def _examples(
-    counted: Sequence[Run], baseline: str | None, metric: str, budget: float | None
+    counted: Sequence[Record], baseline: str | None, metric: str, budget: float | None
 ) -> ExampleDifference | None:
     """Return the comparison by example if there are only two runs, and both have ended."""
     if len(counted) != 2 or baseline is None or budget is None:
@@ -169,7 +169,7 @@ def _examples(
     return ExampleDifference(first.setting, second.setting, *found) if found else None
 
 
-def _compared(run: Run) -> ComparedRun:
+def _compared(run: Record) -> ComparedRun:
     return ComparedRun(
         folder=str(shown(run.folder)),
         name=run.name,

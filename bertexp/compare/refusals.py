@@ -13,7 +13,7 @@ from bertexp.compare.comparable import (
     fingerprint,
     measured_on,
 )
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.console import plural, value_text
 from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.config import BankConfig
@@ -30,7 +30,7 @@ SCORED_KEYS = ("evaluation.pseudo_perplexity",)
 BANK_KEYS = (*(f"evaluation.{each.name}" for each in fields(BankConfig)), LENGTH)
 
 
-def refusals(runs: Sequence[Run], metric: str) -> list[str]:
+def refusals(runs: Sequence[Record], metric: str) -> list[str]:
     found = []
     parts: tuple[str, ...] = MUST_AGREE
     if metric.startswith(OWN_TEXTS):
@@ -66,7 +66,7 @@ def refusals(runs: Sequence[Run], metric: str) -> list[str]:
     return found
 
 
-def in_common(runs: Sequence[Run]) -> list[str]:
+def in_common(runs: Sequence[Record]) -> list[str]:
     """Return the measurements of texts that all runs have in common."""
     first, *others = runs
     return [
@@ -80,17 +80,17 @@ def in_common(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _by_bank(runs: Sequence[Run], metric: str) -> str:
+def _by_bank(runs: Sequence[Record], metric: str) -> str:
     """Return in a few words the runs of each bank, the fewest first.
 
     They are called by their objective or their setting, whichever tells the banks apart.
     """
-    banks: dict[str, list[Run]] = defaultdict(list)
+    banks: dict[str, list[Record]] = defaultdict(list)
     for run in runs:
         if (bank := fingerprint(run, "bank", metric)) is not None:
             banks[bank].append(run)
     groups = sorted(banks.values(), key=len)
-    names: tuple[Callable[[Run], str | None], ...] = (
+    names: tuple[Callable[[Record], str | None], ...] = (
         lambda run: measured_on(run.summary, metric),
         lambda run: run.setting,
         lambda run: (fingerprint(run, "bank", metric) or "")[:7],
@@ -114,6 +114,6 @@ def _few(values: Sequence[str]) -> str:
     return ", ".join([*values[:NAMED], "…"][: len(values)])
 
 
-def _tells_apart(key: str, groups: Sequence[Sequence[Run]]) -> bool:
+def _tells_apart(key: str, groups: Sequence[Sequence[Record]]) -> bool:
     values = [{value_text(run.config.get(key)) for run in group} for group in groups]
     return all(len(each) == 1 for each in values) and len(set.union(*values)) > 1

@@ -19,7 +19,7 @@ from bertexp.compare.comparison import compare
 from bertexp.compare.page import write_page
 from bertexp.compare.plots import write_plots
 from bertexp.compare.results import Comparison, write_csv_file, write_json_file
-from bertexp.compare.runs import Run, is_run, read_runs
+from bertexp.compare.runs import Record, is_run, read_runs
 from bertexp.compare.settings import SEED, differing_keys
 from bertexp.compare.table import render
 from bertexp.config import changes_outcome
@@ -37,7 +37,7 @@ NAMED, WIDEST = 4, 34
 DECIMALS = 3
 
 
-def compare_runs(runs: Sequence[Run], output: Path, **chosen: Any) -> Comparison:
+def compare_runs(runs: Sequence[Record], output: Path, **chosen: Any) -> Comparison:
     """Run ``compare`` with ``chosen``, write all files to ``output`` and print the table."""
     comparison = compare(runs, **chosen)
     terminal = console.output()
@@ -92,7 +92,7 @@ def default_output(paths: Sequence[str]) -> Path:
     return OUTPUTS / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
-def unrelated(runs: Sequence[Run]) -> str | None:
+def unrelated(runs: Sequence[Record]) -> str | None:
     """Return why runs are too different to be compared; None if they are not.
 
     The jobs of one sweep can be compared, and any two runs; others if they differ in few keys
@@ -110,7 +110,7 @@ def unrelated(runs: Sequence[Run]) -> str | None:
     return None
 
 
-def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
+def show_list(runs: Sequence[Record], metric: str | None, why: str | None) -> None:
     """Print each run: its name, start, status and result, its settings, and its folder.
 
     The jobs of a sweep are one entry, unless there is nothing else.
@@ -119,7 +119,7 @@ def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
         metric: what to show as the result, by default the loss, of fine-tuned runs their metric.
         why: why they are listed and not compared, for a note; None where that was wanted.
     """
-    by_sweep: dict[Path | None, list[Run]] = defaultdict(list)
+    by_sweep: dict[Path | None, list[Record]] = defaultdict(list)
     for run in runs:
         by_sweep[run.sweep].append(run)
     entries = []
@@ -150,7 +150,7 @@ def show_list(runs: Sequence[Run], metric: str | None, why: str | None) -> None:
         terminal.print(Text(f"\n{note}"))
 
 
-def _run_lines(run: Run, metric: str | None) -> list[tuple[str, ...]]:
+def _run_lines(run: Record, metric: str | None) -> list[tuple[str, ...]]:
     did = [*distinct(run.config.get(key) for key in ("task.name", "finetune.name"))]
     did += [
         value_text(run.config[k])
@@ -164,7 +164,7 @@ def _run_lines(run: Run, metric: str | None) -> list[tuple[str, ...]]:
     return lines if not run.error else [head, (run.error.splitlines()[0],), *lines[1:]]
 
 
-def _sweep_lines(sweep: Path, jobs: Sequence[Run], metric: str | None) -> list[tuple[str, ...]]:
+def _sweep_lines(sweep: Path, jobs: Sequence[Record], metric: str | None) -> list[tuple[str, ...]]:
     statuses = Counter(run.status for run in jobs)
     ended = ", ".join(f"{count} {status}" for status, count in statuses.items())
     keys = differing_keys([run.config for run in jobs])
@@ -179,7 +179,7 @@ def _sweep_lines(sweep: Path, jobs: Sequence[Run], metric: str | None) -> list[t
     ]
 
 
-def _result(runs: Sequence[Run], metric: str | None) -> str:
+def _result(runs: Sequence[Record], metric: str | None) -> str:
     name = metric or [*runs[0].task_metrics, "eval/loss"][0]
     values = [run.metrics[name] for run in runs if name in run.metrics]
     if not values:
@@ -188,7 +188,7 @@ def _result(runs: Sequence[Run], metric: str | None) -> str:
     return f"{name} {' to '.join(ends)}"
 
 
-def _typed(run: Run) -> Iterator[str]:
+def _typed(run: Record) -> Iterator[str]:
     """Yield what the run was started with that its result depends on, without groups."""
     from omegaconf import OmegaConf
 
@@ -199,10 +199,10 @@ def _typed(run: Run) -> Iterator[str]:
             yield str(override)
 
 
-def _steps(run: Run) -> int:
+def _steps(run: Record) -> int:
     lines: Iterator[Mapping[str, float | None]] = reversed(run.history)
     return int(next((line["step"] or 0 for line in lines if "step" in line), 0))
 
 
-def _began(run: Run) -> float:
+def _began(run: Record) -> float:
     return (run.folder / CONFIG_FILE).stat().st_mtime

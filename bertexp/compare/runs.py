@@ -28,8 +28,8 @@ Curve = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run's records, and its place in a comparison.
+class Record:
+    """The record of a run, and its place in a comparison.
 
     Attributes:
         config: its configuration, flat, with dotted keys.
@@ -94,7 +94,7 @@ class Run:
         }
 
 
-def read_runs(paths: Sequence[str | Path]) -> list[Run]:
+def read_runs(paths: Sequence[str | Path]) -> list[Record]:
     """Return the runs in and below ``paths``, in the order of their folders' names.
 
     Other files are skipped: a pattern may match a comparison's own files.
@@ -114,7 +114,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Run]:
     return [read_run(folder) for folder in found.values()]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> Record:
     """Return a folder's run; raises ``UserError`` if its record cannot be read."""
     summary = read_summary(folder)
     history = _read_history(folder / METRICS_FILE)
@@ -134,7 +134,7 @@ def read_run(folder: Path) -> Run:
         "killed": "its process is gone",
         "running": None if summary else "has no summary.json yet",
     }.get(how, summary.get("error"))
-    return Run(
+    return Record(
         folder=folder,
         config=_read_config(folder),
         summary=summary,
@@ -146,7 +146,7 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def evaluated(runs: Sequence[Run], name: str) -> list[Run]:
+def evaluated(runs: Sequence[Record], name: str) -> list[Record]:
     """Return the runs with the metrics of an evaluation that ``bertexp.evaluate`` has saved.
 
     A run without it has none.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from bertexp.arguments import composing
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.config import changes_outcome
 from bertexp.console import value_text
 from bertexp.registry import Registry
@@ -27,8 +27,8 @@ ALL_RUNS = "all runs"
 
 
 def group(
-    runs: Sequence[Run], by: Sequence[str] = ()
-) -> tuple[tuple[str, ...], tuple[str, ...], list[Run]]:
+    runs: Sequence[Record], by: Sequence[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...], list[Record]]:
     """Divide runs into settings, by the keys ``by`` or else by all that differ except the seed.
 
     A setting has the ``name`` of its runs where it is that of no other setting.

@@ -11,7 +11,7 @@ import numpy as np
 from bertexp.compare import anytime
 from bertexp.compare.comparable import default_metric
 from bertexp.compare.results import Difference, Look
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.compare.statistics import (
     ALPHA,
     MOST_SEEDS,
@@ -47,7 +47,7 @@ class Rule(NamedTuple):
 FIXED = Rule()
 
 
-def rule_of(runs: Sequence[Run], metric: str, margin: float | None) -> Rule:
+def rule_of(runs: Sequence[Record], metric: str, margin: float | None) -> Rule:
     """Return the rule of a comparison: runs of ``hydra/sweeper=resolve`` have one of their own.
 
     Their margin is in the unit of their sweep's metric, and does not apply to others.

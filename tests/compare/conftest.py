@@ -13,7 +13,7 @@ import pytest
 
 from bertexp.compare.comparison import compare
 from bertexp.compare.results import Comparison
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.compare.settings import group
 from bertexp.console import value_text
 
@@ -51,7 +51,7 @@ def _simulate(
     return replace(found, **{"warnings": (), "effects": (), **changes})
 
 
-def _run(point: Mapping[str, Any], seed: int, level: float, spread: float) -> Run:
+def _run(point: Mapping[str, Any], seed: int, level: float, spread: float) -> Record:
     # Runs with the same seed share a part of their luck: that is why they are paired.
     shared = np.random.default_rng(seed).normal() * spread
     label = ",".join(f"{key}={value_text(value)}" for key, value in point.items())
@@ -72,4 +72,4 @@ def _run(point: Mapping[str, Any], seed: int, level: float, spread: float) -> Ru
     folder = Path(f"outputs/sweeps/mask_rate/{label},seed={seed}")
     config = {"seed": seed, "name": None, **point}
     summary = {"tracker_id": f"{label or 'mlm'}-s{seed}-0123abcd", "metrics": metrics}
-    return Run(folder, config, summary, history, "finished", None, 0.0)
+    return Record(folder, config, summary, history, "finished", None, 0.0)

@@ -16,19 +16,19 @@ from bertexp import metrics
 from bertexp.compare.comparison import compare
 from bertexp.compare.page import write_page
 from bertexp.compare.results import write_csv_file, write_json_file
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.compare.sweep import setting_rows
 from bertexp.compare.table import render
 
 PROBE, TUNED = "eval/probe/package", "finetune/rte/accuracy"
-Make = Callable[..., Run]
+Make = Callable[..., Record]
 
 
 @pytest.fixture
 def having(make_run: Make) -> Make:
     """Return a function that makes up a run with metrics at its end, and what they ask."""
 
-    def make(rate: float, seed: int, figures: Mapping[str, float], asked: str = "p") -> Run:
+    def make(rate: float, seed: int, figures: Mapping[str, float], asked: str = "p") -> Record:
         run = make_run([3.0 - rate], seed=seed, masking__prob=rate)
         bank = {"mlm": "b", "probe/package": asked, TUNED: "f"}
         # The tokenizers differ: what is right does not depend on them.
@@ -40,7 +40,7 @@ def having(make_run: Make) -> Make:
     return make
 
 
-def printed(runs: list[Run]) -> list[str]:
+def printed(runs: list[Record]) -> list[str]:
     console = Console(width=80)
     with console.capture() as captured:
         console.print(render(compare(runs)))

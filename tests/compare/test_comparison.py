@@ -16,14 +16,14 @@ from bertexp.compare.budgets import common_budget, value_at
 from bertexp.compare.comparable import measured_on
 from bertexp.compare.comparison import compare
 from bertexp.compare.results import Comparison
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.compare.verdicts import Rule, rule_of
 from bertexp.metrics import METRICS, learn
 
-MakeRun = Callable[..., Run]
+MakeRun = Callable[..., Record]
 
 
-def sweep(make_run: MakeRun, **more: Any) -> list[Run]:
+def sweep(make_run: MakeRun, **more: Any) -> list[Record]:
     """Three rates, three seeds: 0.4 is clearly better than 0.15, and 0.1 hardly differs."""
     gain = {0.1: (0.03, -0.02, 0.01), 0.15: (0.0, 0.0, 0.0), 0.4: (-0.5, -0.51, -0.49)}
     return [
@@ -257,7 +257,7 @@ def test_runs_with_other_questions_are_not_ranked(make_run: MakeRun, part: str) 
 def test_losses_of_other_predictions_are_refused_with_what_can_be_compared(
     make_run: MakeRun,
 ) -> None:
-    def make(task: str, seed: int, bank: dict[str, str], *more: str) -> Run:
+    def make(task: str, seed: int, bank: dict[str, str], *more: str) -> Record:
         own = {"eval/loss": 1.0, "eval/probe/word": 0.7} | dict.fromkeys(more, 2.0)
         prints = {"bank": bank | {"eval/probe/word": "p"}, "corpus": "c", "tokenizer": "t"}
         made = make_run((1.0,), task__name=task, seed=seed, fingerprints=prints)
@@ -305,7 +305,7 @@ def test_runs_of_different_tokenizers_are_compared_by_bits_per_byte(make_run: Ma
         {"corpus": "c", "bank": {"mlm": "b", "eval/bits_per_byte": "x"}},
     )
 
-    def make(name: str, value: float, every: int, seed: int = 0, **others: str) -> Run:
+    def make(name: str, value: float, every: int, seed: int = 0, **others: str) -> Record:
         made = make_run((value,), every=every, seed=seed, metric=bits, tokenizer__name=name,
                         fingerprints=prints | {"tokenizer": name} | others)  # fmt: skip
         lines = [*made.history[:-1], made.history[-1] | {"eval/loss": 3.0}]
@@ -333,7 +333,7 @@ def test_runs_of_different_tokenizers_are_compared_by_bits_per_byte(make_run: Ma
 def test_runs_of_different_strategies_are_compared_by_bits_per_byte(make_run: MakeRun) -> None:
     bits = "eval/bits_per_byte"
 
-    def make(strategy: str, value: float, loss: float, name: str = bits) -> Run:
+    def make(strategy: str, value: float, loss: float, name: str = bits) -> Record:
         made = make_run((value,), metric=name, masking__strategy=strategy)
         metrics = made.summary["metrics"] | {"eval/loss": loss}
         lines = [made.history[0] | {"eval/loss": loss}]
@@ -438,5 +438,5 @@ def test_the_margin_of_a_resolved_sweep_is_of_its_own_metric(
     sweep.mkdir()
     (sweep / "multirun.yaml").write_text("")
     (sweep / "resolve.json").write_text('{"margin": 0.5, "metric": null}')
-    run = Run(sweep / "a", {"seed": 0}, {"metrics": {metric: 1.0}}, [], "finished", None, 0.0)
+    run = Record(sweep / "a", {"seed": 0}, {"metrics": {metric: 1.0}}, [], "finished", None, 0.0)
     assert rule_of([run], metric, None) == Rule(expected, anytime=True)

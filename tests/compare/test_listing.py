@@ -12,10 +12,10 @@ import pytest
 
 from bertexp.compare.comparison import compare
 from bertexp.compare.report import show_list, unrelated
-from bertexp.compare.runs import Run, evaluated, read_runs
+from bertexp.compare.runs import Record, evaluated, read_runs
 from bertexp.validation import UserError
 
-MakeRun = Callable[..., Run]
+MakeRun = Callable[..., Record]
 
 
 def leave(folder: Path, *, began: float = 0.0, step: int = 10, status: str = "finished",
@@ -113,7 +113,7 @@ def test_a_glob_passes_over_what_is_no_run(day: Path) -> None:
 
 
 def test_runs_that_are_alike_enough_are_compared(make_run: MakeRun) -> None:
-    def runs(*steps: int, **keys: Any) -> list[Run]:
+    def runs(*steps: int, **keys: Any) -> list[Record]:
         return [
             make_run([2.0] * n, every=1, **{key: place for key in keys})
             for place, n in enumerate(steps)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from bertexp.compare.runs import Run, read_run
+from bertexp.compare.runs import Record, read_run
 from bertexp.compare.settings import (
     EVALUATION_ONLY,
     differing_keys,
@@ -25,7 +25,7 @@ from bertexp.config import changes_outcome, keys
 from bertexp.console import value_text
 from bertexp.validation import UserError
 
-MakeRun = Callable[..., Run]
+MakeRun = Callable[..., Record]
 VALUES = st.sampled_from([None, True, 0.15, 0.4, 1, 1.0, "span", [0.1, 0.2]])
 CONFIGS = st.lists(
     st.fixed_dictionaries({"seed": st.integers(0, 2), "masking.prob": VALUES, "task.x": VALUES}),
@@ -34,7 +34,7 @@ CONFIGS = st.lists(
 )
 
 
-def labels(runs: list[Run], by: Sequence[str] = ()) -> list[str]:
+def labels(runs: list[Record], by: Sequence[str] = ()) -> list[str]:
     return [run.setting for run in group(runs, by)[2]]
 
 
@@ -43,7 +43,7 @@ def labels(runs: list[Run], by: Sequence[str] = ()) -> list[str]:
 def test_settings_differ_exactly_where_runs_do_besides_the_seed(
     configs: list[dict[str, Any]],
 ) -> None:
-    made = [Run(Path(), config, {}, [], "finished", None, 0.0) for config in configs]
+    made = [Record(Path(), config, {}, [], "finished", None, 0.0) for config in configs]
     keys, _, runs = group(made)
     for first, second in itertools.product(runs, runs):
         alike = all(value_text(first.config[k]) == value_text(second.config[k]) for k in keys)

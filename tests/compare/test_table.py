@@ -9,10 +9,10 @@ from rich.console import Console
 
 from bertexp.compare.comparison import compare
 from bertexp.compare.results import Comparison
-from bertexp.compare.runs import Run
+from bertexp.compare.runs import Record
 from bertexp.compare.table import render
 
-MakeRun = Callable[..., Run]
+MakeRun = Callable[..., Record]
 
 
 def shown(comparison: Comparison) -> list[str]:
