@@ -34,7 +34,7 @@ def is_mistake(error: Exception) -> bool:
     return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in _DISK)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message without its stop; the type if there is none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
 

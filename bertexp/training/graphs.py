@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from bertexp import group
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training.step import Computed, compute_step
-from bertexp.validation import UserError
+from bertexp.validation import UserError, first_line
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,16 +53,26 @@ class CudaRecorder:
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 computed = function()
-            except RuntimeError:
-                with suppress(RuntimeError):
-                    graph.capture_end()
-                # A failed capture leaves the generator in a mode in which it refuses to draw.
-                generator = torch.cuda.default_generators[torch.cuda.current_device()]
-                generator.graphsafe_set_state(generator.clone_state())
-                raise
-            graph.capture_end()
+            finally:
+                end_capture(graph)
         torch.cuda.current_stream().wait_stream(self._stream)
         return graph.replay, computed
+
+
+def end_capture(graph: torch.cuda.CUDAGraph) -> None:
+    """End a capture, of which something may have failed.
+
+    Raises:
+        UserError: CUDA refuses it. Torch before 2.13 would not notice that it has ended: from then
+            on neither ``empty_cache`` nor an allocation that lacks memory works, and dropout fails.
+    """
+    try:
+        graph.capture_end()
+    except RuntimeError as error:
+        reason = first_line(error.__context__ or error)
+        raise UserError(
+            f"hardware.graphs: a step cannot be recorded ({reason}); use hardware.graphs=false."
+        ) from error
 
 
 @dataclass
@@ -80,8 +89,9 @@ class RecordedSteps:
     """Computes steps by replaying graphs, one for each shape of the step's batches.
 
     The first step of a shape is computed as usual, which may compile it; the second is recorded.
-    The results are those of ``compute_step`` up to rounding. Where ``auto`` chose to record or to
-    compile and that fails, steps are computed without it from then on.
+    The results are those of ``compute_step`` up to rounding. Where ``auto`` chose to compile, or to
+    record, and that fails (recording for lack of memory), steps are computed without it from then
+    on.
 
     Args:
         record: by default as CUDA graphs.
@@ -95,7 +105,7 @@ class RecordedSteps:
         self._seen = set[Hashable]()
         self._recordings: dict[Hashable, _Recording] = {}
         self._steps = self._made = 0
-        self._records = True
+        run.compiled = run.compiled and "compile" not in run.unable
 
     def __call__(self, batches: list[Batch], totals: Mapping[str, int]) -> Computed:
         self._steps += 1
@@ -104,7 +114,7 @@ class RecordedSteps:
         self._seen.add(shape)
         recording = self._recordings.pop(shape, None)
         waits = self._steps <= WARM_UP or self._made > FIRST + self._steps / 4
-        if is_new or (recording is None and (waits or not self._records)):
+        if is_new or (recording is None and (waits or "graphs" in self._run.unable)):
             return self._compute(batches, totals)
         for rate, parameters in zip(self._rates, self._groups, strict=True):
             rate.fill_(parameters["lr"])
@@ -114,8 +124,7 @@ class RecordedSteps:
             except RuntimeError as error:
                 if self._run.config.hardware.graphs is True:
                     raise
-                self._records = False
-                # Earlier graphs use the generator's state that was replaced.
+                # Graphs hold memory.
                 self._recordings.clear()
                 self._give_up("graphs", "recorded", error)
         if recording is None:
@@ -143,8 +152,9 @@ class RecordedSteps:
         return compute_step(run, batches, totals)
 
     def _give_up(self, key: str, what: str, error: RuntimeError) -> None:
+        self._run.unable.add(key)
         self._run.optimizer.zero_grad()
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         log.warning("hardware.%s=auto: steps are not %s from now on: %s", key, what, reason)
 
     def _recorded(self, batches: list[Batch], totals: Mapping[str, int]) -> _Recording:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -54,6 +54,7 @@ class Training:
             it is first called: most jobs of a sweep need no estimate.
         recorded: whether steps are recorded and replayed, see ``RecordedSteps``.
         compiled: whether steps are compiled, those of the shapes that most batches have.
+        unable: which of the keys ``graphs`` and ``compile`` have failed; all phases share it.
     """
 
     phase: Phase
@@ -70,6 +71,7 @@ class Training:
     pace: Callable[[], float]
     recorded: bool = False
     compiled: bool = False
+    unable: set[str] = field(default_factory=set)
 
     @property
     def config(self) -> TrainingConfig:

@@ -53,6 +53,7 @@ def prepare_training(
         "state": TrainState(**progress.get("state", {})),
         "bad_steps": BadSteps(config.trainer.max_bad_steps),
         "machine_flops": machine_flops(accelerator),
+        "unable": set[str](),
     }
     found = [_training(phase, learner, shared) for phase in phases]
     if progress:

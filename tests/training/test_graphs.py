@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import pytest
@@ -15,7 +16,7 @@ from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
 from bertexp.training import graphs
 from bertexp.training.budget import Budget
-from bertexp.training.graphs import tensors_of
+from bertexp.training.graphs import end_capture, tensors_of
 from bertexp.training.loading import Packed
 from bertexp.training.loop import Watch, train
 from bertexp.training.phase import Phase
@@ -23,6 +24,7 @@ from bertexp.training.plan import COMPILED_LENGTHS, RECORDED_LENGTHS, BatchPlan
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
 from bertexp.training.step import Computed
+from bertexp.validation import UserError
 
 STEPS = 16
 SETTINGS = [
@@ -45,7 +47,12 @@ def run(
     monkeypatch.setattr(graphs, "CudaRecorder", Calls)
 
     def trained(
-        setting: str, recorded: bool, packs: bool = False, compiled: bool = False, **hardware: bool
+        setting: str,
+        recorded: bool,
+        packs: bool = False,
+        compiled: bool = False,
+        phases: int = 1,
+        **hardware: bool,
     ) -> Any:
         task, *own = setting.split()
         data = prepared(f"task={task}", *own)
@@ -68,7 +75,6 @@ def run(
             )
         if compiled:
             training.batches = training.batches.in_few_shapes(COMPILED_LENGTHS)
-        training.budget = Budget(STEPS, None, None)
         lines: list[dict[str, float]] = []
 
         class Keeping(Watch):
@@ -76,7 +82,9 @@ def run(
                 lines.append(metrics)
 
         steps = (training.batches[step] for step in range(STEPS))
-        train(training, steps, Keeping())
+        for number in range(1, phases + 1):
+            phase = replace(training, budget=Budget(STEPS * number // phases, None, None))
+            train(phase, steps, Keeping())
         return lines, learner.state_dict()
 
     return trained
@@ -100,9 +108,12 @@ def test_recorded_steps_have_the_same_results(
 
 
 class Failing(Calls):
-    """Fails after the gradients, as a capture does when the host waits for the GPU within it."""
+    """Fails after the gradients, as a capture does that lacks memory."""
+
+    tried = 0
 
     def __call__(self, function: Callable[[], Computed]) -> NoReturn:
+        Failing.tried += 1
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.optim.AdamW, "step", failing)
             function()
@@ -110,7 +121,7 @@ class Failing(Calls):
 
 
 def failing(*arguments: object, **settings: object) -> NoReturn:
-    raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore of it")
+    raise RuntimeError("CUDA out of memory\nmore of it")
 
 
 @pytest.mark.parametrize("key", ["graphs", "compile"])
@@ -120,24 +131,40 @@ def test_without_what_auto_chose_and_cannot_do_a_run_continues_as_usual(
     caplog: pytest.LogCaptureFixture,
     key: str,
 ) -> None:
-    expected, weights = run("mlm", True)
+    expected, weights = run("mlm", True, phases=2)
+    Failing.tried = 0
     if key == "graphs":
         monkeypatch.setattr(graphs, "CudaRecorder", Failing)
     else:
         monkeypatch.setattr(torch, "compile", lambda *arguments, **settings: failing)
-    lines, found = run("mlm", True, compiled=key == "compile")
+    lines, found = run("mlm", True, compiled=key == "compile", phases=2)
     for ours, theirs in zip(lines, expected, strict=True):
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
     torch.testing.assert_close(found, weights, rtol=1e-3, atol=1e-4)
     (warning,) = caplog.messages
     assert warning.startswith(f"hardware.{key}=auto: ")
-    assert warning.endswith(": CUDA error: operation not permitted when stream is capturing")
+    assert warning.endswith(": CUDA out of memory")
+    assert Failing.tried == (key == "graphs")
 
 
 def test_what_was_set_must_work(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "CudaRecorder", Failing)
-    with pytest.raises(RuntimeError, match="stream is capturing"):
+    with pytest.raises(RuntimeError, match="out of memory"):
         run("mlm", True, graphs=True)
+
+
+def test_a_capture_that_cannot_be_ended_is_an_error_that_names_the_key() -> None:
+    class Broken:
+        def capture_end(self) -> NoReturn:
+            raise RuntimeError("CUDA error: operation failed due to a previous error")
+
+    graph: Any = Broken()
+    wanted = r"hardware.graphs: .*\(CUDA out of memory\); use hardware.graphs=false"
+    with pytest.raises(UserError, match=wanted):
+        try:
+            failing()
+        finally:
+            end_capture(graph)
 
 
 def test_steps_packed_for_a_gpu_are_the_same(prepared: Callable[..., Data]) -> None:
