@@ -91,7 +91,7 @@ def read_records(run: Path) -> dict[str, Any]:
                 full = PREFIX + f"{task}/{name.removeprefix('eval/')}"
                 known["metrics"][full] = statistics.median(values)
                 known["bank"][full] = data[task]
-                known["answered"][full] = best[0].get("answered", {}).get(name)
+                known["answered"][full] = best[0]["answered"].get(name)
     return known
 
 
