@@ -1,11 +1,17 @@
-"""Files that survive a kill and a loss of power, paths, and the home folder."""
+"""Files that survive a kill and a loss of power, JSON, paths, and the home folder."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from bertexp.validation import UserError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -20,6 +26,42 @@ def write_text(path: Path, text: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a file's object, empty if there is none; raises ``UserError`` if it is damaged."""
+    return _parsed(path.read_bytes(), f"{path}:") if path.exists() else {}
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file with one a line, as ``read_json``; the last may be cut off."""
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
+    return [_parsed(line, f"{path}: line {n}") for n, line in enumerate(lines[:-1], start=1)]
+
+
+def _parsed(text: str | bytes, where: str) -> dict[str, Any]:
+    """Return the object that JSON describes; the error for damaged JSON begins with ``where``."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{where} is damaged; remove it.")
+    return found
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` to a file, all or nothing; NaN and infinity become null."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sync(*paths: Path) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from bertexp.compare.settings import short_keys
 from bertexp.console import value_text
-from bertexp.experiment.summary import write_json
-from bertexp.files import write_text
+from bertexp.files import write_json, write_text
 from bertexp.metrics import describe
 
 CSV_FILE = "compare.csv"

@@ -12,8 +12,8 @@ from typing import Any
 from bertexp.config import keys
 from bertexp.experiment.folder import CONFIG_FILE, EVALUATIONS, recorded
 from bertexp.experiment.phases import conditions_unmet, described
-from bertexp.experiment.summary import SUMMARY_FILE, parsed, read_json, read_summary, status
-from bertexp.files import expanded
+from bertexp.experiment.summary import SUMMARY_FILE, read_summary, status
+from bertexp.files import expanded, read_json, read_json_lines
 from bertexp.finetune.records import PREFIX, read_records
 from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE, learn
@@ -117,7 +117,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[Record]:
 def read_run(folder: Path) -> Record:
     """Return a folder's run; raises ``UserError`` if its record cannot be read."""
     summary = read_summary(folder)
-    history = _read_history(folder / METRICS_FILE)
+    history = read_json_lines(folder / METRICS_FILE)
     learn(summary.get("metric_rows", {}))
     finetuned = read_records(folder)
     if finetuned["metrics"] and history:
@@ -217,9 +217,3 @@ def _encoder(parent: Mapping[str, str | None] | None) -> str | None:
         return None
     seed = _read_config(Path(parent["run"])).get("seed") if parent["run"] else None
     return parent["model"] if seed is None else str(seed)
-
-
-def _read_history(path: Path) -> list[Line]:
-    """Return the lines of ``metrics.jsonl``; the last one may be half-written."""
-    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else [""]
-    return [parsed(line, f"{path}: line {n}") for n, line in enumerate(lines[:-1], start=1)]

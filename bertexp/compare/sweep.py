@@ -19,7 +19,7 @@ from bertexp.compare.statistics import ALPHA
 from bertexp.compare.verdicts import RESOLVE_FILE
 from bertexp.config import parse
 from bertexp.console import number, plural, value_text
-from bertexp.experiment.summary import read_json, write_json
+from bertexp.files import read_json, write_json
 from bertexp.finetune.records import FOLDER, PREFIX
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import group_of

@@ -21,7 +21,7 @@ from bertexp.compare.statistics import (
     holm,
     seeds_needed,
 )
-from bertexp.experiment.summary import read_json
+from bertexp.files import read_json
 from bertexp.metrics import Metric
 
 UNBOUNDED = Metric(lower_is_better=True)

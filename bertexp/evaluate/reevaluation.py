@@ -18,10 +18,11 @@ from bertexp.experiment import report
 from bertexp.experiment.folder import EVALUATIONS
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.experiment.saved import Saved
-from bertexp.experiment.summary import read_summary, versions, write_json
+from bertexp.experiment.summary import read_summary, versions
 from bertexp.families.architecture import check_pairs
 from bertexp.families.base import REPLACED, Family
 from bertexp.families.restriction import check_restricted
+from bertexp.files import write_json
 from bertexp.metrics import own_rows
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.learner import Learner

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import platform
 import subprocess
 import time
@@ -16,10 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bertexp.files import write_text
+from bertexp.files import read_json, write_json
 from bertexp.locks import is_held
 from bertexp.metrics import own_rows
-from bertexp.validation import UserError
 
 SUMMARY_FILE = "summary.json"
 # Held by the process that uses the run's folder.
@@ -110,36 +107,6 @@ def recording_failure(folder: Path) -> Iterator[None]:
     except Exception as error:
         record({"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a file's object, empty if there is none; raises ``UserError`` if it is damaged."""
-    return parsed(path.read_bytes(), f"{path}:") if path.exists() else {}
-
-
-def parsed(text: str | bytes, where: str) -> dict[str, Any]:
-    """Return the object that JSON describes; the error for damaged JSON begins with ``where``."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{where} is damaged; remove it.")
-    return found
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write ``value`` to a file, all or nothing; NaN and infinity become null."""
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @cache

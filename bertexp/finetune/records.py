@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertexp.experiment.summary import read_summary, write_json
+from bertexp.experiment.summary import read_summary
+from bertexp.files import write_json
 from bertexp.metrics import cost
 from bertexp.validation import UserError
 

@@ -22,7 +22,7 @@ from accelerate.tracking import (
 )
 
 from bertexp.console import shown
-from bertexp.files import sync, write_text
+from bertexp.files import read_json_lines, sync, write_text
 from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE
 from bertexp.tracking.base import Metrics, SafeTracker
@@ -65,8 +65,7 @@ class JsonLinesTracker(GeneralTracker):
 
     def lines(self) -> list[dict[str, Any]]:
         """Return all logged lines, including those before a resume."""
-        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        return read_json_lines(self._path)
 
     def position(self) -> int:
         """Force the lines so far to disk; returns their size in bytes."""
