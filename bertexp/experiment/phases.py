@@ -154,6 +154,8 @@ def described(entries: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -
 
     ``config`` has the values of the keys that some phases set, and others leave as in the run.
     """
+    if not entries:
+        return ""
     whole = OmegaConf.create(dict(config))
     written = dict.fromkeys(key for entry in entries for key in _written(entry))
     phases = []

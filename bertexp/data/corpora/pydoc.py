@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from bertexp.data.cache import fingerprint
@@ -49,9 +50,13 @@ class PydocCorpus(Corpus):
     """
 
     def __init__(self, config: DatasetConfig) -> None:
-        self._modules = [
+        self._packages = dict.fromkeys([*PACKAGES, *config.packages])
+
+    @cached_property
+    def _modules(self) -> list[Module]:
+        return [
             (name, path)
-            for package in dict.fromkeys([*PACKAGES, *config.packages])
+            for package in self._packages
             for name, path in modules_of(package)
             if not _NOT_EVERYWHERE.fullmatch(name)
         ]

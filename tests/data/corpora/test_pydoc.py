@@ -175,9 +175,9 @@ def test_packages_are_read_and_never_imported(configure, tmp_path, monkeypatch, 
 @pytest.mark.parametrize("name", ["no_such_package", "os.path", "", "1x"])
 def test_unknown_packages_are_named(configure, name):
     with pytest.raises(UserError, match=f"dataset.packages: no package '{name}' is installed"):
-        CORPORA["pydoc"](configure("pydoc", packages=[name]))
+        CORPORA["pydoc"](configure("pydoc", packages=[name])).fingerprint()
 
 
 def test_packages_without_source_are_named(configure):
     with pytest.raises(UserError, match="'sys' has no Python source"):
-        CORPORA["pydoc"](configure("pydoc", packages=["sys"]))
+        CORPORA["pydoc"](configure("pydoc", packages=["sys"])).fingerprint()
