@@ -18,7 +18,7 @@ from bertexp.experiment.rates import with_rate
 from bertexp.families.config import FamilyConfig, ModelConfig
 from bertexp.files import conf_dir as conf_dir
 from bertexp.files import expanded
-from bertexp.keys import check_values, key, walk
+from bertexp.keys import check_parts, check_values, key, walk
 from bertexp.masking.config import MaskingConfig
 from bertexp.objectives.config import TaskConfig
 from bertexp.registry import Registry, with_own_keys
@@ -151,6 +151,8 @@ def parse(composed: DictConfig, schema: type[C] = Config) -> C:  # type: ignore[
         for missing in sorted(OmegaConf.missing_keys(typed)):
             raise UserError(f"{missing}: has no value; set one.")
         check_values(schema, typed)
+        # Loads torch, which takes seconds; most mistakes are found by now.
+        check_parts(schema, typed)
         return OmegaConf.to_object(typed)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(_explain(error, schema)) from error

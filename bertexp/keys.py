@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -74,33 +75,53 @@ class Interval:
         return f"{least} and " + (f"at most {high}" if self.with_high else f"below {high}")
 
 
-def walk(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
-    """Yield the dotted name, field and type of each group and key, a group before its keys."""
-    hints = get_type_hints(schema)
+def walk(schema: Any) -> list[tuple[str, Field[Any], Any]]:
+    """Return the dotted name, field and type of each group and key, a group before its keys."""
+    return _walked(schema, "")
+
+
+@functools.cache
+def _walked(schema: Any, prefix: str) -> list[tuple[str, Field[Any], Any]]:
+    hints: dict[str, Any] = get_type_hints(schema)
+    found = []
     for each in fields(schema):
-        kind, name = hints[each.name], f"{prefix}{each.name}"
-        yield name, each, kind
-        if is_dataclass(kind):
-            yield from walk(kind, f"{name}.")  # type: ignore[arg-type]  # a class
+        name = f"{prefix}{each.name}"
+        found.append((name, each, hints[each.name]))
+        if is_dataclass(hints[each.name]):
+            found += _walked(hints[each.name], f"{name}.")
+    return found
 
 
 def check_values(schema: type, values: DictConfig) -> None:
-    """Raise a ``UserError`` for a value outside of its key's range or choices."""
+    """Raise a ``UserError`` for a value outside of its key's range or fixed choices."""
     for name, each, kind in walk(schema):
-        if is_dataclass(kind) or (value := OmegaConf.select(values, name)) is None:
+        choices, interval = each.metadata.get(_CHOICES), each.metadata.get(_WITHIN)
+        if isinstance(choices, Registry) or not (choices or interval):
             continue
-        several = isinstance(value, ListConfig)
-        for one in value if several else [value]:
-            if isinstance(choices := each.metadata.get(_CHOICES), Registry):
-                choices.check(one, name)
-            elif choices is not None:
+        value = OmegaConf.select(values, name)
+        for one in _each(value):
+            if choices:
                 require_choice(name, one, choices)
-            interval = each.metadata.get(_WITHIN)
-            if interval is not None and one not in interval:
+            if interval and one not in interval:
                 finite = " and finite" if math.isinf(one) and math.isinf(interval.high) else ""
                 null = ", or null" if type(None) in get_args(kind) else ""
                 allowed = f"{interval}{finite}{null}"
+                several = isinstance(value, ListConfig)
                 require(False, name, value, f"{allowed}, each of them" if several else allowed)
+
+
+def check_parts(schema: type, values: DictConfig) -> None:
+    """Raise a ``UserError`` for a value that no part is registered by; loads those there are."""
+    for name, each, _ in walk(schema):
+        if isinstance(choices := each.metadata.get(_CHOICES), Registry):
+            for one in _each(OmegaConf.select(values, name)):
+                choices.check(one, name)
+
+
+def _each(value: Any) -> Iterable[Any]:
+    if isinstance(value, ListConfig):
+        return value
+    return [] if value is None else [value]
 
 
 def is_below(key: str, *prefixes: str) -> bool:

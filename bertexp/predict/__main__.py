@@ -44,9 +44,11 @@ def _predict(options: argparse.Namespace) -> int:
     if options.text is None and " " in options.run and not expanded(options.run).exists():
         raise UserError(f"RUN is missing, a run's folder before the text: RUN '{options.run}'.")
     from bertexp.experiment.saved import find_saved
-    from bertexp.predict.prediction import Predictor
 
-    predict = Predictor(find_saved(options.run), options.device)
+    saved = find_saved(options.run)
+    from bertexp.predict.prediction import Predictor  # with torch, which takes seconds
+
+    predict = Predictor(saved, options.device)
     unmasking = _unmasking(options, predict.writes)
     if options.write is not None:
         assert unmasking

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from bertexp.config import conf_dir
-from bertexp.keys import check_values
+from bertexp.keys import check_parts, check_values
 from bertexp.tracking.config import TRACKERS, TrackerConfig
 from bertexp.tracking.identity import RunIdentity
 from bertexp.tracking.trackers import JsonLinesTracker, SafeTracker, open_tracker
@@ -171,5 +171,7 @@ def test_every_option_fits_the_schema(name: str) -> None:
 )
 def test_a_mistake_in_the_configuration_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as raised:
-        check_values(TrackerConfig, OmegaConf.structured(dataclasses.replace(GOOD, **change)))
+        values = OmegaConf.structured(dataclasses.replace(GOOD, **change))
+        check_values(TrackerConfig, values)
+        check_parts(TrackerConfig, values)
     assert message in str(raised.value)
