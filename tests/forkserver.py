@@ -14,6 +14,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import subprocess
@@ -143,17 +144,38 @@ LOADED = (
     *("accelerate.tracking", "datasets", "matplotlib.backends.backend_agg", "matplotlib.figure"),
     *("pandas", "pydantic", "requests", "scipy.stats", "sklearn.linear_model", "sklearn.pipeline"),
     *("tokenizers", "transformers.models.bert.modeling_bert", "transformers.models.auto"),
-    *("transformers.models.bert.tokenization_bert", "bertexp.experiment.pretraining"),
+    "transformers.models.bert.tokenization_bert",
 )
+LEFT_OUT = (".compare.workspace", ".tracking.weights_and_biases", ".__main__")
+
+
+def parse_yaml_in_c() -> None:
+    """Have OmegaConf parse YAML by libyaml: composing then takes a fifth less time."""
+    import omegaconf._utils
+    from yaml.constructor import SafeConstructor
+    from yaml.cyaml import CParser
+    from yaml.resolver import Resolver
+
+    class Loader(CParser, omegaconf._utils.get_yaml_loader()):  # type: ignore[misc]
+        def __init__(self, stream: Any) -> None:
+            CParser.__init__(self, stream)
+            SafeConstructor.__init__(self)
+            Resolver.__init__(self)
+
+    omegaconf._utils.get_yaml_loader = lambda: Loader
 
 
 def serve() -> None:
     from hydra import compose, initialize_config_dir
 
+    import bertexp
     from bertexp.config import conf_dir, parse
 
-    for module in LOADED:
-        importlib.import_module(module)
+    parse_yaml_in_c()
+    own = (found.name for found in pkgutil.walk_packages(bertexp.__path__, "bertexp."))
+    for module in (*LOADED, *own):
+        if not module.endswith(LEFT_OUT):
+            importlib.import_module(module)
     # Hydra reads the whole environment for plugins, and its parser learns as it goes.
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         parse(compose("config", overrides=["seed=1", "dataset=text", "dataset.files=['a']"]))

@@ -13,17 +13,20 @@ import pytest
 
 from bertexp.bench import clock
 from bertexp.bench.clock import Clock
+from bertexp.bench.costs import measure_masking
 from bertexp.bench.side import main as measure_side
 from bertexp.bench.work import (
     BERTEXP,
     LONGEST,
     PADDED,
     TUNED,
+    compose,
     compose_work,
     prepare_work,
     write_model,
 )
 from bertexp.masking import STRATEGIES
+from bertexp.validation import UserError
 
 SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "task.max_length=64"),
@@ -193,11 +196,24 @@ def test_preparation_is_measured_beside_encode_batch(costs: Any) -> None:
     assert 0 < cost["second_start_seconds"] < min(cost["seconds"].values())
 
 
-def test_what_cannot_be_measured_is_one_line(command: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("measure", "wrong", "message"),
+    [
+        (measure_masking, ["task=nsp"], "bench: task=nsp masks nothing; use task=mlm."),
+        (prepare_work, ["trainer.batch_size=100000"], "size=100000: the corpus has only"),
+        (prepare_work, ["task=sop"], "bench: task=sop is not measured; use task=mlm or nsp."),
+    ],
+)
+def test_what_cannot_be_measured_is_a_mistake(
+    empty_cache: Path, measure: Callable[..., Any], wrong: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        measure(compose([*SMALL, *wrong]))
+
+
+def test_a_mistake_is_one_line(command: Callable[..., Any], tmp_path: Path) -> None:
     for wrong, message in (
-        (["bench.what=[masking]", "task=nsp"], "bench: task=nsp masks nothing; use task=mlm."),
-        (["trainer.batch_size=100000"], "trainer.batch_size=100000: the corpus has only"),
-        (["task=sop"], "bench: task=sop is not measured; use task=mlm or nsp."),
+        # Found by a process that measures.
         (["bench.what=[objectives]", "bench.objectives=[task=mln]"], "task=mln"),
         (["bench.against=nowhere"], "bench.against=nowhere: must be the folder of a checkout"),
     ):

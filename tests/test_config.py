@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -275,10 +276,16 @@ ONLY_LOOKING = {"config.py", "report.py"}
 DOES = {"rate", "drawn", "points", "strategies", "replacements", "measured"}
 
 
+@functools.cache
+def uses(file: str, function: str) -> bool:
+    """Whether what a function of a file reads is used."""
+    package = str(Path(sys.modules["bertexp.config"].__file__ or "").parent)
+    return file.startswith(package) and (Path(file).name not in ONLY_LOOKING or function in DOES)
+
+
 def watched(monkeypatch: pytest.MonkeyPatch, schema: type[RunConfig]) -> set[str]:
     """Return all keys of a schema; the package's reading a value of one takes it out."""
     left = set(keys(schema))
-    package = str(Path(sys.modules["bertexp.config"].__file__ or "").parent)
 
     def watch(kind: type, prefix: str) -> None:
         hints = get_type_hints(kind)
@@ -287,9 +294,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, schema: type[RunConfig]) -> set[str
         def read(instance: object, name: str) -> object:
             if name in hints:
                 code = sys._getframe(1).f_code
-                file = Path(code.co_filename)
-                does = file.name not in ONLY_LOOKING or code.co_name in DOES
-                if str(file).startswith(package) and does:
+                if uses(code.co_filename, code.co_name):
                     left.discard(prefix + name)
             return plain(instance, name)
 

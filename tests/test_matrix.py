@@ -29,6 +29,7 @@ from transformers import (
     pipeline,
 )
 
+import bertexp
 from bertexp.families import FAMILIES
 
 # By each family the tokenizer that it is known for. A new one needs a line here.
@@ -138,16 +139,16 @@ def learns(run: Path) -> None:
     assert summary(run)["status"] == "finished"
 
 
-def fills_as_transformers(use: Callable[..., str], run: Path) -> None:
+def fills_as_transformers(run: Path) -> None:
     """Masks are filled as by the pipeline that loads the exported folder."""
-    (mask,) = json.loads(use(".predict", run.name, TEXT, "--json"))["masks"]
+    (mask,) = bertexp.load(run).fill(TEXT).masks
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     text = TEXT.replace("[MASK]", tokenizer.mask_token)
     inputs = tokenizer(text, return_tensors="pt")
     place = inputs.input_ids[0].tolist().index(tokenizer.mask_token_id)
-    assert mask["position"] == place
+    assert mask.position == place
     theirs = pipeline("fill-mask", model=str(run / "model"), top_k=5)(text)
-    found = [each["probability"] for each in mask["likeliest"]]
+    found = [probability for _, probability in mask.likeliest]
     assert found == pytest.approx([each["score"] for each in theirs], abs=1e-5)
     model = AutoModelForMaskedLM.from_pretrained(run / "model")
     with torch.no_grad():
@@ -161,11 +162,11 @@ def test_every_family_is_here() -> None:
 
 @pytest.mark.parametrize("family", OTHER)
 def test_a_family_trains_with_another_tokenizer(
-    trained: Callable[[str, str], Path], use: Callable[..., str], family: str
+    trained: Callable[[str, str], Path], family: str
 ) -> None:
     run = trained(family, OTHER[family])
     learns(run)
-    fills_as_transformers(use, run)
+    fills_as_transformers(run)
 
 
 @pytest.mark.parametrize("family", USUAL)
@@ -174,7 +175,7 @@ def test_a_family_goes_through_all_commands(
 ) -> None:
     run = trained(family, USUAL[family])
     learns(run)
-    fills_as_transformers(use, run)
+    fills_as_transformers(run)
     scored = use(".predict", run.name, TEXT.replace("[MASK] ", ""))
     fits(scored)
     assert "pseudo-perplexity" in scored

@@ -16,8 +16,13 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 KEPT = sorted(FOLDER.rglob("*.ipynb"))
 # In bytes: what GitHub shows without delay.
 LARGEST = 500_000
-# Of training: 20 steps here instead of hundreds, or 20,000 tokens.
-BUDGET = re.compile(r'(trainer\.max_(?:steps|tokens)[\\":= ]+)\d+(_000)?')
+# Shorter here: 6 steps of training instead of hundreds or 6,000 tokens, few texts in evaluations,
+# two seeds.
+SHORTER = {
+    r'(trainer\.max_(?:steps|tokens)[\\":= ]+)\d+(_000)?': r"\g<1>6\g<2>",
+    r'(evaluation\.max_examples[\\":= ]+)\d+': r"\g<1>16",
+    r"seed=\[0, 1, 2\]": "seed=[0, 1]",
+}
 
 
 def read(path: Path) -> Any:
@@ -35,7 +40,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_it_runs(path: Path, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTEXP_CACHE", cache)
     short = tmp_path / path.name
-    short.write_text(BUDGET.sub(r"\g<1>20\g<2>", path.read_text("utf-8")), "utf-8")
+    text = path.read_text("utf-8")
+    for pattern, shorter in SHORTER.items():
+        text = re.sub(pattern, shorter, text)
+    short.write_text(text, "utf-8")
     book = MAKE["executed"](short, tmp_path)
     for new, kept in zip(*map(MAKE["code_cells"], (book, read(path))), strict=True):
         shown = [[sorted(each.data) for each in cell.outputs] for cell in (new, kept)]

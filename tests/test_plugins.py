@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,7 +204,17 @@ def test_help_explains_them(run: Run) -> None:
     assert "# How many tokens are predicted together.\n    step: 2\n" in done.output
 
 
-def test_an_installed_package_brings_its_parts(command: Run, lab: Path, tmp_path: Path) -> None:
+INSTALLED = """
+import sys
+sys.path.append(sys.argv.pop(1))
+from bertexp.cli import main
+main()
+"""
+
+
+def test_an_installed_package_brings_its_parts(
+    forkserver: Any, clean_environment: dict[str, str], cache: dict[str, str], tmp_path: Path
+) -> None:
     site = tmp_path / "site"
     info = site / "stride_lab-1.0.dist-info"
     info.mkdir(parents=True)
@@ -213,16 +222,14 @@ def test_an_installed_package_brings_its_parts(command: Run, lab: Path, tmp_path
     shutil.copy(FILES / "stride_lab.py", site)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stride-lab\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[bertexp.plugins]\nstride = stride_lab\n")
-    path = os.pathsep.join([str(Path(__file__).parents[1]), str(site)])
-    began = time.monotonic()
     options = ("dataset=synthetic", "+size=smoke", "trainer.max_steps=1", "evaluation.every=null")
-    done = command(
-        *(*options, "masking=stride", "tracker=none", "hydra.run.dir=run"),
+    process = forkserver.start(
+        *("-c", INSTALLED, str(site), *options),
+        *("masking=stride", "tracker=none", "hydra.run.dir=run"),
         folder=tmp_path,
-        cold=True,
-        PYTHONPATH=path,
+        environment=clean_environment | cache,
     )
-    assert done.code == 0, (done.lines, time.monotonic() - began)
+    assert process.end() == 0, process.output + process.errors
     config: Any = OmegaConf.load(tmp_path / "run" / ".hydra" / "config.yaml")
     assert list(config.plugins) == ["stride_lab"]
     assert sys.modules.get("stride_lab") is None

@@ -44,8 +44,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    package = folder if (folder / "bertexp").is_dir() else ROOT
-    environment = os.environ | {"PYTHONPATH": str(package), "BERTEXP_CACHE": str(folder / "cache")}
+    environment = os.environ | {"PYTHONPATH": str(folder), "BERTEXP_CACHE": str(folder / "cache")}
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
@@ -71,10 +70,12 @@ def test_the_strategy_is_tested_like_every_other(checkout: Path) -> None:
     assert passed and int(passed[1]) > 5
 
 
-def test_the_strategy_masks_pairs_at_the_rate_that_was_set(checkout: Path, tmp_path: Path) -> None:
+def test_the_strategy_masks_pairs_at_the_rate_that_was_set(
+    checkout: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
     options = ["dataset=synthetic", "tokenizer.vocab_size=256", "masking.strategy=pairs"]
     shutil.copy(checkout / "lab.py", tmp_path)
-    found = run(tmp_path, "bertexp.inspect", "plugins=[lab.py]", *options)
+    found = command("plugins=[lab.py]", *options, module="bertexp.inspect", folder=tmp_path).output
     rate = re.search(r"realised rate +([\d.]+)% ± ([\d.]+)%", found)
     assert rate and abs(float(rate[1]) - 15) < 4 * float(rate[2])
     # Of independent tokens 0.18 follow each other: 1.18 on average.

@@ -33,8 +33,8 @@ from bertexp.unread import conditions
 
 Row = dict[str, str]
 
-# The suite leaves out what costs more than a pass at 15%; this variable repeats the rest too.
-EVERY, MOST_FLOPS = "EVERY_RESULT", 1.85e12
+# The suite repeats what costs half a pass at 15% at most; this variable repeats the rest too.
+EVERY, MOST_FLOPS = "EVERY_RESULT", 9.5e11
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FILES = sorted(RESULTS.glob("*.csv"))

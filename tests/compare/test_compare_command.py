@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 from forkserver import ForkServer, Process
 from scipy import stats
+
+from bertexp.compare.__main__ import main
 
 Command = Callable[..., Any]
 
@@ -207,13 +210,21 @@ def test_a_table_and_a_figure_for_a_paper(sweep: Path, command: Command) -> None
     ],
 )
 def test_a_mistake_is_one_line(
-    sweep: Path, command: Command, arguments: tuple[str, ...], said: str
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
 ) -> None:
     (sweep / "cache" / "a-file").touch()
-    done = command(*arguments, module=COMPARE, folder=sweep)
-    assert done.code == 1
-    (line,) = done.errors.splitlines()
+    monkeypatch.chdir(sweep)
+    monkeypatch.setattr(sys, "argv", [COMPARE, *arguments])
+    monkeypatch.setenv("PYTHONIOENCODING", "")
+    with pytest.raises(SystemExit) as caught:
+        main()
+    (line,) = str(caught.value).splitlines()
     assert line.startswith("error: ") and said in line
+
+
+def test_a_mistake_is_an_error_of_the_command(sweep: Path, command: Command) -> None:
+    done = command("nowhere", module=COMPARE, folder=sweep)
+    assert (done.code, done.lines) == (1, ["error: nowhere: no such folder."])
 
 
 @pytest.fixture(scope="module")

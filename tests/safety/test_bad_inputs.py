@@ -306,15 +306,6 @@ def test_a_dataset_smaller_than_a_batch_is_trained_on(
     assert ended.code == 0, ended.lines
 
 
-def test_the_real_command_is_as_strict(command: Callable[..., Any], root: Path) -> None:
-    """In an interpreter of its own: nothing above depends on the server that forks."""
-    done = command(*base_for("dataset=text", f"dataset.files=['{root}/latin.txt']"), cold=True)
-    assert done.code == 1
-    assert "Traceback" not in done.output + done.errors
-    assert done.lines[-1].startswith(f"error: dataset.files: '{root}/latin.txt' is not UTF-8")
-    assert [path.name for path in done.folder.iterdir()] == ["cache"]
-
-
 def test_what_was_there_before_a_mistake_is_there_after_it(
     attempt: Callable[..., Any], tmp_path: Path
 ) -> None:

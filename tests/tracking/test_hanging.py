@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from accelerate.tracking import GeneralTracker
+from forkserver import ForkServer
 
 from bertexp.tracking.base import SafeTracker, Unanswered, within
 
-# The whole command, with less patience than it has.
+# The whole command, with less patience than it has, once W&B has started.
 IMPATIENT = """
 import sys
 from bertexp.cli import main
 from bertexp.tracking.base import SafeTracker
-SafeTracker.seconds_to_answer = SafeTracker.seconds_to_finish = 4.0
+start = SafeTracker.start
+def begin(tracker):
+    start(tracker)
+    SafeTracker.seconds_to_answer = SafeTracker.seconds_to_finish = 4.0
+SafeTracker.start = begin
 sys.argv[0] = "bertexp"
 main()
 """
@@ -91,46 +93,31 @@ def test_what_an_action_raises_comes_through() -> None:
 
 
 def test_a_wandb_service_that_hangs_does_not_hold_up_the_run(
-    environment: dict[str, str], tmp_path: Path
+    forkserver: ForkServer, environment: dict[str, str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", IMPATIENT, "dataset=synthetic", "tracker.mode=offline"),
-            *("dataset.synthetic.documents=60", "tokenizer.vocab_size=256", "hardware.threads=1"),
-            *("model.hidden_size=16", "model.intermediate_size=16", "evaluation.every=null"),
-            *("trainer.epochs=null", "trainer.max_steps=60", "trainer.batch_size=4"),
-            "evaluation.probes=[]",
-            *("trainer.log_every=1", "evaluation.max_examples=8", f"hydra.run.dir={run}"),
-        ],
-        cwd=tmp_path,
-        env=environment | {"BERTEXP_CACHE": str(tmp_path / "cache")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    process = forkserver.start(
+        *("-c", IMPATIENT, "dataset=synthetic", "tracker.mode=offline"),
+        *("dataset.synthetic.documents=60", "tokenizer.vocab_size=256", "hardware.threads=1"),
+        *("model.hidden_size=16", "model.intermediate_size=16", "evaluation.every=null"),
+        *("trainer.epochs=null", "trainer.max_steps=60", "trainer.batch_size=4"),
+        "evaluation.probes=[]",
+        *("trainer.log_every=1", "evaluation.max_examples=8", f"hydra.run.dir={run}"),
+        folder=tmp_path,
+        environment=environment | {"BERTEXP_CACHE": str(tmp_path / "cache")},
+        together=True,
     )
     metrics = run / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text().count("\n") > 2):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.001)
-    (service,) = _services(process.pid)
-    os.kill(service, signal.SIGSTOP)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    process.until(lambda: metrics.exists() and metrics.read_text().count("\n") > 2)
+    children = psutil.Process(process.pid).children()
+    (service,) = [child for child in children if "wandb-core" in " ".join(child.cmdline())]
+    service.suspend()
+    assert process.end(120) == 0, process.output
+    output = process.output
     assert output.count("wandb: does not answer, after 4 seconds. The run continues") == 1
     assert "Traceback" not in output
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == [*range(61), 60]
     assert json.loads((run / "summary.json").read_text())["status"] == "finished"
     # Nor is it left behind.
-    assert not Path(f"/proc/{service}").exists()
-
-
-def _services(process: int) -> list[int]:
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [
-        int(child)
-        for child in children
-        if b"wandb-core" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    assert not psutil.wait_procs([service], timeout=60)[1]

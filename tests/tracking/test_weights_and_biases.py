@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -210,33 +211,34 @@ def test_a_comparison_is_a_run_of_the_group_for_wandb_alone(
 
 
 @pytest.mark.parametrize(
-    ("name", "sweep", "marked"),
+    ("sweep", "marked"),
     [
-        ("SIGUSR1", {}, True),
-        ("SIGINT", {}, True),
-        # W&B's agent stops what it prunes so, and would restart it.
-        ("SIGTERM", {"WANDB_SWEEP_ID": "q7w3"}, False),
-        ("SIGUSR1", {"WANDB_SWEEP_ID": "q7w3"}, True),
+        ({}, {"SIGUSR1": True, "SIGINT": True}),
+        # W&B's agent stops what it prunes by SIGTERM, and would restart it.
+        ({"WANDB_SWEEP_ID": "q7w3"}, {"SIGTERM": False, "SIGUSR1": True}),
     ],
 )
 def test_a_stopped_run_is_preempted_unless_wandb_itself_stopped_it(
     script: Callable[..., tuple[str, str]],
     tracked: Callable[..., list[Any]],
     tmp_path: Path,
-    name: str,
     sweep: dict[str, str],
-    marked: bool,
+    marked: dict[str, bool],
 ) -> None:
-    stop = f"""
+    stop = """
 import signal
-tracker = opened("offline")
+tracker = opened("offline", "{name}")
 tracker.start()
+tracker.log({{"train/loss": float(signal.{name})}}, 1)
 tracker.stop(signal.{name})
 tracker.close(failed=True)
 """
-    script(OPEN + stop, **sweep)
-    (found,) = tracked(tmp_path)
-    assert ("preempting" in found.records) == marked
+    script(OPEN + "".join(stop.format(name=name) for name in marked), **sweep)
+    found = {
+        signal.Signals(each.totals["summary"]["train/loss"]).name: "preempting" in each.records
+        for each in tracked(tmp_path)
+    }
+    assert found == marked
 
 
 def test_wandbs_variables_are_obeyed_and_a_key_of_the_command_line_comes_first(
