@@ -17,7 +17,7 @@ from bertexp.families.base import MASKED
 # Few different numbers, so that most runs of a sweep over budgets are scored on the same texts.
 NUMBERS = (100, 50, 25, 10)
 # The most that the texts of one metric cost, as a share of the training.
-SHARE = 0.0175
+SHARE = 0.01
 # A forward and a backward pass cost about three forward passes.
 PASSES = 3
 CHARACTERS_OF_A_TOKEN = 4

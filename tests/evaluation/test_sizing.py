@@ -36,13 +36,13 @@ def test_a_longer_training_is_scored_on_more_texts_and_a_short_one_on_the_first_
     all_texts = scored("trainer.max_time=1")
     assert [*map(len, all_texts)] == [100, 100]
     counts = []
-    for steps in (1, 2000, 4000, 10_000):
+    for steps in (1, 2000, 4000, 20_000):
         found = scored(f"trainer.max_steps={steps}")
         counts.append([*map(len, found)])
         assert found == [of[: len(own)] for of, own in zip(all_texts, found, strict=True)]
         for own in (found[0],) if counts[-1][0] > 10 else ():
             passes = sum(min(64, len(text.strip("[]").split())) ** 2 for text in own)
-            assert passes <= 0.0175 * 3 * steps * 16 * 64
+            assert passes <= 0.01 * 3 * steps * 16 * 64
     assert (counts[0], counts[-1]) == ([10, 10], [100, 100])
     assert counts == sorted(counts)
     assert counts[0] < counts[1]
