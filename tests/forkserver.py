@@ -10,6 +10,7 @@ server ends, with its processes, when its input does.
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import importlib
 import json
@@ -149,8 +150,9 @@ LOADED = (
 LEFT_OUT = (".compare.workspace", ".tracking.weights_and_biases", ".__main__")
 
 
+@functools.cache
 def parse_yaml_in_c() -> None:
-    """Have OmegaConf parse YAML by libyaml: composing then takes a fifth less time."""
+    """From now on OmegaConf parses YAML by libyaml: composing takes a fifth less time."""
     import omegaconf._utils
     from yaml.constructor import SafeConstructor
     from yaml.cyaml import CParser
