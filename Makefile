@@ -41,7 +41,7 @@ gpu:  ## test and measure on a GPU without a network, under eight minutes
 		{ echo 'make gpu: torch finds no NVIDIA GPU'; exit 1; }
 	$(if $(WHEELS),$(PYTHON) -m pip install -q --no-index --no-deps --upgrade --target .gpu $(WHEELS)/*.whl)
 	$(GPU) -m pytest -q -m gpu $$(grep -lr mark.gpu --include='*.py' tests); tests=$$?; \
-		$(GPU) -m bertexp.bench && exit $$tests
+		$(GPU) -m bertexp.bench bench.seconds=300 && exit $$tests
 
 soak: $(READY)  ## kill a run 200 times and see that nothing is lost, minutes
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/soak.py --trials 200

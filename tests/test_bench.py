@@ -6,14 +6,16 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bertexp.bench import clock
+from bertexp.bench import clock, race
 from bertexp.bench.clock import Clock
 from bertexp.bench.costs import measure_masking
+from bertexp.bench.race import measure_training
 from bertexp.bench.side import main as measure_side
 from bertexp.bench.work import (
     BERTEXP,
@@ -106,6 +108,39 @@ def test_a_process_measures_several_settings_one_after_another(
             assert other["first_loss"] == pytest.approx(first["first_loss"], abs=1e-4)
         if task == "mlm":
             assert all(each["tokens"] % (size * 64) == 0 for each in (first, *others))
+
+
+@pytest.mark.slow
+def test_on_a_gpu_a_setting_without_time_is_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The processes of a GPU's benchmark, run here; each is ended before its last setting."""
+    monkeypatch.setenv("BERTEXP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(race, "SECONDS", 0.02)
+    given: list[float] = []
+
+    def ended(arguments: list[str], environment: dict[str, str], seconds: float) -> str:
+        given.append(seconds)
+        monkeypatch.setattr(sys, "argv", ["side", *arguments[2:-1]])
+        measure_side()
+        return ""
+
+    monkeypatch.setattr(race, "run_process", ended)
+    sizes = json.dumps([f"trainer.batch_size={size}" for size in (4, 6, 8)])
+    overrides = [*SMALL, "bench.vocab_size=300", "bench.steps=2"]
+    config = compose([*overrides, f"bench.settings={sizes}", "bench.seconds=1000000"])
+    config = replace(config, bench=config.bench.resolved(on_gpu=True))
+    found = measure_training(config, overrides, tmp_path, on_gpu=True)
+    assert {name: [*own["sides"]] for name, own in found.items()} == {
+        "4": [BERTEXP, TUNED],
+        "6": [BERTEXP],
+    }
+    printed = capsys.readouterr().out
+    named = "leaves out: 6, Trainer, tuned; 8, bertexp; 8, Trainer, tuned"
+    assert named in printed
+    assert (tmp_path / "bench.png").stat().st_size > 5_000
+    # Of the time, 0.6 for bertexp, and what is left for Trainer.
+    assert given[0] / given[1] == pytest.approx(0.6, rel=0.01)
 
 
 def test_both_sides_do_the_same_work(command: Callable[..., Any]) -> None:

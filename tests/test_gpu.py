@@ -17,13 +17,15 @@ from bertexp.families.restriction import pack
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.positions import packed
+from bertexp.training import graphs
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
-from bertexp.training.loop import Watch, train
+from bertexp.training.loop import Training, Watch, train
 from bertexp.training.phase import Phase
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
+from bertexp.training.step import Computed
 
 pytestmark = pytest.mark.gpu
 
@@ -136,17 +138,97 @@ def test_limited_attention_is_that_of_the_cpu(
         assert (ours - theirs).norm() / theirs.norm() < 1e-5
 
 
+def ready(config: Config, data: Data, model: Any) -> Training:
+    accelerator = build_accelerator(config.hardware, [])
+    learner = Learner(model, data.task.objectives).to(accelerator.device)
+    phase = Phase(config, data.task.objectives, data.task.weights, data.examples)
+    (training,) = prepare_training([phase], learner, accelerator)
+    return training
+
+
+def lacking_memory(function: Callable[..., Any]) -> Callable[..., Any]:
+    def failing(*arguments: Any, **settings: Any) -> Any:
+        if Counted.is_recording:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return function(*arguments, **settings)
+
+    return failing
+
+
+class Counted(graphs.CudaRecorder):
+    """Counts what it has recorded."""
+
+    recorded, is_recording = 0, False
+
+    def __call__(self, function: Callable[[], Computed]) -> Any:
+        Counted.is_recording = True
+        try:
+            found = super().__call__(function)
+        finally:
+            Counted.is_recording = False
+        Counted.recorded += 1
+        return found
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "task", "lacks_memory"),
+    [
+        ("bf16", 3e-2, ("task=mlm_nsp",), False),
+        ("fp32", 1e-3, ("task=mlm", "masking=adaptive"), False),
+        ("fp32", 1e-3, ("task=mlm_nsp",), True),
+    ],
+)
+def test_recorded_steps_have_the_same_losses(
+    experiment_config: Callable[..., Config],
+    prepared: Callable[..., Data],
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    error: float,
+    task: tuple[str, ...],
+    lacks_memory: bool,
+) -> None:
+    """Also where one cannot be recorded for lack of memory, which leaves nothing behind."""
+    data = prepared(*task)
+    fixed = (f"hardware.precision={precision}", "trainer.batch_size=8", "trainer.log_every=1")
+
+    def losses(recorded: str) -> list[float]:
+        config = experiment_config(*task, *SIZES, *fixed, f"hardware.graphs={recorded}")
+        heads, found = data.task.heads, list[float]()
+        training = ready(
+            config, data, build_model(config.family, config.model, heads, data.tokenizer, 128, 0)
+        )
+        torch.set_float32_matmul_precision("highest")
+        training.budget = Budget(24, None, None)
+        learner, device = training.learner, training.accelerator.device
+        assert isinstance(learner, Learner)
+
+        class Reading(Watch):
+            def log(self, fraction: float, metrics: dict[str, float]) -> None:
+                found.append(metrics["train/loss"])
+
+        train(training, load_steps(training.batches, 0, 0, device, rates=learner.rates), Reading())
+        assert training.unable == ({"graphs"} if lacks_memory and recorded == "auto" else set())
+        return found
+
+    expected = losses("false")
+    Counted.recorded = 0
+    monkeypatch.setattr(graphs, "CudaRecorder", Counted)
+    if lacks_memory:
+        monkeypatch.setattr(torch.optim.AdamW, "step", lacking_memory(torch.optim.AdamW.step))
+    assert losses("auto") == pytest.approx(expected, rel=error)
+    assert (Counted.recorded == 0) == lacks_memory
+    torch.cuda.empty_cache()
+    assert torch.rand(8, device="cuda").isfinite().all()
+
+
 def test_no_step_waits_for_the_gpu_but_those_that_are_logged(
     experiment_config: Callable[..., Config], data: Data, model: Any
 ) -> None:
     overrides = ("task=mlm_nsp", *SIZES, "trainer.batch_size=8", "trainer.log_every=1000000")
     config = experiment_config(*overrides)
-    accelerator = build_accelerator(config.hardware, [])
-    objective = Learner(model, data.task.objectives).to(accelerator.device)
-    phase = Phase(config, data.task.objectives, data.task.weights, data.examples)
-    (training,) = prepare_training([phase], objective, accelerator)
+    training = ready(config, data, model)
     # Every shape has been met, and what it takes has been loaded.
-    steps, device = training.batches.steps_per_epoch, accelerator.device
+    steps, device = training.batches.steps_per_epoch, training.accelerator.device
     seen: list[int] = []
 
     class Watching(Watch):

@@ -14,7 +14,13 @@ WHAT = ("training", "objectives", "masking", "preparation")
 # The settings that are measured on each device, as overrides.
 ON_CPU = ("model=tiny", "model=mini", "model=small")
 LARGE = "trainer.batch_size=256"
-ON_GPU = (*ON_CPU, "model=base", *(f"model={name} {LARGE}" for name in ("tiny", "small", "base")))
+# The first ones matter most: there may be no time for the last.
+ON_GPU = (
+    *("model=tiny", "model=base", f"model=base {LARGE}", f"model=small {LARGE}"),
+    *("model=small", "model=mini"),
+)
+# The time of the benchmark on a GPU.
+SECONDS = 240.0
 DEFAULT_MODEL = "tiny"
 
 
@@ -31,6 +37,7 @@ class MeasureConfig:
     warmup: int = key(within="[1, inf)")
     vocab_size: int = key(within="[1, inf)")
     loss_steps: int = key(within="[0, inf)")
+    seconds: float | None = key(within="(0, inf)")
     megabytes: float = key(within="(0, inf)")
     quick: bool
 
@@ -48,11 +55,15 @@ class MeasureConfig:
             require(self.loss_steps == 0, "bench.loss_steps", self.loss_steps, allowed)
 
     def resolved(self, on_gpu: bool) -> MeasureConfig:
-        """Return these keys with the settings of the device, or shortened."""
+        """Return these keys with the settings and the time of the device, or shortened."""
+        require(on_gpu or self.seconds is None, "bench.seconds", self.seconds, "null on a CPU")
         settings = self.settings or [*(ON_GPU if on_gpu else ON_CPU)]
+        full = replace(
+            self, settings=settings, seconds=self.seconds or (SECONDS if on_gpu else None)
+        )
         if not self.quick:
-            return replace(self, settings=settings)
-        return replace(self, settings=settings[:1], repeats=1, steps=8, warmup=2, loss_steps=0)
+            return full
+        return replace(full, settings=settings[:1], repeats=1, steps=8, warmup=2, loss_steps=0)
 
 
 @dataclass(kw_only=True)

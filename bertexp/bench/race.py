@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import psutil
 
 from bertexp.bench.clock import Span
 from bertexp.bench.config import DEFAULT_MODEL, BenchConfig, MeasureConfig
@@ -30,9 +33,11 @@ from bertexp.bench.work import (
     write_model,
 )
 from bertexp.files import expanded
+from bertexp.validation import UserError
 
-# The least seconds of a window on a GPU, where steps are short and loaders work ahead.
-SECONDS = 0.5
+# The least seconds of a window on a GPU, where steps are short and loaders work ahead, and of the
+# tables and the plot.
+SECONDS, REPORT_SECONDS = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Race:
         own = self.measured[BERTEXP]
         sides: dict[str, dict[str, float]] = {}
         for side, each in self.measured.items():
+            if not each:
+                continue
             speeds = [speed for one in each for speed in one.speeds]
             speed, peak = median(speeds), median(one.peak_bytes for one in each)
             ours = sides.get(BERTEXP, {"tokens_per_second": speed, "peak_bytes": peak})
@@ -106,7 +113,7 @@ def measure_training(
     """Measure every setting, and print and draw the results; returns the figures by setting."""
     with TemporaryDirectory(prefix="bertexp-bench-") as temporary:
         races = _races(config, _settings(config.bench, overrides, Path(temporary)), on_gpu)
-    found = {race.setting: race.figures() for race in races}
+    found = {race.setting: race.figures() for race in races if race.measured[BERTEXP]}
     report(found, folder)
     return found
 
@@ -143,37 +150,72 @@ def _settings(bench: MeasureConfig, overrides: Sequence[str], folder: Path) -> l
 
 
 def _races(config: BenchConfig, settings: list[_Setting], on_gpu: bool) -> list[Race]:
-    """Start the processes: on a CPU one for each setting, side and turn, on a GPU one a side.
-
-    Loading the libraries takes longer than a measurement on a GPU, whose memory is counted anew
-    for each setting.
-    """
+    """Start the processes: on a CPU one for each setting, side and turn."""
     bench, task = config.bench, config.task.name
-    others = (PADDED, LONGEST) if task == "nsp" else (TRAINER, TUNED)
-    sides = (BERTEXP, OTHER) if bench.against else (BERTEXP, *others)
+    sides = [BERTEXP, *((PADDED, LONGEST) if task == "nsp" else (TRAINER, TUNED))]
+    if bench.against:
+        sides = [BERTEXP, OTHER]
+    elif on_gpu and task != "nsp":
+        sides.remove(TRAINER)
     races = {one.label: Race(one.label, {side: [] for side in sides}, {}) for one in settings}
-    turns = 1 if on_gpu else bench.repeats
-    for some in [settings] if on_gpu else [[one] for one in settings]:
-        name = some[0].label if len(some) == 1 else f"{len(some)} settings"
-        for turn in range(turns):
+    if on_gpu:
+        _race_on_gpu(bench, settings, races, sides)
+    for one in [] if on_gpu else settings:
+        for turn in range(bench.repeats):
             for side in sides:
-                print(f"{name} · {side} · {turn + 1} of {turns}", flush=True)
-                for one, found in zip(some, _run(bench, side, some, on_gpu), strict=True):
-                    races[one.label].measured[side].append(found)
-        if bench.loss_steps:
-            for side in (BERTEXP, LONGEST if task == "nsp" else TRAINER):
-                print(f"{name} · {side} · {bench.loss_steps} steps", flush=True)
-                each = _run(bench, side, some, on_gpu, bench.loss_steps)
-                for one, found in zip(some, each, strict=True):
-                    races[one.label].to_loss[side] = found
+                print(f"{one.label} · {side} · {turn + 1} of {bench.repeats}", flush=True)
+                races[one.label].measured[side] += _run(bench, side, [one]).values()
+    for one in settings if bench.loss_steps else []:
+        for side in (BERTEXP, LONGEST if task == "nsp" else TRAINER):
+            print(f"{one.label} · {side} · {bench.loss_steps} steps", flush=True)
+            found = _run(bench, side, [one], bench.loss_steps)
+            races[one.label].to_loss[side] = found[one.label]
     return [*races.values()]
 
 
+def _race_on_gpu(
+    bench: MeasureConfig, settings: list[_Setting], races: dict[str, Race], sides: list[str]
+) -> None:
+    """Start one process a side, which is ended when its share of ``bench.seconds`` is over.
+
+    Loading the libraries takes longer than a measurement on a GPU, whose memory is counted anew
+    for each setting. The others measure only what bertexp has measured.
+    """
+    assert bench.seconds is not None
+    end = psutil.Process().create_time() + bench.seconds - REPORT_SECONDS
+    for number, side in enumerate(sides, start=1):
+        print(f"{len(settings)} settings · {side}", flush=True)
+        # bertexp compiles all its settings, Trainer only one.
+        share = 0.6 if number == 1 and not bench.against else 1 / (len(sides) - number + 1)
+        seconds = max(1.0, share * (end - time.time()))
+        found = _run(bench, side, settings, windows=(bench.repeats, SECONDS), seconds=seconds)
+        for label, measured in found.items():
+            races[label].measured[side].append(measured)
+        if number == 1 and not found:
+            raise UserError(f"bench.seconds={bench.seconds:g}: too short to measure a setting.")
+        settings = [one for one in settings if races[one.label].measured[BERTEXP]]
+    missing = [f"{one.setting}, {side}" for one in races.values()
+               for side, each in one.measured.items() if not each]  # fmt: skip
+    if missing:
+        print(f"bench.seconds={bench.seconds:g} leaves out: {'; '.join(missing)}")
+
+
 def _run(
-    bench: MeasureConfig, side: str, settings: list[_Setting], on_gpu: bool, loss_steps: int = 0
-) -> list[Measured]:
-    """Measure one side in one process; returns what it found in each setting."""
-    orders = [_order(bench, side, one, on_gpu, loss_steps) for one in settings]
+    bench: MeasureConfig,
+    side: str,
+    settings: list[_Setting],
+    loss_steps: int = 0,
+    windows: tuple[int, float] = (1, 0.0),
+    seconds: float | None = None,
+) -> dict[str, Measured]:
+    """Measure one side in one process; returns what it found, by setting.
+
+    Args:
+        windows: their number and the least seconds of each, see ``Clock``.
+        seconds: after which the process is ended; what it has measured counts, even if it fails.
+    """
+    span = asdict(Span(bench.warmup + bench.steps, loss_steps, *windows))
+    orders = [_order(side, one, span) for one in settings]
     start, environment = ["-m", "bertexp.bench.side"], dict(os.environ)
     # Trainer would use all GPUs.
     environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
@@ -181,22 +223,27 @@ def _run(
         # Without -P the current folder, perhaps another checkout, would take precedence.
         start.insert(0, "-P")
         environment["PYTHONPATH"] = str(expanded(str(bench.against)).absolute())
-    run_process([*start, *map(json.dumps, orders)], environment)
-    results = [Path(order["result"]).read_text(encoding="utf-8") for order in orders]
-    return [Measured(**json.loads(result)) for result in results]
+    try:
+        run_process([*start, *map(json.dumps, orders)], environment, seconds)
+    except UserError as error:
+        if seconds is None:
+            raise
+        print(f"{side}: {error}", flush=True)
+    found = {}
+    for one, order in zip(settings, orders, strict=True):
+        if (path := Path(order["result"])).exists():
+            found[one.label] = Measured(**json.loads(path.read_text(encoding="utf-8")))
+            path.unlink()
+    return found
 
 
-def _order(
-    bench: MeasureConfig, side: str, setting: _Setting, on_gpu: bool, loss_steps: int
-) -> dict[str, Any]:
-    is_timed = on_gpu and not loss_steps
-    windows = (bench.repeats, SECONDS) if is_timed else ()
+def _order(side: str, setting: _Setting, span: dict[str, Any]) -> dict[str, Any]:
     return {
         "side": BERTEXP if side == OTHER else side,
         "model": setting.model,
         # Up to a loss both train at the same rates, whatever the budget.
-        "overrides": [*setting.overrides, *(["scheduler=constant"] if loss_steps else [])],
+        "overrides": [*setting.overrides, *(["scheduler=constant"] if span["loss_steps"] else [])],
         "folder": str(setting.folder),
         "result": str(setting.folder / "result.json"),
-        **asdict(Span(bench.warmup + bench.steps, loss_steps, *windows)),
+        **span,
     }

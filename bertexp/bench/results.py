@@ -89,7 +89,7 @@ def _draw(found: Figures, path: Path) -> None:
 
     from bertexp.plotting import HUES, INK, drawing, save
 
-    names = [*next(iter(found.values()))["sides"]]
+    names = max(([*figures["sides"]] for figures in found.values()), key=len)
     with drawing():
         across = min(len(found), ACROSS)
         down = -(-len(found) // across)
@@ -99,12 +99,14 @@ def _draw(found: Figures, path: Path) -> None:
             panel.set_visible(False)
         for panel, (setting, figures) in zip(panels, found.items(), strict=False):
             speeds = [own["tokens_per_second"] for own in figures["sides"].values()]
-            bars = panel.barh(names, speeds, 0.7, color=HUES[: len(names)])
+            own = [names.index(side) for side in figures["sides"]]
+            bars = panel.barh(own, speeds, 0.7, color=[HUES[place] for place in own])
             panel.bar_label(bars, [f"{each:,.0f}" for each in speeds], padding=3, color=INK)
             panel.set_xlim(0, 1.4 * max(speeds))
             panel.set_title(setting)
             panel.set_xticks([])
             panel.spines["bottom"].set_visible(False)
+        panels[0].set_yticks(range(len(names)), names)
         panels[0].invert_yaxis()
         figure.supxlabel("tokens a second")
         save(figure, path)

@@ -40,8 +40,9 @@ from bertexp.training.setup import DEFAULT_THREADS, choose_device, mixed_precisi
 PAIRS_AT_ONCE = 1000
 # The most steps of a process that the clock ends: the slowest model takes as long for 100.
 MOST_STEPS = 10_000
-# Models of so many layers are compiled on a GPU if Trainer is tuned, which takes a minute.
-COMPILED_LAYERS = 12
+# If Trainer is tuned, a model is compiled on a GPU where a step has so many layers times sequences:
+# it takes a minute.
+COMPILED_LAYERS = 12 * 256
 
 
 class _Counting(Trainer):
@@ -125,6 +126,7 @@ def _arguments(
     assert optimizer.lr is not None
     precision = mixed_precision(config.hardware.precision, on_cpu)
     tuned_for_gpu = side == TUNED and not on_cpu
+    layers = config.model.num_hidden_layers * config.trainer.batch_size
     return TrainingArguments(
         output_dir=str(folder / "trainer"),
         per_device_train_batch_size=config.trainer.batch_size,
@@ -146,7 +148,7 @@ def _arguments(
         logging_steps=10**6 if side == TUNED else config.trainer.log_every,
         # It looks at every loss: on a GPU it waits for it.
         logging_nan_inf_filter=side != TUNED,
-        torch_compile=tuned_for_gpu and config.model.num_hidden_layers >= COMPILED_LAYERS,
+        torch_compile=tuned_for_gpu and layers >= COMPILED_LAYERS,
         dataloader_drop_last=True,
         dataloader_pin_memory=not on_cpu,
         # On a GPU the next batch is made and copied meanwhile.

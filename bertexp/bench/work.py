@@ -80,14 +80,25 @@ def without_bench(overrides: Sequence[str]) -> list[str]:
     return [each for each in overrides if not each.lstrip("+").startswith("bench.")]
 
 
-def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    """Run Python in a process of its own, and return its output.
+def run_process(
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> str:
+    """Run Python in a process of its own, and return its output; '' if it was ended.
+
+    Args:
+        seconds: after which it is ended, None for never.
 
     Raises:
         UserError: it failed, with the last line of its errors.
     """
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command: Any = [sys.executable, *arguments]
+    own: Any = {"env": environment, "capture_output": True, "text": True, "timeout": seconds}
+    try:
+        done = subprocess.run(command, **own)
+    except subprocess.TimeoutExpired:
+        return ""
     if done.returncode:
         if os.environ.get("HYDRA_FULL_ERROR"):
             print(done.stderr, file=sys.stderr)

@@ -219,6 +219,10 @@ class Family(Kind):
 
     def head_products(self, classes: int) -> int:
         """Return a head's multiply-adds per prediction among ``classes``."""
+        return self._head_products
+
+    @cached_property
+    def _head_products(self) -> int:
         with torch.device("meta"):
             twin = type(self)(self.build(self.config, self.heads))
             run = twin.label_logits if LABEL in self.heads else twin.masked_logits
