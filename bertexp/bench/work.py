@@ -126,7 +126,7 @@ def prepare_work(config: BenchConfig) -> Data:
     data = prepare_data(replace(config, evaluation=replace(config.evaluation, evaluators=[])))
     if isinstance(data.examples, MaskedExamples):
         size, length = config.trainer.batch_size, config.task.max_length
-        object.__setattr__(data, "examples", FullLength(data.examples, length, size))
+        data = replace(data, examples=FullLength(data.examples, length, size))
     if len(data.examples) < config.trainer.batch_size:
         raise UserError(
             f"trainer.batch_size={config.trainer.batch_size}: the corpus has only "

@@ -135,15 +135,7 @@ class Probes(Evaluator):
     def shown(self) -> list[RenderableType]:
         if not self.probed:
             return []
-        columns = (
-            "probe",
-            "accuracy",
-            "95% (texts)",
-            "untrained",
-            "control",
-            "TF-IDF",
-            "best layer",
-        )
+        heads = ("probe", "accuracy", "95% (texts)", "untrained", "control", "TF-IDF", "best layer")
         rows = []
         for one in self.probed:
             best = int(np.argmax(one.layers))
@@ -154,7 +146,7 @@ class Probes(Evaluator):
         note = Text(
             "A linear classifier on frozen features (0: embeddings); control: random labels.", "dim"
         )
-        return [table(*columns, rows=rows), note, ""]
+        return [table(*heads, rows=rows), note, ""]
 
     def tables(self) -> dict[str, tuple[list[str], list[list[Any]]]]:
         columns = ["name", "accuracy", "untrained", "control", "majority", "tfidf"]
