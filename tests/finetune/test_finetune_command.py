@@ -150,18 +150,6 @@ def test_two_processes_give_what_one_gives(work: Path, command: Callable[..., An
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
-def test_a_dry_run_plans_fine_tuning(work: Path, command: Callable[..., Any]) -> None:
-    folder = "hydra.run.dir=planned"
-    done = command(
-        *("run", *SETTINGS, "trainer.epochs=1", "trainer.dry_run=true", folder),
-        module="bertexp.finetune",
-        folder=work,
-    )
-    assert done.code == 0, done.lines
-    assert any(line.startswith("in all    0:00: 5 steps of ") for line in done.lines), done.lines
-    assert not (work / "planned").exists()
-
-
 def test_of_several_runs_it_says_how_to_compare_them(
     work: Path, command: Callable[..., Any]
 ) -> None:

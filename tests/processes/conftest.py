@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from folders import rows, summary
 from forkserver import ForkServer, Process
 
@@ -64,6 +65,10 @@ class Place:
         """Return a run's summary."""
         return summary(self.folder / name)
 
+    def config(self, name: str) -> dict[str, Any]:
+        """Return the configuration that a run has recorded."""
+        return yaml.safe_load((self.folder / name / ".hydra" / "config.yaml").read_text())
+
     def lines(self, name: str) -> list[dict[str, float]]:
         """Return what a run has logged."""
         return rows(self.folder / name)
@@ -85,22 +90,43 @@ def place(
 
 
 @pytest.fixture(scope="session")
-def trained(place: Place) -> Callable[[str, int, int], str]:
-    """Return a function that trains for a task, with accumulation, in so many processes."""
+def trained(place: Place) -> Callable[[str, int], str]:
+    """Return a function that trains for a task in one process, with accumulation."""
 
     @functools.cache
-    def train(task: str, accumulation: int, processes: int) -> str:
-        name = f"{task}-{accumulation}-{processes}"
+    def train(task: str, accumulation: int) -> str:
+        name = f"{task}-{accumulation}"
         done = place.run(
-            name,
-            *(f"task={task}", f"trainer.gradient_accumulation_steps={accumulation}"),
-            f"hardware.num_processes={processes}",
+            name, f"task={task}", f"trainer.gradient_accumulation_steps={accumulation}"
         )
         assert done.code == 0, done.lines
-        assert "Traceback" not in done.errors
         return name
 
     return train
+
+
+@pytest.fixture(scope="session")
+def in_two(place: Place) -> dict[str, str]:
+    """Runs of two processes each, by task: the jobs of a sweep, one after the other.
+
+    That of ``mlm`` is sharded.
+    """
+    settings = {
+        "task": "mlm_nsp,mlm",
+        "trainer.gradient_accumulation_steps": "3,2",
+        "hardware.sharded": "false,true",
+    }
+    done = place.command(
+        *("-m", *SMALL, "sweep=two", "hardware.num_processes=2"),
+        *(f"{key}={values}" for key, values in settings.items()),
+        f"hydra.sweeper.together=[{','.join(settings)}]",
+        folder=place.folder,
+    )
+    assert done.code == 0, done.lines
+    assert "Traceback" not in done.errors
+    jobs = (place.folder / "outputs" / "sweeps" / "two").glob("*/")
+    names = [str(job.relative_to(place.folder)) for job in jobs]
+    return {place.config(name)["task"]["name"]: name for name in names}
 
 
 @pytest.fixture(scope="session")

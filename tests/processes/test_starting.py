@@ -80,7 +80,7 @@ def test_torchrun_has_one_folder_and_the_same_losses(
     process = place.start(*TORCHRUN, *place.small, "trainer.gradient_accumulation_steps=2")
     assert process.end(6000) == 0, process.output
     (run,) = (place.folder / "outputs").glob("20*/*")
-    assert_same_run(str(run.relative_to(place.folder)), trained("mlm", 2, 1))
+    assert_same_run(str(run.relative_to(place.folder)), trained("mlm", 2))
     assert process.output.count("eval/pseudo_perplexity") == 2  # in the plan and the report
 
 
@@ -108,20 +108,14 @@ def test_an_error_of_another_process_is_the_runs(place: Any, tmp_path: Path) -> 
     assert "error: only here" in (place.folder / "spoilt" / "bertexp.log").read_text()
 
 
-# One after the other in this process; and one in a worker of joblib's.
-@pytest.mark.parametrize(
-    ("launcher", "rates"),
-    [((), "0.1,0.2"), (("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), "0.3")],
-)
-def test_every_job_of_a_sweep_starts_them(
-    place: Any, launcher: tuple[str, ...], rates: str
-) -> None:
-    name = f"two-{len(launcher)}"
-    sweep = ("-m", "bertexp", "-m", f"masking.prob={rates}", f"sweep={name}", TWO)
+def test_a_job_in_a_worker_of_joblibs_starts_them(place: Any) -> None:
+    """Jobs one after the other in one process: ``in_two``."""
     few = ("trainer.max_steps=4", "evaluation.every=null")
-    process = place.start(*sweep, *place.small, *few, *launcher)
-    assert process.end(6000) == 0, process.output
-    jobs = sorted((place.folder / "outputs" / "sweeps" / name).glob("*/summary.json"))
-    assert len(jobs) == len(rates.split(","))
-    for job in (path.parent for path in jobs):
-        assert place.summary(str(job.relative_to(place.folder)))["status"] == "finished"
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = place.command(
+        *("-m", *place.small, *few, TWO, "masking.prob=0.3", "sweep=apart", *joblib),
+        folder=place.folder,
+    )
+    assert done.code == 0, done.lines
+    (job,) = (place.folder / "outputs" / "sweeps" / "apart").glob("*/")
+    assert place.summary(str(job.relative_to(place.folder)))["status"] == "finished"
