@@ -121,8 +121,8 @@ class RecordedSteps:
         if recording is None:
             try:
                 recording = self._recorded(batches, totals)
-            except RuntimeError as error:
-                if self._run.config.hardware.graphs is True:
+            except Exception as error:
+                if self._run.config.hardware.graphs is True or isinstance(error, UserError):
                     raise
                 # Graphs hold memory.
                 self._recordings.clear()
@@ -144,14 +144,14 @@ class RecordedSteps:
         run = self._run
         try:
             return compute_step(run, batches, totals)
-        except RuntimeError as error:
+        except Exception as error:  # compilers raise many types; what is not theirs is raised again
             if not run.compiled or run.config.hardware.compile is True:
                 raise
             run.compiled = False
             self._give_up("compile", "compiled", error)
         return compute_step(run, batches, totals)
 
-    def _give_up(self, key: str, what: str, error: RuntimeError) -> None:
+    def _give_up(self, key: str, what: str, error: Exception) -> None:
         self._run.unable.add(key)
         self._run.optimizer.zero_grad()
         reason = first_line(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from subprocess import CalledProcessError
 from typing import Any, NoReturn
 
 import pytest
@@ -124,26 +125,37 @@ def failing(*arguments: object, **settings: object) -> NoReturn:
     raise RuntimeError("CUDA out of memory\nmore of it")
 
 
-@pytest.mark.parametrize("key", ["graphs", "compile"])
+def without_compiler(*arguments: object, **settings: object) -> NoReturn:
+    raise CalledProcessError(1, "gcc")
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("graphs", "CUDA out of memory"),
+        ("compile", "Command 'gcc' returned non-zero exit status 1"),
+    ],
+)
 def test_without_what_auto_chose_and_cannot_do_a_run_continues_as_usual(
     run: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     key: str,
+    reason: str,
 ) -> None:
     expected, weights = run("mlm", True, phases=2)
     Failing.tried = 0
     if key == "graphs":
         monkeypatch.setattr(graphs, "CudaRecorder", Failing)
     else:
-        monkeypatch.setattr(torch, "compile", lambda *arguments, **settings: failing)
+        monkeypatch.setattr(torch, "compile", lambda *arguments, **settings: without_compiler)
     lines, found = run("mlm", True, compiled=key == "compile", phases=2)
     for ours, theirs in zip(lines, expected, strict=True):
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
     torch.testing.assert_close(found, weights, rtol=1e-3, atol=1e-4)
     (warning,) = caplog.messages
     assert warning.startswith(f"hardware.{key}=auto: ")
-    assert warning.endswith(": CUDA out of memory")
+    assert warning.endswith(f": {reason}")
     assert Failing.tried == (key == "graphs")
 
 
