@@ -131,6 +131,7 @@ ELSEWHERE = re.compile(r"--workspace|eval/minimal_pairs|eval/probe/package|finet
 
 def test_commands_that_take_seconds_run_as_they_stand(command: Callable[..., Any]) -> None:
     small = ("+size=smoke", "dataset=synthetic", "tokenizer.vocab_size=256", "tracker=none")
+    small += ("evaluation.probes=[]",)
     made = command("-m", *small, "masking.prob=0.15,0.4", "seed=0,1", "sweep=mask_rate")
     assert made.code == 0, made.output + made.errors
     folder, sweep = made.folder, "outputs/sweeps/mask_rate"
@@ -181,7 +182,7 @@ def test_every_picture_is_made_by_the_command(tmp_path: Path) -> None:
     assert named and shown == set(named[1].decode().split(", "))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "BERTEXP_CACHE": str(tmp_path / "cache")}
     wanted = ["run", "hidden"]
-    small = ["+size=smoke", "dataset=synthetic", "tokenizer.vocab_size=256"]
+    small = ["+size=smoke", "dataset=synthetic", "tokenizer.vocab_size=256", "tracker=none"]
     options = ["--folder", tmp_path, "--only", ",".join(wanted), *small]
     subprocess.run([sys.executable, script, *options], env=environment, check=True, timeout=1800)
     for name in wanted:
