@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import runpy
 import signal
 import subprocess
@@ -147,7 +148,8 @@ LOADED = (
     *("tokenizers", "transformers.models.bert.modeling_bert", "transformers.models.auto"),
     "transformers.models.bert.tokenization_bert",
 )
-LEFT_OUT = (".compare.workspace", ".tracking.weights_and_biases", ".__main__")
+# Nor commands, which are to be run from their files, or what imports them.
+LEFT_OUT = re.compile(r"bertexp\.(.*\.)?(__main__|api\..*|workspace|weights_and_biases)")
 
 
 @functools.cache
@@ -176,7 +178,7 @@ def serve() -> None:
     parse_yaml_in_c()
     own = (found.name for found in pkgutil.walk_packages(bertexp.__path__, "bertexp."))
     for module in (*LOADED, *own):
-        if not module.endswith(LEFT_OUT):
+        if not LEFT_OUT.fullmatch(module):
             importlib.import_module(module)
     # Hydra reads the whole environment for plugins, and its parser learns as it goes.
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
