@@ -246,3 +246,5 @@ def test_no_step_waits_for_the_gpu_but_those_that_are_logged(
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert seen[-1] == 2 * steps
+    # A recording that waits would have been given up.
+    assert not training.unable

@@ -49,9 +49,9 @@ class CudaRecorder:
         torch.cuda.synchronize()
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            # Other threads, which pin batches, may allocate meanwhile.
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
+                # Other threads, which pin batches, may allocate meanwhile.
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
                 computed = function()
             finally:
                 end_capture(graph)
