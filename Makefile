@@ -33,7 +33,7 @@ test: $(READY)  ## run all tests, about twenty minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 # With PYTHON as it is, and what it lacks from the wheels in a folder: make gpu WHEELS=wheels
-GPU := PYTHONPATH=$(CURDIR)/.gpu:$(CURDIR) $(PYTHON)
+GPU := HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR)/.gpu:$(CURDIR) $(PYTHON)
 
 gpu:  ## test and measure on a GPU without a network, under eight minutes
 	@$(PYTHON) -c 'import torch' || { echo 'make gpu: PYTHON=$(PYTHON) has no torch'; exit 1; }
