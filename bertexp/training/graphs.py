@@ -63,8 +63,8 @@ def end_capture(graph: torch.cuda.CUDAGraph) -> None:
     """End a capture, of which something may have failed.
 
     Raises:
-        UserError: CUDA refuses it. Torch before 2.13 would not notice that it has ended: from then
-            on neither ``empty_cache`` nor an allocation that lacks memory works, and dropout fails.
+        UserError: CUDA refuses it. Torch 2.11 does not notice that it has ended: from then on
+            neither ``empty_cache`` nor an allocation that lacks memory works, and dropout fails.
     """
     try:
         graph.capture_end()
