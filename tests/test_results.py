@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import functools
 import math
-import os
 import re
 import runpy
 import shlex
@@ -32,9 +31,6 @@ from bertexp.config import Config, changes_outcome, conf_dir, keys
 from bertexp.unread import conditions
 
 Row = dict[str, str]
-
-# The suite repeats what costs half a pass at 15% at most; this variable repeats the rest too.
-EVERY, MOST_FLOPS = "EVERY_RESULT", 9.5e11
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FILES = sorted(RESULTS.glob("*.csv"))
@@ -162,8 +158,6 @@ def test_a_published_point_is_repeated(
 ) -> None:
     rows = repeatable()[path.stem]
     row = next(row for row in rows if row in read(path))
-    if float(row["flops"]) > MOST_FLOPS and not os.environ.get(EVERY):
-        pytest.skip(f"takes longer; {EVERY}=1 repeats it")
     # The evaluation with a metric of its own has the loss too.
     other = max(rows, key=lambda each: each["metric"] != "eval/loss")
     values, mean = by_seed(other), float(other["mean"])
