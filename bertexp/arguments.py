@@ -88,7 +88,9 @@ def _as_hydra_reads(settings: list[str], index: int) -> str:
     if _is_read(setting):
         return setting
     if not match:
-        raise UserError(f"'{setting}': {setting.partition('=')[0]!r} cannot be the name of a key.")
+        key, _, value = setting.partition("=")
+        near = f"; write {key.strip()}={value.strip()}" * (key != key.strip())
+        raise UserError(f"'{setting}': {key!r} cannot be the name of a key{near}.")
     key, value = match.groups()
     if value.startswith("="):
         raise UserError(f"'{setting}': has one '=' too many; write {key}={value.lstrip('=')}.")

@@ -78,7 +78,7 @@ def sync(*paths: Path) -> None:
             os.close(descriptor)
 
 
-def expanded(path: str | Path) -> Path:
+def expanded(path: str | os.PathLike[str]) -> Path:
     """Expand ``~`` in a path to the home folder, if there is one."""
     return Path(os.path.expanduser(path))
 

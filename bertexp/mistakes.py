@@ -65,8 +65,8 @@ def explain(error: Exception, schema: type[RunConfig] = Config) -> str:
         return f"{match[1]}: must be a list of phases, such as '{EXAMPLE}'."
     for override in sys.argv[1:]:
         group, _, option = override.partition("=")
-        if group in groups(schema) and option in ("", "null"):
-            return f"{override}: the group needs an option; see --help."
+        if group in groups(schema) and re.fullmatch(r"|null|true|false|[-+.\d].*", option):
+            return f"{override}: the group needs an option; see --help {group}."
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 

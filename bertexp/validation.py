@@ -7,6 +7,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral
 
 
 class UserError(ValueError):
@@ -60,6 +61,14 @@ def require(condition: bool, key: str, found: object, allowed: str) -> None:
     """Raise a ``UserError`` that names the ``allowed`` values of ``key`` unless ``condition``."""
     if not condition:
         raise UserError(f"{key}={_in_a_line(found)}: must be {allowed}.")
+
+
+def require_text(key: str, found: object) -> None:
+    require(isinstance(found, str), key, found, "a text")
+
+
+def require_count(key: str, found: object) -> None:
+    require(isinstance(found, Integral) and int(found) > 0, key, found, "a whole number above 0")
 
 
 def require_folder_name(key: str, found: str) -> None:

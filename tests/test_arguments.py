@@ -77,6 +77,7 @@ REFUSED = {
     ("name='a",): "name='a: its brackets or quotes do not match; quote text that has such signs "
     "in it for the shell and for bertexp: \"name='...'\".",
     ("a b=c",): "'a b=c': 'a b' cannot be the name of a key.",
+    ("a = c",): "'a = c': 'a ' cannot be the name of a key; write a=c.",
     ("=3",): "'=3': names no key; a setting is key=value.",
 }
 

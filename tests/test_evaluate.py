@@ -144,7 +144,7 @@ def test_a_folder_of_no_run_is_evaluated_on_the_data_that_are_named(
     assert done.code == 0, done.lines
     assert "model      copied" in done.output
     assert "documents of text" in done.output
-    assert "saved      outputs/evaluate/copied/notes.json" in done.output
+    assert "outputs/evaluate/copied/notes.json" in done.lines
     found = json.loads((tmp_path / "outputs/evaluate/copied/notes.json").read_text())
     assert found["model"] == "copied"
     # As its run evaluates it, by the model's own tokenizer; nothing is written.

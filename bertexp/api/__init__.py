@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,6 +59,7 @@ def sweep(
     from bertexp.api.comparison import Comparison
     from bertexp.api.process import run_sweep
 
+    _check_margin(margin)
     return Comparison.of_sweep(run_sweep(overrides, keys, until, margin), margin)
 
 
@@ -97,7 +99,10 @@ def compare(
 
     if not paths:
         raise UserError("compare: name runs, folders of runs or sweeps, or patterns of such.")
-    require(margin is None or margin > 0, "margin", margin, "above 0")
+    for path in paths:
+        allowed = "a run, a folder or a pattern; of a list compare(*runs)"
+        require(isinstance(path, str | os.PathLike), "compare", path, allowed)
+    _check_margin(margin)
     by = [by] if isinstance(by, str) else by
     chosen = {"metric": metric, "by": by, "baseline": baseline, "at": at, "margin": margin}
     return Comparison.of([os.fspath(path) for path in paths], evaluation, **chosen)
@@ -115,3 +120,8 @@ def inspect(*overrides: str, **keys: Any) -> Printed:
     from bertexp.api.process import inspect_here
 
     return inspect_here(overrides, keys)
+
+
+def _check_margin(margin: object) -> None:
+    fits = margin is None or (isinstance(margin, Real) and float(margin) > 0)
+    require(fits, "margin", margin, "a number above 0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from bertexp.experiment.saved import Saved, find_saved
 from bertexp.files import expanded
 from bertexp.mistakes import in_one_line
 from bertexp.training.config import DEVICES
-from bertexp.validation import UserError, require, require_choice
+from bertexp.validation import UserError, require, require_choice, require_count, require_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,15 +54,12 @@ class Run(Shown):
     def __init__(self, path: str | os.PathLike[str], device: str = "auto") -> None:
         require(isinstance(path, str | os.PathLike), "path", path, "a folder or a name on the Hub")
         require_choice("device", device, DEVICES)
-        path = os.fspath(path)
-        folder = expanded(path)
         # The working directory may change.
-        self._path = str(folder.absolute()) if folder.exists() else str(path)
+        folder = expanded(path).absolute()
+        self._path = str(folder) if folder.exists() else os.fspath(path)
         self._device = device
-        folder = folder.absolute()
         # A run without a model has records all the same.
-        is_run = recorded(folder, "config") is not None
-        self.folder = folder if is_run else self.saved.run
+        self.folder = folder if recorded(folder, "config") else self.saved.run
 
     @cached_property
     def saved(self) -> Saved:
@@ -124,15 +122,16 @@ class Run(Shown):
         """
         from bertexp.predict.unmasking import Unmasking
 
-        require(isinstance(text, str), "text", text, "a text")
-        require(steps is None or steps >= 1, "steps", steps, "at least 1, or None")
-        require(temperature > 0, "temperature", temperature, "above 0")
-        if steps is None and seed is None:
-            return self._predict(text)
-        return self._predict(text, None, Unmasking(steps, seed, temperature))
+        require_text("text", text)
+        require_count("steps", 1 if steps is None else steps)
+        fits = isinstance(temperature, Real) and float(temperature) > 0
+        require(fits, "temperature", temperature, "a number above 0")
+        together = steps is not None or seed is not None
+        return self._predict(text, None, Unmasking(steps, seed, temperature) if together else None)
 
     def next_sentence(self, text: str, text_b: str) -> float:
         """Return the probability that the second text follows the first."""
+        require_text("text_b", text_b)
         found = self._predict(text, text_b).follows
         if found is None:
             raise UserError("text_b: the model judges no pairs; a run with task=nsp does.")
@@ -148,6 +147,7 @@ class Run(Shown):
         """
         from bertexp.inspect.examples import mask_text
 
+        require_count("draws", draws)
         settings = [f"masking.{key}={written(value)}" for key, value in masking.items()]
         return mask_text(self._subject("masking", text, text_b, settings), draws)
 
@@ -169,13 +169,15 @@ class Run(Shown):
         from bertexp.training.setup import choose_device
 
         require_choice("pooling", pooling, POOLINGS)
-        is_list = not isinstance(texts, str) and len(texts) > 0
+        given = [] if isinstance(texts, str) else [*texts]
+        is_list = bool(given) and all(isinstance(text, str) for text in given)
         require(is_list, "texts", texts, "a list of texts, at least one")
         device = choose_device(self._device)
         encoder = Family.of(self.model.to(device)).base
         longest = self.saved.max_length(self.model.config)
-        given = (self.saved.load_tokenizer(), [*texts], longest, pooling, device)
-        found: np.ndarray = layer_features(encoder, *given)[-1].cpu().numpy()
+        tokenizer = self.saved.load_tokenizer()
+        layers = layer_features(encoder, tokenizer, given, longest, pooling, device)
+        found: np.ndarray = layers[-1].cpu().numpy()
         return found
 
     def __fspath__(self) -> str:
@@ -233,6 +235,8 @@ class Run(Shown):
 
         given = {"what": what, "run": self._path, "text": text}
         given |= {} if text_b is None else {"text_b": text_b}
+        for key, value in given.items():
+            require_text(key, value)
         overrides = [as_hydra_reads(f"{key}={value}") for key, value in given.items()]
         overrides += [*settings, f"hardware.device={self._device}"]
         folder = initialize_config_dir(str(conf_dir()), version_base="1.3")

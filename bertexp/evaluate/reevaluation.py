@@ -71,8 +71,7 @@ def reevaluate(
     else:
         _show(config, saved, data, found)
     if path:
-        # In one line, however long, to be copied.
-        print(f"saved      {shown(path)}")
+        print(shown(path))
     if for_babylm:
         written = _write_predictions(
             _place(saved) / "babylm" / (saved.run or Path(saved.source)).name,

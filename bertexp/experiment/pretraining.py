@@ -54,7 +54,9 @@ class Pretraining(Experiment[Config]):
         if config.task.attention != "row":
             parts.append(config.task.attention)
         masking = config.masking if config.task.masks else None
-        known = {"task": config.task.name, "model": config.model.name, "masking": masking}
+        # The name of a task with objectives of the user's choice is that of another one.
+        task = "_".join(config.task.objectives)
+        known = {"task": task, "model": config.model.name, "masking": masking}
         phases = described(self.whole.phases, asdict(self.whole)).replace(", ", "-")
         return known | {"parts": (*parts, *([phases.replace(" ", "-")] if phases else []))}
 

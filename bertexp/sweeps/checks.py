@@ -111,17 +111,13 @@ def measured(job: DictConfig) -> list[str]:
     evaluation, evaluators = job.evaluation, EVALUATORS.names()
     chosen = {*_several(evaluation.evaluators)}
     chosen |= {MINIMAL_PAIRS} if evaluation.minimal_pairs else set()
-    prefixes = {OBJECTIVES[name].prefix for name in OBJECTIVES.names()}
-    used = {
-        OBJECTIVES[name].prefix for part in parts(job) for name in _several(part.task.objectives)
-    }
+    prefixes = _prefixes(OBJECTIVES.names())
+    used = _prefixes(name for part in parts(job) for name in _several(part.task.objectives))
     absent = [f"eval/{name}" for name in evaluators if name not in chosen]
     absent += [prefix for prefix in prefixes if prefix not in {*used, "eval/"}]
 
     rows = [name for name in METRICS if name.startswith("eval/") and name != f"{PROBES}*"]
     rows = [name for name in rows if not name.startswith(tuple(absent))]
-    # Also of the parts of objectives, such as the generator of replaced tokens.
-    used |= {name.removesuffix("accuracy") for name in rows if name.endswith("_accuracy")}
     endings = [name for name in METRICS if "/" not in name and name not in evaluators]
     conditions = [*map(value_text, _several(evaluation.mask_probs))]
     conditions += [name.partition("@")[2] for name in rows if "@" in name and "*" not in name]
@@ -129,6 +125,11 @@ def measured(job: DictConfig) -> list[str]:
     probes = [f"{PROBES}{name}" for name in _several(evaluation.probes) if "probes" in chosen]
     rows += [f"eval/{name}" for name in chosen]
     return [*rows, *probes, *(prefix + name for prefix in used for name in (*endings, *under))]
+
+
+def _prefixes(objectives: Iterable[str]) -> set[str]:
+    kinds = [OBJECTIVES[name] for name in objectives]
+    return {prefix for kind in kinds for prefix in (kind.prefix, kind.also) if prefix}
 
 
 def _several(value: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from hydra.core.plugins import Plugins
 
-from bertexp.validation import UserError, require
+from bertexp.validation import UserError, require, require_count
 
 # Overrides with several values, and those of a study's file, by key.
 Varied = Mapping[str, Override]
@@ -108,9 +108,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_seeds", "start_seeds", "per_round"):
-            found = getattr(self, name)
-            fits = (isinstance(found, int) and found > 0) or (found is None and "start" in name)
-            require(fits, f"hydra.sweeper.{name}", found, "a whole number above 0")
+            if (found := getattr(self, name)) is not None or name != "start_seeds":
+                require_count(f"hydra.sweeper.{name}", found)
         fits = _is_number(self.margin) and self.margin >= 0
         require(fits, "hydra.sweeper.margin", self.margin, "a number, 0 or above")
         fits = self.max_time is None or (_is_number(self.max_time) and self.max_time > 0)
