@@ -149,7 +149,7 @@ LOADED = (
     "transformers.models.bert.tokenization_bert",
 )
 # Nor commands, which are to be run from their files, or what imports them.
-LEFT_OUT = re.compile(r"bertexp\.(.*\.)?(__main__|api\..*|workspace|weights_and_biases)")
+LEFT_OUT = re.compile(r"bertexp\.(.*\.)?(__main__|doctor|api\..*|workspace|weights_and_biases)")
 
 
 @functools.cache
