@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from folders import rows, summary, untimed
 from hydra import compose, initialize_config_dir
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file
@@ -143,6 +143,7 @@ def test_phases_are_described_in_a_few_words(phases: str, words: str) -> None:
 TRAINER = parse(composed()).trainer
 
 
+@settings(deadline=None)
 @given(
     parts=st.lists(st.integers(1, 20), min_size=1, max_size=4),
     epochs=st.floats(1, 20),
