@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, conf_dir, keys, parse
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.sweeps.checks import refuse_unread_in_sweep
+from bertexp.sweeps.checks import refuse_mistakes
 
 STUDIES = sorted(
     path.stem
@@ -79,7 +79,7 @@ def test_every_point_of_a_study_is_a_run_of_its_own(study: str) -> None:
     jobs = [
         composed(f"+experiment={study}", *each, "sweep=s", with_hydra=True) for each in settings
     ]
-    refuse_unread_in_sweep(jobs, KEYS, SCHEMAS, None)
+    refuse_mistakes(jobs, KEYS, SCHEMAS, None)
     found = [parse(OmegaConf.masked_copy(job, [*job.keys() - {"hydra"}])) for job in jobs]
     assert all(found.count(config) == 1 for config in found)
     # What is not under test is the same for all, the budget above all.

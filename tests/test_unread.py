@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from bertexp.config import Config, conf_dir, keys
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.sweeps.checks import refuse_unread_in_sweep
+from bertexp.sweeps.checks import refuse_mistakes
 from bertexp.sweeps.points import grid
 from bertexp.unread import refuse_unread, written
 from bertexp.validation import UserError
@@ -160,7 +160,7 @@ def check_sweep(*overrides: str) -> None:
     lines = [line for key, line in (swept | named).items() if line not in fixed]
     varied = {each.get_key_element(): each for each in parser.parse_overrides(lines)}
     jobs = grid(varied, [key for key in sweeper.together if key not in named])
-    refuse_unread_in_sweep([composed(*fixed, *job) for job in jobs], KEYS, SCHEMAS, None)
+    refuse_mistakes([composed(*fixed, *job) for job in jobs], KEYS, SCHEMAS, None)
 
 
 SWEEPS = {
@@ -198,9 +198,9 @@ def test_a_sweep_of_which_some_jobs_read_a_setting_runs(line: str) -> None:
 def test_a_search_may_be_over_what_only_some_of_its_jobs_read() -> None:
     first = ["masking.strategy=token", "masking.span.p=0.3"]
     job = composed(*first)
-    refuse_unread_in_sweep([job], KEYS, SCHEMAS, ["masking.strategy=token", "masking.span.p=0.3"])
+    refuse_mistakes([job], KEYS, SCHEMAS, ["masking.strategy=token", "masking.span.p=0.3"])
     with pytest.raises(UserError, match=r"masking\.span\.p is read by masking\.strategy=span only"):
-        refuse_unread_in_sweep([job], KEYS, SCHEMAS, ["masking.span.p=0.3"])
+        refuse_mistakes([job], KEYS, SCHEMAS, ["masking.span.p=0.3"])
 
 
 def test_files_of_the_users_own_are_looked_at(command: Callable[..., Any], tmp_path: Path) -> None:
@@ -259,5 +259,5 @@ def test_a_sweep_prints_which_keys_some_of_its_jobs_do_not_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     jobs = [composed("task.loss.z_loss=0.1", f"task={task}") for task in ("mlm", "rtd")]
-    refuse_unread_in_sweep(jobs, KEYS, SCHEMAS, None)
+    refuse_mistakes(jobs, KEYS, SCHEMAS, None)
     assert capsys.readouterr().out == "task.loss.z_loss: 1 of 2 jobs do not read it.\n"

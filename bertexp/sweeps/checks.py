@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from bertexp.config import RunConfig, parse
 from bertexp.console import value_text
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.config import MINIMAL_PAIRS
@@ -21,19 +22,22 @@ from bertexp.validation import UserError, nearest
 LABELS = ("name", "model.name", "sweep")
 
 
-def refuse_unread_in_sweep(
+def refuse_mistakes(
     jobs: Sequence[DictConfig],
     keys: Sequence[str],
-    schemas: Sequence[type[Any]],
+    schemas: Sequence[type[RunConfig]],
     searched: Sequence[str] | None,
 ) -> None:
-    """Raise a ``UserError`` for a written key that no job reads, or for equal jobs.
+    """Raise a ``UserError`` for a wrong value, a written key that no job reads, or equal jobs.
 
     Args:
         jobs: their composed configurations, with Hydra's part.
         searched: the overrides of a search's first job, as the others are not known yet and may be
-            equal; None for a sweep whose jobs are all known.
+            equal, and some may fail; None for a sweep whose jobs are all known.
     """
+    for job in jobs if searched is None else ():
+        schema = next(each for each in schemas if each.command == job.hydra.job.name)
+        parse(OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"]), schema)
     every = conditions(*schemas)
     if searched is not None:
         varied = [*written_keys(searched)]

@@ -27,7 +27,7 @@ from bertexp.config import RunConfig, keys
 from bertexp.console import clock, plural
 from bertexp.experiment.invocation import gpus, jobs_at_once, seconds_a_job
 from bertexp.experiment.phases import expand
-from bertexp.sweeps.checks import refuse_unread_in_sweep
+from bertexp.sweeps.checks import refuse_mistakes
 from bertexp.sweeps.points import Varied
 from bertexp.sweeps.stored import (
     DRY_RUNS,
@@ -154,14 +154,14 @@ class ResumableSweeper(Sweeper):
         """Run the jobs that are left, and return all; ``first`` jobs were launched before.
 
         Raises:
-            UserError: a folder holds a finished run of another configuration, no job reads a
-                setting, or two jobs are the same run.
+            UserError: a folder holds a finished run of another configuration, a job has a wrong
+                value, no job reads a setting, or two jobs are the same run.
         """
         jobs = [self._plan(overrides) for overrides in points]
         at_once, composed = jobs_at_once(self._launcher), [job.composed for job in jobs]
         if first == 0:
             searched = points[0] if self._total else None
-            refuse_unread_in_sweep(composed, self._keys, self._schemas, searched)
+            refuse_mistakes(composed, self._keys, self._schemas, searched)
             self.check(composed)
         unique = {job.stored.folder: job for job in jobs}
         left = [job for job in unique.values() if not job.stored.finished]

@@ -16,32 +16,35 @@ from omegaconf import OmegaConf
 
 def test_two_jobs_at_a_time(sweep: Callable[..., Any], jobs: Any, leet: Callable[..., str]) -> None:
     done = sweep(
-        *("masking.prob=0.1,7,0.2", "sweep=parallel", "hydra/launcher=joblib"),
+        *("model.hidden_size=16,1048576,32", "sweep=parallel", "hydra/launcher=joblib"),
         *("hydra.launcher.n_jobs=2", "tracker=wandb", "tracker.mode=offline"),
     )
     assert done.code == 1
     found = jobs(done, "parallel")
     assert sorted(found.status().items()) == [
-        ("masking.prob=0.1", "finished"),
-        ("masking.prob=0.2", "finished"),
-        ("masking.prob=7", "failed"),
+        ("model.hidden_size=1048576", "failed"),
+        ("model.hidden_size=16", "finished"),
+        ("model.hidden_size=32", "finished"),
     ]
     assert done.errors.count("1 of 3 jobs failed") == 1
-    assert "failed: outputs/sweeps/parallel/masking.prob=7: masking.prob=7: " in done.output
+    assert "failed: outputs/sweeps/parallel/model.hidden_size=1048576: model.hidden" in done.output
     assert "step " not in done.output + done.errors, "progress of two jobs at a time"
     # The second one of these begins with the weights of the first, in the same process.
-    in_turn = jobs(sweep("masking.prob=0.1,0.2", "sweep=in-turn"), "in-turn")
+    in_turn = jobs(sweep("model.hidden_size=16,32", "sweep=in-turn"), "in-turn")
     for name in in_turn.names:
         assert in_turn.records(name) == found.records(name)
     times = [
-        ((found.root / name / ".hydra/config.yaml").stat().st_mtime, (found.root / name / end))
-        for name, end in (("masking.prob=0.1", "summary.json"), ("masking.prob=7", "summary.json"))
+        (
+            (found.root / name / ".hydra/config.yaml").stat().st_mtime,
+            (found.root / name / "summary.json"),
+        )
+        for name in ("model.hidden_size=16", "model.hidden_size=1048576")
     ]
     began, ended = zip(*((start, end.stat().st_mtime) for start, end in times), strict=True)
     assert began[1] < ended[0], "one began when the other had ended"
 
     files = [*(done.folder / "outputs/wandb").glob("offline-run-*-mlm-*/*.wandb")]
-    assert len(files) == 2
+    assert len(files) == 3
     for file in files:
         records = map(json.loads, leet(file).splitlines())
         (run,) = (record["run"] for record in records if "run" in record)

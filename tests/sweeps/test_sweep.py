@@ -16,43 +16,54 @@ from forkserver import ForkServer
 from bertexp.experiment.folder import claimed
 from bertexp.sweeps.stored import folder_name, only_sweep
 
-MIXED = ("masking.prob=0.1,7,0.15", "sweep=mixed")
+MIXED = ("model.hidden_size=16,1048576,32", "sweep=mixed")
 
 
 @pytest.fixture(scope="module")
 def mixed(sweep: Callable[..., Any]) -> Any:
-    """Three jobs of which the second cannot run."""
+    """Three jobs of which the second does not fit the memory."""
     return sweep(*MIXED)
 
 
 def test_a_failing_job_does_not_stop_the_others(mixed: Any, jobs: Any) -> None:
     assert mixed.code == 1
     assert jobs(mixed, "mixed").status() == {
-        "masking.prob=0.1": "finished",
-        "masking.prob=7": "failed",
-        "masking.prob=0.15": "finished",
+        "model.hidden_size=16": "finished",
+        "model.hidden_size=1048576": "failed",
+        "model.hidden_size=32": "finished",
     }
-    reason = "masking.prob=7: must be a number above 0 and at most 1, or a distribution such as "
-    reason += "{distribution: uniform, low: 0, high: 1}."
+    failed = "failed: outputs/sweeps/mixed/model.hidden_size=1048576: "
+    (line,) = (line for line in mixed.lines if line.startswith(failed))
+    reason = line.removeprefix(failed)
+    assert reason.startswith("model.hidden_size=1048576, model.num_hidden_layers=2: must be less;")
     assert mixed.lines.count(f"error: {reason}") == 1
-    assert f"failed: outputs/sweeps/mixed/masking.prob=7: {reason}" in mixed.lines
     assert mixed.errors.startswith("error: 1 of 3 jobs failed; the same command with sweep=mixed")
     assert "Traceback" not in mixed.output + mixed.errors
+
+
+def test_a_wrong_value_of_one_job_is_found_before_any_runs(sweep: Callable[..., Any]) -> None:
+    done = sweep("masking.prob=0.1,7", "sweep=wrong")
+    assert done.code == 1
+    assert done.lines == [
+        "error: masking.prob=7: must be a number above 0 and at most 1, or a distribution such as "
+        "{distribution: uniform, low: 0, high: 1}."
+    ]
+    assert not (done.folder / "outputs/sweeps/wrong").exists()
 
 
 def test_a_sweep_prints_how_many_jobs_and_how_long(mixed: Any) -> None:
     # The first to need a corpus says that it prepares one.
     lines = [line for line in mixed.output.splitlines() if not line.startswith("Preparing")]
-    assert lines[:2] == ["sweep mixed: 3 jobs", "job 1/3 · masking.prob=0.1"]
+    assert lines[:2] == ["sweep mixed: 3 jobs", "job 1/3 · model.hidden_size=16"]
     assert re.fullmatch(r"job 1/3 · about \d:\d\d of training, \d:\d\d for all 3 jobs", lines[2])
     assert re.fullmatch(r"job 1/3 · eval/loss \d\.\d{3}", lines[3])
-    assert re.fullmatch(r"job 2/3 · masking\.prob=7 · about \d:\d\d left", lines[4])
-    assert re.fullmatch(r"job 3/3 · masking\.prob=0\.15 · about \d:\d\d left", lines[6])
+    assert re.fullmatch(r"job 2/3 · model\.hidden_size=1048576 · about \d:\d\d left", lines[4])
+    assert re.fullmatch(r"job 3/3 · model\.hidden_size=32 · about \d:\d\d left", lines[6])
     # Then the comparison: the jobs' own reports are in their logs.
     assert re.fullmatch(r"job 3/3 · eval/loss \d\.\d{3}", lines[7])
     assert not any(line.startswith("job ") for line in lines[8:])
     assert "outputs/sweeps/mixed/compare.html" in lines
-    log = (mixed.folder / "outputs/sweeps/mixed/masking.prob=0.1/bertexp.log").read_text()
+    log = (mixed.folder / "outputs/sweeps/mixed/model.hidden_size=16/bertexp.log").read_text()
     assert "yardstick" in log
 
 
@@ -60,7 +71,7 @@ def test_the_same_command_leaves_finished_jobs_alone_and_tries_failed_ones_again
     mixed: Any, sweep: Callable[..., Any], jobs: Any
 ) -> None:
     found = jobs(mixed, "mixed")
-    finished = ("masking.prob=0.1", "masking.prob=0.15")
+    finished = ("model.hidden_size=16", "model.hidden_size=32")
     before = {name: found.files(name) for name in finished}
     again = sweep(*MIXED)
     assert again.code == 1
@@ -68,23 +79,23 @@ def test_the_same_command_leaves_finished_jobs_alone_and_tries_failed_ones_again
         r"sweep mixed: 3 jobs · 2 done already · about \d:\d\d", again.output.splitlines()[0]
     )
     assert {name: found.files(name) for name in finished} == before
-    assert "job 3/3 · masking.prob=7 " in again.output
+    assert "job 3/3 · model.hidden_size=1048576 " in again.output
     assert "job 1/3" not in again.output
 
 
 def test_a_wider_sweep_of_the_same_name_finds_its_jobs_by_their_configuration(
     mixed: Any, sweep: Callable[..., Any], jobs: Any
 ) -> None:
-    before = jobs(mixed, "mixed").files("masking.prob=0.1")
+    before = jobs(mixed, "mixed").files("model.hidden_size=16")
     # The seed was 0 before, though nothing set it; what does not change a result may differ.
-    wider = sweep("masking.prob=0.1,0.15", "seed=0,1", "sweep=mixed", "trainer.log_every=3")
+    wider = sweep("model.hidden_size=16,32", "seed=0,1", "sweep=mixed", "trainer.log_every=3")
     assert wider.code == 0, wider.errors
     found = jobs(wider, "mixed")
-    assert found.names - {"masking.prob=7"} == {
-        *("masking.prob=0.1", "masking.prob=0.15"),
-        *("masking.prob=0.1,seed=1", "masking.prob=0.15,seed=1"),
+    assert found.names - {"model.hidden_size=1048576"} == {
+        *("model.hidden_size=16", "model.hidden_size=32"),
+        *("model.hidden_size=16,seed=1", "model.hidden_size=32,seed=1"),
     }
-    assert found.files("masking.prob=0.1") == before
+    assert found.files("model.hidden_size=16") == before
 
 
 def test_a_finished_job_of_another_configuration_is_not_taken_for_this_one(
@@ -92,11 +103,11 @@ def test_a_finished_job_of_another_configuration_is_not_taken_for_this_one(
 ) -> None:
     found = jobs(mixed, "mixed")
     before = {name: found.files(name) for name in found.names}
-    changed = sweep("masking.prob=0.3,0.1", "sweep=mixed", "trainer.max_steps=7")
+    changed = sweep("model.hidden_size=8,16", "sweep=mixed", "trainer.max_steps=7")
     assert changed.code == 1
     assert changed.lines == [
-        "error: sweep=mixed: masking.prob=0.1 is finished, with trainer.max_steps=6 where it is "
-        "7 now; choose another sweep=..."
+        "error: sweep=mixed: model.hidden_size=16 is finished, with trainer.max_steps=6 where it "
+        "is 7 now; choose another sweep=..."
     ]
     assert jobs(changed, "mixed").names == found.names, "nothing is begun before all is checked"
     assert {name: found.files(name) for name in found.names} == before
@@ -110,9 +121,9 @@ def test_a_sweep_runs_once_at_a_time(mixed: Any, sweep: Callable[..., Any]) -> N
     assert second.code == 1
     assert re.fullmatch(rf"{error} \(process {os.getpid()} on \S+\)\.", second.lines[0])
     # A job that runs in a process apart has outlived its sweep.
-    with claimed(root / "masking.prob=0.1"):
+    with claimed(root / "model.hidden_size=16"):
         second = sweep(*MIXED)
-    assert second.lines == [f"{error}: outputs/sweeps/mixed/masking.prob=0.1."]
+    assert second.lines == [f"{error}: outputs/sweeps/mixed/model.hidden_size=16."]
 
 
 LONG = ("trainer.max_steps=50", "seed=0,1,2")
