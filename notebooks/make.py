@@ -58,7 +58,9 @@ def smaller(output: Any) -> Any:
     if "image/png" in output.get("data", {}):
         picture = Image.open(BytesIO(b64decode(output.data["image/png"])))
         data = BytesIO()
-        picture.convert("RGB").quantize(COLOURS).save(data, "PNG", optimize=True)
+        # The default method gives tokens of several colours the same one.
+        few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE)
+        few.save(data, "PNG", optimize=True)
         output.data["image/png"] = b64encode(data.getvalue()).decode()
     return output
 
