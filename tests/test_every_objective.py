@@ -7,16 +7,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from folders import rows, summary, untimed
 from rich.cells import cell_len
+from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 import bertexp
@@ -161,9 +162,19 @@ def test_its_model_card_is_code_that_runs(
     monkeypatch.chdir(folder)
     scope: dict[str, Any] = {}
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        if "sentence_transformers" not in code or find_spec("sentence_transformers"):
-            exec(code, scope)
+        exec(code, scope)
     assert capsys.readouterr().out or name in ("clm", "phases")
+
+
+def test_sentence_transformers_averages_its_hidden_states(trained: Trained) -> None:
+    folder, texts = trained("mlm") / "model", ["the old man", "the old man walks to the old house"]
+    inputs = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden_BLD = AutoModel.from_pretrained(folder)(**inputs).last_hidden_state
+    counted_BL1 = inputs["attention_mask"][..., None]
+    expected = (hidden_BLD * counted_BL1).sum(1) / counted_BL1.sum(1)
+    found = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MASKED)
