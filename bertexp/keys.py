@@ -111,7 +111,7 @@ def check_values(schema: type, values: DictConfig) -> None:
 
 
 def check_parts(schema: type, values: DictConfig) -> None:
-    """Raise a ``UserError`` for a value that no part is registered by; loads those there are."""
+    """Raise a ``UserError`` for a name without a registered part; imports the registered ones."""
     for name, each, _ in walk(schema):
         if isinstance(choices := each.metadata.get(_CHOICES), Registry):
             for one in _each(OmegaConf.select(values, name)):

@@ -64,7 +64,7 @@ def require(condition: bool, key: str, found: object, allowed: str) -> None:
 
 
 def require_text(key: str, found: object) -> None:
-    require(isinstance(found, str), key, found, "a text")
+    require(isinstance(found, str), key, found, "a string")
 
 
 def require_count(key: str, found: object) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from forkserver import ForkServer, parse_yaml_in_c
+from forkserver import ForkServer
 from hydra import compose, initialize_config_dir
 from hypothesis import settings
 
@@ -42,8 +42,6 @@ SYNTHETIC = (
 
 # Of `make fast`: fewer examples where a test does not choose their number itself.
 settings.register_profile("fast", max_examples=20, deadline=None)
-# Most tests compose a configuration, in this process or in one of the fork server's.
-parse_yaml_in_c()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ server ends, with its processes, when its input does.
 from __future__ import annotations
 
 import atexit
-import functools
 import gc
 import importlib
 import json
@@ -148,25 +147,8 @@ LOADED = (
     *("tokenizers", "transformers.models.bert.modeling_bert", "transformers.models.auto"),
     "transformers.models.bert.tokenization_bert",
 )
-# Nor commands, which are to be run from their files, or what imports them.
+# Commands are run from their files, so neither they nor what imports them is loaded.
 LEFT_OUT = re.compile(r"bertexp\.(.*\.)?(__main__|doctor|api\..*|workspace|weights_and_biases)")
-
-
-@functools.cache
-def parse_yaml_in_c() -> None:
-    """From now on OmegaConf parses YAML by libyaml: composing takes a fifth less time."""
-    import omegaconf._utils
-    from yaml.constructor import SafeConstructor
-    from yaml.cyaml import CParser
-    from yaml.resolver import Resolver
-
-    class Loader(CParser, omegaconf._utils.get_yaml_loader()):  # type: ignore[misc]
-        def __init__(self, stream: Any) -> None:
-            CParser.__init__(self, stream)
-            SafeConstructor.__init__(self)
-            Resolver.__init__(self)
-
-    omegaconf._utils.get_yaml_loader = lambda: Loader
 
 
 def serve() -> None:
@@ -175,7 +157,6 @@ def serve() -> None:
     import bertexp
     from bertexp.config import conf_dir, parse
 
-    parse_yaml_in_c()
     own = (found.name for found in pkgutil.walk_packages(bertexp.__path__, "bertexp."))
     for module in (*LOADED, *own):
         if not LEFT_OUT.fullmatch(module):

@@ -5,6 +5,7 @@ Everything that takes long to load is imported when it is used.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from numbers import Real
@@ -59,7 +60,7 @@ def sweep(
     from bertexp.api.comparison import Comparison
     from bertexp.api.process import run_sweep
 
-    _check_margin(margin)
+    _check_margin(margin, zero=True)
     return Comparison.of_sweep(run_sweep(overrides, keys, until, margin), margin)
 
 
@@ -100,7 +101,7 @@ def compare(
     if not paths:
         raise UserError("compare: name runs, folders of runs or sweeps, or patterns of such.")
     for path in paths:
-        allowed = "a run, a folder or a pattern; of a list compare(*runs)"
+        allowed = "a run, a folder or a pattern; unpack a list: compare(*runs)"
         require(isinstance(path, str | os.PathLike), "compare", path, allowed)
     _check_margin(margin)
     by = [by] if isinstance(by, str) else by
@@ -122,6 +123,10 @@ def inspect(*overrides: str, **keys: Any) -> Printed:
     return inspect_here(overrides, keys)
 
 
-def _check_margin(margin: object) -> None:
-    fits = margin is None or (isinstance(margin, Real) and float(margin) > 0)
-    require(fits, "margin", margin, "a number above 0")
+def _check_margin(margin: object, zero: bool = False) -> None:
+    if margin is None:
+        return
+    fits = False
+    if isinstance(margin, Real) and not isinstance(margin, bool):
+        fits = 0 < float(margin) < math.inf or (zero and margin == 0)
+    require(fits, "margin", margin, "a number, 0 or above" if zero else "a number above 0")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,9 @@ class Run(Shown):
         from bertexp.predict.unmasking import Unmasking
 
         require_text("text", text)
-        require_count("steps", 1 if steps is None else steps)
+        if steps is not None:
+            require_count("steps", steps)
+        require(seed is None or isinstance(seed, Integral), "seed", seed, "a whole number")
         fits = isinstance(temperature, Real) and float(temperature) > 0
         require(fits, "temperature", temperature, "a number above 0")
         together = steps is not None or seed is not None
@@ -169,7 +171,7 @@ class Run(Shown):
         from bertexp.training.setup import choose_device
 
         require_choice("pooling", pooling, POOLINGS)
-        given = [] if isinstance(texts, str) else [*texts]
+        given = [*texts] if isinstance(texts, Iterable) and not isinstance(texts, str) else []
         is_list = bool(given) and all(isinstance(text, str) for text in given)
         require(is_list, "texts", texts, "a list of texts, at least one")
         device = choose_device(self._device)

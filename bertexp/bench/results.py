@@ -1,7 +1,8 @@
-"""The tables and the plot of bertexp beside the other sides."""
+"""What was measured of bertexp and the other sides, its tables and its plot."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from bertexp.bench.work import BERTEXP, OTHER
+from bertexp.bench.work import BERTEXP, OTHER, Measured
 from bertexp.console import show, table
 
 Figures = dict[str, dict[str, Any]]
@@ -17,6 +18,73 @@ Figures = dict[str, dict[str, Any]]
 PARTS = ("data", "forward", "forward and backward", "clipping", "bare loop", "whole loop")
 # Panels of the plot in a row.
 ACROSS = 4
+
+
+@dataclass(frozen=True)
+class Race:
+    """The measurements of all processes in one setting.
+
+    Attributes:
+        setting: what the tables call it.
+        measured: by side, its processes in order.
+        to_loss: the processes of bertexp and Trainer that trained up to a loss; may be empty.
+    """
+
+    setting: str
+    measured: dict[str, list[Measured]]
+    to_loss: dict[str, Measured]
+
+    def figures(self) -> dict[str, Any]:
+        """Return medians over the processes, and the single measurements.
+
+        ``sides`` has each side's tokens a second, their spread (half the difference between the
+        fastest and slowest window, relative to the median), peak memory, bertexp's relative to
+        these, and the seconds of its warm-up. ``overhead`` is that of the loop relative to a bare
+        one on the same batches.
+        ``utilisation`` is bertexp's floating-point operations a second relative to the machine's
+        matrix product, ``model_utilisation`` that of forward and backward alone: encoder, head and
+        loss. ``seconds_to_loss`` are bertexp's and Trainer's up to Trainer's last loss, None if
+        bertexp did not reach it; ``losses`` are those after as many steps.
+        """
+        own = self.measured[BERTEXP]
+        sides: dict[str, dict[str, float]] = {}
+        for side, each in self.measured.items():
+            if not each:
+                continue
+            speeds = [speed for one in each for speed in one.speeds]
+            speed, peak = median(speeds), median(one.peak_bytes for one in each)
+            ours = sides.get(BERTEXP, {"tokens_per_second": speed, "peak_bytes": peak})
+            sides[side] = {
+                "tokens_per_second": speed,
+                "spread": (max(speeds) - min(speeds)) / 2 / speed,
+                "peak_bytes": peak,
+                "warmup_seconds": median(one.warmup_seconds for one in each),
+                "speedup": ours["tokens_per_second"] / speed,
+                "memory": ours["peak_bytes"] / peak,
+            }
+        found = {
+            "sides": sides,
+            "overhead": median(one.overhead for one in own),
+            "utilisation": median(one.flops / one.machine_flops for one in own),
+        }
+        if own[0].parts:
+            found["model_utilisation"] = median(
+                1e3 * one.batch_flops / one.parts["forward and backward"] / one.machine_flops
+                for one in own
+            )
+        return found | self._losses() | asdict(self)
+
+    def _losses(self) -> dict[str, Any]:
+        if not self.to_loss:
+            return {}
+        ours, theirs = self.to_loss.values()
+        ((steps, seconds, loss),) = theirs.losses
+        looks = ours.losses
+        reached = next((took for _, took, own_loss in looks if own_loss <= loss), None)
+        return {
+            "seconds_to_loss": None if reached is None else (reached, seconds),
+            "losses": (next(own for step, _, own in looks if step == steps), loss),
+        }
 
 
 def report(found: Figures, folder: Path) -> None:

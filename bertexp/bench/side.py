@@ -16,6 +16,7 @@ import torch
 
 from bertexp.bench.clock import Span
 from bertexp.bench.work import BERTEXP, Measured, compose_work
+from bertexp.files import write_text
 from bertexp.training.machine import forget_peak
 from bertexp.validation import UserError
 
@@ -28,7 +29,7 @@ def main() -> None:
             found = _measure(order)
         except UserError as error:
             sys.exit(str(error))
-        Path(order["result"]).write_text(json.dumps(asdict(found)), encoding="utf-8")
+        write_text(Path(order["result"]), json.dumps(asdict(found)))
         _forget()
 
 

@@ -85,7 +85,7 @@ def run_process(
     environment: Mapping[str, str] | None = None,
     seconds: float | None = None,
 ) -> str:
-    """Run Python in a process of its own, and return its output; '' if it was ended.
+    """Run Python in a process of its own, and return its output; '' if its time was over.
 
     Args:
         seconds: after which it is ended, None for never.

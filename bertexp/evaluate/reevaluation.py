@@ -146,7 +146,7 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
     path = _place(saved) / f"{name}.json"
     write_json(path, record)
     for evaluator in data.evaluators:
-        evaluator.draw(path.with_suffix(".png"))
+        evaluator.draw(path.with_suffix(""))
     return path
 
 

@@ -122,8 +122,8 @@ class Evaluator(ABC):
         """Return these details for trackers: the columns and rows of tables by name."""
         return {}
 
-    def draw(self, path: Path) -> None:  # noqa: B027  # most have no picture
-        """Draw them into a file, where a picture is asked for."""
+    def draw(self, beginning: Path) -> None:  # noqa: B027  # most have no picture
+        """Draw these details, if there is anything to draw, into files named ``beginning-*``."""
 
 
 @dataclass(frozen=True)

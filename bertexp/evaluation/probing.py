@@ -94,7 +94,10 @@ class Probes(Evaluator):
     def _features(
         self, bert: Any, tasks: Sequence[ProbeTask], device: torch.device
     ) -> list[torch.Tensor]:
-        """Return the scaled features of each task, from one pass over the texts of all."""
+        """Return the scaled features of each task, from one pass over the texts of all.
+
+        Another choice of probes makes other batches, and so may change a feature's last bits.
+        """
         source, dtype = self.source, self.source.autocast
         texts = [text for task in tasks for text in task.texts]
         given = (source.tokenizer, texts, source.max_length, source.config.probe_pooling)
@@ -153,7 +156,7 @@ class Probes(Evaluator):
         rows = [[getattr(one, column) for column in columns] for one in self.probed]
         return {"evaluation/probes": (columns, rows)} if rows else {}
 
-    def draw(self, path: Path) -> None:
+    def draw(self, beginning: Path) -> None:
         if not self.probed:
             return
         from matplotlib.figure import Figure
@@ -186,7 +189,7 @@ class Probes(Evaluator):
             figure.legend(
                 handles, labels, loc="lower center", ncols=3, fontsize=9 if count > 1 else 7
             )
-            save(figure, path)
+            save(figure, Path(f"{beginning}-probes.png"))
 
 
 @torch.no_grad()

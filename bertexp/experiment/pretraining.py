@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bertexp import group
-from bertexp.config import Config
+from bertexp.config import Config, conf_dir
 from bertexp.evaluation.bank import draw_samples, evaluate, example_losses, write_example_losses
 from bertexp.evaluation.evaluator import evaluate_fully
 from bertexp.experiment.base import Experiment, Final, Prepared
@@ -54,8 +54,10 @@ class Pretraining(Experiment[Config]):
         if config.task.attention != "row":
             parts.append(config.task.attention)
         masking = config.masking if config.task.masks else None
-        # The name of a task with objectives of the user's choice is that of another one.
-        task = "_".join(config.task.objectives)
+        task = config.task.name
+        if (conf_dir() / "task" / f"{task}.yaml").is_file():
+            # An option of ours with other objectives is another task.
+            task = "_".join(config.task.objectives)
         known = {"task": task, "model": config.model.name, "masking": masking}
         phases = described(self.whole.phases, asdict(self.whole)).replace(", ", "-")
         return known | {"parts": (*parts, *([phases.replace(" ", "-")] if phases else []))}

@@ -218,7 +218,7 @@ class Family(Kind):
         return functional.linear(self.transform(hidden_MD), self.decoder.weight, self.output_bias_V)
 
     def head_products(self, classes: int) -> int:
-        """Return a head's multiply-adds per prediction among ``classes``."""
+        """Return a head's multiply-adds per prediction: the model's own, whatever ``classes``."""
         return self._head_products
 
     @cached_property

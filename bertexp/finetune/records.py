@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertexp.experiment.summary import read_summary
-from bertexp.files import write_json
+from bertexp.files import read_json, write_json
 from bertexp.metrics import cost
 from bertexp.validation import UserError
 
@@ -73,15 +73,16 @@ def read_records(run: Path) -> dict[str, Any]:
     data: dict[str, str] = {}
     # Of what was made over again the newest counts.
     for path in sorted((run / FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+        found = read_json(path)
         try:
-            found = json.loads(path.read_bytes())
             setting = json.dumps(found["settings"], sort_keys=True)
             task = found["task"]
             if data.setdefault(task, found["data"]) != found["data"]:
                 by_task[task].clear()
                 data[task] = found["data"]
-            by_task[task][setting][found["seed"]] = found
-        except (ValueError, KeyError, TypeError) as error:
+            kept = {name: found[name] for name in ("settings", "metrics", "answered")}
+            by_task[task][setting][found["seed"]] = kept
+        except (KeyError, TypeError) as error:
             raise UserError(f"{path}: is damaged; remove it.") from error
     known: dict[str, Any] = {"metrics": {}, "bank": {}, "answered": {}}
     for task, settings in by_task.items():

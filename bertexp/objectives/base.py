@@ -102,9 +102,9 @@ class Objective(Head):
     the first one that needs sentences writes, or else the first.
     """
 
-    # The prefix of its metrics, and that of a part of it or another reading.
+    # The prefix of its metrics, and of further ones (a generator's, causal reading), if any.
     prefix: ClassVar[str]
-    also: ClassVar[str | None] = None
+    second_prefix: ClassVar[str | None] = None
     # Whether it trains a model to fill any number of masks, and so to write text.
     writes: ClassVar[bool] = False
     # Whether its examples need text that is cut into sentences.

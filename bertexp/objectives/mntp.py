@@ -73,7 +73,7 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
     """
 
     name = "mntp"
-    also = "eval/causal_"
+    second_prefix = "eval/causal_"
     encodes = True
     is_alone = True
     limits_attention = True

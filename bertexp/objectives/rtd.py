@@ -87,7 +87,7 @@ class ReplacedTokenDetection(Objective):
 
     name = NAME
     prefix = "eval/rtd_"
-    also = GeneratorBank.prefix
+    second_prefix = GeneratorBank.prefix
     head = REPLACED
     exported = ("generator", "head")
 

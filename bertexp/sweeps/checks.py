@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,6 +21,7 @@ from bertexp.validation import UserError, nearest
 
 # Names do not change a run, and a sweep's may contain the time.
 LABELS = ("name", "model.name", "sweep")
+PROBES = "eval/probe/"
 
 
 def refuse_mistakes(
@@ -35,9 +37,8 @@ def refuse_mistakes(
         searched: the overrides of a search's first job, as the others are not known yet and may be
             equal, and some may fail; None for a sweep whose jobs are all known.
     """
-    for job in jobs if searched is None else ():
-        schema = next(each for each in schemas if each.command == job.hydra.job.name)
-        parse(OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"]), schema)
+    if searched is None:
+        _refuse_wrong_values(jobs, schemas)
     every = conditions(*schemas)
     if searched is not None:
         varied = [*written_keys(searched)]
@@ -57,6 +58,13 @@ def refuse_mistakes(
             print(f"{key}: {len(skipped)} of {len(jobs)} jobs do not read it.", flush=True)
     if searched is None:
         _refuse_equal(jobs, keys, every)
+
+
+def _refuse_wrong_values(jobs: Sequence[DictConfig], schemas: Sequence[type[RunConfig]]) -> None:
+    for job in jobs:
+        own = OmegaConf.masked_copy(job, [str(key) for key in job if key != "hydra"])
+        (schema,) = (one for one in schemas if all(field.name in own for field in fields(one)))
+        parse(own, schema)
 
 
 def _refuse_equal(
@@ -88,9 +96,6 @@ def _refuse_equal(
 
 def _only(job: DictConfig, other: DictConfig) -> list[str]:
     return [one for one in job.hydra.overrides.task if one not in other.hydra.overrides.task]
-
-
-PROBES = "eval/probe/"
 
 
 def refuse_unknown_metric(metric: str, jobs: Sequence[DictConfig]) -> None:
@@ -133,7 +138,7 @@ def measured(job: DictConfig) -> list[str]:
 
 def _prefixes(objectives: Iterable[str]) -> set[str]:
     kinds = [OBJECTIVES[name] for name in objectives]
-    return {prefix for kind in kinds for prefix in (kind.prefix, kind.also) if prefix}
+    return {prefix for kind in kinds for prefix in (kind.prefix, kind.second_prefix) if prefix}
 
 
 def _several(value: Any) -> list[Any]:

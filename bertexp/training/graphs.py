@@ -60,7 +60,7 @@ class CudaRecorder:
 
 
 def end_capture(graph: torch.cuda.CUDAGraph) -> None:
-    """End a capture, of which something may have failed.
+    """End a capture, even if the captured step failed.
 
     Raises:
         UserError: CUDA refuses it. Torch 2.11 does not notice that it has ended: from then on
@@ -69,7 +69,10 @@ def end_capture(graph: torch.cuda.CUDAGraph) -> None:
     try:
         graph.capture_end()
     except RuntimeError as error:
-        reason = first_line(error.__context__ or error)
+        cause = error.__context__ or error
+        if not isinstance(cause, Exception):
+            raise cause from None  # Ctrl-C, for example
+        reason = first_line(cause)
         raise UserError(
             f"hardware.graphs: a step cannot be recorded ({reason}); use hardware.graphs=false."
         ) from error
@@ -89,9 +92,8 @@ class RecordedSteps:
     """Computes steps by replaying graphs, one for each shape of the step's batches.
 
     The first step of a shape is computed as usual, which may compile it; the second is recorded.
-    The results are those of ``compute_step`` up to rounding. Where ``auto`` chose to compile, or to
-    record, and that fails (recording for lack of memory), steps are computed without it from then
-    on.
+    The results are those of ``compute_step`` up to rounding. If ``auto`` chose to compile and that
+    fails, or to record and memory is lacking, later steps do without.
 
     Args:
         record: by default as CUDA graphs.
@@ -126,6 +128,7 @@ class RecordedSteps:
                     raise
                 # Graphs hold memory.
                 self._recordings.clear()
+                self._run.optimizer.zero_grad()
                 self._give_up("graphs", "recorded", error)
         if recording is None:
             # Out of the handler, which keeps the memory of what failed.
@@ -144,16 +147,20 @@ class RecordedSteps:
         run = self._run
         try:
             return compute_step(run, batches, totals)
-        except Exception as error:  # compilers raise many types; what is not theirs is raised again
-            if not run.compiled or run.config.hardware.compile is True:
+        except Exception as error:  # compilers raise many types
+            is_kept = not run.compiled or run.config.hardware.compile is True
+            if is_kept or isinstance(error, UserError):
                 raise
-            run.compiled = False
-            self._give_up("compile", "compiled", error)
-        return compute_step(run, batches, totals)
+            failed = error
+        run.compiled = False
+        run.optimizer.zero_grad()
+        # An error that is not the compiler's is raised again here, without a warning.
+        computed = compute_step(run, batches, totals)
+        self._give_up("compile", "compiled", failed)
+        return computed
 
     def _give_up(self, key: str, what: str, error: Exception) -> None:
         self._run.unable.add(key)
-        self._run.optimizer.zero_grad()
         reason = first_line(error)
         log.warning("hardware.%s=auto: steps are not %s from now on: %s", key, what, reason)
 

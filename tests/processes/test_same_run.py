@@ -87,7 +87,8 @@ def test_a_whole_is_taken_apart(place: Any, assert_same_run: Callable[..., None]
     task = (f"plugins=[{plugin}]", "task=rtd_lab", "task.objectives=[mlm,rtd_lab]")
     done = place.run("beside", *task, "trainer.gradient_accumulation_steps=2")
     assert done.code == 0, done.lines
-    place.resume("beside", "apart", "hardware.sharded=true", "hardware.num_processes=2")
+    parts = ("hardware=fsdp", "hardware.device=cpu", "hardware.num_processes=2")
+    place.resume("beside", "apart", *parts)
     assert_same_run("apart", "beside")
     for file in ("model/objectives.safetensors", "checkpoints/step-20/objectives.safetensors"):
         whole, parts = (load_file(place.folder / run / file) for run in ("beside", "apart"))

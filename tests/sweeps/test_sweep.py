@@ -42,7 +42,7 @@ def test_a_failing_job_does_not_stop_the_others(mixed: Any, jobs: Any) -> None:
 
 
 def test_a_wrong_value_of_one_job_is_found_before_any_runs(sweep: Callable[..., Any]) -> None:
-    done = sweep("masking.prob=0.1,7", "sweep=wrong")
+    done = sweep("masking.prob=0.1,7", "hydra.job.name=mine", "sweep=wrong")
     assert done.code == 1
     assert done.lines == [
         "error: masking.prob=7: must be a number above 0 and at most 1, or a distribution such as "
