@@ -241,5 +241,6 @@ def _explain(error: OmegaConfBaseException, schema: type[Any]) -> str:
         return f"{key}: has no value; set {key}=..."
     for pattern, needed in _NEEDED.items():
         if match := re.match(pattern, reason):
-            return f"{key}={match[1].replace('None', 'null')}: must be {needed}."
+            unit = " of minutes" * (key == "trainer.max_time")
+            return f"{key}={match[1].replace('None', 'null')}: must be {needed}{unit}."
     return f"{key}: {reason[0].lower()}{reason[1:]}."

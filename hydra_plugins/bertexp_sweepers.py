@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp import plugins
 from bertexp.config import Config, conf_dir, store_own_keys
+from bertexp.console import plural, value_text
 from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.sweeps.checks import refuse_unknown_metric
@@ -149,6 +150,15 @@ class ResolveSweeper(ResumableSweeper):
             if wanted and room <= 0:
                 self._stop(f"max_seeds={self._limits.max_seeds}")
                 return
+
+    def announcement(self, total: int, done: int) -> str:
+        names = ("max_seeds", "max_time", "margin")
+        limits = [f"{name}={value_text(getattr(self._limits, name))}" for name in names]
+        most = plural(self._limits.max_seeds, "seed")
+        return (
+            f"{super().announcement(total, done)}\nup to {most} a setting, until it is resolved; "
+            f"limited by hydra.sweeper.{', '.join(limits)}"
+        )
 
     def check(self, jobs: Sequence[DictConfig]) -> None:
         if metric := self._limits.metric:

@@ -105,6 +105,7 @@ MISTAKES = {
     "trainer.batch_size=-1": r"trainer\.batch_size=-1: must be at least 1",
     "trainer.max_bad_steps=0": r"trainer\.max_bad_steps=0: must be at least 1",
     "trainer.keep_checkpoints=0": r"trainer\.keep_checkpoints=0: must be at least 1",
+    "trainer.max_time=5 parsecs": r"^trainer\.max_time=5 parsecs: must be a number of minutes\.$",
     "trainer.save_every=10h": r"trainer\.save_every=10h: must be a number of steps, minutes",
     "trainer.epochs=null": r"trainer: .*max_time.* null",
     "trainer.epochs=-1": r"trainer\.epochs=-1\.0: must be above 0",

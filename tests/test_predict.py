@@ -18,8 +18,10 @@ from transformers import (
     pipeline,
 )
 
+import bertexp
 from bertexp.experiment.saved import find_saved
 from bertexp.predict.prediction import Predictor
+from bertexp.predict.results import Mask, Prediction
 from bertexp.predict.unmasking import Unmasking
 from bertexp.validation import UserError
 
@@ -221,6 +223,8 @@ def test_a_model_that_is_none_is_refused_in_one_line(
     (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
     with pytest.raises(UserError, match="has saved no model yet"):
         find_saved(str(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"a folder of 1 run, as .* such as \S+/run\.$"):
+        bertexp.load(tmp_path)
     size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     other = BertForTokenClassification(BertConfig(vocab_size=256, intermediate_size=8, **size))
     other.save_pretrained(tmp_path / "other")
@@ -239,3 +243,18 @@ def test_a_line_that_is_not_utf_8_stops_no_other(
     assert done.code == 1
     assert done.errors.splitlines() == ["error: line 2: is not UTF-8 (byte 0xe9 at 4)."]
     assert [json.loads(line)["text"] for line in done.output.splitlines()] == [one, two]
+
+
+@pytest.mark.parametrize(
+    ("text", "mask", "hint"),
+    [
+        ("a [mask] .", "[MASK]", "no [MASK] in the text; [mask] is plain text here: write [MASK]"),
+        ("a [MASK] .", "<mask>", "no <mask> in the text; [MASK] is plain text here: write <mask>"),
+        ("a mask .", "[MASK]", None),
+    ],
+)
+def test_another_spelling_of_the_mask_gets_a_hint(text: str, mask: str, hint: str | None) -> None:
+    lines = str(Prediction(text, None, tokens=[("a", -1.0)], mask=mask)).splitlines()
+    assert [line for line in lines if "plain text" in line] == [hint] * (hint is not None)
+    filled = Prediction(text, None, masks=[Mask(2, [("a", 0.5)])], mask=mask)
+    assert "plain text" not in str(filled)

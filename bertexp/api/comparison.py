@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +37,18 @@ class Comparison(Shown):
     @classmethod
     def of(cls, paths: Sequence[str], evaluation: str | None = None, **chosen: Any) -> Comparison:
         runs = read_runs(paths)
-        if evaluation:
-            runs = evaluated(runs, evaluation)
         is_forced = chosen["by"] or chosen["baseline"] or chosen["at"]
-        if not is_forced and (why := unrelated(runs)):
-            raise UserError(f"Not compared: {why}. Name the keys that tell settings apart: by=KEY.")
-        return cls(compare(runs, evaluation=evaluation, **chosen))
+        try:
+            if evaluation:
+                runs = evaluated(runs, evaluation)
+            if not is_forced and (why := unrelated(runs)):
+                apart = "Name the keys that tell settings apart: by=KEY."
+                raise UserError(f"Not compared: {why}. {apart}")
+            return cls(compare(runs, evaluation=evaluation, **chosen))
+        except UserError as error:
+            # The command's options are arguments here.
+            options = "|".join([*chosen, "evaluation"])
+            raise UserError(re.sub(rf"--({options})[ =]", r"\1=", str(error))) from None
 
     @classmethod
     def of_sweep(cls, folder: Path, margin: float | None) -> Comparison:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bertexp.arguments import Parser
 from bertexp.compare.budgets import DEFAULT_UNIT, UNITS
+from bertexp.files import expanded
 from bertexp.terminal import command
 from bertexp.validation import UserError
 
@@ -21,6 +22,8 @@ EPILOG = """examples:
   python -m bertexp.compare --list              # the runs in outputs/
 """
 
+# The options that ``compare`` takes.
+CHOSEN = ("metric", "by", "baseline", "at", "margin")
 FIGURES = (".pdf", ".svg", ".png")
 
 
@@ -33,6 +36,10 @@ def main() -> None:
         options.paths = ["outputs"]
     if not (options.paths or options.workspace):
         parser.error("the following arguments are required: PATH")
+    for path in options.paths:
+        name, is_setting, value = path.partition("=")
+        if is_setting and name in (*CHOSEN, "evaluation", "save") and not expanded(path).exists():
+            parser.error(f"{path}: no such folder; an option is written --{name} '{value}'")
     if options.paths:
         _compare(options)
     if options.workspace:
@@ -58,7 +65,7 @@ def _compare(options: argparse.Namespace) -> None:
     from bertexp.compare.runs import evaluated, read_runs
     from bertexp.compare.table import MARKUPS
 
-    chosen = {name: getattr(options, name) for name in ("metric", "by", "baseline", "at", "margin")}
+    chosen = {name: getattr(options, name) for name in CHOSEN}
     if options.watch:
         watch(options.paths, **chosen)
     runs = read_runs(options.paths)

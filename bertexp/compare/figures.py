@@ -61,6 +61,8 @@ def drawn(comparison: Comparison) -> list[Drawn]:
     series = list(dict.fromkeys(_series(s, others) for s in settings))
     shared = f"{comparison.heading}=" if len(keys) == 1 else ""
     plain = [s.label.removeprefix(shared) for s in settings]
+    if len(comparison.runs) == 1:
+        plain = [comparison.runs[0].name]
     names = shortened_apart(plain)
     found = []
     for number, (setting, name) in enumerate(zip(settings, plain, strict=True)):
@@ -201,10 +203,13 @@ def metric_window(settings: Sequence[Drawn]) -> tuple[float, float]:
     return window(means + runs, [b for s in settings for b in (s.setting.low, s.setting.high)])
 
 
-def curve_window(settings: Iterable[Drawn]) -> tuple[float, float]:
-    """Return the range of the metric to draw learning curves in: without their steep beginning."""
+def curve_window(settings: Sequence[Drawn]) -> tuple[float, float]:
+    """Return the range of the metric to draw learning curves in.
+
+    Of several settings it leaves out their steep beginning.
+    """
     curves = [c for s in settings for c in (s.mean_curve, *(run.curve for run in s.runs)) if c]
-    start = STEEP_PART * max(curve[-1][0] for curve in curves)
+    start = STEEP_PART * max(curve[-1][0] for curve in curves) if len(settings) > 1 else 0.0
     values = [y for curve in curves for x, y in curve if x >= start]
     margin = 0.05 * (max(values) - min(values)) or abs(max(values)) * 0.05 or 1.0
     return min(values) - margin, max(values) + margin

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, parse
+from bertexp.console import plural
 from bertexp.data.hub import find_file, is_away
 from bertexp.experiment.folder import CONFIG_FILE, recorded
 from bertexp.experiment.phases import parts
@@ -141,6 +142,13 @@ def find_saved(name: str) -> Saved:
         except ValueError as error:
             raise UserError(f"run={name}: {error}.") from error
     if not (folder / "config.json").exists():
+        if runs := _runs_below(folder):
+            # The first that has a model, if any has.
+            run = max(runs, key=lambda each: (each / MODEL).is_dir())
+            raise UserError(
+                f"run={name}: is a folder of {plural(len(runs), 'run')}, as that of a sweep; give "
+                f"one of them, such as {run}."
+            )
         raise UserError(f"run={name}: the folder has neither a run nor a model in it.")
     above = (parent for parent in list(folder.resolve().parents)[:2] if recorded(parent, "config"))
     return Saved(str(folder), next(above, None))
@@ -151,8 +159,11 @@ def runs_in(named: str) -> list[str]:
     folder = expanded(named)
     if recorded(folder, "config") is not None:
         return [named]
-    found = sorted(path.parents[1] for path in folder.glob(f"*/{CONFIG_FILE}"))
-    return [str(run) for run in found if (run / MODEL).is_dir()] or [named]
+    return [str(run) for run in _runs_below(folder) if (run / MODEL).is_dir()] or [named]
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    return sorted(path.parents[1] for path in folder.glob(f"*/{CONFIG_FILE}"))
 
 
 def _last_model(run: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ PANELS = {
 }
 # The number of tokens to look up, and of each one's neighbours to print and to draw.
 MOST, NEIGHBOURS, DRAWN = 12, 5, 3
+# Where a token's label may begin, in points above its own.
+LABEL_HEIGHTS = (3, -10, 12, -19, 21, -28)
 
 
 @dataclass(frozen=True)
@@ -174,26 +177,41 @@ def _draw_embeddings(
 
     from bertexp.plotting import FAINT, HUES, INK, OTHERS, drawing, save
 
-    labels = {"textcoords": "offset points", "xytext": (4, 3), "fontsize": 8}
     with drawing():
         figure = Figure(figsize=(8.0, 6.0), layout="constrained")
         axes: Any = figure.add_subplot()
         axes.scatter(*points_V2.T, s=4, color=OTHERS, alpha=0.35, lw=0, rasterized=True)
-        named = set(ids)
+        # The looked-up tokens are labelled first, beside their points.
+        looks: dict[int, dict[str, str]] = {i: {"color": INK, "weight": "bold"} for i in ids}
         for place, (index, nearest) in enumerate(zip(ids, nearest_NK.tolist(), strict=True)):
             hue = HUES[place % len(HUES)]
             for other in nearest:
                 axes.plot(*points_V2[[index, other]].T, color=hue, lw=0.8, alpha=0.5)
                 axes.scatter(*points_V2[other], s=16, color=hue, lw=0)
-                if other not in named:
-                    named.add(other)
-                    axes.annotate(tokens[other], points_V2[other], color=FAINT, **labels)
+                looks.setdefault(other, {"color": FAINT})
             axes.scatter(*points_V2[index], s=44, color=hue, lw=0, zorder=3)
-            axes.annotate(tokens[index], points_V2[index], color=INK, weight="bold", **labels)
-        seen_S2 = points_V2[sorted(named)]
+        seen_S2 = points_V2[[*looks]]
         margin_2 = 0.12 * np.ptp(seen_S2, axis=0) + 1e-9
         axes.set_xlim(*(seen_S2[:, 0].min() - margin_2[0], seen_S2[:, 0].max() + margin_2[0]))
         axes.set_ylim(*(seen_S2[:, 1].min() - margin_2[1], seen_S2[:, 1].max() + margin_2[1]))
         axes.set_xlabel("first principal component")
         axes.set_ylabel("second principal component")
+        figure.draw_without_rendering()  # places the axes
+        label_points(axes, seen_S2, [tokens[index] for index in looks], [*looks.values()])
         save(figure, path)
+
+
+def label_points(
+    axes: Any, points_N2: np.ndarray, texts: Sequence[str], looks: Sequence[dict[str, str]]
+) -> None:
+    """Label points one after another, each where nothing is yet if there is such a place."""
+    from matplotlib.transforms import Bbox
+
+    taken = [Bbox([at - 3, at + 3]) for at in axes.transData.transform(points_N2)]
+    for point, text, look in zip(points_N2, texts, looks, strict=True):
+        label = axes.annotate(text, point, (0, 0), textcoords="offset points", fontsize=8, **look)
+        for y, (x, side) in itertools.product(LABEL_HEIGHTS, ((5, "left"), (-5, "right"))):
+            label.set(position=(x, y), horizontalalignment=side)
+            if not label.get_window_extent().count_overlaps(taken):
+                break
+        taken.append(label.get_window_extent())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
@@ -46,6 +47,10 @@ class Prediction(Shown):
 
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = []
+        written = re.search(r"[\[<]mask[\]>]", f"{self.text} {self.text_b}", re.IGNORECASE)
+        if written and not self.masks and self.replaced is None:
+            hint = f"no {self.mask} in the text; {written[0]} is plain text here: write {self.mask}"
+            parts += [Text(hint), ""]
         if self.written is not None:
             parts += [Text(self.written, "bold", no_wrap=True, overflow="ignore"), ""]
         for each in self.masks if self.written is None else []:

@@ -162,7 +162,8 @@ def _fail(failed: Sequence[StoredJob], total: int, hint: str = "") -> None:
         others = f" and {more} other{'s' if more > 1 else ''}" if more else ""
         print(f"failed: {folders[0]}{others}: {reason}", flush=True)
     if failed:
-        raise UserError(f"{len(failed)} of {total} jobs failed{hint}.")
+        first = _reason(failed[0]).rstrip(".")
+        raise UserError(f"{len(failed)} of {total} jobs failed{hint} (the first: {first}).")
 
 
 def _reason(job: StoredJob) -> str:

@@ -167,7 +167,7 @@ class ResumableSweeper(Sweeper):
         left = [job for job in unique.values() if not job.stored.finished]
         total, done = self._total or first + len(unique), len(unique) - len(left)
         if first == 0:
-            print(self._announcement(total, done), flush=True)
+            print(self.announcement(total, done), flush=True)
             self._shares = min(at_once, len(unique))
         if not self._config.trainer.dry_run:
             self._folders |= {each: None for each, job in unique.items() if job.stored.finished}
@@ -232,7 +232,7 @@ class ResumableSweeper(Sweeper):
         self._composed.configs[tuple(overrides)] = job.composed
         return overrides
 
-    def _announcement(self, total: int, done: int) -> str:
+    def announcement(self, total: int, done: int) -> str:
         parts = [f"sweep {self._config.sweep}: {plural(total, 'job')}"]
         if total == 1 and not self._total:
             parts.append("no key has several values")

@@ -16,7 +16,9 @@ import pytest
 from forkserver import ForkServer, Process
 from scipy import stats
 
+import bertexp
 from bertexp.compare.__main__ import main
+from bertexp.validation import UserError
 
 Command = Callable[..., Any]
 
@@ -58,8 +60,8 @@ def strict(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def sweep(command: Callable[..., Any]) -> Path:
-    """A sweep of two rates and three seeds, and six jobs that failed; its work folder."""
-    axes = ("masking.prob=0.15,0.4", "masking.strategy=token,tokens", "seed=0,1,2")
+    """A sweep of two rates and three seeds, and six jobs too large for the memory; its folder."""
+    axes = ("masking.prob=0.15,0.4", "model.hidden_size=32,1048576", "seed=0,1,2")
     done = command("-m", *SMALL, *axes, "sweep=rates")
     assert done.code == 1
     statuses = [summary["status"] for _, _, summary, _, _ in jobs(done.folder / RATES)]
@@ -101,7 +103,7 @@ def test_the_table_fits_a_terminal_and_names_the_failed_run(sweep: Path, compare
     assert "\x1b" not in compared.output and compared.errors == ""
     text = " ".join(compared.output.split())
     assert re.search(r"\b0\.4 3 \d\.\d+ ± \d\.\d+ [+−]\d\.\d+ ± \d\.\d+ ", text)
-    assert re.search(r"masking\.prob=0\.15 0 failed UserError: masking\.strategy=tokens", text)
+    assert re.search(r"masking\.prob=0\.15 0 failed UserError: model\.hidden_size=1048576", text)
     for file in ("compare.csv", "compare.json", "metric.png", "curves.png", "compare.html"):
         assert f"{RATES}/{file}" in lines
         assert (sweep / RATES / file).stat().st_size > 0
@@ -149,10 +151,10 @@ def test_runs_are_compared_where_they_had_spent_as_much(
         if run["folder"] in curves:
             spent, losses = curves[run["folder"]]
             assert run["value"] == pytest.approx(np.interp(budget, spent, losses))
-    assert found["keys"] == ["masking.prob", "masking.strategy"]
+    assert found["keys"] == ["masking.prob", "model.hidden_size"]
     if at == "predicted_tokens":
         text = " ".join(done.output.split())
-        assert "trained on after" in text and "prob=0.15, strategy=tokens" in text
+        assert "trained on after" in text and "prob=0.15, hidden_size=1048576" in text
 
 
 def test_two_single_runs_are_compared_example_by_example(sweep: Path, command: Command) -> None:
@@ -199,6 +201,7 @@ def test_a_table_and_a_figure_for_a_paper(sweep: Path, command: Command) -> None
         (("now*",), "now*: no such folder."),
         (("cache",), "cache: no run is there, nor below it."),
         ((RATES, "--metric", "eval/los"), "--metric eval/los: no run has it."),
+        ((RATES, "metric=eval/loss"), "an option is written --metric 'eval/loss'."),
         ((RATES, "--by", "masking.prop"), "Did you mean 'masking.prob'?"),
         ((RATES, "--at", "token"), "Did you mean 'tokens'?"),
         ((RATES, "--baseline", "masking.prob=0.3"), "fits no settings"),
@@ -220,6 +223,20 @@ def test_a_mistake_is_one_line(
         main()
     (line,) = str(caught.value).splitlines()
     assert line.startswith("error: ") and said in line
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"metric": "eval/los"}, "metric=eval/los: no run has it."),
+        ({"by": "masking.prop"}, "by=masking.prop: no such key."),
+        ({"at": "token"}, "at=token: must be one of"),
+        ({"evaluation": "no"}, "evaluation=no: no run has it."),
+    ],
+)
+def test_python_names_the_argument(sweep: Path, given: dict[str, str], error: str) -> None:
+    with pytest.raises(UserError, match=rf"^{re.escape(error)}"):
+        bertexp.compare(sweep / RATES, **given)
 
 
 def test_a_mistake_is_an_error_of_the_command(sweep: Path, command: Command) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from bertexp.compare import figures
-from bertexp.compare.plots import metric_figure, write_plots
+from bertexp.compare.plots import curves_figure, metric_figure, write_plots
 from bertexp.compare.results import ComparedRun, Comparison, Setting
 from bertexp.plotting import STYLE
 
@@ -152,6 +152,14 @@ def test_the_window_shows_every_run_and_is_no_wider_than_it_needs(
     span = max(values) - min(values) or max(abs(max(values)), 1e-9) * 0.05
     assert low < min(values) and max(values) < high
     assert high - low <= 2.7 * span
+
+
+def test_the_curve_of_a_single_run_is_whole_and_named_after_it(simulate: Simulate) -> None:
+    (axes,) = curves_figure(comparison := simulate({}, seeds=1)).axes
+    (run,) = comparison.runs
+    low, high = axes.get_ylim()
+    assert all(low < value < high for _, value in run.curve)
+    assert [entry.name for entry in figures.drawn(comparison)] == [run.name]
 
 
 def test_rates_are_no_slices_and_only_of_finished_runs(simulate: Simulate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 from PIL import Image
 from transformers import AutoTokenizer, BertForPreTraining
 
@@ -25,6 +27,7 @@ from bertexp.inspect import TOPICS
 from bertexp.inspect.attention import Attention, render_attention
 from bertexp.inspect.config import InspectConfig
 from bertexp.inspect.subject import Subject
+from bertexp.inspect.vectors import label_points
 from bertexp.validation import UserError
 
 PICTURES = ("hidden.png", "attention.png", "embeddings.png")
@@ -92,6 +95,16 @@ def look(
     tokens = AutoTokenizer.from_pretrained(run / "model").convert_ids_to_tokens(read.input_ids[0])
     table = model.bert.embeddings.word_embeddings.weight.detach().numpy()
     return Look(done.output, done.folder / "seen", tokens, theirs, table)
+
+
+def test_labels_of_near_points_do_not_overlap() -> None:
+    figure = Figure()
+    axes = figure.add_subplot(xlim=(-1, 1), ylim=(-1, 1))
+    figure.draw_without_rendering()
+    label_points(axes, np.full((6, 2), 0.01) * np.arange(6)[:, None], ["token"] * 6, [{}] * 6)
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 6
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_hidden_states_are_those_of_transformers(look: Look) -> None:

@@ -51,6 +51,10 @@ def test_seeds_are_added_where_it_is_open_and_an_interrupted_sweep_resumes(
     before = {path.name: (path / "summary.json").stat().st_mtime_ns for path in kept}
     done = sweep(*THREE, "hydra.sweeper.max_seeds=9")
     assert done.code == 0, done.errors
+    assert (
+        "up to 9 seeds a setting, until it is resolved; limited by hydra.sweeper.max_seeds=9, "
+        "max_time=null, margin=0" in done.lines
+    )
     found = jobs(done, "three")
     after = {name: (found.root / name / "summary.json").stat().st_mtime_ns for name in before}
     assert len(before) == 24 and after == before

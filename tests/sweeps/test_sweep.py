@@ -38,6 +38,7 @@ def test_a_failing_job_does_not_stop_the_others(mixed: Any, jobs: Any) -> None:
     assert reason.startswith("model.hidden_size=1048576, model.num_hidden_layers=2: must be less;")
     assert mixed.lines.count(f"error: {reason}") == 1
     assert mixed.errors.startswith("error: 1 of 3 jobs failed; the same command with sweep=mixed")
+    assert f"(the first: {reason.rstrip('.')})." in mixed.errors
     assert "Traceback" not in mixed.output + mixed.errors
 
 
