@@ -26,7 +26,8 @@ SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "dataset.validation_fraction=0.2"),
     *("tokenizer.vocab_size=256", "model.hidden_size=32", "model.intermediate_size=64"),
     *("model.num_hidden_layers=1", "trainer.max_steps=20", "trainer.batch_size=8"),
-    "evaluation.probes=[]",
+    # By default the rate depends on the model's size.
+    *("evaluation.probes=[]", "optimizer.lr=0.001"),
     *("evaluation.every=5", "evaluation.max_examples=24", "evaluation.pseudo_perplexity=0"),
     *("hardware.threads=1", "tracker=none"),
 )
