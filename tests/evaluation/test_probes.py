@@ -255,7 +255,7 @@ def test_probes_are_evaluated_again_and_a_wrong_layer_is_one_line(
     cache = {"BERTEXP_CACHE": str(run.parent / "cache")}
     done = command(*probes, "save=probed", module="bertexp.evaluate", **cache)
     assert done.code == 0, done.lines
-    assert (run / "evaluations" / "probed.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "evaluations" / "probed-probes.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads((run / "evaluations" / "probed.json").read_text())
     length, word = found["probes"]
     assert (length["name"], word["name"]) == ("length", "word")
