@@ -223,7 +223,7 @@ def test_a_model_that_is_none_is_refused_in_one_line(
     (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
     with pytest.raises(UserError, match="has saved no model yet"):
         find_saved(str(tmp_path / "run"))
-    with pytest.raises(UserError, match=r"a folder of 1 run, as .* such as \S+/run\.$"):
+    with pytest.raises(UserError, match=r"holds 1 run, as a sweep.* such as \S+/run\.$"):
         bertexp.load(tmp_path)
     size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     other = BertForTokenClassification(BertConfig(vocab_size=256, intermediate_size=8, **size))

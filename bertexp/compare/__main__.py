@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 import os
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def main() -> None:
     for path in options.paths:
         name, is_setting, value = path.partition("=")
         if is_setting and name in (*CHOSEN, "evaluation", "save") and not expanded(path).exists():
-            parser.error(f"{path}: no such folder; an option is written --{name} '{value}'")
+            parser.error(
+                f"{path}: no such folder; an option is written --{name} {shlex.quote(value)}"
+            )
     if options.paths:
         _compare(options)
     if options.workspace:

@@ -146,8 +146,8 @@ def find_saved(name: str) -> Saved:
             # The first that has a model, if any has.
             run = max(runs, key=lambda each: (each / MODEL).is_dir())
             raise UserError(
-                f"run={name}: is a folder of {plural(len(runs), 'run')}, as that of a sweep; give "
-                f"one of them, such as {run}."
+                f"run={name}: holds {plural(len(runs), 'run')}, as a sweep's folder does; give one "
+                f"of them, such as {run}."
             )
         raise UserError(f"run={name}: the folder has neither a run nor a model in it.")
     above = (parent for parent in list(folder.resolve().parents)[:2] if recorded(parent, "config"))

@@ -202,7 +202,7 @@ def test_a_table_and_a_figure_for_a_paper(sweep: Path, command: Command) -> None
         (("now*",), "now*: no such folder."),
         (("cache",), "cache: no run is there, nor below it."),
         ((RATES, "--metric", "eval/los"), "--metric eval/los: no run has it."),
-        ((RATES, "metric=eval/loss"), "an option is written --metric 'eval/loss'."),
+        ((RATES, "metric=eval/loss"), "an option is written --metric eval/loss."),
         ((RATES, "--by", "masking.prop"), "Did you mean 'masking.prob'?"),
         ((RATES, "--at", "token"), "Did you mean 'tokens'?"),
         ((RATES, "--baseline", "masking.prob=0.3"), "fits no settings"),
