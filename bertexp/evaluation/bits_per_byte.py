@@ -66,6 +66,8 @@ class BitsPerByte(Evaluator):
         super().__init__(source)
         self.texts = choose_in_proportion(
             source,
+            # More than for pseudo-perplexity, as tokenizers and strategies are compared by it.
+            share=0.02,
             choose=lambda count: choose_texts(source.corpus, count),
             # Whatever the tokenizer: with all of them the texts are the same.
             length=lambda text: len(text) / CHARACTERS_OF_A_TOKEN,

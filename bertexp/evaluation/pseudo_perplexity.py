@@ -53,6 +53,7 @@ class PseudoPerplexity(Evaluator):
         tokens = source.tokens["validation"]
         self.texts = choose_in_proportion(
             source,
+            share=0.01,
             choose=lambda count: choose_texts(tokens, count),
             length=lambda text: min(len(text), source.max_length),
         )

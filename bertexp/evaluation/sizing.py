@@ -16,8 +16,6 @@ from bertexp.families.base import MASKED
 
 # Few different numbers, so that most runs of a sweep over budgets are scored on the same texts.
 NUMBERS = (100, 50, 25, 10)
-# The most that the texts of one metric cost, as a share of the training.
-SHARE = 0.01
 # A forward and a backward pass cost about three forward passes.
 PASSES = 3
 CHARACTERS_OF_A_TOKEN = 4
@@ -26,13 +24,17 @@ T = TypeVar("T")
 
 
 def choose_in_proportion(
-    source: Source, choose: Callable[[int], list[T]], length: Callable[[T], float]
+    source: Source,
+    share: float,
+    choose: Callable[[int], list[T]],
+    length: Callable[[T], float],
 ) -> list[T]:
     """Return as many texts as are configured, or for ``auto`` as the training is long enough for.
 
     Models without a head for masked tokens get none.
 
     Args:
+        share: the most that the texts cost, of the training.
         choose: returns a number of texts; fewer are the first of more.
         length: returns the tokens of a text.
     """
@@ -41,7 +43,7 @@ def choose_in_proportion(
         return choose(int(wanted or 0))
     texts = choose(NUMBERS[0])
     costs_T = np.cumsum([length(text) ** 2 for text in texts])
-    budget = np.inf if source.trained is None else SHARE * PASSES * source.trained
+    budget = np.inf if source.trained is None else share * PASSES * source.trained
     affordable = int(np.searchsorted(costs_T, budget, side="right"))
     if affordable == len(texts):
         return texts
