@@ -88,7 +88,7 @@ def test_a_whole_is_taken_apart(place: Any, assert_same_run: Callable[..., None]
     done = place.run("beside", *task, "trainer.gradient_accumulation_steps=2")
     assert done.code == 0, done.lines
     parts = ("hardware=fsdp", "hardware.device=cpu", "hardware.num_processes=2")
-    place.resume("beside", "apart", *parts)
+    place.resume("beside", "apart", *parts, "hardware.precision=fp32")
     assert_same_run("apart", "beside")
     for file in ("model/objectives.safetensors", "checkpoints/step-20/objectives.safetensors"):
         whole, parts = (load_file(place.folder / run / file) for run in ("beside", "apart"))
