@@ -75,7 +75,8 @@ def test_a_run_resumed_with_larger_steps_sees_the_epochs_that_are_left(
     experiment_config: Callable[..., Config],
 ) -> None:
     # All 800 examples were seen six times, 8 at a step; now it takes 32.
-    progress = {"step": 600, "steps_per_epoch": 100, "ahead": 0, "state": {"examples": 4800}}
+    since = {"ahead": 0, "start": {}}
+    progress = {"step": 600, "steps_per_epoch": 100, "state": {"examples": 4800}} | since
     assert steps_ahead(progress, 800, 100) == 0
     ahead = steps_ahead(progress, 800, 25)
     assert 600 + ahead == 6 * 25, "its place in the data"
