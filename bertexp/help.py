@@ -80,11 +80,13 @@ def _overview(
 ) -> list[str]:
     """Return the lines of all groups with their options, and of all keys."""
     lines = [str(composed.hydra.help.header)]
-    lines += ["Groups: choose with group=option, +experiment=study, +size=smoke", ""]
+    added = [f"+{group}=option" for group in _OF if group in groups]
+    lines += [f"Groups: choose with {', '.join(['group=option', *added])}", ""]
     for group, options in groups.items():
         lines += _wrapped(f"{group}: {', '.join(options)}", "", "  ")
-    lines += ["", "Keys: change a value with key=value, as in masking.prob=0.4"]
-    lines += ["More about a group, its options or a key: --help masking"]
+    lines += ["", "Keys: change a value with key=value"]
+    example = "masking" if "masking" in groups else next(iter(groups))
+    lines += [f"More about a group, its options or a key: --help {example}"]
     for key in keys:
         lines += ["", *_keys(composed, key, is_short=True)]
     return lines
@@ -175,10 +177,12 @@ def _keys(composed: DictConfig, key: str, *, is_short: bool) -> Iterator[str]:
         for place, kind in own_keys().items()
         for field in fields(kind)
     }
-    for file in ("config", str(composed.hydra.job.config_name)):
-        comments |= explained(conf_dir() / f"{file}.yaml")[0]
+    comments |= explained(conf_dir() / "config.yaml")[0]
     if option:
         comments |= {f"{group}.{each}": text for each, text in comments_of(group, option).items()}
+    # What a command changes in a group, it explains itself.
+    own = explained(conf_dir() / f"{composed.hydra.job.config_name}.yaml")[0]
+    comments |= {each: text for each, text in own.items() if text}
     parent = composed
     for depth, each in enumerate(within):
         yield f"{'  ' * depth}{each}:"

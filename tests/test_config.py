@@ -246,6 +246,21 @@ def test_help_names_every_option_and_begins_with_the_commands_own_keys() -> None
     assert "\ntrainer:" not in own, "nothing that it does not read"
 
 
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_suggests_only_what_the_command_has(module: str) -> None:
+    name, schema = COMMANDS[module]
+    text = help_text(name, ["--help"], schema.passes_over)
+    groups = set(re.findall(r"^(\w+): \w", text, re.MULTILINE))
+    assert set(re.findall(r"\+(\w+)=option", text)) == groups & {"experiment", "size", "search"}
+    (example,) = re.findall(r"--help (\w+)$", text, re.MULTILINE)
+    assert help_text(name, ["--help", example], schema.passes_over)
+
+
+def test_help_explains_a_value_by_the_file_that_sets_it() -> None:
+    text = help_text("finetune", ["--help", "trainer"], FinetuneConfig.passes_over)
+    assert "  # passes over the training examples\n  epochs: 5\n" in text
+
+
 def test_help_for_one_group_or_key_has_all_its_comments(command: Callable[..., Any]) -> None:
     done = command("--help", "masking", "masking=span")
     assert done.code == 0
