@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from bertexp.compare.budgets import first_trained, is_midway, spent
@@ -164,8 +165,12 @@ def _pooled(runs: Sequence[Record], others: Sequence[str]) -> list[str]:
 
 
 def _unequal_steps(runs: Sequence[Record]) -> list[str]:
-    budgets = [run.summary["budget"] for run in runs if run.summary.get("budget", {}).get("step")]
-    rates = [budget["tokens"] / budget["step"] for budget in budgets]
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        if (budget := run.summary.get("budget", {})).get("step"):
+            found.setdefault(run.setting, []).append(budget["tokens"] / budget["step"])
+    # Seeds differ in the texts that they read, which are of any length.
+    rates = [fmean(each) for each in found.values()]
     if not rates or max(rates) <= SAME_TOKENS * min(rates):
         return []
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,20 @@ def test_runs_with_a_budget_of_tokens_are_compared_at_their_ends(make_run: MakeR
         dataclasses.replace(runs[1], config={**runs[1].config, "trainer.epochs": 1}),
     ]
     assert compare(one_longer, by=["task.format"]).at == "steps"
+
+
+@pytest.mark.parametrize(("length", "noted"), [(1.0, []), (1.5, ["850 to 1,275 tokens"])])
+def test_steps_of_other_sizes_are_noted_by_setting_not_by_seed(
+    make_run: MakeRun, length: float, noted: list[str]
+) -> None:
+    """Seeds differ in the texts that they read, in pairs of runs alike."""
+    runs = [
+        make_run(seed=seed, masking__prob=rate, tokens_per_step=tokens * factor)
+        for rate, factor in ((0.15, 1.0), (0.4, length))
+        for seed, tokens in enumerate((800.0, 900.0))
+    ]
+    found = [line for line in compare(runs).warnings if "A step is not the same" in line]
+    assert [re.findall(r"has (.* tokens);", line)[0] for line in found] == noted
 
 
 def test_while_nothing_has_finished_all_that_was_evaluated_counts(make_run: MakeRun) -> None:
