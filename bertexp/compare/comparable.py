@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from bertexp.compare.budgets import first_trained, is_midway, spent
+from bertexp.compare.budgets import UNITS, first_trained, is_midway, spent
 from bertexp.compare.results import Difference
 from bertexp.compare.runs import Record
 from bertexp.compare.settings import ENCODER, SEED, varying
@@ -121,17 +121,16 @@ def _unequal_ends(runs: Sequence[Record], at: str) -> list[str]:
 
 
 def _unmeasured(runs: Sequence[Record], at: str, budget: float) -> list[str]:
-    firsts = {run.folder: first_trained(run.curve) for run in runs}
-    late = [r for r in runs if r.value is None and budget and (firsts[r.folder] or 0) > budget]
+    firsts = [(run, first_trained(run.curve) or 0) for run in runs if run.value is None]
+    late = [(run, first) for run, first in firsts if 0 < budget < first]
     if not late:
         return []
+    column = UNITS[at].column
     every = min(
-        (
-            int(steps * budget / (firsts[run.folder] or 1))
-            for run in late
-            if isinstance(steps := run.config.get("evaluation.every"), int)
-        ),
-        default=0,
+        int(step * budget / first)
+        for run, first in late
+        for line in run.history
+        if line.get(column) == first and (step := line.get("step"))
     )
     advice = f"evaluation.every={every}" if every else "a smaller evaluation.every"
     return [

@@ -170,11 +170,11 @@ def _sweep_lines(sweep: Path, jobs: Sequence[Record], metric: str | None) -> lis
     keys = differing_keys([run.config for run in jobs])
     seeds = len(distinct(run.seed for run in jobs))
     swept = [f"{k}={','.join(distinct(run.config.get(k) for run in jobs))}" for k in keys[:NAMED]]
-    what = " ".join([*swept, "…"] if len(keys) > NAMED else swept)
+    what = f"{plural(len(jobs), 'run')}, {plural(seeds, SEED)}{':' * bool(swept)}"
     head = (sweep.name, f"{ended:11}", _result(jobs, metric))
     return [
         head,
-        (f"{plural(len(jobs), 'run')}, {plural(seeds, SEED)}: {what}",),
+        (what, *swept, *["…"] * (len(keys) > NAMED)),
         (str(shown(sweep)),),
     ]
 

@@ -199,6 +199,8 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
     apart = f"{size} {'below' if mean < 0 else 'above'} {baseline}"
     if difference.verdict == "one seed":
         return f"One seed cannot tell: {setting} is {apart}, which may be chance."
+    if not difference.seeds:
+        return f"Not resolved: {setting} is {apart}, but they have no seed in common."
     known = _between(low, high, difference.seeds, digits, signed=True)
     if low is not None and high is not None and low * high > 0:
         known += f", p {p_value(difference.p_corrected)} after correction"

@@ -99,15 +99,15 @@ def test_values_are_read_where_all_finished_runs_have_been(make_run: MakeRun) ->
     assert not any("--at tokens" in line for line in by_tokens.warnings)
 
 
-@pytest.mark.parametrize("start", [[9.0], []])
+@pytest.mark.parametrize(("start", "every"), [([9.0], 100), ([], 100), ([9.0], 5000)])
 def test_runs_first_evaluated_too_late_say_what_to_set(
-    make_run: MakeRun, start: list[float]
+    make_run: MakeRun, start: list[float], every: int
 ) -> None:
     """A run at 40% has spent twice as many predicted tokens at every step."""
     runs = []
     for rate, each in ((0.15, 50.0), (0.4, 150.0)):
         run = make_run([*start, 4.0, 3.0], every=100, seed=0, masking__prob=rate,
-                       evaluation__every=100)  # fmt: skip
+                       evaluation__every=every)  # fmt: skip
         history = [
             {"step": 100 * n, "train/predicted_tokens": 100 * n * each, "eval/loss": loss}
             for n, loss in enumerate([*start, 4.0, 3.0], 1 - len(start))

@@ -87,6 +87,17 @@ def test_a_days_runs_are_listed_with_what_they_are(
     assert "--by KEY" in text and "better" not in text
 
 
+def test_a_sweep_of_seeds_alone_has_no_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave(tmp_path / "alone")
+    for seed in range(2):
+        leave(tmp_path / "seeds" / f"seed={seed}", seed=seed)
+    (tmp_path / "seeds" / "multirun.yaml").touch()
+    show_list(read_runs([tmp_path]), None, None)
+    assert "  2 runs, 2 seeds\n" in capsys.readouterr().out
+
+
 def test_a_list_fits_into_80_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,6 +57,12 @@ def difference(mean: float, half: float | None, verdict: str, **changes: Any) ->
             "One seed cannot tell: masking.prob=0.4 is 0.020 nats above 0.15, which may be chance.",
         ),
         (
+            difference(0.02, None, "not resolved", seeds=0),
+            True,
+            "Not resolved: masking.prob=0.4 is 0.020 nats above 0.15, "
+            "but they have no seed in common.",
+        ),
+        (
             difference(0.0, 0.0, "not resolved"),
             True,
             "masking.prob=0.4 and 0.15 have equal results (3 seeds).",
