@@ -62,11 +62,11 @@ class SweepJob:
             left = f"about {clock(seconds * self._rounds)} left"
         self._print(self.folder.name, left)
 
-    def planned(self, seconds: float) -> None:
-        """Print how long the sweep will take if this job takes ``seconds``, unless it is known."""
+    def planned(self, seconds: float, *, is_resumed: bool) -> None:
+        """Print how long this job takes, and the sweep unless this one only needs its rest."""
         if seconds_a_job(self.folder.parent) is None:
-            share = f"about {clock(seconds)} of training"
-            self._print(f"{share}, {clock(seconds * self._rounds)} for all {self.total} jobs")
+            together = f", {clock(seconds * self._rounds)} for all {self.total} jobs"
+            self._print(f"about {clock(seconds)} of training{together * (not is_resumed)}")
 
     def finished(self, objective: float) -> None:
         self._print(f"eval/loss {objective:.3f}")

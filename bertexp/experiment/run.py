@@ -135,11 +135,11 @@ class Run(Watch):
         training, job = self.training, self.invocation.job
         steps = [b - a for a, b in pairwise([training.budget.start.step, *self.ends])]
         seconds = self._seconds_left(steps) if job is None or job.is_first else None
+        checkpoint = self.invocation.resume.checkpoint
         if group.is_first():
             self.print_plan(steps, seconds)
             if job and seconds is not None:
-                job.planned(seconds)
-        checkpoint = self.invocation.resume.checkpoint
+                job.planned(seconds, is_resumed=checkpoint is not None)
         if checkpoint is None:
             self._measure()
             training.learner.train()

@@ -14,6 +14,7 @@ import pytest
 from forkserver import ForkServer
 
 from bertexp.experiment.folder import claimed
+from bertexp.experiment.invocation import SweepJob
 from bertexp.sweeps.stored import folder_name, only_sweep
 
 MIXED = ("model.hidden_size=16,1048576,32", "sweep=mixed")
@@ -150,6 +151,14 @@ def break_off(
         return process.end(60), process.errors
 
     return begin
+
+
+@pytest.mark.parametrize(("is_resumed", "together"), [(False, ", 0:30 for all 3 jobs"), (True, "")])
+def test_the_rest_of_one_job_is_no_estimate_for_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_resumed: bool, together: str
+) -> None:
+    SweepJob(tmp_path / "seed=0", 1, 3, 1).planned(10, is_resumed=is_resumed)
+    assert capsys.readouterr().out == f"job 1/3 · about 0:10 of training{together}\n"
 
 
 def test_a_sweep_of_one_job_says_why(sweep: Callable[..., Any]) -> None:
