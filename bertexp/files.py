@@ -5,27 +5,50 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bertexp.validation import UserError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8, all or nothing; creates its folder."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path at which to write a file or a folder that then replaces ``path``, if any.
+
+    All or nothing: it is renamed once it is on the disk, and removed if the ``with`` block fails.
+    """
+    partial, old = (path.with_name(f".{path.name}.{ending}") for ending in ("unfinished", "old"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    _remove(partial)
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
+        sync(*partial.rglob("*"), partial)
+        if partial.is_dir() and path.exists():
+            # A rename replaces files only.
+            _remove(old)
+            path.rename(old)
         os.replace(partial, path)
+        _remove(old)
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8, see ``replacing``."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from typing import Any
 
 import platformdirs
 
-from bertexp.files import sync
+from bertexp.files import replacing
 from bertexp.locks import Timeout, acquire, holder, is_held
 from bertexp.validation import UserError
 
-MANIFEST_FILE = "manifest.json"
+MANIFEST_FILE, VALUE_FILE = "manifest.json", "value.json"
 # Of a fingerprint.
 DIGITS = 16
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,34 +70,27 @@ def cached(kind: str, key: Mapping[str, object], build: Callable[[Path], None]) 
     return final
 
 
-def cached_json(kind: str, key: Mapping[str, object], name: str, make: Callable[[], object]) -> Any:
-    """Return the value in the file ``name`` of an artefact; ``make`` returns it if it is missing.
-
-    For the other arguments see ``cached``.
-    """
+def cached_json(kind: str, key: Mapping[str, object], make: Callable[[], object]) -> Any:
+    """Return the JSON value of an artefact, made by ``make`` if it is missing, see ``cached``."""
 
     def build(folder: Path) -> None:
-        (folder / name).write_text(json.dumps(make()), encoding="utf-8")
+        (folder / VALUE_FILE).write_text(json.dumps(make()), encoding="utf-8")
 
-    return json.loads((cached(kind, key, build) / name).read_text(encoding="utf-8"))
+    folder = cached(kind, {**key, "file": VALUE_FILE}, build)
+    return json.loads((folder / VALUE_FILE).read_text(encoding="utf-8"))
 
 
 def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]) -> None:
     if final.exists():
         log.warning("%s: is damaged, or cut off; it is built again.", final)
-    partial = final.with_name(f".{final.name}-{os.getpid()}")
-    with _cache_errors():
-        partial.mkdir()
-    try:
+    with replacing(final) as folder:
+        with _cache_errors():
+            folder.mkdir()
         with _cache_errors(only=DISK_IS_FULL):
-            build(partial)
-        manifest = {"key": key, "sizes": _sizes(partial)}
+            build(folder)
+        manifest = {"key": key, "sizes": _sizes(folder)}
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
-        (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
-        sync(*partial.iterdir(), partial)
-        _publish(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -113,9 +106,6 @@ def _only_builder(final: Path) -> Iterator[None]:
             log.info("Waiting for another process that prepares %s", what)
             lock = acquire(path, -1)
     with lock:
-        # Left behind by a killed process, since nobody holds the lock.
-        for left in final.parent.glob(f".{final.name}-*"):
-            shutil.rmtree(left, ignore_errors=True)
         try:
             yield
         finally:
@@ -137,16 +127,6 @@ def _cache_errors(only: Container[int | None] | None = None) -> Iterator[None]:
             f"{cache_root()}: the cache cannot be written ({reason}); choose another folder with "
             "BERTEXP_CACHE."
         ) from error
-
-
-def _publish(partial: Path, final: Path) -> None:
-    damaged = final.with_name(f".{final.name}-damaged")
-    if final.exists():
-        # Moved into a folder, since `final` may be a file.
-        damaged.mkdir()
-        final.rename(damaged / "was")
-    partial.rename(final)
-    shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch.nn import functional
 from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation import LOSSES_FILE
+from bertexp.files import replacing
 from bertexp.objectives.base import EvalSet, Evaluated, Objective
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.learner import Learner
@@ -154,10 +154,8 @@ def example_losses(bank: Bank, found: Sequence[Evaluated]) -> pa.Table:
 
 def write_example_losses(folder: Path, table: pa.Table) -> None:
     """Write the table to the run's folder, all or nothing."""
-    path = folder / LOSSES_FILE
-    partial = path.with_suffix(".partial")
-    pq.write_table(table, partial)
-    os.replace(partial, path)
+    with replacing(folder / LOSSES_FILE) as partial:
+        pq.write_table(table, partial)
 
 
 def _rows(found: Evaluated) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import RenderableType
 
+from bertexp.data.cache import cached_json
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.corpora.synthetic import Language
@@ -19,6 +20,7 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.bank import Bank, predict
 from bertexp.evaluation.config import EvaluationConfig
+from bertexp.families.build import untrained
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
@@ -121,6 +123,23 @@ class Evaluator(ABC):
     def tables(self) -> dict[str, tuple[list[str], list[list[Any]]]]:
         """Return these details for trackers: the columns and rows of tables by name."""
         return {}
+
+    def of_untrained(
+        self, learner: Learner, key: Mapping[str, object], measure: Callable[[Any], object]
+    ) -> Any:
+        """Return the JSON value that ``measure`` has for the model with initial weights, cached.
+
+        Args:
+            key: what it depends on besides the architecture, the tokenizer and the length.
+        """
+        source = self.source
+        every = {
+            **key,
+            "model": learner.family.config.to_dict(),
+            "tokenizer": source.tokenizer.fingerprint,
+            "max_length": source.max_length,
+        }
+        return cached_json("untrained", every, lambda: measure(untrained(learner.model)))
 
     def draw(self, beginning: Path) -> None:  # noqa: B027  # most have no picture
         """Draw these details, if there is anything to draw, into files named ``beginning-*``."""

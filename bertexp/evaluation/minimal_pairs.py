@@ -20,7 +20,7 @@ from rich.text import Text
 
 from bertexp import draws, metrics
 from bertexp.console import number, table
-from bertexp.data.cache import cached_json, fingerprint
+from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.unknown import MANY, unknown_share
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
@@ -29,7 +29,6 @@ from bertexp.evaluation.grammar.generated import generate_pairs
 from bertexp.evaluation.grammar.reading import read_pairs
 from bertexp.evaluation.scoring import log_likelihoods
 from bertexp.evaluation.within_words import place
-from bertexp.families.build import untrained
 from bertexp.metrics import known_to
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.learner import Learner
@@ -38,7 +37,6 @@ log = logging.getLogger(__name__)
 
 NAME = "eval/minimal_pairs"
 VERSION = 2
-FILE = "shares.json"
 CHANCE = 0.5
 metrics.register(
     NAME,
@@ -102,29 +100,22 @@ class MinimalPairs(Evaluator):
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
         self.right_P = self._right(learner, device)
-        own, initial = self._shares(self.right_P), self._untrained(learner, device)
+        own = self._shares(self.right_P)
+        key = {
+            "version": VERSION,
+            "task": [asdict(one.config) for one in self.source.task.objectives],
+            "pairs": self.fingerprints()[NAME],
+        }
+
+        def measured(model: Any) -> dict[str, float]:
+            fresh = Learner(model, learner.heads.values()).to(device)
+            return self._shares(self._right(fresh, device))
+
+        initial = self.of_untrained(learner, key, measured)
         self.found = [
             Preferred(name, count, own[name], initial[name]) for name, count in self.counts.items()
         ]
         yield from own.items()
-
-    def _untrained(self, learner: Learner, device: torch.device) -> dict[str, float]:
-        """Return the shares of the same architecture with initial weights, or find them cached."""
-        key = {
-            "version": VERSION,
-            "model": learner.model.config.to_json_string(),
-            "task": [asdict(one.config) for one in self.source.task.objectives],
-            "tokenizer": self.source.tokenizer.fingerprint,
-            "longest": self.source.max_length,
-            "pairs": self.fingerprints()[NAME],
-        }
-
-        def measure() -> dict[str, float]:
-            fresh = Learner(untrained(learner.model), learner.heads.values()).to(device)
-            return self._shares(self._right(fresh, device))
-
-        found: dict[str, float] = cached_json("untrained", key, FILE, measure)
-        return found
 
     def chosen(self) -> Iterator[tuple[str, str]]:
         """Yield the kind of each pair that was scored and the sentence that is likelier.

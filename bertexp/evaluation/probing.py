@@ -13,14 +13,12 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from bertexp.console import number, table
-from bertexp.data.cache import cached_json
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.logistic import accuracies
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
 from bertexp.evaluation.tfidf import tfidf_accuracy
-from bertexp.families.build import untrained
 from bertexp.metrics import known_to
 from bertexp.objectives.batch import pad
 from bertexp.objectives.learner import Learner
@@ -30,7 +28,7 @@ PREFIX = "probe/"
 # Texts in a forward pass on a CPU, and on a GPU.
 BATCH_SIZE, GPU_BATCH_SIZE = 64, 512
 # Of the cached accuracies of untrained encoders.
-VERSION, FILE = 2, "accuracy.json"
+VERSION = 2
 
 COLUMNS = 4
 
@@ -84,10 +82,10 @@ class Probes(Evaluator):
         features = self._features(learner.family.base, self.tasks, device)
         for task, features_YND in zip(self.tasks, features, strict=True):
             layers = accurate(features_YND, task.labels, task.fitted)
-            fresh = self._untrained(learner, task, device)
+            initial = self._untrained(learner, task, device)
             layer = -1 if self.source.config.probe_layer is None else self.source.config.probe_layer
             (control,) = accurate(features_YND[layer][None], task.control, task.fitted)
-            yardsticks = (fresh[layer], control, 1 / len(task.classes), tfidf_accuracy(task))
+            yardsticks = (initial[layer], control, 1 / len(task.classes), tfidf_accuracy(task))
             self.probed.append(Probed(task.name, layers[layer], *yardsticks, layers))
             yield f"eval/{PREFIX}{task.name}", layers[layer]
 
@@ -107,24 +105,20 @@ class Probes(Evaluator):
         return [scaled(part, task.fitted) for part, task in zip(parts, tasks, strict=True)]
 
     def _untrained(self, learner: Learner, task: ProbeTask, device: torch.device) -> list[float]:
-        """Return the same of an encoder with initial weights, or read it from the cache."""
+        """Return the accuracy on each layer of an encoder with initial weights."""
         key = {
             "version": VERSION,
             "task": task.fingerprint,
-            "tokenizer": self.source.tokenizer.fingerprint,
-            "model": learner.family.config.to_dict(),
             "pooling": self.source.config.probe_pooling,
-            "max_length": self.source.max_length,
             "autocast": str(self.source.autocast),
         }
 
-        def measure() -> list[float]:
-            fresh = untrained(learner.model).base_model.to(device)
-            (features_YND,) = self._features(fresh, [task], device)
+        def measured(model: Any) -> list[float]:
+            (features_YND,) = self._features(model.base_model.to(device), [task], device)
             return accurate(features_YND, task.labels, task.fitted)
 
-        found: list[float] = cached_json("untrained", key, FILE, measure)
-        return found
+        accuracy: list[float] = self.of_untrained(learner, key, measured)
+        return accuracy
 
     def fingerprints(self) -> dict[str, str]:
         return {f"{PREFIX}{task.name}": task.fingerprint for task in self.tasks}

@@ -20,7 +20,6 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.objectives.base import BANK_SEED
 
 VERSION = 2
-FILE = "bits.json"
 # Spellings are counted in a sample of COUNTED characters of the first READ of the training text.
 COUNTED, READ = 1_000_000, 20_000_000
 BITS_OF_A_BYTE = 8
@@ -45,7 +44,7 @@ def spelling_bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str
         "tokenizer": tokenizer.fingerprint,
         "texts": fingerprint([*texts]),
     }
-    found = cached_json("spelling", key, FILE, lambda: _bits(corpus, tokenizer, texts))
+    found = cached_json("spelling", key, lambda: _bits(corpus, tokenizer, texts))
     return np.array(found, np.float64)
 
 

@@ -8,13 +8,13 @@ from bertexp.data.cache import cached_json
 from bertexp.evaluation.logistic import FOLDS, STRENGTHS
 from bertexp.evaluation.probes.tasks import ProbeTask
 
-VERSION, FILE = 2, "accuracy.json"
+VERSION = 2
 
 
 def tfidf_accuracy(task: ProbeTask) -> float:
     """Return the accuracy of the same classifier on the words alone, or read it from the cache."""
     key = {"version": VERSION, "task": task.fingerprint}
-    return float(cached_json("tfidf", key, FILE, lambda: _tfidf_accuracy(task)))
+    return float(cached_json("tfidf", key, lambda: _tfidf_accuracy(task)))
 
 
 def _tfidf_accuracy(task: ProbeTask) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from bertexp.families import FAMILIES
 from bertexp.families.architecture import check_weights, read_architecture, reading
 from bertexp.families.base import LABEL, Family
 from bertexp.families.heads import made_with
-from bertexp.files import sync
+from bertexp.files import replacing
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
@@ -170,29 +169,17 @@ def export_model(
     card: str = "",
     others: Mapping[str, tuple[Any, dict[str, torch.Tensor]]] | None = None,
 ) -> None:
-    """Write a model and its card to ``folder``, see ``write_model``.
-
-    It is written beside it and renamed into place: ``folder`` is never half a model.
+    """Write a model and its card to ``folder``, all or nothing, see ``write_model``.
 
     Args:
         others: further models and their weights, by the name of their folder in it.
     """
-    partial = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(partial, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(folder) as partial:
         write_model(model, tokenizer, max_length, partial, weights, beside)
         for name, (other, its) in (others or {}).items():
             write_model(other, tokenizer, max_length, partial / name, its)
-            sync(*(partial / name).iterdir())
         if card:
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
-        sync(*partial.iterdir(), partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_model(

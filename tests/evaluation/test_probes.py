@@ -241,7 +241,7 @@ def test_words_alone_are_a_yardstick_that_is_computed_once_for_all_runs(
     assert tfidf_accuracy(task) == 1.0
     same = ProbeTask("made up", ["x"] * 300, labels, ["a", "b", "c"])
     assert tfidf_accuracy(same) == pytest.approx(1 / 3)
-    (kept,) = [path for path in tmp_path.rglob("accuracy.json") if path.read_text() == "1.0"]
+    (kept,) = [path for path in tmp_path.rglob("value.json") if path.read_text() == "1.0"]
     kept.write_text("0.9")
     assert tfidf_accuracy(task) == 0.9
     assert tfidf_accuracy(same) == pytest.approx(1 / 3)
@@ -266,7 +266,7 @@ def test_probes_are_evaluated_again_and_a_wrong_layer_is_one_line(
     assert word["untrained"] > 0.4
     # Random labels cannot be told apart: by 40 texts no better than chance, within 3 deviations.
     assert abs(length["control"] - 1 / 6) < 0.18 and abs(word["control"] - 0.5) < 0.24
-    assert len([*(run.parent / "cache" / "untrained").glob("*/accuracy.json")]) == 2
+    assert len([*(run.parent / "cache" / "untrained").glob("*/value.json")]) == 2
     assert found["answered"] == {"eval/probe/length": 42, "eval/probe/word": 40}
     low, high = wilson(length["accuracy"], 42)
     assert f"{low:.3f} to {high:.3f} (42)" in done.output

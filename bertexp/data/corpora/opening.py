@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from bertexp.data.cache import cached
+from bertexp.data.cache import cached_json
 from bertexp.validation import UserError
 
 HEAD = 1 << 16
@@ -74,12 +74,12 @@ def state(path: Path) -> dict[str, str | int]:
 def digest(path: Path, key: str = "dataset.files") -> str:
     """Return a hash of the file's bytes, cached by its ``state``."""
 
-    def build(folder: Path) -> None:
+    def digested() -> str:
         with reading(path, key), path.open("rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
-        (folder / "digest").write_text(found.hexdigest())
+        return found.hexdigest()
 
-    return (cached("digests", state(path), build) / "digest").read_text()
+    return str(cached_json("digests", state(path), digested))
 
 
 @contextmanager

@@ -9,16 +9,14 @@ validation text, in any language; a few of these sentences remain grammatical.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import TypeVar
 
 from bertexp import draws
-from bertexp.data.cache import cached
+from bertexp.data.cache import cached_json
 from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.store import split_sentences
 from bertexp.evaluation.grammar import GENERATED, KEY, Pair
@@ -29,7 +27,6 @@ from bertexp.validation import UserError
 T = TypeVar("T")
 
 VERSION = 1
-FILE = "pairs.json"
 LEAST_COUNT = 20
 # A phenomenon with fewer different pairs is left out; of one with more, the first are kept.
 LEAST_PAIRS, MOST_PAIRS = 50, 1000
@@ -61,12 +58,10 @@ def generate_pairs(corpus: CorpusStore, language: str) -> list[Pair]:
     """Return the pairs of a corpus, or read them from the cache."""
     key = {"version": VERSION, "corpus": corpus.fingerprint, "language": language}
 
-    def build(folder: Path) -> None:
-        found = [vars(pair) for pair in _generate(corpus, language)]
-        (folder / FILE).write_text(json.dumps(found), encoding="utf-8")
+    def generated() -> list[dict[str, str]]:
+        return [vars(pair) for pair in _generate(corpus, language)]
 
-    text = (cached("minimal-pairs", key, build) / FILE).read_text(encoding="utf-8")
-    found = [Pair(**each) for each in json.loads(text)]
+    found = [Pair(**each) for each in cached_json("minimal-pairs", key, generated)]
     if not found:
         raise UserError(
             f"{KEY}={GENERATED}: the corpus has too few words that occur {LEAST_COUNT} times; name "

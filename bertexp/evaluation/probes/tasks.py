@@ -20,7 +20,6 @@ from bertexp.evaluation.probes import PROBES
 log = logging.getLogger(__name__)
 
 VERSION = 2
-FILE = "questions.json"
 SEED = 20180503
 # The limit of what is read of a large corpus; pydoc, stdlib and WikiText-2 are read whole.
 MOST_CHARACTERS = 20_000_000
@@ -120,7 +119,7 @@ def prepare_tasks(names: Sequence[str], passages: Passages, count: int) -> list[
             texts, labels, classes = choose(PROBES[name](passages), count)
             return {"texts": texts, "labels": labels, "classes": classes}
 
-        made = cached_json("probes", key, FILE, make)
+        made = cached_json("probes", key, make)
         if made["classes"]:
             labels = np.array(made["labels"], dtype=np.int64)
             found.append(ProbeTask(name, made["texts"], labels, made["classes"]))
