@@ -34,7 +34,6 @@ _collected: ContextVar[list[RenderableType] | None] = ContextVar("_collected", d
 def table(
     *columns: str,
     left: Collection[str] | None = None,
-    fold: Collection[str] | None = None,
     rows: Iterable[Iterable[str | Text]] = (),
 ) -> Table:
     """Return a table without lines; more rows can be added to it.
@@ -42,20 +41,13 @@ def table(
     Args:
         left: the columns of text, by default the first; the others, of numbers, are aligned to
             the right.
-        fold: the columns that may take several lines, by default the first.
         rows: cells, whose brackets are printed as they are. A cell that is passed to
             ``Table.add_row`` later must be a ``Text`` for that.
     """
     made = Table(box=None, pad_edge=False, header_style="bold")
     left = columns[:1] if left is None else left
-    fold = columns[:1] if fold is None else fold
     for name in columns:
-        made.add_column(
-            Text(name),
-            justify="left" if name in left else "right",
-            overflow="fold" if name in fold else "ellipsis",
-            no_wrap=name not in fold,
-        )
+        made.add_column(Text(name), justify="left" if name in left else "right", overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return made

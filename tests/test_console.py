@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from bertexp.console import compact, number, plural, shortened_apart, show, size, table, value_text
 
@@ -60,3 +63,14 @@ def test_a_table_prints_brackets_and_keeps_its_figures_whole(
     assert "[red]" in lines[1]
     assert lines[1].endswith("2.345")
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("width", [24, 40, 200])
+def test_a_narrow_terminal_loses_nothing(width: int) -> None:
+    cells = ("masking.prob=0.4", "5.416 ± 0.257", "−0.03 ± 0.22", "not resolved")
+    made = table("setting", "eval/loss", "difference", "verdict", rows=[cells])
+    shown = io.StringIO()
+    Console(file=shown, width=width).print(made)
+    assert max(map(len, shown.getvalue().splitlines())) <= width
+    digits = [sorted(filter(str.isdigit, text)) for text in (shown.getvalue(), "".join(cells))]
+    assert digits[0] == digits[1] and "…" not in shown.getvalue()

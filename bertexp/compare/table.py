@@ -54,8 +54,7 @@ def render(comparison: Comparison) -> RenderableType:
     ]
     if odd:
         columns = ("runs to note", "seed", "status", "why")
-        fold = (columns[0], "why")
-        parts += [Text(""), table(*columns, left=(*fold, "status"), fold=fold, rows=odd)]
+        parts += [Text(""), table(*columns, left={*columns} - {"seed"}, rows=odd)]
     return Group(*parts)
 
 
@@ -164,7 +163,7 @@ def _ability_table(
     comparison: Comparison, cells: Sequence[tuple[str, Mapping[str, Ability], Figure]]
 ) -> Table:
     columns = (comparison.heading, *(head for head, _, _ in cells))
-    made = table(*columns, left={*columns} - {SEEDS}, fold=columns)
+    made = table(*columns, left={*columns} - {SEEDS})
     for setting in comparison.settings:
         found = [(known.get(setting.label), figure) for _, known, figure in cells]
         shown = (Text(figure(one) if one else MISSING) for one, figure in found)

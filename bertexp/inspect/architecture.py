@@ -60,7 +60,7 @@ def _table(model: nn.Module, parts: list[Part]) -> Table:
 
 
 def _tree(model: nn.Module) -> Table:
-    made = table("module", "shapes", "parameters", fold=("module", "shapes"))
+    made = table("module", "shapes", "parameters")
     seen: set[int] = set()
 
     def add(name: str, module: nn.Module, copies: int, depth: int) -> None:

@@ -29,7 +29,7 @@ def _table(subject: Subject) -> Table:
     found, roles, pad_to = subject.input, subject.tokenizer.roles, subject.config.task.pad_to
     segment = ("segment",) * (subject.segments > 1)
     columns = ("position", "token", "id", *segment, "attention mask", "word")
-    made = table(*columns, left=("token", "word"), fold=("token", "word"))
+    made = table(*columns, left=("token", "word"))
     rows = zip(found.tokens, found.ids, found.segments, found.words, found.is_piece, strict=True)
     for position, (token, index, kind, word, is_piece) in enumerate(rows):
         note = Text("″" if is_piece else word)

@@ -133,7 +133,7 @@ def show_embeddings(subject: Subject) -> None:
     table_VD = table_VD[: tokenizer.vocab_size]
     nearest_NK, cosines_NK = neighbours(table_VD, ids, tokenizer.is_special_V)
     columns = ("token", "nearest in the embedding table, with cosines")
-    made = table(*columns, left=columns, fold=columns[1:])
+    made = table(*columns, left=columns)
     for index, nearest, cosines in zip(ids, nearest_NK.tolist(), cosines_NK.tolist(), strict=True):
         line = Text()
         for other, cosine in zip(nearest, cosines, strict=True):
