@@ -31,7 +31,7 @@ _NO_GROUPS = (".", "hydra", "wandb")
 # Groups that hold overrides, by a group of the configuration that they are about.
 _OF = {"experiment": "task", "size": "task", "search": "finetune"}
 _KEY = re.compile(r"( *)([\w.]+):(?: (.*?))??(?:\s+(#.*))?")
-_SENTENCE = re.compile(r"(.*?[.!?])(?: +(?=[A-Z])|$)", re.DOTALL)
+_SENTENCE = re.compile(r"(.*?[.!?])(?:\s+(?=[A-Z])|$)", re.DOTALL)
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -106,8 +106,10 @@ def explained(path: Path) -> tuple[dict[str, str], str]:
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.lstrip().startswith("#"):
             text = line.strip().lstrip("#")
-            # An item of a list begins a line of its own; its further lines are indented more.
-            text = "\n" * (len(text) - len(text.lstrip()) == ITEM) + text.strip()
+            # An item of a list begins a line of its own; its further lines are indented more. So
+            # does what follows an empty line.
+            is_new = not text or len(text) - len(text.lstrip()) == ITEM
+            text = "\n" * is_new + text.strip()
             if line.index("#") == column:
                 comments[last] += f" {text}"
             elif not text.startswith("@package"):

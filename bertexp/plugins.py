@@ -16,18 +16,19 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from bertexp.files import expanded
+from bertexp.registry import Registry
 from bertexp.validation import UserError
 
 # The group of entry points in which installed packages name their modules.
 GROUP = "bertexp.plugins"
 _NAMED = re.compile(r"\+{0,2}plugins=(.*)")
 
-# By the name that was given: the file or module, and the folder of its options.
-_loaded: dict[str, tuple[str, Path | None]] = {}
+# By file, as an absolute path, or module: the file's content, and the folder of its options.
+_loaded: dict[str, tuple[bytes, Path | None]] = {}
 
 
 def load(names: Iterable[str], elsewhere: Path | None = None) -> None:
-    """Import the plugins that are not loaded yet.
+    """Import the plugins that are not loaded yet, and files that have changed since.
 
     Args:
         names: files (``.py``), relative to the working directory, and dotted modules.
@@ -37,21 +38,30 @@ def load(names: Iterable[str], elsewhere: Path | None = None) -> None:
         UserError: one is missing or cannot be imported.
     """
     for name in names:
-        if name in _loaded:
-            continue
+        path = _file(name, elsewhere) if name.endswith(".py") else None
+        place, called = (str(path), path.stem) if path else (name, name)
+        content = path.read_bytes() if path else b""
+        if place in _loaded:
+            if _loaded[place][0] == content:
+                continue
+            del _loaded[place]
+            _unload(called)
+        _append(path.parent if path else Path.cwd())
+        if path:
+            _require_own_name(name, path)
         try:
-            module = importlib.import_module(_module(name, elsewhere))
-        except UserError:
-            raise
+            module = importlib.import_module(called)
         except Exception as error:
+            _unload(called)
+            if isinstance(error, UserError):
+                raise
             line = getattr(error, "lineno", None) or _line(error, name)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             where = f", line {line}" if line else ""
             shown = name if name.isprintable() else repr(name)
             raise UserError(f"plugins: {shown}{where}: cannot be imported ({reason}).") from error
         folder = Path(module.__file__ or "").parent / "conf"
-        place = module.__file__ if name.endswith(".py") else None
-        _loaded[name] = place or name, folder if folder.is_dir() else None
+        _loaded[place] = content, folder if folder.is_dir() else None
 
 
 def installed() -> list[str]:
@@ -61,7 +71,7 @@ def installed() -> list[str]:
 
 def loaded() -> list[str]:
     """Return the loaded plugins for other processes, files with their absolute paths."""
-    return [place for place, _ in _loaded.values()]
+    return [*_loaded]
 
 
 def listed(value: object) -> list[str]:
@@ -85,25 +95,30 @@ def conf_folders() -> list[Path]:
     return [*dict.fromkeys(folder for _, folder in _loaded.values() if folder)]
 
 
-def _module(name: str, elsewhere: Path | None) -> str:
-    """Return the module name of a plugin, and extend ``sys.path`` so that it can be imported."""
-    if not name.endswith(".py"):
-        _append(Path.cwd())
-        return name
+def _file(name: str, elsewhere: Path | None) -> Path:
     paths = [folder / expanded(name) for folder in (Path.cwd(), elsewhere) if folder]
     path = next((path.resolve() for path in paths if path.is_file()), None)
     if path is None:
         raise UserError(f"plugins: {name}: there is no such file (looked for {paths[0]}).")
     if not path.stem.isidentifier():
         raise UserError(f"plugins: {name}: must have the name of a module, such as my_lab.py.")
-    _append(path.parent)
+    return path
+
+
+def _require_own_name(name: str, path: Path) -> None:
     found = importlib.util.find_spec(path.stem)
     if found is None or found.origin is None or Path(found.origin).resolve() != path:
         origin = found.origin if found else None
         raise UserError(
             f"plugins: {name}: another module has its name ({origin}); rename the file."
         )
-    return path.stem
+
+
+def _unload(module: str) -> None:
+    """Forget a module and what it has registered."""
+    sys.modules.pop(module, None)
+    for registry in Registry.all:
+        registry.forget(module)
 
 
 def _append(folder: Path) -> None:

@@ -83,6 +83,12 @@ class Registry(Generic[Builder]):
 
         return decorate
 
+    def forget(self, module: str) -> None:
+        """Remove what a module has registered."""
+        for found in (self._builders, self.own):
+            for name in [name for name, each in found.items() if each.__module__ == module]:
+                del found[name]
+
     def keys_of(self, part: Any, kind: type[S]) -> S:
         name = next(name for name, keys in self.own.items() if keys is kind)
         found: S = getattr(part, name, None) or kind()

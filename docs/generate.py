@@ -8,7 +8,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -24,8 +26,11 @@ from bertexp.api.run import Run
 from bertexp.config import conf_dir, own_keys
 from bertexp.evaluation import EVALUATORS
 from bertexp.help import comments_of, explained
+from bertexp.inspect.attention import Attention
+from bertexp.inspect.examples import MaskedText
 from bertexp.keys import ABOUT, flattened
 from bertexp.objectives import OBJECTIVES
+from bertexp.predict.results import Prediction
 
 CONF = conf_dir()
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -35,7 +40,7 @@ COMMANDS = ("inspect", "evaluate", "finetune", "bench")
 NO_GROUPS = ("hydra", "wandb")
 STUDIES = ("experiment", "size", "search")
 # Members that notebooks call.
-NOT_OF_USERS = ("pictures", "saved", "of", "of_sweep")
+NOT_OF_USERS = ("pictures", "saved", "of", "of_sweep", "maps", "title", "figures")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -118,7 +123,10 @@ def keys_of(group: str) -> Iterator[str]:
         for field in fields(kind)
     }
     comments |= {f"{group}.{key}": text for key, text in comments_of(group, option).items()}
-    yield from keys({group: composed(name)[group]}, comments)
+    values = composed(name)[group]
+    # Those of one option alone come last.
+    order = sorted(values, key=lambda key: f"{group}.{key}" in own_keys())
+    yield from keys({group: {key: values[key] for key in order}}, comments)
 
 
 def keys(values: Mapping[str, Any], comments: Mapping[str, str]) -> Iterator[str]:
@@ -172,10 +180,11 @@ def python() -> Iterator[str]:
     yield "Signatures and docstrings.\n"
     for name in ("run", "sweep", "load", "compare", "inspect"):
         yield from documented(f"bertexp.{name}", getattr(bertexp, name))
-    for kind in (Run, Comparison):
+    for kind in (Run, Comparison, Prediction, MaskedText, Attention):
         yield from documented(kind.__name__, kind)
         for name, member in vars(kind).items():
-            if not name.startswith("_") and name not in NOT_OF_USERS and inspect.getdoc(member):
+            is_shown = isinstance(member, FunctionType | property | cached_property)
+            if is_shown and not name.startswith("_") and name not in NOT_OF_USERS:
                 yield from documented(f"{kind.__name__}.{name}", member)
     yield from documented("bertexp.UserError", bertexp.UserError)
 

@@ -15,6 +15,10 @@ import pytest
 from omegaconf import OmegaConf
 from safetensors.numpy import load_file
 
+from bertexp import plugins
+from bertexp.masking import STRATEGIES
+from bertexp.validation import UserError
+
 pytestmark = pytest.mark.slow
 
 Run = Callable[..., Any]
@@ -196,6 +200,47 @@ def test_a_mistake_is_one_line(command: Run, lab: Path, mistake: str) -> None:
     done = command(PLUGINS, mistake, "tracker=none", folder=lab)
     assert (done.code, len(done.lines)) == (1, 1), done.lines
     assert re.match(f"error: {MISTAKES[mistake]}", done.lines[0]), done.lines
+
+
+LAB = """
+from bertexp.masking import STRATEGIES
+from bertexp.masking.strategies import Strategy
+
+@STRATEGIES.register("edited")
+class Edited(Strategy):
+    version = {version}
+
+{end}
+"""
+
+
+def test_an_edited_file_is_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def load(version: int, end: str = "") -> int:
+        Path("edited_lab.py").write_text(LAB.format(version=version, end=end))
+        plugins.load(["edited_lab.py"])
+        found: Any = STRATEGIES["edited"]
+        return int(found.version)
+
+    try:
+        assert load(1) == 1
+        assert load(22) == 22
+        kept = STRATEGIES["edited"]
+        assert load(22) == 22 and STRATEGIES["edited"] is kept
+        with pytest.raises(UserError, match=r"line 9: cannot be imported \(ZeroDivisionError"):
+            load(333, "1 / 0")
+        assert not STRATEGIES.has("edited")
+        assert load(22) == 22
+        # Another file of this name is not taken for it.
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        with pytest.raises(UserError, match="another module has its name"):
+            load(4)
+    finally:
+        STRATEGIES.forget("edited_lab")
 
 
 def test_help_explains_them(run: Run) -> None:

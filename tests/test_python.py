@@ -131,7 +131,9 @@ def test_masks_are_those_that_were_wanted(page: dict[str, Any]) -> None:
     assert set(np.array(low.tokens)[1:-1]) == {"mud"}
 
 
-def test_a_comparison_answers_in_tables(page: dict[str, Any]) -> None:
+def test_a_comparison_answers_in_tables(
+    page: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = page["answer"]
     runs = [bertexp.load(path) for path in sorted(Path("outputs/sweeps/rates").glob("*/"))]
     values = {run.config.masking.prob: [] for run in runs if run.folder}
@@ -144,6 +146,8 @@ def test_a_comparison_answers_in_tables(page: dict[str, Any]) -> None:
     assert len(answer.verdicts) == 1
     assert answer.verdicts.iloc[0] in ("better", "worse", "not resolved")
     assert {path.name for path in Path("figures").iterdir()} >= {"compare.html", "metric.png"}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tmp_path / "figures" / "metric.png" in answer.save("~/figures")
 
 
 class Tags(HTMLParser):
@@ -244,6 +248,8 @@ def test_mistakes_of_a_runs_methods_are_lines_too(page: dict[str, Any]) -> None:
         (lambda: bertexp.sweep("seed=0,1", margin="1%"), "margin=1%: must be a number, 0 or above"),
         (lambda: bertexp.compare([run, run]), "a run, a folder or a pattern; unpack a list"),
         (bertexp.compare, "compare: name runs, folders of runs or sweeps"),
+        (lambda: bertexp.inspect(what="tokens", text=5), "text=5: must be a string"),
+        (lambda: page["answer"].save(None), "folder=None: must be a path"),
         (lambda: page["answer"].plot("pie"), "plot=pie: must be one of"),
         (lambda: run.attention(TEXT).plot(layer=3), "layer=3: must be 1 to 2"),
         (lambda: bertexp.load(run.folder / "model" / "x"), "no such folder"),

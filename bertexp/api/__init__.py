@@ -88,10 +88,19 @@ def compare(
     margin: float | None = None,
     evaluation: str | None = None,
 ) -> Comparison:
-    """Compare runs as ``python -m bertexp.compare`` does; its options are explained there.
+    """Compare runs as ``python -m bertexp.compare`` does.
 
     Args:
         paths: runs, folders of runs or sweeps, and patterns of such.
+        metric: what to compare; None: ``eval/loss``, of several tokenizers or masking strategies
+            ``eval/bits_per_byte``.
+        by: keys that tell settings apart; none: all that differ but the seed.
+        baseline: ``"KEY=VALUE"``, the setting to compare the others with; None: the one nearest to
+            the defaults.
+        at: compare where runs had spent as much: ``steps``, ``tokens``, ``predicted_tokens``,
+            ``time`` or ``flops``.
+        margin: differences within it, in the metric's unit, are the same for you.
+        evaluation: compare by what ``bertexp.evaluate`` saved under this name.
 
     Raises:
         UserError: a mistake, in one line, or the runs are too different.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from bertexp.compare.sweep import setting_rows, sweep_metric
 from bertexp.compare.table import render
 from bertexp.display import Picture, Shown, displayable, picture
 from bertexp.plotting import drawing
-from bertexp.validation import UserError, require_choice
+from bertexp.validation import UserError, require, require_choice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +84,7 @@ class Comparison(Shown):
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the page, the tables and the plots into a folder; returns their paths."""
+        require(isinstance(folder, str | os.PathLike), "folder", folder, "a path")
         return write_files(self.results, Path(folder))
 
     def __rich__(self) -> RenderableType:

@@ -28,7 +28,7 @@ from bertexp.inspect.config import InspectConfig
 from bertexp.mistakes import in_a_line, in_one_line
 from bertexp.sweeps.sweeper import ResumableSweeper
 from bertexp.terminal import FULL_ERROR
-from bertexp.validation import UserError, is_mistake, require_choice
+from bertexp.validation import UserError, is_mistake, require, require_choice
 
 if TYPE_CHECKING:
     from bertexp.inspect.subject import Subject
@@ -77,6 +77,8 @@ def run_sweep(
 def inspect_here(overrides: Sequence[str], keys: Mapping[str, Any]) -> Printed:
     subjects: list[Subject] = []
     literal = {key: keys[key] for key in LITERAL if keys.get(key) is not None}
+    for key, value in literal.items():
+        require(isinstance(value, str | os.PathLike), key, value, "a string")
     others = {key: value for key, value in keys.items() if key not in literal}
     given = _arguments(overrides, others)
     given += [f"{key}={os.fspath(value)}" for key, value in literal.items()]

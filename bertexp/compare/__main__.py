@@ -94,7 +94,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _figure(text: str) -> Path:
-    if (path := Path(text)).suffix in FIGURES:
+    if (path := expanded(text)).suffix in FIGURES:
         return path
     raise argparse.ArgumentTypeError(f"must end in {', '.join(FIGURES)}, not {text}")
 

@@ -25,6 +25,7 @@ from bertexp.compare.table import render
 from bertexp.config import changes_outcome
 from bertexp.console import number, plural, shown, value_text
 from bertexp.experiment.folder import CONFIG_FILE, RECORD
+from bertexp.files import expanded
 from bertexp.validation import UserError
 
 OUTPUTS = Path("outputs") / "compare"
@@ -60,13 +61,14 @@ def write_files(comparison: Comparison, output: Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be written.
     """
+    output = expanded(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
         written = [write_csv_file(comparison, output), write_json_file(comparison, output)]
         written += write_plots(comparison, output)
         return [write_page(comparison, output), *written]
     except OSError as error:
-        raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from error
+        raise UserError(f"{output}: cannot be written ({error.strerror}).") from error
 
 
 def watch(paths: Sequence[str | Path], **chosen: Any) -> None:
@@ -86,7 +88,7 @@ def watch(paths: Sequence[str | Path], **chosen: Any) -> None:
 
 def default_output(paths: Sequence[str]) -> Path:
     """Return where to write: into the one folder that was given, unless it is itself a run."""
-    first = Path(paths[0])
+    first = expanded(paths[0])
     if len(paths) == 1 and first.is_dir() and not is_run(first):
         return first
     return OUTPUTS / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"

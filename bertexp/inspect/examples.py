@@ -51,6 +51,7 @@ class MaskedText(Shown):
 
     @property
     def tokens(self) -> list[str]:
+        """The text before it is masked."""
         return [self.tokenizer.shown[index] for index in self.ids_BL[0]]
 
     @property

@@ -17,7 +17,8 @@ from forkserver import ForkServer, Process
 from scipy import stats
 
 import bertexp
-from bertexp.compare.__main__ import main
+from bertexp.compare.__main__ import main, options_parser
+from bertexp.compare.report import default_output
 from bertexp.validation import UserError
 
 Command = Callable[..., Any]
@@ -195,6 +196,16 @@ def test_a_table_and_a_figure_for_a_paper(sweep: Path, command: Command) -> None
     assert "</svg>" in (sweep / "figure.svg").read_text()
 
 
+def test_a_home_folder_is_meant_by_its_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "sweep").mkdir()
+    assert default_output(["~/sweep"]) == tmp_path / "sweep"
+    options = options_parser().parse_args(["--save", "~/figure.pdf"])
+    assert options.save == tmp_path / "figure.pdf"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -206,7 +217,7 @@ def test_a_table_and_a_figure_for_a_paper(sweep: Path, command: Command) -> None
         ((RATES, "--by", "masking.prop"), "Did you mean 'masking.prob'?"),
         ((RATES, "--at", "token"), "Did you mean 'tokens'?"),
         ((RATES, "--baseline", "masking.prob=0.3"), "fits no settings"),
-        ((RATES, "--output", "cache/a-file/x"), "--output cache/a-file/x: "),
+        ((RATES, "--output", "cache/a-file/x"), "cache/a-file/x: cannot be written ("),
         ((RATES, "--margin", "-1"), "--margin: must be a number above 0, not -1."),
         ((RATES, "--save", "a.gif"), "--save: must end in .pdf, .svg, .png, not a.gif."),
         ((RATES, "--latex", "--list"), "not allowed with argument"),
