@@ -88,6 +88,8 @@ def require_choice(key: str, found: str | bool, choices: Iterable[str | bool]) -
 
 
 def _in_a_line(found: object) -> str:
+    if found is None or isinstance(found, bool):
+        return "null" if found is None else str(found).lower()
     text = str(found)
     return text if text.isprintable() else repr(text)
 

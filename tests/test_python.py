@@ -234,7 +234,7 @@ def test_mistakes_of_a_runs_methods_are_lines_too(page: dict[str, Any]) -> None:
         (lambda: run.features(5), "texts=5: must be a list of texts"),
         (lambda: run.fill(TEXT, steps=-1), "steps=-1: must be a whole number above 0"),
         (lambda: run.fill(TEXT, steps="2"), "steps=2: must be a whole number above 0"),
-        (lambda: run.next_sentence(TEXT, None), "text_b=None: must be a string"),
+        (lambda: run.next_sentence(TEXT, None), "text_b=null: must be a string"),
         (lambda: run.attention([TEXT]), f"text=['{TEXT}']: must be a string"),
         (lambda: run.masks(TEXT, draws=0), "draws=0: must be a whole number above 0"),
         (lambda: run.features([TEXT, 2]), f"texts=['{TEXT}', 2]: must be a list of texts"),

@@ -148,7 +148,9 @@ def _masking(config: MaskingConfig) -> str:
         (at, "/".join(f"{100 * share:g}" for share in (each.mask, each.random, each.keep)))
         for at, each in config.replacements
     ]
-    return f"{_changing(config.strategies)}, {_rate(config)}, replaced {_changing(replacements)}"
+    text = f"{_changing(config.strategies)}, {_rate(config)}, replaced {_changing(replacements)}"
+    copies = config.copies if config.dynamic else 1
+    return text + f", repeated after {plural(copies, 'epoch')}" if copies else text
 
 
 def _changing(values: Sequence[tuple[float, str]]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bertexp.config import Config, conf_dir
+from bertexp.experiment.facts import phase_facts
 from bertexp.validation import UserError
 
 OPTIONS = sorted(path.stem for path in (conf_dir() / "masking").glob("*.yaml"))
@@ -34,13 +35,21 @@ def test_the_options_are_what_their_sources_say(experiment_config: Callable[...,
         assert found[strategy].strategy == strategy
 
 
+def test_the_plan_tells_the_options_apart(experiment_config: Callable[..., Config]) -> None:
+    chosen = [f"masking={option}" for option in OPTIONS] + ["masking.copies=10"]
+    lines = {one: phase_facts(experiment_config(one), (), 1)["masking"] for one in chosen}
+    assert len(set(lines.values())) == len(chosen)
+    assert lines["masking=static"] == "token, 0.15, replaced 80/10/10, repeated after 1 epoch"
+    assert lines["masking.copies=10"].endswith("80/10/10, repeated after 10 epochs")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (("masking.prob=0",), "masking.prob=0: must be a number above 0 and at most 1"),
         (("masking.replace.mask=0.9",), "masking.replace: mask=0.9 + random=0.1 + keep=0.1 is 1.1"),
         (("masking.schedule.name=sine",), "masking.schedule.name=sine: must be one of"),
-        (("masking.schedule.name=linear",), "masking.schedule.end=None: must be between 0 and 1"),
+        (("masking.schedule.name=linear",), "masking.schedule.end=null: must be between 0 and 1"),
         (("masking.schedule.end=0.1",), "masking.schedule.end=0.1: must be null"),
         (("masking.strategy=spam",), "masking.strategy=spam: must be one of"),
         (("masking=static", "masking.copies=10"), "masking.copies=10: masking.dynamic=false has"),

@@ -122,7 +122,7 @@ def test_it_is_evaluated_on_the_bank_of_masked_language_modelling(
     [
         ("masking=bert", r"masking.replace.mask=0.8: must be 1 for task=diffusion"),
         ("masking.corrupt_prob=0.1", r"masking.corrupt_prob=0.1: must be null for task=diffusion"),
-        ("masking.at_least_one=true", r"masking.at_least_one=True: must be false with task.diffus"),
+        ("masking.at_least_one=true", r"masking.at_least_one=true: must be false with task.diffus"),
     ],
 )
 def test_it_masks_and_nothing_else(prepared: Callable[..., Data], override: str, line: str) -> None:

@@ -231,7 +231,7 @@ def test_a_streamed_run_goes_on_as_if_it_had_not_stopped(
     [
         ("task=nsp", "task=nsp: must be a task of text such as mlm where dataset.streaming=true."),
         ("trainer.epochs=2", "trainer.epochs=2.0: must be null where dataset.streaming=true, and"),
-        ("masking.dynamic=false", "masking.dynamic=False: must be true"),
+        ("masking.dynamic=false", "masking.dynamic=false: must be true"),
         ("dataset.max_documents=9", "dataset.max_documents=9: must be null where"),
         ("dataset.shuffle_buffer=1", "dataset.shuffle_buffer=1: must be at least 2"),
     ],
