@@ -392,7 +392,7 @@ from bertexp.experiment.prepare import prepare_data
 while not Path(sys.argv[1]).exists():
     time.sleep(0.001)
 data = prepare_data(config)
-print(data.tokens["train"].fingerprint, *data.bank.fingerprints.values(), len(data.examples))
+print(data.tokens["train"].fingerprint, *data.reference.fingerprints.values(), len(data.examples))
 """
 
 

@@ -137,9 +137,9 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
     for evaluator in data.evaluators:
         record |= evaluator.details()
     record |= {
-        "yardsticks": data.yardsticks,
-        "optimum": data.optimum,
-        "answered": data.answered,
+        "yardsticks": data.reference.yardsticks,
+        "optimum": data.reference.optimum,
+        "answered": data.reference.answered,
         "fingerprints": data.fingerprints,
         "versions": versions(),
     }
@@ -155,10 +155,10 @@ def _place(saved: Saved) -> Path:
 
 
 def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
-    budget, metrics = _budget_spent(saved), found.metrics
-    columns = {"model": metrics, "yardstick": data.yardsticks, "optimum": data.optimum}
+    budget, metrics, known = _budget_spent(saved), found.metrics, data.reference
+    columns = {"model": metrics, "yardstick": known.yardsticks, "optimum": known.optimum}
     heading = report.spent(budget) if budget else ""
-    show(report.results(heading, columns, data.answered, data.details(metrics)))
+    show(report.results(heading, columns, known.answered, data.details(metrics)))
     if saved.run is None:
         documents = data.corpus.sizes["validation"].documents
         examples = f"{config.task.name} on {documents:,} documents of {config.dataset.name}"
@@ -177,7 +177,7 @@ def _is_same(run: Path, data: Data) -> bool:
     """
     theirs = read_summary(run).get("fingerprints", {}).get("bank", {})
     ours = data.fingerprints["bank"]
-    is_there = {*data.bank.fingerprints.values()} <= {*theirs.values()}
+    is_there = {*data.bank.reference.fingerprints.values()} <= {*theirs.values()}
     return is_there and all(theirs.get(name, ours[name]) == ours[name] for name in ours)
 
 

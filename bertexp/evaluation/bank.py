@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,55 +24,26 @@ from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.evaluation import LOSSES_FILE
 from bertexp.files import replacing
-from bertexp.objectives.base import EvalSet, Evaluated, Objective
+from bertexp.objectives.base import EvalSet, Evaluated, Objective, Reference
 from bertexp.objectives.config import BankConfig
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.samples import Sample
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Bank:
-    """The evaluation sets of each objective of a task."""
+    """The evaluation sets of each objective of a task, and what is known of its metrics."""
 
     sets: list[tuple[Objective, list[EvalSet]]]
+    reference: Reference
 
     @property
     def all_sets(self) -> list[EvalSet]:
         return [one for _, sets in self.sets for one in sets]
 
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """16 digits for each objective, and for each of its named conditions.
-
-        Two runs were evaluated on the same batches if these are equal: ``mlm`` for metrics of
-        masked tokens, ``nsp`` for those of pairs, ``nsp@<kind>`` for one kind of negatives.
-        """
-        found = {}
-        for objective, sets in self.sets:
-            for name in dict.fromkeys([objective.name, *(one.objective for one in sets)]):
-                own = [one for one in sets if one.objective == name]
-                parts = sorted(f"{one.fingerprint} {one.weight:g}" for one in own if one.weight)
-                digest = hashlib.blake2b(" ".join(parts).encode(), digest_size=8)
-                found[name] = digest.hexdigest()
-                named = [one for one in own if isinstance(one.condition, str)]
-                found |= {f"{name}@{one.name}": one.fingerprint for one in named}
-        return found
-
-    @property
-    def yardsticks(self) -> dict[str, float]:
-        return merged(objective.yardsticks(sets) for objective, sets in self.sets)
-
-    @property
-    def answered(self) -> dict[str, int]:
-        return merged(objective.answered(sets) for objective, sets in self.sets)
-
     def details(self, metrics: Mapping[str, float]) -> list[RenderableType]:
-        return [part for one, _ in self.sets for part in one.details(metrics, self.answered)]
-
-    def optimum(self, language: Language) -> dict[str, float]:
-        return merged(objective.optimum(sets, language) for objective, sets in self.sets)
+        answered = self.reference.answered
+        return [part for one, _ in self.sets for part in one.details(metrics, answered)]
 
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
         """Return a model's metrics by name.
@@ -91,15 +61,35 @@ class Bank:
         return metrics
 
 
-def merged(parts: Iterable[Mapping[str, T]]) -> dict[str, T]:
-    return {name: value for part in parts for name, value in part.items()}
-
-
 def build_bank(
-    objectives: Sequence[Objective], tokens: Mapping[str, TokenStore], config: BankConfig
+    objectives: Sequence[Objective],
+    tokens: Mapping[str, TokenStore],
+    config: BankConfig,
+    language: Language | None = None,
 ) -> Bank:
     """Build the bank from the validation split of ``tokens``."""
-    return Bank([(each, each.eval_sets(tokens, config)) for each in objectives])
+    sets = [(each, each.eval_sets(tokens, config)) for each in objectives]
+    reference = Reference()
+    for objective, own in sets:
+        reference |= objective.reference(own, language)
+        reference |= Reference(fingerprints=_fingerprints(objective, own))
+    return Bank(sets, reference)
+
+
+def _fingerprints(objective: Objective, sets: Sequence[EvalSet]) -> dict[str, str]:
+    """Return 16 digits for an objective, and for each of its named conditions.
+
+    Two runs were evaluated on the same batches if these are equal: ``mlm`` for metrics of masked
+    tokens, ``nsp`` for those of pairs, ``nsp@<kind>`` for one kind of negatives.
+    """
+    found = {}
+    for name in dict.fromkeys([objective.name, *(one.objective for one in sets)]):
+        own = [one for one in sets if one.objective == name]
+        parts = sorted(f"{one.fingerprint} {one.weight:g}" for one in own if one.weight)
+        found[name] = hashlib.blake2b(" ".join(parts).encode(), digest_size=8).hexdigest()
+        named = [one for one in own if isinstance(one.condition, str)]
+        found |= {f"{name}@{one.name}": one.fingerprint for one in named}
+    return found
 
 
 def evaluate(learner: Learner, bank: Bank, device: torch.device) -> dict[str, float]:
@@ -149,7 +139,7 @@ def example_losses(bank: Bank, found: Sequence[Evaluated]) -> pa.Table:
     """
     order = [(name, "ascending") for name in ("objective", "rate", "negatives", "example")]
     table = pa.concat_tables([_rows(one) for one in found]).sort_by(order)
-    return table.replace_schema_metadata({b"bank": json.dumps(bank.fingerprints)})
+    return table.replace_schema_metadata({b"bank": json.dumps(bank.reference.fingerprints)})
 
 
 def write_example_losses(folder: Path, table: pa.Table) -> None:

@@ -41,7 +41,7 @@ from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN, choose_in_proportio
 from bertexp.evaluation.spelling import spelling_bits
 from bertexp.evaluation.within_words import count_words, ends_of_words, place
 from bertexp.metrics import BITS_PER_BYTE
-from bertexp.objectives.base import BANK_SEED
+from bertexp.objectives.base import BANK_SEED, Reference
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
 
@@ -78,6 +78,14 @@ class BitsPerByte(Evaluator):
         self.pieces = piece_bits(source.tokenizer, self.texts) / max(self.bytes, 1)
         self.places = place(source.tokenizer, self.texts, source.max_length)
         self.is_known_N, self.words = known_words(source.tokenizer, self.texts)
+        if self.texts:
+            found = fingerprint([VERSION, *self.texts])
+            ids_N = self.places.ids_N
+            bits = surprisal(ids_N[~source.tokenizer.is_special_V[ids_N]])
+            self.reference = Reference(
+                yardsticks={BITS_PER_BYTE: bits / self.bytes + self.spelling},
+                fingerprints={BITS_PER_BYTE: found, WORD_PERPLEXITY: found},
+            )
 
     @property
     def scored(self) -> str:
@@ -97,19 +105,8 @@ class BitsPerByte(Evaluator):
         yield SPELLING, self.spelling
         yield PIECES, self.pieces
 
-    def fingerprints(self) -> dict[str, str]:
-        found = fingerprint([VERSION, *self.texts])
-        return dict.fromkeys((BITS_PER_BYTE, WORD_PERPLEXITY), found) if self.texts else {}
-
     def details(self) -> dict[str, Any]:
         return {"bits_per_byte": {"texts": len(self.texts)}} if self.texts else {}
-
-    def yardsticks(self) -> dict[str, float]:
-        if not self.texts:
-            return {}
-        ids_N = self.places.ids_N
-        ids_N = ids_N[~self.source.tokenizer.is_special_V[ids_N]]
-        return {BITS_PER_BYTE: surprisal(ids_N) / self.bytes + self.spelling}
 
 
 def choose_texts(corpus: CorpusStore, count: int) -> list[str]:

@@ -17,6 +17,7 @@ from bertexp.console import number, table
 from bertexp.data.cache import fingerprint
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
+from bertexp.objectives.base import Reference
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 
@@ -48,6 +49,8 @@ class EffectiveRank(Evaluator):
         super().__init__(source)
         most = min(EXAMPLES, source.config.max_examples or EXAMPLES)
         self.masked = source.masked(NAME, RATE, slice(most))
+        ids = [batch.input_ids_BL.tolist() for batch in self.masked]
+        self.reference = Reference(fingerprints={NAME: fingerprint(ids)})
         self.layers: dict[str, list[float]] = {}
 
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
@@ -56,9 +59,6 @@ class EffectiveRank(Evaluator):
         if self.source.task.reads_masks:
             self.layers["masks"] = effective_ranks(learner, self.masked, device)
             yield f"{NAME}@mask", self.layers["masks"][-1]
-
-    def fingerprints(self) -> dict[str, str]:
-        return {NAME: fingerprint([batch.input_ids_BL.tolist() for batch in self.masked])}
 
     def details(self) -> dict[str, Any]:
         return {"effective_rank": self.layers} if self.layers else {}

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from bertexp import metrics
 from bertexp.data.cache import fingerprint
-from bertexp.data.corpora.synthetic import Language
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.families.base import MASKED
+from bertexp.objectives.base import Reference
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import least_losses, word_numbers
@@ -50,6 +50,11 @@ class Elbo(Evaluator):
                 source.masked(NAME, rate, slice(part, most, len(RATES)))
                 for part, rate in enumerate(RATES)
             ]
+        ids = [batch.input_ids_BL.tolist() for batches in self.batches for batch in batches]
+        if ids:
+            self.reference = Reference(
+                optimum=self._optimum(), fingerprints={NAME: fingerprint(ids)}
+            )
 
     @torch.no_grad()
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
@@ -67,9 +72,9 @@ class Elbo(Evaluator):
             count += len(target)
         return total / max(count, 1)
 
-    def optimum(self, language: Language) -> dict[str, float]:
-        words_V = word_numbers(self.source.tokenizer, language)
-        if words_V is None or not self.batches:
+    def _optimum(self) -> dict[str, float]:
+        language, tokenizer = self.source.language, self.source.tokenizer
+        if language is None or (words_V := word_numbers(tokenizer, language)) is None:
             return {}
         losses = [
             np.concatenate([least_losses(each, NAME, words_V, language) for each in batches])
@@ -77,7 +82,3 @@ class Elbo(Evaluator):
             if batches
         ]
         return {NAME: float(np.mean([each.mean() for each in losses]))}
-
-    def fingerprints(self) -> dict[str, str]:
-        ids = [batch.input_ids_BL.tolist() for batches in self.batches for batch in batches]
-        return {NAME: fingerprint(ids)} if ids else {}

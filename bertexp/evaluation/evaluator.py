@@ -24,7 +24,7 @@ from bertexp.families.build import untrained
 from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
-from bertexp.objectives.base import BANK_SEED, Evaluated, batched, shuffled
+from bertexp.objectives.base import BANK_SEED, Evaluated, Reference, batched, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
@@ -39,6 +39,7 @@ class Source:
     Attributes:
         config: ``evaluation.*``.
         tokens: of each split.
+        language: that the corpus is made up from; None for other corpora.
         max_length: the most tokens of an input, including special ones.
         trained: about how many tokens the training has; None if that is unknown.
         autocast: the type of matrix products in training; None for float32.
@@ -50,6 +51,7 @@ class Source:
     tokenizer: Tokenizer
     tokens: Mapping[str, TokenStore]
     task: Task
+    language: Language | None
     max_length: int
     trained: float | None
     autocast: torch.dtype | None
@@ -76,10 +78,14 @@ class Evaluator(ABC):
     """A measurement at the end of a run, and whenever its model is evaluated again.
 
     It is created before the model, and prepares the data that it needs.
+
+    Attributes:
+        reference: what is known of its metrics.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.reference = Reference()
 
     @abstractmethod
     def measure(self, learner: Learner, device: torch.device) -> Iterator[tuple[str, float]]:
@@ -95,22 +101,6 @@ class Evaluator(ABC):
     def scored(self) -> str:
         """The number of texts that it scores token by token, for the plan; empty for others."""
         return ""
-
-    def fingerprints(self) -> dict[str, str]:
-        """Return 16 digits by name, equal for two runs if they were measured on the same data."""
-        return {}
-
-    def answered(self) -> dict[str, int]:
-        """Return, by accuracy, its number of independent examples."""
-        return {}
-
-    def yardsticks(self) -> dict[str, float]:
-        """Return, by metric, the best value without looking at the input."""
-        return {}
-
-    def optimum(self, language: Language) -> dict[str, float]:
-        """Return, by metric, the best possible value on a made-up language; {} if unknown."""
-        return {}
 
     def details(self) -> dict[str, Any]:
         """Return further measurements for ``summary.json``."""

@@ -30,7 +30,7 @@ from bertexp.evaluation.grammar.reading import read_pairs
 from bertexp.evaluation.scoring import log_likelihoods
 from bertexp.evaluation.within_words import place
 from bertexp.metrics import known_to
-from bertexp.objectives.base import BANK_SEED
+from bertexp.objectives.base import BANK_SEED, Reference
 from bertexp.objectives.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,11 @@ class MinimalPairs(Evaluator):
         self.is_same_P = np.array([a == b for a, b in zip(ids[::2], ids[1::2], strict=True)])
         self.names = np.array([f"{NAME}/{pair.phenomenon}" for pair in self.pairs])
         self.counts = {NAME: len(self.pairs), **Counter(self.names.tolist())}
+        self.reference = Reference(
+            yardsticks=dict.fromkeys(self.counts, CHANCE),
+            answered=self.counts,
+            fingerprints=self._fingerprints(),
+        )
         self.found: list[Preferred] = []
         self.right_P = np.zeros(0)
 
@@ -104,7 +109,7 @@ class MinimalPairs(Evaluator):
         key = {
             "version": VERSION,
             "task": [asdict(one.config) for one in self.source.task.objectives],
-            "pairs": self.fingerprints()[NAME],
+            "pairs": self.reference.fingerprints[NAME],
         }
 
         def measured(model: Any) -> dict[str, float]:
@@ -141,16 +146,10 @@ class MinimalPairs(Evaluator):
         own = {name: right_P[self.names == name] for name in self.counts}
         return {name: float((own[name] if len(own[name]) else right_P).mean()) for name in own}
 
-    def fingerprints(self) -> dict[str, str]:
+    def _fingerprints(self) -> dict[str, str]:
         texts = [[pair.good, pair.bad] for pair in self.pairs]
         own = {name: [*compress(texts, self.names == name)] for name in self.counts}
         return {name: fingerprint(own[name] or texts) for name in self.counts}
-
-    def answered(self) -> dict[str, int]:
-        return self.counts
-
-    def yardsticks(self) -> dict[str, float]:
-        return dict.fromkeys(self.counts, CHANCE)
 
     def details(self) -> dict[str, Any]:
         return {"minimal_pairs": [asdict(one) for one in self.found]}

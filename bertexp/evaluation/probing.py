@@ -20,6 +20,7 @@ from bertexp.evaluation.logistic import accuracies
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
 from bertexp.evaluation.tfidf import tfidf_accuracy
 from bertexp.metrics import known_to
+from bertexp.objectives.base import Reference
 from bertexp.objectives.batch import pad
 from bertexp.objectives.learner import Learner
 from bertexp.validation import require
@@ -68,6 +69,10 @@ class Probes(Evaluator):
         dataset, config = source.dataset, source.config
         passages = Passages(source.corpus, dataset.name, dataset.language)
         self.tasks = prepare_tasks(config.probes, passages, config.probe_examples)
+        self.reference = Reference(
+            answered={f"eval/{PREFIX}{t.name}": len(t.texts) - t.fitted for t in self.tasks},
+            fingerprints={f"{PREFIX}{task.name}": task.fingerprint for task in self.tasks},
+        )
         self.probed: list[Probed] = []
 
     def check(self, model: Any) -> None:
@@ -120,12 +125,6 @@ class Probes(Evaluator):
         accuracy: list[float] = self.of_untrained(learner, key, measured)
         return accuracy
 
-    def fingerprints(self) -> dict[str, str]:
-        return {f"{PREFIX}{task.name}": task.fingerprint for task in self.tasks}
-
-    def answered(self) -> dict[str, int]:
-        return {f"eval/{PREFIX}{task.name}": len(task.texts) - task.fitted for task in self.tasks}
-
     def details(self) -> dict[str, Any]:
         return {"probes": [asdict(one) for one in self.probed]}
 
@@ -136,7 +135,8 @@ class Probes(Evaluator):
         rows = []
         for one in self.probed:
             best = int(np.argmax(one.layers))
-            known = known_to(f"eval/{PREFIX}{one.name}", one.accuracy, self.answered())
+            answered = self.reference.answered
+            known = known_to(f"eval/{PREFIX}{one.name}", one.accuracy, answered)
             yardsticks = (number(one.untrained), number(one.control), number(one.tfidf))
             best_layer = f"{number(one.layers[best])} ({best})"
             rows.append((one.name, number(one.accuracy), known, *yardsticks, best_layer))

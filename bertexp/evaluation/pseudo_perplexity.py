@@ -18,7 +18,7 @@ from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.scoring import Places, log_likelihoods
 from bertexp.evaluation.sizing import choose_in_proportion
-from bertexp.objectives.base import BANK_SEED
+from bertexp.objectives.base import BANK_SEED, Reference
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
 
@@ -57,6 +57,9 @@ class PseudoPerplexity(Evaluator):
             choose=lambda count: choose_texts(tokens, count),
             length=lambda text: min(len(text), source.max_length),
         )
+        if self.texts:
+            found = fingerprint([text.tolist() for text in self.texts])
+            self.reference = Reference(fingerprints={NAME: found})
 
     @property
     def scored(self) -> str:
@@ -67,9 +70,6 @@ class PseudoPerplexity(Evaluator):
         scored = pseudo_likelihood(learner, tokenizer, self.texts, length, device)
         if scored.perplexity is not None:
             yield NAME, scored.perplexity
-
-    def fingerprints(self) -> dict[str, str]:
-        return {NAME: fingerprint([text.tolist() for text in self.texts])} if self.texts else {}
 
     def details(self) -> dict[str, Any]:
         return {"pseudo_perplexity": {"texts": len(self.texts)}} if self.texts else {}

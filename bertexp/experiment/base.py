@@ -13,6 +13,7 @@ from rich.console import RenderableType
 
 from bertexp.config import RunConfig
 from bertexp.data.tokens.tokenizer import Tokenizer
+from bertexp.objectives.base import Reference
 from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
@@ -29,8 +30,7 @@ class Prepared:
         heads: those that are evaluated and exported.
         phases: the parts of the budget in order; most runs have one.
         fingerprints: of the contents of the data.
-        yardsticks: by metric, the best value without looking at the input.
-        answered: by accuracy, its number of independent examples.
+        reference: what is known of the metrics.
         facts: the lines of the plan that only this kind of experiment has, with ``model``.
         default_rate: the learning rate for this model, and the reason for it.
     """
@@ -41,8 +41,7 @@ class Prepared:
     heads: Sequence[Head]
     phases: Sequence[Phase]
     fingerprints: Mapping[str, Any]
-    yardsticks: Mapping[str, float]
-    answered: Mapping[str, int]
+    reference: Reference
     facts: Mapping[str, str]
     default_rate: tuple[float, str]
 
@@ -61,14 +60,12 @@ class Final:
     Attributes:
         metrics: by name; ``eval/loss`` is among them.
         summary: further values for ``summary.json``.
-        optimum: the lowest losses that any model can reach, if they are known.
         details: printed below the table of results, and ``samples`` below that.
         tables: columns and rows by name, for the tracker.
     """
 
     metrics: dict[str, float]
     summary: Mapping[str, Any] = field(default_factory=dict)
-    optimum: Mapping[str, float] = field(default_factory=dict)
     details: Sequence[RenderableType] = ()
     samples: Sequence[RenderableType] = ()
     tables: Mapping[str, tuple[list[str], list[list[Any]]]] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from bertexp.experiment.summary import versions
 from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.keys import flattened
 from bertexp.metrics import describe
+from bertexp.objectives.base import Reference
 from bertexp.training.state import TrainState
 
 TRAINED_WITH = ("bertexp", "git_commit", "torch", "transformers")
@@ -71,12 +72,7 @@ PIPELINES = {MASKED: "fill-mask", LABEL: "text-classification"}
 
 
 def model_card(
-    task: str,
-    seed: int,
-    prepared: Prepared,
-    state: TrainState,
-    metrics: Mapping[str, float],
-    optimum: Mapping[str, float],
+    task: str, seed: int, prepared: Prepared, state: TrainState, metrics: Mapping[str, float]
 ) -> str:
     """Return a card in Markdown, with facts of the run only."""
     model = prepared.model
@@ -102,7 +98,7 @@ def model_card(
         name=type(model).__name__,
         task=task,
         facts=_table(("", ""), (known | _origin(prepared, seed, budget)).items()),
-        figures=_figures(metrics, prepared.yardsticks, optimum),
+        figures=_figures(metrics, prepared.reference),
         imports=", ".join(imports),
         use=use,
         embeddings="" if own else EMBEDDINGS,
@@ -126,10 +122,8 @@ def _use(pipeline: str, prepared: Prepared) -> str:
     return f'print(pipeline("{pipeline}", folder)("{text}"))'
 
 
-def _figures(
-    metrics: Mapping[str, float], yardsticks: Mapping[str, float], optimum: Mapping[str, float]
-) -> str:
-    columns = {"model": metrics, "yardstick": yardsticks, "optimum": optimum}
+def _figures(metrics: Mapping[str, float], known: Reference) -> str:
+    columns = {"model": metrics, "yardstick": known.yardsticks, "optimum": known.optimum}
     rows = [
         (f"`{name}`", *(number(column.get(name)) for column in columns.values()), row.meaning)
         for name in metrics

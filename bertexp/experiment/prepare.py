@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from rich.console import RenderableType
@@ -22,12 +24,13 @@ from bertexp.data.tokens.stream import DocumentStream, TokenStream
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.training import train_tokenizer
 from bertexp.data.tokens.unknown import check_unknown
-from bertexp.evaluation.bank import Bank, build_bank, merged
+from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.evaluation.grammar.reading import check_source
 from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN
 from bertexp.families.architecture import check_fit, read_architecture
 from bertexp.families.kind import TAKE_ITS_OWN
+from bertexp.objectives.base import Reference
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.task import Task
 from bertexp.training.machine import cores
@@ -42,8 +45,8 @@ class Data:
 
     Attributes:
         corpus: the documents; only the first ones of a streamed corpus, as in ``tokens``.
-        optimum: the best possible values by metric, if the corpus knows its language.
         evaluators: further measurements of the model.
+        reference: what is known of all metrics.
     """
 
     corpus: CorpusStore
@@ -52,28 +55,17 @@ class Data:
     task: Task
     examples: Examples
     bank: Bank
-    optimum: dict[str, float]
     evaluators: list[Evaluator]
+    reference: Reference
 
     @property
     def fingerprints(self) -> dict[str, Any]:
-        others = merged(each.fingerprints() for each in self.evaluators)
         return {
             "corpus": self.corpus.fingerprint,
             "tokenizer": self.tokenizer.fingerprint,
             "tokens": self.tokens["train"].fingerprint,
-            "bank": self.bank.fingerprints | others,
+            "bank": self.reference.fingerprints,
         }
-
-    @property
-    def answered(self) -> dict[str, int]:
-        """By accuracy, its number of independent examples."""
-        return self.bank.answered | merged(each.answered() for each in self.evaluators)
-
-    @property
-    def yardsticks(self) -> dict[str, float]:
-        """By metric, the best value without looking at the input."""
-        return self.bank.yardsticks | merged(each.yardsticks() for each in self.evaluators)
 
     def details(self, metrics: Mapping[str, float]) -> list[RenderableType]:
         """Return the lines below the table of results."""
@@ -121,19 +113,17 @@ def prepare_data(config: Config, tokenizer: Tokenizer | None = None) -> Data:
     check_source(config.evaluation.minimal_pairs)
     corpus, tokenizer, tokens, task = _prepare_text(config, tokenizer)
     examples = _examples(config, corpus, tokens["train"], task)
-    bank = build_bank(task.objectives, tokens, config.evaluation)
     language = CORPORA[config.dataset.name](config.dataset).language()
+    bank = build_bank(task.objectives, tokens, config.evaluation, language)
     length = config.task.max_length
     trained = trained_tokens(config, corpus)
     source = Source(
-        *(config.evaluation, config.dataset, corpus, tokenizer, tokens, task, length, trained),
-        autocast=autocast_type(config.hardware),
+        *(config.evaluation, config.dataset, corpus, tokenizer, tokens, task),
+        *(language, length, trained, autocast_type(config.hardware)),
     )
     evaluators = prepare_evaluators(source)
-    optimum: dict[str, float] = {}
-    if language:
-        optimum = bank.optimum(language) | merged(each.optimum(language) for each in evaluators)
-    return Data(corpus, tokenizer, tokens, task, examples, bank, optimum, evaluators)
+    reference = reduce(or_, (each.reference for each in evaluators), bank.reference)
+    return Data(corpus, tokenizer, tokens, task, examples, bank, evaluators, reference)
 
 
 def trained_tokens(config: Config, corpus: CorpusStore) -> float | None:

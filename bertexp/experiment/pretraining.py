@@ -93,8 +93,7 @@ class Pretraining(Experiment[Config]):
             heads=data.task.objectives,
             phases=phases,
             fingerprints=data.fingerprints,
-            yardsticks=data.yardsticks,
-            answered=data.answered,
+            reference=data.reference,
             facts=facts(config, data, model, phases),
             default_rate=default_rate(config.model.pretrained, model.config.hidden_size),
         )
@@ -161,7 +160,6 @@ class Pretraining(Experiment[Config]):
             metrics=found.metrics,
             summary={k: v for each in data.evaluators for k, v in each.details().items()}
             | ({"masking_adapted": adapted} if adapted else {}),
-            optimum=data.optimum,
             details=[*data.details(found.metrics), *shown_rates(adapted)],
             samples=[sample.shown() for sample in samples],
             tables=sample_tables(samples)

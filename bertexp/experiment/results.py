@@ -42,11 +42,10 @@ def conclude(run: Run) -> float:
         final = experiment.conclude(run.learner, folder, device)
     with run.clock.counting("checkpoints"):
         task = experiment.identity()["task"]
-        found = (final.metrics, final.optimum)
         prepared = run.prepared
         if (heads := prepared.own_heads) is not None:
             prepared = replace(prepared, model=with_heads(prepared.model, heads))
-        card = model_card(task, run.config.seed, prepared, state, *found)
+        card = model_card(task, run.config.seed, prepared, state, final.metrics)
         saver.export(prepared.model, run.learner, card)
         saver.finish(run.cost(final.metrics), state.step, exports_best=best)
     if group.is_first():
@@ -70,13 +69,14 @@ def _record(run: Run, final: Final) -> None:
 def summary(run: Run, final: Final) -> dict[str, object]:
     """Return the final ``summary.json``; costs are named as in ``TrainOutput``."""
     state, saver, decides = run.training.state, run.saver, run.experiment.decides
+    reference = run.prepared.reference
     value = final.metrics[decides] if run.experiment.exports_best else saver.cost
     return {
         "status": "finished",
         "metrics": final.metrics,
-        "yardsticks": run.prepared.yardsticks,
-        "optimum": final.optimum,
-        "answered": run.prepared.answered,
+        "yardsticks": reference.yardsticks,
+        "optimum": reference.optimum,
+        "answered": reference.answered,
         "best": {decides: value, "step": saver.step, "folder": saver.best},
         **final.summary,
         "train_loss": state.mean_loss,
@@ -96,16 +96,17 @@ def _report(run: Run, final: Final) -> Iterator[RenderableType]:
     is_best = run.experiment.exports_best
     heading += f"; best: step {saver.step}" * is_best
     lines = run.record.lines()
+    reference = run.prepared.reference
     columns = {
         "before": before_training(lines),
         "model": final.metrics,
-        "yardstick": run.prepared.yardsticks,
-        "optimum": final.optimum,
+        "yardstick": reference.yardsticks,
+        "optimum": reference.optimum,
     }
-    yield report.results(heading, columns, run.prepared.answered, final.details)
+    yield report.results(heading, columns, reference.answered, final.details)
     yield Group(*final.samples)
     decides = run.experiment.decides
-    found = remarks(lines, final.metrics, run.prepared.yardsticks, saver, decides)
+    found = remarks(lines, final.metrics, reference.yardsticks, saver, decides)
     yield Group(*(Text(f"! {one}\n", "yellow") for one in found))
     best = None
     if saver.best and saver.best != LAST:

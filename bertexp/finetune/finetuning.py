@@ -18,6 +18,7 @@ from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.evaluation import evaluate, write_predictions, yardsticks
 from bertexp.finetune.labelled import LABEL, LabelHead, LabelledData, prepare_labelled
 from bertexp.finetune.records import write_record
+from bertexp.objectives.base import Reference
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
 from bertexp.training.phase import Phase
@@ -59,15 +60,19 @@ class Finetuning(Experiment[FinetuneConfig]):
         torch.manual_seed(self.config.seed)
         model = load_classifier(self.saved.source, data.labels).train()
         heads = [LabelHead()]
+        reference = Reference(
+            yardsticks=yardsticks(data, labelled.metrics),
+            answered=data.answered,
+            fingerprints={LABEL: data.fingerprint},
+        )
         return Prepared(
             model=model,
             tokenizer=tokenizer,
             max_length=length,
             heads=heads,
             phases=[Phase(self.config, heads, {LABEL: 1.0}, data.train)],
-            fingerprints={"bank": {LABEL: data.fingerprint}},
-            yardsticks=yardsticks(data, labelled.metrics),
-            answered=data.answered,
+            fingerprints={"bank": reference.fingerprints},
+            reference=reference,
             facts=self._facts(data, model, length),
             default_rate=fine_tuning_rate(architecture.hidden_size),
         )

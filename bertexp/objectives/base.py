@@ -33,6 +33,32 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The scale on which metrics are read, known before a model is.
+
+    Attributes:
+        yardsticks: by metric, the best value without looking at the input.
+        optimum: by metric, the best value that any model can reach; only on a made-up language.
+        answered: by accuracy, its number of independent examples; accuracies with several
+            predictions from one document are left out.
+        fingerprints: 16 digits by name, equal for two runs if they were measured on the same data.
+    """
+
+    yardsticks: dict[str, float] = field(default_factory=dict)
+    optimum: dict[str, float] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: Reference) -> Reference:
+        return Reference(
+            self.yardsticks | other.yardsticks,
+            self.optimum | other.optimum,
+            self.answered | other.answered,
+            self.fingerprints | other.fingerprints,
+        )
+
+
+@dataclass(frozen=True)
 class EvalSet:
     """Frozen batches of one objective under one condition.
 
@@ -169,31 +195,21 @@ class Objective(Head):
     def metrics(self, found: Sequence[Evaluated]) -> dict[str, float]:
         """Return the metrics of a model by name, with ``<prefix>loss`` among them."""
 
-    def yardsticks(self, sets: Sequence[EvalSet]) -> dict[str, float]:
-        """Return, by metric, the best value without looking at the input.
+    def reference(self, sets: Sequence[EvalSet], language: Language | None) -> Reference:
+        """Return what is known of its metrics on these sets, all but the fingerprints.
 
-        It is the entropy of the labels for a loss, and the share of the most common label for an
-        accuracy.
+        The yardstick of a loss is the entropy of the labels, that of an accuracy the share of the
+        most common label. The optimum needs the ``language`` that the text is made up from.
         """
         weights = np.array([one.weight for one in sets])
         shares = [torch.bincount(one.labels).double() / len(one.labels) for one in sets]
         entropies = [-torch.special.xlogy(share, share).sum().item() for share in shares]
         commonest = [share.max().item() for share in shares]
-        return {
+        yardsticks = {
             f"{self.prefix}loss": float(np.average(entropies, weights=weights)),
             f"{self.prefix}accuracy": float(np.average(commonest, weights=weights)),
         }
-
-    def answered(self, sets: Sequence[EvalSet]) -> dict[str, int]:
-        """Return, by accuracy, its number of independent examples.
-
-        Accuracies with several predictions from one document are left out.
-        """
-        return {}
-
-    def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
-        """Return the lowest possible losses on a made-up language; {} if unknown."""
-        return {}
+        return Reference(yardsticks)
 
     def details(
         self, metrics: Mapping[str, float], answered: Mapping[str, int]

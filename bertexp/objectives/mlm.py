@@ -19,7 +19,15 @@ from bertexp.masking.config import AdaptiveKeys, MaskingConfig, ReplaceConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, freeze, shuffled
+from bertexp.objectives.base import (
+    BANK_SEED,
+    EvalSet,
+    Evaluated,
+    Objective,
+    Reference,
+    freeze,
+    shuffled,
+)
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, LossConfig
 from bertexp.objectives.examples import Examples, MaskedExamples
@@ -146,10 +154,10 @@ class MaskedLanguageModelling(Objective):
                     metrics[SLICE_PREFIX + name] = float(mean)
         return metrics
 
-    def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
-        words_V = word_numbers(self.tokenizer, language)
-        if words_V is None:
-            return {}
+    def reference(self, sets: Sequence[EvalSet], language: Language | None) -> Reference:
+        found = super().reference(sets, language)
+        if language is None or (words_V := word_numbers(self.tokenizer, language)) is None:
+            return found
         losses = {
             f"eval/loss@{one.name}": float(
                 np.concatenate(
@@ -158,7 +166,8 @@ class MaskedLanguageModelling(Objective):
             )
             for one in sets
         }
-        return {"eval/loss": float(np.mean(list(losses.values())))} | losses
+        mean = {"eval/loss": float(np.mean(list(losses.values())))}
+        return replace(found, optimum=mean | losses)
 
     def details(
         self, metrics: Mapping[str, float], answered: Mapping[str, int]
@@ -213,7 +222,10 @@ def least_losses(batch: Batch, name: str, words_V: np.ndarray, language: Languag
 
 
 def word_numbers(tokenizer: Tokenizer, language: Language) -> np.ndarray | None:
-    """Return the word number of each token, ``HIDDEN`` for other tokens."""
+    """Return the word number of each token, ``HIDDEN`` for other tokens.
+
+    None if a word is not one token.
+    """
     words_V = np.full(tokenizer.vocab_size, HIDDEN)
     for number, ids in enumerate(tokenizer.encode(language.words)):
         if len(ids) != 1 or tokenizer.is_special_V[ids[0]]:

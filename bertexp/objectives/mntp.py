@@ -14,7 +14,7 @@ from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.families.inputs import Inputs
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, freeze, shuffled
+from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Reference, freeze, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.causal import CausalExamples, HybridExamples
 from bertexp.objectives.config import BankConfig, MntpKeys
@@ -151,23 +151,19 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
             "eval/causal_perplexity": perplexity(causal.loss),
         }
 
-    def yardsticks(self, sets: Sequence[EvalSet]) -> dict[str, float]:
+    def reference(self, sets: Sequence[EvalSet], language: Language | None) -> Reference:
         (causal,) = (replace(one, weight=1.0) for one in sets if one.condition == CAUSAL)
-        own = super().yardsticks([causal])
-        names = {name: f"eval/causal_{name.removeprefix(self.prefix)}" for name in own}
-        return super().yardsticks(sets) | {names[name]: value for name, value in own.items()}
-
-    def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
-        found = super().optimum([one for one in sets if one.condition != CAUSAL], language)
-        words_V = word_numbers(self.tokenizer, language)
-        if words_V is None:
-            return found
-        nats = []
-        for batch in (batch for one in sets if one.condition == CAUSAL for batch in one.batches):
+        masked = super().reference([one for one in sets if one.condition != CAUSAL], language)
+        own = super().reference([causal], None).yardsticks
+        prefix = f"{self.prefix}causal_"
+        yardsticks = {name.replace(self.prefix, prefix): value for name, value in own.items()}
+        optimum = {}
+        if language and (words_V := word_numbers(self.tokenizer, language)) is not None:
             # The opening token is no word of the text.
-            words_BL = words_V[batch.input_ids_BL.numpy()[:, 1:]]
-            nats.append(-language.next_log_probs(words_BL)[words_BL != HIDDEN])
-        return found | {"eval/causal_loss": float(np.concatenate(nats).mean())}
+            words = [words_V[batch.input_ids_BL.numpy()[:, 1:]] for batch in causal.batches]
+            nats = [-language.next_log_probs(each)[each != HIDDEN] for each in words]
+            optimum = {f"{prefix}loss": float(np.concatenate(nats).mean())}
+        return masked | Reference(yardsticks, optimum)
 
 
 @OBJECTIVES.register("clm", reads=READS[1:])  # without masking

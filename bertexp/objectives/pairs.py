@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bertexp import metrics
 from bertexp.console import table
+from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.metrics import margin
 from bertexp.objectives import OBJECTIVES
@@ -21,6 +22,7 @@ from bertexp.objectives.base import (
     EvalSet,
     Evaluated,
     Objective,
+    Reference,
     freeze,
     shuffled,
 )
@@ -144,9 +146,10 @@ class NextSentencePrediction(Objective):
         )
         return [table(*heads, rows=rows), note, ""]
 
-    def answered(self, sets: Sequence[EvalSet]) -> dict[str, int]:
-        found = {f"eval/nsp_accuracy@{one.name}": len(one.labels) for one in sets}
-        return found | {"eval/nsp_accuracy": sum(len(one.labels) for one in sets if one.weight)}
+    def reference(self, sets: Sequence[EvalSet], language: Language | None) -> Reference:
+        answered = {f"eval/nsp_accuracy@{one.name}": len(one.labels) for one in sets}
+        answered["eval/nsp_accuracy"] = sum(len(one.labels) for one in sets if one.weight)
+        return replace(super().reference(sets, language), answered=answered)
 
     def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[PairSample]:
         labels_B = batch.targets[self.name].labels_N

@@ -19,7 +19,15 @@ from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Objective, freeze, shuffled
+from bertexp.objectives.base import (
+    BANK_SEED,
+    EvalSet,
+    Evaluated,
+    Objective,
+    Reference,
+    freeze,
+    shuffled,
+)
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, RtdKeys
 from bertexp.objectives.examples import Examples
@@ -54,9 +62,10 @@ class GeneratorBank(MaskedLanguageModelling):
         rates = [f"loss@{one.of.name}" for one in found]
         return {f"{self.prefix}{n}": values[f"eval/{n}"] for n in ("loss", "accuracy", *rates)}
 
-    def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
-        found = super().optimum(sets, language)
-        return {name.replace("eval/", self.prefix): value for name, value in found.items()}
+    def reference(self, sets: Sequence[EvalSet], language: Language | None) -> Reference:
+        found = super().reference(sets, language)
+        named = {name.replace("eval/", self.prefix): nats for name, nats in found.optimum.items()}
+        return replace(found, optimum=named)
 
 
 @OBJECTIVES.register(NAME, reads=("masking", "evaluation.mask_probs"))
@@ -204,12 +213,10 @@ class ReplacedTokenDetection(Objective):
         others = [one for one in found if one.of.objective == GENERATOR]
         return values | self._bank.metrics(others)
 
-    def yardsticks(self, sets: Sequence[EvalSet]) -> dict[str, float]:
+    def reference(self, sets: Sequence[EvalSet], language: Language | None) -> Reference:
         own, others = ([s for s in sets if s.objective == each] for each in (NAME, GENERATOR))
-        return super().yardsticks(own) | {"eval/rtd_auc": 0.5} | self._bank.yardsticks(others)
-
-    def optimum(self, sets: Sequence[EvalSet], language: Language) -> dict[str, float]:
-        return self._bank.optimum([s for s in sets if s.objective == GENERATOR], language)
+        found = super().reference(own, language) | Reference({"eval/rtd_auc": 0.5})
+        return found | self._bank.reference(others, language)
 
     def samples(self, logits_NC: Tensor, batch: Batch) -> Iterator[ReplacedSample]:
         target, tokenizer = batch.targets[NAME], self.tokenizer

@@ -52,7 +52,7 @@ def test_the_bank_does_not_depend_on_what_a_run_trains_with(
 ) -> None:
     first, second = prepared(f"task={task}"), prepared(f"task={task}", *overrides)
     assert contents(first.bank) == contents(second.bank)
-    assert first.bank.fingerprints == second.bank.fingerprints
+    assert first.bank.reference.fingerprints == second.bank.reference.fingerprints
 
 
 def test_the_bank_changes_with_its_own_settings(prepared: Callable[..., Data]) -> None:
@@ -61,7 +61,7 @@ def test_the_bank_changes_with_its_own_settings(prepared: Callable[..., Data]) -
         *("evaluation.mask_probs=[0.15]", "evaluation.mask_probs=[0.2,0.4]"),
         *("task.max_length=64", "dataset.synthetic.documents=61"),
     )
-    fingerprints = {prepared(setting).bank.fingerprints["mlm"] for setting in settings}
+    fingerprints = {prepared(setting).bank.reference.fingerprints["mlm"] for setting in settings}
     assert len(fingerprints) == len(settings)
 
 
@@ -88,10 +88,10 @@ def test_masked_tokens_are_the_same_whatever_else_a_task_does(
     prepared: Callable[..., Data],
 ) -> None:
     alone, joint = prepared().bank, prepared("task=mlm_nsp").bank
-    assert alone.fingerprints["mlm"] == joint.fingerprints["mlm"]
+    assert alone.reference.fingerprints["mlm"] == joint.reference.fingerprints["mlm"]
     assert (
-        joint.fingerprints["nsp"]
-        == prepared("task=nsp", "task.segments=fill").bank.fingerprints["nsp"]
+        joint.reference.fingerprints["nsp"]
+        == prepared("task=nsp", "task.segments=fill").bank.reference.fingerprints["nsp"]
     )
 
 
@@ -112,8 +112,8 @@ def test_half_of_the_pairs_are_of_each_kind_of_negatives(
     assert every[0].fingerprints["nsp"] == every[1].fingerprints["nsp"]
     assert [one.weight for one in every[1].all_sets] == [0.0, *[pytest.approx(1 / 3)] * 3]
     # What a model was trained on changes what its overall accuracy means, and nothing else.
-    first = prepared("task=nsp").bank.fingerprints
-    second = prepared("task=nsp", "task.negatives=swap").bank.fingerprints
+    first = prepared("task=nsp").bank.reference.fingerprints
+    second = prepared("task=nsp", "task.negatives=swap").bank.reference.fingerprints
     assert first["nsp"] != second["nsp"]
     assert first["nsp@same_document"] == second["nsp@same_document"]
 
@@ -160,9 +160,9 @@ def test_the_yardstick_is_the_entropy_of_the_labels(prepared: Callable[..., Data
         entropies.append(stats.entropy(counts))
         commonest.append(counts.max() / counts.sum())
     expected = {"eval/loss": np.mean(entropies), "eval/accuracy": np.mean(commonest)}
-    assert data.bank.yardsticks == pytest.approx(expected)
+    assert data.bank.reference.yardsticks == pytest.approx(expected)
     expected = {"eval/nsp_loss": math.log(2), "eval/nsp_accuracy": 0.5}
-    assert prepared("task=nsp").bank.yardsticks == pytest.approx(expected)
+    assert prepared("task=nsp").bank.reference.yardsticks == pytest.approx(expected)
 
 
 def test_samples_are_true_to_the_bank(

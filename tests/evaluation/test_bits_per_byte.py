@@ -129,7 +129,7 @@ def test_with_equal_chances_a_token_takes_the_logarithm_of_the_vocabulary(
     size = sum(len(text.encode()) for text in evaluator.texts)
     bits = tokens * math.log2(data.tokenizer.vocab_size) / size
     assert found["eval/bits_per_byte"] == pytest.approx(bits + charged(found))
-    assert evaluator.yardsticks()["eval/bits_per_byte"] < found["eval/bits_per_byte"]
+    assert evaluator.reference.yardsticks["eval/bits_per_byte"] < found["eval/bits_per_byte"]
 
 
 def test_texts_are_the_same_for_every_run_task_and_tokenizer(
@@ -144,14 +144,14 @@ def test_texts_are_the_same_for_every_run_task_and_tokenizer(
     ]
     for other in others:
         assert other.texts == evaluator.texts
-        assert other.fingerprints() == evaluator.fingerprints()
+        assert other.reference.fingerprints == evaluator.reference.fingerprints
         # Each token of them is scored, and once.
         tokens = [i for ids in other.source.tokenizer.encode(other.texts) for i in ids]
         assert other.places.ids_N.tolist() == tokens
     assert choose_texts(data.corpus, 5)[:2] == evaluator.texts
     assert max(len(text.encode()) for text in choose_texts(data.corpus, 10**6)) <= MOST_BYTES
     nsp = BitsPerByte(source_of(prepared("task=nsp")))
-    assert (nsp.texts, nsp.fingerprints(), nsp.yardsticks()) == ([], {}, {})
+    assert (nsp.texts, nsp.reference.fingerprints, nsp.reference.yardsticks) == ([], {}, {})
 
 
 def test_words_with_an_unknown_token_do_not_count_in_the_perplexity_of_words() -> None:

@@ -129,4 +129,4 @@ def test_the_file_holds_them_and_the_banks_fingerprint(
     assert [path.name for path in tmp_path.iterdir()] == [LOSSES_FILE]
     found = pq.read_table(tmp_path / LOSSES_FILE)
     assert found.equals(table)
-    assert json.loads(found.schema.metadata[b"bank"]) == data.bank.fingerprints
+    assert json.loads(found.schema.metadata[b"bank"]) == data.bank.reference.fingerprints

@@ -194,13 +194,13 @@ def test_shares_are_those_of_a_loop_with_transformers(
         "eval/minimal_pairs/even": pytest.approx(sum(right["even"]) / len(right["even"])),
         "eval/minimal_pairs/odd": pytest.approx(sum(right["odd"]) / len(right["odd"])),
     }
-    assert evaluator.answered() == {
+    assert evaluator.reference.answered == {
         "eval/minimal_pairs": 10,
         "eval/minimal_pairs/even": 5,
         "eval/minimal_pairs/odd": 5,
     }
-    assert {*evaluator.yardsticks().values()} == {0.5}
-    assert len({*evaluator.fingerprints().values()}) == 3
+    assert {*evaluator.reference.yardsticks.values()} == {0.5}
+    assert len({*evaluator.reference.fingerprints.values()}) == 3
     rows = evaluator.details()["minimal_pairs"]
     assert [row["name"] for row in rows] == [*found]
     # The untrained model is the same for every run of an architecture.

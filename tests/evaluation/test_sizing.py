@@ -22,7 +22,9 @@ def scored(prepared: Callable[..., Data]) -> Scored:
     def texts(*overrides: str) -> list[list[str]]:
         own = ("evaluation.evaluators=[pseudo_perplexity,bits_per_byte]", *AUTO, *overrides)
         evaluators = prepared(*own).evaluators
-        prints = [each.fingerprints()[name] for each, name in zip(evaluators, NAMES, strict=True)]
+        prints = [
+            each.reference.fingerprints[name] for each, name in zip(evaluators, NAMES, strict=True)
+        ]
         assert len({*prints}) == 2
         return [[*map(str, each.texts)] for each in evaluators]  # type: ignore[attr-defined]
 

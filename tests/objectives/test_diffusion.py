@@ -113,7 +113,7 @@ def _written(batch: Any) -> np.ndarray:
 def test_it_is_evaluated_on_the_bank_of_masked_language_modelling(
     prepared: Callable[..., Data],
 ) -> None:
-    banks = [prepared(task).bank.fingerprints for task in ("task=diffusion", "task=mlm")]
+    banks = [prepared(task).bank.reference.fingerprints for task in ("task=diffusion", "task=mlm")]
     assert banks[0]["diffusion"] == banks[1]["mlm"]
 
 

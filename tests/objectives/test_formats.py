@@ -201,10 +201,10 @@ def test_all_formats_are_evaluated_on_the_same_bank(
     plain = prepared(*trained)
     for form in FORMATS.names():
         data = prepared(*trained, f"task.format={form}")
-        assert data.bank.fingerprints == plain.bank.fingerprints
+        assert data.bank.reference.fingerprints == plain.bank.reference.fingerprints
         assert data.tokens["train"].fingerprint == plain.tokens["train"].fingerprint
         for one, other in zip(data.evaluators, plain.evaluators, strict=True):
-            assert one.fingerprints() == other.fingerprints()
+            assert one.reference.fingerprints == other.reference.fingerprints
 
 
 @pytest.mark.parametrize("family", sorted(p.stem for p in (conf_dir() / "family").iterdir()))

@@ -109,7 +109,7 @@ def test_the_encoder_reads_the_visible_tokens_only(
 def test_it_is_evaluated_on_the_bank_of_masked_language_modelling(
     prepared: Callable[..., Data],
 ) -> None:
-    banks = [prepared(task).bank.fingerprints for task in ("task=mae_lm", "task=mlm")]
+    banks = [prepared(task).bank.reference.fingerprints for task in ("task=mae_lm", "task=mlm")]
     assert banks[0]["mae_lm"] == banks[1]["mlm"]
 
 

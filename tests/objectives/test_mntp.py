@@ -112,10 +112,10 @@ def test_its_masked_bank_is_that_of_mlm_read_one_token_earlier(
     prepared: Callable[..., Data], small_model: Callable[..., Any]
 ) -> None:
     data, plain = prepared("task=mntp"), prepared("task=mlm")
-    assert data.bank.fingerprints["mntp"] == plain.bank.fingerprints["mlm"]
+    assert data.bank.reference.fingerprints["mntp"] == plain.bank.reference.fingerprints["mlm"]
     assert (
-        data.bank.fingerprints["mntp@causal"]
-        == prepared("task=clm").bank.fingerprints["clm@causal"]
+        data.bank.reference.fingerprints["mntp@causal"]
+        == prepared("task=clm").bank.reference.fingerprints["clm@causal"]
     )
     model = small_model("BertForMaskedLM").eval()
     found, *_ = predict(Learner(model, data.task.objectives), data.bank, CPU)
@@ -197,7 +197,7 @@ def test_the_optimum_on_a_made_up_language_is_its_entropy(prepared: Callable[...
         chances_BW = language.log_probs(hidden_BL)[:, place]
         expected_B = chances_BW[np.arange(3), words_BL[:, place]]
         np.testing.assert_allclose(found_BL[:, place], expected_B, atol=1e-9)
-    optimum = prepared("task=clm").optimum
+    optimum = prepared("task=clm").reference.optimum
     assert optimum["eval/loss"] < optimum["eval/causal_loss"] < np.log(len(language.words))
 
 

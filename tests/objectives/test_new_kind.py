@@ -126,7 +126,7 @@ def test_it_is_evaluated_with_samples(built: Callable[..., tuple[Learner, Data]]
     learner, data = built(["rtd_lab"])
     metrics = evaluate(learner, data.bank, CPU)
     assert metrics["eval/loss"] == metrics["eval/rtd_lab_loss"] > 0
-    assert data.bank.yardsticks["eval/rtd_lab_accuracy"] > 0.5
+    assert data.bank.reference.yardsticks["eval/rtd_lab_accuracy"] > 0.5
     (sample,) = draw_samples(learner, data.bank, CPU)
     assert len(sample.rows()) > 10 and {len(row) for row in sample.rows()} == {3}
     assert str(sample.shown())

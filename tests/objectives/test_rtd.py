@@ -220,9 +220,9 @@ def test_its_bank_is_the_same_for_every_generator(
 ) -> None:
     learner, data = built()
     _, other = built("task.rtd.generator=1", "masking.prob=0.3", "seed=3", "task.rtd.temperature=2")
-    assert data.bank.fingerprints == other.bank.fingerprints
-    masked = prepared("task=mlm").bank.fingerprints["mlm"]
-    assert data.bank.fingerprints["generator"] == masked != data.bank.fingerprints["rtd"]
+    assert data.bank.reference.fingerprints == other.bank.reference.fingerprints
+    own, masked = data.bank.reference.fingerprints, prepared("task=mlm").bank.reference.fingerprints
+    assert own["generator"] == masked["mlm"] != own["rtd"]
     for one in (each for each in data.bank.all_sets if each.objective == "rtd"):
         replaced = one.labels.double().mean().item()
         assert isinstance(one.condition, float)

@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_the_formulas(
 
 def test_evaluation_knows_nothing_of_it(prepared: Callable[..., Data]) -> None:
     plain, changed = prepared("task=mlm"), prepared("task=mlm", *ALL)
-    assert plain.bank.fingerprints == changed.bank.fingerprints
+    assert plain.bank.reference.fingerprints == changed.bank.reference.fingerprints
     targets = [each.targets["mlm"] for part in changed.bank.all_sets for each in part.batches]
     assert all(target.token_weights_N is None for target in targets)
 

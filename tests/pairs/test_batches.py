@@ -123,4 +123,7 @@ def test_examples_are_padded_to_where_they_are_asked_to(prepared: Callable[..., 
         assert (batch.input_ids_BL[:, width:] == padded.tokenizer.pad_id).all()
         assert batch.attention_mask_BL.sum() == batch.tokens == plain.tokens
         # What a model is asked does not change with it.
-        assert padded.bank.fingerprints == prepared(f"task={task}").bank.fingerprints
+        assert (
+            padded.bank.reference.fingerprints
+            == prepared(f"task={task}").bank.reference.fingerprints
+        )

@@ -107,7 +107,7 @@ def test_every_file_of_a_prepared_corpus_may_be_cut_off(
         return (
             data.corpus.fingerprint,
             data.tokenizer.fingerprint,
-            *data.bank.fingerprints.values(),
+            *data.bank.reference.fingerprints.values(),
         )
 
     expected = digests()
