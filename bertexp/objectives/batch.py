@@ -49,12 +49,6 @@ class Target(Tensors):
         at_N = self.positions_N
         return replace(self, positions_N=at_N // before * after + at_N % before)
 
-    def by_token(self, weights_V: torch.Tensor | None) -> Self:
-        """Return a target whose predictions count as much as their token does, None for 1."""
-        if weights_V is None:
-            return self
-        return replace(self, token_weights_N=weights_V[self.labels_N])
-
     def __len__(self) -> int:
         return len(self.labels_N)
 

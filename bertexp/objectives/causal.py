@@ -11,8 +11,12 @@ from torch import Tensor
 from bertexp import draws
 from bertexp.masking.masker import Masked
 from bertexp.objectives.batch import Batch, Target
-from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
-from bertexp.objectives.positions import use_positions
+from bertexp.objectives.examples import (
+    Examples,
+    MarkedExamples,
+    MaskedExamples,
+    predict_tokens,
+)
 
 
 class CausalExamples(MarkedExamples):
@@ -31,15 +35,9 @@ class CausalExamples(MarkedExamples):
         written = self.text.batch(epoch, example_ids)
         ids_BL = written.input_ids_BL.numpy()
         predicted_BL = ~self._is_special_V[ids_BL]
-        labels_N = torch.from_numpy(ids_BL[predicted_BL])
-        marked = use_positions(written, self._name, predicted_BL, labels_N)
-        target = marked.targets[self._name].by_token(self._weights_V)
-        return replace(
-            marked,
-            targets=marked.targets | {self._name: target},
-            causal_B=torch.ones(len(ids_BL), dtype=torch.bool),
-            predicted=len(labels_N),
-        )
+        marked = predict_tokens(written, self._name, predicted_BL, self._weights_V)
+        causal_B = torch.ones(len(ids_BL), dtype=torch.bool)
+        return replace(marked, causal_B=causal_B, predicted=int(predicted_BL.sum()))
 
 
 class HybridExamples(MaskedExamples):
@@ -64,14 +62,12 @@ class HybridExamples(MaskedExamples):
         causal_B1 = causal_B[:, None]
         maskable_BL = ~self.masker.tokenizer.is_special_V[ids_BL]
         predicted_BL = np.where(causal_B1, maskable_BL, masked.predicted_BL)
-        marked = use_positions(
-            written, self.name, predicted_BL, torch.from_numpy(ids_BL[predicted_BL])
-        )
+        marked = predict_tokens(written, self.name, predicted_BL, self.weights_V)
         hidden_BL = masked.predicted_BL & ~causal_B1
         target = _balanced(marked.targets[self.name], masked, predicted_BL, causal_B)
         return replace(
             marked,
-            targets=marked.targets | {self.name: target.by_token(self.weights_V)},
+            targets=marked.targets | {self.name: target},
             input_ids_BL=torch.from_numpy(np.where(causal_B1, ids_BL, masked.input_ids_BL)),
             causal_B=torch.from_numpy(causal_B),
             predicted=int(predicted_BL.sum()),

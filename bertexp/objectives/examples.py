@@ -196,14 +196,27 @@ class MaskedExamples(MarkedExamples):
 
     def batch(self, epoch: int, example_ids: np.ndarray) -> Batch:
         written = self.text.batch(epoch, example_ids)
-        ids_BL = written.input_ids_BL.numpy()
-        masked = self.masker.mask(ids_BL, example_ids, epoch)
-        labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
-        marked = use_positions(written, self.name, masked.predicted_BL, labels_N)
-        weighted = self.weighted(marked.targets[self.name], masked).by_token(self.weights_V)
+        masked = self.masker.mask(written.input_ids_BL.numpy(), example_ids, epoch)
+        marked = predict_tokens(written, self.name, masked.predicted_BL, self.weights_V)
+        weighted = self.weighted(marked.targets[self.name], masked)
         return replace(
             marked,
             targets=marked.targets | {self.name: weighted},
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
             **masked.counts,
         )
+
+
+def predict_tokens(
+    batch: Batch, name: str, predicted_BL: np.ndarray, weights_V: torch.Tensor | None = None
+) -> Batch:
+    """Return the batch with an objective that predicts its tokens at ``predicted_BL``.
+
+    ``weights_V`` are the weights of predictions by token, None for 1.
+    """
+    labels_N = torch.from_numpy(batch.input_ids_BL.numpy()[predicted_BL])
+    marked = use_positions(batch, name, predicted_BL, labels_N)
+    if weights_V is None:
+        return marked
+    target = replace(marked.targets[name], token_weights_N=weights_V[labels_N])
+    return replace(marked, targets=marked.targets | {name: target})

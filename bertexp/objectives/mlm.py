@@ -45,7 +45,6 @@ READS = (
     *("masking", "task.loss"),
     *("evaluation.mask_probs", "evaluation.pseudo_perplexity", "evaluation.minimal_pairs"),
 )
-ONLY_MASK = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
 # For each mask of a sample.
 CANDIDATES = 3
 
@@ -109,13 +108,7 @@ class MaskedLanguageModelling(Objective):
         found = []
         for rate in config.mask_probs:
             # These are no longer the defaults, but the bank must not change.
-            masking = MaskingConfig(
-                prob=rate,
-                strategy="token",
-                replace=ONLY_MASK,
-                draw="independent",
-                at_least_one=True,
-            )
+            masking = bank_masking(rate, draw="independent", at_least_one=True)
             alone = type(self)(plain, self.tokenizer, masking, BANK_SEED)
             validation = tokens["validation"]
             examples = alone.masked(alone.write(validation), validation)
@@ -203,6 +196,12 @@ class MaskedLanguageModelling(Objective):
                 guesses.append(Guess(tokenizer.shown[label], best[index]))
             text = tokenizer.join(ids, written).strip()
             yield MaskedSample(text, tokenizer.roles.mask, guesses)
+
+
+def bank_masking(rate: float, draw: str = "budget", at_least_one: bool = False) -> MaskingConfig:
+    """Return how a frozen bank masks, whatever the defaults are: single tokens, only by masks."""
+    only_mask = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
+    return MaskingConfig(rate, "token", only_mask, draw=draw, at_least_one=at_least_one)
 
 
 def perplexity(loss: float) -> float:

@@ -16,7 +16,12 @@ from bertexp.families.inputs import Inputs
 from bertexp.masking.masker import Masker
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.batch import Batch, Target
-from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples
+from bertexp.objectives.examples import (
+    Examples,
+    MarkedExamples,
+    MaskedExamples,
+    predict_tokens,
+)
 from bertexp.objectives.positions import use_positions
 
 NAME, GENERATOR = "rtd", "generator"
@@ -61,12 +66,12 @@ class ReplacedExamples(MaskedExamples):
         batch, written = self.text.batch(epoch, example_ids), self.written(epoch, example_ids)
         ids_BL = written.input_ids_BL.numpy()
         masked = self.masker.mask(ids_BL, example_ids, epoch)
-        labels_N = torch.from_numpy(ids_BL[masked.predicted_BL])
-        own = use_positions(written, GENERATOR, masked.predicted_BL, labels_N)
+        own = predict_tokens(written, GENERATOR, masked.predicted_BL)
+        target = own.targets[GENERATOR]
         chances_BL = _chances("replaced", self.masker.seed, epoch, example_ids, ids_BL.shape[1])
         masks = Masks(
-            labels_N=labels_N,
-            positions_N=own.targets[GENERATOR].positions_N,
+            labels_N=target.labels_N,
+            positions_N=target.positions_N,
             used=None,
             input_ids_BL=torch.from_numpy(masked.input_ids_BL),
             queries_BP=own.queries_BP,

@@ -15,7 +15,6 @@ from bertexp import metrics
 from bertexp.data.corpora.synthetic import Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.families.base import REPLACED, Family
-from bertexp.masking.config import MaskingConfig
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
@@ -33,7 +32,7 @@ from bertexp.objectives.config import BankConfig, RtdKeys
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.generator import SHARING, Generator, draw
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.mlm import ONLY_MASK, MaskedLanguageModelling
+from bertexp.objectives.mlm import MaskedLanguageModelling, bank_masking
 from bertexp.objectives.replaced import (
     GENERATOR,
     NAME,
@@ -181,12 +180,11 @@ class ReplacedTokenDetection(Objective):
         frequency in the training text, so that runs can be compared.
         """
         plain, validation = replace(self.config, pad_to=None), tokens["validation"]
+        written = type(self)(plain, self.tokenizer, self.masking, BANK_SEED).write(validation)
         found = []
         for rate in config.mask_probs:
-            masking = MaskingConfig(prob=rate, strategy="token", replace=ONLY_MASK)
-            masker = Masker(Context(masking, self.tokenizer, validation), BANK_SEED)
-            alone = type(self)(plain, self.tokenizer, masking, BANK_SEED)
-            examples = FrozenReplacements(alone.write(validation), masker, tokens["train"])
+            masker = Masker(Context(bank_masking(rate), self.tokenizer, validation), BANK_SEED)
+            examples = FrozenReplacements(written, masker, tokens["train"])
             chosen = shuffled(len(examples))[: config.max_examples]
             found.append(freeze(examples, chosen, NAME, rate, 1.0))
         return [*found, *self._bank.eval_sets(tokens, config)]

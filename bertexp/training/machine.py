@@ -28,6 +28,8 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 # In glibc M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX (mallopt(3)).
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 
+# The types of matrix products by Accelerate's name; any other computes in float32.
+AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Rows and columns of the matrices: large enough to keep the device busy.
 SIZES = {"cpu": 1024, "cuda": 8192}
 REPEATS = 8
@@ -122,8 +124,7 @@ def matrix_product_flops(device: str, dtype: torch.dtype, threads: int) -> float
 
 def machine_flops(accelerator: Accelerator) -> float:
     """Return ``matrix_product_flops`` of all processes together, in the precision of training."""
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = dtypes.get(accelerator.mixed_precision, torch.float32)
+    dtype = AUTOCAST_TYPES.get(accelerator.mixed_precision, torch.float32)
     own = matrix_product_flops(accelerator.device.type, dtype, torch.get_num_threads())
     return own * accelerator.num_processes
 

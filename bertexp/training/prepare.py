@@ -8,7 +8,6 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch.distributed.fsdp import register_fsdp_forward_method
 
@@ -21,7 +20,12 @@ from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.compiler import choose_compiling
 from bertexp.training.graphs import can_record
 from bertexp.training.loop import Training
-from bertexp.training.machine import MEASURED_STEPS, machine_flops, measure_seconds_per_token
+from bertexp.training.machine import (
+    AUTOCAST_TYPES,
+    MEASURED_STEPS,
+    machine_flops,
+    measure_seconds_per_token,
+)
 from bertexp.training.phase import Phase
 from bertexp.training.plan import RECORDED_LENGTHS, BatchPlan
 from bertexp.training.setup import build_optimizer
@@ -114,7 +118,7 @@ def _training(phase: Phase, learner: Learner, shared: dict[str, Any]) -> Trainin
 
 def _packs(learner: Learner, accelerator: Accelerator) -> bool:
     """Whether the family leaves out padding, and no objective encodes its own inputs."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+    dtype = AUTOCAST_TYPES.get(accelerator.mixed_precision)
     whole = all(head.is_recordable and not head.encodes for head in learner.heads.values())
     return whole and dtype is not None and pack(learner.family, accelerator.device, dtype)
 

@@ -15,10 +15,9 @@ from accelerate.utils import (
 )
 from torch import nn
 
-from bertexp import group
 from bertexp.training.compiler import check_compiler
 from bertexp.training.config import HardwareConfig, OptimizerConfig
-from bertexp.training.machine import keep_freed_memory
+from bertexp.training.machine import AUTOCAST_TYPES, keep_freed_memory
 from bertexp.validation import UserError
 
 # Torch's default: the physical cores, or OMP_NUM_THREADS.
@@ -41,15 +40,7 @@ def build_accelerator(config: HardwareConfig, trackers: list[GeneralTracker]) ->
     torch.backends.cuda.enable_cudnn_sdp(False)
     if on_cpu:
         keep_freed_memory()
-    if config.compile is True:
-        check_compiler(device)
-    if config.graphs is True and device.type != "cuda":
-        raise UserError(
-            "hardware.graphs=true: is for NVIDIA and AMD GPUs, and this run is on "
-            f"{device.type}; use hardware.graphs=auto."
-        )
-    if not on_cpu and group.size() > 1:
-        _check_gpus(config)
+    _check_possible(config, device)
     # All weights in one group: the heads use parts of modules, and only the learner's forward is
     # called.
     plugin = FullyShardedDataParallelPlugin(
@@ -83,12 +74,19 @@ def _shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlug
     accelerator.state.fsdp_plugin = plugin
 
 
-def _check_gpus(config: HardwareConfig) -> None:
-    own = int(os.environ["LOCAL_WORLD_SIZE"])
-    if torch.cuda.is_available() and own > torch.cuda.device_count():
+def _check_possible(config: HardwareConfig, device: torch.device) -> None:
+    if config.compile is True:
+        check_compiler(device)
+    if config.graphs is True and device.type != "cuda":
         raise UserError(
-            f"hardware.num_processes={config.num_processes}: {own} processes on this machine, of "
-            f"which torch finds {torch.cuda.device_count()} GPUs; each needs its own."
+            "hardware.graphs=true: is for NVIDIA and AMD GPUs, and this run is on "
+            f"{device.type}; use hardware.graphs=auto."
+        )
+    here, found = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if device.type == "cuda" and here > found:
+        raise UserError(
+            f"hardware.num_processes={config.num_processes}: {here} processes on this machine, of "
+            f"which torch finds {found} GPUs; each needs its own."
         )
 
 
@@ -114,7 +112,7 @@ def choose_device(name: str) -> torch.device:
 def autocast_type(config: HardwareConfig) -> torch.dtype | None:
     """Return the type of matrix products in training; None for float32."""
     precision = mixed_precision(config.precision, choose_device(config.device).type == "cpu")
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return AUTOCAST_TYPES.get(precision)
 
 
 def mixed_precision(precision: str, on_cpu: bool) -> str:
