@@ -21,13 +21,11 @@ from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.bank import Bank, predict
 from bertexp.evaluation.config import EvaluationConfig
 from bertexp.families.build import untrained
-from bertexp.masking.masker import Masker
-from bertexp.masking.strategies import Context
-from bertexp.objectives.base import BANK_SEED, Evaluated, Reference, batched, shuffled
+from bertexp.objectives.base import Evaluated, Reference, batched, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import BlockExamples, MaskedExamples
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.mlm import bank_masking
+from bertexp.objectives.mlm import bank_masker
 from bertexp.objectives.task import Task
 
 
@@ -63,7 +61,7 @@ class Source:
             part: of the examples, which are in the bank's order.
         """
         tokens = self.tokens["validation"]
-        masker = Masker(Context(bank_masking(rate), self.tokenizer, tokens), BANK_SEED)
+        masker = bank_masker(self.tokenizer, tokens, rate)
         blocks = BlockExamples(tokens, self.max_length, None, self.tokenizer)
         examples = MaskedExamples(blocks, masker, name)
         chosen = shuffled(len(examples))[part]

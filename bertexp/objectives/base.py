@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -182,6 +182,11 @@ class Objective(Head):
 
     def _blocks(self, tokens: TokenStore) -> Examples:
         return write_blocks(tokens, self.config, self.tokenizer, self.seed)
+
+    def bank_text(self, tokens: TokenStore) -> Examples:
+        """Return the examples of ``tokens`` as banks freeze them: unpadded, under one seed."""
+        plain = replace(self.config, pad_to=None)
+        return type(self)(plain, self.tokenizer, self.masking, BANK_SEED).write(tokens)
 
     def mark(self, examples: Examples, tokens: TokenStore) -> Examples:
         """Return the written examples of any objective with this one's targets."""

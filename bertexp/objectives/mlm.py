@@ -29,7 +29,7 @@ from bertexp.objectives.base import (
     shuffled,
 )
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.config import BankConfig, LossConfig
+from bertexp.objectives.config import BankConfig
 from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.samples import SHOWN_TOKENS, Guess, MaskedSample, likeliest
@@ -104,15 +104,15 @@ class MaskedLanguageModelling(Objective):
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Masked at every rate, never by random tokens."""
         slicer = Slicer(tokens["train"], self.tokenizer)
-        plain = replace(self.config, pad_to=None, loss=LossConfig())
+        written = self.bank_text(tokens["validation"])
+        chosen = shuffled(len(written))[: config.max_examples]
         found = []
         for rate in config.mask_probs:
             # These are no longer the defaults, but the bank must not change.
-            masking = bank_masking(rate, draw="independent", at_least_one=True)
-            alone = type(self)(plain, self.tokenizer, masking, BANK_SEED)
-            validation = tokens["validation"]
-            examples = alone.masked(alone.write(validation), validation)
-            chosen = shuffled(len(examples))[: config.max_examples]
+            masker = bank_masker(
+                self.tokenizer, tokens["validation"], rate, draw="independent", at_least_one=True
+            )
+            examples = MaskedExamples(written, masker, self.name)
             frozen = freeze(examples, chosen, self.name, rate, 1.0)
             parted = [slicer.kinds(batch) for batch in frozen.batches]
             slices = {way: np.concatenate([part[way] for part in parted]) for way in SLICES}
@@ -198,10 +198,19 @@ class MaskedLanguageModelling(Objective):
             yield MaskedSample(text, tokenizer.roles.mask, guesses)
 
 
-def bank_masking(rate: float, draw: str = "budget", at_least_one: bool = False) -> MaskingConfig:
-    """Return how a frozen bank masks, whatever the defaults are: single tokens, only by masks."""
+def bank_masker(
+    tokenizer: Tokenizer,
+    tokens: TokenStore,
+    rate: float,
+    draw: str = "budget",
+    at_least_one: bool = False,
+) -> Masker:
+    """Return the masker of a frozen bank, whatever the defaults: single tokens, only by masks."""
     only_mask = ReplaceConfig(mask=1.0, random=0.0, keep=0.0)
-    return MaskingConfig(rate, "token", only_mask, draw=draw, at_least_one=at_least_one)
+    masking = MaskingConfig(
+        prob=rate, strategy="token", replace=only_mask, draw=draw, at_least_one=at_least_one
+    )
+    return Masker(Context(masking, tokenizer, tokens), BANK_SEED)
 
 
 def perplexity(loss: float) -> float:

@@ -14,7 +14,7 @@ from bertexp.data.corpora.synthetic import HIDDEN, Language
 from bertexp.data.tokens.store import TokenStore
 from bertexp.families.inputs import Inputs
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import BANK_SEED, EvalSet, Evaluated, Reference, freeze, shuffled
+from bertexp.objectives.base import EvalSet, Evaluated, Reference, freeze, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.causal import CausalExamples, HybridExamples
 from bertexp.objectives.config import BankConfig, MntpKeys
@@ -132,9 +132,7 @@ class MaskedNextTokenPrediction(MaskedLanguageModelling):
     def eval_sets(self, tokens: Mapping[str, TokenStore], config: BankConfig) -> list[EvalSet]:
         """Those of masked language modelling, and the same examples without masks."""
         masked = super().eval_sets(tokens, config)
-        plain = replace(self.config, pad_to=None)
-        alone = type(self)(plain, self.tokenizer, self.masking, BANK_SEED)
-        written = alone.write(tokens["validation"])
+        written = self.bank_text(tokens["validation"])
         examples = CausalExamples(written, self.tokenizer.is_special_V, self.name)
         chosen = shuffled(len(examples))[: config.max_examples]
         return [*masked, freeze(examples, chosen, self.name, CAUSAL, 0.0)]

@@ -19,7 +19,6 @@ from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.base import (
-    BANK_SEED,
     EvalSet,
     Evaluated,
     Objective,
@@ -32,7 +31,7 @@ from bertexp.objectives.config import BankConfig, RtdKeys
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.generator import SHARING, Generator, draw
 from bertexp.objectives.learner import Learner
-from bertexp.objectives.mlm import MaskedLanguageModelling, bank_masking
+from bertexp.objectives.mlm import MaskedLanguageModelling, bank_masker
 from bertexp.objectives.replaced import (
     GENERATOR,
     NAME,
@@ -179,13 +178,12 @@ class ReplacedTokenDetection(Objective):
         The model's does not depend on any generator: tokens are replaced by others of their
         frequency in the training text, so that runs can be compared.
         """
-        plain, validation = replace(self.config, pad_to=None), tokens["validation"]
-        written = type(self)(plain, self.tokenizer, self.masking, BANK_SEED).write(validation)
+        written = self.bank_text(tokens["validation"])
+        chosen = shuffled(len(written))[: config.max_examples]
         found = []
         for rate in config.mask_probs:
-            masker = Masker(Context(bank_masking(rate), self.tokenizer, validation), BANK_SEED)
+            masker = bank_masker(self.tokenizer, tokens["validation"], rate)
             examples = FrozenReplacements(written, masker, tokens["train"])
-            chosen = shuffled(len(examples))[: config.max_examples]
             found.append(freeze(examples, chosen, NAME, rate, 1.0))
         return [*found, *self._bank.eval_sets(tokens, config)]
 
