@@ -239,6 +239,11 @@ def _explain(error: OmegaConfBaseException, schema: type[Any]) -> str:
         return f"{key}: no such key.{nearest_key(str(key), keys(schema))}"
     if "Missing mandatory value" in reason:
         return f"{key}: has no value; set {key}=..."
+    if "HydraConfig was not set" in reason:
+        return (
+            f"{key}: ${{hydra:...}} has no value before a sweep's jobs start; another key has, as "
+            "in ${seed}."
+        )
     for pattern, needed in _NEEDED.items():
         if match := re.match(pattern, reason):
             unit = " of minutes" * (key == "trainer.max_time")

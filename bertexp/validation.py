@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import errno
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from numbers import Integral
+from numbers import Integral, Real
 
 
 class UserError(ValueError):
@@ -69,6 +70,11 @@ def require_text(key: str, found: object) -> None:
 
 def require_count(key: str, found: object) -> None:
     require(isinstance(found, Integral) and int(found) > 0, key, found, "a whole number above 0")
+
+
+def require_margin(key: str, found: object) -> None:
+    fits = not isinstance(found, bool) and isinstance(found, Real) and 0 <= float(found) < math.inf
+    require(fits, key, found, "a number, 0 or above")
 
 
 def require_folder_name(key: str, found: str) -> None:

@@ -17,7 +17,7 @@ from bertexp.config import Config, conf_dir, store_own_keys
 from bertexp.console import plural, value_text
 from bertexp.experiment.invocation import jobs_at_once, seconds_a_job
 from bertexp.finetune.config import FinetuneConfig
-from bertexp.sweeps.checks import refuse_unknown_metric
+from bertexp.sweeps.checks import require_direction
 from bertexp.sweeps.points import Limits, Varied, grid, suggested
 from bertexp.sweeps.stored import StoredJob
 from bertexp.sweeps.sweeper import Planned, ResumableSweeper
@@ -119,6 +119,8 @@ class ResolveSweeper(ResumableSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         self._limits = Limits(**self._given)
+        if metric := self._limits.metric:
+            require_direction(metric)
         super().sweep(arguments)
 
     def run(self, varied: Varied) -> None:
@@ -159,10 +161,6 @@ class ResolveSweeper(ResumableSweeper):
             f"{super().announcement(total, done)}\nup to {most} a setting, until it is resolved; "
             f"limited by hydra.sweeper.{', '.join(limits)}"
         )
-
-    def check(self, jobs: Sequence[DictConfig]) -> None:
-        if metric := self._limits.metric:
-            refuse_unknown_metric(metric, jobs)
 
     def start(self, jobs: Sequence[Planned], number: int, total: int, at_once: int) -> None:
         """Run a round unless it would take too long, which nobody knows before a job has ended."""

@@ -100,6 +100,7 @@ MISTAKES = {
     "~trainer.epochs": r"^trainer\.epochs: has no value; set one\.$",
     "trainer.epochs=???": r"^trainer\.epochs: has no value; set one\.$",
     "tracker.tags=['???']": r"^tracker\.tags\[0\]: has no value; set one\.$",
+    "name='a-${hydra:job.num}'": r"^name: \$\{hydra:\.\.\.\} has no value before a sweep's jobs",
     "trainer.epochs=ten": r"^trainer\.epochs=ten: must be a number\.$",
     "trainer.batch_size=1.5": r"^trainer\.batch_size=1\.5: must be an integer\.$",
     "trainer.batch_size=-1": r"trainer\.batch_size=-1: must be at least 1",

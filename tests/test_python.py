@@ -244,7 +244,7 @@ def test_mistakes_of_a_runs_methods_are_lines_too(page: dict[str, Any]) -> None:
         (lambda: bertexp.load(5), "path=5: must be a folder or a name on the Hub"),
         (lambda: bertexp.load(run, device="gpus"), "device=gpus: must be one of auto, cpu"),
         (lambda: bertexp.run({"task": "nsp"}), "{'task': 'nsp'}: is no setting; write 'task=nsp'"),
-        (lambda: bertexp.compare(run, margin=-1), "margin=-1: must be a number above 0"),
+        (lambda: bertexp.compare(run, margin=-1), "margin=-1: must be a number, 0 or above"),
         (lambda: bertexp.sweep("seed=0,1", margin="1%"), "margin=1%: must be a number, 0 or above"),
         (lambda: bertexp.compare([run, run]), "a run, a folder or a pattern; unpack a list"),
         (bertexp.compare, "compare: name runs, folders of runs or sweeps"),

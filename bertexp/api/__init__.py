@@ -5,14 +5,12 @@ Everything that takes long to load is imported when it is used.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertexp.validation import UserError, require
+from bertexp.validation import UserError, require, require_margin
 
 if TYPE_CHECKING:
     from bertexp.api.comparison import Comparison
@@ -60,7 +58,8 @@ def sweep(
     from bertexp.api.comparison import Comparison
     from bertexp.api.process import run_sweep
 
-    _check_margin(margin, zero=True)
+    if margin is not None:
+        require_margin("margin", margin)
     return Comparison.of_sweep(run_sweep(overrides, keys, until, margin), margin)
 
 
@@ -112,7 +111,6 @@ def compare(
     for path in paths:
         allowed = "a run, a folder or a pattern; unpack a list: compare(*runs)"
         require(isinstance(path, str | os.PathLike), "compare", path, allowed)
-    _check_margin(margin)
     by = [by] if isinstance(by, str) else by
     chosen = {"metric": metric, "by": by, "baseline": baseline, "at": at, "margin": margin}
     return Comparison.of([os.fspath(path) for path in paths], evaluation, **chosen)
@@ -130,12 +128,3 @@ def inspect(*overrides: str, **keys: Any) -> Printed:
     from bertexp.api.process import inspect_here
 
     return inspect_here(overrides, keys)
-
-
-def _check_margin(margin: object, zero: bool = False) -> None:
-    if margin is None:
-        return
-    fits = False
-    if isinstance(margin, Real) and not isinstance(margin, bool):
-        fits = 0 < float(margin) < math.inf or (zero and margin == 0)
-    require(fits, "margin", margin, "a number, 0 or above" if zero else "a number above 0")

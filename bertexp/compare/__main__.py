@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import math
 import os
 import shlex
 from importlib.util import find_spec
@@ -99,13 +97,6 @@ def _figure(text: str) -> Path:
     raise argparse.ArgumentTypeError(f"must end in {', '.join(FIGURES)}, not {text}")
 
 
-def _margin(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < (margin := float(text)) < math.inf:
-            return margin
-    raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
-
-
 def options_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertexp.compare",
@@ -141,7 +132,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin",
         metavar="SIZE",
-        type=_margin,
+        type=float,
         help="differences within it, in the metric's unit, are the same for you",
     )
     parser.add_argument(

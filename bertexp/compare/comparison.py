@@ -25,7 +25,7 @@ from bertexp.compare.verdicts import (
 )
 from bertexp.console import shown
 from bertexp.metrics import Metric, describe
-from bertexp.validation import UserError, nearest, require_choice
+from bertexp.validation import UserError, nearest, require_choice, require_margin
 
 
 def compare(
@@ -56,6 +56,8 @@ def compare(
     """
     at = at or default_unit(runs)
     require_choice("--at", at, UNITS)
+    if margin is not None:
+        require_margin("--margin", margin)
     metric = metric or default_metric(runs)
     _require_metric(runs, metric)
     keys, others, runs = group(runs, by)

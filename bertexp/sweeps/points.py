@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from hydra.core.plugins import Plugins
 
-from bertexp.validation import UserError, require, require_count
+from bertexp.validation import UserError, require, require_count, require_margin
 
 # Overrides with several values, and those of a study's file, by key.
 Varied = Mapping[str, Override]
@@ -110,9 +110,9 @@ class Limits:
         for name in ("max_seeds", "start_seeds", "per_round"):
             if (found := getattr(self, name)) is not None or name != "start_seeds":
                 require_count(f"hydra.sweeper.{name}", found)
-        fits = _is_number(self.margin) and self.margin >= 0
-        require(fits, "hydra.sweeper.margin", self.margin, "a number, 0 or above")
-        fits = self.max_time is None or (_is_number(self.max_time) and self.max_time > 0)
+        require_margin("hydra.sweeper.margin", self.margin)
+        is_number = isinstance(self.max_time, int | float) and math.isfinite(self.max_time)
+        fits = self.max_time is None or (is_number and self.max_time > 0)
         require(fits, "hydra.sweeper.max_time", self.max_time, "minutes above 0, or null")
 
     def first_seeds(self, varied: Varied, seed: int) -> list[int]:
@@ -139,7 +139,3 @@ class Limits:
         allowed = f"at least the {len(seeds)} seeds to start with"
         require(len(seeds) <= self.max_seeds, "hydra.sweeper.max_seeds", self.max_seeds, allowed)
         return seeds
-
-
-def _is_number(found: object) -> bool:
-    return isinstance(found, int | float) and math.isfinite(found)

@@ -147,9 +147,6 @@ class ResumableSweeper(Sweeper):
                     clear_dry_run(self.root, is_new)
         report(config, ended, self._compare)
 
-    def check(self, jobs: Sequence[DictConfig]) -> None:
-        """Raise a ``UserError`` for a mistake in the composed jobs of the first launch."""
-
     def launch(self, points: Sequence[Sequence[str]], first: int = 0) -> list[StoredJob]:
         """Run the jobs that are left, and return all; ``first`` jobs were launched before.
 
@@ -162,7 +159,6 @@ class ResumableSweeper(Sweeper):
         if first == 0:
             searched = points[0] if self._total else None
             refuse_mistakes(composed, self._keys, self._schemas, searched)
-            self.check(composed)
         unique = {job.stored.folder: job for job in jobs}
         left = [job for job in unique.values() if not job.stored.finished]
         total, done = self._total or first + len(unique), len(unique) - len(left)

@@ -218,7 +218,7 @@ def test_a_home_folder_is_meant_by_its_sign(
         ((RATES, "--at", "token"), "Did you mean 'tokens'?"),
         ((RATES, "--baseline", "masking.prob=0.3"), "fits no settings"),
         ((RATES, "--output", "cache/a-file/x"), "cache/a-file/x: cannot be written ("),
-        ((RATES, "--margin", "-1"), "--margin: must be a number above 0, not -1."),
+        ((RATES, "--margin", "-1"), "--margin=-1.0: must be a number, 0 or above."),
         ((RATES, "--save", "a.gif"), "--save: must end in .pdf, .svg, .png, not a.gif."),
         ((RATES, "--latex", "--list"), "not allowed with argument"),
         ((), "the following arguments are required: PATH"),
