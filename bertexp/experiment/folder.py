@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,27 @@ RECORD = ".hydra"
 CONFIG_FILE = Path(RECORD) / "config.yaml"
 # What ``bertexp.evaluate`` adds.
 EVALUATIONS = "evaluations"
+
+
+def _unused(path: str) -> str:
+    """Create and return a folder that no other run has: ``path``, else ``path-2``, ...
+
+    Runs that a script starts at once begin in the same second.
+    """
+    for number in itertools.count(1):
+        folder = f"{path}-{number}" if number > 1 else path
+        try:
+            os.makedirs(folder)
+        except FileExistsError:
+            continue
+        except OSError:
+            pass  # Hydra reports it, as it creates the folder too.
+        return folder
+    raise AssertionError
+
+
+# ${unused:path} in the files of conf/, once for each command.
+OmegaConf.register_new_resolver("unused", _unused, replace=True, use_cache=True)
 
 
 @contextmanager
@@ -49,9 +72,10 @@ def is_new(folder: Path) -> bool:
 def discard(folder: Path) -> None:
     """Remove the folder of a run that has hardly begun, and empty parents in ``outputs/``.
 
-    A folder with any results, and the working directory, stay. It may be gone already.
+    A folder with any results, that of a run at work, and the working directory stay. It may be
+    gone already.
     """
-    if not folder.exists():
+    if not folder.exists() or locks.is_held(folder / LOCK_FILE):
         return
     left = list(folder.iterdir())
     begun = {LOCK_FILE, RECORD, SUMMARY_FILE}
