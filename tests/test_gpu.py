@@ -13,7 +13,7 @@ from bertexp.config import Config
 from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.families.compiling import compiling
-from bertexp.families.restriction import pack
+from bertexp.families.trials import pack
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.positions import packed

@@ -21,7 +21,7 @@ from bertexp.experiment.saved import Saved
 from bertexp.experiment.summary import read_summary, versions
 from bertexp.families.architecture import check_pairs
 from bertexp.families.base import REPLACED, Family
-from bertexp.families.restriction import check_restricted
+from bertexp.families.trials import check_restricted
 from bertexp.files import write_json
 from bertexp.metrics import own_rows
 from bertexp.objectives import OBJECTIVES
@@ -56,15 +56,7 @@ def reevaluate(
         for_babylm: whether to write the predictions for its pipeline too.
         in_a_line: whether to print a line instead of the whole report.
     """
-    model: Any = saved.load_model()
-    _check_model(config, saved, model)
-    data = prepare_data(config, saved.load_tokenizer())
-    for evaluator in data.evaluators:
-        evaluator.check(model)
-    device = build_accelerator(config.hardware, []).device
-    learner = Learner(model, data.task.objectives).to(device)
-    learner.load_own(Path(saved.source))
-    found = evaluate_fully(learner, data.bank, data.evaluators, device)
+    data, learner, found = _evaluated(config, saved)
     path = _record(saved, save, changed, data, found) if save else None
     if in_a_line:
         show(Text(report.evaluation_line(None, found.metrics)))
@@ -80,6 +72,18 @@ def reevaluate(
         )
         print(f"for babylm {shown(written)}")
     return found.metrics["eval/loss"]
+
+
+def _evaluated(config: Config, saved: Saved) -> tuple[Data, Learner, Evaluation]:
+    model: Any = saved.load_model()
+    _check_model(config, saved, model)
+    data = prepare_data(config, saved.load_tokenizer())
+    for evaluator in data.evaluators:
+        evaluator.check(model)
+    device = build_accelerator(config.hardware, []).device
+    learner = Learner(model, data.task.objectives).to(device)
+    learner.load_own(Path(saved.source))
+    return data, learner, evaluate_fully(learner, data.bank, data.evaluators, device)
 
 
 def _write_predictions(folder: Path, evaluator: MinimalPairs, is_causal: bool) -> Path:

@@ -20,10 +20,15 @@ from bertexp.families.architecture import (
 from bertexp.families.base import Family
 from bertexp.families.checkpoint import add_rows, load_model
 from bertexp.families.config import LOADED, TRAINED, FamilyConfig, ModelConfig
-from bertexp.families.restriction import check_restricted
+from bertexp.families.trials import check_restricted
 from bertexp.validation import UserError
 
 log = logging.getLogger(__name__)
+
+_WITHOUT_FUSED_KERNELS = (
+    "%s: transformers computes its attention without fused kernels, which is slow and takes memory "
+    "in proportion to the square of the length."
+)
 
 
 def build_model(
@@ -61,11 +66,7 @@ def build_model(
     _check_length(model.config, max_length)
     Family.of(model).use_tokens(tokenizer.pad_id, tokenizer.mask_id)
     if not model._supports_sdpa:
-        log.info(
-            "%s: transformers computes its attention without fused kernels, which is slow and "
-            "takes memory in proportion to the square of the length.",
-            model.config.model_type,
-        )
+        log.info(_WITHOUT_FUSED_KERNELS, model.config.model_type)
     return model.train()
 
 
@@ -129,9 +130,8 @@ def check_model(
         task: what needs the heads, for error messages.
 
     Raises:
-        UserError: the checkpoint does not exist, lacks files, is not supported, or has too few
-            positions or (for pairs) segments; the family lacks a head or cannot be compiled; or a
-            model from scratch does not fit in memory.
+        UserError: the checkpoint cannot be read, or has too few positions or (for pairs) segments;
+            the family lacks what is needed; or a model from scratch does not fit in memory.
     """
     if config.pretrained:
         found = read_architecture(config.pretrained)

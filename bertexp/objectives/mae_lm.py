@@ -14,7 +14,7 @@ from bertexp.data.tokens.store import TokenStore
 from bertexp.families.base import Family
 from bertexp.families.dropout import use_fast_dropout
 from bertexp.families.inputs import Inputs
-from bertexp.families.restriction import check_positions
+from bertexp.families.trials import check_positions
 from bertexp.objectives import OBJECTIVES
 from bertexp.objectives.batch import Batch, Target
 from bertexp.objectives.config import MaeKeys

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch.distributed.fsdp import register_fsdp_forward_method
 
 from bertexp import group
-from bertexp.families.restriction import pack
+from bertexp.families.trials import pack
 from bertexp.objectives.learner import Learner
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, Start, steps_ahead

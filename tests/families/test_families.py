@@ -18,7 +18,7 @@ from bertexp.families import FAMILIES
 from bertexp.families.base import LABEL, MASKED, Family
 from bertexp.families.build import build_model, check_model
 from bertexp.families.checkpoint import export_model, load_classifier, load_model
-from bertexp.families.restriction import packs_correctly
+from bertexp.families.trials import packs_correctly
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.positions import packed
 from bertexp.validation import UserError

@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING, AutoModel
 from bertexp.families import FAMILIES
 from bertexp.families.base import Family
 from bertexp.families.inputs import Inputs
-from bertexp.families.restriction import check_restricted, packs_correctly
+from bertexp.families.trials import check_restricted, packs_correctly
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.positions import packed
 from bertexp.validation import UserError
