@@ -113,7 +113,7 @@ def call(
     register_search()
     _load_plugins(sys.argv[1:], saved)
     if asks_for_help(sys.argv[1:]):
-        print(help_text(config_name, sys.argv[1:], schema.passes_over))
+        print(help_text(config_name, sys.argv[1:], schema.ignores))
         sys.exit()
     sys.argv[1:] = checked_arguments(resume_arguments(sys.argv[1:]))
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)()

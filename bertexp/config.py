@@ -41,9 +41,9 @@ class RunConfig(TrainingConfig):
     # and groups that the command does not read.
     command: ClassVar[str] = "bertexp"
     experiment_class: ClassVar[str] = "bertexp.experiment.pretraining.Pretraining"
-    passes_over: ClassVar[tuple[str, ...]] = ()
-    # Keys whose values the command all tries, so that it reads the keys of each.
-    tries: ClassVar[tuple[str, ...]] = ()
+    ignores: ClassVar[tuple[str, ...]] = ()
+    # Keys whose values the command varies itself, so that it reads the keys of each.
+    varies: ClassVar[tuple[str, ...]] = ()
 
     tracker: TrackerConfig
     name: str | None

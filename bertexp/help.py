@@ -40,19 +40,19 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
     return bool(options) and options <= FLAGS
 
 
-def help_text(config_name: str, arguments: Sequence[str], passes_over: Sequence[str]) -> str:
+def help_text(config_name: str, arguments: Sequence[str], ignores: Sequence[str]) -> str:
     """Return the help of a command, or of one of its groups.
 
     Args:
         arguments: ``--help``, perhaps the name of a group or a key, and overrides.
-        passes_over: groups and keys that the command does not read.
+        ignores: groups and keys that the command does not read.
     """
     given = [argument for argument in arguments if argument not in FLAGS]
     overrides = [argument for argument in given if "=" in argument or argument.startswith("~")]
     with composing():
         composed = compose(config_name, overrides, return_hydra_config=True)
     OmegaConf.set_struct(composed, False)
-    for key in passes_over:
+    for key in ignores:
         group, _, name = key.rpartition(".")
         (composed[group] if group else composed).pop(name, None)
     own, _ = explained(conf_dir() / f"{config_name}.yaml")

@@ -110,9 +110,9 @@ def conditions(*schemas: type[Any]) -> list[Condition]:
         for name, field, _ in walk(schema)
         if READ_WITH in field.metadata
     )
-    tried = {key for schema in schemas for key in schema.tries}
+    varied = {key for schema in schemas for key in schema.varies}
     of_builders: dict[tuple[str, str], Condition] = {}
-    for registry in (each for each in Registry.all if each.key not in tried):
+    for registry in (each for each in Registry.all if each.key not in varied):
         names: dict[str, list[str]] = {}
         for name in registry.names():
             for prefix in registry.reads(name):
@@ -177,10 +177,10 @@ def refuse_unread(
         reasons: called like ``unread``.
     """
     for key in found:
-        if is_below(key, *schema.passes_over):
+        if is_below(key, *schema.ignores):
             raise UserError(f"{key}: python -m {schema.command} does not read it; leave it out.")
         if is_below(key, *saved):
-            raise UserError(f"{key}: is as the saved model has it; leave out {key}, or run.")
+            raise UserError(f"{key}: comes from the saved model; leave out {key}, or run.")
     if found.get("sweep") == COMMAND_LINE:
         raise UserError("sweep: names a sweep, and this is one run; add -m, or leave sweep out.")
     for reason in reasons(found, config, conditions(schema)).values():

@@ -221,7 +221,7 @@ COMMANDS = {
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_explains_every_key(module: str) -> None:
     name, schema = COMMANDS[module]
-    lines = help_text(name, ["--help"], schema.passes_over).splitlines()
+    lines = help_text(name, ["--help"], schema.ignores).splitlines()
     assert max(map(len, lines)) <= 80
     above: dict[str, str] = {}
     parents: list[str] = []
@@ -229,7 +229,7 @@ def test_help_explains_every_key(module: str) -> None:
         if match := re.match(r"( *)(\w+):", line):
             parents = [*parents[: len(match[1]) // 2], match[2]]
             above[".".join(parents)] = before.strip()
-    read = [key for key in keys(schema) if not is_below(key, *schema.passes_over)]
+    read = [key for key in keys(schema) if not is_below(key, *schema.ignores)]
     # A group's option is its name.
     wanted = {key for key in read if not re.fullmatch(r"\w+\.name", key)}
     assert wanted <= above.keys()
@@ -241,7 +241,7 @@ def test_help_names_every_option_and_begins_with_the_commands_own_keys() -> None
     for group, option in OPTIONS:
         (line,) = re.findall(rf"^{group}: (.*(?:\n  .*)*)$", text, re.MULTILINE)
         assert option in re.split(r",\s+", line)
-    own = help_text("inspect", ["--help"], InspectConfig.passes_over)
+    own = help_text("inspect", ["--help"], InspectConfig.ignores)
     assert own.index("\nwhat:") < own.index("\nseed:") < own.index("\ntask:\n")
     assert "architecture, tokens, hidden" in own
     assert "\ntrainer:" not in own, "nothing that it does not read"
@@ -250,15 +250,15 @@ def test_help_names_every_option_and_begins_with_the_commands_own_keys() -> None
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_suggests_only_what_the_command_has(module: str) -> None:
     name, schema = COMMANDS[module]
-    text = help_text(name, ["--help"], schema.passes_over)
+    text = help_text(name, ["--help"], schema.ignores)
     groups = set(re.findall(r"^(\w+): \w", text, re.MULTILINE))
     assert set(re.findall(r"\+(\w+)=option", text)) == groups & {"experiment", "size", "search"}
     (example,) = re.findall(r"--help (\w+)$", text, re.MULTILINE)
-    assert help_text(name, ["--help", example], schema.passes_over)
+    assert help_text(name, ["--help", example], schema.ignores)
 
 
 def test_help_explains_a_value_by_the_file_that_sets_it() -> None:
-    text = help_text("finetune", ["--help", "trainer"], FinetuneConfig.passes_over)
+    text = help_text("finetune", ["--help", "trainer"], FinetuneConfig.ignores)
     assert "  # passes over the training examples\n  epochs: 5\n" in text
 
 

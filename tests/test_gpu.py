@@ -21,7 +21,7 @@ from bertexp.training import graphs
 from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
-from bertexp.training.loop import Training, Watch, train
+from bertexp.training.loop import Callbacks, Training, train
 from bertexp.training.phase import Phase
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
@@ -203,7 +203,7 @@ def test_recorded_steps_have_the_same_losses(
         learner, device = training.learner, training.accelerator.device
         assert isinstance(learner, Learner)
 
-        class Reading(Watch):
+        class Reading(Callbacks):
             def log(self, fraction: float, metrics: dict[str, float]) -> None:
                 found.append(metrics["train/loss"])
 
@@ -232,7 +232,7 @@ def test_no_step_waits_for_the_gpu_but_those_that_are_logged(
     steps, device = training.batches.steps_per_epoch, training.accelerator.device
     seen: list[int] = []
 
-    class Watching(Watch):
+    class Watching(Callbacks):
         def step(self) -> None:
             seen.append(training.state.step)
             if training.state.step == steps:

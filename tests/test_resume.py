@@ -298,7 +298,7 @@ def test_two_at_once_are_refused(
     refused = command(*arguments, folder=work)
     assert refused.code == 1
     (error,) = errors(refused)
-    assert f"another run is at work there (process {holder.pid} on" in error
+    assert f"is in use by another run (process {holder.pid} on" in error
     assert contents(untouched) == before
     # A lock ends with its process, however that ends.
     os.kill(holder.pid, signal.SIGKILL)

@@ -231,7 +231,11 @@ def test_files_of_the_users_own_are_looked_at(command: Callable[..., Any], tmp_p
             ("{run}", "evaluation.negatives=[swap]"),
             f"evaluation.negatives is read by {PAIRS}",
         ),
-        ("inspect", ("run={run}", "model.dropout=0.1"), "model.dropout: is as the saved model has"),
+        (
+            "inspect",
+            ("run={run}", "model.dropout=0.1"),
+            "model.dropout: comes from the saved model",
+        ),
         (
             "inspect",
             ("optimizer.lr=1",),

@@ -72,13 +72,13 @@ class BenchConfig(Config):
 
     command: ClassVar[str] = "bertexp.bench"
     # ``bench.steps`` is the number of steps, and nothing of them is kept.
-    passes_over: ClassVar[tuple[str, ...]] = (
+    ignores: ClassVar[tuple[str, ...]] = (
         *("tracker", "name", "sweep", "phases"),
         *("evaluation.every", "evaluation.pseudo_perplexity", "evaluation.minimal_pairs"),
         *("trainer.epochs", "trainer.max_steps", "trainer.max_tokens", "trainer.max_time"),
         *("trainer.save_every", "trainer.keep_checkpoints", "trainer.resume", "trainer.dry_run"),
     )
 
-    tries: ClassVar[tuple[str, ...]] = ("masking.strategy",)
+    varies: ClassVar[tuple[str, ...]] = ("masking.strategy",)
 
     bench: MeasureConfig

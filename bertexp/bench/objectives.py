@@ -17,7 +17,7 @@ from bertexp.experiment.pretraining import Pretraining
 from bertexp.objectives.learner import Learner
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
-from bertexp.training.loop import Watch, train
+from bertexp.training.loop import Callbacks, train
 from bertexp.training.machine import peak_memory
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
@@ -85,7 +85,7 @@ def _measure(config: BenchConfig) -> dict[str, float]:
     training.budget = Budget(warmup + steps, None, None)
     clock = Clock(warmup, steps)
 
-    class Timing(Watch):
+    class Timing(Callbacks):
         def step(self) -> None:
             clock.tick(training.state.tokens)
 

@@ -22,7 +22,7 @@ from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
-from bertexp.training.loop import Training, Watch, train
+from bertexp.training.loop import Callbacks, Training, train
 from bertexp.training.machine import peak_memory
 from bertexp.training.phase import Phase
 from bertexp.training.prepare import prepare_training
@@ -36,7 +36,7 @@ ENDLESS = 10**6
 REPEATS, STEPS = 7, 20
 
 
-class _Measuring(Watch):
+class _Measuring(Callbacks):
     def __init__(
         self, training: Training, data: Data, clock: Clock, folder: Path, every: int | None
     ) -> None:
@@ -154,7 +154,7 @@ def _loops(run: Training, bare: Callable[[Batch], None]) -> tuple[np.ndarray, np
     device, begun = run.accelerator.device, run.state.step
     whole, alone = list[float](), list[float]()
 
-    class Comparing(Watch):
+    class Comparing(Callbacks):
         clock = math.nan
 
         def step(self) -> None:

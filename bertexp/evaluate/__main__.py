@@ -35,7 +35,7 @@ class EvaluateConfig(Config):
 
     command: ClassVar[str] = "bertexp.evaluate"
     # The model and its tokenizer are the run's; settings of its training do not matter.
-    passes_over: ClassVar[tuple[str, ...]] = (
+    ignores: ClassVar[tuple[str, ...]] = (
         *("masking", "tokenizer", "model", "optimizer", "scheduler", "trainer", "tracker"),
         *("seed", "name", "sweep", "phases", "evaluation.every"),
     )

@@ -161,7 +161,7 @@ def _place(saved: Saved) -> Path:
 def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
     budget, metrics, known = _budget_spent(saved), found.metrics, data.reference
     columns = {"model": metrics, "yardstick": known.yardsticks, "optimum": known.optimum}
-    heading = report.spent(budget) if budget else ""
+    heading = report.budget_text(budget) if budget else ""
     show(report.results(heading, columns, known.answered, data.details(metrics)))
     if saved.run is None:
         documents = data.corpus.sizes["validation"].documents

@@ -87,7 +87,7 @@ def model_card(
         pipeline, use = own
     else:
         imports.append("pipeline")
-    budget = f"{report.spent(state)}, {compact(state.tokens)} tokens"
+    budget = f"{report.budget_text(state)}, {compact(state.tokens)} tokens"
     known = {
         **prepared.facts,
         "model": f"{prepared.facts['model']}, {model.num_parameters():,} parameters",

@@ -22,7 +22,7 @@ from bertexp.experiment.summary import write_summary
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import count_parameters
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Training, Watch, train
+from bertexp.training.loop import Callbacks, Training, train
 from bertexp.training.machine import forget_peak, peak_memory, total_memory
 from bertexp.training.plan import BatchPlan, Request
 from bertexp.training.prepare import outlook
@@ -89,7 +89,7 @@ def _make_steps(run: Run, training: Training) -> tuple[Training, float]:
     run.learner.use(training.phase.heads)
     spent: list[TrainState] = []
 
-    class Count(Watch):
+    class Count(Callbacks):
         def step(self) -> None:
             spent.append(replace(trial.state))
 

@@ -57,7 +57,7 @@ def claimed(folder: Path) -> Iterator[None]:
         lock = locks.acquire(folder / LOCK_FILE, seconds=2)
     except locks.Timeout as error:
         raise UserError(
-            f"{folder}: another run is at work there{locks.holder(error)}; wait for its end, or "
+            f"{folder}: is in use by another run{locks.holder(error)}; wait for its end, or "
             "choose another folder with hydra.run.dir."
         ) from error
     with lock:

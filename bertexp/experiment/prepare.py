@@ -29,7 +29,7 @@ from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.evaluation.grammar.reading import check_source
 from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN
 from bertexp.families.architecture import check_fit, read_architecture
-from bertexp.families.kind import TAKE_ITS_OWN
+from bertexp.families.kind import USE_CHECKPOINT_TOKENIZER
 from bertexp.objectives.base import Reference
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.task import Task
@@ -93,7 +93,7 @@ def _existing(config: Config) -> Tokenizer | None:
         if tokenizer is None:
             log.warning(
                 "%s: its embeddings are of other tokens than those that %s trains; %s",
-                *(named, f"tokenizer={own.name}", TAKE_ITS_OWN),
+                *(named, f"tokenizer={own.name}", USE_CHECKPOINT_TOKENIZER),
             )
     return tokenizer
 

@@ -102,7 +102,7 @@ def results(
     return Group("", shown, *(Text(note, "dim") for note in notes), "", *details)
 
 
-def spent(state: TrainState) -> str:
+def budget_text(state: TrainState) -> str:
     """Return the cost of a model, as a heading."""
     return f"after {plural(state.step, 'step')}, {clock(state.seconds)}"
 

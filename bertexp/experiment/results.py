@@ -56,7 +56,7 @@ def conclude(run: Run) -> float:
 def _record(run: Run, final: Final) -> None:
     folder, state = run.invocation.folder, run.training.state
     with run.clock.counting("tracking"):
-        run.accelerator.log(final.metrics | state.spent(), step=state.step)
+        run.accelerator.log(final.metrics | state.axes(), step=state.step)
         if run.tracker:
             for name, (columns, rows) in final.tables.items():
                 run.tracker.log_rows(name, columns, rows)
@@ -92,7 +92,7 @@ def summary(run: Run, final: Final) -> dict[str, object]:
 
 def _report(run: Run, final: Final) -> Iterator[RenderableType]:
     state, saver, folder = run.training.state, run.saver, run.invocation.folder
-    heading = report.spent(state) + ", stopped early" * state.stopped
+    heading = report.budget_text(state) + ", stopped early" * state.stopped
     is_best = run.experiment.exports_best
     heading += f"; best: step {saver.step}" * is_best
     lines = run.record.lines()

@@ -24,14 +24,14 @@ from bertexp.tracking.base import SafeTracker
 from bertexp.tracking.progress import Progress
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.loading import load_steps
-from bertexp.training.loop import Training, Watch
+from bertexp.training.loop import Callbacks, Training
 from bertexp.training.prepare import begin_phase, outlook, prepare_training
 from bertexp.training.saving import Saver
 from bertexp.training.snapshot import restore
 
 
 @dataclass
-class Run(Watch):
+class Run(Callbacks):
     """A prepared run, and what follows each step of its training.
 
     Attributes:
@@ -164,7 +164,7 @@ class Run(Watch):
     def log(self, fraction: float, found: dict[str, float]) -> None:
         state, place = self.training.state, {"train/epoch": self.epoch} | self._phase()
         with self.clock.counting("tracking"):
-            self.accelerator.log(found | place | state.spent(), step=state.step)
+            self.accelerator.log(found | place | state.axes(), step=state.step)
         speed = found["train/tokens_per_second"]
         share = self.training.phase.overall(min(fraction, 1.0))
         self.progress.update(state.step, share, found["train/loss"], speed)
@@ -213,7 +213,7 @@ class Run(Watch):
 
     def _measure(self) -> dict[str, float]:
         state = self.training.state
-        spent = state.spent() | self._phase()
+        spent = state.axes() | self._phase()
         if any(each.phase.predicts_tokens for each in self.trainings):
             # Logged even if it is 0: runs are compared at it.
             spent["train/predicted_tokens"] = state.predicted_tokens

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from bertexp.data.hub import is_away, must_be_local
 from bertexp.families import FAMILIES
-from bertexp.families.kind import TAKE_ITS_OWN
+from bertexp.families.kind import USE_CHECKPOINT_TOKENIZER
 from bertexp.validation import UserError, first_line
 
 # Fields of a ``config.json`` that change the model into one that is not trained here, and the only
@@ -154,14 +154,15 @@ def check_fit(
     rows = found.vocab_size
     theirs = other or "its tokenizer"
     if tokens > rows and not resize:
-        take = f"{TAKE_ITS_OWN}; " if other else ""
+        take = f"{USE_CHECKPOINT_TOKENIZER}; " if other else ""
         raise UserError(
             f"{named}: has {rows} rows of embeddings, {theirs} has {tokens} tokens; {take}"
             "training with model.resize=true adds rows, for tokens added to its own tokenizer."
         )
     if other and rows - tokens >= _MOST_FILLED:
         raise UserError(
-            f"{named}: has {rows} rows of embeddings, {theirs} only {tokens} tokens; {TAKE_ITS_OWN}"
+            f"{named}: has {rows} rows of embeddings, {theirs} only {tokens} tokens; "
+            f"{USE_CHECKPOINT_TOKENIZER}"
         )
 
 

@@ -19,7 +19,7 @@ from bertexp.families.kind import LABEL as LABEL
 from bertexp.families.kind import MASKED as MASKED
 from bertexp.families.kind import PAIR as PAIR
 from bertexp.families.kind import REPLACED as REPLACED
-from bertexp.families.kind import TAKE_ITS_OWN, Kind
+from bertexp.families.kind import USE_CHECKPOINT_TOKENIZER, Kind
 from bertexp.validation import UserError
 
 
@@ -60,13 +60,13 @@ class Family(Kind):
         if self.positions_follow_padding and pad_id != self.config.pad_token_id:
             raise UserError(
                 f"{named}: its positions begin behind {self.config.pad_token_id}, its padding id, "
-                f"and the tokenizer pads with {pad_id}; {TAKE_ITS_OWN}"
+                f"and the tokenizer pads with {pad_id}; {USE_CHECKPOINT_TOKENIZER}"
             )
         masks_by = getattr(self.config, "mask_token_id", mask_id)
         if getattr(self.config, "token_dropout", False) and mask_id != masks_by:
             raise UserError(
                 f"{named}: sets the embedding of {masks_by}, its mask id, to 0 (token_dropout), "
-                f"and the tokenizer masks with {mask_id}; {TAKE_ITS_OWN}"
+                f"and the tokenizer masks with {mask_id}; {USE_CHECKPOINT_TOKENIZER}"
             )
         if hasattr(self.config, "mask_token_id"):
             self.config.mask_token_id = mask_id

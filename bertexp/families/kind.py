@@ -12,7 +12,7 @@ from bertexp.validation import UserError
 
 MASKED, PAIR, LABEL, REPLACED = "masked", "pair", "label", "replaced"
 # The remedy where a tokenizer does not fit a checkpoint; it may have none in its folder.
-TAKE_ITS_OWN = (
+USE_CHECKPOINT_TOKENIZER = (
     "leave tokenizer out to take its own, or if it has none, set tokenizer=pretrained "
     "tokenizer.path=..."
 )
@@ -44,7 +44,7 @@ class Kind:
     compiles: ClassVar[bool] = False
 
     @classmethod
-    def override(cls) -> str:
+    def as_option(cls) -> str:
         """Return the override that chooses it: only registered families have a file."""
         if cls.name in FAMILIES.names():
             return f"family={cls.name.replace('-', '_')}"
@@ -100,7 +100,7 @@ class Kind:
         if size % 2 and _ROTARY & cls.setting_names():
             raise UserError(
                 f"model.hidden_size={sizes.hidden_size}, model.num_attention_heads="
-                f"{sizes.num_attention_heads}: gives heads of size {size}; {cls.override()} "
+                f"{sizes.num_attention_heads}: gives heads of size {size}; {cls.as_option()} "
                 "rotates pairs, so it must be even."
             )
         return CONFIG_MAPPING[cls.name](**cls.settings(sizes, vocab_size, pad_id))
@@ -136,10 +136,10 @@ class Kind:
             known = {head for each in classes for head in each}
             lacking = " and ".join(_READS[head] for head in sorted(heads - known or heads))
             others = [FAMILIES[name] for name in FAMILIES.names()]
-            fitting = [each.override() for each in others if heads in each.classes()]
+            fitting = [each.as_option() for each in others if heads in each.classes()]
             hint = f"; {', '.join(fitting)} {'has' if len(fitting) == 1 else 'have'}"
             raise UserError(
-                f"{key}: needs {lacking}, which {cls.override()} has no head for"
+                f"{key}: needs {lacking}, which {cls.as_option()} has no head for"
                 f"{hint if fitting else ''}."
             )
         return getattr(transformers, classes[heads])

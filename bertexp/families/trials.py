@@ -37,7 +37,7 @@ def check_positions(config: Any, key: str) -> None:
     # Weights so large that distances have an effect.
     if not _passes(_keeps_positions, config, deviation=0.4):
         raise UserError(
-            f"{key}: leaves out tokens, and {FAMILIES[config.model_type].override()} does not let "
+            f"{key}: leaves out tokens, and {FAMILIES[config.model_type].as_option()} does not let "
             "the others keep their positions."
         )
 
@@ -51,7 +51,7 @@ def check_restricted(config: Any, key: str) -> None:
     if not _passes(_keeps_apart, config):
         raise UserError(
             f"{key}: needs attention that is limited to some positions, which "
-            f"{FAMILIES[config.model_type].override()} does not compute correctly."
+            f"{FAMILIES[config.model_type].as_option()} does not compute correctly."
         )
 
 

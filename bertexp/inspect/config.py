@@ -15,7 +15,7 @@ class InspectConfig(Config):
     """An experiment, and the topics to show."""
 
     command: ClassVar[str] = "bertexp.inspect"
-    passes_over: ClassVar[tuple[str, ...]] = (
+    ignores: ClassVar[tuple[str, ...]] = (
         *("evaluation", "optimizer", "scheduler", "trainer", "name", "sweep", "phases"),
     )
 

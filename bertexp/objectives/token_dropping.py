@@ -89,7 +89,7 @@ class TokenDropping(MaskedLanguageModelling):
         if not issubclass(kind := FAMILIES[config.model_type], BertLayers):
             raise UserError(
                 f"{task}: needs a family with BERT's layers (bert, roberta, electra), which "
-                f"{kind.override()} is not."
+                f"{kind.as_option()} is not."
             )
         layers = config.num_hidden_layers
         allowed = f"at least {LEAST_LAYERS} for {task} (model=mini has 4)"

@@ -23,7 +23,7 @@ from bertexp.training.state import Tally, TrainState, Window
 from bertexp.training.step import compute_step
 
 
-class Watch:
+class Callbacks:
     """What the loop calls between steps; this one does nothing."""
 
     # Steps between two evaluations; None for no evaluation.
@@ -82,7 +82,7 @@ class Training:
         return self.phase.weights
 
 
-def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> None:
+def train(training: Training, steps: Iterator[list[Batch]], callbacks: Callbacks) -> None:
     """Train until the phase's budget is spent; ``steps`` yields this process's share of each step.
 
     The loss of a step is the sum over the predictions of all its batches, divided by their
@@ -94,7 +94,7 @@ def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> Non
     fraction = run.budget.fraction(state)
     if fraction >= 1 and run.window.seconds:
         # Resumed with nothing left to train: log the steps since the last line.
-        _log(run, watch, fraction, {})
+        _log(run, callbacks, fraction, {})
     while fraction < 1:
         clock = time.perf_counter()  # evaluating and saving are not training time
         batches = next(steps)
@@ -104,20 +104,20 @@ def train(training: Training, steps: Iterator[list[Batch]], watch: Watch) -> Non
         tally = Tally.of(batches, sum(map(learner.flops, batches))).over_all_processes()
         losses, norm, good = compute(batches, tally.predictions)
         run.bad_steps.note(state, batches, good)
-        _wait_before_reading(run, watch)
+        _wait_before_reading(run, callbacks)
         (elapsed,) = group.largest([time.perf_counter() - clock])
         run.window.add(losses, good, tally, elapsed)
         state.add(tally, elapsed)
         fraction = run.budget.fraction(state)
         at_border = fraction >= 1 and not run.phase.is_last
-        if watch.every and (at_border or (fraction < 1 and state.step % watch.every == 0)):
-            watch.evaluate()
+        if callbacks.every and (at_border or (fraction < 1 and state.step % callbacks.every == 0)):
+            callbacks.evaluate()
             run.learner.train()
             fraction = run.budget.fraction(state)
         if state.step % trainer.log_every == 0 or fraction >= 1:
             rates = {"train/learning_rate": rate, "train/grad_norm": float(norm)}
-            _log(run, watch, fraction, rates)
-        watch.step()
+            _log(run, callbacks, fraction, rates)
+        callbacks.step()
 
 
 def _learning_rate(run: Training) -> float:
@@ -127,20 +127,20 @@ def _learning_rate(run: Training) -> float:
     return optimizer.lr * learning_rate_factor(scheduler, progress)
 
 
-def _wait_before_reading(run: Training, watch: Watch) -> None:
+def _wait_before_reading(run: Training, callbacks: Callbacks) -> None:
     """Wait for the GPU before its results are read, so that its work counts as training time.
 
     Reading them waits as well, but only after the clock has been read.
     """
-    intervals = (run.config.trainer.log_every, watch.every)
+    intervals = (run.config.trainer.log_every, callbacks.every)
     is_read = any(every and (run.state.step + 1) % every == 0 for every in intervals)
     if is_read and run.accelerator.device.type == "cuda":
         torch.cuda.synchronize()
 
 
-def _log(run: Training, watch: Watch, fraction: float, rates: dict[str, float]) -> None:
+def _log(run: Training, callbacks: Callbacks, fraction: float, rates: dict[str, float]) -> None:
     window = run.window
     run.state.loss_sum += window.loss
     mfu = {"train/mfu": window.tally.flops / window.seconds / run.machine_flops}
-    watch.log(fraction, window.metrics() | rates | mfu)
+    callbacks.log(fraction, window.metrics() | rates | mfu)
     run.window = Window(run.weights)

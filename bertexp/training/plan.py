@@ -169,9 +169,9 @@ def share(batches: list[np.ndarray], rank: int, processes: int) -> list[np.ndarr
 
     They are whole batches where they divide evenly, else every n-th example of each batch.
     """
-    hands = math.gcd(len(batches), processes)
-    rows = slice(rank // hands, None, processes // hands)
-    return [example_ids[rows] for example_ids in batches[rank % hands :: hands]]
+    groups = math.gcd(len(batches), processes)
+    rows = slice(rank // groups, None, processes // groups)
+    return [example_ids[rows] for example_ids in batches[rank % groups :: groups]]
 
 
 def _interleave(example_ids: np.ndarray, strata: np.ndarray) -> np.ndarray:

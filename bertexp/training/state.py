@@ -106,7 +106,7 @@ class TrainState:
         self.seconds += seconds
         self.flops += tally.flops
 
-    def spent(self) -> dict[str, float]:
+    def axes(self) -> dict[str, float]:
         """Return what was spent as ``train/*``: the axes on which runs are compared."""
         found = {
             "train/tokens": self.tokens,

@@ -16,7 +16,7 @@ from bertexp.experiment.prepare import Data
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.training import graphs
-from bertexp.training.loop import Training, Watch, train
+from bertexp.training.loop import Callbacks, Training, train
 from bertexp.training.plan import BatchPlan
 from bertexp.validation import UserError
 
@@ -60,7 +60,7 @@ def trained(
         learner.factors = factors
         weights.append(deepcopy(learner.state_dict()))
 
-        class Recording(Watch):
+        class Recording(Callbacks):
             def log(self, fraction: float, metrics: dict[str, float]) -> None:
                 lines.append(metrics)
 

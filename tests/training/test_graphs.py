@@ -19,7 +19,7 @@ from bertexp.training import graphs
 from bertexp.training.budget import Budget
 from bertexp.training.graphs import end_capture, tensors_of
 from bertexp.training.loading import Packed
-from bertexp.training.loop import Watch, train
+from bertexp.training.loop import Callbacks, train
 from bertexp.training.phase import Phase
 from bertexp.training.plan import COMPILED_LENGTHS, RECORDED_LENGTHS, BatchPlan
 from bertexp.training.prepare import prepare_training
@@ -78,7 +78,7 @@ def run(
             training.batches = training.batches.in_few_shapes(COMPILED_LENGTHS)
         lines: list[dict[str, float]] = []
 
-        class Keeping(Watch):
+        class Keeping(Callbacks):
             def log(self, fraction: float, metrics: dict[str, float]) -> None:
                 lines.append(metrics)
 
