@@ -215,7 +215,7 @@ def _explain(rank: int, failure: ProcessFailure, number: int) -> NoReturn:
         Failure.read(message["message"].removeprefix(f"{_Failed.__name__}: ")).raise_here()
     if failure.exitcode < 0:
         raise UserError(
-            f"process {rank} of {number} was ended by {failure.signal_name()}, perhaps for want "
+            f"process {rank} of {number} was ended by {failure.signal_name()}, possibly out "
             "of memory."
         ) from None
     raise RuntimeError(f"process {rank} of {number} ended with exit code {failure.exitcode}")

@@ -18,14 +18,12 @@ from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.positions import packed
 from bertexp.training import graphs
-from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
-from bertexp.training.loop import Callbacks, Training, train
-from bertexp.training.phase import Phase
+from bertexp.training.loop import Callbacks, Phase, Training, train
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
-from bertexp.training.step import Computed
+from bertexp.training.step import BadSteps, Computed
 
 pytestmark = pytest.mark.gpu
 

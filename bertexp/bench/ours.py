@@ -22,9 +22,8 @@ from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.tracking.trackers import JsonLinesTracker
 from bertexp.training.budget import Budget
 from bertexp.training.loading import load_steps
-from bertexp.training.loop import Callbacks, Training, train
+from bertexp.training.loop import Callbacks, Phase, Training, train
 from bertexp.training.machine import peak_memory
-from bertexp.training.phase import Phase
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
 

@@ -17,7 +17,7 @@ from bertexp.objectives.base import Reference
 from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
-from bertexp.training.phase import Phase
+from bertexp.training.loop import Phase
 
 R = TypeVar("R", bound=RunConfig)
 

@@ -23,7 +23,7 @@ from bertexp.objectives.formats import RowExamples
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.pair_examples import PairExamples
 from bertexp.tracking.base import SafeTracker
-from bertexp.training.phase import Phase
+from bertexp.training.loop import Phase
 
 
 def phase_facts(config: Config, objectives: Sequence[Objective], examples: int) -> dict[str, str]:

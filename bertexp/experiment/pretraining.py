@@ -28,7 +28,7 @@ from bertexp.objectives.learner import Learner
 from bertexp.objectives.samples import Sample
 from bertexp.objectives.task import Task
 from bertexp.tracking.base import SafeTracker
-from bertexp.training.phase import Phase
+from bertexp.training.loop import Phase
 from bertexp.validation import UserError
 
 # What ``evaluate_untrained`` found, for all jobs of this process.

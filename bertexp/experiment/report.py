@@ -14,8 +14,7 @@ from bertexp.experiment.base import Prepared
 from bertexp.experiment.rates import explained
 from bertexp.metrics import describe, known_to
 from bertexp.objectives.learner import Learner, count_parameters
-from bertexp.training.loop import Training
-from bertexp.training.phase import Phase
+from bertexp.training.loop import Phase, Training
 from bertexp.training.state import TrainState
 
 

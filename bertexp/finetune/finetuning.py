@@ -21,7 +21,7 @@ from bertexp.finetune.records import write_record
 from bertexp.objectives.base import Reference
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
-from bertexp.training.phase import Phase
+from bertexp.training.loop import Phase
 
 # The number of labels that the plan names.
 MOST_NAMED = 5

@@ -14,22 +14,21 @@ from torch.distributed.fsdp import register_fsdp_forward_method
 from bertexp import group
 from bertexp.families.trials import pack
 from bertexp.objectives.learner import Learner
-from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget, Start, steps_ahead
 from bertexp.training.checkpoints import Checkpoint
 from bertexp.training.compiler import choose_compiling
 from bertexp.training.graphs import can_record
-from bertexp.training.loop import Training
+from bertexp.training.loop import Phase, Training
 from bertexp.training.machine import (
     AUTOCAST_TYPES,
     MEASURED_STEPS,
     machine_flops,
     measure_seconds_per_token,
 )
-from bertexp.training.phase import Phase
 from bertexp.training.plan import RECORDED_LENGTHS, BatchPlan
 from bertexp.training.setup import build_optimizer
 from bertexp.training.state import TrainState, Window
+from bertexp.training.step import BadSteps
 from bertexp.validation import UserError
 
 

@@ -1,21 +1,29 @@
-"""One step: gradients, and the update of the weights."""
+"""One step: gradients, and the update of the weights unless one of them is not finite."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from bertexp import group
 from bertexp.families.compiling import compiling
 from bertexp.objectives.batch import Batch
 from bertexp.training.shards import whole
+from bertexp.training.state import TrainState
+from bertexp.validation import UserError
 
 if TYPE_CHECKING:
     from bertexp.training.loop import Training
+
+log = logging.getLogger(__name__)
 
 
 class Computed(NamedTuple):
@@ -94,3 +102,56 @@ def accumulate_gradients(
 
 def _divisor(total: int | Tensor) -> int | Tensor:
     return total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1)
+
+
+@dataclass
+class BadSteps:
+    """Counts the steps that were skipped, and ends a run after too many in a row.
+
+    To avoid waiting for a GPU in every step, decisions are read when there are
+    ``limit`` of them or a checkpoint is written. On a CPU there is nothing to wait for.
+
+    Attributes:
+        in_a_row: bad steps since the last good one, as far as decisions have been read.
+    """
+
+    limit: int
+    in_a_row: int = 0
+    _unread: list[tuple[int, list[np.ndarray], Tensor]] = field(default_factory=list)
+
+    def note(self, state: TrainState, batches: list[Batch], good: Tensor) -> None:
+        """Note whether a step was good, shape (), equal in all processes.
+
+        Raises:
+            UserError: there were too many bad ones in a row.
+        """
+        ids = [batch.example_ids for batch in batches]
+        self._unread.append((state.step + 1, ids, good))
+        if good.device.type == "cpu" or len(self._unread) >= self.limit:
+            self.read(state)
+
+    def read(self, state: TrainState) -> None:
+        """Log the bad steps since the last call, and count them in ``state``.
+
+        Raises:
+            UserError: there were too many in a row.
+        """
+        unread, self._unread = self._unread, []
+        flags = torch.stack([good for _, _, good in unread]).tolist() if unread else []
+        for good, (step, ids, _) in zip(flags, unread, strict=True):
+            if good:
+                self.in_a_row = 0
+                continue
+            self.in_a_row += 1
+            state.bad_steps += 1
+            everywhere = [part for parts in group.gathered(ids) for part in parts]
+            log.warning(
+                "step %d is skipped, its loss or gradient is not finite; its examples: %s",
+                step,
+                ", ".join(map(str, np.concatenate(everywhere))),
+            )
+            if self.in_a_row >= self.limit:
+                raise UserError(
+                    f"trainer.max_bad_steps={self.limit}: so many steps in a row, up to step "
+                    f"{step}, had a loss or gradient that is not finite; try a lower optimizer.lr."
+                )

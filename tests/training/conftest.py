@@ -10,13 +10,12 @@ from bertexp.config import Config
 from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
-from bertexp.training.bad_steps import BadSteps
 from bertexp.training.budget import Budget
-from bertexp.training.loop import Training
-from bertexp.training.phase import Phase
+from bertexp.training.loop import Phase, Training
 from bertexp.training.plan import BatchPlan
 from bertexp.training.setup import build_accelerator, build_optimizer
 from bertexp.training.state import TrainState, Window
+from bertexp.training.step import BadSteps
 
 SMALL = (
     *("model.hidden_size=16", "model.intermediate_size=16", "trainer.batch_size=4"),

@@ -19,8 +19,7 @@ from bertexp.training import graphs
 from bertexp.training.budget import Budget
 from bertexp.training.graphs import end_capture, tensors_of
 from bertexp.training.loading import Packed
-from bertexp.training.loop import Callbacks, train
-from bertexp.training.phase import Phase
+from bertexp.training.loop import Callbacks, Phase, train
 from bertexp.training.plan import COMPILED_LENGTHS, RECORDED_LENGTHS, BatchPlan
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
