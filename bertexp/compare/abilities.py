@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from bertexp.compare.refusals import OWN_TEXTS, refusals
+from bertexp.compare.comparable import OWN_TEXTS, obstacles
 from bertexp.compare.results import Ability, Comparison, Yardstick
 from bertexp.compare.runs import Record
 from bertexp.compare.statistics import estimate
@@ -29,7 +29,7 @@ def find_abilities(runs: Sequence[Record], labels: Sequence[str]) -> tuple[Abili
     found = []
     for name in dict.fromkeys(name for run in finished for name in _names(run)):
         having = [run for run in finished if name in run.metrics]
-        if refusals(having, name):
+        if obstacles(having, name):
             continue
         row = describe(name)
         for label in labels:

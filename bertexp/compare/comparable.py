@@ -1,23 +1,17 @@
-"""Whether runs may be compared, and notes for readers of the comparison."""
+"""Whether runs may be compared by a metric: what must be the same, and what is not."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
-from bertexp.compare.budgets import UNITS, first_trained, is_midway, spent
-from bertexp.compare.results import Difference
 from bertexp.compare.runs import Record
-from bertexp.compare.settings import ENCODER, SEED, varying
 from bertexp.console import value_text
-from bertexp.metrics import BITS_PER_BYTE, describe
+from bertexp.metrics import BITS_PER_BYTE
 
 DEFAULT_METRIC = "eval/loss"
-LENGTH = "task.max_length"
-# Tokens a step that differ by no more are those of padding.
-SAME_TOKENS = 1.02
+# Metrics that are measured on texts of their own, before any tokenizer.
+OWN_TEXTS = ("eval/probe/", "eval/minimal_pairs", "finetune/")
 
 
 def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
@@ -67,155 +61,41 @@ def default_metric(runs: Sequence[Record]) -> str:
     return BITS_PER_BYTE if has_it and by_words else DEFAULT_METRIC
 
 
-def undirected(metric: str) -> list[str]:
-    if describe(metric).best:
-        return []
-    return [
-        f"Not ranked: it is unknown whether a higher {metric} is better; a plugin can tell, with "
-        f"bertexp.metrics.register('{metric}', lower_is_better=...)."
-    ]
+def obstacles(runs: Sequence[Record], metric: str) -> dict[str, list[str]]:
+    """Return what must be the same in all runs and is not, with its fingerprints.
 
+    A better number on other data is not a better model.
 
-def notes(
-    runs: Sequence[Record],
-    others: Sequence[str],
-    differences: Sequence[Difference],
-    at: str,
-    budget: float | None,
-) -> list[str]:
-    """Return notes on the figures, a line each.
-
-    Args:
-        others: the keys in which runs of a setting differ.
+    Returns:
+        By name: ``tokenizer``, ``bank`` (unless the tokenizer differs, on which it depends) or
+        ``corpus``.
     """
-    counted = [run for run in runs if run.value is not None]
-    found = []
-    valued = Counter(run.setting for run in counted)
-    for label, number in Counter(run.setting for run in runs).items():
-        if lacking := number - valued[label]:
-            found.append(f"{label}: {lacking} of {number} runs without a value.")
-    found += _pooled(counted, others)
-    alone = (each.setting for each in differences if not each.seeds)
-    found += [f"{label}: no run is a pair with one of the baseline." for label in alone]
-    if budget is None:
-        found += _unequal_ends(counted, at)
-    else:
-        found += _unmeasured(runs, at, budget)
-        if midway := sum(is_midway(run.curve, budget) for run in counted):
-            found.append(
-                f"{midway} of {len(counted)} runs trained on after {spent(at, budget)}: they are "
-                "compared in mid-course, not at the end of their schedule."
-            )
-        if at == "steps":
-            found += _unequal_steps(counted)
-    return found + _cautions(counted)
-
-
-def _unequal_ends(runs: Sequence[Record], at: str) -> list[str]:
-    ends = sorted({run.curve[-1][0] for run in runs if run.curve})
-    if len(ends) < 2:
-        return []
-    return [
-        f"Runs are compared at their ends: after {spent(at, ends[0])} to {spent(at, ends[-1])}."
-    ]
-
-
-def _unmeasured(runs: Sequence[Record], at: str, budget: float) -> list[str]:
-    firsts = [(run, first_trained(run.curve) or 0) for run in runs if run.value is None]
-    late = [(run, first) for run, first in firsts if 0 < budget < first]
-    if not late:
-        return []
-    column = UNITS[at].column
-    every = min(
-        int(step * budget / first)
-        for run, first in late
-        for line in run.history
-        if line.get(column) == first and (step := line.get("step"))
-    )
-    advice = f"evaluation.every={every}" if every else "a smaller evaluation.every"
-    return [
-        f"{len(late)} of {len(runs)} runs had no evaluation up to {spent(at, budget)} but the "
-        f"one before their first step: they have no verdict; {advice} gives them one."
-    ]
-
-
-def _pooled(runs: Sequence[Record], others: Sequence[str]) -> list[str]:
-    """Return what intervals are over besides seeds, a line each."""
-    found = []
-    pooled = varying(others, [(run.setting, run.config) for run in runs])
-    if apart := [key for key in others if key not in (SEED, ENCODER, *pooled)]:
-        found.append(f"Settings differ in {', '.join(apart)} as well.")
-    if more := [key for key in pooled if key not in (SEED, ENCODER)]:
-        found.append(
-            f"Settings pool runs that differ in {', '.join(more)}: they are averaged within "
-            "each seed, and intervals are over seeds."
-        )
-    if ENCODER in others:
-        found.append(
-            "Seeds are those that the encoders were pre-trained with: runs fine-tuned from one "
-            "encoder, or from encoders of one seed, are averaged."
-        )
-    elif any(run.encoder for run in runs):
-        found.append(
-            "Seeds are those of fine-tuning: intervals are about these encoders, not about how "
-            "they were pre-trained."
-        )
+    parts: tuple[str, ...] = ("tokenizer", "bank", "corpus")
+    if metric.startswith(OWN_TEXTS):
+        # A share of right answers can be compared whatever text is cut into.
+        parts = ("bank",)
+    elif metric.startswith(BITS_PER_BYTE):
+        parts = ("bank", "corpus")
+    found = {part: distinct(fingerprint(run, part, metric) for run in runs) for part in parts}
+    found = {part: values for part, values in found.items() if len(values) > 1}
+    if "tokenizer" in found:
+        found.pop("bank", None)
     return found
 
 
-def _unequal_steps(runs: Sequence[Record]) -> list[str]:
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        if (budget := run.summary.get("budget", {})).get("step"):
-            found.setdefault(run.setting, []).append(budget["tokens"] / budget["step"])
-    # Seeds differ in the texts that they read, which are of any length.
-    rates = [fmean(each) for each in found.values()]
-    if not rates or max(rates) <= SAME_TOKENS * min(rates):
-        return []
+def in_common(runs: Sequence[Record]) -> list[str]:
+    """Return the metrics on texts of their own by which all runs can be compared."""
+    shared = set.intersection(*({*run.metrics} for run in runs))
     return [
-        f"A step is not the same for all: it has {min(rates):,.0f} to {max(rates):,.0f} tokens; "
-        "--at tokens compares at equal ones."
+        name
+        for name in runs[0].metrics
+        if name in shared
+        and name.startswith((*OWN_TEXTS, BITS_PER_BYTE))
+        and not name.startswith("eval/minimal_pairs/")
+        and "@" not in name
+        and not obstacles(runs, name)
     ]
-
-
-def _cautions(runs: Sequence[Record]) -> list[str]:
-    found = []
-    lengths = distinct(run.config.get(LENGTH) for run in runs)
-    if len(lengths) > 1:
-        found.append(f"Runs differ in {LENGTH} ({_some(lengths)}).")
-    inputs = [distinct(fingerprint(run, part, "") for run in runs) for part in ("corpus", "tokens")]
-    if differ_in_tokenizers(runs):
-        found.append(
-            "Runs have different tokenizers, and their losses are over different tokens: "
-            f"{BITS_PER_BYTE} is what they are compared by unless --metric names another."
-        )
-    elif len(inputs[0]) == 1 < len(inputs[1]):
-        found.append("Runs were trained on different tokens of the same corpus.")
-    if differ_in_strategies(runs) and any(BITS_PER_BYTE in run.metrics for run in runs):
-        found.append(
-            "Runs have different masking strategies, and a token masked alone is given away by "
-            f"the other pieces of its word: {BITS_PER_BYTE} is what they are compared by unless "
-            "--metric names another."
-        )
-    return found + _other_versions(runs)
-
-
-def _other_versions(runs: Sequence[Record]) -> list[str]:
-    found = []
-    versions = [run.summary.get("versions", {}) for run in runs]
-    for name in dict.fromkeys(name for known in versions for name in known):
-        values = distinct(known.get(name) for known in versions)
-        if len(values) > 1:
-            what = "the code" if name == "git_commit" else name
-            found.append(f"Runs are of different versions of {what} ({_some(values)}).")
-    return found
 
 
 def distinct(values: Iterable[Any]) -> list[str]:
     return sorted({value_text(value) for value in values if value is not None})
-
-
-def _some(values: Sequence[str]) -> str:
-    """Return a few of the values, with commits shortened to seven digits."""
-    cut = [value[:7] + "+" * value.endswith("+") * (len(value) > 7) for value in values[:3]]
-    return ", ".join([*cut, "…"] if len(values) > 3 else cut)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import UNITS, default_unit, is_midway, measure
-from bertexp.compare.comparable import default_metric, measured_on, notes, undirected
+from bertexp.compare.comparable import default_metric, measured_on
 from bertexp.compare.effects import find_effects
 from bertexp.compare.examples import clustered_difference
-from bertexp.compare.refusals import refusals
+from bertexp.compare.notes import notes, refusals
 from bertexp.compare.results import ComparedRun, Comparison, ExampleDifference, Setting
 from bertexp.compare.runs import Record
 from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults
@@ -24,7 +24,7 @@ from bertexp.compare.verdicts import (
     rule_of,
 )
 from bertexp.console import shown
-from bertexp.metrics import Metric, describe
+from bertexp.metrics import Metric, cost, describe
 from bertexp.validation import UserError, nearest, require_choice, require_margin
 
 
@@ -78,12 +78,12 @@ def _comparison(
 ) -> Comparison:
     """Compare the values of measured runs; ``keys`` and ``others`` as ``group`` returns them."""
     counted = [run for run in runs if run.value is not None]
-    refused, row = refusals(counted, metric) + undirected(metric), describe(metric)
+    refused, row = refusals(counted, metric), describe(metric)
     values = _values(counted)
     settings = _settings(runs, keys, values, row)
     chosen = _baseline(settings, baseline) if settings and not refused else None
     if not refused:
-        settings.sort(key=lambda s: (s.mean is None, (s.mean or 0) * (-1, 1)[row.best == "min"]))
+        settings.sort(key=lambda s: math.inf if s.mean is None else cost(metric, s.mean))
     swept = {setting.label: setting.values for setting in settings}
     base = chosen if chosen in values else None
     found = differences(values, base, row, rule) if base else ()
@@ -99,14 +99,13 @@ def _comparison(
         warnings=(*refused, *notes(runs, others, found, at, budget)),
         settings=tuple(settings),
         differences=found,
-        effects=find_effects(swept, values, base, row, rule) if base else (),
         runs=tuple(_compared(run) for run in runs),
+        effects=find_effects(swept, values, base, row, rule) if base else (),
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
         yardsticks=find_yardsticks(runs, abilities),
         answered=_answered(runs),
-        margin=rule.margin,
-        anytime=rule.anytime,
+        **rule._asdict(),
         looks=all_looks(values, base, row) if base and rule.anytime else {},
     )
 

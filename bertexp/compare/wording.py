@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 from bertexp.compare.abilities import explained, uncertainty
@@ -103,7 +102,7 @@ def circumstances(comparison: Comparison) -> str:
         parts.append("lower is better" if comparison.lower_is_better else "higher is better")
     if known := one_run(comparison):
         parts.append(known)
-    return f"{_others(comparison)} {'; '.join(parts)}.".lstrip()
+    return f"{'; '.join(parts)}."
 
 
 def legend(comparison: Comparison) -> str:
@@ -207,23 +206,6 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
     needed = difference.seeds_needed
     more = f"; about {plural(needed, 'seed')} would be needed" if needed else ""
     return f"Not resolved: {setting} is {apart} ({known}){more}."
-
-
-def _others(comparison: Comparison) -> str:
-    chief = _chief(comparison) if comparison.ranked else None
-    verdicts = Counter(verdict(d) for d in comparison.differences if chief and d is not chief)
-    if not verdicts:
-        return ""
-    wording = {
-        "better": ("is better too", "are better too"),
-        "worse": ("is worse", "are worse"),
-        "equal": ("has equal results", "have equal results"),
-        "same": ("is the same", "are the same"),
-        "not resolved": ("is not resolved", "are not resolved"),
-        "one seed": ("has one seed too", "have one seed too"),
-    }
-    parts = [f"{verdicts[v]} {wording[v][verdicts[v] > 1]}" for v in wording if verdicts[v]]
-    return f"Of the others, {', '.join(parts)}."
 
 
 def _pair(label: str, comparison: Comparison) -> tuple[str, str]:

@@ -102,7 +102,6 @@ def test_the_headline_is_about_the_best(simulate: Simulate) -> None:
     comparison = simulate(TWO, differences=tuple(found))
     assert wording.headline(comparison).startswith("c is better than 0.15 by 0.200 nats")
     assert wording.circumstances(comparison) == (
-        "Of the others, 1 is better too, 1 is worse, 1 has equal results, 1 is not resolved. "
         "eval/loss (nats) after 1M predicted tokens; 2 settings, 6 runs; lower is better."
     )
 
