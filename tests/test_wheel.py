@@ -65,8 +65,8 @@ def test_runs_from_any_folder(installed: Path, tmp_path: Path) -> None:
 def test_holds_what_the_page_is_made_of(installed: Path, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from bertexp.compare.page import write_page;"
-        "from bertexp.compare.results import Comparison;"
-        "nothing = Comparison('eval/loss', True, 'steps', None, (), None, True, (), (), (), ());"
+        "from bertexp.compare.results import Results;"
+        "nothing = Results('eval/loss', True, 'steps', None, (), None, True, (), (), (), ());"
         "print(write_page(nothing, Path('.')).stat().st_size)"
     )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

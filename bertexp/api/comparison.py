@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from bertexp.compare.comparison import compare
 from bertexp.compare.plots import curves_figure, metric_figure, rates_figure
 from bertexp.compare.report import unrelated, write_files
-from bertexp.compare.results import Comparison as Results
+from bertexp.compare.results import Results
 from bertexp.compare.runs import SWEEP_FILE, evaluated, read_runs
 from bertexp.compare.sweep import setting_rows, sweep_metric
 from bertexp.compare.table import render

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertexp.compare.comparable import OWN_TEXTS, obstacles
-from bertexp.compare.results import Ability, Comparison, Yardstick
+from bertexp.compare.results import Ability, Results, Yardstick
 from bertexp.compare.runs import Record
 from bertexp.compare.statistics import estimate
 from bertexp.console import MISSING, number
@@ -77,7 +77,7 @@ def find_yardsticks(runs: Sequence[Record], abilities: Sequence[Ability]) -> tup
     )
 
 
-def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple[str, list[str]]]:
+def yardstick_rows(comparison: Results, metrics: Sequence[str]) -> list[tuple[str, list[str]]]:
     known = {one.metric: one for one in comparison.yardsticks}
     kinds = {
         "untrained": "untrained",
@@ -99,7 +99,7 @@ def yardstick_rows(comparison: Comparison, metrics: Sequence[str]) -> list[tuple
     return rows
 
 
-def uncertainty(comparison: Comparison, metric: str, means: Sequence[float | None]) -> float | None:
+def uncertainty(comparison: Results, metric: str, means: Sequence[float | None]) -> float | None:
     """Return the uncertainty of an accuracy of one run, at the mean of all settings."""
     values = [mean for mean in means if mean is not None]
     count = comparison.answered.get(metric)
@@ -110,7 +110,7 @@ def is_finetuned(metric: str) -> bool:
     return not describe(metric).comparison
 
 
-def explained(comparison: Comparison) -> str:
+def explained(comparison: Results) -> str:
     metrics = dict.fromkeys(ability.metric for ability in comparison.abilities)
     rows = {metric: describe(metric) for metric in metrics}
     parts = []

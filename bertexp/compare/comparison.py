@@ -11,7 +11,7 @@ from bertexp.compare.comparable import default_metric, measured_on
 from bertexp.compare.effects import find_effects
 from bertexp.compare.examples import clustered_difference
 from bertexp.compare.notes import notes, refusals
-from bertexp.compare.results import ComparedRun, Comparison, ExampleDifference, Setting
+from bertexp.compare.results import ComparedRun, ExampleDifference, Results, Setting
 from bertexp.compare.runs import Record
 from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults
 from bertexp.compare.statistics import estimate
@@ -37,7 +37,7 @@ def compare(
     at: str | None = None,
     evaluation: str | None = None,
     margin: float | None = None,
-) -> Comparison:
+) -> Results:
     """Compare runs.
 
     Args:
@@ -46,7 +46,7 @@ def compare(
         by: keys that tell settings apart; by default all that differ, except the seed.
         baseline: ``"key=value, ..."`` of the setting to compare the others with; by default
             the one nearest to what ``conf/`` ships.
-        at: the unit of the budget, see ``Comparison``; by default ``steps``, or ``tokens`` where
+        at: the unit of the budget, see ``Results``; by default ``steps``, or ``tokens`` where
             these are what runs were given.
         evaluation: the name of the saved evaluation whose figures the runs were read with.
         margin: differences within it, in the metric's unit, are the same for the user.
@@ -75,7 +75,7 @@ def _comparison(
     budget: float | None,
     baseline: str | None,
     rule: Rule,
-) -> Comparison:
+) -> Results:
     """Compare the values of measured runs; ``keys`` and ``others`` as ``group`` returns them."""
     counted = [run for run in runs if run.value is not None]
     refused, row = refusals(counted, metric), describe(metric)
@@ -88,7 +88,7 @@ def _comparison(
     base = chosen if chosen in values else None
     found = differences(values, base, row, rule) if base else ()
     abilities = find_abilities(runs, [*swept])
-    return Comparison(
+    return Results(
         metric=metric,
         lower_is_better=row.lower_is_better,
         at=at,

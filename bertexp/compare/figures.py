@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertexp.compare.results import ComparedRun, Comparison, Setting
+from bertexp.compare.results import ComparedRun, Results, Setting
 from bertexp.compare.settings import in_order, short_keys
 from bertexp.console import shortened_apart, value_text
 
@@ -50,7 +50,7 @@ class Drawn:
         return any(len(run.curve) > 1 for run in self.runs)
 
 
-def drawn(comparison: Comparison) -> list[Drawn]:
+def drawn(comparison: Results) -> list[Drawn]:
     """Return the settings in the order of their values, or as they come where no key is numeric."""
     keys, key = comparison.keys, x_key(comparison)
     others = [k for k in keys if k != key] if key else []
@@ -85,7 +85,7 @@ def drawn(comparison: Comparison) -> list[Drawn]:
     return found
 
 
-def x_key(comparison: Comparison) -> str | None:
+def x_key(comparison: Results) -> str | None:
     """Return the numeric key that belongs on an x axis: the one with the most values.
 
     None where no key is numeric, or the others have too many values to tell apart.
@@ -117,7 +117,7 @@ class Rates:
         return self.losses_SR - np.nanmin(self.losses_SR, axis=0)
 
 
-def rates(comparison: Comparison) -> Rates | None:
+def rates(comparison: Results) -> Rates | None:
     """Return the losses by evaluation rate of the settings, or None with fewer than two of either.
 
     Only finished runs count: the others were evaluated before their end.

@@ -13,7 +13,7 @@ import numpy as np
 from bertexp.compare import abilities, figures, wording
 from bertexp.compare.budgets import UNITS
 from bertexp.compare.figures import Curve, Drawn, Rates, curve_window, metric_window, window
-from bertexp.compare.results import Ability, Comparison, Difference, Look, Setting
+from bertexp.compare.results import Ability, Difference, Look, Results, Setting
 from bertexp.compare.settings import described, short_keys
 from bertexp.console import number, plural, value_text
 from bertexp.metrics import describe
@@ -37,14 +37,14 @@ FILTERS: dict[str, Callable[..., Any]] = {
 Bar = dict[str, Any]
 
 
-def write_page(comparison: Comparison, folder: Path) -> Path:
+def write_page(comparison: Results, folder: Path) -> Path:
     """Write ``compare.html``, whose tables need no JavaScript, and return its path."""
     path = folder / "compare.html"
     path.write_text(render(comparison), encoding="utf-8")
     return path
 
 
-def render(comparison: Comparison) -> str:
+def render(comparison: Results) -> str:
     settings, rates = figures.drawn(comparison), figures.rates(comparison)
     metrics = [*comparison.by_metric]
     reach = _reach(comparison.effects)
@@ -78,7 +78,7 @@ def render(comparison: Comparison) -> str:
     )
 
 
-def _rows(comparison: Comparison, settings: Sequence[Drawn]) -> list[dict[str, Any]]:
+def _rows(comparison: Results, settings: Sequence[Drawn]) -> list[dict[str, Any]]:
     """Return a row for each setting: against the baseline, and what its encoders can do."""
     as_drawn = {s.setting.label: s for s in settings}
     differences = {d.setting: d for d in comparison.differences}
@@ -160,7 +160,7 @@ def _bar(
     }
 
 
-def _paths(comparison: Comparison) -> list[dict[str, Any]]:
+def _paths(comparison: Results) -> list[dict[str, Any]]:
     """Return how each setting's interval narrowed: points of an SVG of 100 by 100, in one scale.
 
     A difference of 0 is in the middle, ``reach`` at the upper edge.
@@ -206,7 +206,7 @@ def _heat(rates: Rates) -> list[tuple[str, list[tuple[float | None, float]]]]:
     return [(name, [*zip(row, heat, strict=True)]) for name, row, heat in rows]
 
 
-def _data(comparison: Comparison, settings: Sequence[Drawn]) -> dict[str, Any]:
+def _data(comparison: Results, settings: Sequence[Drawn]) -> dict[str, Any]:
     measured = [s for s in settings if s.setting.mean is not None]
     with_curve = [s for s in settings if s.has_curve]
     places = [s.x for s in measured if s.x is not None]

@@ -17,7 +17,7 @@ from matplotlib.transforms import ScaledTranslation
 from bertexp.compare import figures
 from bertexp.compare.budgets import UNITS
 from bertexp.compare.figures import Drawn, curve_window, metric_window
-from bertexp.compare.results import Comparison
+from bertexp.compare.results import Results
 from bertexp.compare.wording import decimals
 from bertexp.console import compact, number
 from bertexp.plotting import (
@@ -39,7 +39,7 @@ from bertexp.validation import UserError
 MOST_NAMED, MOST_ANNOTATED = 12, 25
 
 
-def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
+def write_plots(comparison: Results, folder: Path) -> list[Path]:
     """Write the plots that a comparison has numbers for; returns their paths.
 
     ``metric.png``: the metric against the swept key, with 95% intervals and the single runs.
@@ -55,7 +55,7 @@ def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
         ]
 
 
-def save_figure(comparison: Comparison, path: Path) -> None:
+def save_figure(comparison: Results, path: Path) -> None:
     """Write the metric of every setting to a PDF, SVG or PNG; of a single one its curves.
 
     Raises:
@@ -71,7 +71,7 @@ def save_figure(comparison: Comparison, path: Path) -> None:
             raise UserError(f"--save {path}: cannot be written ({error.strerror}).") from error
 
 
-def metric_figure(comparison: Comparison) -> Figure | None:
+def metric_figure(comparison: Results) -> Figure | None:
     """Return the metric of every setting, or None with fewer than two that have it."""
     settings = [s for s in figures.drawn(comparison) if s.setting.mean is not None]
     if len(settings) < 2:
@@ -167,7 +167,7 @@ def _figure(axes: Axes) -> Figure:
     return figure
 
 
-def curves_figure(comparison: Comparison) -> Figure | None:
+def curves_figure(comparison: Results) -> Figure | None:
     """Return the learning curves, or None where no run has two evaluations."""
     settings = [s for s in figures.drawn(comparison) if s.has_curve]
     if not settings:
@@ -201,7 +201,7 @@ def _named(settings: Sequence[Drawn]) -> Sequence[Drawn]:
     return [settings[i * (len(settings) - 1) // 7] for i in range(8)]
 
 
-def rates_figure(comparison: Comparison) -> Figure | None:
+def rates_figure(comparison: Results) -> Figure | None:
     found = figures.rates(comparison)
     if found is None:
         return None
@@ -234,5 +234,5 @@ def rates_figure(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _heading(comparison: Comparison) -> str:
+def _heading(comparison: Results) -> str:
     return comparison.heading if len(comparison.keys) == 1 else ""

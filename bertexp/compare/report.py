@@ -18,7 +18,7 @@ from bertexp.compare.comparable import distinct
 from bertexp.compare.comparison import compare
 from bertexp.compare.page import write_page
 from bertexp.compare.plots import write_plots
-from bertexp.compare.results import Comparison, write_csv_file, write_json_file
+from bertexp.compare.results import Results, write_csv_file, write_json_file
 from bertexp.compare.runs import Record, is_run, read_runs
 from bertexp.compare.settings import SEED, differing_keys
 from bertexp.compare.table import render
@@ -38,7 +38,7 @@ NAMED, WIDEST = 4, 34
 DECIMALS = 3
 
 
-def compare_runs(runs: Sequence[Record], output: Path, **chosen: Any) -> Comparison:
+def compare_runs(runs: Sequence[Record], output: Path, **chosen: Any) -> Results:
     """Run ``compare`` with ``chosen``, write all files to ``output`` and print the table."""
     comparison = compare(runs, **chosen)
     terminal = console.output()
@@ -55,7 +55,7 @@ def compare_runs(runs: Sequence[Record], output: Path, **chosen: Any) -> Compari
     return comparison
 
 
-def write_files(comparison: Comparison, output: Path) -> list[Path]:
+def write_files(comparison: Results, output: Path) -> list[Path]:
     """Write the page, the tables and the plots of a comparison; returns their paths.
 
     Raises:

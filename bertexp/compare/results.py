@@ -26,7 +26,7 @@ class ComparedRun:
     Attributes:
         folder: its folder, relative to the working directory where it is below it.
         status: ``finished``, ``running``, ``interrupted`` or ``failed``.
-        curve: (spent, metric) of every evaluation, in the unit of ``Comparison.at``.
+        curve: (spent, metric) of every evaluation, in the unit of ``Results.at``.
     """
 
     folder: str
@@ -71,13 +71,13 @@ class Difference:
         setting: its label; of an effect, the value or the two values of keys that have it.
         mean: setting minus baseline, in the metric's unit; without a pair of their means.
         low, high: 95% interval of the difference, None for fewer than two seeds; if
-            ``Comparison.anytime``, of all differences together, None for too few seeds.
+            ``Results.anytime``, of all differences together, None for too few seeds.
         p_value: two-sided, of the paired t test; None for fewer than two seeds. If
-            ``Comparison.anytime``, valid at any number of seeds.
+            ``Results.anytime``, valid at any number of seeds.
         verdict: ``better``, ``worse``, ``same`` (within the margin), ``not resolved`` or
             ``one seed``; of an interaction ``resolved`` instead of the first two.
         seeds_needed: seeds that would resolve a difference of this size with a power of 80%, if
-            ``Comparison.anytime`` if more are like those so far; None where it is resolved or not
+            ``Results.anytime`` if more are like those so far; None where it is resolved or not
             known.
     """
 
@@ -157,7 +157,7 @@ class Yardstick:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Results:
     """Settings side by side.
 
     Attributes:
@@ -218,14 +218,14 @@ class Comparison:
         return dict(found)
 
 
-def write_json_file(comparison: Comparison, output: Path) -> Path:
-    """Write ``compare.json``: the fields of ``Comparison``, with the ``format`` they are in."""
+def write_json_file(comparison: Results, output: Path) -> Path:
+    """Write ``compare.json``: the fields of ``Results``, with the ``format`` they are in."""
     path = output / JSON_FILE
     write_json(path, {"format": FORMAT, **asdict(comparison)})
     return path
 
 
-def write_csv_file(comparison: Comparison, output: Path) -> Path:
+def write_csv_file(comparison: Results, output: Path) -> Path:
     """Write ``compare.csv``: a row a run, with what was swept and all it was evaluated on."""
     values = {setting.label: setting.values for setting in comparison.settings}
     metrics = list(dict.fromkeys(name for run in comparison.runs for name in run.metrics))

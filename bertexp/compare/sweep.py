@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from bertexp.compare import anytime, wording
 from bertexp.compare.comparison import compare
 from bertexp.compare.report import compare_runs
-from bertexp.compare.results import Comparison, Difference
+from bertexp.compare.results import Difference, Results
 from bertexp.compare.runs import read_run, read_runs
 from bertexp.compare.statistics import ALPHA
 from bertexp.compare.verdicts import RESOLVE_FILE
@@ -77,19 +77,19 @@ def _finetune_metric(config: DictConfig) -> str | None:
     return metrics if isinstance(metrics, str) else metrics[0] if metrics else None
 
 
-def _fine_tuned(comparison: Comparison) -> list[str]:
+def _fine_tuned(comparison: Results) -> list[str]:
     named = (setting.values.get("run") for setting in comparison.settings)
     return [str(run) for run in named if run and (Path(str(run)) / FOLDER).is_dir()]
 
 
-def _facts(comparison: Comparison) -> dict[str, object]:
+def _facts(comparison: Results) -> dict[str, object]:
     """Return what the rows are about, and the answer."""
     names = ("metric", "lower_is_better", "at", "budget", "baseline", "margin", "warnings")
     found = {name: getattr(comparison, name) for name in names}
     return {"answer": wording.headline(comparison)} | found
 
 
-def setting_rows(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
+def setting_rows(comparison: Results) -> tuple[list[str], list[list[object]]]:
     """Return the columns, and a row a setting: its difference to the baseline, its abilities."""
     abilities = comparison.by_metric
     differences = {difference.setting: difference for difference in comparison.differences}
@@ -149,7 +149,7 @@ def fewest_seeds(settings: int) -> int:
     return anytime.fewest_seeds(ALPHA / max(settings - 1, 1))
 
 
-def _progress(comparison: Comparison) -> Iterator[str]:
+def _progress(comparison: Results) -> Iterator[str]:
     """Yield the baseline, then each setting's difference, interval, verdict and number of seeds."""
     fewest = fewest_seeds(len(comparison.differences) + 1)
     names = wording.short_names(comparison)

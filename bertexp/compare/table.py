@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bertexp.compare import wording
 from bertexp.compare.abilities import DECIMALS, is_finetuned, yardstick_rows
-from bertexp.compare.results import Ability, Comparison, Difference, Setting
+from bertexp.compare.results import Ability, Difference, Results, Setting
 from bertexp.console import MISSING, aligned, number, table, value_text
 
 STYLES = {
@@ -35,7 +35,7 @@ _LATEX = {
 }
 
 
-def render(comparison: Comparison) -> RenderableType:
+def render(comparison: Results) -> RenderableType:
     """Return the warnings, the answer, the settings and their differences, for 80 columns."""
     parts: list[RenderableType] = [Text("")]
     if comparison.warnings:
@@ -58,13 +58,13 @@ def render(comparison: Comparison) -> RenderableType:
     return Group(*parts)
 
 
-def tables(comparison: Comparison) -> list[Table]:
+def tables(comparison: Results) -> list[Table]:
     """Return the settings with their differences, and the effects where there are any."""
     effects = [_effects(comparison.effects)] if comparison.effects else []
     return [_settings(comparison), *effects]
 
 
-def _settings(comparison: Comparison) -> Table:
+def _settings(comparison: Results) -> Table:
     compared = {d.setting: d for d in comparison.differences}
     digits = wording.decimals(comparison)
     more = _verdict_columns(comparison.differences)
@@ -119,7 +119,7 @@ def _interval(
     return f"{shown}\n({ends})"
 
 
-def _name(comparison: Comparison, setting: Setting) -> Text:
+def _name(comparison: Results, setting: Setting) -> Text:
     """Return a label without the folder that all values of the key share, as a sweep's runs do."""
     if len(comparison.keys) != 1 or not setting.label.startswith(comparison.heading):
         return Text(setting.label)
@@ -133,7 +133,7 @@ def _name(comparison: Comparison, setting: Setting) -> Text:
 Figure = Callable[[Ability], str]
 
 
-def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
+def _abilities(comparison: Results) -> Iterator[RenderableType]:
     found = comparison.by_metric
     probes = [metric for metric in found if not is_finetuned(metric)]
     for first in range(0, len(probes), PROBES_ABREAST):
@@ -160,7 +160,7 @@ def _abilities(comparison: Comparison) -> Iterator[RenderableType]:
 
 
 def _ability_table(
-    comparison: Comparison, cells: Sequence[tuple[str, Mapping[str, Ability], Figure]]
+    comparison: Results, cells: Sequence[tuple[str, Mapping[str, Ability], Figure]]
 ) -> Table:
     columns = (comparison.heading, *(head for head, _, _ in cells))
     made = table(*columns, left={*columns} - {SEEDS})
@@ -182,7 +182,7 @@ def _mean(found: Ability) -> str:
     return f"{number(found.mean, DECIMALS)} ({low}–{high})"
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparison: Results) -> str:
     """Return the answer, the settings and effects in tables, and what the figures mean."""
     parts = [_in_markdown(line) for line in (wording.headline(comparison), *comparison.warnings)]
     for made in tables(comparison):
@@ -192,7 +192,7 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join([*parts, _in_markdown(wording.legend(comparison))])
 
 
-def latex(comparison: Comparison) -> str:
+def latex(comparison: Results) -> str:
     """Return a table for LaTeX's package booktabs; its caption has the answer and the legend."""
     caption = [wording.headline(comparison), *comparison.warnings, wording.legend(comparison)]
     lines = ["% \\usepackage{booktabs}", r"\begin{table}", r"\centering"]

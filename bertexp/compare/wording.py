@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bertexp.compare.abilities import explained, uncertainty
 from bertexp.compare.budgets import spent
-from bertexp.compare.results import Comparison, Difference, ExampleDifference, Setting
+from bertexp.compare.results import Difference, ExampleDifference, Results, Setting
 from bertexp.console import MISSING, number, plural, shortened_apart
 
 
@@ -17,7 +17,7 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
-def decimals(comparison: Comparison) -> int:
+def decimals(comparison: Results) -> int:
     """Return how many decimals the metric deserves: two digits of its spread over seeds.
 
     Where no setting has two seeds, two digits of the range of the means.
@@ -51,15 +51,15 @@ def two_digits(spread: float) -> int:
     return min(max(1 - math.floor(math.log10(spread)), 0), 6) if spread else 3
 
 
-def short_names(comparison: Comparison) -> dict[str, str]:
+def short_names(comparison: Results) -> dict[str, str]:
     return shortened_apart(setting.label for setting in comparison.settings)
 
 
-def within(comparison: Comparison) -> str:
+def within(comparison: Results) -> str:
     return f"to within {comparison.margin:g} {comparison.unit}".rstrip()
 
 
-def correction(comparison: Comparison, count: int) -> str:
+def correction(comparison: Results, count: int) -> str:
     """Return how verdicts on so many differences were corrected; starts with a space, or empty."""
     together = f" for all {count} together" if count > 1 else ""
     if comparison.anytime:
@@ -67,7 +67,7 @@ def correction(comparison: Comparison, count: int) -> str:
     return together and f"{together} (Holm)"
 
 
-def of_means(comparison: Comparison) -> str:
+def of_means(comparison: Results) -> str:
     """Return how intervals of means differ from those of differences; empty if they do not."""
     if not comparison.anytime:
         return ""
@@ -77,7 +77,7 @@ def of_means(comparison: Comparison) -> str:
     )
 
 
-def headline(comparison: Comparison) -> str:
+def headline(comparison: Results) -> str:
     settings = [s for s in comparison.settings if s.mean is not None]
     if not settings:
         return f"No run has {comparison.metric} yet."
@@ -91,7 +91,7 @@ def headline(comparison: Comparison) -> str:
     return _sentence(chief, comparison)
 
 
-def circumstances(comparison: Comparison) -> str:
+def circumstances(comparison: Results) -> str:
     budget = comparison.budget
     where = "at the end of each run" if budget is None else f"after {spent(comparison.at, budget)}"
     parts = [
@@ -105,7 +105,7 @@ def circumstances(comparison: Comparison) -> str:
     return f"{'; '.join(parts)}."
 
 
-def legend(comparison: Comparison) -> str:
+def legend(comparison: Results) -> str:
     """Return what the figures in the tables mean."""
 
     def together(found: Sequence[Difference]) -> str:
@@ -140,7 +140,7 @@ def legend(comparison: Comparison) -> str:
     return " ".join(filter(None, parts))
 
 
-def one_run(comparison: Comparison) -> str:
+def one_run(comparison: Results) -> str:
     """Return how exactly an accuracy's number of examples lets one run's be known; else nothing."""
     count = comparison.answered.get(comparison.metric)
     half = uncertainty(comparison, comparison.metric, [s.mean for s in comparison.settings])
@@ -162,13 +162,13 @@ def example_by_example(found: ExampleDifference) -> str:
     )
 
 
-def _average(setting: Setting, comparison: Comparison) -> str:
+def _average(setting: Setting, comparison: Results) -> str:
     value = f"{number(setting.mean, decimals(comparison))} {comparison.unit}".rstrip()
     between = _between(setting.low, setting.high, setting.seeds, decimals(comparison))
     return f"{short_names(comparison)[setting.label]}: {comparison.metric} is {value} ({between})"
 
 
-def _chief(comparison: Comparison) -> Difference | None:
+def _chief(comparison: Results) -> Difference | None:
     """Return the difference that matters most: the best of those that are resolved as better."""
     sign = 1 if comparison.lower_is_better else -1
     order = ("better", "not resolved", "one seed", "same", "worse")
@@ -179,7 +179,7 @@ def _chief(comparison: Comparison) -> Difference | None:
     )
 
 
-def _sentence(difference: Difference, comparison: Comparison) -> str:
+def _sentence(difference: Difference, comparison: Results) -> str:
     setting, baseline = _pair(difference.setting, comparison)
     low, high, mean = difference.low, difference.high, difference.mean
     digits = two_digits(spread(difference))
@@ -208,7 +208,7 @@ def _sentence(difference: Difference, comparison: Comparison) -> str:
     return f"Not resolved: {setting} is {apart} ({known}){more}."
 
 
-def _pair(label: str, comparison: Comparison) -> tuple[str, str]:
+def _pair(label: str, comparison: Results) -> tuple[str, str]:
     names = short_names(comparison)
     baseline = names.get(comparison.baseline or "", comparison.baseline or "")
     if len(comparison.keys) == 1:

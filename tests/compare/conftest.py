@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bertexp.compare.comparison import compare
-from bertexp.compare.results import Comparison
+from bertexp.compare.results import Results
 from bertexp.compare.runs import Record
 from bertexp.compare.settings import group
 from bertexp.console import value_text
@@ -27,7 +27,7 @@ def masking_effect(values: Mapping[str, Any]) -> float:
 
 
 @pytest.fixture(scope="session")
-def simulate() -> Callable[..., Comparison]:
+def simulate() -> Callable[..., Results]:
     """Return a function that compares simulated runs, one a setting and seed."""
     return _simulate
 
@@ -40,7 +40,7 @@ def _simulate(
     spread: float = 0.012,
     at: str = "predicted_tokens",
     **changes: Any,
-) -> Comparison:
+) -> Results:
     """The second value of each key's grid is the baseline; ``changes`` are to the comparison."""
     grid = {"masking.prob": [0.1, 0.15, 0.2, 0.3, 0.4]} if grid is None else grid
     points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]

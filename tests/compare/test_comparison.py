@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bertexp.compare.budgets import common_budget, value_at
 from bertexp.compare.comparable import measured_on
 from bertexp.compare.comparison import compare
-from bertexp.compare.results import Comparison
+from bertexp.compare.results import Results
 from bertexp.compare.runs import Record
 from bertexp.compare.verdicts import Rule, rule_of
 from bertexp.metrics import METRICS, learn
@@ -34,7 +34,7 @@ def sweep(make_run: MakeRun, **more: Any) -> list[Record]:
     ]
 
 
-def verdicts(found: Comparison) -> dict[str, str]:
+def verdicts(found: Results) -> dict[str, str]:
     return {difference.setting: difference.verdict for difference in found.differences}
 
 
@@ -67,7 +67,7 @@ def test_the_order_of_the_runs_does_not_matter(make_run: MakeRun, order: list[in
     runs = sweep(make_run)
     expected = compare(runs, baseline="masking.prob=0.1")
     found = compare([runs[i] for i in order], baseline="masking.prob=0.1")
-    same = [field.name for field in dataclasses.fields(Comparison) if field.name != "runs"]
+    same = [field.name for field in dataclasses.fields(Results) if field.name != "runs"]
     # Sums of floats depend on the order in their last digit.
     for name in set(same) - {"settings", "differences"}:
         assert getattr(found, name) == getattr(expected, name)

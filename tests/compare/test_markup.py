@@ -11,11 +11,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bertexp.compare.plots import save_figure
-from bertexp.compare.results import Comparison
+from bertexp.compare.results import Results
 from bertexp.compare.table import latex, markdown
 from bertexp.validation import UserError
 
-Simulate = Callable[..., Comparison]
+Simulate = Callable[..., Results]
 # What either language gives a meaning to.
 ODD = {"plugin.text": ["a|b_c", "50% & $x$", "{~^\\}#"]}
 

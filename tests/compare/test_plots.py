@@ -18,16 +18,16 @@ from matplotlib.image import imread
 
 from bertexp.compare import figures
 from bertexp.compare.plots import curves_figure, metric_figure, write_plots
-from bertexp.compare.results import ComparedRun, Comparison, Setting
+from bertexp.compare.results import ComparedRun, Results, Setting
 from bertexp.plotting import STYLE
 
-Simulate = Callable[..., Comparison]
+Simulate = Callable[..., Results]
 RATES = {"masking.prob": [0.15, 0.4]}
 STRATEGIES = {"masking.strategy": ["token", "span", "pmi"]}
 HOSTILE = ["$\\frac{$", "_hidden", "%s {x}", "a" * 300]
 
 
-def without_values(comparison: Comparison) -> Comparison:
+def without_values(comparison: Results) -> Results:
     """Return a comparison before any run was evaluated."""
     empty = {"mean": None, "deviation": None, "low": None, "high": None, "runs": 0}
     return replace(

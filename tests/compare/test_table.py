@@ -8,14 +8,14 @@ from collections.abc import Callable
 from rich.console import Console
 
 from bertexp.compare.comparison import compare
-from bertexp.compare.results import Comparison
+from bertexp.compare.results import Results
 from bertexp.compare.runs import Record
 from bertexp.compare.table import render
 
 MakeRun = Callable[..., Record]
 
 
-def shown(comparison: Comparison) -> list[str]:
+def shown(comparison: Results) -> list[str]:
     console = Console(file=io.StringIO(), width=80)
     console.print(render(comparison))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bertexp.compare import wording
-from bertexp.compare.results import Comparison, Difference, ExampleDifference
+from bertexp.compare.results import Difference, ExampleDifference, Results
 
-Simulate = Callable[..., Comparison]
+Simulate = Callable[..., Results]
 TWO = {"masking.prob": [0.4, 0.15]}
 
 

@@ -13,15 +13,15 @@ import pytest
 
 from bertexp.compare import anytime
 from bertexp.compare.page import write_page
-from bertexp.compare.results import Ability, Comparison, ExampleDifference, Yardstick
+from bertexp.compare.results import Ability, ExampleDifference, Results, Yardstick
 
-Simulate = Callable[..., Comparison]
+Simulate = Callable[..., Results]
 HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=1><!--'\"&{{7*7}}"
 PROBLEMS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 
 @pytest.fixture(scope="module")
-def mask_rate(simulate: Simulate) -> Comparison:
+def mask_rate(simulate: Simulate) -> Results:
     """Five rates and three seeds, of which some have not finished."""
     comparison = simulate(warnings=("1 of 15 runs failed.",))
     runs = list(comparison.runs)
@@ -33,7 +33,7 @@ def mask_rate(simulate: Simulate) -> Comparison:
 
 
 @pytest.fixture(scope="module")
-def page(mask_rate: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(mask_rate: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_page(mask_rate, tmp_path_factory.mktemp("page"))
 
 
@@ -195,7 +195,7 @@ TUNED = "finetune/rte/accuracy"
 
 
 @pytest.fixture(scope="module")
-def able(simulate: Simulate) -> Comparison:
+def able(simulate: Simulate) -> Results:
     """Five rates, their probes, and a task that all but one were fine-tuned on."""
     comparison = simulate()
     found = []
@@ -250,7 +250,7 @@ def test_a_setting_of_the_users_is_called_by_its_name(
     assert "mine" in browser.evaluate("document.querySelector('#curves .entries').innerText")
 
 
-def test_what_encoders_can_do_is_a_table(browser: Any, able: Comparison, tmp_path: Path) -> None:
+def test_what_encoders_can_do_is_a_table(browser: Any, able: Results, tmp_path: Path) -> None:
     path = write_page(able, tmp_path)
     browser.open(path)
     heads = "[...document.querySelectorAll('#abilities th[scope=col]')].map((h) => h.innerText)"
