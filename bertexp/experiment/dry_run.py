@@ -16,9 +16,8 @@ from rich.text import Text
 
 from bertexp import group
 from bertexp.console import clock, compact, listed, plural, show, size, table
-from bertexp.experiment.plan import MEASURED, PLANNED, TRAINED_BYTES, Part, Plan
 from bertexp.experiment.run import Run
-from bertexp.experiment.summary import write_summary
+from bertexp.experiment.summary import PLANNED, WEIGHT_BYTES, Part, Plan, write_summary
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import count_parameters
 from bertexp.training.budget import Budget
@@ -30,6 +29,8 @@ from bertexp.training.state import TrainState
 
 # Operations are counted under this seed in so many steps, so that all seeds cost the same.
 SEED, SAMPLED = 0, 16
+# The number of real steps that are measured.
+MEASURED = 3
 
 
 def make_plan(run: Run) -> Plan:
@@ -60,7 +61,8 @@ def make_plan(run: Run) -> Plan:
         # Before the first step, at intervals, and at the end.
         evaluation_seconds=evaluation * (2 + ((steps - 1) // run.every if run.every else 0)),
         peak_bytes=group.largest([peak_memory()])[0],
-        checkpoint_bytes=TRAINED_BYTES * parameters,
+        # Weights, and AdamW's two moments of each.
+        checkpoint_bytes=3 * WEIGHT_BYTES * parameters,
         checkpoints=_checkpoints(run, steps, sum(seconds)),
         processes=group.size(),
         step_examples=trainer.batch_size * trainer.gradient_accumulation_steps,

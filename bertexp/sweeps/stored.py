@@ -18,9 +18,8 @@ from bertexp import locks
 from bertexp.config import changes_outcome
 from bertexp.experiment.folder import CONFIG_FILE, recorded, remove_empty_parents
 from bertexp.experiment.invocation import jobs_at_once
-from bertexp.experiment.plan import PLANNED, Plan
 from bertexp.experiment.rates import with_rate
-from bertexp.experiment.summary import LOCK_FILE, read_summary, status
+from bertexp.experiment.summary import LOCK_FILE, PLANNED, Plan, read_summary, status
 from bertexp.validation import UserError
 
 # A job's folder is named after its overrides, up to this many characters.
