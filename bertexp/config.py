@@ -51,6 +51,7 @@ class RunConfig(TrainingConfig):
     plugins: list[str]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 4294967295")
         require_folder_name("sweep", self.sweep)
 

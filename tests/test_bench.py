@@ -255,6 +255,7 @@ def test_a_mistake_is_one_line(command: Callable[..., Any], tmp_path: Path) -> N
     for wrong, message in (
         # Found by a process that measures.
         (["bench.what=[objectives]", "bench.objectives=[task=mln]"], "task=mln"),
+        (["optimizer=muon"], "optimizer=muon: must be adamw, which Trainer has too"),
         (["bench.against=nowhere"], "bench.against=nowhere: must be the folder of a checkout"),
     ):
         done = command(*SMALL, *BRIEF, *wrong, module="bertexp.bench", folder=tmp_path)

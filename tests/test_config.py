@@ -73,11 +73,11 @@ def test_every_option_of_the_contract_is_there() -> None:
         "masking": {"bert"},
         "dataset": {
             *("pydoc", "stdlib", "wikitext2", "wikitext103", "wikipedia", "bookcorpus", "text"),
-            "synthetic",
+            *("hub", "synthetic"),
         },
         "tokenizer": {"wordpiece", "bpe", "unigram", "pretrained"},
         "model": {"tiny", "mini", "small", "medium", "base", "large", "pretrained"},
-        "optimizer": {"adamw"},
+        "optimizer": {"adamw", "muon"},
         "scheduler": {"linear", "cosine", "constant"},
         "trainer": {"default"},
         "hardware": {"auto", "cpu", "gpu", "multi_gpu", "fsdp", "slurm"},

@@ -34,11 +34,11 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "sop": ("task=sop",),
     "mlm_nsp": ("task=mlm_nsp",),
     "diffusion": ("task=diffusion", "task.format=packed", "task.attention=document"),
-    "rtd": ("task=rtd", "task.rtd.embeddings=gdes"),
+    "rtd": ("task=rtd", "task.rtd.embeddings=gdes", "optimizer=muon"),
     "mntp": ("task=mntp", "task.mntp.causal_share=0.5"),
     "clm": ("task=clm",),
     "mae_lm": ("task=mae_lm",),
-    "token_dropping": ("task=token_dropping", "model.num_hidden_layers=4"),
+    "token_dropping": ("task=token_dropping", "model.num_hidden_layers=4", "optimizer=muon"),
     "phases": ("task=mlm", "phases=[{share: 0.5, task: clm}, {share: 0.5}]"),
 }
 # Those that fill masks and score text, and are compared by ``eval/loss``.

@@ -10,19 +10,22 @@ from bertexp.validation import UserError, require
 
 MINUTES = re.compile(r"(\d+(?:\.\d+)?)min")
 
+ADAMW, MUON = "adamw", "muon"
 DEVICES = ("auto", "cpu", "gpu", "mps")
 AUTO_OR_NOT: tuple[str | bool, ...] = ("auto", True, False)
 
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """AdamW's settings.
+    """The settings of AdamW, and of Muon beside it.
 
     Attributes:
         lr: the peak rate; null only in files, see ``with_rate``.
     """
 
+    name: str = key(choices=(ADAMW, MUON))
     lr: float | None = key(within="(0, inf)")
+    momentum: float = key(within="[0, 1)", read_with=("optimizer.name", MUON))
     betas: list[float] = key(within="[0, 1)")
     eps: float = key(within="(0, inf)")
     weight_decay: float = key(within="[0, inf)")
@@ -109,3 +112,10 @@ class TrainingConfig:
     trainer: TrainerConfig
     hardware: HardwareConfig
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.optimizer.name == MUON and self.hardware.sharded:
+            raise UserError(
+                "optimizer=muon: not with hardware.sharded=true, as it needs whole matrices; use "
+                "optimizer=adamw or hardware=multi_gpu."
+            )

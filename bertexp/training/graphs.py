@@ -13,13 +13,14 @@ from torch import Tensor
 from bertexp import group
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner
+from bertexp.training.config import MUON
 from bertexp.training.step import Computed, compute_step
 from bertexp.validation import UserError, first_line
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from bertexp.training.config import HardwareConfig
+    from bertexp.training.config import TrainingConfig
     from bertexp.training.loop import Training
 
 log = logging.getLogger(__name__)
@@ -180,25 +181,27 @@ class RecordedSteps:
         return _Recording(tensors_of(own), divisors, replay, computed)
 
 
-def can_record(hardware: HardwareConfig, accelerator: Accelerator, learner: Learner) -> bool:
+def can_record(config: TrainingConfig, accelerator: Accelerator, learner: Learner) -> bool:
     """Whether steps are recorded: on one GPU, and where the objectives allow it.
 
     Raises:
         UserError: they must be (``hardware.graphs=true``) and cannot be.
     """
-    obstacle = _obstacle(accelerator, learner)
+    hardware, obstacle = config.hardware, _obstacle(config, accelerator, learner)
     if hardware.graphs is True and obstacle:
         raise UserError(f"hardware.graphs=true: {obstacle}; use hardware.graphs=auto.")
     return hardware.graphs is not False and not obstacle
 
 
-def _obstacle(accelerator: Accelerator, learner: Learner) -> str | None:
+def _obstacle(config: TrainingConfig, accelerator: Accelerator, learner: Learner) -> str | None:
     if accelerator.device.type != "cuda":
         return "needs a GPU"
     if group.size() > 1:
         return "is for one process"
     if accelerator.scaler is not None:
         return "is not for hardware.precision=fp16"
+    if config.optimizer.name == MUON:
+        return "is not for optimizer=muon, whose learning rate would be recorded as a number"
     names = [name for name, head in learner.heads.items() if not head.is_recordable]
     return f"steps of {names[0]} cannot be recorded" if names else None
 

@@ -25,8 +25,8 @@ from bertexp.training.machine import (
     machine_flops,
     measure_seconds_per_token,
 )
+from bertexp.training.optimizers import build_optimizer
 from bertexp.training.plan import RECORDED_LENGTHS, BatchPlan
-from bertexp.training.setup import build_optimizer
 from bertexp.training.state import TrainState, Window
 from bertexp.training.step import BadSteps
 from bertexp.validation import UserError
@@ -87,7 +87,7 @@ def _prepare_model(
 def _training(phase: Phase, learner: Learner, shared: dict[str, Any]) -> Training:
     config, accelerator = phase.config, shared["accelerator"]
     learner.use(phase.heads)
-    recorded = can_record(config.hardware, accelerator, learner)
+    recorded = can_record(config, accelerator, learner)
     place = (config.seed, group.rank(), group.size())
     batches = BatchPlan.of(phase.examples, config, *place, _packs(learner, accelerator))
     if recorded:

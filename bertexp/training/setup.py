@@ -1,4 +1,4 @@
-"""Device, precision and optimizer."""
+"""Device and precision."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from accelerate.utils import (
     DistributedType,
     FullyShardedDataParallelPlugin,
 )
-from torch import nn
 
 from bertexp.training.compiler import check_compiler
-from bertexp.training.config import HardwareConfig, OptimizerConfig
+from bertexp.training.config import HardwareConfig
 from bertexp.training.machine import AUTOCAST_TYPES, keep_freed_memory
 from bertexp.validation import UserError
 
@@ -133,17 +132,3 @@ def _has_fast_bf16(on_cpu: bool) -> bool:
         can = torch.cpu.get_capabilities()
         return any(can.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
-    """Return AdamW that decays matrices and embeddings, not biases and normalisations."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    first, second = config.betas
-    assert config.lr is not None
-    return torch.optim.AdamW(
-        groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=True
-    )

@@ -98,7 +98,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> None:
         tensors |= _read_states(parameters, checkpoint.path)
     optimizer: Any = run.optimizer
     for name, parameter in parameters.items():
-        for key in ("step", "exp_avg", "exp_avg_sq"):
+        for key in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer"):
             if (value := tensors.get(f"{key}/{name}")) is not None:
                 # A copy: the file's memory is not aligned like torch's.
                 state = value.to(device, copy=True)

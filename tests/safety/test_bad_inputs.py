@@ -120,7 +120,7 @@ PREPARED = {
     "dataset=text": r"dataset\.files=\[\]: name at least one file",
     "dataset=pydoc dataset.packages=[nosuch]": r"dataset\.packages: no package 'nosuch' is insta",
     "dataset=pydoc dataset.packages=[../..]": r"dataset\.packages: no package '\.\./\.\.' is inst",
-    "dataset=wikipedia dataset.hub.path=null": r"dataset\.hub\.path=null: dataset=wikipedia needs",
+    "dataset=hub": r"dataset\.hub\.path=null: dataset=hub needs a Hub name or folder",
     f"{HUB}{{}}/hub dataset.column=body": r"dataset\.column=body: '{}/hub' has no such column",
     f"{HUB}{{}}/hub dataset.hub.train=none": r'dataset\.hub.*cannot load .*Unknown split "none"',
     f"{HUB}{{}}/script": r"dataset\.hub.*cannot load .*scripts are no longer supported",

@@ -72,6 +72,7 @@ BOUNDS: dict[str, tuple[list[Any], list[Any]]] = {
     "model.initializer_range": POSITIVE,
     "optimizer.lr": POSITIVE,
     "optimizer.eps": POSITIVE,
+    "optimizer.momentum": BELOW_ONE,
     "optimizer.weight_decay": ([0.0, 1e9], [-1e-9, NAN, INF]),
     "scheduler.warmup": BELOW_ONE,
     "trainer.epochs": SECONDS,

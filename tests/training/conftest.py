@@ -12,8 +12,9 @@ from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Phase, Training
+from bertexp.training.optimizers import build_optimizer
 from bertexp.training.plan import BatchPlan
-from bertexp.training.setup import build_accelerator, build_optimizer
+from bertexp.training.setup import build_accelerator
 from bertexp.training.state import TrainState, Window
 from bertexp.training.step import BadSteps
 

@@ -47,12 +47,14 @@ def trained(
     """Return a function that trains with bad steps; gives the run, its lines and its weights."""
     monkeypatch.setattr(graphs, "CudaRecorder", Calls)
 
-    def run(factors: dict[int, float], recorded: bool = False) -> tuple[Any, ...]:
+    def run(
+        factors: dict[int, float], recorded: bool = False, optimizer: str = "adamw"
+    ) -> tuple[Any, ...]:
         lines: list[dict[str, float]] = []
         weights: list[dict[str, torch.Tensor]] = []
         training = begin(
             *("trainer.log_every=2", "scheduler=constant", "scheduler.warmup=0"),
-            "optimizer.weight_decay=0.1",
+            *(f"optimizer={optimizer}", "optimizer.weight_decay=0.1"),
             kind=Spoilt,
             budget=STEPS,
         )
@@ -79,7 +81,9 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize(
+    ("optimizer", "recorded"), [("adamw", False), ("adamw", True), ("muon", False)]
+)
 @pytest.mark.parametrize("factor", [math.nan, math.inf, 1e38])
 def test_a_bad_step_changes_neither_weights_nor_optimizer(
     trained: Callable[..., Any],
@@ -87,14 +91,17 @@ def test_a_bad_step_changes_neither_weights_nor_optimizer(
     caplog: pytest.LogCaptureFixture,
     factor: float,
     recorded: bool,
+    optimizer: str,
 ) -> None:
     Calls.recorded = 0
-    run, lines, weights = trained({3: factor}, recorded)
+    run, lines, weights = trained({3: factor}, recorded, optimizer)
     assert (Calls.recorded > 0) == recorded
     changes = [not equal(before, after) for before, after in pairwise(weights)]
     assert changes == [step != 3 for step in range(STEPS)]
     assert all(torch.isfinite(tensor).all() for tensor in weights[-1].values())
-    counts = {float(state["step"]) for state in run.optimizer.state.values()}
+    states = run.optimizer.state.values()
+    counts = {float(state["step"]) for state in states if "step" in state}
+    assert all(torch.isfinite(each).all() for state in states for each in state.values())
     assert counts == {STEPS - 1.0}
     assert (run.state.step, run.state.bad_steps) == (STEPS, 1)
     # Its loss is in no mean, and its examples are named.

@@ -10,7 +10,8 @@ from torch import nn
 
 from bertexp.config import Config
 from bertexp.training.config import DEVICES
-from bertexp.training.setup import build_accelerator, build_optimizer, choose_device
+from bertexp.training.optimizers import build_optimizer
+from bertexp.training.setup import build_accelerator, choose_device
 
 
 def test_a_gpu_of_apples_is_used_only_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,8 +170,9 @@ def wikitext(config: DatasetConfig) -> Corpus:
     return HubCorpus(config, _row_a_line, rows_together=None)
 
 
+@CORPORA.register("hub", reads=READS)
 @CORPORA.register("wikipedia", reads=READS)
-def wikipedia(config: DatasetConfig) -> Corpus:
+def articles(config: DatasetConfig) -> Corpus:
     """Return a corpus with one document per row, like most data sets."""
     return HubCorpus(config, _row_a_document, rows_together=1)
 

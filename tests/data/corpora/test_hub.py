@@ -52,10 +52,11 @@ def test_max_documents_holds_for_each_split(configure, tmp_path):
         assert [d.paragraphs for d in store.documents(split)] == [[row] for row in rows[:2]]
 
 
-def test_wikipedia_has_a_document_a_row(configure, tmp_path):
+@pytest.mark.parametrize("option", ["wikipedia", "hub"])
+def test_a_row_is_a_document(configure, tmp_path, option):
     rows = [f"Article {number}.\n\nIts end." for number in range(5)]
     folder = save(tmp_path / "wikipedia", train=[*rows, None, ""])
-    store = prepare(configure("wikipedia", hub={"path": str(folder), "config": None}))
+    store = prepare(configure(option, hub={"path": str(folder), "config": None}))
     documents = [d for split in ("train", "validation") for d in store.documents(split)]
     assert sorted(d.paragraphs for d in documents) == [row.split("\n\n") for row in rows]
     assert store.sizes["validation"].documents == 1
