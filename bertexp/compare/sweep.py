@@ -23,7 +23,7 @@ from bertexp.files import read_json, write_json
 from bertexp.finetune.records import FOLDER, PREFIX
 from bertexp.tracking.config import TrackerConfig
 from bertexp.tracking.identity import group_of
-from bertexp.tracking.trackers import log_beside
+from bertexp.tracking.trackers import open_beside
 from bertexp.validation import UserError, nearest
 
 # In a sweep's folder: the id of its comparison in W&B.
@@ -38,21 +38,22 @@ def compare_sweep(config: DictConfig) -> None:
     comparison = compare_runs(read_runs([folder]), folder, metric=sweep_metric(config))
     tracker = parse(config.tracker, TrackerConfig)
     group = group_of(tracker, str(config.sweep)) or ""
-    location = log_beside(
+    run = open_beside(
         tracker,
-        job_type="compare",
-        about=group,
-        section="comparison",
-        pictures=sorted(folder.glob("*.png")),
-        root=Path("outputs"),
+        "compare",
+        group,
         group=group,
-        table=setting_rows(comparison),
         facts=_facts(comparison),
         id_file=folder / ID_FILE,
     )
-    if location:
-        # Offline, one command uploads the jobs as well.
-        print("", re.sub(r"(wandb sync \S*/offline-run-)\S+", r"\1*", location), sep="\n")
+    if run:
+        columns, rows = setting_rows(comparison)
+        run.log_rows("comparison/table", columns, rows)
+        run.log_pictures("comparison", sorted(folder.glob("*.png")))
+        run.finish()
+        if run.location:
+            # Offline, one command uploads the jobs as well.
+            print("", re.sub(r"(wandb sync \S*/offline-run-)\S+", r"\1*", run.location), sep="\n")
     if fine_tuned := _fine_tuned(comparison):
         where = shlex.join(sorted({str(Path(run).parent) for run in fine_tuned}))
         metric = f"{PREFIX}{config.finetune.name}/{_finetune_metric(config)}"

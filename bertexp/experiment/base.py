@@ -17,6 +17,7 @@ from bertexp.objectives.base import Reference
 from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
+from bertexp.tracking.identity import NameParts
 from bertexp.training.loop import Phase
 
 R = TypeVar("R", bound=RunConfig)
@@ -96,8 +97,8 @@ class Experiment(ABC, Generic[R]):
         self.patience: int | None = None
 
     @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """Return arguments for ``tracking.identify``."""
+    def identity(self) -> NameParts:
+        """Return what the run's names are made of."""
 
     @abstractmethod
     def prepare(self, device: torch.device) -> Prepared:

@@ -44,12 +44,12 @@ def run_experiment(config: RunConfig, resolved: dict[str, Any], invocation: Invo
     experiment: Experiment[Any] = get_class(config.experiment_class)(config)
     identity = identify(
         config.tracker,
+        experiment.identity(),
         seed=config.seed,
         sweep=config.sweep if invocation.job or started_by_sweep(invocation.folder) else None,
         known_id=invocation.resume.tracker_id,
         name=config.name,
         swept=invocation.job.overrides if invocation.job else (),
-        **experiment.identity(),
     )
     with tracked(config, resolved, invocation, identity) as (accelerator, record, tracker):
         run = Run.prepare(experiment, invocation, accelerator, record, tracker)

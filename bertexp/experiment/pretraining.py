@@ -28,6 +28,7 @@ from bertexp.objectives.learner import Learner
 from bertexp.objectives.samples import Sample
 from bertexp.objectives.task import Task
 from bertexp.tracking.base import SafeTracker
+from bertexp.tracking.identity import NameParts
 from bertexp.training.loop import Phase
 from bertexp.validation import UserError
 
@@ -46,7 +47,7 @@ class Pretraining(Experiment[Config]):
         super().__init__(self.parts[-1])
         self.every = config.evaluation.every
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> NameParts:
         config = self.config
         parts = [] if config.model.pretrained else [config.family.name, config.tokenizer.name]
         if config.task.format != "blocks":
@@ -58,9 +59,9 @@ class Pretraining(Experiment[Config]):
         if (conf_dir() / "task" / f"{task}.yaml").is_file():
             # An option of ours with other objectives is another task.
             task = "_".join(config.task.objectives)
-        known = {"task": task, "model": config.model.name, "masking": masking}
-        phases = described(self.whole.phases, asdict(self.whole)).replace(", ", "-")
-        return known | {"parts": (*parts, *([phases.replace(" ", "-")] if phases else []))}
+        if phases := described(self.whole.phases, asdict(self.whole)):
+            parts.append(phases.replace(", ", "-").replace(" ", "-"))
+        return NameParts(task, config.model.name, masking, tuple(parts))
 
     def prepare(self, device: torch.device) -> Prepared:
         config = self.config

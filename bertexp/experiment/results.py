@@ -41,7 +41,7 @@ def conclude(run: Run) -> float:
                 load_learner(run.learner, folder / saver.best)
         final = experiment.conclude(run.learner, folder, device)
     with run.clock.counting("checkpoints"):
-        task = experiment.identity()["task"]
+        task = experiment.identity().task
         prepared = run.prepared
         if (heads := prepared.own_heads) is not None:
             prepared = replace(prepared, model=with_heads(prepared.model, heads))

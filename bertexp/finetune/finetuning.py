@@ -21,6 +21,7 @@ from bertexp.finetune.records import write_record
 from bertexp.objectives.base import Reference
 from bertexp.objectives.learner import Learner
 from bertexp.tracking.base import SafeTracker
+from bertexp.tracking.identity import NameParts
 from bertexp.training.loop import Phase
 
 # The number of labels that the plan names.
@@ -38,10 +39,9 @@ class Finetuning(Experiment[FinetuneConfig]):
         self.patience = config.finetune.patience
         self.saved = find_saved(str(config.run))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> NameParts:
         model = Path(str(self.config.run)).name
-        task = self.config.finetune.name
-        return {"task": task, "model": model, "masking": None, "job_type": "finetune"}
+        return NameParts(self.config.finetune.name, model, masking=None, job_type="finetune")
 
     def prepare(self, device: torch.device) -> Prepared:
         labelled, trainer = self.config.finetune, self.config.trainer

@@ -69,22 +69,18 @@ def inspect(composed: DictConfig) -> Subject:
 def _hand_over(subject: Subject) -> None:
     if not subject.files:
         return
-    from bertexp.tracking.trackers import log_beside
+    from bertexp.tracking.trackers import open_beside
 
     for path in subject.files:
         show(Text(str(path), no_wrap=True, overflow="ignore"))
     saved = subject.saved
     about = str(saved.run or saved.source) if saved else subject.config.model.name
-    location = log_beside(
-        subject.config.tracker,
-        job_type="inspect",
-        section="inspection",
-        about=Path(about).name,
-        pictures=subject.files,
-        root=Path("outputs"),
-    )
-    if location:
-        show(Text(location, no_wrap=True, overflow="ignore"))
+    tracker = open_beside(subject.config.tracker, "inspect", Path(about).name)
+    if tracker:
+        tracker.log_pictures("inspection", subject.files)
+        tracker.finish()
+        if tracker.location:
+            show(Text(tracker.location, no_wrap=True, overflow="ignore"))
 
 
 if __name__ == "__main__":

@@ -38,18 +38,30 @@ class RunIdentity:
     job_type: str
 
 
+@dataclass(frozen=True)
+class NameParts:
+    """What a run's names are made of.
+
+    Attributes:
+        masking: ``None`` for a task without.
+        parts: the family and the tokenizer of a model trained from scratch.
+    """
+
+    task: str
+    model: str
+    masking: MaskingConfig | None
+    parts: tuple[str, ...] = ()
+    job_type: str = "pretrain"
+
+
 def identify(
     config: TrackerConfig,
+    of: NameParts,
     *,
-    task: str,
-    model: str,
-    masking: MaskingConfig | None,
     seed: int,
     sweep: str | None,
-    parts: Sequence[str] = (),
     known_id: str | None = None,
     name: str | None = None,
-    job_type: str = "pretrain",
     swept: Sequence[str] = (),
 ) -> RunIdentity:
     """Return a run's identity, derived from its settings.
@@ -58,15 +70,14 @@ def identify(
     its group. W&B's environment variables supply what the configuration leaves open.
 
     Args:
-        masking: its masking, or ``None`` for a task without.
-        parts: the family and the tokenizer of a model trained from scratch.
         sweep: the name of the sweep, which is the group unless the user chose another.
         known_id: the id of a resumed run.
         swept: the overrides that differ from those of the sweep's other jobs.
     """
-    special, differences = [p for p in parts if p not in _PLAIN_PARTS], _differences(swept)
+    special, differences = [p for p in of.parts if p not in _PLAIN_PARTS], _differences(swept)
     others = [part for part in special if part not in differences]
-    label = "-".join([task, *others, *differences, *_masks(masking), f"s{seed}"])
+    label = "-".join([of.task, *others, *differences, *_masks(of.masking), f"s{seed}"])
+    strategy = of.masking.strategy if of.masking else None
     named = wandb_setting(config, "NAME")
     if named and sweep:
         named = f"{named}-{label}"  # otherwise all jobs would have the same name
@@ -75,8 +86,8 @@ def identify(
         id=(given_id if agents_sweep else None) or known_id or given_id or new_id(label),
         name=name or named or label,
         group=group_of(config, sweep) or agents_sweep,
-        tags=_tags(config, task, *special, model, masking.strategy if masking else None),
-        job_type=wandb_setting(config, "JOB_TYPE") or job_type,
+        tags=_tags(config, of.task, *special, of.model, strategy),
+        job_type=wandb_setting(config, "JOB_TYPE") or of.job_type,
     )
 
 

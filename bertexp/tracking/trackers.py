@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -169,30 +169,25 @@ def open_tracker(
     return WandbTracker(config, identity, wandb_root, resolved_config)
 
 
-def log_beside(
+def open_beside(
     config: TrackerConfig,
-    *,
     job_type: str,
     about: str,
-    section: str,
-    pictures: Sequence[Path],
-    root: Path,
+    *,
     group: str | None = None,
-    table: tuple[Sequence[str], Sequence[Sequence[Any]]] | None = None,
     facts: Mapping[str, Any] | None = None,
     id_file: Path | None = None,
-) -> str | None:
-    """Log a table and pictures as a separate W&B run, beside the runs that they describe.
+) -> SafeTracker | None:
+    """Return a W&B run for tables and pictures about other runs, beside these; started.
 
-    Only W&B shows both; with other trackers nothing is done. Online and offline are chosen as for
-    the runs themselves, and failures do not end the program.
+    Online and offline are chosen as for the runs themselves, and failures do not end the program.
 
     Args:
         facts: what W&B shows as the run's configuration.
         id_file: keeps the run's id, so that the next call with it updates the same run.
 
     Returns:
-        Where to look: an address, or commands, one a line; None if nothing was logged.
+        None for other trackers, which do not show both.
     """
     if config.name != "wandb":
         return None
@@ -200,15 +195,10 @@ def log_beside(
     known = id_file and id_file.exists() and id_file.read_text(encoding="utf-8")
     run_id = known or new_id(label)
     identity = RunIdentity(run_id, label, group, (job_type, *config.tags), job_type)
+    root = Path("outputs")
     tracker = open_tracker(config, identity, root, root.absolute(), dict(facts or {}))
-    if tracker is None:
-        return None
-    if id_file:
-        write_text(id_file, run_id)
-    tracker.start()
-    if table:
-        columns, rows = table
-        tracker.log_rows(f"{section}/table", list(columns), [list(row) for row in rows])
-    tracker.log_pictures(section, pictures)
-    tracker.finish()
-    return tracker.location
+    if tracker:
+        if id_file:
+            write_text(id_file, run_id)
+        tracker.start()
+    return tracker

@@ -259,5 +259,5 @@ def test_a_run_is_named_for_its_format(
     experiment_config: Callable[..., Config], overrides: tuple[str, ...], label: str
 ) -> None:
     config = experiment_config(*overrides)
-    known = Pretraining(config).identity()
-    assert identify(config.tracker, **known, seed=0, sweep=None).name.startswith(label)
+    parts = Pretraining(config).identity()
+    assert identify(config.tracker, parts, seed=0, sweep=None).name.startswith(label)

@@ -9,7 +9,7 @@ import pytest
 
 from bertexp.masking.config import MaskingConfig, ReplaceConfig, ScheduleConfig
 from bertexp.tracking.config import TrackerConfig
-from bertexp.tracking.identity import RunIdentity, identify, new_id
+from bertexp.tracking.identity import NameParts, RunIdentity, identify, new_id
 
 CONFIG = TrackerConfig(
     name="wandb", mode="auto", project="bertexp", entity=None, group=None, tags=["mine", "mlm"]
@@ -24,7 +24,10 @@ def masking(prob: float = 0.4, **changes: object) -> MaskingConfig:
 
 def make(config: TrackerConfig = CONFIG, **changes: object) -> RunIdentity:
     values = {"task": "mlm", "model": "tiny", "masking": masking(), "seed": 1, "sweep": None}
-    return identify(config, **{**values, **changes})
+    values |= changes
+    names = [field.name for field in dataclasses.fields(NameParts) if field.name in values]
+    parts = NameParts(**{name: values.pop(name) for name in names})
+    return identify(config, parts, **values)
 
 
 @pytest.mark.parametrize(

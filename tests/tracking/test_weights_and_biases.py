@@ -172,14 +172,18 @@ def test_on_a_terminal_nothing_is_asked(on_a_terminal: Callable[..., str], tmp_p
 BESIDE = """
 from pathlib import Path
 from bertexp.tracking.config import TrackerConfig
-from bertexp.tracking.trackers import log_beside
+from bertexp.tracking.trackers import open_beside
 config = TrackerConfig(
     name="{name}", mode="offline", project="bertexp", entity=None, group=None, tags=["mine"]
 )
-table = (["setting", "mean", "difference"], [["masking.prob=0.4", 2.25, None]])
-print(log_beside(config, job_type="compare", about="ratios", group="ratios", section="comparison",
-                 table=table, pictures=[Path("curves.png")], root=Path("outputs"),
-                 facts={{"metric": "eval/loss"}}, id_file=Path("id")))
+run = open_beside(config, "compare", "ratios", group="ratios", facts={{"metric": "eval/loss"}},
+                  id_file=Path("id"))
+if run:
+    run.log_rows("comparison/table", ["setting", "mean", "difference"],
+                 [["masking.prob=0.4", 2.25, None]])
+    run.log_pictures("comparison", [Path("curves.png")])
+    run.finish()
+print(run and run.location)
 """
 
 
