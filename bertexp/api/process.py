@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -38,9 +37,6 @@ _ADDED = ("size", "experiment", "search")
 # Text that Hydra's grammar reads as it stands.
 _PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
 _DRY_RUN = re.compile(r"\+*trainer\.dry_run=(?!false$)", re.IGNORECASE)
-
-# The second in which the last command ended: folders are named after the second they begin in.
-_ended = 0
 
 
 def run_alone(overrides: Sequence[str], keys: Mapping[str, Any]) -> Path:
@@ -165,9 +161,6 @@ def _call(
 @contextmanager
 def _unchanged(arguments: list[str]) -> Iterator[None]:
     """Set the arguments of this process within a ``with`` block, then everything back."""
-    global _ended
-    while int(time.time()) == _ended:
-        time.sleep(0.01)
     argv, full_error = sys.argv, os.environ.get(FULL_ERROR)
     hydra, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     sys.argv = arguments
@@ -180,7 +173,6 @@ def _unchanged(arguments: list[str]) -> Iterator[None]:
         if full_error is not None:
             os.environ[FULL_ERROR] = full_error
         GlobalHydra.instance().hydra = hydra
-        _ended = int(time.time())
 
 
 @contextmanager
