@@ -63,11 +63,10 @@ def checked_arguments(arguments: list[str]) -> list[str]:
     found = [_with_home(argument) for argument in arguments]
     parsed, unknown = get_args_parser().parse_known_intermixed_args(found)
     if unknown:
-        after = found[found.index(unknown[0]) + 1 :]
-        raise UserError(f"{unknown[0]}: no such option{_instead(unknown[0].lstrip('-'), after)}.")
+        raise UserError(f"{unknown[0]}: no such option; a setting is key=value; see --help.")
     settings = list(parsed.overrides)
     options = [argument for argument in found if argument not in settings]
-    return [*options, *(_as_hydra_reads(settings, index) for index in range(len(settings)))]
+    return [*options, *map(_as_hydra_reads, settings)]
 
 
 def quoted(value: str) -> str:
@@ -77,23 +76,18 @@ def quoted(value: str) -> str:
     return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
-def _as_hydra_reads(settings: list[str], index: int) -> str:
-    setting = settings[index]
+def _as_hydra_reads(setting: str) -> str:
     if "=" not in setting and not setting.startswith("~"):
-        raise UserError(f"'{setting}': sets nothing{_instead(setting, settings[index + 1 :])}.")
+        raise UserError(f"'{setting}': sets nothing; a setting is key=value; see --help.")
     match = _SETTING.fullmatch(setting)
     if match and "," in match[2] and os.path.exists(expanded(match[2])):
         # The folder of a sweep's job has the name of its settings.
         return f"{match[1]}={quoted(match[2])}"
     if _is_read(setting):
         return setting
-    if not match:
-        key, _, value = setting.partition("=")
-        near = f"; write {key.strip()}={value.strip()}" * (key != key.strip())
-        raise UserError(f"'{setting}': {key!r} cannot be the name of a key{near}.")
+    if not match or match[2].startswith("="):
+        raise UserError(f"'{setting}': cannot be read; a setting is key=value.")
     key, value = match.groups()
-    if value.startswith("="):
-        raise UserError(f"'{setting}': has one '=' too many; write {key}={value.lstrip('=')}.")
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else None
     if inner is not None and not set(inner) & set("[]{}'\""):
         return f"{key}=[{','.join(_element(part.strip()) for part in inner.split(','))}]"
@@ -119,13 +113,6 @@ def _is_read(setting: str) -> bool:
     except HydraException:
         return False
     return True
-
-
-def _instead(words: str, after: list[str]) -> str:
-    key, *values = re.split(r"[=\s]+", words, maxsplit=1)
-    values = values or [word for word in after[:1] if "=" not in word and word[:1] != "-"]
-    example = f"; write {key}={values[0]}" if values and key else "; see --help"
-    return f"; a setting is key=value{example}"
 
 
 def _with_home(argument: str) -> str:
