@@ -57,7 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Return a page of `docs` with links to the pages of notebooks instead of their files."""
-    return re.sub(r"\]\(\.\./(notebooks/[\w/]+)\.ipynb\)", r"](\1.md)", markdown)
+    return re.sub(r"\]\(\.\./((?:\.\./)?notebooks/[\w/]+)\.ipynb\)", r"](\1.md)", markdown)
 
 
 def notebook(path: Path) -> dict[str, str | bytes]:

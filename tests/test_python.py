@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,18 @@ def test_an_interrupted_run_resumes(page: dict[str, Any]) -> None:
     assert "interrupted" in str(stopped)
     resumed = bertexp.run(**{"trainer.resume": "interrupted"})
     assert resumed.summary["status"] == "finished" and resumed.curve.index.max() == 100
+
+
+def test_threads_take_turns(page: dict[str, Any]) -> None:
+    loss = page["run"].metrics["eval/loss"]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [
+            pool.submit(bertexp.run, **page["tiny"], task="mlm_nsp", seed=seed) for seed in (1, 2)
+        ]
+    first, second = (run.result() for run in runs)
+    assert first.metrics["eval/loss"] == loss
+    assert (first.config.seed, second.config.seed) == (1, 2)
+    assert _state()["log"] == page["before"]["log"]
 
 
 SCRIPT = """

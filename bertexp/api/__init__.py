@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertexp.validation import UserError, require, require_margin
@@ -63,7 +62,7 @@ def sweep(
     return Comparison.of_sweep(run_sweep(overrides, keys, until, margin), margin)
 
 
-def load(path: str | Path, device: str = "auto") -> Run:
+def load(path: str | os.PathLike[str], device: str = "auto") -> Run:
     """Return a run by its folder, one of its checkpoints, or any model.
 
     Args:
@@ -79,7 +78,7 @@ def load(path: str | Path, device: str = "auto") -> Run:
 
 
 def compare(
-    *paths: str | Path | Run,
+    *paths: str | os.PathLike[str],
     metric: str | None = None,
     by: str | Sequence[str] = (),
     baseline: str | None = None,

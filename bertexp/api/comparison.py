@@ -82,7 +82,7 @@ class Comparison(Shown):
             raise UserError(f"plot={what}: these runs have no numbers for it.")
         return displayable(drawn)
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the page, the tables and the plots into a folder; returns their paths."""
         require(isinstance(folder, str | os.PathLike), "folder", folder, "a path")
         return write_files(self.results, Path(folder))

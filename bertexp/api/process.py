@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -37,6 +38,9 @@ _ADDED = ("size", "experiment", "search")
 # Text that Hydra's grammar reads as it stands.
 _PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
 _DRY_RUN = re.compile(r"\+*trainer\.dry_run=(?!false$)", re.IGNORECASE)
+
+# Threads take turns: arguments, logging and the state of Hydra and torch are the process's.
+_turn = threading.RLock()
 
 
 def run_alone(overrides: Sequence[str], keys: Mapping[str, Any]) -> Path:
@@ -150,7 +154,7 @@ def _call(
     def job(composed: DictConfig) -> Any:
         return attempt(partial(work, composed), composed, failures, level=log_level)
 
-    with _unchanged([f"bertexp.{config_name}", *arguments]), in_one_line(schema):
+    with _turn, _unchanged([f"bertexp.{config_name}", *arguments]), in_one_line(schema):
         call(config_name, schema, job)
     for failure in failures:
         if is_mistake(failure):
