@@ -62,9 +62,7 @@ class Registry(Generic[Builder]):
             self.own_keys(name)(keys)
 
         def decorate(builder: Builder) -> Builder:
-            if name in self._builders:
-                raise UserError(f"{self.key}: '{name}' is registered twice.")
-            self._builders[name] = builder
+            self._put(self._builders, name, builder)
             self._reads[name] = reads
             return builder
 
@@ -78,10 +76,18 @@ class Registry(Generic[Builder]):
         """
 
         def decorate(keys: type[S]) -> type[S]:
-            self.own[name] = keys
+            keys()  # an error if one has no default
+            self._put(self.own, name, keys)
             return keys
 
         return decorate
+
+    def _put(self, parts: dict[str, Any], name: str, part: Any) -> None:
+        before = parts.get(name, part)
+        # A notebook's cell may run again.
+        if (before.__module__, before.__qualname__) != (part.__module__, part.__qualname__):
+            raise UserError(f"{self.key}: '{name}' is registered twice.")
+        parts[name] = part
 
     def forget(self, module: str) -> None:
         """Remove what a module has registered."""

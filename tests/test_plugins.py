@@ -243,6 +243,51 @@ def test_an_edited_file_is_loaded_again(tmp_path: Path, monkeypatch: pytest.Monk
         STRATEGIES.forget("edited_lab")
 
 
+KEYS = """
+from dataclasses import dataclass
+from bertexp.masking import STRATEGIES
+from bertexp.masking.strategies import Strategy
+
+@dataclass
+class Keys:
+    size: int{default}
+
+@STRATEGIES.register("{name}", keys=Keys)
+class Refused(Strategy):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "reason"),
+    [
+        ("sizes", "", "cannot be imported (TypeError: Keys.__init__() missing 1 required"),
+        ("span", " = 2", "masking.strategy: 'span' is registered twice."),
+    ],
+)
+def test_a_file_that_is_refused_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, default: str, reason: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    own = dict(STRATEGIES.own)
+    path = tmp_path / f"refused_{name}.py"
+    path.write_text(KEYS.format(name=name, default=default))
+    with pytest.raises(UserError, match=re.escape(reason)):
+        plugins.load([str(path)])
+    assert STRATEGIES.own == own and STRATEGIES.has(name) == (name == "span")
+
+
+def test_a_cell_that_runs_again_replaces_its_part() -> None:
+    names: dict[str, Any] = {"__name__": "a_notebook"}
+    try:
+        for version in (1, 2):
+            exec(LAB.format(version=version, end=""), names)
+            found: Any = STRATEGIES["edited"]
+            assert found.version == version
+    finally:
+        STRATEGIES.forget("a_notebook")
+
+
 def test_help_explains_them(run: Run) -> None:
     done = run("--help", "masking", PLUGINS)
     assert re.search(r"^masking=stride +Three neighbouring tokens", done.output, re.MULTILINE)
