@@ -83,9 +83,12 @@ class Registry(Generic[Builder]):
         return decorate
 
     def _put(self, parts: dict[str, Any], name: str, part: Any) -> None:
-        before = parts.get(name, part)
         # A notebook's cell may run again.
-        if (before.__module__, before.__qualname__) != (part.__module__, part.__qualname__):
+        before, now = (
+            (each.__module__, getattr(each, "__qualname__", None))
+            for each in (parts.get(name, part), part)
+        )
+        if before != now:
             raise UserError(f"{self.key}: '{name}' is registered twice.")
         parts[name] = part
 
