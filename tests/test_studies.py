@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from folders import summary
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, conf_dir, keys, parse
+from bertexp.families.build import check_model
 from bertexp.finetune.config import FinetuneConfig
+from bertexp.objectives import OBJECTIVES
 from bertexp.sweeps.checks import refuse_mistakes
 
 STUDIES = sorted(
@@ -98,6 +101,18 @@ def test_a_size_wins_over_a_study_in_any_order(study: str, size: str) -> None:
     assert wanted
     for key in wanted:
         assert first[key] == OmegaConf.select(sized, key), key
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_has_a_model_of_a_size_that_its_task_can_train(study: str, size: str) -> None:
+    last = points(study)[0][-1]
+    config = parse(composed(f"+experiment={study}", f"+size={size}", *last))
+    task, cpu = config.task, torch.device("cpu")
+    given = (config.family, config.model, task.heads, task.max_length, cpu)
+    found = check_model(*given, reads_pairs=task.reads_pairs, is_compiled=False, task="task")
+    for name in task.objectives:
+        OBJECTIVES[name].check(found, "task", False)
 
 
 def test_a_study_runs_small(command: Callable[..., Any]) -> None:
