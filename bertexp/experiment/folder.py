@@ -25,20 +25,12 @@ EVALUATIONS = "evaluations"
 
 
 def _unused(path: str) -> str:
-    """Create and return a folder that no other run has: ``path``, else ``path-2``, ...
+    """Return a folder that does not exist yet: ``path``, else ``path-2``, ...
 
     Runs that a script starts at once begin in the same second.
     """
-    for number in itertools.count(1):
-        folder = f"{path}-{number}" if number > 1 else path
-        try:
-            os.makedirs(folder)
-        except FileExistsError:
-            continue
-        except OSError:
-            pass  # Hydra reports it, as it creates the folder too.
-        return folder
-    raise AssertionError
+    others = (f"{path}-{number}" for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([path], others) if not os.path.exists(folder))
 
 
 # ${unused:path} in the files of conf/, once for each command.
