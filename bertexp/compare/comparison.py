@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bertexp.compare.abilities import find_abilities, find_yardsticks
 from bertexp.compare.budgets import UNITS, default_unit, is_midway, measure
@@ -16,12 +17,12 @@ from bertexp.compare.runs import Record
 from bertexp.compare.settings import find_setting, group, in_order, nearest_to_defaults
 from bertexp.compare.statistics import estimate
 from bertexp.compare.verdicts import (
-    Rule,
+    Criterion,
     Values,
     all_looks,
     by_seed,
+    criterion_of,
     differences,
-    rule_of,
 )
 from bertexp.console import shown
 from bertexp.metrics import Metric, cost, describe
@@ -62,8 +63,8 @@ def compare(
     _require_metric(runs, metric)
     keys, others, runs = group(runs, by)
     budget, runs = measure(runs, metric, at, evaluation)
-    rule = rule_of(runs, metric, margin)
-    return _comparison(runs, keys, others, metric, at, budget, baseline, rule)
+    criterion = criterion_of(runs, metric, margin)
+    return _comparison(runs, keys, others, metric, at, budget, baseline, criterion)
 
 
 def _comparison(
@@ -74,7 +75,7 @@ def _comparison(
     at: str,
     budget: float | None,
     baseline: str | None,
-    rule: Rule,
+    criterion: Criterion,
 ) -> Results:
     """Compare the values of measured runs; ``keys`` and ``others`` as ``group`` returns them."""
     counted = [run for run in runs if run.value is not None]
@@ -85,8 +86,7 @@ def _comparison(
     if not refused:
         settings.sort(key=lambda s: math.inf if s.mean is None else cost(metric, s.mean))
     swept = {setting.label: setting.values for setting in settings}
-    base = chosen if chosen in values else None
-    found = differences(values, base, row, rule) if base else ()
+    against = _against(chosen, swept, values, row, criterion)
     abilities = find_abilities(runs, [*swept])
     return Results(
         metric=metric,
@@ -96,18 +96,33 @@ def _comparison(
         keys=keys,
         baseline=chosen,
         ranked=not refused,
-        warnings=(*refused, *notes(runs, others, found, at, budget)),
+        warnings=(*refused, *notes(runs, others, against["differences"], at, budget)),
         settings=tuple(settings),
-        differences=found,
         runs=tuple(_compared(run) for run in runs),
-        effects=find_effects(swept, values, base, row, rule) if base else (),
         examples=_examples(counted, chosen, metric, budget),
         abilities=abilities,
         yardsticks=find_yardsticks(runs, abilities),
         answered=_answered(runs),
-        **rule._asdict(),
-        looks=all_looks(values, base, row) if base and rule.anytime else {},
+        **criterion._asdict(),
+        **against,
     )
+
+
+def _against(
+    baseline: str | None,
+    swept: Mapping[str, Mapping[str, object]],
+    values: Values,
+    row: Metric,
+    criterion: Criterion,
+) -> dict[str, Any]:
+    """Return the fields about differences from the baseline; none where it has no value."""
+    if baseline is None or baseline not in values:
+        return {"differences": ()}
+    return {
+        "differences": differences(values, baseline, row, criterion),
+        "effects": find_effects(swept, values, baseline, row, criterion),
+        "looks": all_looks(values, baseline, row) if criterion.anytime else {},
+    }
 
 
 def _answered(runs: Sequence[Record]) -> dict[str, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bertexp.compare.results import Difference
 from bertexp.compare.settings import in_order, short_keys
-from bertexp.compare.verdicts import FIXED, Rule, Values, judge
+from bertexp.compare.verdicts import FIXED, Criterion, Values, judge
 from bertexp.console import value_text
 from bertexp.metrics import Metric
 
@@ -20,7 +20,7 @@ def find_effects(
     values: Values,
     baseline: str,
     metric: Metric,
-    rule: Rule = FIXED,
+    criterion: Criterion = FIXED,
 ) -> tuple[Difference, ...]:
     """Return main effects and interactions of two keys, corrected for their number.
 
@@ -49,7 +49,7 @@ def find_effects(
             one = np.expand_dims(_against_first(cells, i, a), i)
             gaps[name] = _by_seed(_against_first(one, j, b))
             together.append(name)
-    return judge(gaps, metric, neutral=together, rule=rule)
+    return judge(gaps, metric, neutral=together, criterion=criterion)
 
 
 def _grid(

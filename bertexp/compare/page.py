@@ -70,7 +70,7 @@ def render(comparison: Results) -> str:
         decimals=abilities.DECIMALS,
         correction=partial(wording.correction, comparison),
         within=wording.within(comparison),
-        of_means=wording.of_means(comparison),
+        intervals_of_means=wording.intervals_of_means(comparison),
         rates=rates.rates if rates else (),
         heat=_heat(rates) if rates else [],
         marks=STATUS_MARKS,

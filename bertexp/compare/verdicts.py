@@ -32,7 +32,7 @@ RESOLVE_FILE = "resolve.json"
 Values = Mapping[str, Mapping[str, Mapping[tuple[str, ...], float]]]
 
 
-class Rule(NamedTuple):
+class Criterion(NamedTuple):
     """What decides between settings.
 
     Attributes:
@@ -44,11 +44,11 @@ class Rule(NamedTuple):
     anytime: bool = False
 
 
-FIXED = Rule()
+FIXED = Criterion()
 
 
-def rule_of(runs: Sequence[Record], metric: str, margin: float | None) -> Rule:
-    """Return the rule of a comparison: runs of ``hydra/sweeper=resolve`` have one of their own.
+def criterion_of(runs: Sequence[Record], metric: str, margin: float | None) -> Criterion:
+    """Return the criterion of a comparison; runs of ``hydra/sweeper=resolve`` have their own.
 
     Their margin is in the unit of their sweep's metric, and does not apply to others.
     """
@@ -59,7 +59,7 @@ def rule_of(runs: Sequence[Record], metric: str, margin: float | None) -> Rule:
     )
     margins = (plan["margin"] for plan in plans if (plan["metric"] or standard) == metric)
     own = max(margins, default=0.0)
-    return Rule(own if margin is None else margin, bool(plans))
+    return Criterion(own if margin is None else margin, bool(plans))
 
 
 def by_seed(values: Values, setting: str) -> list[float]:
@@ -68,13 +68,13 @@ def by_seed(values: Values, setting: str) -> list[float]:
 
 
 def differences(
-    values: Values, baseline: str, metric: Metric = UNBOUNDED, rule: Rule = FIXED
+    values: Values, baseline: str, metric: Metric = UNBOUNDED, criterion: Criterion = FIXED
 ) -> tuple[Difference, ...]:
     """Return each setting against the baseline, in pairs, corrected for their number."""
     gaps = pair_gaps(values, baseline)
     base = np.mean(by_seed(values, baseline))
     unpaired = {label: float(np.mean(by_seed(values, label)) - base) for label in gaps}
-    return judge({k: [*v.values()] for k, v in gaps.items()}, metric, unpaired, rule=rule)
+    return judge({k: [*v.values()] for k, v in gaps.items()}, metric, unpaired, criterion=criterion)
 
 
 def pair_gaps(values: Values, baseline: str) -> dict[str, dict[str, float]]:
@@ -109,7 +109,7 @@ def judge(
     metric: Metric,
     unpaired: Mapping[str, float] | None = None,
     neutral: Collection[str] = (),
-    rule: Rule = FIXED,
+    criterion: Criterion = FIXED,
 ) -> tuple[Difference, ...]:
     """Return differences with intervals and verdicts, corrected for their number.
 
@@ -119,8 +119,8 @@ def judge(
         neutral: the names of those that are neither better nor worse.
     """
     span = metric.high - metric.low
-    judged = (_judge_anytime if rule.anytime else _judge_fixed)(
-        {name: found for name, found in gaps.items() if found}, span, rule.margin
+    judged = (_judge_anytime if criterion.anytime else _judge_fixed)(
+        {name: found for name, found in gaps.items() if found}, span, criterion.margin
     )
     found = []
     for name, values in gaps.items():

@@ -67,7 +67,7 @@ def correction(comparison: Results, count: int) -> str:
     return together and f"{together} (Holm)"
 
 
-def of_means(comparison: Results) -> str:
+def intervals_of_means(comparison: Results) -> str:
     """Return how intervals of means differ from those of differences; empty if they do not."""
     if not comparison.anytime:
         return ""
@@ -85,10 +85,10 @@ def headline(comparison: Results) -> str:
         return "Not ranked: these runs are not comparable."
     if len(settings) == 1:
         return f"{_average(settings[0], comparison)}. There is nothing to compare it with."
-    chief = _chief(comparison)
-    if chief is None:
+    decisive = _decisive(comparison)
+    if decisive is None:
         return f"{_average(settings[0], comparison)}. There is no baseline to test it against."
-    return _sentence(chief, comparison)
+    return _sentence(decisive, comparison)
 
 
 def circumstances(comparison: Results) -> str:
@@ -100,7 +100,7 @@ def circumstances(comparison: Results) -> str:
     ]
     if comparison.ranked:
         parts.append("lower is better" if comparison.lower_is_better else "higher is better")
-    if known := one_run(comparison):
+    if known := accuracy_of_one_run(comparison):
         parts.append(known)
     return f"{'; '.join(parts)}."
 
@@ -117,8 +117,8 @@ def legend(comparison: Results) -> str:
         parts.append(f"Every run at {where}, on straight lines between evaluations.")
     if any(setting.high is not None for setting in comparison.settings):
         parts.append("± or (low to high): 95% interval over seeds.")
-        parts.append(of_means(comparison))
-    if known := one_run(comparison):
+        parts.append(intervals_of_means(comparison))
+    if known := accuracy_of_one_run(comparison):
         parts.append(f"{known[0].upper()}{known[1:]}.")
     if comparison.differences:
         parts.append(
@@ -140,7 +140,7 @@ def legend(comparison: Results) -> str:
     return " ".join(filter(None, parts))
 
 
-def one_run(comparison: Results) -> str:
+def accuracy_of_one_run(comparison: Results) -> str:
     """Return how exactly an accuracy's number of examples lets one run's be known; else nothing."""
     count = comparison.answered.get(comparison.metric)
     half = uncertainty(comparison, comparison.metric, [s.mean for s in comparison.settings])
@@ -164,11 +164,11 @@ def example_by_example(found: ExampleDifference) -> str:
 
 def _average(setting: Setting, comparison: Results) -> str:
     value = f"{number(setting.mean, decimals(comparison))} {comparison.unit}".rstrip()
-    between = _between(setting.low, setting.high, setting.seeds, decimals(comparison))
+    between = _interval(setting.low, setting.high, setting.seeds, decimals(comparison))
     return f"{short_names(comparison)[setting.label]}: {comparison.metric} is {value} ({between})"
 
 
-def _chief(comparison: Results) -> Difference | None:
+def _decisive(comparison: Results) -> Difference | None:
     """Return the difference that matters most: the best of those that are resolved as better."""
     sign = 1 if comparison.lower_is_better else -1
     order = ("better", "not resolved", "one seed", "same", "worse")
@@ -180,7 +180,7 @@ def _chief(comparison: Results) -> Difference | None:
 
 
 def _sentence(difference: Difference, comparison: Results) -> str:
-    setting, baseline = _pair(difference.setting, comparison)
+    setting, baseline = _two_names(difference.setting, comparison)
     low, high, mean = difference.low, difference.high, difference.mean
     digits = two_digits(spread(difference))
     size = f"{number(abs(mean), digits)} {comparison.unit}".rstrip()
@@ -188,19 +188,19 @@ def _sentence(difference: Difference, comparison: Results) -> str:
         # The size of a gain or loss has no sign, and so has its interval.
         if mean < 0 and low is not None and high is not None:
             low, high = -high, -low
-        between = _between(low, high, difference.seeds, digits)
+        between = _interval(low, high, difference.seeds, digits)
         return f"{setting} is {difference.verdict} than {baseline} by {size} ({between})."
     if is_equal(difference):
         return f"{setting} and {baseline} have equal results ({plural(difference.seeds, 'seed')})."
     if difference.verdict == "same":
-        known = _between(low, high, difference.seeds, digits, signed=True)
+        known = _interval(low, high, difference.seeds, digits, signed=True)
         return f"{setting} and {baseline} are the same {within(comparison)} ({known})."
     apart = f"{size} {'below' if mean < 0 else 'above'} {baseline}"
     if difference.verdict == "one seed":
         return f"One seed cannot tell: {setting} is {apart}, which may be chance."
     if not difference.seeds:
         return f"Not resolved: {setting} is {apart}, but they have no seed in common."
-    known = _between(low, high, difference.seeds, digits, signed=True)
+    known = _interval(low, high, difference.seeds, digits, signed=True)
     if low is not None and high is not None and low * high > 0:
         known += f", p {p_value(difference.p_corrected)} after correction"
     needed = difference.seeds_needed
@@ -208,7 +208,7 @@ def _sentence(difference: Difference, comparison: Results) -> str:
     return f"Not resolved: {setting} is {apart} ({known}){more}."
 
 
-def _pair(label: str, comparison: Results) -> tuple[str, str]:
+def _two_names(label: str, comparison: Results) -> tuple[str, str]:
     names = short_names(comparison)
     baseline = names.get(comparison.baseline or "", comparison.baseline or "")
     if len(comparison.keys) == 1:
@@ -216,7 +216,7 @@ def _pair(label: str, comparison: Results) -> tuple[str, str]:
     return names.get(label, label), baseline
 
 
-def _between(
+def _interval(
     low: float | None, high: float | None, seeds: int, digits: int, *, signed: bool = False
 ) -> str:
     if low is None or high is None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from bertexp.compare import anytime
 from bertexp.compare.statistics import seeds_needed
-from bertexp.compare.verdicts import UNBOUNDED, Rule, judge
+from bertexp.compare.verdicts import UNBOUNDED, Criterion, judge
 
 STUDIES, SEEDS = 2000, 52
 ERROR = 0.05 + 2 * (0.05 * 0.95 / STUDIES) ** 0.5
-ANYTIME = Rule(anytime=True)
+ANYTIME = Criterion(anytime=True)
 values = st.lists(st.floats(-5, 5), min_size=9, max_size=20).filter(lambda x: np.std(x) > 1e-2)
 
 
@@ -100,7 +100,7 @@ def test_verdicts_are_those_of_the_intervals() -> None:
         "equal": [0.0] * 12,
         "open": generator.normal(0.005, 0.02, 12).tolist(),
     }
-    found = {d.setting: d for d in judge(gaps, UNBOUNDED, rule=Rule(0.01, anytime=True))}
+    found = {d.setting: d for d in judge(gaps, UNBOUNDED, criterion=Criterion(0.01, anytime=True))}
     verdicts = {name: d.verdict for name, d in found.items()}
     assert verdicts == {
         "worse": "worse",
@@ -111,5 +111,5 @@ def test_verdicts_are_those_of_the_intervals() -> None:
     }
     assert (found["few"].low, found["few"].seeds_needed) == (None, anytime.fewest_seeds(0.01))
     assert found["open"].seeds_needed and found["open"].seeds_needed > 12
-    (again,) = judge({"equal": gaps["equal"]}, UNBOUNDED, rule=ANYTIME)
+    (again,) = judge({"equal": gaps["equal"]}, UNBOUNDED, criterion=ANYTIME)
     assert again.verdict == "same", "whatever the margin"

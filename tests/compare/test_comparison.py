@@ -18,7 +18,7 @@ from bertexp.compare.comparable import measured_on
 from bertexp.compare.comparison import compare
 from bertexp.compare.results import Results
 from bertexp.compare.runs import Record
-from bertexp.compare.verdicts import Rule, rule_of
+from bertexp.compare.verdicts import Criterion, criterion_of
 from bertexp.metrics import METRICS, learn
 
 MakeRun = Callable[..., Record]
@@ -453,4 +453,4 @@ def test_the_margin_of_a_resolved_sweep_is_of_its_own_metric(
     (sweep / "multirun.yaml").write_text("")
     (sweep / "resolve.json").write_text('{"margin": 0.5, "metric": null}')
     run = Record(sweep / "a", {"seed": 0}, {"metrics": {metric: 1.0}}, [], "finished", None, 0.0)
-    assert rule_of([run], metric, None) == Rule(expected, anytime=True)
+    assert criterion_of([run], metric, None) == Criterion(expected, anytime=True)

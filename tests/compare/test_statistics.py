@@ -12,7 +12,7 @@ from scipy import stats
 
 from bertexp.compare.effects import find_effects
 from bertexp.compare.statistics import equivalence_p, estimate, holm, power, seeds_needed
-from bertexp.compare.verdicts import UNBOUNDED, Rule, differences, judge
+from bertexp.compare.verdicts import UNBOUNDED, Criterion, differences, judge
 from bertexp.metrics import share, wilson
 
 SIMULATIONS = 2000
@@ -286,7 +286,7 @@ def test_equivalence_is_two_one_sided_tests(values: list[float], margin: float) 
     above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(values, margin, alternative="less").pvalue
     assert equivalence_p(values, margin) == pytest.approx(max(above, below), abs=1e-12)
-    (found,) = judge({"a": values}, UNBOUNDED, rule=Rule(margin))
+    (found,) = judge({"a": values}, UNBOUNDED, criterion=Criterion(margin))
     assert (found.verdict == "same") == (max(above, below) <= 0.05)
 
 
@@ -296,6 +296,8 @@ def test_settings_are_wrongly_called_the_same_in_at_most_one_of_twenty_studies()
     true = np.array([0.01, -0.01, 0.01, 0.03])
     wrong = 0
     for gaps in true[:, None] + generator.normal(0, 0.004, (SIMULATIONS, 4, 4)):
-        found = judge(dict(zip("abcd", gaps.tolist(), strict=True)), UNBOUNDED, rule=Rule(0.01))
+        found = judge(
+            dict(zip("abcd", gaps.tolist(), strict=True)), UNBOUNDED, criterion=Criterion(0.01)
+        )
         wrong += any(d.verdict == "same" for d in found)
     assert wrong / SIMULATIONS <= 0.05 + 2 * (0.05 * 0.95 / SIMULATIONS) ** 0.5
