@@ -111,13 +111,9 @@ class BitsPerByte(Evaluator):
 
 def choose_texts(corpus: CorpusStore, count: int) -> list[str]:
     """Return ``count`` paragraphs, always the same; a smaller choice is part of a larger one."""
-    texts: list[str] = []
-    left = READ if count else 0
-    for document in corpus.documents("validation"):
-        if left <= 0:
-            break
-        texts += document.paragraphs
-        left -= sum(map(len, document.paragraphs))
+    if not count:
+        return []
+    texts = [text for _, text in corpus.paragraphs("validation", most=READ)]
     order = draws.permutation("bits-per-byte", BANK_SEED, 0, len(texts))
     return [_cut(texts[index]) for index in order[:count]]
 

@@ -80,13 +80,7 @@ def _is_told(tokenizer: Tokenizer, tokens: Sequence[Spelt], text: str) -> bool:
 
 
 def _sample(corpus: CorpusStore) -> list[str]:
-    texts: list[str] = []
-    left = READ
-    for document in corpus.documents("train"):
-        texts += document.paragraphs
-        left -= sum(map(len, document.paragraphs))
-        if left < 0:
-            break
+    texts = [text for _, text in corpus.paragraphs("train", most=READ)]
     share = COUNTED / max(sum(map(len, texts)), 1)
     order = draws.permutation("spelling", BANK_SEED, 0, len(texts))
     return [texts[index] for index in islice(order, math.ceil(share * len(texts)))]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora import CORPORA, Document, ReadDocuments
-from bertexp.data.corpora.shard import TALLY, file_name, write_shard
+from bertexp.data.corpora.shard import TALLY, characters_of, file_name, write_shard
 from bertexp.data.parallel import cached_in_shards
 from bertexp.validation import UserError
 
@@ -67,6 +69,17 @@ class CorpusStore:
         for number in range(len(self.rows)) if files is None else files:
             own = sides[sum(self.rows[:number]) :][: self.rows[number]] == SPLITS.index(split)
             yield from _read(self.folder / file_name(number), own, split)
+
+    def paragraphs(self, *splits: str, most: float = math.inf) -> Iterator[tuple[str, str]]:
+        """Yield the document's name and the text of each paragraph of some splits in turn.
+
+        The last document is the one with which they have over ``most`` characters.
+        """
+        for document in chain.from_iterable(map(self.documents, splits)):
+            yield from ((document.name, text) for text in document.paragraphs)
+            most -= characters_of(document)
+            if most < 0:
+                return
 
 
 def _read(

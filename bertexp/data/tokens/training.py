@@ -204,5 +204,4 @@ class _Paragraphs:
     corpus: CorpusStore
 
     def __iter__(self) -> Iterator[str]:
-        for document in self.corpus.documents("train"):
-            yield from document.paragraphs
+        return (text for _, text in self.corpus.paragraphs("train"))

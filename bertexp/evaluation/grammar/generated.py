@@ -85,19 +85,10 @@ def _generate(corpus: CorpusStore, language: str) -> Iterator[Pair]:
 def _frequent(corpus: CorpusStore) -> frozenset[str]:
     counts = Counter(
         word
-        for text in _paragraphs(corpus, "train", MOST_TRAINING)
+        for _, text in corpus.paragraphs("train", most=MOST_TRAINING)
         for word in _WORD.findall(text.lower())
     )
     return frozenset(word for word, count in counts.items() if count >= LEAST_COUNT)
-
-
-def _paragraphs(corpus: CorpusStore, split: str, most: int) -> Iterator[str]:
-    for document in corpus.documents(split):
-        for paragraph in document.paragraphs:
-            yield paragraph
-            most -= len(paragraph)
-        if most < 0:
-            return
 
 
 def _filled(phenomenon: str, words: Words) -> Iterator[tuple[str, str]]:
@@ -117,7 +108,7 @@ def _swapped(
     corpus: CorpusStore, language: str, known: frozenset[str]
 ) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
-    for paragraph in _paragraphs(corpus, "validation", MOST_VALIDATION):
+    for _, paragraph in corpus.paragraphs("validation", most=MOST_VALIDATION):
         for sentence in split_sentences(paragraph, "sentencex", language):
             good = sentence.strip()
             words = good.split(" ")

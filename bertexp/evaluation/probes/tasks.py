@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,7 +44,7 @@ class Passages:
     @cached_property
     def paragraphs(self) -> list[tuple[str, str]]:
         """The document's name and the text of each paragraph, in the corpus's order."""
-        return [*self._read()]
+        return [*self.corpus.paragraphs(*SPLITS, most=MOST_CHARACTERS)]
 
     @cached_property
     def sentences(self) -> list[list[str]]:
@@ -54,16 +54,6 @@ class Passages:
             [s.strip() for s in split_sentences(texts[index], "sentencex", self.language)]
             for index in shuffled(len(texts), "paragraphs")[:MOST_SPLIT]
         ]
-
-    def _read(self) -> Iterator[tuple[str, str]]:
-        left = MOST_CHARACTERS
-        for split in SPLITS:
-            for document in self.corpus.documents(split):
-                for paragraph in document.paragraphs:
-                    yield document.name, paragraph
-                    left -= len(paragraph)
-                if left < 0:
-                    return
 
 
 @dataclass(frozen=True)
