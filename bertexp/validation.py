@@ -77,6 +77,17 @@ def require_margin(key: str, found: object) -> None:
     require(fits, key, found, "a number, 0 or above")
 
 
+def require_shares(key: str, shares: Mapping[str, float]) -> None:
+    """Raise a ``UserError`` unless shares, by name, add up to 1."""
+    if not math.isclose(total := sum(shares.values()), 1, abs_tol=1e-6):
+        parts = ", ".join(f"{name}={share:g}" for name, share in shares.items())
+        raise UserError(f"{key}: {parts} add up to {total:g}; the shares must add up to 1.")
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def require_folder_name(key: str, found: str) -> None:
     """Raise a ``UserError`` unless ``found`` is a folder's name without a path."""
     fits = found not in ("", ".", "..") and not set(found) & set("/\\\0")

@@ -68,7 +68,7 @@ WRONG = {
     "phases=[{masking.prob: 0.5}]": "phase 1: has no share of the budget",
     "phases=[{shar: 0.5}]": "phase 1: shar: no such key. Did you mean 'share'?",
     "phases=[{share: 0}]": "phase 1: share=0: must be above 0 and at most 1",
-    "phases=[{share: 0.5}, {share: 0.4}]": "phases: their shares add up to 0.9; they must",
+    "phases=[{share: 0.5}, {share: 0.4}]": "phases: phase 1=0.5, phase 2=0.4 add up to 0.9; the",
     "phases=[{share: 1, masking.probb: 0.5}]": "masking.probb: no such key. Did you mean 'mask",
     "phases=[{share: 1, taks: nsp}]": "phase 1: taks: no such key. Did you mean 'task'?",
     "phases=[{share: 1, task: nps}]": "phase 1: task=nps: must be one of ",

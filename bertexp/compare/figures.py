@@ -10,6 +10,7 @@ import numpy as np
 from bertexp.compare.results import ComparedRun, Results, Setting
 from bertexp.compare.settings import in_order, short_keys
 from bertexp.console import shortened_apart, value_text
+from bertexp.validation import is_number
 
 RATE_PREFIX = "eval/loss@"
 # The number of distinct line styles and markers; with more series, every setting is a row.
@@ -91,7 +92,7 @@ def x_key(comparison: Results) -> str | None:
     None where no key is numeric, or the others have too many values to tell apart.
     """
     settings = comparison.settings
-    numeric = [k for k in comparison.keys if all(_is_number(s.values.get(k)) for s in settings)]
+    numeric = [k for k in comparison.keys if all(is_number(s.values.get(k)) for s in settings)]
     if not numeric:
         return None
     key = max(numeric, key=lambda k: len({s.values[k] for s in settings}))
@@ -165,10 +166,6 @@ def _mean_curve(runs: Iterable[ComparedRun]) -> Curve:
     places = sorted({x for run in runs for x, _ in run.curve if first <= x <= last})
     values = [np.interp(places, *np.array(run.curve).T) for run in runs]
     return tuple(zip(places, np.mean(values, axis=0).tolist(), strict=True)) if places else ()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _place(setting: Setting, key: str) -> float:

@@ -8,7 +8,6 @@ that the recorded configuration is complete.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -21,7 +20,14 @@ from bertexp.console import value_text
 from bertexp.keys import flattened, is_below
 from bertexp.registry import Registry
 from bertexp.unread import COMMAND_LINE, Condition, conditions, unread
-from bertexp.validation import UserError, nearest_key, require, require_choice
+from bertexp.validation import (
+    UserError,
+    is_number,
+    nearest_key,
+    require,
+    require_choice,
+    require_shares,
+)
 
 SHARE, BRINGS = "share", "brings"
 EXAMPLE = "[{share: 0.9, masking.prob: 0.5}, {share: 0.1}]"
@@ -75,9 +81,7 @@ def expand(composed: DictConfig, overrides: Sequence[str], config_name: str) -> 
             brought = _brought(composed, options, [*overrides], config_name, where)
             entry = {**entry, BRINGS: brought}
         found.append(entry)
-    total = sum(entry[SHARE] for entry in found)
-    if not math.isclose(total, 1, abs_tol=1e-6):
-        raise UserError(f"phases: their shares add up to {total:g}; they must add up to 1.")
+    require_shares("phases", {f"phase {n}": each[SHARE] for n, each in enumerate(found, start=1)})
     OmegaConf.update(composed, "phases", found, merge=False)
     every = conditions(Config)
     for number, (entry, part) in enumerate(zip(found, parts(composed), strict=True), start=1):
@@ -188,8 +192,7 @@ def _check(entry: Mapping[str, Any], where: str) -> None:
     share = entry.get(SHARE)
     if share is None:
         raise UserError(f"{where}has no share of the budget; a phase is {{share: 0.5, ...}}.")
-    is_number = isinstance(share, int | float) and not isinstance(share, bool)
-    require(is_number and 0 < share <= 1, f"{where}share", share, "above 0 and at most 1")
+    require(is_number(share) and 0 < share <= 1, f"{where}share", share, "above 0 and at most 1")
 
 
 def _brought(

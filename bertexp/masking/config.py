@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from bertexp.keys import key
 from bertexp.masking import STRATEGIES
 from bertexp.masking.rates import Distribution, read_rate
-from bertexp.validation import UserError, require
+from bertexp.validation import UserError, is_number, require, require_shares
 
 # How units are drawn, see ``Masker``.
 DRAWS = ("budget", "independent")
@@ -32,12 +32,8 @@ class ReplaceConfig:
     special: bool = key(False, read_with=("masking.replace.random",))
 
     def __post_init__(self) -> None:
-        total = self.mask + self.random + self.keep
-        if not math.isclose(total, 1, abs_tol=1e-6):
-            raise UserError(
-                f"masking.replace: mask={self.mask} + random={self.random} + keep={self.keep} "
-                f"is {total:g}; the three shares must add up to 1."
-            )
+        shares = {"mask": self.mask, "random": self.random, "keep": self.keep}
+        require_shares("masking.replace", shares)
 
 
 @dataclass(kw_only=True)
@@ -67,7 +63,7 @@ class ScheduleConfig:
             require(constant == (self.end is None), "masking.schedule.end", self.end, allowed)
         _check_changes("rates", self.rates, last=True)
         for _, rate in self.rates:
-            fits = isinstance(rate, int | float) and 0 < rate < 1
+            fits = is_number(rate) and 0 < rate < 1
             require(fits, "masking.schedule.rates", self.rates, "rates between 0 and 1")
         _check_changes("strategies", self.strategies)
         for _, name in self.strategies:
@@ -88,7 +84,7 @@ def _check_changes(name: str, changes: list[Any], *, last: bool = False) -> None
     """Check a list of [share, value]; ``last``: a share may be 1."""
     key_, before = f"masking.schedule.{name}", 0.0
     for each in changes:
-        pair = isinstance(each, list) and len(each) == 2 and isinstance(each[0], int | float)
+        pair = isinstance(each, list) and len(each) == 2 and is_number(each[0])
         require(pair, key_, changes, "a list of [share of the budget, value]")
         above = before < each[0] < 1 or (last and before < each[0] == 1)
         require(above, key_, changes, "in the order of their shares, which are between 0 and 1")
@@ -96,17 +92,15 @@ def _check_changes(name: str, changes: list[Any], *, last: bool = False) -> None
 
 
 def _read_replacement(shares: Any) -> ReplaceConfig:
-    names = ("mask", "random", "keep")
+    key_, names = "masking.schedule.replacements", ("mask", "random", "keep")
     given = shares if isinstance(shares, dict) else {}
-    fits = {*given} == {*names}
-    fits = fits and all(isinstance(each, int | float) and each >= 0 for each in given.values())
+    fits = {*given} == {*names} and all(is_number(each) and each >= 0 for each in given.values())
     allowed = "{mask: ..., random: ..., keep: ...}, shares that add up to 1"
     if missing := [name for name in names if name not in given]:
         allowed += f"; {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-    elif fits and not math.isclose(total := sum(given.values()), 1, abs_tol=1e-6):
-        fits, allowed = False, f"{allowed}; their sum is {total:g}"
-    require(fits, "masking.schedule.replacements", shares, allowed)
-    return ReplaceConfig(**shares)
+    require(fits, key_, shares, allowed)
+    require_shares(key_, given)
+    return ReplaceConfig(**given)
 
 
 @dataclass(kw_only=True)

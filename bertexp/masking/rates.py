@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from bertexp.validation import UserError, nearest, require, require_choice
+from bertexp.validation import UserError, is_number, nearest, require, require_choice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,7 @@ class Choice(_Law):
         for name, values in (("rates", self.rates), ("shares", self.shares)):
             allowed = "a list of numbers above 0 and at most 1"
             is_list = isinstance(values, list) and len(values) > 0
-            fits = is_list and all(_is_number(each) and 0 < each <= 1 for each in values)
+            fits = is_list and all(is_number(each) and 0 < each <= 1 for each in values)
             require(fits, f"{KEY}.{name}", values, allowed)
         require(sorted(self.rates) == self.rates, f"{KEY}.rates", self.rates, "in ascending order")
         fits = len(self.shares) == len(self.rates) and abs(sum(self.shares) - 1) < 1e-6
@@ -113,7 +113,7 @@ def read_rate(prob: Any) -> float | Distribution:
     if not isinstance(prob, Mapping):
         allowed = "a number above 0 and at most 1, or a distribution such as "
         allowed += "{distribution: uniform, low: 0, high: 1}"
-        require(_is_number(prob) and 0 < prob <= 1, KEY, prob, allowed)
+        require(is_number(prob) and 0 < prob <= 1, KEY, prob, allowed)
         return float(prob)
     values = dict(prob)
     if "distribution" not in values:
@@ -127,7 +127,7 @@ def read_rate(prob: Any) -> float | Distribution:
     numbers = [
         each for key, each in values.items() if key != "stratified" and not isinstance(each, list)
     ]
-    require(all(map(_is_number, numbers)), KEY, dict(prob), "numbers")
+    require(all(map(is_number, numbers)), KEY, dict(prob), "numbers")
     stratified = values.get("stratified", False)
     require(isinstance(stratified, bool), f"{KEY}.stratified", stratified, "true or false")
     return kind(**values)
@@ -144,7 +144,3 @@ def _check_keys(name: str, given: list[str], kind: type[Distribution]) -> None:
     needed = [each.name for each in fields(kind) if each.default is MISSING]
     if missing := [key for key in needed if key not in given]:
         raise UserError(f"{KEY}: distribution={name} needs {' and '.join(missing)} too.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

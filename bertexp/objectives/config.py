@@ -10,7 +10,7 @@ from bertexp.data.config import SENTENCE_METHODS
 from bertexp.keys import key
 from bertexp.objectives import FORMATS, OBJECTIVES
 from bertexp.pairs import NEGATIVES, SEGMENTS, negative_shares
-from bertexp.validation import UserError, require, require_choice
+from bertexp.validation import is_number, require, require_choice, require_shares
 
 
 @dataclass(kw_only=True)
@@ -107,13 +107,9 @@ class TaskConfig:
         shares = negative_shares(self.negatives)
         for kind, share in shares.items():
             NEGATIVES.check(kind)
-            is_share = isinstance(share, int | float) and 0 < share <= 1
+            is_share = is_number(share) and 0 < share <= 1
             require(is_share, f"task.negatives.{kind}", share, "above 0 and at most 1")
-        if not math.isclose(total := sum(shares.values()), 1, abs_tol=1e-6):
-            raise UserError(
-                f"task.negatives: {', '.join(f'{k}={v:g}' for k, v in shares.items())} add up to "
-                f"{total:g}; the shares must add up to 1."
-            )
+        require_shares("task.negatives", shares)
 
 
 @dataclass(kw_only=True)

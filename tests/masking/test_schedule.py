@@ -110,7 +110,7 @@ def test_strategy_and_replacement_change_at_their_shares(lab: Any) -> None:
         ({"replacements": [[0.5, {"mask": 1}]]}, "add up to 1; random and keep are missing"),
         (
             {"replacements": [[0.5, {"mask": 1, "random": 1, "keep": 0}]]},
-            "add up to 1; their sum is 2",
+            "mask=1, random=1, keep=0 add up to 2; the shares must",
         ),
     ],
 )
