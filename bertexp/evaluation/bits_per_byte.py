@@ -3,7 +3,7 @@
 A loss is a mean over tokens, so with other tokens it is a different quantity. What can be compared
 is the surprisal of the same text, per byte of its UTF-8 (Gao et al. 2020, "The Pile", for
 left-to-right models). Here the surprisal of a text is that of each word given all the others, by
-the chain rule over the word's pieces, see ``within_words``. If only one piece were masked at a
+the chain rule over the word's pieces, see ``scoring``. If only one piece were masked at a
 time, the pieces of a word would reveal each other, and the tokenizer with the smallest pieces would
 have the best score.
 
@@ -36,10 +36,9 @@ from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.evaluation.scoring import log_likelihoods
-from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN, choose_in_proportion
+from bertexp.evaluation.pseudo_perplexity import CHARACTERS_OF_A_TOKEN, choose_in_proportion
+from bertexp.evaluation.scoring import count_words, encoded, log_likelihoods, place
 from bertexp.evaluation.spelling import spelling_bits
-from bertexp.evaluation.within_words import count_words, ends_of_words, place
 from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.base import BANK_SEED, Reference
 from bertexp.objectives.learner import Learner
@@ -130,9 +129,7 @@ def _cut(text: str) -> str:
 def known_words(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, int]:
     """Return which tokens are of words without an unknown token, and how many such words are."""
     known, count = [np.empty(0, bool)], 0
-    encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
-    for text, encoding in zip(texts, encodings, strict=True):
-        ends_N = ends_of_words(text, encoding.offsets)
+    for text, (encoding, ends_N) in zip(texts, encoded(tokenizer, texts), strict=True):
         unknown = np.unique(ends_N[tokenizer.is_special_V[encoding.ids]])
         known.append(~np.isin(ends_N, unknown))
         count += count_words(text) - len(unknown)
@@ -141,9 +138,7 @@ def known_words(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray,
 
 def piece_bits(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     """Return the bits needed to encode the number of pieces of each word."""
-    encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
-    ends = [ends_of_words(t, e.offsets) for t, e in zip(texts, encodings, strict=True)]
-    sizes = [np.unique(each, return_counts=True)[1] for each in ends]
+    sizes = [np.unique(ends, return_counts=True)[1] for _, ends in encoded(tokenizer, texts)]
     return surprisal(np.concatenate([*sizes, np.empty(0, np.int64)]))
 
 

@@ -1,7 +1,7 @@
 """Minimal pairs: how often a model prefers the grammatical one of two sentences.
 
 A sentence's score is its pseudo-log-likelihood (Salazar et al. 2020), with the pieces of a word
-from left to right, see ``within_words``. It needs no training and no mask rate.
+from left to right, see ``scoring``. It needs no training and no mask rate.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.grammar import GENERATED, KEY, Pair
 from bertexp.evaluation.grammar.generated import generate_pairs
 from bertexp.evaluation.grammar.reading import read_pairs
-from bertexp.evaluation.scoring import log_likelihoods
-from bertexp.evaluation.within_words import place
+from bertexp.evaluation.scoring import log_likelihoods, place
 from bertexp.metrics import known_to
 from bertexp.objectives.base import BANK_SEED, Reference
 from bertexp.objectives.learner import Learner

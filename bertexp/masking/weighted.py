@@ -12,7 +12,7 @@ from bertexp.data.cache import cached
 from bertexp.data.tokens.store import count_tokens
 from bertexp.masking import STRATEGIES
 from bertexp.masking.config import FrequencyKeys
-from bertexp.masking.strategies import Context, TokenStrategy, WholeWordStrategy
+from bertexp.masking.strategies import Context, Strategy, TokenStrategy, WholeWordStrategy
 from bertexp.masking.words import RunHashes, count_runs, find_sorted
 
 # Of the cached frequencies of words.
@@ -21,8 +21,34 @@ FORMAT_VERSION = 1
 SHOWN, FREQUENT = 6, 1e-4
 
 
+class Weighted(Strategy):
+    """A strategy whose units have the rate min(1, factor * weight), see ``weigh``."""
+
+    def weigh(self, weights: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """Set the factors that give each rate, and return the weights, with a mean of 1.
+
+        The expected share of predicted tokens at a factor f is the sum of ``share * min(1, f *
+        weights)``, which is linear between neighbouring values of 1 / weight.
+
+        Args:
+            share: of all tokens, of which the weights are.
+        """
+        scaled = weights / ((weights * share).sum() or 1.0)
+        order = np.argsort(-scaled, kind="stable")
+        weights, share = scaled[order], share[order]
+        certain = np.cumsum(share)
+        rest = (weights * share).sum() - np.cumsum(weights * share)
+        factors = 1 / weights
+        self._factors = np.append(0.0, factors)
+        self._shares = np.append(0.0, certain + factors * rest)
+        return scaled
+
+    def threshold(self, rates_B: np.ndarray) -> np.ndarray:
+        return np.interp(rates_B, self._shares, self._factors)
+
+
 @STRATEGIES.register("frequency")
-class FrequencyStrategy(WholeWordStrategy):
+class FrequencyStrategy(Weighted, WholeWordStrategy):
     """Whole words, each with a rate in proportion to its frequency ** -exponent.
 
     With ``masking.frequency.exponent=0.5`` these are the weights with which XLM (Lample and
@@ -39,13 +65,10 @@ class FrequencyStrategy(WholeWordStrategy):
         super().__init__(context)
         self._hashes, counts, sizes = _count_words(context)
         exponent = STRATEGIES.keys_of(context.config, FrequencyKeys).exponent
-        weights = counts ** -float(exponent)
         tokens = counts * sizes
-        share = tokens / max(tokens.sum(), 1)
-        weights /= (weights * share).sum() if len(weights) else 1.0
+        weights = self.weigh(counts ** -float(exponent), tokens / max(tokens.sum(), 1))
         # The last entry is for words that are not in the table.
         self._weights = np.append(weights, 1.0)
-        self._factors, self._shares = clipped_shares(weights, share)
 
     def weights(self, ids_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:
         words = self.words(ids_BL, maskable_BL)
@@ -54,9 +77,6 @@ class FrequencyStrategy(WholeWordStrategy):
         weights_N = np.ones(ids_BL.size)
         weights_N[maskable_BL.ravel()] = np.repeat(weights_W, words.ends_W - words.starts_W)
         return weights_N.reshape(ids_BL.shape)
-
-    def threshold(self, rates_B: np.ndarray) -> np.ndarray:
-        return np.interp(rates_B, self._shares, self._factors)
 
 
 def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,23 +92,8 @@ def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return hashes, counts.astype(np.int64), sizes.astype(np.int64)
 
 
-def clipped_shares(weights: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return factors, and the expected share of predicted tokens at each of them.
-
-    The share at a factor f is the sum of ``share * min(1, f * weights)``, which is linear between
-    neighbouring values of 1 / weight, the factors returned. ``share`` is each word's share of the
-    tokens.
-    """
-    order = np.argsort(-weights, kind="stable")
-    weights, share = weights[order], share[order]
-    certain = np.cumsum(share)
-    rest = (weights * share).sum() - np.cumsum(weights * share)
-    factors = 1 / weights
-    return np.append(0.0, factors), np.append(0.0, certain + factors * rest)
-
-
 @STRATEGIES.register("adaptive")
-class AdaptiveStrategy(TokenStrategy):
+class AdaptiveStrategy(Weighted, TokenStrategy):
     """Each token on its own, with a rate that follows how well the model predicts it.
 
     Adaptive masked language modelling (Edman and Fraser 2025, "Mask and you shall receive",
@@ -108,17 +113,14 @@ class AdaptiveStrategy(TokenStrategy):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.counts_V = count_tokens(context.tokens, context.tokenizer)
-        self._weigh(np.ones(len(self.counts_V)))
+        self._share_V = self.counts_V / max(self.counts_V.sum(), 1)
+        self.weights_V = self.weigh(np.ones(len(self.counts_V)), self._share_V)
 
     def following(self, weights_V: np.ndarray) -> Self:
         other = copy.copy(self)
-        other._weigh(weights_V[: len(self.counts_V)].astype(np.float64))
+        known_V = weights_V[: len(self.counts_V)].astype(np.float64)
+        other.weights_V = other.weigh(known_V, self._share_V)
         return other
-
-    def _weigh(self, weights_V: np.ndarray) -> None:
-        share_V = self.counts_V / max(self.counts_V.sum(), 1)
-        self.weights_V = weights_V / ((weights_V * share_V).sum() or 1.0)
-        self._factors, self._shares = clipped_shares(self.weights_V, share_V)
 
     def extremes(self) -> tuple[dict[int, float], dict[int, float]]:
         """Return the tokens that are masked most and least often among frequent ones.
@@ -133,6 +135,3 @@ class AdaptiveStrategy(TokenStrategy):
 
     def weights(self, ids_BL: np.ndarray, maskable_BL: np.ndarray) -> np.ndarray:
         return self.weights_V[ids_BL]
-
-    def threshold(self, rates_B: np.ndarray) -> np.ndarray:
-        return np.interp(rates_B, self._shares, self._factors)

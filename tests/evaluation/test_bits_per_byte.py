@@ -25,8 +25,8 @@ from bertexp.evaluation.bits_per_byte import (
     piece_bits,
 )
 from bertexp.evaluation.evaluator import Source
+from bertexp.evaluation.scoring import ends_of_words, place
 from bertexp.evaluation.spelling import spelling_bits
-from bertexp.evaluation.within_words import ends_of_words, place
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner
 

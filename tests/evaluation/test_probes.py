@@ -20,9 +20,14 @@ from bertexp.config import Config
 from bertexp.data.corpora.corpus import prepare
 from bertexp.evaluation.logistic import FOLDS, STRENGTHS, accuracies
 from bertexp.evaluation.probes import PROBES
-from bertexp.evaluation.probes.tasks import Passages, ProbeTask, choose, prepare_tasks
+from bertexp.evaluation.probes.tasks import (
+    Passages,
+    ProbeTask,
+    choose,
+    prepare_tasks,
+    tfidf_accuracy,
+)
 from bertexp.evaluation.probing import accurate, layer_features, scaled
-from bertexp.evaluation.tfidf import tfidf_accuracy
 from bertexp.experiment.saved import find_saved
 from bertexp.metrics import wilson
 

@@ -10,8 +10,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
-from bertexp.evaluation.scoring import log_likelihoods
-from bertexp.evaluation.within_words import place
+from bertexp.evaluation.scoring import log_likelihoods, place
 from bertexp.objectives.learner import Learner
 
 CPU = torch.device("cpu")
