@@ -101,12 +101,16 @@ def test_a_data_set_that_is_not_here_is_refused_without_a_network(
         check_source("some/pairs")
 
 
-def test_a_folder_without_pairs_and_a_table_are_refused(tmp_path: Path) -> None:
+def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the folder has no \.jsonl or \.parquet file\.$"):
         check_source(str(tmp_path))
-    (tmp_path / "pairs.csv").write_text("sentence_good,sentence_bad\na,b\n")
-    with pytest.raises(UserError, match=r"pairs\.csv' is CSV; pairs are JSON Lines or Parquet"):
-        read_pairs(str(tmp_path / "pairs.csv"))
+
+
+@pytest.mark.parametrize(("name", "separator"), [("pairs.csv", ","), ("pairs.tsv", "\t")])
+def test_other_tables_have_pairs_too(name: str, separator: str, tmp_path: Path) -> None:
+    lines = [separator.join(row) for row in (ROWS[0], *(row.values() for row in ROWS))]
+    (tmp_path / name).write_text("\n".join(lines))
+    assert read_pairs(str(tmp_path / name)) == PAIRS
 
 
 def test_pairs_are_chosen_evenly_and_fewer_are_a_subset() -> None:

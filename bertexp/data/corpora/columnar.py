@@ -33,7 +33,13 @@ def missing_column(key: str, column: str, place: str, present: Sequence[str]) ->
 
 
 def pick_columns(present: Sequence[str], columns: Columns, place: str) -> list[str]:
-    """Return which columns of a table to read; raises ``UserError`` if one is missing."""
+    """Return which columns of a table to read, all if none are named.
+
+    Raises:
+        UserError: one is missing.
+    """
+    if not columns:
+        return [*present]
     found: dict[str, None] = {}
     for column, key in columns:
         name = column if column in present else column.partition(".")[0]
@@ -64,7 +70,7 @@ def parquet_rows(part: Part, columns: Columns, errors: str) -> Rows:
         pick_columns(table.schema_arrow.names, columns, f"'{part.path}'")
         groups = range(table.num_row_groups)[part.start : part.end]
         names = [name for name, _ in columns]
-        batches = table.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=names)
+        batches = table.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=names or None)
         yield from _rows(batches, errors, part)
 
 

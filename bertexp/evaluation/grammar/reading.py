@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from bertexp.data.corpora import opening
 from bertexp.data.corpora.finding import find
 from bertexp.data.corpora.formats import detect_table
 from bertexp.data.corpora.opening import Part
@@ -31,7 +29,7 @@ def check_source(name: str | None) -> None:
 
 
 def read_pairs(name: str) -> list[Pair]:
-    """Read the pairs of a file (JSON Lines or Parquet, perhaps compressed), a folder or the Hub.
+    """Read the pairs of a file (a table such as JSON Lines or Parquet), a folder or the Hub.
 
     Raises:
         UserError: there are none, or a row lacks one of the sentences or has a blank one.
@@ -78,7 +76,8 @@ def _files(name: str) -> list[Path]:
 
 
 def _pairs(path: Path) -> Iterator[Pair]:
-    for number, row in _rows(path):
+    read = READERS[detect_table(path, (GOOD, BAD), KEY)]
+    for number, row in read(Part(path, key=KEY), (), "strict"):
         for column in (GOOD, BAD):
             text, place = row.get(column), f"{KEY}: '{path}', row {number}"
             if not isinstance(text, str):
@@ -88,16 +87,3 @@ def _pairs(path: Path) -> Iterator[Pair]:
         name = path.name.partition(".")[0]
         phenomenon = next((str(row[each]) for each in PHENOMENA if row.get(each)), name)
         yield Pair(row[GOOD], row[BAD], phenomenon, str(row.get(PARADIGM) or phenomenon))
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    kind = detect_table(path, (GOOD, BAD), KEY)
-    if kind == "parquet":
-        import pyarrow.parquet as pq
-
-        with opening.reading(path, KEY):
-            yield from enumerate(pq.read_table(path).to_pylist(), start=1)
-    elif kind in ("json", "jsonl"):
-        yield from READERS[kind](Part(path, key=KEY), (), "strict")
-    else:
-        raise UserError(f"{KEY}: '{path}' is {kind.upper()}; pairs are JSON Lines or Parquet.")
