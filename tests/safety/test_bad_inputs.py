@@ -77,15 +77,15 @@ TEXTS = {
 VOCABULARIES = {
     "nothing.txt": r"tokenizer\.path={}/nothing\.txt: no such file\.$",
     "nope.json": r"^tokenizer\.path={}/nope\.json: no such file\.$",
-    "bert/config.json": r"^tokenizer\.path=\S+: config\.json is JSON, but no tokenizer\.json\.$",
+    "bert/config.json": r"^tokenizer\.path=\S+: config\.json cannot be read as a tokenizer \(",
     "plain-vocab.txt": r"tokenizer\.path={}/plain-vocab\.txt: no \[PAD\], .* among its 53 lines",
-    "twice-vocab.txt": r"tokenizer\.path={}/twice-vocab\.txt: line 6 of its vocabulary: 'a' is l",
-    "gap-vocab.txt": r"tokenizer\.path={}/gap-vocab\.txt: line 6 of its vocabulary: is empty",
+    "twice-vocab.txt": r"tokenizer\.path={}/twice-vocab\.txt: line 6 of its vocabulary repeats 'a'",
+    "gap-vocab.txt": r"tokenizer\.path={}/gap-vocab\.txt: line 6 of its vocabulary is empty",
     "empty-vocab.txt": r"tokenizer\.path={}/empty-vocab\.txt: no \[PAD\], .* among its 0 lines",
     "binary-vocab.txt": r"tokenizer\.path={}/binary-vocab\.txt: cannot be read .*invalid start by",
     "junk.json": r"tokenizer\.path={}/junk\.json: junk\.json cannot be read as a tokeni",
     "bpe.json": r"tokenizer\.path={}/bpe\.json: its settings name no cls_token, and its vocab",
-    "folder": r"tokenizer\.path={}/folder: has no tokenizer \(no tokenizer\.json or vocab\.txt\)\.",
+    "folder": r"tokenizer\.path={}/folder: has no tokenizer \(no tokenizer\.json or vocab\.txt\);",
     "nowhere": r"tokenizer\.path={}/nowhere: no vocabulary file, no folder with a tokenizer",
     "remote-code": r"tokenizer\.path={}/remote-code: has no tokenizer \(no tokenizer\.json or voc",
 }
@@ -131,8 +131,8 @@ PREPARED = {
         r"task\.max_length=65: the model has only 64 positions\."
     ),
     "model=pretrained model.pretrained={}/bert task.max_length=32": (
-        r"^model\.pretrained={}/bert: has no tokenizer \(no tokenizer\.json or vocab\.txt\); add "
-        r"tokenizer=pretrained tokenizer\.path=FOLDER of one\.$"
+        r"^model\.pretrained={}/bert: has no tokenizer \(no tokenizer\.json or vocab\.txt\); "
+        r"transformers' AutoTokenizer writes one there with save_pretrained\.$"
     ),
     "masking=pmi masking.pmi.min_count=1000000": r"masking\.strategy=pmi: no run of 2 to 5 words",
 }

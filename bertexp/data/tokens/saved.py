@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,6 @@ from bertexp.validation import UserError, first_line
 
 log = logging.getLogger(__name__)
 
-# Files of tokenizers in formats that are not supported here.
-_OTHER_FORMS = (
-    *("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model"),
-    *("vocab.json", "merges.txt", "bpe.codes", "vocab.bpe"),
-)
 # Classes of ``transformers`` that a vocabulary alone defines, as they split text like BERT's.
 _AS_BERT = {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"}
 # Names in ``transformers`` for the settings of BERT's normaliser; they override its file.
@@ -38,11 +32,6 @@ _NORMALIZER = {
 }
 # Those of them that are keys, with the defaults.
 _FOLDING = {"do_lower_case": True, "strip_accents": None}
-# What to do where a folder has no tokenizer, by the key of its path.
-_REMEDIES = {
-    "model.pretrained": "; add tokenizer=pretrained tokenizer.path=FOLDER of one",
-    "run": "; save its own there with save_pretrained of transformers",
-}
 
 
 def open_tokenizer(
@@ -103,24 +92,19 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             if found := find_file(path, name):
                 settings |= _read_settings(found, named)
-        other = None if file else next(filter(partial(find_file, path), _OTHER_FORMS), None)
     except (OSError, ValueError) as error:
-        file, other, reason = None, None, first_line(error)
+        file, reason = None, first_line(error)
     if file is None and is_away(path):
         raise UserError(
             f"{named}: the Hugging Face Hub does not answer and the tokenizer is not in its cache "
             "here; type tokenizer=wordpiece (trained on the corpus), or tokenizer.path=vocab.txt, "
             "or run this once with a network."
         )
-    if other is not None:
-        write = f"from_pretrained('{path}').save_pretrained('FOLDER')"
-        raise UserError(
-            f"{named}: has a {other} and no tokenizer.json, which bertexp reads; write one with: "
-            f'python -c "from transformers import AutoTokenizer as T; T.{write}"'
-        )
     if file is None and not reason:
-        remedy = _REMEDIES.get(named.partition("=")[0], "")
-        raise UserError(f"{named}: has no tokenizer (no tokenizer.json or vocab.txt){remedy}.")
+        raise UserError(
+            f"{named}: has no tokenizer (no tokenizer.json or vocab.txt); transformers' "
+            "AutoTokenizer writes one there with save_pretrained."
+        )
     if file is None:
         raise UserError(
             f"{named}: no vocabulary file, no folder with a tokenizer, and no name that the "
@@ -143,25 +127,16 @@ def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend
     try:
         backend = Backend.from_file(str(file))
     except Exception as error:  # the library raises no specific type
-        reason = f"cannot be read as a tokenizer: {error}"
-        if _is_other_json(file):
-            reason = "is JSON, but no tokenizer.json"
-        raise UserError(f"{named}: {file.name} {reason}.") from error
+        reason = first_line(error)
+        raise UserError(
+            f"{named}: {file.name} cannot be read as a tokenizer ({reason})."
+        ) from error
     if isinstance(backend.normalizer, normalizers.BertNormalizer):
         for name in _NORMALIZER.keys() & settings.keys():
             setattr(backend.normalizer, _NORMALIZER[name], settings[name])
     backend.no_truncation()
     backend.no_padding()
     return backend
-
-
-def _is_other_json(file: Path) -> bool:
-    """Whether a file is JSON without a tokenizer's model; the library calls that bad syntax."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
-        return False
-    return not (isinstance(found, dict) and isinstance(found.get("model"), dict))
 
 
 def _read_vocabulary(file: Path, settings: dict[str, Any], named: str) -> dict[str, int]:
@@ -182,9 +157,8 @@ def _read_vocabulary(file: Path, settings: dict[str, Any], named: str) -> dict[s
         )
     if len(vocabulary) < len(lines) or "" in vocabulary:
         line = next(n for n, token in enumerate(lines) if not token or vocabulary[token] != n)
-        last = vocabulary[lines[line]] + 1
-        what = f"'{lines[line]}' is line {last} too" if lines[line] else "is empty"
-        raise UserError(f"{named}: line {line + 1} of its vocabulary: {what}.")
+        what = f"repeats '{lines[line]}'" if lines[line] else "is empty"
+        raise UserError(f"{named}: line {line + 1} of its vocabulary {what}.")
     return vocabulary
 
 
