@@ -127,7 +127,7 @@ def own_rows(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def learn(rows: Mapping[str, Mapping[str, Any]]) -> None:
+def register_rows(rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Add the rows that a run has kept, except those that the table has."""
     known = asdict(Metric())
     for name, values in rows.items():
@@ -207,7 +207,7 @@ def margin(share: float, count: int) -> float:
     return (high - low) / 2
 
 
-def known_to(name: str, value: float, answered: Mapping[str, int]) -> str:
+def accuracy_interval(name: str, value: float, answered: Mapping[str, int]) -> str:
     """Return an accuracy's 95% interval and number of examples; empty for other metrics."""
     if not answered.get(name) or math.isnan(value):
         return ""

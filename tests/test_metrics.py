@@ -56,7 +56,7 @@ def test_a_row_of_a_plugin_is_read_without_the_plugin() -> None:
     kept = metrics.own_rows(["eval/bits", "eval/loss", "eval/probe/package"])
     assert [*kept] == ["eval/bits"]
     del metrics.METRICS["eval/bits"]
-    metrics.learn(kept)
+    metrics.register_rows(kept)
     assert metrics.describe("eval/bits") == row
 
 

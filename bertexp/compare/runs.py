@@ -16,7 +16,7 @@ from bertexp.experiment.summary import SUMMARY_FILE, read_summary, status
 from bertexp.files import expanded, read_json, read_json_lines
 from bertexp.finetune.records import PREFIX, read_records
 from bertexp.keys import flattened
-from bertexp.metrics import METRICS_FILE, learn
+from bertexp.metrics import METRICS_FILE, register_rows
 from bertexp.validation import UserError, nearest
 
 EXPERIMENTS = ("config", "finetune")
@@ -118,7 +118,7 @@ def read_run(folder: Path) -> Record:
     """Return a folder's run; raises ``UserError`` if its record cannot be read."""
     summary = read_summary(folder)
     history = read_json_lines(folder / METRICS_FILE)
-    learn(summary.get("metric_rows", {}))
+    register_rows(summary.get("metric_rows", {}))
     finetuned = read_records(folder)
     if finetuned["metrics"] and history:
         # The results of fine-tuning its last model are beside its own evaluation.
@@ -162,7 +162,7 @@ def evaluated(runs: Sequence[Record], name: str) -> list[Record]:
     found = []
     for run in runs:
         record = read_json(run.folder / EVALUATIONS / f"{name}.json")
-        learn(record.get("metric_rows", {}))
+        register_rows(record.get("metric_rows", {}))
         summary = {**run.summary, "answered": {}, "probes": [], "metrics": {}, **record}
         history = [record["metrics"]] if record else []
         found.append(replace(run, summary=summary, history=history))

@@ -66,7 +66,7 @@ def must_be_local(path: str) -> bool:
     return Path(path).is_dir() or not hub_answers()
 
 
-def is_away(path: str) -> bool:
+def is_unreachable(path: str) -> bool:
     """Whether ``path`` can only be a name on the Hub while the Hub does not answer."""
     return bool(_NAME.fullmatch(path)) and not Path(path).exists() and not hub_answers()
 

@@ -28,7 +28,7 @@ from bertexp.evaluation.grammar import GENERATED, KEY, Pair
 from bertexp.evaluation.grammar.generated import generate_pairs
 from bertexp.evaluation.grammar.reading import read_pairs
 from bertexp.evaluation.scoring import log_likelihoods, place
-from bertexp.metrics import known_to
+from bertexp.metrics import accuracy_interval
 from bertexp.objectives.base import BANK_SEED, Reference
 from bertexp.objectives.learner import Learner
 
@@ -160,7 +160,7 @@ class MinimalPairs(Evaluator):
             # Names are folded at spaces.
             label = one.name.removeprefix(f"{NAME}/").replace("_", " ")
             label = "all" if one.name == NAME else label
-            known = known_to(one.name, one.accuracy, self.counts)
+            known = accuracy_interval(one.name, one.accuracy, self.counts)
             shares = (number(one.accuracy), known, number(one.untrained), number(CHANCE))
             rows.append((label, *shares))
         note = "How often the grammatical sentence is likelier; untrained: with initial weights."

@@ -18,7 +18,7 @@ from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.logistic import accuracies
 from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks, tfidf_accuracy
-from bertexp.metrics import known_to
+from bertexp.metrics import accuracy_interval
 from bertexp.objectives.base import Reference
 from bertexp.objectives.batch import pad
 from bertexp.objectives.learner import Learner
@@ -135,7 +135,7 @@ class Probes(Evaluator):
         for one in self.probed:
             best = int(np.argmax(one.layers))
             answered = self.reference.answered
-            known = known_to(f"eval/{PREFIX}{one.name}", one.accuracy, answered)
+            known = accuracy_interval(f"eval/{PREFIX}{one.name}", one.accuracy, answered)
             yardsticks = (number(one.untrained), number(one.control), number(one.tfidf))
             best_layer = f"{number(one.layers[best])} ({best})"
             rows.append((one.name, number(one.accuracy), known, *yardsticks, best_layer))

@@ -25,7 +25,7 @@ COUNTED, READ = 1_000_000, 20_000_000
 BITS_OF_A_BYTE = 8
 
 # A token and its spelling: the text from the end of the previous token to its own end.
-Spelt = tuple[int, str]
+Token = tuple[int, str]
 Counts = dict[tuple[int, ...], Counter[str]]
 
 
@@ -48,7 +48,7 @@ def spelling_bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str
     return np.array(found, np.float64)
 
 
-def spelt(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[Spelt]]:
+def spellings(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[Token]]:
     """Yield the tokens of each text with their spellings, which include the space before.
 
     If a character has several tokens, it belongs to the first.
@@ -63,17 +63,19 @@ def spelt(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[Spelt]]:
 
 
 def _bits(corpus: CorpusStore, tokenizer: Tokenizer, texts: Sequence[str]) -> list[float]:
-    every = [*spelt(tokenizer, texts)]
-    told = [_is_told(tokenizer, each, text) for text, each in zip(texts, every, strict=True)]
-    counts = {} if all(told) else _count(spelt(tokenizer, _sample(corpus)))
+    every = [*spellings(tokenizer, texts)]
+    restored = [
+        _is_restored(tokenizer, each, text) for text, each in zip(texts, every, strict=True)
+    ]
+    counts = {} if all(restored) else _count(spellings(tokenizer, _sample(corpus)))
     found = []
-    for tokens, is_told in zip(every, told, strict=True):
-        note = math.log2(len(told) / told.count(is_told))
-        found.append(note + (0 if is_told else sum(_surprisals(tokens, counts, tokenizer))))
+    for tokens, is_restored in zip(every, restored, strict=True):
+        note = math.log2(len(restored) / restored.count(is_restored))
+        found.append(note + (0 if is_restored else sum(_surprisals(tokens, counts, tokenizer))))
     return found
 
 
-def _is_told(tokenizer: Tokenizer, tokens: Sequence[Spelt], text: str) -> bool:
+def _is_restored(tokenizer: Tokenizer, tokens: Sequence[Token], text: str) -> bool:
     ids = [index for index, _ in tokens]
     # Some tokenizers put a space before the first word.
     return bool(tokenizer.backend.decode(ids, skip_special_tokens=False).strip() == text.strip())
@@ -86,7 +88,7 @@ def _sample(corpus: CorpusStore) -> list[str]:
     return [texts[index] for index in islice(order, math.ceil(share * len(texts)))]
 
 
-def _count(sample: Iterator[list[Spelt]]) -> Counts:
+def _count(sample: Iterator[list[Token]]) -> Counts:
     counts: Counts = defaultdict(Counter)
     for tokens in sample:
         for context, spelling in _contexts(tokens):
@@ -95,14 +97,14 @@ def _count(sample: Iterator[list[Spelt]]) -> Counts:
     return counts
 
 
-def _contexts(tokens: Sequence[Spelt]) -> Iterator[tuple[tuple[int, int], str]]:
+def _contexts(tokens: Sequence[Token]) -> Iterator[tuple[tuple[int, int], str]]:
     before = -1
     for index, spelling in tokens:
         yield (before, index), spelling
         before = index
 
 
-def _surprisals(tokens: Sequence[Spelt], counts: Counts, tokenizer: Tokenizer) -> Iterator[float]:
+def _surprisals(tokens: Sequence[Token], counts: Counts, tokenizer: Tokenizer) -> Iterator[float]:
     for context, spelling in _contexts(tokens):
         bits = BITS_OF_A_BYTE * (len(spelling.encode()) + 1)
         known = () if tokenizer.is_special_V[context[-1]] else (context[1:], context)

@@ -12,7 +12,7 @@ from rich.text import Text
 from bertexp.console import clock, listed, plural, table
 from bertexp.experiment.base import Prepared
 from bertexp.experiment.rates import explained
-from bertexp.metrics import describe, known_to
+from bertexp.metrics import accuracy_interval, describe
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.training.loop import Phase, Training
 from bertexp.training.state import TrainState
@@ -95,7 +95,7 @@ def results(
     notes = []
     if "yardstick" in columns:
         notes.append("Yardstick: the best that can be done without looking at the input.")
-    intervals = {name: known_to(name, columns["model"][name], answered) for name in names}
+    intervals = {name: accuracy_interval(name, columns["model"][name], answered) for name in names}
     notes += [f"{name}, by its examples: 95% {found}" for name, found in intervals.items() if found]
     shown = table(heading, *columns, rows=rows)
     return Group("", shown, *(Text(note, "dim") for note in notes), "", *details)

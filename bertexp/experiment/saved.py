@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertexp.config import Config, parse
 from bertexp.console import plural
-from bertexp.data.hub import find_file, is_away
+from bertexp.data.hub import find_file, is_unreachable
 from bertexp.experiment.folder import CONFIG_FILE, recorded
 from bertexp.experiment.phases import parts
 from bertexp.experiment.summary import read_summary
@@ -128,7 +128,7 @@ def find_saved(name: str) -> Saved:
     if not folder.is_dir():
         if folder.is_absolute() or len(folder.parts) > 2:
             raise UserError(f"run={name}: there is no such folder.")
-        if is_away(name) and find_file(name, "config.json") is None:
+        if is_unreachable(name) and find_file(name, "config.json") is None:
             raise UserError(
                 f"run={name}: there is no such folder, nor a model of this name in the cache of "
                 "the Hugging Face Hub here, and the Hub does not answer."

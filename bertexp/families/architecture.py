@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from bertexp.data.hub import is_away, must_be_local
+from bertexp.data.hub import is_unreachable, must_be_local
 from bertexp.families import FAMILIES
 from bertexp.families.kind import USE_CHECKPOINT_TOKENIZER
 from bertexp.validation import UserError, first_line
@@ -219,7 +219,7 @@ def _explained(error: Exception, key: str, path: str) -> str:
         return "no such folder"
     # A name on the Hub may have a slash too.
     start = "no such folder; " if "/" in path and Path(path).parent.is_dir() else ""
-    if is_away(path):
+    if is_unreachable(path):
         return (
             f"{start}the Hugging Face Hub does not answer and the model is not in its cache here; "
             f"type model=tiny tokenizer=wordpiece (from scratch), or {key}=FOLDER of a model, or "

@@ -15,7 +15,7 @@ KEY = "masking.prob"
 
 
 @dataclass(frozen=True)
-class _Law:
+class _Distribution:
     """A distribution of rates.
 
     Attributes:
@@ -33,7 +33,7 @@ class _Law:
 
 
 @dataclass(frozen=True)
-class Uniform(_Law):
+class Uniform(_Distribution):
     """Any rate between two others, all as likely."""
 
     low: float
@@ -52,7 +52,7 @@ class Uniform(_Law):
 
 
 @dataclass(frozen=True)
-class Beta(_Law):
+class Beta(_Distribution):
     """The beta distribution, over all rates between 0 and 1."""
 
     alpha: float
@@ -72,7 +72,7 @@ class Beta(_Law):
 
 
 @dataclass(frozen=True)
-class Choice(_Law):
+class Choice(_Distribution):
     """One of several rates, in ascending order, each with its share of the examples."""
 
     rates: list[float]

@@ -19,7 +19,7 @@ from bertexp.compare.comparison import compare
 from bertexp.compare.results import Results
 from bertexp.compare.runs import Record
 from bertexp.compare.verdicts import Criterion, criterion_of
-from bertexp.metrics import METRICS, learn
+from bertexp.metrics import METRICS, register_rows
 
 MakeRun = Callable[..., Record]
 
@@ -242,7 +242,7 @@ def test_a_metric_that_nobody_knows_is_not_ranked_until_its_row_is(make_run: Mak
     unknown = compare(runs, metric="eval/bits")
     assert (unknown.ranked, unknown.lower_is_better, unknown.differences) == (False, None, ())
     assert "bertexp.metrics.register('eval/bits', lower_is_better=...)" in unknown.warnings[0]
-    learn({"eval/bits": {"lower_is_better": True, "unit": "bits"}})
+    register_rows({"eval/bits": {"lower_is_better": True, "unit": "bits"}})
     try:
         assert verdicts(compare(runs, metric="eval/bits"))["masking.prob=0.4"] == "better"
     finally:

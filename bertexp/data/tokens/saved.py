@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
 
-from bertexp.data.hub import find_file, is_away, must_be_local
+from bertexp.data.hub import find_file, is_unreachable, must_be_local
 from bertexp.data.tokens.characters import needs_accents
 from bertexp.data.tokens.roles import token_of, with_roles
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
@@ -94,7 +94,7 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
                 settings |= _read_settings(found, named)
     except (OSError, ValueError) as error:
         file, reason = None, first_line(error)
-    if file is None and is_away(path):
+    if file is None and is_unreachable(path):
         raise UserError(
             f"{named}: the Hugging Face Hub does not answer and the tokenizer is not in its cache "
             "here; type tokenizer=wordpiece (trained on the corpus), or tokenizer.path=vocab.txt, "
