@@ -138,9 +138,8 @@ def _record(saved: Saved, name: str, changed: Sequence[str], data: Data, found: 
     record |= {"overrides": list(changed), "metrics": found.metrics}
     if rows := own_rows(found.metrics):
         record["metric_rows"] = rows
-    for evaluator in data.evaluators:
-        record |= evaluator.details()
     record |= {
+        **data.summary,
         "yardsticks": data.reference.yardsticks,
         "optimum": data.reference.optimum,
         "answered": data.reference.answered,

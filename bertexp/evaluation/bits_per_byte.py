@@ -104,7 +104,7 @@ class BitsPerByte(Evaluator):
         yield SPELLING, self.spelling
         yield PIECES, self.pieces
 
-    def details(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         return {"bits_per_byte": {"texts": len(self.texts)}} if self.texts else {}
 
 

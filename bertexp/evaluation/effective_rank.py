@@ -60,10 +60,10 @@ class EffectiveRank(Evaluator):
             self.layers["masks"] = effective_ranks(learner, self.masked, device)
             yield f"{NAME}@mask", self.layers["masks"][-1]
 
-    def details(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         return {"effective_rank": self.layers} if self.layers else {}
 
-    def shown(self) -> list[RenderableType]:
+    def details(self) -> list[RenderableType]:
         if not self.layers:
             return []
         kinds = [*self.layers.values()]

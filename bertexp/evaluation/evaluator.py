@@ -96,16 +96,16 @@ class Evaluator(ABC):
         """The number of texts that it scores token by token, for the plan; empty for others."""
         return ""
 
-    def details(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return further measurements for ``summary.json``."""
         return {}
 
-    def shown(self) -> list[RenderableType]:
-        """Return these details for the terminal."""
+    def details(self) -> list[RenderableType]:
+        """Return them for the terminal."""
         return []
 
     def tables(self) -> dict[str, tuple[list[str], list[list[Any]]]]:
-        """Return these details for trackers: the columns and rows of tables by name."""
+        """Return them for trackers: the columns and rows of tables by name."""
         return {}
 
     def of_untrained(
@@ -126,7 +126,7 @@ class Evaluator(ABC):
         return cached_json("untrained", every, lambda: measure(untrained(learner.model)))
 
     def draw(self, beginning: Path) -> None:  # noqa: B027  # most have no picture
-        """Draw these details, if there is anything to draw, into files named ``beginning-*``."""
+        """Draw them, if there is anything to draw, into files named ``beginning-*``."""
 
 
 @dataclass(frozen=True)

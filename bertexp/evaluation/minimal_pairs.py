@@ -150,10 +150,10 @@ class MinimalPairs(Evaluator):
         own = {name: [*compress(texts, self.names == name)] for name in self.counts}
         return {name: fingerprint(own[name] or texts) for name in self.counts}
 
-    def details(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         return {"minimal_pairs": [asdict(one) for one in self.found]}
 
-    def shown(self) -> list[RenderableType]:
+    def details(self) -> list[RenderableType]:
         columns = ("minimal pairs", "accuracy", "95% (pairs)", "untrained", "chance")
         rows = []
         for one in self.found:

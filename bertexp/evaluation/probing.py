@@ -124,10 +124,10 @@ class Probes(Evaluator):
         accuracy: list[float] = self.of_untrained(learner, key, measured)
         return accuracy
 
-    def details(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         return {"probes": [asdict(one) for one in self.probed]}
 
-    def shown(self) -> list[RenderableType]:
+    def details(self) -> list[RenderableType]:
         if not self.probed:
             return []
         heads = ("probe", "accuracy", "95% (texts)", "untrained", "control", "TF-IDF", "best layer")

@@ -83,7 +83,7 @@ class PseudoPerplexity(Evaluator):
         if scored.perplexity is not None:
             yield NAME, scored.perplexity
 
-    def details(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         return {"pseudo_perplexity": {"texts": len(self.texts)}} if self.texts else {}
 
 

@@ -69,7 +69,12 @@ class Data:
 
     def details(self, metrics: Mapping[str, float]) -> list[RenderableType]:
         """Return the lines below the table of results."""
-        return [*self.bank.details(metrics), *(p for e in self.evaluators for p in e.shown())]
+        return [*self.bank.details(metrics), *(p for e in self.evaluators for p in e.details())]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Further measurements for ``summary.json``."""
+        return {name: value for e in self.evaluators for name, value in e.summary().items()}
 
 
 def prepare_tokenizer(config: Config) -> Tokenizer:

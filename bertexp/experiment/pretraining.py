@@ -159,8 +159,7 @@ class Pretraining(Experiment[Config]):
             write_example_losses(folder, example_losses(data.bank, found.predictions))
         return Final(
             metrics=found.metrics,
-            summary={k: v for each in data.evaluators for k, v in each.details().items()}
-            | ({"masking_adapted": adapted} if adapted else {}),
+            summary=data.summary | ({"masking_adapted": adapted} if adapted else {}),
             details=[*data.details(found.metrics), *shown_rates(adapted)],
             samples=[sample.shown() for sample in samples],
             tables=sample_tables(samples)

@@ -53,8 +53,8 @@ def test_it_is_that_of_all_layers_of_transformers(
         kind: [rank(np.concatenate(parts)) for parts in zip(*found, strict=True)]
         for kind, found in by_layer.items()
     }
-    assert evaluator.details()["effective_rank"].keys() == expected.keys()
-    for kind, ranks in evaluator.details()["effective_rank"].items():
+    assert evaluator.summary()["effective_rank"].keys() == expected.keys()
+    for kind, ranks in evaluator.summary()["effective_rank"].items():
         assert ranks == pytest.approx(expected[kind], rel=1e-4)
         assert all(1 <= each <= 32 for each in ranks)
     assert metrics == pytest.approx(
@@ -64,7 +64,7 @@ def test_it_is_that_of_all_layers_of_transformers(
         },
         rel=1e-4,
     )
-    assert evaluator.shown()
+    assert evaluator.details()
 
 
 def test_a_model_that_never_reads_masks_has_only_that_of_tokens(

@@ -205,14 +205,14 @@ def test_shares_are_those_of_a_loop_with_transformers(
     }
     assert {*evaluator.reference.yardsticks.values()} == {0.5}
     assert len({*evaluator.reference.fingerprints.values()}) == 3
-    rows = evaluator.details()["minimal_pairs"]
+    rows = evaluator.summary()["minimal_pairs"]
     assert [row["name"] for row in rows] == [*found]
     # The untrained model is the same for every run of an architecture.
     again = untrained(data).eval()
     for weight in again.parameters():
         torch.nn.init.zeros_(weight)
     assert dict(evaluator.measure(Learner(again, data.task.objectives), CPU)) != found
-    both = zip(rows, evaluator.details()["minimal_pairs"], strict=True)
+    both = zip(rows, evaluator.summary()["minimal_pairs"], strict=True)
     assert all(one["untrained"] == other["untrained"] for one, other in both)
 
 
