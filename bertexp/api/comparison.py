@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import RenderableType
 
 from bertexp.compare.comparison import compare
-from bertexp.compare.plots import curves_figure, metric_figure, rates_figure
+from bertexp.compare.plots import PLOTS
 from bertexp.compare.report import unrelated, write_files
 from bertexp.compare.results import Results
 from bertexp.compare.runs import SWEEP_FILE, evaluated, read_runs
@@ -25,8 +25,6 @@ from bertexp.validation import UserError, require, require_choice
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_PLOTS = {"metric": metric_figure, "curves": curves_figure, "rates": rates_figure}
 
 
 class Comparison(Shown):
@@ -75,9 +73,9 @@ class Comparison(Shown):
 
     def plot(self, what: str = "metric") -> Figure:
         """Return a figure: ``metric`` by setting, learning ``curves``, or losses by ``rates``."""
-        require_choice("plot", what, _PLOTS)
+        require_choice("plot", what, PLOTS)
         with drawing():
-            drawn = _PLOTS[what](self.results)
+            drawn = PLOTS[what](self.results)
         if drawn is None:
             raise UserError(f"plot={what}: these runs have no numbers for it.")
         return displayable(drawn)
@@ -92,4 +90,4 @@ class Comparison(Shown):
 
     def pictures(self) -> Iterator[Picture]:
         with drawing():
-            yield from (picture(drawn) for draw in _PLOTS.values() if (drawn := draw(self.results)))
+            yield from (picture(drawn) for draw in PLOTS.values() if (drawn := draw(self.results)))

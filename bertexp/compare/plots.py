@@ -46,11 +46,10 @@ def write_plots(comparison: Results, folder: Path) -> list[Path]:
     ``curves.png``: the metric over the budget, mean over seeds, the seeds faint.
     ``rates.png``: losses by evaluation rate as a heat map of what is lost to the best.
     """
-    plots = {"metric.png": metric_figure, "curves.png": curves_figure, "rates.png": rates_figure}
     with drawing():
         return [
-            save(figure, folder / file)
-            for file, draw in plots.items()
+            save(figure, folder / f"{name}.png")
+            for name, draw in PLOTS.items()
             if (figure := draw(comparison))
         ]
 
@@ -236,3 +235,6 @@ def rates_figure(comparison: Results) -> Figure | None:
 
 def _heading(comparison: Results) -> str:
     return comparison.heading if len(comparison.keys) == 1 else ""
+
+
+PLOTS = {"metric": metric_figure, "curves": curves_figure, "rates": rates_figure}
