@@ -9,14 +9,14 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bertexp.api.process import written
+from bertexp.arguments import composing
 from bertexp.compare.runs import Record, read_run
-from bertexp.config import conf_dir
 from bertexp.console import shown
 from bertexp.display import Picture, Shown, picture
 from bertexp.experiment.folder import recorded
@@ -241,8 +241,7 @@ class Run(Shown):
             require_text(key, value)
         overrides = [as_hydra_reads(f"{key}={value}") for key, value in given.items()]
         overrides += [*settings, f"hardware.device={self._device}"]
-        folder = initialize_config_dir(str(conf_dir()), version_base="1.3")
-        with in_one_line(InspectConfig), folder:
+        with in_one_line(InspectConfig), composing():
             return Subject.of(compose("inspect", overrides), overrides)
 
     def _require_folder(self) -> Path:
