@@ -241,10 +241,7 @@ def _explain(error: OmegaConfBaseException, schema: type[Any]) -> str:
     if "Missing mandatory value" in reason:
         return f"{key}: has no value; set {key}=..."
     if "HydraConfig was not set" in reason:
-        return (
-            f"{key}: ${{hydra:...}} has no value before a sweep's jobs start; another key has, as "
-            "in ${seed}."
-        )
+        return f"{key}: ${{hydra:...}} has no value before a sweep's jobs start; use another key."
     for pattern, needed in _NEEDED.items():
         if match := re.match(pattern, reason):
             unit = " of minutes" * (key == "trainer.max_time")

@@ -1,4 +1,4 @@
-"""What ``-m`` does. Hydra finds plugins in this namespace only; the work is in bertexp.sweeps."""
+"""What ``-m`` does. Hydra finds plugins in this namespace only; they use sweeps and compare."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _rows(comparison: Results, settings: Sequence[Drawn]) -> list[dict[str, Any]
     as_drawn = {s.setting.label: s for s in settings}
     differences = {d.setting: d for d in comparison.differences}
     measured = [s for s in settings if s.setting.mean is not None]
-    drawn = metric_window(measured) if measured else (0.0, 1.0)
+    limits = metric_window(measured) if measured else (0.0, 1.0)
     reach = _reach(comparison.differences)
     baseline = next((s.mean for s in comparison.settings if s.label == comparison.baseline), None)
     columns = [_cells(known, comparison.baseline) for known in comparison.by_metric.values()]
@@ -99,7 +99,7 @@ def _rows(comparison: Results, settings: Sequence[Drawn]) -> list[dict[str, Any]
                 "paint": _paint(as_drawn[label]),
                 "values": [value_text(setting.values.get(key)) for key in comparison.keys],
                 "is_baseline": label == comparison.baseline,
-                "bar": _bar(setting, drawn, baseline),
+                "bar": _bar(setting, limits, baseline),
                 "difference": difference,
                 "difference_bar": difference and _bar(difference, reach, 0.0),
                 "abilities": cells,
@@ -113,7 +113,7 @@ def _rows(comparison: Results, settings: Sequence[Drawn]) -> list[dict[str, Any]
 def _cells(known: Mapping[str, Ability], baseline: str | None) -> dict[str, dict[str, Any]]:
     found = [*known.values()]
     metric = found[0].metric
-    drawn = window(
+    limits = window(
         [value for one in found for value in (one.mean, one.lowest, one.highest)],
         [bound for one in found for bound in (one.low, one.high)],
     )
@@ -123,7 +123,7 @@ def _cells(known: Mapping[str, Ability], baseline: str | None) -> dict[str, dict
     return {
         one.setting: {
             "found": one,
-            "bar": _bar(one, drawn, reference),
+            "bar": _bar(one, limits, reference),
             "is_best": one.mean == best,
             "is_finetuned": abilities.is_finetuned(metric),
         }
@@ -137,9 +137,9 @@ def _reach(differences: Iterable[Difference]) -> tuple[float, float]:
 
 
 def _bar(
-    found: Setting | Difference | Ability, drawn: tuple[float, float], reference: float | None
+    found: Setting | Difference | Ability, limits: tuple[float, float], reference: float | None
 ) -> Bar | None:
-    """Return an interval as a bar; one that is wider than what is drawn is cut."""
+    """Return an interval as a bar; one that is wider than the limits is cut."""
     if found.mean is None:
         return None
     low, high = found.low, found.high
@@ -147,7 +147,7 @@ def _bar(
         low = high = found.mean
 
     def place(value: float) -> float:
-        share = (value - drawn[0]) / (drawn[1] - drawn[0])
+        share = (value - limits[0]) / (limits[1] - limits[0])
         return round(100 * min(max(share, 0), 1), 2)
 
     return {
@@ -155,8 +155,8 @@ def _bar(
         "width": round(place(high) - place(low), 2),
         "mean": place(found.mean),
         "reference": None if reference is None else place(reference),
-        "cut_left": low < drawn[0],
-        "cut_right": high > drawn[1],
+        "cut_left": low < limits[0],
+        "cut_right": high > limits[1],
     }
 
 
