@@ -24,13 +24,7 @@ from bertexp.objectives.config import TaskConfig
 from bertexp.registry import Registry, with_own_keys
 from bertexp.tracking.config import TrackerConfig
 from bertexp.training.config import TrainingConfig
-from bertexp.validation import (
-    UserError,
-    nearest_key,
-    refuse_secrets,
-    require,
-    require_folder_name,
-)
+from bertexp.validation import UserError, nearest_key, refuse_secrets, require, require_folder_name
 
 
 @dataclass(kw_only=True)

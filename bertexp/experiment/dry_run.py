@@ -31,6 +31,8 @@ from bertexp.training.state import TrainState
 SEED, SAMPLED = 0, 16
 # The number of real steps that are measured.
 MEASURED = 3
+# For each parameter in a checkpoint: its weight and AdamW's two moments.
+TRAINED_BYTES = 3 * WEIGHT_BYTES
 
 
 def make_plan(run: Run) -> Plan:
@@ -61,8 +63,7 @@ def make_plan(run: Run) -> Plan:
         # Before the first step, at intervals, and at the end.
         evaluation_seconds=evaluation * (2 + ((steps - 1) // run.every if run.every else 0)),
         peak_bytes=group.largest([peak_memory()])[0],
-        # Weights, and AdamW's two moments of each.
-        checkpoint_bytes=3 * WEIGHT_BYTES * parameters,
+        checkpoint_bytes=TRAINED_BYTES * parameters,
         checkpoints=_checkpoints(run, steps, sum(seconds)),
         processes=group.size(),
         step_examples=trainer.batch_size * trainer.gradient_accumulation_steps,

@@ -126,8 +126,8 @@ def check_model(
     """Check that a model can be trained, before it is built; returns its configuration.
 
     Args:
-        restricts: whether positions attend to some of the others only.
         task: what needs the heads, for error messages.
+        restricts: whether positions attend to some of the others only.
 
     Raises:
         UserError: the checkpoint cannot be read, or has too few positions or (for pairs) segments;
@@ -135,8 +135,7 @@ def check_model(
     """
     if config.pretrained:
         found = read_architecture(config.pretrained)
-        model_class = FAMILIES[found.model_type].model_class(heads, task)
-        check_weights(config.pretrained, model_class)
+        check_weights(config.pretrained, FAMILIES[found.model_type].model_class(heads, task))
         _check_length(found, max_length)
     else:
         kind = FAMILIES[family.name]

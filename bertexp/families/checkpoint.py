@@ -126,10 +126,9 @@ def _load(
     # A new head is expected to be new.
     level = logging.DEBUG if new_head else logging.INFO
     _check_missing(model, report["missing_keys"], heads_may_lack, named)
-    if new := sorted(report["missing_keys"]):
-        log.log(level, "New weights, not in %s: %s", path, ", ".join(new))
-    if unused := sorted(report["unexpected_keys"]):
-        log.log(level, "Unused weights of %s: %s", path, ", ".join(unused))
+    for kind, names in (("New weights, not in", "missing"), ("Unused weights of", "unexpected")):
+        if found := sorted(report[f"{names}_keys"]):
+            log.log(level, "%s %s: %s", kind, path, ", ".join(found))
     family.check()
     return model
 

@@ -69,6 +69,21 @@ def read_records(run: Path) -> dict[str, Any]:
     Raises:
         UserError: a record is damaged.
     """
+    known: dict[str, Any] = {"metrics": {}, "bank": {}, "answered": {}}
+    for task, settings in _by_setting(run).items():
+        best = min((list(seeds.values()) for seeds in settings.values()), key=_median_cost)
+        for name in best[0]["metrics"]:
+            values = [record["metrics"][name] for record in best]
+            if None not in values:
+                full = PREFIX + f"{task}/{name.removeprefix('eval/')}"
+                known["metrics"][full] = statistics.median(values)
+                known["bank"][full] = best[0]["data"]
+                known["answered"][full] = best[0]["answered"].get(name)
+    return known
+
+
+def _by_setting(run: Path) -> dict[str, Any]:
+    """Return a run's records by task, setting and seed, all of a task on the same data."""
     by_task: dict[str, Any] = defaultdict(lambda: defaultdict(dict))
     data: dict[str, str] = {}
     # Of what was made over again the newest counts.
@@ -80,21 +95,11 @@ def read_records(run: Path) -> dict[str, Any]:
             if data.setdefault(task, found["data"]) != found["data"]:
                 by_task[task].clear()
                 data[task] = found["data"]
-            kept = {name: found[name] for name in ("settings", "metrics", "answered")}
+            kept = {name: found[name] for name in ("settings", "data", "metrics", "answered")}
             by_task[task][setting][found["seed"]] = kept
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: is damaged; remove it.") from error
-    known: dict[str, Any] = {"metrics": {}, "bank": {}, "answered": {}}
-    for task, settings in by_task.items():
-        best = min((list(seeds.values()) for seeds in settings.values()), key=_median_cost)
-        for name in best[0]["metrics"]:
-            values = [record["metrics"][name] for record in best]
-            if None not in values:
-                full = PREFIX + f"{task}/{name.removeprefix('eval/')}"
-                known["metrics"][full] = statistics.median(values)
-                known["bank"][full] = data[task]
-                known["answered"][full] = best[0]["answered"].get(name)
-    return known
+    return by_task
 
 
 def _median_cost(records: list[dict[str, Any]]) -> float:

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import psutil
@@ -141,15 +141,7 @@ def measure_seconds_per_token(
     each, as many as fit into a second: their shapes are as new as those of most training steps.
     """
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-
-    def seconds(batches: list[Batch], tally: Tally) -> float:
-        clock = time.perf_counter()
-        losses = accumulate_gradients(learner, accelerator, batches, weights, tally.predictions)
-        for loss in losses.values():
-            loss.item()
-        learner.zero_grad()
-        return group.largest([time.perf_counter() - clock])[0]
-
+    seconds = partial(_seconds, learner, accelerator, weights)
     # Some follow the losses.
     before = {buffer: buffer.clone() for buffer in learner.buffers()}
     spent, tokens, elapsed = 0.0, 0, 0.0
@@ -169,3 +161,18 @@ def measure_seconds_per_token(
     for buffer, value in before.items():
         buffer.copy_(value)
     return spent / tokens if tokens else warm
+
+
+def _seconds(
+    learner: nn.Module,
+    accelerator: Accelerator,
+    weights: Mapping[str, float],
+    batches: list[Batch],
+    tally: Tally,
+) -> float:
+    clock = time.perf_counter()
+    losses = accumulate_gradients(learner, accelerator, batches, weights, tally.predictions)
+    for loss in losses.values():
+        loss.item()
+    learner.zero_grad()
+    return group.largest([time.perf_counter() - clock])[0]
