@@ -127,6 +127,13 @@ def conditions(*schemas: type[Any]) -> list[Condition]:
     return [*found, *of_builders.values()]
 
 
+def unmet_by(phases: Sequence[DictConfig]) -> list[Condition]:
+    """Return when keys of single objectives, strategies and the like are read, if no phase does."""
+    every = [(each, name) for each in Registry.all for name in each.own]
+    found = [Condition(f"{r.group}.{name}", r.key, (name,), later=r.later) for r, name in every]
+    return [each for each in found if not any(each.holds(phase) for phase in phases)]
+
+
 def written(hydra: HydraConf | DictConfig) -> dict[str, str]:
     """Return the keys and groups that the user wrote, and where: all but defaults and sizes."""
     found = _in_files(hydra)

@@ -11,12 +11,13 @@ from typing import Any
 
 from bertexp.config import keys
 from bertexp.experiment.folder import CONFIG_FILE, EVALUATIONS, recorded
-from bertexp.experiment.phases import conditions_unmet, described
+from bertexp.experiment.phases import described, parts
 from bertexp.experiment.summary import SUMMARY_FILE, read_summary, status
 from bertexp.files import expanded, read_json, read_json_lines
 from bertexp.finetune.records import PREFIX, read_records
 from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE, register_rows
+from bertexp.unread import unmet_by
 from bertexp.validation import UserError, nearest
 
 EXPERIMENTS = ("config", "finetune")
@@ -208,7 +209,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         values["phases"] = described(values["phases"], values)
     # A key of the schema may have shares for its value, which belong together.
     found = flattened(values, {*keys()})
-    unmet = conditions_unmet(config) if config else []
+    unmet = unmet_by(parts(config)) if config else []
     return {key: value for key, value in found.items() if not any(c.is_about(key) for c in unmet)}
 
 

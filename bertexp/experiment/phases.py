@@ -18,7 +18,6 @@ from bertexp.arguments import composing
 from bertexp.config import Config, keys, parse
 from bertexp.console import value_text
 from bertexp.keys import flattened, is_below
-from bertexp.registry import Registry
 from bertexp.unread import COMMAND_LINE, Condition, conditions, unread
 from bertexp.validation import (
     UserError,
@@ -234,10 +233,3 @@ def _settings(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that a phase changes, by dotted key."""
     written = {key: value for key, value in _written(entry).items() if key not in GROUPS}
     return {**entry.get(BRINGS, {}), **written}
-
-
-def conditions_unmet(config: DictConfig) -> list[Condition]:
-    """Return when keys of single objectives, strategies and the like are read, if no phase does."""
-    phases, every = parts(config), [(each, name) for each in Registry.all for name in each.own]
-    found = [Condition(f"{r.group}.{name}", r.key, (name,), later=r.later) for r, name in every]
-    return [each for each in found if not any(each.holds(phase) for phase in phases)]

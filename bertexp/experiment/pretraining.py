@@ -100,10 +100,9 @@ class Pretraining(Experiment[Config]):
         )
 
     def _phases(self, written: Sequence[tuple[Task, Examples]]) -> list[Phase]:
-        found, whole = [], self.whole
-        entries, spans = (whole.phases, shares(whole)) if whole.phases else ([{}], [(0.0, 1.0)])
+        found, entries = [], self.whole.phases or [{}]
         for part, entry, (low, high), (task, examples) in zip(
-            self.parts, entries, spans, written, strict=True
+            self.parts, entries, shares(self.whole), written, strict=True
         ):
             phase = Phase(
                 config=part,
