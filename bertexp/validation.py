@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 
@@ -39,6 +40,17 @@ def is_mistake(error: Exception) -> bool:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message without its stop; the type if there is none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
+
+
+@contextmanager
+def reported(what: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn ``errors`` of a library into a ``UserError``: ``what`` failed, and their first line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except errors as error:
+        raise UserError(f"{what}: {first_line(error)}.") from error
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from bertexp.data.corpora import opening
 from bertexp.data.corpora.opening import Part
-from bertexp.validation import UserError, first_line, nearest
+from bertexp.validation import UserError, nearest, reported
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -140,9 +140,6 @@ def _open_parquet(part: Part) -> Iterator[ParquetFile]:
 
 @contextmanager
 def _arrow_errors(part: Part, kind: str) -> Iterator[None]:
-    try:
-        with opening.reading(part.path, part.key):
-            yield
-    except pa.ArrowException as error:
-        what = f"'{part.path}' is not readable as {kind}: {first_line(error)}"
-        raise UserError(f"{part.key}: {what}.") from error
+    what = f"{part.key}: '{part.path}' is not readable as {kind}"
+    with reported(what, pa.ArrowException), opening.reading(part.path, part.key):
+        yield

@@ -14,7 +14,7 @@ from typing import IO
 from bertexp.data.cache import MANIFEST_FILE, cached
 from bertexp.data.corpora import opening
 from bertexp.files import expanded
-from bertexp.validation import UserError, nearest
+from bertexp.validation import UserError, nearest, reported
 
 VERSION = 1
 # Members that show that a zip archive is an office document or an e-book.
@@ -92,11 +92,10 @@ def _unpacked(path: Path, key: str) -> list[Path]:
                 with content, (folder / f"{number:06}-{place.name}").open("wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
 
-    try:
-        content = opening.digest(path, key)
+    content = opening.digest(path, key)
+    # A password, or a compression that Python does not support.
+    with reported(f"{key}: cannot unpack '{path}'", RuntimeError):
         folder = cached("archives", {"version": VERSION, "content": content}, build)
-    except RuntimeError as error:  # a password, or a compression that Python does not support
-        raise UserError(f"{key}: cannot unpack '{path}': {error}.") from error
     found = [file for file in sorted(folder.iterdir()) if file.name != MANIFEST_FILE]
     found = [file for file in found if file.stat().st_size]
     if not found:

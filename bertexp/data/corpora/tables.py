@@ -21,7 +21,7 @@ from bertexp.data.corpora.columnar import (
     pick_columns,
 )
 from bertexp.data.corpora.opening import Part
-from bertexp.validation import UserError
+from bertexp.validation import UserError, reported
 
 JSON_AT_ONCE = 1 << 16
 
@@ -54,17 +54,15 @@ def read_rows(
 
 def _csv(part: Part, columns: Columns, errors: str) -> Rows:
     csv.field_size_limit(1 << 30)
-    with opening.open_text(part, errors, newline="") as text:
-        try:
-            first = next(text, "")
-            # The separator that gives the header these columns, or else the most names.
-            headers = {each: next(csv.reader([first], delimiter=each), []) for each in ",;\t"}
-            fits = (each for each in headers if {name for name, _ in columns} <= {*headers[each]})
-            separator = next(fits, max(headers, key=lambda each: len(headers[each])))
-            rows = csv.reader(text, delimiter=separator)
-            yield from _named(part, columns, headers[separator], rows)
-        except csv.Error as error:
-            raise UserError(f"{part.key}: '{part.path}' cannot be read as CSV: {error}.") from error
+    what = f"{part.key}: '{part.path}' cannot be read as CSV"
+    with opening.open_text(part, errors, newline="") as text, reported(what, csv.Error):
+        first = next(text, "")
+        # The separator that gives the header these columns, or else the most names.
+        headers = {each: next(csv.reader([first], delimiter=each), []) for each in ",;\t"}
+        fits = (each for each in headers if {name for name, _ in columns} <= {*headers[each]})
+        separator = next(fits, max(headers, key=lambda each: len(headers[each])))
+        rows = csv.reader(text, delimiter=separator)
+        yield from _named(part, columns, headers[separator], rows)
 
 
 def _tsv(part: Part, columns: Columns, errors: str, header: Sequence[str] | None = None) -> Rows:

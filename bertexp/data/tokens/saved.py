@@ -18,7 +18,7 @@ from bertexp.data.tokens.characters import needs_accents
 from bertexp.data.tokens.roles import token_of, with_roles
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.data.tokens.wordpiece import bert_backend
-from bertexp.validation import UserError, first_line
+from bertexp.validation import UserError, first_line, reported
 
 log = logging.getLogger(__name__)
 
@@ -114,23 +114,17 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _read_settings(file: Path, named: str) -> dict[str, Any]:
-    try:
+    with reported(f"{named}: its {file.name} cannot be read", ValueError):
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{named}: its {file.name} cannot be read: {error}.") from error
     if not isinstance(found, dict):
         raise UserError(f"{named}: its {file.name} holds no settings.")
     return found
 
 
 def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend:
-    try:
+    # The library raises no specific type.
+    with reported(f"{named}: {file.name} cannot be read as a tokenizer", Exception):
         backend = Backend.from_file(str(file))
-    except Exception as error:  # the library raises no specific type
-        reason = first_line(error)
-        raise UserError(
-            f"{named}: {file.name} cannot be read as a tokenizer ({reason})."
-        ) from error
     if isinstance(backend.normalizer, normalizers.BertNormalizer):
         for name in _NORMALIZER.keys() & settings.keys():
             setattr(backend.normalizer, _NORMALIZER[name], settings[name])
@@ -140,11 +134,9 @@ def _read_tokenizer(file: Path, settings: dict[str, Any], named: str) -> Backend
 
 
 def _read_vocabulary(file: Path, settings: dict[str, Any], named: str) -> dict[str, int]:
-    try:
+    with reported(f"{named}: cannot be read as a vocabulary", UnicodeDecodeError, OSError):
         # Some editors on Windows put a byte order mark before the first word.
         lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{named}: cannot be read as a vocabulary: {error}.") from error
     if lines[-1] == "":
         lines.pop()
     vocabulary = {token: index for index, token in enumerate(lines)}
@@ -177,11 +169,9 @@ def _of_folder(
             f"{named}: is a {kind}, which cuts text in ways that a vocab.txt does not record; save "
             "it as a tokenizer.json."
         )
-    try:
+    # The type depends on what is wrong with the files.
+    with reported(f"{named}: cannot be read as a tokenizer", Exception):
         tokenizer = BertTokenizer.from_pretrained(
             path, vocab=vocabulary, local_files_only=must_be_local(path), **fold
         )
-    except Exception as error:  # the type depends on what is wrong with the files
-        reason = first_line(error)
-        raise UserError(f"{named}: cannot be read as a tokenizer ({reason}).") from error
     return tokenizer.backend_tokenizer
