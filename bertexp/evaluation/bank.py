@@ -67,7 +67,6 @@ def build_bank(
     config: BankConfig,
     language: Language | None = None,
 ) -> Bank:
-    """Build the bank from the validation split of ``tokens``."""
     sets = [(each, each.eval_sets(tokens, config)) for each in objectives]
     reference = Reference()
     for objective, own in sets:

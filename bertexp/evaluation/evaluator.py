@@ -145,7 +145,6 @@ def prepare_evaluators(source: Source) -> list[Evaluator]:
 def evaluate_fully(
     learner: Learner, bank: Bank, evaluators: Sequence[Evaluator], device: torch.device
 ) -> Evaluation:
-    """Evaluate on the bank, then with each evaluator."""
     predictions = predict(learner, bank, device)
     metrics = bank.metrics(predictions)
     for evaluator in evaluators:

@@ -42,8 +42,8 @@ class Probed:
         untrained: on those of the same encoder with initial weights, so that the difference is what
             training has added.
         control: of the same classifier on the same features with random labels (Hewitt and Liang
-            2019, "Designing and interpreting probes with control tasks"). Theirs are of words,
-            which recur, so that a classifier can memorise them; texts do not recur, so that it
+            2019, "Designing and interpreting probes with control tasks"). A classifier can
+            memorise the labels of words, which recur, as in the paper; texts do not recur, so this
             differs from ``majority`` only by chance unless texts of both parts are related.
         majority: of always predicting one class; all are equally common.
         tfidf: of the same classifier on TF-IDF.

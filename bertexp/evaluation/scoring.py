@@ -49,7 +49,6 @@ class Places:
 
     @cached_property
     def ids_N(self) -> np.ndarray:
-        """The ids of the tokens, ``int64``."""
         places = zip(self.row_N, self.column_N, strict=True)
         return np.array([self.rows[row][column] for row, column in places], dtype=np.int64)
 

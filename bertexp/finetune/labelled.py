@@ -125,7 +125,7 @@ def loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """The data for fine-tuning and for judging the model.
+    """The data for fine-tuning and for evaluating the model.
 
     Attributes:
         labels: the classes in order; empty for scores.

@@ -86,7 +86,7 @@ def _by_setting(run: Path) -> dict[str, Any]:
     """Return a run's records by task, setting and seed, all of a task on the same data."""
     by_task: dict[str, Any] = defaultdict(lambda: defaultdict(dict))
     data: dict[str, str] = {}
-    # Of what was made over again the newest counts.
+    # Of repeated runs the newest counts.
     for path in sorted((run / FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
         found = read_json(path)
         try:

@@ -58,7 +58,7 @@ class Masker:
 
     - at a lower corruption rate some predicted tokens are visible (in Wettig et al. 2023 every
       predicted token is corrupted, and copies have disjoint masks);
-    - at a higher one some tokens are corrupted and not predicted, as there.
+    - at a higher one some tokens are corrupted and not predicted, as in that paper.
     """
 
     def __init__(self, context: Context, seed: int) -> None:
@@ -131,7 +131,6 @@ class Masker:
         return Masked(input_ids_BL, predicted_BL, maskable, empty, rates_B, mean)
 
     def _epoch(self, epoch: int) -> int:
-        """Return the epoch whose masks ``epoch`` has."""
         copies = self.config.copies if self.config.dynamic else 1
         return epoch if copies is None else epoch % copies
 

@@ -120,9 +120,9 @@ class PmiStrategy(WordStrategy):
     The collocations are those of the runs with at least ``masking.pmi.min_count`` occurrences
     in the training corpus whose PMI_n (``collocation_scores``) is positive and among the best
     ``masking.pmi.share`` of their length. A text is read from left to right and cut into the
-    longest collocations that fit. Theirs is a list of 800,000 for 16 GB of text, at least 10
-    occurrences each, and units are drawn until 15% of the tokens are covered; here the list
-    grows with the corpus; for how units are drawn see ``strategies``.
+    longest collocations that fit. The paper has a list of 800,000 for 16 GB of text, with at least
+    10 occurrences each, and draws units until 15% of the tokens are covered; here the list grows
+    with the corpus, and units are drawn as described in ``strategies``.
     """
 
     def __init__(self, context: Context) -> None:

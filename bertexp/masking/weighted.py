@@ -22,7 +22,11 @@ SHOWN, FREQUENT = 6, 1e-4
 
 
 class Weighted(Strategy):
-    """A strategy whose units have the rate min(1, factor * weight), see ``weigh``."""
+    """A strategy whose units have the rates min(1, factor * weight).
+
+    The factor, the same for all, makes the expected share of predicted tokens over the training
+    text the configured rate.
+    """
 
     def weigh(self, weights: np.ndarray, share: np.ndarray) -> np.ndarray:
         """Set the factors that give each rate, and return the weights, with a mean of 1.
@@ -53,9 +57,7 @@ class FrequencyStrategy(Weighted, WholeWordStrategy):
 
     With ``masking.frequency.exponent=0.5`` these are the weights with which XLM (Lample and
     Conneau 2019, section 3.3) counters frequent tokens, after the subsampling of Mikolov et
-    al. 2013. Theirs are token weights in a draw of a fixed number of tokens; here a word's
-    rate is min(1, factor * weight), with the one factor that makes the expected share of
-    predicted tokens over the training corpus the configured rate.
+    al. 2013; XLM draws a fixed number of tokens with them.
 
     A word that is not in the corpus, such as one that is cut by the end of an example, has the mean
     weight of a token.
@@ -99,13 +101,10 @@ class AdaptiveStrategy(Weighted, TokenStrategy):
     Adaptive masked language modelling (Edman and Fraser 2025, "Mask and you shall receive",
     section 2): every ``masking.adaptive.every`` steps the weight of each token of the vocabulary
     becomes 0.2 times what it was and 0.8 times the share of its predictions since the last update
-    that were wrong (theirs "hard") or its loss ("soft"), see ``AdaptiveRates``. All weights are
-    equal at first, so masking begins as ``token``, which is what an audit or a look at examples
-    shows.
-
-    What differs: they scale the weights of each sequence to the rate, so the rate of a token
-    depends on its neighbours; here it is min(1, factor * weight), with the one factor that makes
-    the expected share of predicted tokens over the training text the configured rate.
+    that were wrong ("hard" in the paper) or its loss ("soft"), see ``AdaptiveRates``. All weights
+    are equal at first, so masking begins as ``token``, which is what an audit or a look at
+    examples shows. In the paper the weights of each sequence are scaled to the rate, so that the
+    rate of a token depends on its neighbours; here it does not.
     """
 
     adapts = True

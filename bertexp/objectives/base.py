@@ -37,7 +37,7 @@ class Reference:
     """The scale on which metrics are read, known before a model is.
 
     Attributes:
-        yardsticks: by metric, the best value without looking at the input.
+        yardsticks: by metric, the value of the best prediction that ignores the input.
         optimum: by metric, the best value that any model can reach; only on a made-up language.
         answered: by accuracy, its number of independent examples; accuracies with several
             predictions from one document are left out.

@@ -150,7 +150,6 @@ def _normalised(weights_BW: Floats) -> tuple[Floats, Floats]:
 
 
 def _stationary(transitions_WW: Floats) -> Floats:
-    """Return the chain's stationary distribution."""
     size = len(transitions_WW)
     equations = transitions_WW.T - np.eye(size)
     # One equation is redundant and is replaced by the sum of 1.

@@ -69,7 +69,6 @@ class TokenStore:
 
     @cached_property
     def document_token_offsets(self) -> np.ndarray:
-        """Documents, in tokens."""
         return self.sentence_offsets[self.paragraph_offsets[self.document_offsets]]
 
     def counts(self, vocab_size: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import Labelled, Passages
 
 CLASSES = 8
-# Shorter paragraphs are headings and the like.
+# Shorter paragraphs are mostly headings.
 LEAST_WORDS = 8
 # Where documents are modules: how many parts of a module's name are its class.
 _LEVELS = {"pydoc": 2, "stdlib": 1}
