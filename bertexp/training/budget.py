@@ -35,7 +35,11 @@ ORIGIN = Start()
 class Budget:
     """What a run may spend up to the end of a phase: steps, tokens and seconds of training.
 
-    None is no limit. Shares are those of the phase; most runs have only one.
+    None is no limit. Shares are those of the phase, 0 at its start and 1 at the first limit; most
+    runs have only one phase::
+
+        run         0 ------- start ------- state.step ------- steps
+        its data    0 ----- position --- state.step + ahead
 
     Attributes:
         ahead: the position in the data minus the number of steps, in steps: not 0 only in a phase
@@ -89,7 +93,7 @@ class Budget:
 
     def fraction(self, state: TrainState) -> float:
         """Return the largest share of a limit that is spent; 1 once stopped."""
-        return 1.0 if state.stopped else self._nearest(state, state.step - self.start.step)
+        return 1.0 if state.stopped else self._share_after(state, state.step - self.start.step)
 
     def midway(self, state: TrainState) -> float:
         """Return the share that will be spent in the middle of the next step.
@@ -97,7 +101,7 @@ class Budget:
         Schedules follow it, so that neither the first nor the last step has a learning rate of 0.
         The step is assumed to cost the mean of those before it.
         """
-        return max(self._nearest(state, state.step - self.start.step + 0.5), FIRST_STEP)
+        return max(self._share_after(state, state.step - self.start.step + 0.5), FIRST_STEP)
 
     def progress(self, step: int, tokens_per_step: float, seconds: float) -> float:
         """Return the share that will be spent in the middle of ``step``, at most 1.
@@ -108,7 +112,7 @@ class Budget:
         """
         middle, start = step + 0.5, self.start
         tokens = (middle + self.ahead - self.position) * tokens_per_step
-        return min(1.0, self._largest(middle - start.step, tokens, seconds - start.seconds))
+        return min(1.0, self._share_of(middle - start.step, tokens, seconds - start.seconds))
 
     def expected_steps(
         self, state: TrainState, tokens_per_step: float, seconds_per_step: float
@@ -131,14 +135,15 @@ class Budget:
             spent.append(f"{state.seconds / 60:.3g} minutes for {limit}")
         return f"{', '.join(spent)}: the last step is a whole one" if spent else None
 
-    def _nearest(self, state: TrainState, steps: float) -> float:
+    def _share_after(self, state: TrainState, steps: float) -> float:
+        """Return the share after steps of the phase that cost the mean of those so far."""
         start = self.start
         scale = steps / max(state.step - start.step, 1)
         tokens = (state.tokens - start.tokens) * scale
-        return self._largest(steps, tokens, (state.seconds - start.seconds) * scale)
+        return self._share_of(steps, tokens, (state.seconds - start.seconds) * scale)
 
-    def _largest(self, steps: float, tokens: float, seconds: float) -> float:
-        """Return the largest share of a limit, of what was spent since the phase began."""
+    def _share_of(self, steps: float, tokens: float, seconds: float) -> float:
+        """Return the largest share of a limit that this is, spent since the phase began."""
         start = self.start
         limits = (
             (self.steps, start.step, steps),
