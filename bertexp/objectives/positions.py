@@ -1,4 +1,11 @@
-"""The positions of a batch at which objectives predict, and batches of few different shapes."""
+"""The positions of a batch at which objectives predict, and batches of few different shapes.
+
+For masks at columns 2 and 4 of one sequence and at 1 of another (before sizes are rounded up)::
+
+    queries_BP   [[2, 4], [1, 0]]   the columns of each row; the last one is padding
+    slots_U      [0, 1, 2]          where in the flattened queries_BP hidden states are used
+    target.used  slice(0, 3)        the part of slots_U that belongs to the objective
+"""
 
 from __future__ import annotations
 
