@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from bertexp.bench import clock, race
-from bertexp.bench.clock import Clock
+from bertexp.bench import race, stopwatch
 from bertexp.bench.costs import measure_masking
 from bertexp.bench.race import measure_training
 from bertexp.bench.side import main as measure_side
+from bertexp.bench.stopwatch import Stopwatch
 from bertexp.bench.work import (
     BERTEXP,
     LONGEST,
@@ -47,8 +47,8 @@ def test_a_warm_up_lasts_until_steps_are_no_longer_getting_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(clock.time, "perf_counter", lambda: now)
-    measured = Clock(warmup=2, steps=5, windows=3, seconds=1.0)
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now)
+    measured = Stopwatch(warmup=2, steps=5, windows=3, seconds=1.0)
     steps = 0
     while not measured.is_over:
         # One that compiles, then faster ones up to 0.1 s each.
@@ -62,7 +62,7 @@ def test_a_warm_up_lasts_until_steps_are_no_longer_getting_faster(
 
 
 def test_without_windows_of_time_so_many_steps_are_measured() -> None:
-    measured = Clock(warmup=3, steps=12)
+    measured = Stopwatch(warmup=3, steps=12)
     for step in range(1, 16):
         assert not measured.is_over
         measured.tick(step * 8)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bertexp import draws
-from bertexp.bench.clock import milliseconds
 from bertexp.bench.config import BenchConfig
+from bertexp.bench.stopwatch import milliseconds
 from bertexp.bench.work import must_be_blocks
 from bertexp.console import show, table
 from bertexp.data.config import DatasetConfig
@@ -229,9 +229,9 @@ def _prepare(
     os.environ["BERTEXP_CACHE"] = str(cache)
     # Otherwise a single process would tokenize on all cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    clock = time.perf_counter()
+    began = time.perf_counter()
     prepare_tokens(prepare(dataset, processes), tokenizer, None, dataset.language, processes)
-    seconds = time.perf_counter() - clock
+    seconds = time.perf_counter() - began
     # Not measured on Windows.
     return seconds, peak_memory() / 1e6, (peak_of_children() or 0) / 1e6
 
@@ -240,7 +240,7 @@ def _encode_batch(path: Path, tokenizer: Tokenizer) -> float:
     """Return the seconds for all paragraphs."""
     with path.open(encoding="utf-8") as file:
         texts = [line for line in file if line.strip()]
-    clock = time.perf_counter()
+    began = time.perf_counter()
     for first in range(0, len(texts), TEXTS_AT_ONCE):
         tokenizer.backend.encode_batch(texts[first : first + TEXTS_AT_ONCE])
-    return time.perf_counter() - clock
+    return time.perf_counter() - began

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from bertexp.bench.clock import Clock
 from bertexp.bench.config import BenchConfig
+from bertexp.bench.stopwatch import Stopwatch
 from bertexp.bench.work import compose, run_process, without_bench
 from bertexp.console import show, table
 from bertexp.experiment.pretraining import Pretraining
@@ -83,18 +83,18 @@ def _measure(config: BenchConfig) -> dict[str, float]:
     (training,) = prepare_training(prepared.phases, learner, accelerator)
     warmup, steps = config.bench.warmup, config.bench.steps
     training.budget = Budget(warmup + steps, None, None)
-    clock = Clock(warmup, steps)
+    stopwatch = Stopwatch(warmup, steps)
 
     class Timing(Callbacks):
         def step(self) -> None:
-            clock.tick(training.state.tokens)
+            stopwatch.tick(training.state.tokens)
 
     plan, workers = training.batches, config.hardware.num_workers
     train(training, load_steps(plan, 0, workers, accelerator.device), Timing())
     peak = peak_memory()
     batches = [batch for step in range(warmup, warmup + steps) for batch in plan[step]]
     return {
-        "seconds": clock.seconds / steps,
+        "seconds": stopwatch.seconds / steps,
         "tokens": sum(batch.tokens for batch in batches) / steps,
         "predictions": sum(sum(map(len, batch.targets.values())) for batch in batches) / steps,
         "flops": sum(learner.flops(batch) for batch in batches) / steps,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bertexp.bench.clock import Clock, Span, milliseconds, wait_for_device
 from bertexp.bench.config import BenchConfig
+from bertexp.bench.stopwatch import Span, Stopwatch, milliseconds, wait_for_device
 from bertexp.bench.work import Measured, device_name, first_batch, prepare_work, read_model
 from bertexp.evaluation.bank import evaluate
 from bertexp.experiment.prepare import Data
@@ -37,11 +37,11 @@ REPEATS, STEPS = 7, 20
 
 class _Measuring(Callbacks):
     def __init__(
-        self, training: Training, data: Data, clock: Clock, folder: Path, every: int | None
+        self, training: Training, data: Data, stopwatch: Stopwatch, folder: Path, every: int | None
     ) -> None:
         self.every = every
         self.losses: list[tuple[int, float, float]] = []
-        self._training, self._bank, self._clock = training, data.bank, clock
+        self._training, self._bank, self._stopwatch = training, data.bank, stopwatch
         self._record = JsonLinesTracker(folder)
 
     def log(self, fraction: float, metrics: dict[str, float]) -> None:
@@ -54,8 +54,8 @@ class _Measuring(Callbacks):
         self.losses.append((state.step, state.seconds, metrics["eval/loss"]))
 
     def step(self) -> None:
-        self._clock.tick(self._training.state.tokens)
-        if self._clock.is_over:
+        self._stopwatch.tick(self._training.state.tokens)
+        if self._stopwatch.is_over:
             self._training.state.stopped = True
 
 
@@ -73,8 +73,8 @@ def measure_bertexp(config: BenchConfig, folder: Path, span: Span) -> Measured:
     phase = Phase(config, task.objectives, task.weights, data.examples)
     (training,) = prepare_training([phase], learner, accelerator)
     every = max(1, span.loss_steps // LOOKS) if span.loss_steps else None
-    clock = span.clock(config.bench.warmup, total)
-    watch = _Measuring(training, data, clock, folder, every)
+    stopwatch = span.stopwatch(config.bench.warmup, total)
+    watch = _Measuring(training, data, stopwatch, folder, every)
     plan, workers = training.batches, config.hardware.num_workers
     train(training, load_steps(plan, 0, workers, accelerator.device), watch)
     peak, state = peak_memory(), training.state
@@ -85,17 +85,17 @@ def measure_bertexp(config: BenchConfig, folder: Path, span: Span) -> Measured:
     return Measured(
         parameters=count_parameters(learner.model),
         first_loss=first_loss,
-        tokens=clock.tokens,
-        seconds=clock.seconds,
+        tokens=stopwatch.tokens,
+        seconds=stopwatch.seconds,
         peak_bytes=peak,
         losses=watch.losses,
         parts=parts,
         overhead=overhead,
-        flops=state.flops / state.tokens * clock.tokens / clock.seconds,
+        flops=state.flops / state.tokens * stopwatch.tokens / stopwatch.seconds,
         batch_flops=learner.flops(first),
         machine_flops=training.machine_flops,
-        speeds=clock.speeds,
-        warmup_seconds=clock.warmup_seconds,
+        speeds=stopwatch.speeds,
+        warmup_seconds=stopwatch.warmup_seconds,
         device=device_name(),
     )
 
@@ -154,14 +154,14 @@ def _loops(run: Training, bare: Callable[[Batch], None]) -> tuple[np.ndarray, np
     whole, alone = list[float](), list[float]()
 
     class Comparing(Callbacks):
-        clock = math.nan
+        began = math.nan
 
         def step(self) -> None:
             wait_for_device()
-            whole.append((time.perf_counter() - self.clock) * 1e3)
+            whole.append((time.perf_counter() - self.began) * 1e3)
             batch = run.batches[run.state.step - 1][0].to(device)
             alone.append(milliseconds(lambda: bare(batch)))
-            self.clock = time.perf_counter()
+            self.began = time.perf_counter()
 
     run.budget = Budget(begun + 1 + STEPS, None, None)
     train(run, load_steps(run.batches, begun, 0, device), Comparing())

@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 
-from bertexp.bench.clock import Span
 from bertexp.bench.config import DEFAULT_MODEL, BenchConfig, MeasureConfig
 from bertexp.bench.results import Figures, Race, report
+from bertexp.bench.stopwatch import Span
 from bertexp.bench.work import (
     BERTEXP,
     LONGEST,
@@ -179,7 +179,7 @@ def _orders(
     loss_steps: int = 0,
     windows: tuple[int, float] = (1, 0.0),
 ) -> list[dict[str, Any]]:
-    """Return what a process gets; ``windows`` are their number and least seconds, see ``Clock``."""
+    """Return what a process gets; ``windows``: their number and least seconds."""
     span = asdict(Span(bench.warmup + bench.steps, loss_steps, *windows))
     return [_order(side, one, span) for one in settings]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bertexp.bench.clock import Span
+from bertexp.bench.stopwatch import Span
 from bertexp.bench.work import BERTEXP, Measured, compose_work
 from bertexp.files import write_text
 from bertexp.training.machine import forget_peak

@@ -16,8 +16,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from bertexp.bench.clock import Clock, Span
 from bertexp.bench.config import BenchConfig
+from bertexp.bench.stopwatch import Span, Stopwatch
 from bertexp.bench.work import (
     NOTEBOOK_LENGTH,
     PADDED,
@@ -56,12 +56,12 @@ class _Counting(Trainer):
 
 
 class _Watch(TrainerCallback):
-    def __init__(self, trainer: _Counting, clock: Clock) -> None:
-        self._trainer, self._clock = trainer, clock
+    def __init__(self, trainer: _Counting, stopwatch: Stopwatch) -> None:
+        self._trainer, self._stopwatch = trainer, stopwatch
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._clock.tick(self._trainer.tokens)
-        control.should_training_stop |= self._clock.is_over
+        self._stopwatch.tick(self._trainer.tokens)
+        control.should_training_stop |= self._stopwatch.is_over
 
 
 class _Repeated(Dataset[dict[str, Any]]):
@@ -98,23 +98,23 @@ def measure_trainer(config: BenchConfig, folder: Path, side: str, span: Span) ->
         rows = _Repeated(rows, total * config.trainer.batch_size)
     collator = _collator(data, config, side, on_cpu)
     trainer = _Counting(model=model, args=arguments, train_dataset=rows, data_collator=collator)
-    clock = span.clock(config.bench.warmup, total)
-    trainer.add_callback(_Watch(trainer, clock))
+    stopwatch = span.stopwatch(config.bench.warmup, total)
+    trainer.add_callback(_Watch(trainer, stopwatch))
     trainer.train()
     peak = peak_memory()
     losses = []
     if span.loss_steps:
         metrics = evaluate(Learner(model, data.task.objectives), data.bank, model.device)
-        losses.append((total, clock.total_seconds, metrics["eval/loss"]))
+        losses.append((total, stopwatch.total_seconds, metrics["eval/loss"]))
     return Measured(
         parameters=count_parameters(model),
         first_loss=first_loss,
-        tokens=clock.tokens,
-        seconds=clock.seconds,
+        tokens=stopwatch.tokens,
+        seconds=stopwatch.seconds,
         peak_bytes=peak,
         losses=losses,
-        speeds=clock.speeds,
-        warmup_seconds=clock.warmup_seconds,
+        speeds=stopwatch.speeds,
+        warmup_seconds=stopwatch.warmup_seconds,
         device=device_name(),
     )
 

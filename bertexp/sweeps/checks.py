@@ -47,10 +47,10 @@ def refuse_mistakes(
     for key, each in reasons.items():
         if all(each):
             raise UserError(f"{each[0]}.")
-        skipped = [job for job, why in zip(jobs, each, strict=False) if why]
+        unread = sum(map(bool, each))
         # A key that only some jobs set was chosen for these.
-        if skipped and len(each) == len(jobs) and written(jobs[0].hydra)[key] == COMMAND_LINE:
-            print(f"{key}: {len(skipped)} of {len(jobs)} jobs do not read it.", flush=True)
+        if unread and len(each) == len(jobs) and written(jobs[0].hydra)[key] == COMMAND_LINE:
+            print(f"{key}: {unread} of {len(jobs)} jobs do not read it.", flush=True)
     if searched is None:
         _refuse_equal(jobs, keys, every)
 

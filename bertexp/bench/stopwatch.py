@@ -1,4 +1,4 @@
-"""How long a process of the benchmark measures, and the clock that counts its steps."""
+"""How long a process of the benchmark measures, and the stopwatch that counts its steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Span:
     Attributes:
         steps: with the warm-up; on a GPU a process trains for longer.
         loss_steps: Trainer's steps up to the loss that bertexp has to reach; 0: not measured.
-        windows, seconds: see ``Clock``.
+        windows, seconds: see ``Stopwatch``.
     """
 
     steps: int
@@ -36,10 +36,10 @@ class Span:
         """bertexp's number of steps: up to a loss, a quarter more than Trainer's."""
         return self.loss_steps + self.loss_steps // 4 if self.loss_steps else self.steps
 
-    def clock(self, warmup: int, total: int) -> Clock:
+    def stopwatch(self, warmup: int, total: int) -> Stopwatch:
         if self.loss_steps:
-            return Clock(1, total - 1)
-        return Clock(warmup, self.steps - warmup, self.windows, self.seconds)
+            return Stopwatch(1, total - 1)
+        return Stopwatch(warmup, self.steps - warmup, self.windows, self.seconds)
 
 
 class Mark(NamedTuple):
@@ -54,7 +54,7 @@ class Mark(NamedTuple):
         return (self.tokens - before.tokens) / (self.seconds - before.seconds)
 
 
-class Clock:
+class Stopwatch:
     """Measures windows of steps after a warm-up, and waits for the GPU between them.
 
     Args:
@@ -122,10 +122,10 @@ class Clock:
 
 
 def milliseconds(job: Callable[[], object]) -> float:
-    clock = time.perf_counter()
+    began = time.perf_counter()
     job()
     wait_for_device()
-    return (time.perf_counter() - clock) * 1e3
+    return (time.perf_counter() - began) * 1e3
 
 
 def wait_for_device() -> None:
