@@ -14,6 +14,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForPreTraining,
+    BertForSequenceClassification,
     BertForTokenClassification,
     pipeline,
 )
@@ -226,11 +227,17 @@ def test_a_model_that_is_none_is_refused_in_one_line(
     with pytest.raises(UserError, match=r"holds 1 run, as a sweep.* such as \S+/run\.$"):
         bertexp.load(tmp_path)
     size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    other = BertForTokenClassification(BertConfig(vocab_size=256, intermediate_size=8, **size))
-    other.save_pretrained(tmp_path / "other")
-    AutoTokenizer.from_pretrained(trained("mlm") / "model").save_pretrained(tmp_path / "other")
-    with pytest.raises(UserError, match="predicts neither masked tokens nor pairs"):
-        Predictor(find_saved(str(tmp_path / "other")))
+    config = BertConfig(vocab_size=256, intermediate_size=8, **size)
+    tokenizer = AutoTokenizer.from_pretrained(trained("mlm") / "model")
+    for kind, end in (
+        (BertForTokenClassification, r"\."),
+        (BertForSequenceClassification, r"; pipeline\('text-classification', RUN\) of .*\."),
+    ):
+        for part in (kind(config), tokenizer):
+            part.save_pretrained(tmp_path / kind.__name__)
+        said = rf"its {kind.__name__} predicts neither masked tokens nor pairs{end}$"
+        with pytest.raises(UserError, match=said):
+            Predictor(find_saved(str(tmp_path / kind.__name__)))
 
 
 def test_a_line_that_is_not_utf_8_stops_no_other(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bertexp import draws
-from bertexp.arrays import ranges
+from bertexp.arrays import ranges, save_array
 from bertexp.data.cache import cached
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
@@ -145,7 +145,7 @@ class PmiStrategy(WordStrategy):
                     "or a lower masking.pmi.min_count."
                 )
             for size, hashes in found.items():
-                np.save(folder / f"{size}.npy", hashes)
+                save_array(folder / f"{size}.npy", hashes)
 
         folder = cached("collocations", key, build)
         self.collocations = {n: np.load(folder / f"{n}.npy") for n in range(2, LONGEST + 1)}

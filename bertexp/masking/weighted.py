@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from bertexp.arrays import save_array
 from bertexp.data.cache import cached
 from bertexp.data.tokens.store import count_tokens
 from bertexp.masking import STRATEGIES
@@ -87,7 +88,8 @@ def _count_words(context: Context) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     def build(folder: Path) -> None:
         words = count_runs(context.tokens, context.tokenizer, 1)
         columns = (words.hashes, words.counts, words.ends - words.starts)
-        np.save(folder / "words.npy", np.stack([column.astype(np.uint64) for column in columns]))
+        stacked = np.stack([column.astype(np.uint64) for column in columns])
+        save_array(folder / "words.npy", stacked)
 
     key = {"format": FORMAT_VERSION, "tokens": context.tokens.fingerprint}
     hashes, counts, sizes = np.load(cached("words", key, build) / "words.npy", mmap_mode="r")

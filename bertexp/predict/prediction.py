@@ -58,9 +58,10 @@ class Predictor:
         self._detects = self._detector is not None or REPLACED in heads
         if not (self._fills or self._pairs or self._detects):
             kind = type(self._family.model).__name__
-            raise UserError(
-                f"run={self._name}: its {kind} predicts neither masked tokens nor pairs."
-            )
+            reason = f"its {kind} predicts neither masked tokens nor pairs"
+            if kind.endswith("ForSequenceClassification"):
+                reason += "; pipeline('text-classification', RUN) of transformers labels texts"
+            raise UserError(f"run={self._name}: {reason}.")
 
     @torch.no_grad()
     def __call__(

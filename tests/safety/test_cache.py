@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bertexp import locks
+from bertexp.arrays import save_array
 from bertexp.data.cache import cached, clear
 from bertexp.validation import UserError
 
@@ -87,6 +89,27 @@ def test_a_full_disk_is_the_caches(empty_cache: Path) -> None:
 
     told = rf"^{empty_cache}: .* \(No space left on device\); .* with BERTEXP_CACHE\.$"
     with pytest.raises(UserError, match=told):
+        cached("things", {"of": 1}, fill)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000, 300_000])
+def test_an_array_is_written_as_numpy_writes_it(tmp_path: Path, count: int) -> None:
+    array = np.arange(count, dtype=np.int64).reshape(-1, 1)[::-1]
+    save_array(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "theirs.npy", np.ascontiguousarray(array))
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+@pytest.mark.parametrize("count", [1, 5000])
+def test_a_full_disk_is_noticed_however_little_is_written(empty_cache: Path, count: int) -> None:
+    """``np.save`` loses up to some kilobytes without an error."""
+
+    def fill(folder: Path) -> None:
+        (folder / "a.npy").symlink_to("/dev/full")
+        save_array(folder / "a.npy", np.zeros(count, np.uint8))
+
+    with pytest.raises(UserError, match="No space left on device"):
         cached("things", {"of": 1}, fill)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bertexp.arrays import save_array
 from bertexp.data.config import DatasetConfig
 from bertexp.data.corpora import CORPORA, Document, ReadDocuments
 from bertexp.data.corpora.shard import TALLY, characters_of, file_name, write_shard
@@ -168,7 +169,7 @@ def _merge(folders: list[Path], folder: Path, config: DatasetConfig, source: str
         files = (file for shard in folders for file in sorted(shard.glob("*.arrow")))
         for number, file in enumerate(files):
             _link(file, folder / file_name(number))
-    np.save(folder / SIDES, sides)
+    save_array(folder / SIDES, sides)
     found = {"rows": rows.tolist(), "source": source, "parted": is_one}
     (folder / SUMMARY).write_text(json.dumps(_summary(known, sides) | found, indent=1))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bertexp.arrays import save_array
 from bertexp.data.cache import fingerprint
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore
 from bertexp.data.corpora.shard import in_chunks
@@ -170,10 +171,10 @@ def write_shard(folder: Path, split: str, documents: Iterable[Texts], encoder: T
             sentences, paragraphs = _without_empty(sentences, paragraphs)
             paragraphs, sizes = _without_empty(paragraphs, sizes)
             for file, part in zip(files, (sizes[sizes > 0], paragraphs, sentences), strict=False):
-                part.astype(SIZE).tofile(file)
-            ids.tofile(files[-1])
+                file.write(part.astype(SIZE).data)
+            files[-1].write(ids.data)
             counts_V += np.bincount(ids, minlength=len(counts_V))
-    np.save(folder / f"{split}.counts.npy", counts_V)
+    save_array(folder / f"{split}.counts.npy", counts_V)
 
 
 def _characters(document: Texts) -> int:
@@ -205,14 +206,14 @@ def join_shards(shards: Sequence[Path], folder: Path, split: str, dtype: np.dtyp
         with (folder / f"{split}-{level}.npy").open("wb") as out:
             np.lib.format.write_array_header_1_0(out, header)
             if not is_tokens:
-                end.tofile(out)
+                out.write(end.data)
             for file in files:
                 with file.open("rb") as part:
                     if is_tokens:
                         shutil.copyfileobj(part, out, BLOCK)
                     while not is_tokens and len(sizes := np.fromfile(part, SIZE, BLOCK)):
                         ends = end + np.cumsum(sizes, dtype=end.dtype)
-                        ends.tofile(out)
+                        out.write(ends.data)
                         end = ends[-1:]
     counts = [np.load(shard / f"{split}.counts.npy") for shard in shards]
-    np.save(folder / f"{split}-counts.npy", np.sum(counts, axis=0))
+    save_array(folder / f"{split}-counts.npy", np.sum(counts, axis=0))

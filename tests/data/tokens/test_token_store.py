@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from bertexp.config import Config
 from bertexp.data.corpora import Document
-from bertexp.data.tokens.store import TokenStore, prepare_tokens, split_sentences
+from bertexp.data.tokens.encoding import TextEncoder
+from bertexp.data.tokens.store import (
+    LEVELS,
+    TokenStore,
+    prepare_tokens,
+    split_sentences,
+    write_shard,
+)
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.wordpiece import SPECIAL_TOKENS, bert_backend
 
@@ -180,3 +187,11 @@ def test_what_was_prepared_is_found_again_and_what_differs_is_not(
     others = [prepare_data(experiment_config(*base, *c)).tokens["train"] for c in changes]
     names = {first.tokens["train"].fingerprint, *(store.fingerprint for store in others)}
     assert len(names) == 4
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_full_disk_is_noticed_at_the_last_byte(tmp_path: Path, level: str) -> None:
+    (tmp_path / f"train.{level}").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        write_shard(tmp_path, "train", [[["w1 w2"]]], TextEncoder(TOKENIZER))
