@@ -149,8 +149,8 @@ def _read_vocabulary(file: Path, settings: dict[str, Any], named: str) -> dict[s
         )
     if len(vocabulary) < len(lines) or "" in vocabulary:
         line = next(n for n, token in enumerate(lines) if not token or vocabulary[token] != n)
-        what = f"repeats '{lines[line]}'" if lines[line] else "is empty"
-        raise UserError(f"{named}: line {line + 1} of its vocabulary {what}.")
+        what = f"'{lines[line]}' is repeated" if lines[line] else "is empty"
+        raise UserError(f"{named}: line {line + 1} of its vocabulary: {what}.")
     return vocabulary
 
 

@@ -118,7 +118,7 @@ def unigram(path: Path) -> None:
             lambda path: write_vocabulary(path, WORDS, SPECIAL_TOKENS[:4]),
             r"\[MASK\]",
         ),
-        ("twice.txt", lambda path: write_vocabulary(path, [*WORDS, "the"]), "repeats 'the'"),
+        ("twice.txt", lambda path: write_vocabulary(path, [*WORDS, "the"]), "'the' is repeated"),
         ("gap.txt", lambda path: write_vocabulary(path, [*WORDS, "", "z"]), "is empty"),
         ("bytes.txt", lambda path: path.write_bytes(b"\xff\xfe\x00"), "cannot be read"),
         ("unigram.json", unigram, "vocabulary of 1 tokens has no"),
