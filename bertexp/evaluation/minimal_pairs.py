@@ -73,7 +73,7 @@ class MinimalPairs(Evaluator):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         self.every = pairs_of(source)
-        self.pairs = choose(self.every, source.config.max_examples)
+        self.pairs = choose_pairs(self.every, source.config.max_examples)
         texts = [text for pair in self.pairs for text in (pair.good, pair.bad)]
         self.places = place(source.tokenizer, texts, source.max_length)
         self._warn_of_unknown()
@@ -174,7 +174,7 @@ def pairs_of(source: Source) -> list[Pair]:
     return read_pairs(str(source.config.minimal_pairs))
 
 
-def choose(pairs: Iterable[Pair], each: int | None) -> list[Pair]:
+def choose_pairs(pairs: Iterable[Pair], each: int | None) -> list[Pair]:
     """Return ``each`` pairs a phenomenon on average, as many of every paradigm as it has.
 
     They are always the same, and in order of their phenomena; fewer are a subset of more.

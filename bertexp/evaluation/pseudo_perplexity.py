@@ -66,7 +66,7 @@ class PseudoPerplexity(Evaluator):
         self.texts = choose_in_proportion(
             source,
             share=0.01,
-            choose=lambda count: choose_texts(tokens, count),
+            choose=lambda count: choose_paragraphs(tokens, count),
             length=lambda text: min(len(text), source.max_length),
         )
         if self.texts:
@@ -116,7 +116,7 @@ def pseudo_likelihood(
     )
 
 
-def choose_texts(tokens: TokenStore, count: int) -> list[np.ndarray]:
+def choose_paragraphs(tokens: TokenStore, count: int) -> list[np.ndarray]:
     """Return the ids of ``count`` paragraphs, always the same; fewer are a subset of more.
 
     Paragraphs do not depend on how text is cut into sentences, so the texts are the same for

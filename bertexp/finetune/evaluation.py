@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from bertexp import group
+from bertexp.families.base import LABEL
 from bertexp.files import write_text
 from bertexp.finetune.config import BABYLM, OF_SCORES, LabelledConfig
-from bertexp.finetune.labelled import LABEL, LabelledData, LabelledExamples, loss
+from bertexp.finetune.labelled import LabelledData, LabelledExamples, loss
 from bertexp.objectives.base import batched
 from bertexp.objectives.learner import Learner
 

@@ -13,10 +13,11 @@ from bertexp.experiment.rates import fine_tuning_rate
 from bertexp.experiment.saved import find_saved
 from bertexp.experiment.summary import write_summary
 from bertexp.families.architecture import check_compiles
+from bertexp.families.base import LABEL
 from bertexp.families.checkpoint import load_classifier
 from bertexp.finetune.config import FinetuneConfig
 from bertexp.finetune.evaluation import evaluate, write_predictions, yardsticks
-from bertexp.finetune.labelled import LABEL, LabelHead, LabelledData, prepare_labelled
+from bertexp.finetune.labelled import LabelHead, LabelledData, prepare_labelled
 from bertexp.finetune.records import write_record
 from bertexp.objectives.base import Reference
 from bertexp.objectives.learner import Learner

@@ -14,6 +14,7 @@ from torch.nn import functional
 from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.data.tokens.unknown import check_unknown
+from bertexp.families.base import LABEL
 from bertexp.finetune.config import LabelledConfig
 from bertexp.finetune.rows import Split
 from bertexp.finetune.sources import Splits, read_splits
@@ -23,9 +24,6 @@ from bertexp.objectives.head import Head
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.positions import use_first_position
 from bertexp.validation import UserError
-
-# The name of the objective.
-LABEL = "label"
 
 
 class LabelledExamples(Examples):
@@ -101,7 +99,7 @@ class LabelHead(Head):
     """
 
     name = LABEL
-    head = "label"
+    head = LABEL
     is_recordable = True
 
     def logits(self, learner: Learner, hidden_MD: Tensor) -> Tensor:

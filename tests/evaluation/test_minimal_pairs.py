@@ -21,7 +21,7 @@ from transformers import BertConfig, BertLMHeadModel
 from bertexp.config import Config
 from bertexp.evaluation.grammar import Pair
 from bertexp.evaluation.grammar.reading import check_source, read_pairs
-from bertexp.evaluation.minimal_pairs import MinimalPairs, choose
+from bertexp.evaluation.minimal_pairs import MinimalPairs, choose_pairs
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner
 from bertexp.validation import UserError
@@ -120,13 +120,13 @@ def test_pairs_are_chosen_evenly_and_fewer_are_a_subset() -> None:
         for p in sizes
         for n in range(sizes[p])
     ]
-    assert {*choose(every, None)} == {*every}
-    ten = choose(every, 10)
+    assert {*choose_pairs(every, None)} == {*every}
+    ten = choose_pairs(every, 10)
     assert Counter(pair.paradigm for pair in ten) == {"x": 9, "y": 8, "z": 3}
-    assert {*choose(every, 4)} < {*ten}
+    assert {*choose_pairs(every, 4)} < {*ten}
     assert [pair.phenomenon for pair in ten] == ["one"] * 9 + ["two"] * 11
     # The choice in a paradigm does not depend on the others.
-    assert {*choose([pair for pair in every if pair.paradigm == "x"], 9)} < {*ten}
+    assert {*choose_pairs([pair for pair in every if pair.paradigm == "x"], 9)} < {*ten}
 
 
 def test_all_of_blimp_is_read() -> None:
@@ -136,7 +136,7 @@ def test_all_of_blimp_is_read() -> None:
     pairs = read_pairs(str(path))
     assert len(pairs) == 67_000
     assert Counter(Counter(p.paradigm for p in pairs).values()) == {1000: 67}
-    chosen = choose(pairs, 67)
+    chosen = choose_pairs(pairs, 67)
     assert len(chosen) == 13 * 67
     assert {*Counter(pair.paradigm for pair in chosen).values()} == {13}
     assert len({pair.phenomenon for pair in chosen}) == 13

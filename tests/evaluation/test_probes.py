@@ -23,7 +23,7 @@ from bertexp.evaluation.probes import PROBES
 from bertexp.evaluation.probes.tasks import (
     Passages,
     ProbeTask,
-    choose,
+    balanced,
     prepare_tasks,
     tfidf_accuracy,
 )
@@ -124,8 +124,8 @@ def test_articles_and_files_are_classes_and_rows_of_a_table_are_not(
 
 def test_a_class_has_twenty_texts() -> None:
     few = [(f"text {n}", "ab"[n % 2]) for n in range(38)]
-    assert choose(few, 400) == ([], [], [])
-    texts, labels, classes = choose([*few, ("one more", "a"), ("two more", "b")], 400)
+    assert balanced(few, 400) == ([], [], [])
+    texts, labels, classes = balanced([*few, ("one more", "a"), ("two more", "b")], 400)
     assert (len(texts), labels[:4], classes) == (40, [0, 1, 0, 1], ["a", "b"])
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bertexp.evaluation import scoring
-from bertexp.evaluation.pseudo_perplexity import choose_texts, pseudo_likelihood
+from bertexp.evaluation.pseudo_perplexity import choose_paragraphs, pseudo_likelihood
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner
 
@@ -40,7 +40,7 @@ def test_it_is_that_of_a_loop_over_the_positions_however_texts_are_batched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     data = cut_words()
-    texts = choose_texts(data.tokens["validation"], 4)
+    texts = choose_paragraphs(data.tokens["validation"], 4)
     texts = [texts[0][:1], texts[1][:7], *texts[2:], texts[0]]
     assert any(len(text) > LENGTH for text in texts), "one has to be cut"
     model = untrained(data, model_class).eval()
@@ -79,7 +79,7 @@ def test_unknown_words_are_read_but_do_not_count_and_an_empty_text_has_no_scores
 def test_the_texts_are_the_same_for_every_run_and_task(cut_words: Callable[..., Data]) -> None:
     def chosen(count: int, *overrides: str) -> list[list[int]]:
         store = cut_words(*overrides).tokens["validation"]
-        return [text.tolist() for text in choose_texts(store, count)]
+        return [text.tolist() for text in choose_paragraphs(store, count)]
 
     ten = chosen(10)
     assert len(ten) == 10

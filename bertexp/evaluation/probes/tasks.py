@@ -59,7 +59,7 @@ class Passages:
         texts = [text for _, text in self.paragraphs]
         return [
             [s.strip() for s in split_sentences(texts[index], "sentencex", self.language)]
-            for index in shuffled(len(texts), "paragraphs")[:MOST_SPLIT]
+            for index in _shuffled(len(texts), "paragraphs")[:MOST_SPLIT]
         ]
 
 
@@ -113,7 +113,7 @@ def prepare_tasks(names: Sequence[str], passages: Passages, count: int) -> list[
         }
 
         def make(name: str = name) -> dict[str, list[Any]]:
-            texts, labels, classes = choose(PROBES[name](passages), count)
+            texts, labels, classes = balanced(PROBES[name](passages), count)
             return {"texts": texts, "labels": labels, "classes": classes}
 
         made = cached_json("probes", key, make)
@@ -129,7 +129,7 @@ def prepare_tasks(names: Sequence[str], passages: Passages, count: int) -> list[
     return found
 
 
-def choose(labelled: Labelled, count: int) -> tuple[list[str], list[int], list[str]]:
+def balanced(labelled: Labelled, count: int) -> tuple[list[str], list[int], list[str]]:
     """Return as many texts of every class, each text once, of each class in turn.
 
     Returns:
@@ -138,7 +138,7 @@ def choose(labelled: Labelled, count: int) -> tuple[list[str], list[int], list[s
     """
     distinct = [*dict(labelled).items()]
     by_class: dict[str, list[str]] = defaultdict(list)
-    for index in shuffled(len(distinct), "texts"):
+    for index in _shuffled(len(distinct), "texts"):
         text, label = distinct[index]
         by_class[label].append(text)
     classes = sorted(label for label, texts in by_class.items() if len(texts) >= LEAST_TEXTS)
@@ -149,7 +149,7 @@ def choose(labelled: Labelled, count: int) -> tuple[list[str], list[int], list[s
     return texts, [*range(len(classes))] * each, classes
 
 
-def shuffled(count: int, purpose: str) -> np.ndarray:
+def _shuffled(count: int, purpose: str) -> np.ndarray:
     """Return the numbers below ``count`` in a fixed order."""
     return draws.permutation(f"probes-{purpose}", SEED, 0, count)
 
