@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from bertexp.data.corpora import Document
+from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
 from bertexp.evaluation.bits_per_byte import (
     MOST_BYTES,
@@ -170,21 +172,19 @@ def test_how_many_pieces_words_have_is_charged() -> None:
     assert piece_bits(word_level(["ab"]), ["ab ab ab"]) == 0
 
 
-class Corpus:
+class Corpus(CorpusStore):
     """Training documents of one paragraph each."""
 
     def __init__(self, *texts: str) -> None:
         self.texts = texts
         self.fingerprint = " ".join(texts)
 
-    def documents(self, split: str) -> Any:
-        from bertexp.data.corpora import Document
-
+    def documents(self, split: str, files: object = None) -> Iterator[Document]:
         return (Document("", [text]) for text in self.texts)
 
 
 def test_what_tokens_do_not_tell_is_charged(empty_cache: Any) -> None:
-    corpus: Any = Corpus("the cat", "The cat", "the cat")
+    corpus = Corpus("the cat", "The cat", "the cat")
     words = word_level(["the", "cat"])
     same, capital, unknown, cased = spelling_bits(
         corpus, words, ["the cat", "The cat", "The dog", "CAT"]
