@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.text import Text
 
@@ -127,23 +127,22 @@ def show_list(runs: Sequence[Record], metric: str | None, why: str | None) -> No
     entries = []
     for sweep, jobs in by_sweep.items():
         if sweep is None or len(by_sweep) == 1:
-            entries += [(_began(run), _run_lines(run, metric)) for run in jobs]
+            entries += [_entry(run.name, run.folder, [run], metric, _run(run)) for run in jobs]
         else:
-            entries.append((min(map(_began, jobs)), _sweep_lines(sweep, jobs, metric)))
-    entries.sort(key=lambda entry: entry[0])
-    width = min(max(len(lines[0][0]) for _, lines in entries), WIDEST)
+            entries.append(_entry(sweep.name, sweep, jobs, metric, _sweep(jobs)))
+    width = min(max(len(entry.name) for entry in entries), WIDEST)
     terminal = console.output()
     wrap = partial(textwrap.fill, width=terminal.width, subsequent_indent="  ",
                    break_long_words=False, break_on_hyphens=False)  # fmt: skip
-    for began, ((name, *rest), *others, folder) in entries:
-        when = f"{datetime.fromtimestamp(began):%Y-%m-%d %H:%M}"
-        head = Text(wrap("  ".join([f"{name:{width}}", when, *rest])))
-        head.stylize("bold", 0, len(name))
-        details = (wrap(f"  {' '.join(other)}") for other in others)
+    for each in sorted(entries, key=lambda entry: entry.began):
+        when = f"{datetime.fromtimestamp(each.began):%Y-%m-%d %H:%M}"
+        head = wrap(f"{each.name:{width}}  {when}  {each.ended:11}  {each.result}")
+        details = (wrap(f"  {line}") for line in each.details)
+        title = Text.assemble((head[: len(each.name)], "bold"), head[len(each.name) :])
+        terminal.print(title, soft_wrap=True)
         # A path is in one line, however long, to be copied.
-        for line in (head, *details, f"  {folder[0]}"):
-            style = "" if line is head else "dim"
-            terminal.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
+        for line in (*details, f"  {shown(each.folder)}"):
+            terminal.print(Text(line, "dim"), soft_wrap=True)
     if why:
         note = (
             f"Listed, not compared: {why}. To compare them anyway, name the keys that tell "
@@ -152,7 +151,25 @@ def show_list(runs: Sequence[Record], metric: str | None, why: str | None) -> No
         terminal.print(Text(f"\n{note}"))
 
 
-def _run_lines(run: Record, metric: str | None) -> list[tuple[str, ...]]:
+class _Entry(NamedTuple):
+    began: float
+    name: str
+    ended: str
+    result: str
+    details: list[str]
+    folder: Path
+
+
+def _entry(
+    name: str, folder: Path, runs: Sequence[Record], metric: str | None, details: list[str]
+) -> _Entry:
+    statuses = Counter(run.status for run in runs)
+    ended = [f"{count} {status}" if len(runs) > 1 else status for status, count in statuses.items()]
+    began = min((run.folder / CONFIG_FILE).stat().st_mtime for run in runs)
+    return _Entry(began, name, ", ".join(ended), _result(runs, metric), details, folder)
+
+
+def _run(run: Record) -> list[str]:
     did = [*distinct(run.config.get(key) for key in ("task.name", "finetune.name"))]
     did += [
         value_text(run.config[k])
@@ -160,25 +177,17 @@ def _run_lines(run: Record, metric: str | None) -> list[tuple[str, ...]]:
         if run.config.get(k)
     ]
     what = f"{', '.join(did)}; {plural(_steps(run), 'step')}"
-    head = (run.name, f"{run.status:11}", _result([run], metric))
-    typed = [*_typed(run)]
-    lines = [head, (what + ":" * bool(typed), *typed), (str(shown(run.folder)),)]
-    return lines if not run.error else [head, (run.error.splitlines()[0],), *lines[1:]]
+    error = run.error.splitlines()[:1] if run.error else []
+    return [*error, ": ".join(filter(None, [what, " ".join(_typed(run))]))]
 
 
-def _sweep_lines(sweep: Path, jobs: Sequence[Record], metric: str | None) -> list[tuple[str, ...]]:
-    statuses = Counter(run.status for run in jobs)
-    ended = ", ".join(f"{count} {status}" for status, count in statuses.items())
+def _sweep(jobs: Sequence[Record]) -> list[str]:
     keys = differing_keys([run.config for run in jobs])
-    seeds = len(distinct(run.seed for run in jobs))
     swept = [f"{k}={','.join(distinct(run.config.get(k) for run in jobs))}" for k in keys[:NAMED]]
-    what = f"{plural(len(jobs), 'run')}, {plural(seeds, SEED)}{':' * bool(swept)}"
-    head = (sweep.name, f"{ended:11}", _result(jobs, metric))
-    return [
-        head,
-        (what, *swept, *["…"] * (len(keys) > NAMED)),
-        (str(shown(sweep)),),
-    ]
+    swept += ["…"] * (len(keys) > NAMED)
+    seeds = len(distinct(run.seed for run in jobs))
+    what = f"{plural(len(jobs), 'run')}, {plural(seeds, SEED)}"
+    return [": ".join(filter(None, [what, " ".join(swept)]))]
 
 
 def _result(runs: Sequence[Record], metric: str | None) -> str:
@@ -204,7 +213,3 @@ def _typed(run: Record) -> Iterator[str]:
 def _steps(run: Record) -> int:
     lines: Iterator[Mapping[str, float | None]] = reversed(run.history)
     return int(next((line["step"] or 0 for line in lines if "step" in line), 0))
-
-
-def _began(run: Record) -> float:
-    return (run.folder / CONFIG_FILE).stat().st_mtime
