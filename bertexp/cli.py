@@ -138,6 +138,8 @@ def attempt(
     except Exception as error:
         failures.append(error)
         one_line = is_mistake(error) and not wants_traceback
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(folder)  # what is written without a name is the run's own
         log.log(level, "error: %s", in_a_line(error), exc_info=None if one_line else error)
         if is_removable and is_mistake(error):
             discard(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -347,6 +348,12 @@ def test_a_full_disk_ends_a_run_that_resumes_with_more_space(
     expected = outcome(untouched)
     del expected["checkpoints"]
     assert differences(run, expected, done.code) == []
+    with contextlib.suppress(OSError):
+        (small_disk / "filler").write_bytes(bytes(20 << 20))
+    other = command(*SMALL, "tracker=none", f"hydra.run.dir={small_disk}/other", folder=work)
+    assert other.code == 1
+    (error,) = errors(other)
+    assert f"No space left on device: '{small_disk}/other'" in error
 
 
 def test_a_trackers_death_does_not_end_the_run(
