@@ -48,7 +48,7 @@ TEXTS = {
     "empty.txt": r"dataset\.files: '{}/empty\.txt' is empty\.",
     "nothing.txt": r"dataset\.files: there is no file '{}/nothing\.txt' \(looked in {}\)\. Did you",
     "two\\nlines": r"dataset\.files: there is no file '{}/two",
-    "folder": r"dataset\.files: '{}/folder' is a folder; write '{}/folder/\*\*/\*\.txt' for",
+    "folder": r"dataset\.files: '{}/folder' is a folder; name its files, as in '{}/folder/\*\*/",
     "*.nope": r"dataset\.files: '{}/\*\.nope' matches no file with text",
     "blank.txt": r"dataset=text: the corpus has no text\.",
     "one.txt": r"dataset=text: the corpus has only one document, and training and validation need",

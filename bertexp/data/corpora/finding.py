@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import shutil
 import tarfile
 import zipfile
@@ -24,8 +23,8 @@ _DOCUMENTS = {"[Content_Types].xml", "mimetype"}
 def find(patterns: list[str], key: str = "dataset.files") -> list[Path]:
     """Return the files that paths and glob patterns match, each once, in the given order.
 
-    Files matched by one pattern are sorted by name; empty ones are skipped. Archives, and folders
-    saved by ``datasets``, are replaced by the files in them. Error messages name ``key``.
+    Files matched by one pattern are sorted by name; empty ones are skipped. Archives are replaced
+    by the files in them. Error messages name ``key``.
 
     Raises:
         UserError: there is no pattern, or one matches nothing, a folder or an empty file.
@@ -40,7 +39,8 @@ def find(patterns: list[str], key: str = "dataset.files") -> list[Path]:
 def _expand(pattern: str, key: str) -> list[Path]:
     path = expanded(pattern)
     if path.is_dir():
-        return _saved(path, key)
+        every = f"'{path / '**' / '*.txt'}' or '{path / '*.arrow'}'"
+        raise UserError(f"{key}: '{pattern}' is a folder; name its files, as in {every}.")
     if path.is_file():
         if path.stat().st_size == 0:
             raise UserError(f"{key}: '{pattern}' is empty.")
@@ -56,17 +56,6 @@ def _expand(pattern: str, key: str) -> list[Path]:
     if not found:
         raise UserError(f"{key}: '{pattern}' matches no file with text (looked from {Path.cwd()}).")
     return found
-
-
-def _saved(folder: Path, key: str) -> list[Path]:
-    state, splits = folder / "state.json", folder / "dataset_dict.json"
-    if state.is_file():
-        return [folder / file["filename"] for file in json.loads(state.read_text())["_data_files"]]
-    advice = f"write '{folder / '**' / '*.txt'}' for the text files in it."
-    if splits.is_file():
-        names = json.loads(splits.read_text())["splits"]
-        advice = f"name one of its splits: {', '.join(str(folder / name) for name in names)}."
-    raise UserError(f"{key}: '{folder}' is a folder; {advice}")
 
 
 def _unpacked(path: Path, key: str) -> list[Path]:

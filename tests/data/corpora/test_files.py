@@ -83,12 +83,6 @@ def tarred(path: Path) -> None:
         archive.addfile(member, io.BytesIO(content))
 
 
-def saved(path: Path) -> None:
-    from datasets import Dataset
-
-    Dataset.from_list(ROWS).save_to_disk(path)
-
-
 def zstd(content: bytes) -> bytes:
     return bytes(pa.compress(content, "zstd", asbytes=True))
 
@@ -117,7 +111,6 @@ FORMS: dict[str, str | Callable[[Path], object]] = {
     "file.arrow": arrow(pa.ipc.new_file),
     "stream.arrow": arrow(pa.ipc.new_stream),
     "rows.feather": lambda path: feather.write_feather(table(), path),
-    "saved": saved,
     "rows.zip": zipped,
     "rows.tar.gz": tarred,
 }
