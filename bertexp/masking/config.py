@@ -187,7 +187,7 @@ def at_share(changes: Sequence[tuple[float, T]], progress: float) -> T:
 class SpanKeys:
     """The lengths of spans."""
 
-    p: float = key(0.2, within="(0, 1)", about="Parameter of the geometric law of lengths.")
+    p: float = key(0.2, within="(0, 1)", about="Parameter of their geometric distribution.")
     max: int = key(10, within="[1, inf)", about="The longest, in words.")
 
 

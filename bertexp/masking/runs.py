@@ -62,14 +62,14 @@ class RunStrategy(WordStrategy):
     run is no more likely to begin at the first word than at any other.
 
     Args:
-        law: the probability of each length, from 1 on.
+        shares: the probability of each length, from 1 on.
     """
 
-    def __init__(self, context: Context, law: np.ndarray) -> None:
+    def __init__(self, context: Context, shares: np.ndarray) -> None:
         super().__init__(context)
-        at_least = np.cumsum(law[::-1])[::-1]
-        self._law = np.cumsum(law)
-        self._first_law = np.cumsum(at_least / at_least.sum())
+        at_least = np.cumsum(shares[::-1])[::-1]
+        self._later = np.cumsum(shares)
+        self._first = np.cumsum(at_least / at_least.sum())
 
     def begins(
         self, ids_BL: np.ndarray, maskable_BL: np.ndarray, states_B: np.ndarray
@@ -78,9 +78,9 @@ class RunStrategy(WordStrategy):
         rows_W, columns_W = np.divmod(words.starts_W, ids_BL.shape[1])
         drawn_W = draws.uniform(draws.combine(states_B[rows_W], columns_W))
         # The last cumulative probability is 1 up to rounding, and is left out.
-        sizes_W = 1 + np.searchsorted(self._law[:-1], drawn_W, side="right")
+        sizes_W = 1 + np.searchsorted(self._later[:-1], drawn_W, side="right")
         first_W = words.first_W
-        sizes_W[first_W] = 1 + np.searchsorted(self._first_law[:-1], drawn_W[first_W], side="right")
+        sizes_W[first_W] = 1 + np.searchsorted(self._first[:-1], drawn_W[first_W], side="right")
         return cut_into_runs(words, sizes_W, maskable_BL)
 
 
@@ -96,8 +96,8 @@ class SpanStrategy(RunStrategy):
 
     def __init__(self, context: Context) -> None:
         keys = STRATEGIES.keys_of(context.config, SpanKeys)
-        law = (1 - keys.p) ** np.arange(keys.max)
-        super().__init__(context, law / law.sum())
+        shares = (1 - keys.p) ** np.arange(keys.max)
+        super().__init__(context, shares / shares.sum())
 
 
 @STRATEGIES.register("ngram")
