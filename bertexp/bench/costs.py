@@ -207,7 +207,7 @@ def _show_preparation(cost: dict[str, Any]) -> None:
 
 def _write_text(corpus: CorpusStore, path: Path, megabytes: float) -> float:
     """Write documents of ``PARAGRAPHS`` paragraphs each; returns their size in megabytes."""
-    texts = [text for split in SPLITS for doc in corpus.documents(split) for text in doc.paragraphs]
+    texts = [text for _, text in corpus.paragraphs(*SPLITS)]
     state = draws.key("bench", 0, 0)
     with path.open("w", encoding="utf-8") as file:
         while file.tell() < megabytes * 1e6:

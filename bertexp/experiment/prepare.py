@@ -151,7 +151,7 @@ def _prepare_text(
     sentences = config.task.sentences if config.task.uses_sentences else None
     tokens = _tokens(config, corpus, tokenizer, sentences)
     for split, store in tokens.items():
-        texts = (text for document in corpus.documents(split) for text in document.paragraphs)
+        texts = (text for _, text in corpus.paragraphs(split))
         counts_V = store.counts(tokenizer.vocab_size)
         source = f"dataset={config.dataset.name} ({split})"
         check_unknown(counts_V, tokenizer, texts, source, _advice(config, tokenizer))
