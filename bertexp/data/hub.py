@@ -39,9 +39,6 @@ def loading(path: str, named: str, wanted: str, instead: str) -> Iterator[None]:
 
     Args:
         instead: what to type if there is no network, for error messages.
-
-    Raises:
-        UserError: it cannot be loaded.
     """
     from datasets import config
 

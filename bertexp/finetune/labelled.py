@@ -147,11 +147,7 @@ class LabelledData:
 
 
 def prepare_labelled(config: LabelledConfig, tokenizer: Tokenizer, max_length: int) -> LabelledData:
-    """Read the splits of a task and tokenize them.
-
-    Raises:
-        UserError: data are missing, or a value does not fit.
-    """
+    """Read the splits of a task and tokenize them."""
     splits = read_splits(config)
     labels = number_labels(splits, config.labels) if config.kind == "classification" else []
 

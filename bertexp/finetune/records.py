@@ -65,9 +65,6 @@ def read_records(run: Path) -> dict[str, Any]:
     Returns:
         ``metrics`` named ``finetune/<task>/<metric>``; and by these names, in ``bank`` the
         fingerprint of the validation data and in ``answered`` the number of its examples.
-
-    Raises:
-        UserError: a record is damaged.
     """
     known: dict[str, Any] = {"metrics": {}, "bank": {}, "answered": {}}
     for task, settings in _by_setting(run).items():

@@ -45,11 +45,7 @@ def _parts(text: str) -> list[str]:
 
 
 def filled(source: str, rows: Iterable[Row], config: LabelledConfig, labelled: bool) -> Split:
-    """Return rows, each with the values of ``wanted_columns``, as texts and labels.
-
-    Raises:
-        UserError: a value does not fit, or there are no rows.
-    """
+    """Return rows, each with the values of ``wanted_columns``, as texts and labels."""
     is_pair, parts = config.text_b is not None, len(_parts(config.text))
     split = Split(source)
     labels: list[Any] = []

@@ -41,11 +41,6 @@ class Splits:
 
 
 def read_splits(config: LabelledConfig) -> Splits:
-    """Read the splits of a task.
-
-    Raises:
-        UserError: a file, split or column is missing, or a value does not fit.
-    """
     if config.name == TEXT and not config.hub:
         return _own_files(config)
     if config.name in BABYLM:

@@ -105,11 +105,7 @@ _KINDS: dict[str, type[Distribution]] = {"uniform": Uniform, "beta": Beta, "choi
 
 
 def read_rate(prob: Any) -> float | Distribution:
-    """Return the rate that ``masking.prob`` sets, or what it is drawn from for each example.
-
-    Raises:
-        UserError: it is neither.
-    """
+    """Return the rate that ``masking.prob`` sets, or what it is drawn from for each example."""
     if not isinstance(prob, Mapping):
         allowed = "a number above 0 and at most 1, or a distribution such as "
         allowed += "{distribution: uniform, low: 0, high: 1}"

@@ -33,11 +33,7 @@ def missing_column(key: str, column: str, place: str, present: Sequence[str]) ->
 
 
 def pick_columns(present: Sequence[str], columns: Columns, place: str) -> list[str]:
-    """Return which columns of a table to read, all if none are named.
-
-    Raises:
-        UserError: one is missing.
-    """
+    """Return which columns of a table to read, all if none are named."""
     if not columns:
         return [*present]
     found: dict[str, None] = {}

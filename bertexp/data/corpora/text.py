@@ -166,11 +166,7 @@ def wanted(config: DatasetConfig) -> Columns:
 
 
 def row_paragraphs(row: Row, config: DatasetConfig, place: str) -> list[str]:
-    """Return the lines of a row's texts, column by column; a column may hold a list of texts.
-
-    Raises:
-        UserError: a value is not text.
-    """
+    """Return the lines of a row's texts, column by column; a column may hold a list of texts."""
     found = []
     for column, value in zip(config.columns, row, strict=True):
         for text in value if isinstance(value, list) else [value]:

@@ -108,11 +108,7 @@ class TokenStream:
         return vars(self) | {"_at": None, "_reading": iter(())}
 
     def buffer(self, number: int) -> Buffer:
-        """Return a buffer; fastest in order.
-
-        Raises:
-            UserError: the corpus cannot be read.
-        """
+        """Return a buffer; fastest in order."""
         if self._at != (os.getpid(), number):
             known, start = self._last_known(number)
             if known < number:
