@@ -3,7 +3,7 @@
 ``table`` lays out tables, ``listed`` names with their values, ``aligned`` lines without headings;
 ``show`` prints them and writes them to the run's log. Numbers are formatted by ``number``,
 ``compact``, ``size``, ``clock`` and ``plural``, values of a configuration by ``value_text``, paths
-by ``shown``.
+by ``short_path``.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def value_text(value: object) -> str:
     return str(value)
 
 
-def shown(path: str | Path) -> Path:
+def short_path(path: str | Path) -> Path:
     """Return a path relative to the current folder if it is inside, else absolute."""
     absolute = Path(os.path.abspath(path))
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

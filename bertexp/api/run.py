@@ -17,7 +17,7 @@ from rich.text import Text
 from bertexp.api.process import written
 from bertexp.arguments import composing
 from bertexp.compare.runs import Record, read_run
-from bertexp.console import shown
+from bertexp.console import short_path
 from bertexp.display import Picture, Shown, picture
 from bertexp.experiment.folder import recorded
 from bertexp.experiment.saved import Saved, find_saved
@@ -196,7 +196,9 @@ class Run(Shown):
         from bertexp.experiment.results import before_training
 
         records = self._records
-        title = Text.assemble((records.name, "bold"), f"  {records.status}  {shown(self.folder)}")
+        title = Text.assemble(
+            (records.name, "bold"), f"  {records.status}  {short_path(self.folder)}"
+        )
         if not records.metrics:
             return Group(title, Text(records.error or "", "red"))
         columns = {

@@ -24,7 +24,7 @@ from bertexp.compare.verdicts import (
     criterion_of,
     differences,
 )
-from bertexp.console import shown
+from bertexp.console import short_path
 from bertexp.metrics import Metric, cost, describe
 from bertexp.validation import UserError, nearest, require_choice, require_margin
 
@@ -187,7 +187,7 @@ def _examples(
 
 def _compared(run: Record) -> ComparedRun:
     return ComparedRun(
-        folder=str(shown(run.folder)),
+        folder=str(short_path(run.folder)),
         name=run.name,
         status=run.status,
         error=run.error or run.missing,

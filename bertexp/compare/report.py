@@ -23,7 +23,7 @@ from bertexp.compare.runs import Record, is_run, read_runs
 from bertexp.compare.settings import SEED, differing_keys
 from bertexp.compare.table import render
 from bertexp.config import changes_outcome
-from bertexp.console import number, plural, shown, value_text
+from bertexp.console import number, plural, short_path, value_text
 from bertexp.experiment.folder import CONFIG_FILE, RECORD
 from bertexp.files import expanded
 from bertexp.validation import UserError
@@ -141,7 +141,7 @@ def show_list(runs: Sequence[Record], metric: str | None, why: str | None) -> No
         title = Text.assemble((head[: len(each.name)], "bold"), head[len(each.name) :])
         terminal.print(title, soft_wrap=True)
         # A path is in one line, however long, to be copied.
-        for line in (*details, f"  {shown(each.folder)}"):
+        for line in (*details, f"  {short_path(each.folder)}"):
             terminal.print(Text(line, "dim"), soft_wrap=True)
     if why:
         note = (

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from bertexp.config import Config
-from bertexp.console import show, shown
+from bertexp.console import short_path, show
 from bertexp.evaluation.evaluator import Evaluation, evaluate_fully
 from bertexp.evaluation.minimal_pairs import MinimalPairs
 from bertexp.experiment import report
@@ -63,14 +63,14 @@ def reevaluate(
     else:
         _show(config, saved, data, found)
     if path:
-        print(shown(path))
+        print(short_path(path))
     if for_babylm:
         written = _write_predictions(
             _place(saved) / "babylm" / (saved.run or Path(saved.source)).name,
             next(one for one in data.evaluators if isinstance(one, MinimalPairs)),
             learner.is_causal,
         )
-        print(f"for babylm {shown(written)}")
+        print(f"for babylm {short_path(written)}")
     return found.metrics["eval/loss"]
 
 
@@ -111,7 +111,7 @@ def _check_model(config: Config, saved: Saved, model: Any) -> None:
     # An objective has a head of its own for replaced tokens where the model has none.
     if not config.task.heads - {REPLACED} <= family.heads:
         generator = Path(saved.source) / GENERATOR
-        other = f"; its generator is {shown(generator)}" * generator.is_dir()
+        other = f"; its generator is {short_path(generator)}" * generator.is_dir()
         raise UserError(
             f"task={config.task.name}: {saved.source} is a {type(model).__name__}, which has "
             f"no head for it{other}."
@@ -170,7 +170,7 @@ def _show(config: Config, saved: Saved, data: Data, found: Evaluation) -> None:
         examples = (
             examples if _is_same(saved.run, data) else f"not {examples}: do not compare with it"
         )
-    show(Group(Text(f"model      {shown(saved.source)}"), Text(f"examples   {examples}")))
+    show(Group(Text(f"model      {short_path(saved.source)}"), Text(f"examples   {examples}")))
 
 
 def _is_same(run: Path, data: Data) -> bool:

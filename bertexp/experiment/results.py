@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bertexp import group
-from bertexp.console import show, shown
+from bertexp.console import short_path, show
 from bertexp.experiment import report
 from bertexp.experiment.base import Final
 from bertexp.experiment.card import model_card
@@ -110,9 +110,9 @@ def _report(run: Run, final: Final) -> Iterator[RenderableType]:
     yield Group(*(Text(f"! {one}\n", "yellow") for one in found))
     best = None
     if saver.best and saver.best != LAST:
-        best = (shown(folder / saver.best), f"eval/loss {saver.cost:.3f}")
+        best = (short_path(folder / saver.best), f"eval/loss {saver.cost:.3f}")
     tracker = run.tracker.location if run.tracker else None
-    yield report.places(shown(folder), best, [*map(shown, final.predictions)], tracker)
+    yield report.places(short_path(folder), best, [*map(short_path, final.predictions)], tracker)
 
 
 def before_training(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:

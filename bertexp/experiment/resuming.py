@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertexp.arguments import quoted
 from bertexp.config import Config, RunConfig, changes_outcome, keys, parse
-from bertexp.console import shown, value_text
+from bertexp.console import short_path, value_text
 from bertexp.experiment.folder import recorded
 from bertexp.experiment.phases import parts, without_brought
 from bertexp.experiment.summary import read_summary
@@ -58,7 +58,7 @@ class Resume:
         changed = [name for name in found if found[name] != known[name]]
         if changed and not self.forced:
             raise UserError(
-                f"{shown(self.checkpoint.path)}: the run began with other data "
+                f"{short_path(self.checkpoint.path)}: the run began with other data "
                 f"({', '.join(changed)}); trainer.resume_force=true resumes it anyway."
             )
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from bertexp import draws, group, metrics
 from bertexp.config import RunConfig
-from bertexp.console import show, shown
+from bertexp.console import short_path, show
 from bertexp.experiment import report
 from bertexp.experiment.base import Experiment, Prepared
 from bertexp.experiment.invocation import Invocation
@@ -148,7 +148,7 @@ class Run(Callbacks):
         restore(training, checkpoint)
         self.saver.resume(checkpoint)
         spent = training.phase.is_last and training.budget.fraction(training.state) >= 1
-        where = f"step {checkpoint.step} · resuming from {shown(checkpoint.path)}"
+        where = f"step {checkpoint.step} · resuming from {short_path(checkpoint.path)}"
         self.progress.note(where + ": the budget is spent, nothing is left to train" * spent)
 
     def print_plan(self, steps: Sequence[int], seconds: float | None) -> None:
@@ -197,7 +197,7 @@ class Run(Callbacks):
             with self.clock.counting("checkpoints"):
                 self.saver.save(training, notes)
         if stop:
-            resume = f"trainer.resume={shown(self.invocation.folder)}"
+            resume = f"trainer.resume={short_path(self.invocation.folder)}"
             command = shlex.join(["python", "-m", self.config.command, resume])
             self.progress.note(f"step {training.state.step} · saved; to resume: {command}")
             signals.received = int(stop)

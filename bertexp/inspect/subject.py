@@ -13,7 +13,7 @@ from rich.text import Text
 from torch import Tensor
 
 from bertexp.config import parse
-from bertexp.console import shown
+from bertexp.console import short_path
 from bertexp.data.tokens.inputs import ModelInput
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.experiment.prepare import prepare_tokenizer
@@ -59,7 +59,7 @@ class Subject:
     @property
     def name(self) -> str:
         if self.saved:
-            return str(shown(self.saved.source)) if self.saved.run else self.saved.source
+            return str(short_path(self.saved.source)) if self.saved.run else self.saved.source
         return self.config.model.pretrained or f"{self.config.model.name}, untrained"
 
     def title(self, text: str) -> Text:

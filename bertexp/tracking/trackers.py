@@ -21,7 +21,7 @@ from accelerate.tracking import (
     on_main_process,
 )
 
-from bertexp.console import shown
+from bertexp.console import short_path
 from bertexp.files import read_json_lines, sync, write_text
 from bertexp.keys import flattened
 from bertexp.metrics import METRICS_FILE
@@ -101,7 +101,7 @@ class TensorBoardFiles(SafeTracker):
         super()._start()
         # Accelerate would put them into a second run, named after the time.
         self._inner.writer.add_hparams(self._hyperparameters, {}, run_name=".")
-        self.location = shlex.join(["tensorboard", "--logdir", str(shown(self._folder))])
+        self.location = shlex.join(["tensorboard", "--logdir", str(short_path(self._folder))])
 
 
 class TrackioRun(SafeTracker):

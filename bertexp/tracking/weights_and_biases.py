@@ -15,7 +15,7 @@ import psutil
 import wandb
 from accelerate.tracking import WandBTracker
 
-from bertexp.console import shown
+from bertexp.console import short_path
 from bertexp.files import expanded
 from bertexp.metrics import describe
 from bertexp.tracking.base import Metrics, SafeTracker
@@ -126,12 +126,12 @@ class WandbTracker(SafeTracker):
         if mode == "online":
             self.location = run.url
         elif not run.disabled:
-            leet = shlex.join(["wandb", "leet", str(shown(self._root / "wandb"))])
+            leet = shlex.join(["wandb", "leet", str(short_path(self._root / "wandb"))])
             self.location = f"{leet}\n{self._sync()}"
 
     def _sync(self) -> str:
         """Return the command that uploads the run: all of its folders, as it may be resumed."""
-        parent = shown(self._inner.run.settings.sync_dir).parent
+        parent = short_path(self._inner.run.settings.sync_dir).parent
         return f"wandb sync {shlex.quote(str(parent))}/offline-run-*-{self._arguments['id']}"
 
     def _log(self, values: Metrics, step: int | None) -> None:
