@@ -25,12 +25,7 @@ from bertexp.data.corpora.corpus import SPLITS, CorpusStore, prepare
 from bertexp.data.tokens.roles import to_transformers
 from bertexp.data.tokens.store import prepare_tokens
 from bertexp.data.tokens.tokenizer import Tokenizer
-from bertexp.experiment.prepare import (
-    Data,
-    preparation_processes,
-    prepare_data,
-    prepare_tokenizer,
-)
+from bertexp.experiment.prepare import Data, preparation_processes, prepare_data, prepare_tokenizer
 from bertexp.families.build import build_model
 from bertexp.masking import STRATEGIES
 from bertexp.objectives.examples import MaskedExamples

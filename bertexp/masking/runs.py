@@ -14,14 +14,7 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.masking import STRATEGIES
 from bertexp.masking.config import NgramKeys, PmiKeys, SpanKeys
 from bertexp.masking.strategies import Context, WordStrategy
-from bertexp.masking.words import (
-    RunCounts,
-    RunHashes,
-    Words,
-    count_runs,
-    find_sorted,
-    find_words,
-)
+from bertexp.masking.words import RunCounts, RunHashes, Words, count_runs, find_sorted, find_words
 from bertexp.validation import UserError
 
 # Of the cached collocations.

@@ -11,12 +11,7 @@ from torch import Tensor
 from bertexp import draws
 from bertexp.masking.masker import Masked
 from bertexp.objectives.batch import Batch, Target
-from bertexp.objectives.examples import (
-    Examples,
-    MarkedExamples,
-    MaskedExamples,
-    predict_tokens,
-)
+from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples, predict_tokens
 
 
 class CausalExamples(MarkedExamples):

@@ -16,12 +16,7 @@ from bertexp.families.inputs import Inputs
 from bertexp.masking.masker import Masker
 from bertexp.objectives.base import BANK_SEED
 from bertexp.objectives.batch import Batch, Target
-from bertexp.objectives.examples import (
-    Examples,
-    MarkedExamples,
-    MaskedExamples,
-    predict_tokens,
-)
+from bertexp.objectives.examples import Examples, MarkedExamples, MaskedExamples, predict_tokens
 from bertexp.objectives.positions import use_positions
 
 NAME, GENERATOR = "rtd", "generator"

@@ -18,27 +18,14 @@ from bertexp.families.base import REPLACED, Family
 from bertexp.masking.masker import Masker
 from bertexp.masking.strategies import Context
 from bertexp.objectives import OBJECTIVES
-from bertexp.objectives.base import (
-    EvalSet,
-    Evaluated,
-    Objective,
-    Reference,
-    freeze,
-    shuffled,
-)
+from bertexp.objectives.base import EvalSet, Evaluated, Objective, Reference, freeze, shuffled
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.config import BankConfig, RtdKeys
 from bertexp.objectives.examples import Examples
 from bertexp.objectives.generator import SHARING, Generator, draw
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import MaskedLanguageModelling, bank_masker
-from bertexp.objectives.replaced import (
-    GENERATOR,
-    NAME,
-    FrozenReplacements,
-    Masks,
-    ReplacedExamples,
-)
+from bertexp.objectives.replaced import GENERATOR, NAME, FrozenReplacements, Masks, ReplacedExamples
 from bertexp.objectives.samples import ReplacedSample
 
 metrics.register(

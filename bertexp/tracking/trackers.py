@@ -14,12 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from accelerate.tracking import (
-    GeneralTracker,
-    TensorBoardTracker,
-    TrackioTracker,
-    on_main_process,
-)
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTracker, on_main_process
 
 from bertexp.console import short_path
 from bertexp.files import read_json_lines, sync, write_text
