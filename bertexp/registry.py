@@ -35,11 +35,7 @@ class Registry(Generic[Builder]):
     all: ClassVar[list[Registry[Any]]] = []
 
     def __init__(
-        self,
-        key: str,
-        package: str,
-        beside: Registry[Any] | None = None,
-        later: str | None = None,
+        self, key: str, package: str, beside: Registry[Any] | None = None, later: str | None = None
     ) -> None:
         self.key, self.beside, self.later = key, beside, later
         self.group = key.rpartition(".")[0]

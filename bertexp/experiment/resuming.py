@@ -93,10 +93,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def begin(
-    composed: DictConfig,
-    folder: Path,
-    overrides: Sequence[str],
-    schema: type[RunConfig] = Config,
+    composed: DictConfig, folder: Path, overrides: Sequence[str], schema: type[RunConfig] = Config
 ) -> Resume:
     """Decide where the run in ``folder`` starts.
 

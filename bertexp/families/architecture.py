@@ -131,13 +131,7 @@ def check_weights(path: str, model_class: Any, key: str = "model.pretrained") ->
             ) from error
 
 
-def check_fit(
-    found: Any,
-    tokens: int,
-    named: str,
-    other: str = "",
-    resize: bool = False,
-) -> None:
+def check_fit(found: Any, tokens: int, named: str, other: str = "", resize: bool = False) -> None:
     """Check that each of a tokenizer's tokens has a row in a checkpoint's embedding table.
 
     Rows without a token are never predicted and never input.

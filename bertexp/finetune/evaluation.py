@@ -26,10 +26,7 @@ SCORES = (0.0, 5.0)
 
 
 def evaluate(
-    learner: Learner,
-    data: LabelledData,
-    metrics: Sequence[str],
-    device: torch.device,
+    learner: Learner, data: LabelledData, metrics: Sequence[str], device: torch.device
 ) -> dict[str, float]:
     """Return ``eval/loss`` and the metrics on the validation data.
 
@@ -81,11 +78,7 @@ def answers(logits_NC: Tensor) -> np.ndarray:
 
 
 def write_predictions(
-    learner: Learner,
-    data: LabelledData,
-    config: LabelledConfig,
-    folder: Path,
-    device: torch.device,
+    learner: Learner, data: LabelledData, config: LabelledConfig, folder: Path, device: torch.device
 ) -> list[Path]:
     """Write the predictions on the test data, in the format of GLUE's server.
 

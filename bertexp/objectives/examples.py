@@ -96,11 +96,7 @@ class BlockExamples(Examples):
     """
 
     def __init__(
-        self,
-        tokens: TokenStore,
-        max_length: int,
-        pad_to: int | None,
-        tokenizer: Tokenizer,
+        self, tokens: TokenStore, max_length: int, pad_to: int | None, tokenizer: Tokenizer
     ) -> None:
         self._size = max_length - tokenizer.special_in_sequence
         self._offsets = tokens.document_token_offsets

@@ -127,9 +127,7 @@ def _apart(batch: Batch, sizes: list[list[int]]) -> Batch:
     length = batch.input_ids_BL.shape[1]
     parts_BL, positions_BL = (pad(rows, 0, length)[0] for rows in (parts, positions))
     return replace(
-        batch,
-        parts_BL=torch.from_numpy(parts_BL),
-        positions_BL=torch.from_numpy(positions_BL),
+        batch, parts_BL=torch.from_numpy(parts_BL), positions_BL=torch.from_numpy(positions_BL)
     )
 
 

@@ -142,11 +142,7 @@ class _Vocabulary:
         self._empty = True
 
     def add(
-        self,
-        hidden_MD: Tensor,
-        labels_N: Tensor,
-        weights_N: Tensor | None,
-        hidden_grad_MD: Tensor,
+        self, hidden_MD: Tensor, labels_N: Tensor, weights_N: Tensor | None, hidden_grad_MD: Tensor
     ) -> Losses:
         """Add the gradients of some rows, of which the first N have labels; return their loss."""
         count, terms = len(labels_N), self._terms
