@@ -17,22 +17,26 @@ OWN_TEXTS = ("eval/probe/", "eval/minimal_pairs", "finetune/")
 def measured_on(summary: Mapping[str, Any], metric: str) -> str | None:
     """Return the name of the fingerprint, in a summary, of the examples of ``metric``.
 
-    A summary has one for each objective, and one for each of its conditions that has a name: a
-    metric is of the condition it names (``eval/nsp_loss@swap``, ``eval/causal_loss``), or of the
-    objective (``eval/nsp_loss``); one that names none (``eval/loss``) is of the objective whose
-    metrics have no name in front, else of the first. Probes and fine-tuned figures have their own
-    (``eval/probe/package``, ``finetune/sst2/accuracy``).
+    There is one for each objective, and one for each of its conditions that has a name.
     """
     bank = summary.get("fingerprints", {}).get("bank", {})
     name, _, condition = metric.removeprefix("eval/").partition("@")
     objective = name.partition("_")[0]
     objectives = [key for key in bank if not {*"@/"} & {*key}]
+    # Objectives whose metrics have their name in front: the others have ``eval/loss``.
     named = {each.removeprefix("eval/").partition("_")[0] for each in summary.get("metrics", ())}
-    unnamed = [key for key in objectives if key not in named]
-    modes = [f"{each}@{objective}" for each in objectives]
-    own = (f"{objective}@{condition}", metric, metric.partition("@")[0], name, objective, *modes)
-    keys = (*own, *unnamed, *objectives, *bank)
-    return next((key for key in keys if key in bank), None)
+    candidates = (
+        f"{objective}@{condition}",  # eval/nsp_loss@swap
+        metric,  # eval/probe/package, finetune/sst2/accuracy
+        metric.partition("@")[0],  # eval/bits_per_byte@spelling
+        name,
+        objective,  # eval/nsp_loss
+        *(f"{each}@{objective}" for each in objectives),  # eval/causal_loss: mntp@causal
+        *(each for each in objectives if each not in named),  # eval/loss
+        *objectives,
+        *bank,
+    )
+    return next((key for key in candidates if key in bank), None)
 
 
 def fingerprint(run: Record, part: str, metric: str) -> str | None:
