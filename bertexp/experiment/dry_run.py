@@ -19,7 +19,7 @@ from bertexp.console import clock, compact, listed, plural, show, size, table
 from bertexp.experiment.run import Run
 from bertexp.experiment.summary import PLANNED, WEIGHT_BYTES, Part, Plan, write_summary
 from bertexp.objectives.batch import Batch
-from bertexp.objectives.learner import count_parameters
+from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.training.budget import Budget
 from bertexp.training.loop import Callbacks, Training, train
 from bertexp.training.machine import forget_peak, peak_memory, total_memory
@@ -42,7 +42,7 @@ def make_plan(run: Run) -> Plan:
     the run's ``summary.json``.
     """
     forget_peak()
-    measured = [_make_steps(run, training) for training in run.trainings]
+    measured = [measure_steps(run.learner, training) for training in run.trainings]
     evaluation = _evaluation_seconds(run)
     # A limit on time counts whole steps, not only forward and backward.
     ends = outlook([training for training, _ in measured])
@@ -83,23 +83,32 @@ def _evaluation_seconds(run: Run) -> float:
     return time.perf_counter() - began
 
 
-def _make_steps(run: Run, training: Training) -> tuple[Training, float]:
-    """Train one step of a phase, which creates the optimizer's states, and those to measure.
+def measure_steps(learner: Learner, training: Training) -> tuple[Training, float]:
+    """Train the first steps of a phase, which create the optimizer's states, and those to measure.
 
-    Returns the phase with the seconds of a mean step, and the speed relative to the machine's
-    matrix product.
+    Steps that are recorded are trained three times: as usual, recorded, and replayed. Each is
+    waited for, as logged ones are. Returns the phase with the seconds of a mean step, and the speed
+    relative to the machine's matrix product.
     """
-    run.learner.use(training.phase.heads)
+    learner.use(training.phase.heads)
     spent: list[TrainState] = []
 
     class Count(Callbacks):
         def step(self) -> None:
             spent.append(replace(trial.state))
 
-    budget = Budget(steps=1 + MEASURED, tokens=None, seconds=None)
-    trial = replace(training, budget=budget, state=TrainState())
-    train(trial, _batches(training), Count())
-    first, last = spent[0], spent[-1]
+    config, device = training.config, training.accelerator.device
+    waiting = replace(config, trainer=replace(config.trainer, log_every=1))
+    batches = [[batch.to(device) for batch in step] for step in _batches(training)]
+    batches *= 3 if training.recorded else 1
+    trial = replace(
+        training,
+        phase=replace(training.phase, config=waiting),
+        budget=Budget(steps=len(batches), tokens=None, seconds=None),
+        state=TrainState(),
+    )
+    train(trial, iter(batches), Count())
+    first, last = spent[-1 - MEASURED], spent[-1]
     seconds = last.seconds - first.seconds
     utilisation = (last.flops - first.flops) / seconds / training.machine_flops
     seconds_per_token = seconds / (last.tokens - first.tokens)

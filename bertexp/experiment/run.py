@@ -134,7 +134,9 @@ class Run(Callbacks):
         """Print the plan, then evaluate the untrained model or restore the checkpoint."""
         training, job = self.training, self.invocation.job
         steps = [b - a for a, b in pairwise([training.budget.start.step, *self.ends])]
-        seconds = self._seconds_left(steps) if job is None or job.is_first else None
+        # Steps are measured one by one, which says little of those that are replayed.
+        is_measured = (job is None or job.is_first) and not training.recorded
+        seconds = self._seconds_left(steps) if is_measured else None
         checkpoint = self.invocation.resume.checkpoint
         if group.is_first():
             self.print_plan(steps, seconds)

@@ -37,13 +37,30 @@ class DebertaV2(Family):
             "pooler_dropout": 0,
         }
 
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        # Of a query (a row) from a key, up to the longest input so far, shape (1, length, length).
+        self._distances_1LL: Tensor | None = None
+
     def hidden(self, inputs: Inputs) -> Tensor:
-        """The embeddings take a padding mask only; the layers take either kind."""
-        attended_B1LL = inputs.attended_B1LL
-        if attended_B1LL is None:
-            return super().hidden(inputs)
+        """The embeddings take a padding mask only; the layers take either kind.
+
+        They are called one after the other for the distances, which ``transformers`` computes anew
+        in every step with a constant that it copies to the GPU: a step with it cannot be recorded.
+        """
         types_BL, positions_BL = inputs.token_type_ids_BL, inputs.positions_BL
         arguments = self.arguments(inputs.input_ids_BL, None, types_BL, positions_BL)
         embedded_BLD = self.base.embeddings(**arguments, mask=inputs.attention_mask_BL)
-        attended_BLL = attended_B1LL[:, 0].expand(len(embedded_BLD), -1, -1)
-        return self.base.encoder(embedded_BLD, attended_BLL).last_hidden_state
+        mask, attended_B1LL = inputs.real_BL, inputs.attended_B1LL
+        if attended_B1LL is not None:
+            mask = attended_B1LL[:, 0].expand(len(embedded_BLD), -1, -1)
+        distances_1LL = self._distances(embedded_BLD)
+        return self.base.encoder(embedded_BLD, mask, relative_pos=distances_1LL).last_hidden_state
+
+    def _distances(self, embedded_BLD: Tensor) -> Tensor | None:
+        length, known_1LL = embedded_BLD.shape[1], self._distances_1LL
+        if known_1LL is None or known_1LL.shape[1] < length:
+            longest = max(length, self.positions(self.config))
+            known_1LL = self.base.encoder.get_rel_pos(embedded_BLD.new_empty(longest, 0))
+            self._distances_1LL = known_1LL
+        return None if known_1LL is None else known_1LL[:, :length, :length]

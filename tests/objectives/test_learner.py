@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, mm_flop
 from bertexp.config import Config
 from bertexp.data.tokens.store import TokenStore
 from bertexp.experiment.prepare import Data
+from bertexp.families.build import build_model
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.learner import Learner, count_parameters
 from bertexp.training.state import Tally, Window
@@ -174,17 +175,24 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("task", ["mlm_nsp", "mntp"])
+@pytest.mark.parametrize(
+    ("task", "family"), [("mlm_nsp", "bert"), ("mntp", "bert"), ("mlm", "deberta_v2")]
+)
 def test_no_step_waits_for_a_gpu(
-    small_model: Callable[..., Any], prepared: Callable[..., Data], task: str
+    experiment_config: Callable[..., Config],
+    prepared: Callable[..., Data],
+    task: str,
+    family: str,
 ) -> None:
     data = prepared(f"task={task}")
     batches = [data.examples.batch(0, np.arange(8))]
     window, tally = Window(data.task.weights), Tally.of(batches, flops=0)
-    objective, accelerator = (
-        Learner(small_model(data.task.heads), data.task.objectives).train(),
-        in_float32(),
-    )
+    config = experiment_config(f"family={family}", "model.hidden_size=16")
+    heads = data.task.heads
+    model = build_model(config.family, config.model, heads, data.tokenizer, 128, 0)
+    objective, accelerator = Learner(model, data.task.objectives).train(), in_float32()
+    # What is computed once, in the first step.
+    accumulate_gradients(objective, accelerator, batches, data.task.weights, tally.predictions)
     with Waits() as waits:
         losses = accumulate_gradients(
             objective, accelerator, batches, data.task.weights, tally.predictions

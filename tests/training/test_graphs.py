@@ -12,6 +12,7 @@ import torch
 from calls import Calls
 
 from bertexp.config import Config
+from bertexp.experiment.dry_run import MEASURED, measure_steps
 from bertexp.experiment.prepare import Data
 from bertexp.families.build import build_model
 from bertexp.objectives.learner import Learner
@@ -19,7 +20,7 @@ from bertexp.training import graphs
 from bertexp.training.budget import Budget
 from bertexp.training.graphs import end_capture, tensors_of
 from bertexp.training.loading import Packed
-from bertexp.training.loop import Callbacks, Phase, train
+from bertexp.training.loop import Callbacks, Phase, Training, train
 from bertexp.training.plan import COMPILED_LENGTHS, RECORDED_LENGTHS, BatchPlan
 from bertexp.training.prepare import prepare_training
 from bertexp.training.setup import build_accelerator
@@ -38,22 +39,17 @@ SETTINGS = [
 
 
 @pytest.fixture
-def run(
+def ready(
     experiment_config: Callable[..., Config],
     prepared: Callable[..., Data],
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., Any]:
-    """Return a function that trains; returns the logged lines and the weights."""
+) -> Callable[..., tuple[Training, Learner]]:
+    """Return a function that prepares a training."""
     monkeypatch.setattr(graphs, "CudaRecorder", Calls)
 
-    def trained(
-        setting: str,
-        recorded: bool,
-        packs: bool = False,
-        compiled: bool = False,
-        phases: int = 1,
-        **hardware: bool,
-    ) -> Any:
+    def prepare(
+        setting: str, recorded: bool, packs: bool = False, compiled: bool = False, **hardware: bool
+    ) -> tuple[Training, Learner]:
         task, *own = setting.split()
         data = prepared(f"task={task}", *own)
         config = experiment_config(
@@ -75,6 +71,17 @@ def run(
             )
         if compiled:
             training.batches = training.batches.in_few_shapes(COMPILED_LENGTHS)
+        return training, learner
+
+    return prepare
+
+
+@pytest.fixture
+def run(ready: Callable[..., tuple[Training, Learner]]) -> Callable[..., Any]:
+    """Return a function that trains; returns the logged lines and the weights."""
+
+    def trained(*setting: Any, phases: int = 1, **settings: bool) -> Any:
+        training, learner = ready(*setting, **settings)
         lines: list[dict[str, float]] = []
 
         class Keeping(Callbacks):
@@ -105,6 +112,25 @@ def test_recorded_steps_have_the_same_results(
         assert ours.get("train/masked_fraction") == theirs.get("train/masked_fraction")
     for name, weight in weights.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_dry_run_measures_steps_that_are_replayed(
+    ready: Callable[..., tuple[Training, Learner]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, learner = ready("mlm", True)
+    trained = list[str]()
+    compute = graphs.compute_step
+
+    def noted(*arguments: Any) -> Computed:
+        trained.append("recorded" if torch.is_tensor(arguments[2]["mlm"]) else "as usual")
+        return compute(*arguments)
+
+    monkeypatch.setattr(graphs, "compute_step", noted)
+    planned, _ = measure_steps(learner, training)
+    assert planned.pace() > 0
+    assert trained[:3] == ["as usual"] * 3
+    # What replays a step in place of a graph calls it again.
+    assert trained[-MEASURED:] == ["recorded"] * MEASURED
 
 
 class Failing(Calls):
