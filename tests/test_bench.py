@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bertexp.bench import race, stopwatch
+from bertexp.bench import costs, race, stopwatch
 from bertexp.bench.costs import measure_masking
 from bertexp.bench.race import measure_training
 from bertexp.bench.side import main as measure_side
@@ -25,6 +26,7 @@ from bertexp.bench.work import (
     compose,
     compose_work,
     prepare_work,
+    run_process,
     write_model,
 )
 from bertexp.masking import STRATEGIES
@@ -34,7 +36,7 @@ SMALL = (
     *("dataset=synthetic", "dataset.synthetic.documents=60", "task.max_length=64"),
     *("tokenizer.vocab_size=256", "bench.repeats=1"),
 )
-BRIEF = ("bench.settings=[model=tiny]", "bench.steps=2", "bench.warmup=1", "bench.vocab_size=300")
+BRIEF = ('bench.settings=["model=tiny"]', "bench.steps=2", "bench.warmup=1", "bench.vocab_size=300")
 
 
 def figures(folder: Path) -> dict[str, Any]:
@@ -72,42 +74,38 @@ def test_without_windows_of_time_so_many_steps_are_measured() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "sides", "sizes"),
-    [("mlm", (BERTEXP, TUNED), (4, 8)), ("nsp", (BERTEXP, PADDED, LONGEST), (4,))],
+    ("task", "sides"),
+    [("mlm", (BERTEXP, TUNED)), ("nsp", (BERTEXP, PADDED, LONGEST))],
 )
-def test_a_process_measures_several_settings_one_after_another(
-    task: str,
-    sides: tuple[str, ...],
-    sizes: tuple[int, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_every_side_begins_with_the_same_model_and_batch(
+    task: str, sides: tuple[str, ...], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, in windows of time; every side begins with the same model and batch."""
-    monkeypatch.setenv("BERTEXP_CACHE", str(tmp_path))
-    orders: list[dict[str, Any]] = []
-    for size in sizes:
-        folder = tmp_path / str(size)
-        overrides = [*SMALL, f"task={task}", "bench.vocab_size=300", f"trainer.batch_size={size}"]
-        config = compose_work(overrides, "tiny")
-        write_model(config, prepare_work(config), folder)
-        order: dict[str, Any] = {"model": "tiny", "overrides": overrides, "folder": str(folder)}
-        order |= {"steps": 5, "loss_steps": 0, "windows": 2, "seconds": 0.02}
-        results = {side: str(folder / f"{n}.json") for n, side in enumerate(sides)}
-        orders += [order | {"side": side, "result": path} for side, path in results.items()]
+    """As on a GPU, in windows of time."""
+    overrides = [*SMALL, f"task={task}", "bench.vocab_size=300", "trainer.batch_size=4"]
+    config = compose_work(overrides, "tiny")
+    write_model(config, prepare_work(config), empty_cache / "initial")
+    order: dict[str, Any] = {"model": "tiny", "overrides": overrides, "steps": 5, "loss_steps": 0}
+    order |= {"folder": str(empty_cache / "initial"), "windows": 2, "seconds": 0.02}
+    results = {side: empty_cache / f"{number}.json" for number, side in enumerate(sides)}
+    orders = [order | {"side": side, "result": str(path)} for side, path in results.items()]
     monkeypatch.setattr(sys, "argv", ["side", *map(json.dumps, orders)])
     measure_side()
-    measured = [json.loads(Path(order["result"]).read_text()) for order in orders]
+    measured = [json.loads(path.read_text()) for path in results.values()]
     for found in measured:
         assert len(found["speeds"]) == 2
         assert found["seconds"] >= 2 * 0.02
         assert min(found["speeds"]) <= found["tokens"] / found["seconds"] <= max(found["speeds"])
-    for number, size in enumerate(sizes):
-        first, *others = measured[number * len(sides) :][: len(sides)]
-        for other in others:
-            assert other["parameters"] == first["parameters"]
-            assert other["first_loss"] == pytest.approx(first["first_loss"], abs=1e-4)
-        if task == "mlm":
-            assert all(each["tokens"] % (size * 64) == 0 for each in (first, *others))
+        assert found["parameters"] == measured[0]["parameters"]
+        assert found["first_loss"] == pytest.approx(measured[0]["first_loss"], abs=1e-4)
+        assert task != "mlm" or found["tokens"] % (4 * 64) == 0
+
+
+def measure_here(arguments: list[str], *_: Any) -> str:
+    """Measure a side in this process, instead of in one that first has to load everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["side", *arguments[2:]])
+        measure_side()
+    return ""
 
 
 @pytest.mark.slow
@@ -121,8 +119,7 @@ def test_on_a_gpu_what_is_not_measured_is_named_and_a_failure_is_the_end(
 
     def ended(arguments: list[str], environment: dict[str, str], seconds: float) -> str:
         given.append(seconds)
-        monkeypatch.setattr(sys, "argv", ["side", *arguments[2:-1]])
-        measure_side()
+        measure_here(arguments[:-1])
         if len(given) == 2:
             raise UserError("Trainer has no memory left")
         return ""
@@ -148,38 +145,43 @@ def test_on_a_gpu_what_is_not_measured_is_named_and_a_failure_is_the_end(
     assert given[0] / given[1] == pytest.approx(0.6, rel=0.01)
 
 
-def test_both_sides_do_the_same_work(command: Callable[..., Any]) -> None:
-    overrides = ("evaluation.max_examples=16", "bench.loss_steps=4")
-    done = command(*SMALL, *BRIEF, *overrides, module="bertexp.bench")
-    assert done.code == 0, done.output + done.errors
-    race = figures(done.folder)["training"]["tiny"]
-    first, *others = [each for (each,) in race["measured"].values()]
+@pytest.mark.slow
+def test_both_sides_do_the_same_work(
+    empty_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(race, "run_process", measure_here)
+    overrides = [*SMALL, *BRIEF, "evaluation.max_examples=16", "bench.loss_steps=4"]
+    found = measure_training(compose(overrides), overrides, tmp_path, on_gpu=False)["tiny"]
+    printed = capsys.readouterr().out
+    first, *others = [each for (each,) in found["measured"].values()]
     assert len(others) == 2
     for other in others:
         assert other["parameters"] == first["parameters"]
         assert other["first_loss"] == pytest.approx(first["first_loss"], abs=1e-4)
         assert other["tokens"] == first["tokens"] == 2 * 32 * 64
     # The table shows what was measured.
-    for side, (each,) in race["measured"].items():
+    for side, (each,) in found["measured"].items():
         speed = each["tokens"] / each["seconds"]
-        assert re.search(rf"tiny, {side} +{speed:,.0f} ", done.output), done.output
+        assert re.search(rf"tiny, {side} +{speed:,.0f} ", printed), printed
         assert 1e8 < each["peak_bytes"] < 1e11
-    assert 0 < race["utilisation"] < 1
-    assert 0 < race["model_utilisation"] < 1
-    ours, theirs = race["losses"]
+    assert 0 < found["utilisation"] < 1
+    assert 0 < found["model_utilisation"] < 1
+    ours, theirs = found["losses"]
     # The same beginning, rates and amount of text: hardly another loss so soon.
     assert ours == pytest.approx(theirs, rel=0.05)
-    (plot,) = done.folder.glob("outputs/bench/*/bench.png")
-    assert plot.stat().st_size > 5_000
-    assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
+    assert (tmp_path / "bench.png").stat().st_size > 5_000
+    assert max(map(len, printed.splitlines())) <= 80 + len(str(tmp_path))
 
 
 def test_another_checkout_is_measured_beside_this_one(command: Callable[..., Any]) -> None:
     before = f"bench.against={Path(__file__).parents[1]}"
     done = command(*SMALL, *BRIEF, before, "bench.repeats=1", module="bertexp.bench")
     assert done.code == 0, done.output + done.errors
-    race = figures(done.folder)["training"]["tiny"]
-    ours, theirs = race["measured"].values()
+    measured = figures(done.folder)["training"]["tiny"]["measured"]
+    ours, theirs = measured.values()
     assert len(ours) == len(theirs) == 1
     for one, other in zip(ours, theirs, strict=True):
         assert one["tokens"] == other["tokens"]
@@ -205,35 +207,39 @@ def test_objectives_are_measured_beside_the_first(command: Callable[..., Any]) -
     assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
 
 
-@pytest.fixture(scope="module")
-def costs(command: Callable[..., Any]) -> Any:
-    """Masking and preparation, measured."""
-    overrides = ("bench.what=[masking,preparation]", "masking.pmi.min_count=2")
-    text = ("bench.megabytes=0.3", "hardware.num_workers=2")
-    done = command(*SMALL, *overrides, *text, module="bertexp.bench")
-    assert done.code == 0, done.output + done.errors
-    assert max(map(len, done.output.splitlines())) <= 80 + len(str(done.folder))
-    return done
-
-
-def test_every_strategy_is_measured_beside_the_collator(costs: Any) -> None:
-    cost = figures(costs.folder)["masking"]
+@pytest.mark.slow
+def test_every_strategy_is_measured_beside_the_collator(
+    empty_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cost = measure_masking(compose([*SMALL, "masking.pmi.min_count=2"]))
     assert set(cost["mask_ms"]) == set(STRATEGIES.names())
     assert set(cost["batch_ms"]) == {*STRATEGIES.names(), "DataCollatorForLanguageModeling"}
     assert cost["batch_size"] == 32
     for times in (cost["mask_ms"], cost["batch_ms"]):
         assert all(0 < time < 1e4 for time in times.values())
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
-def test_preparation_is_measured_beside_encode_batch(costs: Any) -> None:
-    cost = figures(costs.folder)["preparation"]
+@pytest.mark.slow
+def test_preparation_is_measured_beside_encode_batch(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert costs._fresh(os.getpid) != os.getpid(), "in a process of its own"
+    # Loading the libraries in each of them takes longer than all else.
+    monkeypatch.setattr(costs, "_fresh", lambda function, *arguments: function(*arguments))
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "")
+    cost = costs.measure_preparation(
+        compose([*SMALL, "bench.megabytes=0.3", "hardware.num_workers=2"])
+    )
     assert cost["megabytes"] == pytest.approx(0.3, rel=0.05)
-    corpora = [*(costs.cache / "tokens").iterdir()]
-    assert len(corpora) == 1, "the measured text does not go into the user's cache"
-    assert set(cost["seconds"]) == set(cost["peak_megabytes"]) == {"1", "2"}
+    corpora = [*(empty_cache / "tokens").glob("*")]
+    assert not corpora, "the measured text does not go into the user's cache"
+    assert set(cost["seconds"]) == set(cost["peak_megabytes"]) == {1, 2}
+    printed = capsys.readouterr().out
     for seconds in (*cost["seconds"].values(), cost["encode_batch_seconds"]):
-        assert f" {seconds:.1f} " in costs.output
+        assert f" {seconds:.1f} " in printed
     assert 0 < cost["second_start_seconds"] < min(cost["seconds"].values())
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -251,13 +257,24 @@ def test_what_cannot_be_measured_is_a_mistake(
         measure(compose([*SMALL, *wrong]))
 
 
-def test_a_mistake_is_one_line(command: Callable[..., Any], tmp_path: Path) -> None:
-    for wrong, message in (
-        # Found by a process that measures.
-        (["bench.what=[objectives]", "bench.objectives=[task=mln]"], "task=mln"),
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            ["bench.what=[objectives]", "bench.objectives=[task=mlm,task=mln]"],
+            "task=mln: must be one of clm, ",
+        ),
+        (["bench.settings=['model=tinny']"], "model=tinny: must be one of base, "),
         (["optimizer=muon"], "optimizer=muon: must be adamw, which Trainer has too"),
         (["bench.against=nowhere"], "bench.against=nowhere: must be the folder of a checkout"),
-    ):
-        done = command(*SMALL, *BRIEF, *wrong, module="bertexp.bench", folder=tmp_path)
-        assert done.code == 1
-        assert message in done.output + done.errors
+    ],
+)
+def test_a_mistake_is_one_line(command: Callable[..., Any], wrong: list[str], message: str) -> None:
+    done = command(*SMALL, *BRIEF, *wrong, module="bertexp.bench")
+    assert (done.code, len(done.lines)) == (1, 1)
+    assert done.lines[0].startswith(f"error: {message}")
+
+
+def test_a_process_that_fails_is_the_last_line_of_its_errors() -> None:
+    with pytest.raises(UserError, match=r"^wrong$"):
+        run_process(["-c", "import sys; print('warning', file=sys.stderr); sys.exit('wrong')"])

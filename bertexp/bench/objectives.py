@@ -34,6 +34,9 @@ def measure_objectives(config: BenchConfig, overrides: Sequence[str]) -> dict[st
     bench = config.bench
     own_keys = (f"bench.warmup={bench.warmup}", f"bench.steps={bench.steps}")
     common = [*without_bench(overrides), *own_keys]
+    for name in bench.objectives:
+        # A mistake is found before anything is measured.
+        compose([*common, *shlex.split(name)])
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in bench.objectives}
     for turn in range(bench.repeats):
         for name, each in measured.items():

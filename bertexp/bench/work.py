@@ -21,6 +21,7 @@ from bertexp.config import parse
 from bertexp.experiment.prepare import Data, prepare_data
 from bertexp.families.build import new_model
 from bertexp.families.checkpoint import load_model
+from bertexp.mistakes import in_one_line
 from bertexp.objectives.batch import Batch
 from bertexp.objectives.examples import Examples, MaskedExamples
 from bertexp.training.plan import BatchPlan
@@ -72,7 +73,7 @@ class Measured:
 def compose(overrides: Sequence[str]) -> BenchConfig:
     """Compose and check a configuration, in the command or a process that it started."""
     plugins.load([*plugins.installed(), *plugins.named_in(overrides)])
-    with composing():
+    with in_one_line(BenchConfig), composing():
         return parse(hydra.compose("bench", overrides=[*overrides]), BenchConfig)
 
 
