@@ -4,13 +4,19 @@ A point is repeated with the seed that came closest to the mean. Elsewhere, roun
 run as much as another seed does, so its result is in the interval of one more seed (by t over the
 published ones). With the same processor, precision and torch it differs from the published result
 by less than the margin of the study, below which settings are the same.
+
+A point takes up to a minute, so each version of the code repeats three files' points, and the next
+version others; with EVERY_RESULT=1 all are.
 """
 
 from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import math
+import os
+import random
 import re
 import runpy
 import shlex
@@ -27,6 +33,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from scipy import stats
 
+import bertexp
 from bertexp.config import Config, changes_outcome, conf_dir, keys
 from bertexp.unread import conditions
 
@@ -133,6 +140,18 @@ def repeatable() -> dict[str, list[Row]]:
     return chosen
 
 
+@functools.cache
+def due() -> set[str]:
+    """Return the files of which a point is repeated, drawn by what may change a result."""
+    names = [path.stem for path in FILES]
+    if os.environ.get("EVERY_RESULT"):
+        return {*names}
+    version = hashlib.sha256(torch.__version__.encode())
+    for path in sorted(Path(bertexp.__file__).parent.rglob("*.py")):
+        version.update(path.read_bytes())
+    return {*random.Random(version.hexdigest()).sample(names, 3)}
+
+
 @pytest.fixture(scope="module")
 def run_again(
     command: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
@@ -156,6 +175,8 @@ def run_again(
 def test_a_published_point_is_repeated(
     path: Path, run_again: Callable[[str, int], dict[str, Any]]
 ) -> None:
+    if path.stem not in due():
+        pytest.skip("another version of the code repeats it; EVERY_RESULT=1 repeats all")
     rows = repeatable()[path.stem]
     row = next(row for row in rows if row in read(path))
     # The evaluation with a metric of its own has the loss too.
