@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -40,22 +40,29 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=str)
+# An option of every group at once, until all have had their turn.
+BY_GROUP = [[each for each in OPTIONS if each[0] == group] for group in dict(OPTIONS)]
+TURNS = [[*filter(None, turn)] for turn in zip_longest(*BY_GROUP)]
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=lambda turn: " ".join(map("=".join, turn)))
 def test_every_option_composes_and_is_known(
-    experiment_config: Callable[..., Config], group: str, option: str
+    experiment_config: Callable[..., Config], turn: list[tuple[str, str]]
 ) -> None:
     from bertexp.data.corpora import CORPORA
     from bertexp.masking import STRATEGIES
     from bertexp.objectives import OBJECTIVES
 
-    config = experiment_config(f"{group}={option}", *NEEDED.get((group, option), []))
+    needed = [override for each in turn for override in NEEDED.get(each, [])]
+    config = experiment_config(*map("=".join, turn), *needed)
     assert set(config.task.objectives) <= set(OBJECTIVES.names())
     assert config.dataset.name in CORPORA.names()
     assert config.masking.strategy in STRATEGIES.names()
     # An option is called what it selects: who reads `task.name` in a summary can write `task=`.
-    named = group in ("task", "dataset", "tokenizer", "model", "scheduler", "tracker")
-    if named and option != "auto":
-        assert getattr(config, group).name == option
+    named = {"task", "dataset", "tokenizer", "model", "scheduler", "tracker"}
+    for group, option in turn:
+        if group in named and option != "auto":
+            assert getattr(config, group).name == option
 
 
 def test_groups_of_the_schema_and_folders_of_conf_are_the_same() -> None:

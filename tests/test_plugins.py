@@ -145,7 +145,7 @@ def test_a_look_at_the_masks(run: Run) -> None:
 
 def test_a_sweep_compares_by_their_keys_and_metrics(run: Run, lab: Path) -> None:
     run(
-        *(*TRAINED, "-m", "masking.stride.step=2,4", "seed=0,1", "sweep=strides"),
+        *(*TRAINED, "-m", "masking.stride.step=2,4", "sweep=strides"),
         *("tracker=none", "hydra/launcher=basic"),
     )
     folder = lab / "outputs" / "sweeps" / "strides"
