@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from bertexp.config import Config
-from bertexp.console import aligned, plural
+from bertexp.console import aligned, plural, size
 from bertexp.data.tokens.unknown import unknown_share
 from bertexp.experiment.prepare import Data
 from bertexp.families import FAMILIES
@@ -51,7 +51,7 @@ def facts(config: Config, data: Data, model: Any, phases: Sequence[Phase]) -> di
         "corpus": f"{config.dataset.name}{f' ({data.corpus.source})' * bool(data.corpus.source)}"
         f"{', streamed; its head' * config.dataset.streaming}: "
         f"{plural(train.documents, 'document')}{', parts of one,' * data.corpus.parted} of "
-        f"{plural(train.paragraphs, 'paragraph')}, {train.characters / 1e6:.1f} MB; "
+        f"{plural(train.paragraphs, 'paragraph')}, {size(train.characters)}; "
         f"{validation.documents:,} for validation",
         "tokens": f"{len(tokens.tokens):,}, {unknown:.2%} unknown; vocabulary of "
         f"{tokenizer.vocab_size:,} ({config.tokenizer.name})",
