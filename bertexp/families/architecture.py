@@ -50,7 +50,11 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
     """
     from transformers import CONFIG_MAPPING, PreTrainedConfig
 
-    named = f"{key}={path}"
+    named, folder = f"{key}={path}", Path(path)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        if (folder / "model" / "config.json").is_file():
+            raise UserError(f"{named}: is a run's folder; write {named.rstrip('/')}/model.")
+        raise UserError(f"{named}: the folder has no config.json.")
     with reading(named):
         found, _ = PreTrainedConfig.get_config_dict(path, local_files_only=must_be_local(path))
         kind = found.get("model_type", "")

@@ -75,6 +75,9 @@ def _texts(root: Path) -> None:
     }.items():
         (root / name).write_bytes(content)
     (root / "folder").mkdir()
+    (root / "a-run" / "model").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (root / "a-run" / "model" / name).write_text("{}")
 
 
 def _tables(root: Path) -> None:

@@ -85,6 +85,7 @@ VOCABULARIES = {
     "binary-vocab.txt": r"tokenizer\.path={}/binary-vocab\.txt: cannot be read .*invalid start by",
     "junk.json": r"tokenizer\.path={}/junk\.json: junk\.json cannot be read as a tokeni",
     "bpe.json": r"tokenizer\.path={}/bpe\.json: its settings name no cls_token, and its vocab",
+    "a-run": r"tokenizer\.path={}/a-run: is a run's folder; write .*={}/a-run/model\.$",
     "folder": r"tokenizer\.path={}/folder: has no tokenizer \(no tokenizer\.json or vocab\.txt\);",
     "nowhere": r"tokenizer\.path={}/nowhere: no vocabulary file, no folder with a tokenizer",
     "remote-code": r"tokenizer\.path={}/remote-code: has no tokenizer \(no tokenizer\.json or voc",
@@ -93,7 +94,8 @@ REFUSES = r"transformers refuses it \("
 CUT = r"model\.safetensors cannot be read"
 CHECKPOINTS = {
     "nowhere": r"model\.pretrained={}/nowhere: no such folder\.$",
-    "folder": r"model\.pretrained={}/folder: its config\.json has no model_type;",
+    "a-run": r"model\.pretrained={}/a-run: is a run's folder; write .*={}/a-run/model\.$",
+    "folder": r"model\.pretrained={}/folder: the folder has no config\.json\.$",
     "bert-cut": rf"model\.pretrained={{}}/bert-cut: {CUT} \(.*incomplete metadata.*copy it a",
     "bert-head": rf"model\.pretrained={{}}/bert-head: {CUT} \(.*header too large",
     "bert-empty": rf"model\.pretrained={{}}/bert-empty: {CUT} \(.*header too small",

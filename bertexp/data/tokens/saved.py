@@ -101,6 +101,8 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
             "or run this once with a network."
         )
     if file is None and not reason:
+        if (Path(path) / "model" / "tokenizer.json").is_file():
+            raise UserError(f"{named}: is a run's folder; write {named.rstrip('/')}/model.")
         raise UserError(
             f"{named}: has no tokenizer (no tokenizer.json or vocab.txt); transformers' "
             "AutoTokenizer writes one there with save_pretrained."
