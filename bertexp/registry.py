@@ -81,7 +81,7 @@ class Registry(Generic[Builder]):
     def _put(self, parts: dict[str, Any], name: str, part: Any) -> None:
         # A notebook's cell may run again.
         before, now = (
-            (each.__module__, getattr(each, "__qualname__", None))
+            (each.__module__, getattr(each, "__qualname__", each))
             for each in (parts.get(name, part), part)
         )
         if before != now:
