@@ -250,7 +250,7 @@ def test_mistakes_of_a_runs_methods_are_lines_too(page: dict[str, Any]) -> None:
         (lambda: bertexp.compare([run, run]), "a run, a folder or a pattern; unpack a list"),
         (bertexp.compare, "compare: name runs, folders of runs or sweeps"),
         (lambda: bertexp.inspect(what="tokens", text=5), "text=5: must be a string"),
-        (lambda: page["answer"].save(None), "folder=None: must be a path"),
+        (lambda: page["answer"].save(None), "folder=null: must be a path"),
         (lambda: page["answer"].plot("pie"), "plot=pie: must be one of"),
         (lambda: run.attention(TEXT).plot(layer=3), "layer=3: must be 1 to 2"),
         (lambda: bertexp.load(run.folder / "model" / "x"), "no such folder"),
