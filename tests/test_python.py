@@ -190,7 +190,7 @@ def test_what_inspect_finds_is_shown_and_not_printed(
     found = bertexp.inspect(what="hidden", text="${seed} [a", run=page["run"].folder)
     assert capsys.readouterr().out == ""
     assert [path.name for path in found.files] == ["hidden.png"]
-    assert "3 hidden states" in str(found) and "img" in Tags(found._repr_html_()).seen
+    assert "5 hidden states" in str(found) and "img" in Tags(found._repr_html_()).seen
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_mistakes_of_a_runs_methods_are_lines_too(page: dict[str, Any]) -> None:
         (lambda: bertexp.inspect(what="tokens", text=5), "text=5: must be a string"),
         (lambda: page["answer"].save(None), "folder=null: must be a path"),
         (lambda: page["answer"].plot("pie"), "plot=pie: must be one of"),
-        (lambda: run.attention(TEXT).plot(layer=3), "layer=3: must be 1 to 2"),
+        (lambda: run.attention(TEXT).plot(layer=5), "layer=5: must be 1 to 4"),
         (lambda: bertexp.load(run.folder / "model" / "x"), "no such folder"),
     ):
         with pytest.raises(bertexp.UserError, match=re.escape(line)):
