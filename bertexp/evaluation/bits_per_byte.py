@@ -37,7 +37,7 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.pseudo_perplexity import CHARACTERS_OF_A_TOKEN, choose_in_proportion
-from bertexp.evaluation.scoring import count_words, encoded, log_likelihoods, place
+from bertexp.evaluation.scoring import Encoded, count_words, encode, log_likelihoods, place
 from bertexp.evaluation.spelling import spelling_bits
 from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.base import BANK_SEED, Reference
@@ -74,9 +74,10 @@ class BitsPerByte(Evaluator):
         self.bytes = sum(len(text.encode()) for text in self.texts)
         spelling_T = spelling_bits(source.corpus, source.tokenizer, self.texts)
         self.spelling = float(spelling_T.sum()) / max(self.bytes, 1)
-        self.pieces = piece_bits(source.tokenizer, self.texts) / max(self.bytes, 1)
-        self.places = place(source.tokenizer, self.texts, source.max_length)
-        self.is_known_N, self.words = known_words(source.tokenizer, self.texts)
+        encoded = encode(source.tokenizer, self.texts)
+        self.pieces = piece_bits(encoded) / max(self.bytes, 1)
+        self.places = place(source.tokenizer, encoded, source.max_length)
+        self.is_known_N, self.words = known_words(source.tokenizer, encoded)
         if self.texts:
             found = fingerprint([VERSION, *self.texts])
             ids_N = self.places.ids_N
@@ -126,19 +127,19 @@ def _cut(text: str) -> str:
     return cut.rsplit(maxsplit=1)[0] if " " in cut else cut
 
 
-def known_words(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+def known_words(tokenizer: Tokenizer, texts: Sequence[Encoded]) -> tuple[np.ndarray, int]:
     """Return which tokens are of words without an unknown token, and how many such words are."""
     known, count = [np.empty(0, bool)], 0
-    for text, (encoding, ends_N) in zip(texts, encoded(tokenizer, texts), strict=True):
-        unknown = np.unique(ends_N[tokenizer.is_special_V[encoding.ids]])
+    for text, ids, ends_N in texts:
+        unknown = np.unique(ends_N[tokenizer.is_special_V[ids]])
         known.append(~np.isin(ends_N, unknown))
         count += count_words(text) - len(unknown)
     return np.concatenate(known), count
 
 
-def piece_bits(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+def piece_bits(texts: Sequence[Encoded]) -> float:
     """Return the bits needed to encode the number of pieces of each word."""
-    sizes = [np.unique(ends, return_counts=True)[1] for _, ends in encoded(tokenizer, texts)]
+    sizes = [np.unique(text.ends_N, return_counts=True)[1] for text in texts]
     return surprisal(np.concatenate([*sizes, np.empty(0, np.int64)]))
 
 

@@ -27,7 +27,7 @@ from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.grammar import GENERATED, KEY, Pair
 from bertexp.evaluation.grammar.generated import generate_pairs
 from bertexp.evaluation.grammar.reading import read_pairs
-from bertexp.evaluation.scoring import log_likelihoods, place
+from bertexp.evaluation.scoring import encode, log_likelihoods, place
 from bertexp.metrics import accuracy_interval
 from bertexp.objectives.base import BANK_SEED, Reference
 from bertexp.objectives.learner import Learner
@@ -75,7 +75,7 @@ class MinimalPairs(Evaluator):
         self.every = pairs_of(source)
         self.pairs = choose_pairs(self.every, source.config.max_examples)
         texts = [text for pair in self.pairs for text in (pair.good, pair.bad)]
-        self.places = place(source.tokenizer, texts, source.max_length)
+        self.places = place(source.tokenizer, encode(source.tokenizer, texts), source.max_length)
         self._warn_of_unknown()
         starts = np.searchsorted(self.places.text_N, np.arange(1, len(texts)))
         ids = [each.tolist() for each in np.split(self.places.ids_N, starts)]

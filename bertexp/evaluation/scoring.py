@@ -14,10 +14,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Encoding
 from torch.nn import functional
 
 from bertexp.arrays import ranges
@@ -28,6 +28,22 @@ from bertexp.objectives.learner import Learner
 
 # Tokens per forward pass, including padding, on a CPU and on a GPU.
 BATCH_TOKENS, GPU_BATCH_TOKENS = 8192, 65536
+
+
+class Encoded(NamedTuple):
+    """A text, its ids, and for each of its tokens ``ends_of_words``."""
+
+    text: str
+    ids: list[int]
+    ends_N: np.ndarray
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoded]:
+    encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
+    return [
+        Encoded(text, encoding.ids, ends_of_words(text, encoding.offsets))
+        for text, encoding in zip(texts, encodings, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,7 @@ class Places:
         return np.array([self.rows[row][column] for row, column in places], dtype=np.int64)
 
 
-def place(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Places:
+def place(tokenizer: Tokenizer, texts: Sequence[Encoded], max_length: int) -> Places:
     """Return the position at which each token of the texts is scored, and what is masked with it.
 
     A text with more tokens than a model can read is scored in windows: each token in the one with
@@ -62,26 +78,19 @@ def place(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Places
     room = max_length - tokenizer.special_in_sequence
     rows: list[np.ndarray] = []
     row, column, end, text_of = [], [], [], []
-    for number, (encoding, ends_N) in enumerate(encoded(tokenizer, texts)):
-        size = len(encoding.ids)
+    for number, text in enumerate(texts):
+        size = len(text.ids)
         place_N = np.arange(size)
         start_N = np.clip(place_N - room // 2, 0, max(size - room, 0))
         starts, window_N = np.unique(start_N, return_inverse=True)
-        until_N = np.minimum(ends_N, start_N + room)
+        until_N = np.minimum(text.ends_N, start_N + room)
         row.append(len(rows) + window_N)
         column.append(1 + place_N - start_N)
         end.append(1 + until_N - start_N)
         text_of.append(np.full(size, number))
-        rows += [tokenizer.sequence(encoding.ids[first : first + room]) for first in starts]
+        rows += [tokenizer.sequence(text.ids[first : first + room]) for first in starts]
     parts = (row, column, end, text_of)
     return Places(rows, *(np.concatenate(each or [np.empty(0, int)]) for each in parts))
-
-
-def encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[tuple[Encoding, np.ndarray]]:
-    """Yield the tokens of each text, and ``ends_of_words`` of them."""
-    encodings = tokenizer.backend.encode_batch([*texts], add_special_tokens=False)
-    for text, encoding in zip(texts, encodings, strict=True):
-        yield encoding, ends_of_words(text, encoding.offsets)
 
 
 def ends_of_words(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:

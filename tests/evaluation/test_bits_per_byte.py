@@ -27,7 +27,7 @@ from bertexp.evaluation.bits_per_byte import (
     piece_bits,
 )
 from bertexp.evaluation.evaluator import Source
-from bertexp.evaluation.scoring import ends_of_words, place
+from bertexp.evaluation.scoring import encode, ends_of_words, place
 from bertexp.evaluation.spelling import spelling_bits
 from bertexp.experiment.prepare import Data
 from bertexp.objectives.learner import Learner
@@ -157,19 +157,20 @@ def test_texts_are_the_same_for_every_run_task_and_tokenizer(
 
 
 def test_words_with_an_unknown_token_do_not_count_in_the_perplexity_of_words() -> None:
-    known_N, count = known_words(word_level(["the", "cat"]), ["the dog, the cat", "cat"])
+    words = word_level(["the", "cat"])
+    known_N, count = known_words(words, encode(words, ["the dog, the cat", "cat"]))
     assert known_N.tolist() == [True, False, False, True, True, True]
     assert count == 4
-    assert known_words(word_level(["cat"]), [""])[1] == 0
+    assert known_words(words, encode(words, [""]))[1] == 0
 
 
 def test_how_many_pieces_words_have_is_charged() -> None:
     bytes_ = byte_level([])
     # A space is a byte of the word behind it: words of 2, 2 and 3 pieces, and one of 1.
-    assert piece_bits(bytes_, ["ab c fg."]) == pytest.approx(
+    assert piece_bits(encode(bytes_, ["ab c fg."])) == pytest.approx(
         -2 * math.log2(2 / 4) - 2 * math.log2(1 / 4)
     )
-    assert piece_bits(word_level(["ab"]), ["ab ab ab"]) == 0
+    assert piece_bits(encode(word_level(["ab"]), ["ab ab ab"])) == 0
 
 
 class Corpus(CorpusStore):
@@ -235,7 +236,7 @@ def test_each_byte_is_scored_once_with_what_follows_of_its_word_masked(
     text: str, max_length: int
 ) -> None:
     tokenizer = byte_level([])
-    places = place(tokenizer, [text], max_length)
+    places = place(tokenizer, encode(tokenizer, [text]), max_length)
     spelt = tokenizer.backend.decode(places.ids_N.tolist())
     assert spelt == text
     assert (places.column_N < places.end_N).all()

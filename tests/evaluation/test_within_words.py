@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation.pseudo_perplexity import pseudo_likelihood
-from bertexp.evaluation.scoring import log_likelihoods, place
+from bertexp.evaluation.scoring import encode, log_likelihoods, place
 from bertexp.objectives.learner import Learner
 
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def tokenizer() -> Tokenizer:
 
 
 def test_scores_are_those_of_minicons(learner: Learner, tokenizer: Tokenizer) -> None:
-    places = place(tokenizer, [*TEXTS], 32)
+    places = place(tokenizer, encode(tokenizer, [*TEXTS]), 32)
     found_N = log_likelihoods(learner, tokenizer, places, CPU)
     np.testing.assert_allclose(found_N, np.concatenate(WITHIN_WORDS), atol=2e-5)
     assert np.bincount(places.text_N).tolist() == [*map(len, WITHIN_WORDS)]
