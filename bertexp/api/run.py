@@ -178,9 +178,8 @@ class Run(Shown):
         encoder = Family.of(self.model.to(device)).base
         longest = self.saved.max_length(self.model.config)
         tokenizer = self.saved.load_tokenizer()
-        layers = layer_features(encoder, tokenizer, given, longest, pooling, device)
-        found: np.ndarray = layers[-1].cpu().numpy()
-        return found
+        features_YND = layer_features(encoder, tokenizer, given, longest, pooling, device)
+        return np.asarray(features_YND[-1].cpu())
 
     def __fspath__(self) -> str:
         """Return its path, so that it stands for itself in ``bertexp.compare`` and settings."""
@@ -196,9 +195,8 @@ class Run(Shown):
         from bertexp.experiment.results import before_training
 
         records = self._records
-        title = Text.assemble(
-            (records.name, "bold"), f"  {records.status}  {short_path(self.folder)}"
-        )
+        where = f"  {records.status}  {short_path(self.folder)}"
+        title = Text.assemble((records.name, "bold"), where)
         if not records.metrics:
             return Group(title, Text(records.error or "", "red"))
         columns = {
