@@ -208,15 +208,8 @@ def _obstacle(config: TrainingConfig, accelerator: Accelerator, learner: Learner
 
 def tensors_of(batches: list[Batch]) -> list[Tensor]:
     """Return all tensors of some batches, in an order of their own."""
-    found: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    for batch in batches:
-        batch.mapped(keep)
-    return found
+    parts = [part for batch in batches for part in (batch, *batch.targets.values())]
+    return [value for part in parts for value in vars(part).values() if isinstance(value, Tensor)]
 
 
 def shape_of(batches: list[Batch]) -> Hashable:
