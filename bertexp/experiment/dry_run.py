@@ -33,6 +33,7 @@ SEED, SAMPLED = 0, 16
 MEASURED = 3
 # For each parameter in a checkpoint: its weight and AdamW's two moments.
 TRAINED_BYTES = 3 * WEIGHT_BYTES
+NOTE = Text("A dry run: nothing is trained, logged or saved.", "dim")
 
 
 def make_plan(run: Run) -> Plan:
@@ -111,8 +112,7 @@ def measure_steps(learner: Learner, training: Training) -> tuple[Training, float
     first, last = spent[-1 - MEASURED], spent[-1]
     seconds = last.seconds - first.seconds
     utilisation = (last.flops - first.flops) / seconds / training.machine_flops
-    seconds_per_token = seconds / (last.tokens - first.tokens)
-    step_seconds = seconds_per_token * training.tokens_per_step
+    step_seconds = seconds / (last.tokens - first.tokens) * training.tokens_per_step
     return replace(training, pace=lambda: step_seconds), utilisation
 
 
@@ -164,9 +164,6 @@ def _checkpoints(run: Run, steps: int, seconds: float) -> int:
     return min(written, kept + 1)
 
 
-NOTE = Text("A dry run: nothing is trained, logged or saved.", "dim")
-
-
 def show_plan(run: Run) -> float:
     """Print the plan of a run, see ``make_plan``; returns NaN, as there is no loss.
 
@@ -174,14 +171,12 @@ def show_plan(run: Run) -> float:
     """
     plan = make_plan(run)
     if group.is_first() and run.invocation.job is None:
-        steps = [part["steps"] for part in plan.phases]
-        run.print_plan(steps, plan.steps * plan.step_seconds)
+        run.print_plan([part["steps"] for part in plan.phases], plan.steps * plan.step_seconds)
         show(costs(plan))
     return math.nan
 
 
 def costs(plan: Plan) -> RenderableType:
-    free = shutil.disk_usage(".").free
     rows = {
         "training": f"{compact(plan.tokens)} tokens, {plan.epochs:.3g} epochs",
         "compute": f"{plan.flops:.2e} floating-point operations, at {plan.utilisation:.0%} of "
@@ -190,7 +185,7 @@ def costs(plan: Plan) -> RenderableType:
         f"{'a GPU' if torch.cuda.is_initialized() else 'the machine'} has {size(total_memory())}",
         "disk": f"{size(plan.disk_bytes)}: {plural(plan.checkpoints, 'checkpoint')} of "
         f"{size(plan.checkpoint_bytes)}, the model {size(plan.model_bytes)}; "
-        f"{size(free)} are free",
+        f"{size(shutil.disk_usage('.').free)} are free",
         "in all": f"{clock(plan.seconds)}: {plan.steps:,} steps of "
         f"{1e3 * plan.step_seconds:,.0f} ms ({MEASURED} measured), evaluations "
         f"{clock(plan.evaluation_seconds)}",
@@ -212,15 +207,10 @@ def _of_phase(part: Part) -> str:
 
 def sweep_costs(plans: Sequence[tuple[str, Plan]], at_once: int) -> RenderableType:
     """Return the cost of each job of a sweep and of all, ``at_once`` jobs at a time."""
-    columns = ("job", "params", "steps", "tokens", "FLOPs", "memory", "disk", "time")
-    shown = table(*columns)
+    shown = table("job", "params", "steps", "tokens", "FLOPs", "memory", "disk", "time")
     for job, plan in plans:
-        shown.add_row(
-            Text(job),
-            compact(plan.parameters),
-            compact(plan.steps),
-            *_spent(plan.tokens, plan.flops, plan.peak_bytes, plan.disk_bytes, plan.seconds),
-        )
+        spent = (plan.steps, plan.tokens, plan.flops, plan.peak_bytes, plan.disk_bytes)
+        shown.add_row(Text(job), compact(plan.parameters), *_cells(*spent, plan.seconds))
     each = [plan for _, plan in plans]
     memory = sum(sorted(plan.peak_bytes * plan.processes for plan in each)[-at_once:])
     label = plural(len(each), "job") + (f", {at_once} at once" if at_once > 1 else "")
@@ -228,8 +218,8 @@ def sweep_costs(plans: Sequence[tuple[str, Plan]], at_once: int) -> RenderableTy
     shown.add_row(
         label,
         "",
-        compact(sum(plan.steps for plan in each)),
-        *_spent(
+        *_cells(
+            sum(plan.steps for plan in each),
             sum(plan.tokens for plan in each),
             sum(plan.flops for plan in each),
             memory,
@@ -241,9 +231,11 @@ def sweep_costs(plans: Sequence[tuple[str, Plan]], at_once: int) -> RenderableTy
     return Group("", shown, "", NOTE)
 
 
-def _spent(tokens: float, flops: float, memory: float, disk: float, seconds: float) -> list[str]:
-    spent = [compact(tokens), compact(flops), f"{compact(memory)}B", f"{compact(disk)}B"]
-    return [*spent, clock(seconds)]
+def _cells(
+    steps: int, tokens: float, flops: float, memory: float, disk: float, seconds: float
+) -> list[str]:
+    counts = map(compact, (steps, tokens, flops))
+    return [*counts, f"{compact(memory)}B", f"{compact(disk)}B", clock(seconds)]
 
 
 def _processes(plan: Plan) -> str:
