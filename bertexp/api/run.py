@@ -178,8 +178,9 @@ class Run(Shown):
         encoder = Family.of(self.model.to(device)).base
         longest = self.saved.max_length(self.model.config)
         tokenizer = self.saved.load_tokenizer()
-        features_YND = layer_features(encoder, tokenizer, given, longest, pooling, device)
-        return np.asarray(features_YND[-1].cpu())
+        layers = layer_features(encoder, tokenizer, given, longest, pooling, device)
+        found: np.ndarray = layers[-1].cpu().numpy()
+        return found
 
     def __fspath__(self) -> str:
         """Return its path, so that it stands for itself in ``bertexp.compare`` and settings."""
