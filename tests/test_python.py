@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,15 @@ def test_the_model_answers_as_in_transformers(page: dict[str, Any], theirs: Any)
     features = run.features([TEXT, "mud ."])
     assert features.shape == (2, 32)
     np.testing.assert_allclose(features[0], states, atol=1e-5)
+
+
+def test_a_run_whose_folder_was_removed(page: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(page["run"].folder / ".hydra", tmp_path / "run" / ".hydra")
+    run = bertexp.load(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    for use in (lambda: run.metrics, lambda: run.config, lambda: str(run)):
+        with pytest.raises(bertexp.UserError, match=r"run: the run's folder is gone\.$"):
+            use()
 
 
 def test_masks_are_those_that_were_wanted(page: dict[str, Any]) -> None:

@@ -248,4 +248,6 @@ class Run(Shown):
     def _require_folder(self) -> Path:
         if self.folder is None:
             raise UserError(f"{self._path}: is a model without a run, which has the records.")
+        if not self.folder.is_dir():
+            raise UserError(f"{self._path}: the run's folder is gone.")
         return self.folder
