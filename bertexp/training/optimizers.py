@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bertexp.training.config import MUON, OptimizerConfig
+from bertexp.validation import UserError
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
@@ -62,7 +63,12 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     """Return the optimizer of ``optimizer.name``.
 
     It decays matrices and embeddings, not biases and normalisations.
+
+    Raises:
+        UserError: this torch has no Muon.
     """
+    if config.name == MUON and not hasattr(torch.optim, "Muon"):
+        raise UserError(f"optimizer=muon: needs torch 2.9, and this is {torch.__version__}.")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = _encoder_matrices(model) if config.name == MUON else {}
     parameters = [parameter for parameter in parameters if parameter not in matrices]

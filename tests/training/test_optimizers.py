@@ -24,6 +24,7 @@ from transformers import (
 
 from bertexp.config import Config
 from bertexp.training.optimizers import build_optimizer
+from bertexp.validation import UserError
 
 SIZES: dict[str, Any] = {
     **{"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2},
@@ -103,3 +104,12 @@ def test_a_matrix_moves_along_the_orthogonal_matrix_nearest_to_its_gradient(
         # Jordan's five iterations end with singular values between 0.7 and 1.2, in bfloat16.
         assert (found.diagonal() > 0.6).all() and (found.diagonal() < 1.3).all()
         torch.testing.assert_close(found, torch.diag(found.diagonal()), rtol=0, atol=0.05)
+
+
+def test_a_torch_without_muon_is_named(
+    experiment_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    config = experiment_config("optimizer=muon").optimizer
+    with pytest.raises(UserError, match=r"^optimizer=muon: needs torch 2\.9, and this is "):
+        build_optimizer(config, BertForPreTraining(BertConfig(**SIZES)))
