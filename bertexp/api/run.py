@@ -177,9 +177,8 @@ class Run(Shown):
         device = choose_device(self._device)
         encoder = Family.of(self.model.to(device)).base
         longest = self.saved.max_length(self.model.config)
-        tokenizer = self.saved.load_tokenizer()
-        layers = layer_features(encoder, tokenizer, given, longest, pooling, device)
-        found: np.ndarray = layers[-1].cpu().numpy()
+        read = (encoder, self.saved.load_tokenizer(), given, longest, pooling, device)
+        found: np.ndarray = layer_features(*read)[-1].cpu().numpy()
         return found
 
     def __fspath__(self) -> str:
