@@ -374,7 +374,7 @@ def test_no_key_exists_that_nothing_reads(
     text = ("dataset=text", "dataset.files=[notes.txt]")
     run("mlm", *synthetic, "tracker.mode=offline", "evaluation.probes=[length]")
     run("nsp", *text, "task=nsp", "tracker=none")
-    run("joint", *text, "task=mlm_nsp", "tracker=none")
+    run("joint", *text, "task=mlm_nsp", "tracker=none", "optimizer=muon")
     for task in ("diffusion", "mntp", "rtd", "mae_lm", "token_dropping"):
         run(task, *synthetic, f"task={task}", "tracker=none", "model.num_hidden_layers=4")
     for strategy in ("span", "ngram", "pmi", "frequency", "adaptive"):
@@ -461,6 +461,7 @@ def test_no_key_of_fine_tuning_exists_that_nothing_reads(
     for split in ("train", "validation", "test"):
         pq.write_table(pa.table(rows), tmp_path / "hub" / f"{split}.parquet")
     own = ("finetune.text=a", "finetune.text_b=b", "tracker=none", "hardware.threads=1")
+    own += ("optimizer=muon",)
     files = (f"finetune.{s}=hub/{s}.parquet" for s in ("train", "validation", "test"))
     config = finetuning(*own, *files, f"run={run}", "trainer.max_steps=2", "optimizer.lr=1e-3")
     (tmp_path / "run").mkdir()
