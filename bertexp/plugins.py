@@ -46,6 +46,8 @@ def load(names: Iterable[str], elsewhere: Path | None = None) -> None:
                 continue
             del _loaded[place]
             _unload(called)
+            # Python compares its compiled copy by the second and the size.
+            Path(importlib.util.cache_from_source(place)).unlink(missing_ok=True)
         _append(path.parent if path else Path.cwd())
         if path:
             _require_own_name(name, path)

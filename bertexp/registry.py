@@ -80,18 +80,14 @@ class Registry(Generic[Builder]):
 
     def _put(self, parts: dict[str, Any], name: str, part: Any) -> None:
         # A notebook's cell may run again.
-        before, now = (
-            (each.__module__, getattr(each, "__qualname__", each))
-            for each in (parts.get(name, part), part)
-        )
-        if before != now:
+        if name in parts and _origin(parts[name]) != _origin(part):
             raise UserError(f"{self.key}: '{name}' is registered twice.")
         parts[name] = part
 
     def forget(self, module: str) -> None:
         """Remove what a module has registered."""
         for found in (self._builders, self.own):
-            for name in [name for name, each in found.items() if each.__module__ == module]:
+            for name in [name for name, each in found.items() if _origin(each)[0] == module]:
                 del found[name]
 
     def keys_of(self, part: Any, kind: type[S]) -> S:
@@ -171,3 +167,11 @@ def _remade(schema: type[S], group: str, values: dict[str, Any]) -> S:
     part = object.__new__(extended)
     vars(part).update(values)
     return part
+
+
+def _origin(part: Any) -> tuple[str, object]:
+    """Return the module that a part is of, and what it is there: a lambda or an object, itself."""
+    while isinstance(part, functools.partial):
+        part = part.func
+    name = getattr(part, "__qualname__", "<object>")
+    return part.__module__, part if name.endswith(">") else name

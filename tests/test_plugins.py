@@ -203,6 +203,7 @@ def test_a_mistake_is_one_line(command: Run, lab: Path, mistake: str) -> None:
 
 
 LAB = """
+from functools import partial
 from bertexp.masking import STRATEGIES
 from bertexp.masking.strategies import Strategy
 
@@ -210,6 +211,7 @@ from bertexp.masking.strategies import Strategy
 class Edited(Strategy):
     version = {version}
 
+STRATEGIES.register("in_part")(partial(Edited))
 {end}
 """
 
@@ -228,12 +230,13 @@ def test_an_edited_file_is_loaded_again(tmp_path: Path, monkeypatch: pytest.Monk
 
     try:
         assert load(1) == 1
+        assert load(2) == 2, "of the same second and size"
         assert load(22) == 22
         kept = STRATEGIES["edited"]
         assert load(22) == 22 and STRATEGIES["edited"] is kept
-        with pytest.raises(UserError, match=r"line 9: cannot be imported \(ZeroDivisionError"):
+        with pytest.raises(UserError, match=r"line 11: cannot be imported \(ZeroDivisionError"):
             load(333, "1 / 0")
-        assert not STRATEGIES.has("edited")
+        assert not STRATEGIES.has("edited") and not STRATEGIES.has("in_part")
         assert load(22) == 22
         # Another file of this name is not taken for it.
         monkeypatch.chdir(tmp_path / "elsewhere")
