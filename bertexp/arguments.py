@@ -63,7 +63,9 @@ def checked_arguments(arguments: list[str]) -> list[str]:
     found = [_with_home(argument) for argument in arguments]
     parsed, unknown = get_args_parser().parse_known_intermixed_args(found)
     if unknown:
-        raise UserError(f"{unknown[0]}: no such option; a setting is key=value; see --help.")
+        raise UserError(
+            f"{unknown[0]}: no such option; a setting is key=value, without dashes; see --help."
+        )
     settings = list(parsed.overrides)
     options = [argument for argument in found if argument not in settings]
     return [*options, *map(_as_hydra_reads, settings)]
@@ -86,7 +88,10 @@ def _as_hydra_reads(setting: str) -> str:
     if _is_read(setting):
         return setting
     if not match or match[2].startswith("="):
-        raise UserError(f"'{setting}': cannot be read; a setting is key=value.")
+        raise UserError(
+            f"'{setting}': cannot be read; a setting is key=value, with one '=' and no space "
+            "beside it."
+        )
     key, value = match.groups()
     inner = value[1:-1] if value.startswith("[") and value.endswith("]") else None
     if inner is not None and not set(inner) & set("[]{}'\""):

@@ -63,15 +63,18 @@ def test_a_list_in_a_file_may_be_one_value_too() -> None:
 REFUSED = {
     ("masking.prob 0.4",): "'masking.prob 0.4': sets nothing; a setting is key=value; see --help.",
     ("masking.prob", "0.4"): "'masking.prob': sets nothing; a setting is key=value; see --help.",
-    ("seed=1", "--masking.prob=0.4"): "--masking.prob=0.4: no such option; a setting is key=value;"
-    " see --help.",
-    ("masking.prob==0.4",): "'masking.prob==0.4': cannot be read; a setting is key=value.",
+    ("seed=1", "--masking.prob=0.4"): "--masking.prob=0.4: no such option; a setting is key=value, "
+    "without dashes; see --help.",
+    ("masking.prob==0.4",): "'masking.prob==0.4': cannot be read; a setting is key=value, with one "
+    "'=' and no space beside it.",
     ("trainer.epochs=[1",): "trainer.epochs=[1: its brackets or quotes do not match; quote text "
     "that has such signs in it for the shell and for bertexp: \"trainer.epochs='...'\".",
     ("name='a",): "name='a: its brackets or quotes do not match; quote text that has such signs "
     "in it for the shell and for bertexp: \"name='...'\".",
-    ("a b=c",): "'a b=c': cannot be read; a setting is key=value.",
-    ("a = c",): "'a = c': cannot be read; a setting is key=value.",
+    ("a b=c",): "'a b=c': cannot be read; a setting is key=value, with one '=' and no "
+    "space beside it.",
+    ("a = c",): "'a = c': cannot be read; a setting is key=value, with one '=' and no "
+    "space beside it.",
     ("=3",): "'=3': names no key; a setting is key=value.",
 }
 

@@ -21,6 +21,7 @@ from bertexp.compare.comparable import (
 from bertexp.compare.results import Difference
 from bertexp.compare.runs import Record
 from bertexp.compare.settings import ENCODER, SEED, varying
+from bertexp.console import value_text
 from bertexp.metrics import BITS_PER_BYTE, describe
 from bertexp.objectives.config import BankConfig
 
@@ -45,14 +46,14 @@ def refusals(runs: Sequence[Record], metric: str) -> list[str]:
                 "bertexp.finetune, finetune/<task>/<metric>."
             )
             continue
-        what, instead = ", ".join(value[:7] for value in values), ""
+        name, what, instead = part, ", ".join(value[:7] for value in values), ""
         if part == "bank":
-            part, what = f"bank of {metric}", _banks(runs, metric) or what
+            name, what = f"bank of {metric}", _banks(runs, metric) or what
             common = in_common(runs)
             instead = f", or all by --metric {' or '.join(common)}" if common else ""
         found.append(
-            f"Not ranked: the {part} is not the same in all runs ({what}); compare those of one "
-            f"{part.partition(' ')[0]}{instead}."
+            f"Not ranked: the {name} is not the same in all runs ({what}); compare those of one "
+            f"{part}{instead}."
         )
     if not describe(metric).best:
         found.append(
@@ -63,12 +64,22 @@ def refusals(runs: Sequence[Record], metric: str) -> list[str]:
 
 
 def _banks(runs: Sequence[Record], metric: str) -> str:
-    """Return the objectives and the keys that banks differ by; empty if by something else."""
+    """Return the objectives and keys that banks differ by, else the settings of each bank.
+
+    Empty if a setting has runs on several banks.
+    """
     objectives = distinct(measured_on(run.summary, metric) for run in runs)
     keys = SCORED_KEYS if metric.startswith(SCORED) else BANK_KEYS
-    values = {key: distinct(run.config.get(key) for run in runs) for key in keys}
+    values = {key: sorted({value_text(run.config.get(key)) for run in runs}) for key in keys}
     differing = [f"{key}={', '.join(found)}" for key, found in values.items() if len(found) > 1]
-    return "; ".join([", ".join(objectives)] * (len(objectives) > 1) + differing)
+    if len(objectives) > 1 or differing:
+        return "; ".join([", ".join(objectives)] * (len(objectives) > 1) + differing)
+    settings: dict[str | None, set[str]] = {}
+    for run in runs:
+        settings.setdefault(fingerprint(run, "bank", metric), set()).add(run.setting)
+    if sum(map(len, settings.values())) > len({run.setting for run in runs}):
+        return ""
+    return " against ".join(", ".join(sorted(labels)) for labels in settings.values())
 
 
 def notes(

@@ -100,11 +100,12 @@ def require_direction(metric: str) -> None:
     EVALUATORS.names()
     if metric.startswith("eval/") and describe(metric).best:
         return
-    rows = [name.removeprefix("eval/") for name, row in METRICS.items() if row.best]
-    names = [f"{prefix}{row}" for prefix in prefixes for row in rows if "*" not in row]
+    rows = [name for name, row in METRICS.items() if row.best and "*" not in name]
+    names = [row.removeprefix("eval/") for row in rows if row.startswith("eval/")]
+    names += [f"{prefix}{row}" for prefix in prefixes for row in rows if "/" not in row]
     # What all have in common would make any two of them near.
     hint = nearest(metric.removeprefix("eval/"), names).replace("'", "'eval/", 1)
     raise UserError(
-        f"hydra.sweeper.metric={metric}: must be a metric eval/... of which more or less is better "
-        f"(a plugin tells which with bertexp.metrics.register).{hint}"
+        f"hydra.sweeper.metric={metric}: must be a metric eval/... of a run, of which it is known "
+        f"whether a higher value is better (from a plugin by bertexp.metrics.register).{hint}"
     )

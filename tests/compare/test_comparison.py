@@ -302,6 +302,18 @@ def test_losses_of_other_predictions_are_refused_with_what_can_be_compared(
         "Not ranked: the bank of eval/loss is not the same in all runs "
         "(evaluation.max_examples=256, 64); compare those of one bank."
     )
+    whole = large | {"evaluation__max_examples": None}
+    runs = [make_run(**whole), make_run(**small)]
+    assert "(evaluation.max_examples=64, null); compare" in compare(runs).warnings[0]
+    # And by a key that only some objectives read.
+    swaps, others = (
+        make_run(task__negatives=negatives, fingerprints={"bank": {"nsp": negatives}})
+        for negatives in ("swap", "any_sentence")
+    )
+    assert (
+        "(task.negatives=swap against task.negatives=any_sentence); compare"
+        in (compare([swaps, others]).warnings[0])
+    )
 
 
 def test_settings_without_a_choice_within_them_are_pairs_by_seed(make_run: MakeRun) -> None:
@@ -429,6 +441,8 @@ def test_between_evaluations_lies_a_straight_line_and_beyond_them_nothing(
     found = value_at(curve, budget)
     if spent[0] <= budget <= spent[-1]:
         assert found == pytest.approx(np.interp(budget, spent, values))
+    elif len(curve) == 1 and budget < spent[0] <= 1.02 * budget:
+        assert found == values[0], "its only evaluation is its end"
     else:
         assert found is None
 

@@ -36,6 +36,7 @@ def test_a_metric_with_a_direction_is_allowed(metric: str) -> None:
         ("eval/effective_rank", ""),
         ("finetune/cola/matthews", ""),
         ("train/loss", ""),
+        ("eval/bits_per_bite", " Did you mean 'eval/bits_per_byte'?"),
     ],
 )
 def test_another_is_refused_with_the_nearest_name(metric: str, hint: str) -> None:
@@ -55,9 +56,9 @@ def test_nothing_runs_before_a_mistake_is_found(sweep: Callable[..., Any]) -> No
     done = sweep(*resolve, "hydra.sweeper.metric=eval/acuracy")
     assert done.code == 1
     assert done.lines == [
-        "error: hydra.sweeper.metric=eval/acuracy: must be a metric eval/... of which more or less "
-        "is better (a plugin tells which with bertexp.metrics.register). Did you mean "
-        "'eval/accuracy'?"
+        "error: hydra.sweeper.metric=eval/acuracy: must be a metric eval/... of a run, of which it "
+        "is known whether a higher value is better (from a plugin by bertexp.metrics.register). "
+        "Did you mean 'eval/accuracy'?"
     ]
     assert not (done.folder / "outputs/sweeps/misspelt").exists()
 
