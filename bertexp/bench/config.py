@@ -8,7 +8,6 @@ from typing import ClassVar
 from bertexp.config import Config
 from bertexp.files import expanded
 from bertexp.keys import key
-from bertexp.training.config import ADAMW
 from bertexp.validation import require
 
 WHAT = ("training", "objectives", "masking", "preparation")
@@ -83,9 +82,3 @@ class BenchConfig(Config):
     varies: ClassVar[tuple[str, ...]] = ("masking.strategy",)
 
     bench: MeasureConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if "training" in self.bench.what and self.bench.against is None:
-            allowed = "adamw, which Trainer has too; or set bench.against"
-            require(self.optimizer.name == ADAMW, "optimizer", self.optimizer.name, allowed)

@@ -74,9 +74,9 @@ def measure_bertexp(config: BenchConfig, folder: Path, span: Span) -> Measured:
     (training,) = prepare_training([phase], learner, accelerator)
     every = max(1, span.loss_steps // LOOKS) if span.loss_steps else None
     stopwatch = span.stopwatch(config.bench.warmup, total)
-    watch = _Measuring(training, data, stopwatch, folder, every)
+    measuring = _Measuring(training, data, stopwatch, folder, every)
     plan, workers = training.batches, config.hardware.num_workers
-    train(training, load_steps(plan, 0, workers, accelerator.device), watch)
+    train(training, load_steps(plan, 0, workers, accelerator.device), measuring)
     peak, state = peak_memory(), training.state
     state.stopped = False
     # A step that is replayed has no parts.
@@ -88,7 +88,7 @@ def measure_bertexp(config: BenchConfig, folder: Path, span: Span) -> Measured:
         tokens=stopwatch.tokens,
         seconds=stopwatch.seconds,
         peak_bytes=peak,
-        losses=watch.losses,
+        losses=measuring.losses,
         parts=parts,
         overhead=overhead,
         flops=state.flops / state.tokens * stopwatch.tokens / stopwatch.seconds,

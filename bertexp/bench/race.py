@@ -32,7 +32,8 @@ from bertexp.bench.work import (
     write_model,
 )
 from bertexp.files import expanded
-from bertexp.validation import UserError
+from bertexp.training.config import ADAMW
+from bertexp.validation import UserError, require
 
 # The least seconds of a window on a GPU, where steps are short and loaders work ahead.
 WINDOW_SECONDS = 0.5
@@ -85,6 +86,9 @@ def _settings(bench: MeasureConfig, overrides: Sequence[str], folder: Path) -> l
         models = [each.removeprefix("model=") for each in chosen if each.startswith("model=")]
         setting = _Setting(label, [DEFAULT_MODEL, *models][-1], chosen, folder / str(number))
         config = compose_work(setting.overrides, setting.model)
+        if bench.against is None:
+            allowed = "adamw, which Trainer has too; or set bench.against"
+            require(config.optimizer.name == ADAMW, "optimizer", config.optimizer.name, allowed)
         write_model(config, prepare_work(config), setting.folder)
         found.append(setting)
     return found
