@@ -26,6 +26,7 @@ from bertexp.experiment.phases import expand, unread_in_all
 from bertexp.experiment.rates import with_rate
 from bertexp.experiment.resuming import begin, resume_arguments
 from bertexp.experiment.summary import recording_failure
+from bertexp.files import DISK_IS_FULL
 from bertexp.help import asks_for_help, help_text
 from bertexp.mistakes import MISTAKES, explain, in_a_line
 from bertexp.signals import Signals
@@ -138,8 +139,8 @@ def attempt(
     except Exception as error:
         failures.append(error)
         one_line = is_mistake(error) and not wants_traceback
-        if isinstance(error, OSError) and error.errno and not error.filename:
-            error.filename = str(folder)  # what is written without a name is the run's own
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL and not error.filename:
+            error.filename = str(folder)  # the cache's errors name it
         log.log(level, "error: %s", in_a_line(error), exc_info=None if one_line else error)
         if is_removable and is_mistake(error):
             discard(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bertexp.validation import UserError
+
+# The numbers of errors of a disk without space, or a user's share of it.
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -32,14 +36,19 @@ def replacing(path: Path) -> Iterator[Path]:
             # A rename replaces files only.
             _remove(old)
             path.rename(old)
-        os.replace(partial, path)
+        try:
+            os.replace(partial, path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
         _remove(old)
     finally:
         _remove(partial)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ An incomplete artefact is recognised by the sizes of its files and rebuilt.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -19,14 +18,13 @@ from typing import Any
 
 import platformdirs
 
-from bertexp.files import replacing
+from bertexp.files import DISK_IS_FULL, replacing
 from bertexp.locks import Timeout, acquire, holder, is_held
 from bertexp.validation import UserError
 
 MANIFEST_FILE, VALUE_FILE = "manifest.json", "value.json"
 # Of a fingerprint.
 DIGITS = 16
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +81,10 @@ def cached_json(kind: str, key: Mapping[str, object], make: Callable[[], object]
 def _build(final: Path, key: Mapping[str, object], build: Callable[[Path], None]) -> None:
     if final.exists():
         log.warning("%s: is damaged, or cut off; it is built again.", final)
-    with replacing(final) as folder:
+    with _cache_errors(only=DISK_IS_FULL), replacing(final) as folder:
         with _cache_errors():
             folder.mkdir()
-        with _cache_errors(only=DISK_IS_FULL):
-            build(folder)
+        build(folder)
         manifest = {"key": key, "sizes": _sizes(folder)}
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
