@@ -36,8 +36,8 @@ from bertexp.data.corpora.corpus import CorpusStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
-from bertexp.evaluation.pseudo_perplexity import CHARACTERS_OF_A_TOKEN, choose_in_proportion
 from bertexp.evaluation.scoring import Encoded, count_words, encode, log_likelihoods, place
+from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN, choose_in_proportion
 from bertexp.evaluation.spelling import spelling_bits
 from bertexp.metrics import BITS_PER_BYTE
 from bertexp.objectives.base import BANK_SEED, Reference

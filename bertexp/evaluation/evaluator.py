@@ -97,15 +97,15 @@ class Evaluator(ABC):
         return ""
 
     def summary(self) -> dict[str, Any]:
-        """Return further measurements for ``summary.json``."""
+        """Return results besides the metrics, for ``summary.json``."""
         return {}
 
     def details(self) -> list[RenderableType]:
-        """Return them for the terminal."""
+        """Return results besides the metrics, for the terminal."""
         return []
 
     def tables(self) -> dict[str, tuple[list[str], list[list[Any]]]]:
-        """Return them for trackers: the columns and rows of tables by name."""
+        """Return tables for trackers: columns and rows by name."""
         return {}
 
     def of_untrained(
@@ -126,7 +126,7 @@ class Evaluator(ABC):
         return cached_json("untrained", every, lambda: measure(untrained(learner.model)))
 
     def draw(self, beginning: Path) -> None:  # noqa: B027  # most have no picture
-        """Draw them, if there is anything to draw, into files named ``beginning-*``."""
+        """Draw pictures of its results, if it has any, into files named ``beginning-*``."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.logistic import accuracies
-from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks, tfidf_accuracy
+from bertexp.evaluation.probes.tasks import Passages, ProbeTask, prepare_tasks
+from bertexp.evaluation.tfidf import tfidf_accuracy
 from bertexp.metrics import accuracy_interval
 from bertexp.objectives.base import Reference
 from bertexp.objectives.batch import pad

@@ -1,14 +1,10 @@
-"""Pseudo-perplexity (Salazar et al. 2020, "Masked language model scoring", section 2).
-
-Each token takes a forward pass of its text, so that 100 texts cost more than a short training: as
-many texts are scored as are in proportion to it.
-"""
+"""Pseudo-perplexity (Salazar et al. 2020, "Masked language model scoring", section 2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +15,14 @@ from bertexp.data.cache import fingerprint
 from bertexp.data.tokens.store import TokenStore
 from bertexp.data.tokens.tokenizer import Tokenizer
 from bertexp.evaluation import EVALUATORS
-from bertexp.evaluation.config import AUTO
 from bertexp.evaluation.evaluator import Evaluator, Source
 from bertexp.evaluation.scoring import Places, log_likelihoods
-from bertexp.families.base import MASKED
+from bertexp.evaluation.sizing import choose_in_proportion
 from bertexp.objectives.base import BANK_SEED, Reference
 from bertexp.objectives.learner import Learner
 from bertexp.objectives.mlm import perplexity
 
-T = TypeVar("T")
-
 NAME = "eval/pseudo_perplexity"
-# Few different numbers, so that most runs of a sweep over budgets are scored on the same texts.
-NUMBERS = (100, 50, 25, 10)
-# A forward and a backward pass cost about three forward passes.
-PASSES = 3
-CHARACTERS_OF_A_TOKEN = 4
 metrics.register(
     NAME,
     replace(metrics.PERPLEXITY, meaning="each token predicted from all the others"),
@@ -125,30 +113,3 @@ def choose_paragraphs(tokens: TokenStore, count: int) -> list[np.ndarray]:
     offsets = tokens.sentence_offsets[tokens.paragraph_offsets]
     chosen = draws.permutation("pseudo-perplexity", BANK_SEED, 0, len(offsets) - 1)[:count]
     return [tokens.tokens[offsets[index] : offsets[index + 1]] for index in chosen]
-
-
-def choose_in_proportion(
-    source: Source,
-    share: float,
-    choose: Callable[[int], list[T]],
-    length: Callable[[T], float],
-) -> list[T]:
-    """Return as many texts as are configured, or for ``auto`` as the training is long enough for.
-
-    Models without a head for masked tokens get none.
-
-    Args:
-        share: the most that the texts cost, of the training.
-        choose: returns a number of texts; fewer are the first of more.
-        length: returns the tokens of a text.
-    """
-    wanted = source.config.pseudo_perplexity if MASKED in source.task.heads else None
-    if wanted != AUTO:
-        return choose(int(wanted or 0))
-    texts = choose(NUMBERS[0])
-    costs_T = np.cumsum([length(text) ** 2 for text in texts])
-    budget = np.inf if source.trained is None else share * PASSES * source.trained
-    affordable = int(np.searchsorted(costs_T, budget, side="right"))
-    if affordable == len(texts):
-        return texts
-    return texts[: next((each for each in NUMBERS if each <= affordable), NUMBERS[-1])]

@@ -27,7 +27,7 @@ from bertexp.data.tokens.unknown import check_unknown
 from bertexp.evaluation.bank import Bank, build_bank
 from bertexp.evaluation.evaluator import Evaluator, Source, prepare_evaluators
 from bertexp.evaluation.grammar.reading import check_source
-from bertexp.evaluation.pseudo_perplexity import CHARACTERS_OF_A_TOKEN
+from bertexp.evaluation.sizing import CHARACTERS_OF_A_TOKEN
 from bertexp.families.architecture import check_fit, read_architecture
 from bertexp.families.kind import USE_CHECKPOINT_TOKENIZER
 from bertexp.objectives.base import Reference

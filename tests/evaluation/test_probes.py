@@ -25,9 +25,9 @@ from bertexp.evaluation.probes.tasks import (
     ProbeTask,
     balanced,
     prepare_tasks,
-    tfidf_accuracy,
 )
 from bertexp.evaluation.probing import accurate, layer_features, scaled
+from bertexp.evaluation.tfidf import tfidf_accuracy
 from bertexp.experiment.saved import find_saved
 from bertexp.metrics import wilson
 

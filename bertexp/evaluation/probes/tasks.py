@@ -1,12 +1,8 @@
-"""A probe's labelled texts, made from the corpus once and the same for every run on it.
-
-``tfidf_accuracy`` is their yardstick: the accuracy of the same classifier on the words alone.
-"""
+"""A probe's labelled texts, made from the corpus once and the same for every run on it."""
 
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +15,11 @@ from bertexp import draws
 from bertexp.data.cache import cached_json, fingerprint
 from bertexp.data.corpora.corpus import SPLITS, CorpusStore
 from bertexp.data.tokens.store import split_sentences
-from bertexp.evaluation.logistic import FOLDS, STRENGTHS
 from bertexp.evaluation.probes import PROBES
 
 log = logging.getLogger(__name__)
 
 VERSION = 2
-# Of the cached accuracies on words alone.
-TFIDF_VERSION = 2
 SEED = 20180503
 # The limit of what is read of a large corpus; pydoc, stdlib and WikiText-2 are read whole.
 MOST_CHARACTERS = 20_000_000
@@ -152,36 +145,3 @@ def balanced(labelled: Labelled, count: int) -> tuple[list[str], list[int], list
 def _shuffled(count: int, purpose: str) -> np.ndarray:
     """Return the numbers below ``count`` in a fixed order."""
     return draws.permutation(f"probes-{purpose}", SEED, 0, count)
-
-
-def tfidf_accuracy(task: ProbeTask) -> float:
-    """Return the accuracy of the same classifier on the words alone, or read it from the cache."""
-    key = {"version": TFIDF_VERSION, "task": task.fingerprint}
-    return float(cached_json("tfidf", key, lambda: _tfidf_accuracy(task)))
-
-
-def _tfidf_accuracy(task: ProbeTask) -> float:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegressionCV
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
-    fitted, texts, labels = task.fitted, task.texts, task.labels
-    # There are far more words than texts, and they stay sparse: nothing for batched products.
-    classifier = make_pipeline(
-        # Words of any length and punctuation: every text has some.
-        TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"),
-        StandardScaler(with_mean=False),
-        LogisticRegressionCV(
-            Cs=STRENGTHS, cv=StratifiedKFold(FOLDS), max_iter=200, scoring="accuracy"
-        ),
-    )
-    with warnings.catch_warnings():
-        # A weak penalty may need more iterations; scikit-learn announces new defaults.
-        warnings.simplefilter("ignore")
-        # For products this small, threads cost more than they gain.
-        with threadpool_limits(1, user_api="blas"):
-            classifier.fit(texts[:fitted], labels[:fitted])
-    return float(classifier.score(texts[fitted:], labels[fitted:]))
