@@ -39,7 +39,7 @@ class DebertaV2(Family):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        # Of a query (a row) from a key, up to the longest input so far, shape (1, length, length).
+        # Of a query (a row) from a key, at all positions, shape (1, length, length).
         self._distances_1LL: Tensor | None = None
 
     def hidden(self, inputs: Inputs) -> Tensor:
@@ -59,8 +59,9 @@ class DebertaV2(Family):
 
     def _distances(self, embedded_BLD: Tensor) -> Tensor | None:
         length, known_1LL = embedded_BLD.shape[1], self._distances_1LL
-        if known_1LL is None or known_1LL.shape[1] < length:
-            longest = max(length, self.positions(self.config))
+        if known_1LL is None or known_1LL.device != embedded_BLD.device:
+            # Once, at all positions: recorded steps read it where it is.
+            longest = self.positions(self.config)
             known_1LL = self.base.encoder.get_rel_pos(embedded_BLD.new_empty(longest, 0))
             self._distances_1LL = known_1LL
         return None if known_1LL is None else known_1LL[:, :length, :length]
