@@ -106,7 +106,10 @@ def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
         check_source(str(tmp_path))
 
 
-@pytest.mark.parametrize(("name", "separator"), [("pairs.csv", ","), ("pairs.tsv", "\t")])
+@pytest.mark.parametrize(
+    ("name", "separator"),
+    [("pairs.csv", ","), ("semi.csv", ";"), ("tabs.csv", "\t"), ("pairs.tsv", "\t")],
+)
 def test_other_tables_have_pairs_too(name: str, separator: str, tmp_path: Path) -> None:
     lines = [separator.join(row) for row in (ROWS[0], *(row.values() for row in ROWS))]
     (tmp_path / name).write_text("\n".join(lines))

@@ -59,7 +59,8 @@ def _csv(part: Part, columns: Columns, errors: str) -> Rows:
         first = next(text, "")
         # The separator that gives the header these columns, or else the most names.
         headers = {each: next(csv.reader([first], delimiter=each), []) for each in ",;\t"}
-        fits = (each for each in headers if {name for name, _ in columns} <= {*headers[each]})
+        wanted = {name for name, _ in columns}
+        fits = (each for each in headers if wanted and wanted <= {*headers[each]})
         separator = next(fits, max(headers, key=lambda each: len(headers[each])))
         rows = csv.reader(text, delimiter=separator)
         yield from _named(part, columns, headers[separator], rows)
