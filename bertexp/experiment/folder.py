@@ -27,7 +27,8 @@ EVALUATIONS = "evaluations"
 def _unused(path: str) -> str:
     """Return a folder that does not exist yet: ``path``, else ``path-2``, ...
 
-    Runs that a script starts at once begin in the same second.
+    Runs that a script starts at once begin in the same second. Of two that look within a few
+    hundredths of one, the second is refused when it finds the folder locked.
     """
     others = (f"{path}-{number}" for number in itertools.count(2))
     return next(folder for folder in itertools.chain([path], others) if not os.path.exists(folder))

@@ -63,7 +63,7 @@ class SweepJob:
         self._print(self.folder.name, left)
 
     def planned(self, seconds: float, *, is_resumed: bool) -> None:
-        """Print how long this job takes, and the sweep unless this one only needs its rest."""
+        """Print how long this job takes, and the sweep unless this job is resumed."""
         if seconds_a_job(self.folder.parent) is None:
             together = f", {clock(seconds * self._rounds)} for all {self.total} jobs"
             self._print(f"about {clock(seconds)} of training{together * (not is_resumed)}")

@@ -153,7 +153,7 @@ def _two_texts(family: Family, device: torch.device) -> tuple[Inputs, Inputs]:
     """Return a text and one of half its length, with padding and without."""
     # Longer than the windows of local attention.
     length = min(160, family.positions(family.config))
-    # Two words by turns.
+    # Two words in turn.
     sizes, ids_BL = (length, length // 2), torch.arange(2 * length).view(2, length) * 7 % 14 + 2
     ids_BL[1, sizes[1] :] = _PAD
     mask_BL = (torch.arange(length) < torch.tensor(sizes)[:, None]).long()

@@ -56,7 +56,7 @@ class NameParts:
 
 def identify(
     config: TrackerConfig,
-    of: NameParts,
+    names: NameParts,
     *,
     seed: int,
     sweep: str | None,
@@ -74,10 +74,10 @@ def identify(
         known_id: the id of a resumed run.
         swept: the overrides that differ from those of the sweep's other jobs.
     """
-    special, differences = [p for p in of.parts if p not in _PLAIN_PARTS], _differences(swept)
+    special, differences = [p for p in names.parts if p not in _PLAIN_PARTS], _differences(swept)
     others = [part for part in special if part not in differences]
-    label = "-".join([of.task, *others, *differences, *_masks(of.masking), f"s{seed}"])
-    strategy = of.masking.strategy if of.masking else None
+    label = "-".join([names.task, *others, *differences, *_masks(names.masking), f"s{seed}"])
+    strategy = names.masking.strategy if names.masking else None
     named = wandb_setting(config, "NAME")
     if named and sweep:
         named = f"{named}-{label}"  # otherwise all jobs would have the same name
@@ -86,8 +86,8 @@ def identify(
         id=(given_id if agents_sweep else None) or known_id or given_id or new_id(label),
         name=name or named or label,
         group=group_of(config, sweep) or agents_sweep,
-        tags=_tags(config, of.task, *special, of.model, strategy),
-        job_type=wandb_setting(config, "JOB_TYPE") or of.job_type,
+        tags=_tags(config, names.task, *special, names.model, strategy),
+        job_type=wandb_setting(config, "JOB_TYPE") or names.job_type,
     )
 
 

@@ -143,7 +143,7 @@ class Budget:
         return self._share_of(steps, tokens, (state.seconds - start.seconds) * scale)
 
     def _share_of(self, steps: float, tokens: float, seconds: float) -> float:
-        """Return the largest share of a limit that this is, spent since the phase began."""
+        """Return the largest share of a limit that these are, spent since the phase began."""
         start = self.start
         limits = (
             (self.steps, start.step, steps),

@@ -23,9 +23,9 @@ class OptimizerConfig:
         lr: the peak rate; null only in files, see ``with_rate``.
     """
 
-    name: str = key(choices=(ADAMW, MUON))
+    name: str = key(ADAMW, choices=(ADAMW, MUON))
     lr: float | None = key(within="(0, inf)")
-    momentum: float = key(within="[0, 1)", read_with=("optimizer.name", MUON))
+    momentum: float = key(0.95, within="[0, 1)", read_with=("optimizer.name", MUON))
     betas: list[float] = key(within="[0, 1)")
     eps: float = key(within="(0, inf)")
     weight_decay: float = key(within="[0, inf)")
