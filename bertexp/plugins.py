@@ -25,6 +25,8 @@ _NAMED = re.compile(r"\+{0,2}plugins=(.*)")
 
 # By file, as an absolute path, or module: the file's content, and the folder of its options.
 _loaded: dict[str, tuple[bytes, Path | None]] = {}
+# Where files were found, by the name that was given.
+_found: dict[str, Path] = {}
 
 
 def load(names: Iterable[str], elsewhere: Path | None = None) -> None:
@@ -99,11 +101,14 @@ def conf_folders() -> list[Path]:
 
 def _file(name: str, elsewhere: Path | None) -> Path:
     paths = [folder / expanded(name) for folder in (Path.cwd(), elsewhere) if folder]
+    # The configuration of a saved run names its plugins again, without ``elsewhere``.
+    paths += [_found[name]] if name in _found else []
     path = next((path.resolve() for path in paths if path.is_file()), None)
     if path is None:
         raise UserError(f"plugins: {name}: there is no such file (looked for {paths[0]}).")
     if not path.stem.isidentifier():
         raise UserError(f"plugins: {name}: must have the name of a module, such as my_lab.py.")
+    _found[name] = path
     return path
 
 

@@ -47,7 +47,10 @@ def test_the_plan_tells_the_options_apart(experiment_config: Callable[..., Confi
     ("overrides", "said"),
     [
         (("masking.prob=0",), "masking.prob=0: must be a number above 0 and at most 1"),
-        (("masking.replace.mask=0.9",), "masking.replace: mask=0.9 + random=0.1 + keep=0.1 is 1.1"),
+        (
+            ("masking.replace.mask=0.9",),
+            "masking.replace: mask=0.9, random=0.1, keep=0.1 add up to 1.1",
+        ),
         (("masking.schedule.name=sine",), "masking.schedule.name=sine: must be one of"),
         (("masking.schedule.name=linear",), "masking.schedule.end=null: must be between 0 and 1"),
         (("masking.schedule.end=0.1",), "masking.schedule.end=0.1: must be null"),

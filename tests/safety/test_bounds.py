@@ -115,7 +115,7 @@ TOGETHER = [
     ({"masking.replace": {"mask": 0.5, "random": 0.5, "keep": -1.0}}, "masking.replace.keep=-1"),
     ({"masking.schedule": {"name": "linear", "end": 0.3, "at": 0.5}}, None),
     ({"masking.schedule": {"name": "linear", "end": 1.0, "at": 0.5}}, "masking.schedule.end=1.0"),
-    ({"masking.schedule": {"name": "step", "end": None, "at": 0.5}}, "masking.schedule.end=None"),
+    ({"masking.schedule": {"name": "step", "end": None, "at": 0.5}}, "masking.schedule.end=null"),
     ({"masking.dynamic": False, "masking.copies": 1}, None),
     ({"masking.dynamic": False, "masking.copies": 2}, "masking.copies=2"),
     ({"optimizer.betas": [0.0, 0.0]}, None),

@@ -459,7 +459,7 @@ def test_files_that_are_not_there(configure, tmp_path):
 
 def test_a_folder_gets_the_pattern_to_write_instead(configure, tmp_path):
     (tmp_path / "corpus.txt").write_text("text")
-    advice = complaint(configure, tmp_path).split("write '")[1].split("'")[0]
+    advice = complaint(configure, tmp_path).split("as in '")[1].split("'")[0]
     assert texts(configure, Path(advice)) == [["text"]]
 
 
