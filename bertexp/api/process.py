@@ -69,9 +69,10 @@ def run_sweep(
         require_choice("until", until, ["resolved"])
         resolve = ["hydra/sweeper=resolve", f"hydra.sweeper.margin={margin or 0.0}"]
     arguments = ["-m", *_arguments(overrides, keys, sweeps=True), *resolve]
-    _call(arguments, "config", Config, partial(run_job, schema=Config))
-    assert ResumableSweeper.last is not None
-    return ResumableSweeper.last
+    with _turn:  # another thread's sweep would be the last one
+        _call(arguments, "config", Config, partial(run_job, schema=Config))
+        assert ResumableSweeper.last is not None
+        return ResumableSweeper.last
 
 
 def inspect_here(overrides: Sequence[str], keys: Mapping[str, Any]) -> Printed:
