@@ -132,12 +132,13 @@ def _unmeasured(runs: Sequence[Record], at: str, budget: float) -> list[str]:
     if not late:
         return []
     column = UNITS[at].column
-    every = min(
+    advised = (
         int(step * budget / first)
         for run, first in late
         for line in run.history
         if line.get(column) == first and (step := line.get("step"))
     )
+    every = min(advised, default=0)
     advice = f"evaluation.every={every}" if every else "a smaller evaluation.every"
     return [
         f"{len(late)} of {len(runs)} runs had no evaluation up to {spent(at, budget)} but the "
