@@ -27,8 +27,13 @@ from bertexp.compare.results import Look
 # Small bets find small effects, large bets find large effects early: with 0.5 to 2, those of half a
 # standard deviation to several take as few seeds as with the t mixture of Wang and Ramdas (2025).
 BETS = (0.5, 1.0, 2.0)
-# Distances from the mean, in standard deviations, in which an interval's ends are looked for.
-DISTANCES = np.geomspace(0.01, 1e4, 120)
+# Distances from the mean, in standard deviations, in which an interval's ends are looked for: close
+# together as far as there may be values, since beside an outlier the evidence falls again.
+DISTANCES = np.concatenate(
+    [np.geomspace(0.01, 0.1, 12), np.arange(0.13, 10, 0.03), np.geomspace(10, 1e4, 50)]
+)
+# Between two of them the evidence may be lower than at both by this.
+GRAZING = 1e-3
 
 
 def log_evidence(values_N: np.ndarray) -> np.ndarray:
@@ -67,15 +72,21 @@ def interval(values: Sequence[float], alpha: float) -> tuple[float, float] | Non
         against = log_evidence(found - np.expand_dims(centre, -1))[..., -1]
         return against + math.log(alpha)
 
+    # The first value counts by its sign alone, so at it the evidence jumps.
+    jump = abs(values[0] - mean) / deviation
+    distances = np.sort([*DISTANCES, jump * (1 - 1e-9), jump * (1 + 1e-9)])
     ends = []
     for step in (-deviation, deviation):
-        inside = np.flatnonzero(excess(mean + step * DISTANCES) < 0)
-        last = int(inside[-1]) if len(inside) else 0
-        if last + 1 == len(DISTANCES):
+        over = excess(mean + step * distances)
+        inside, close = np.flatnonzero(over < 0), np.flatnonzero(over < GRAZING)
+        last, closest = (int(each[-1]) if len(each) else 0 for each in (inside, close))
+        if last + 1 == len(distances):
             return None
-        near, far = DISTANCES[last], DISTANCES[last + 1]
-        is_between = excess(mean + step * near) < 0
-        distance = brentq(lambda d, s=step: excess(mean + s * d), near, far) if is_between else near
+        distance = distances[max(last, closest)]
+        if over[last] < 0 and closest <= last + 1:
+            distance = brentq(
+                lambda d, s=step: excess(mean + s * d), distances[last], distances[last + 1]
+            )
         ends.append(mean + step * distance)
     return ends[0], ends[1]
 

@@ -172,7 +172,7 @@ SETTINGS = {
     "trainer.epochz=3": r"trainer\.epochz: no such key\. Did you mean 'trainer\.epochs'\?",
     "task=nspp": r"task=nspp: must be one of .* Did you mean 'nsp'\?",
     "family=eurobert": r"family=eurobert: has no file of its own; type family\.name=eurobert\.",
-    "--epochs=3": r"--epochs=3: no such option; a setting is key=value; see --help\.",
+    "--epochs=3": r"--epochs=3: no such option; a setting is key=value, without dashes",
     "masking=null": r"masking=null: the group needs an option; see --help masking\.",
     "masking=0.4": r"masking=0\.4: the group needs an option; see --help masking\.",
     "name=${{oc.env:NOWHERE}}": r"name: .*'NOWHERE' not found",
