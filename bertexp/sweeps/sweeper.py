@@ -14,13 +14,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bertexp.config import RunConfig, keys
 from bertexp.console import clock, plural
@@ -50,6 +51,24 @@ class Planned:
     composed: DictConfig
     stored: StoredJob
     folder: Path
+
+
+class _Composed:
+    """Passes composed configurations to a launcher of this process; others compose anew."""
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self.configs: dict[tuple[str, ...], DictConfig] = {}
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        if (found := self.configs.pop(tuple(sweep_overrides), None)) is not None:
+            return found
+        return self._loader.load_sweep_config(master_config, sweep_overrides)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_loader": self._loader, "configs": {}}
 
 
 class ResumableSweeper(Sweeper):
@@ -87,7 +106,9 @@ class ResumableSweeper(Sweeper):
     ) -> None:
         self._config, self._loader = config, hydra_context.config_loader
         self._launcher = config.hydra.launcher
-        self._task = hydra_context, task_function
+        self._composed = _Composed(self._loader)
+        loader = cast(ConfigLoader, self._composed)
+        self._task = HydraContext(loader, hydra_context.callbacks), task_function
         self.root = ResumableSweeper.last = Path(config.hydra.sweep.dir)
         # A dry run does not touch the jobs' folders.
         self._work = self.root / DRY_RUNS if config.trainer.dry_run else self.root
@@ -199,7 +220,13 @@ class ResumableSweeper(Sweeper):
         subdir = str(job.folder.relative_to(self.root))
         more = [f"hydra.sweep.subdir='{subdir}'", f"+hydra.sweeper.total={total}"]
         more += [f"hydra.launcher.n_jobs={at_once}"] * ("n_jobs" in self._launcher)
-        return [*job.overrides, *more]
+        overrides = [*job.overrides, *more]
+        with open_dict(job.composed):
+            hydra = job.composed.hydra
+            hydra.sweep.subdir, hydra.sweeper.total = subdir, total
+            hydra.overrides.hydra += more
+        self._composed.configs[tuple(overrides)] = job.composed
+        return overrides
 
     def announcement(self, total: int, done: int) -> str:
         parts = [f"sweep {self._config.sweep}: {plural(total, 'job')}"]
