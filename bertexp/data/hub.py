@@ -63,6 +63,12 @@ def must_be_local(path: str) -> bool:
     return Path(path).is_dir() or not hub_answers()
 
 
+def refuse_run(path: str, named: str) -> None:
+    """Raise a ``UserError`` if ``path`` is a run's folder, whose model and tokenizer are below."""
+    if (Path(path) / "model" / "config.json").is_file():
+        raise UserError(f"{named}: is a run's folder; write {named.rstrip('/')}/model.")
+
+
 def is_unreachable(path: str) -> bool:
     """Whether ``path`` can only be a name on the Hub while the Hub does not answer."""
     return bool(_NAME.fullmatch(path)) and not Path(path).exists() and not hub_answers()

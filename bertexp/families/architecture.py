@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from bertexp.data.hub import is_unreachable, must_be_local
+from bertexp.data.hub import is_unreachable, must_be_local, refuse_run
 from bertexp.families import FAMILIES
 from bertexp.families.kind import USE_CHECKPOINT_TOKENIZER
 from bertexp.validation import UserError, first_line
@@ -52,8 +52,7 @@ def read_architecture(path: str, key: str = "model.pretrained") -> Any:
 
     named, folder = f"{key}={path}", Path(path)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        if (folder / "model" / "config.json").is_file():
-            raise UserError(f"{named}: is a run's folder; write {named.rstrip('/')}/model.")
+        refuse_run(path, named)
         raise UserError(f"{named}: the folder has no config.json.")
     with reading(named):
         found, _ = PreTrainedConfig.get_config_dict(path, local_files_only=must_be_local(path))

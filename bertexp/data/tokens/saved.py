@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
 
-from bertexp.data.hub import find_file, is_unreachable, must_be_local
+from bertexp.data.hub import find_file, is_unreachable, must_be_local, refuse_run
 from bertexp.data.tokens.characters import needs_accents
 from bertexp.data.tokens.roles import token_of, with_roles
 from bertexp.data.tokens.tokenizer import Roles, Tokenizer
@@ -101,8 +101,7 @@ def _look_in(path: str, named: str) -> tuple[Path, dict[str, Any]]:
             "or run this once with a network."
         )
     if file is None and not reason:
-        if (Path(path) / "model" / "tokenizer.json").is_file():
-            raise UserError(f"{named}: is a run's folder; write {named.rstrip('/')}/model.")
+        refuse_run(path, named)
         raise UserError(
             f"{named}: has no tokenizer (no tokenizer.json or vocab.txt); transformers' "
             "AutoTokenizer writes one there with save_pretrained."
